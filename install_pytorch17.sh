@@ -1,0 +1,183 @@
+#!/usr/bin/env bash
+# Install PyTorch and everything else STARK needs; a second run only checks.
+#
+#   bash install_pytorch17.sh            into the active conda or virtual environment,
+#                                        else into .venv in this folder, made when missing
+#   bash install_pytorch17.sh --python   the same; stdout is the environment's interpreter, for scripts
+#
+# Needs Python 3.10 or newer and no administrator rights. PYTHON=/path/to/python chooses the one .venv is made from.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
+requirements=$root/requirements.txt
+
+say() { printf '%s\n' "$*" >&2; }
+fail() { say "error: $*"; exit 2; }
+
+# The pair of PyTorch versions for this processor.
+case $(uname -m) in
+  aarch64 | arm64) torch_pins="torch==2.9.1 torchvision==0.24.1" ;;
+  *) torch_pins="torch==2.14.1 torchvision==0.29.1" ;;
+esac
+
+is_recent_python() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1; }
+
+# The first usable interpreter to make .venv from.
+find_python() {
+  local candidate
+  for candidate in ${PYTHON:+"$PYTHON"} python3 python3.13 python3.12 python3.11 python3.10 python; do
+    if is_recent_python "$candidate"; then
+      printf '%s\n' "$candidate"
+      return
+    fi
+    [[ $candidate != "${PYTHON:-}" ]] || fail "PYTHON=$PYTHON does not run or is older than Python 3.10"
+  done
+  local found
+  found=$(python3 --version 2>/dev/null) || found="not installed"
+  fail "no Python 3.10 or newer found (python3 is $found);" \
+    "install one, or name it: PYTHON=/path/to/python3 bash install_pytorch17.sh"
+}
+
+# Sets `environment`, the folder to install into. Conda's base is left alone: it is active by default,
+# and other environments build on it.
+choose_environment() {
+  environment=$root/.venv
+  local active=${VIRTUAL_ENV:-}
+  if [[ -z $active && ${CONDA_DEFAULT_ENV:-} != base ]]; then
+    active=${CONDA_PREFIX:-}
+  fi
+  [[ -n $active ]] || return 0
+  if [[ ! -x $active/bin/python ]]; then
+    say "note: the active environment $active has no Python that runs; using $environment"
+  elif ! is_recent_python "$active/bin/python"; then
+    fail "the active environment $active has $("$active/bin/python" --version 2>&1);" \
+      "STARK needs Python 3.10 or newer: activate another one, or deactivate it and .venv is used"
+  else
+    environment=$active
+  fi
+}
+
+# One installation at a time. The lock is on a folder that exists anyway, so no lock file stays behind.
+take_lock() {
+  command -v flock >/dev/null || return 0
+  exec 9<"$1"
+  flock --nonblock 9 || { say "another installation is running here; waiting for it"; flock 9; }
+}
+
+make_venv() {
+  if [[ -e $environment || -L $environment ]]; then
+    is_recent_python "$environment/bin/python" && return
+    say "note: $environment is broken or has an old Python; making it anew"
+    rm -rf "$environment"
+  fi
+  local base
+  base=$(find_python)
+  say "making $environment with $("$base" --version)"
+  if ! "$base" -m venv "$environment" >&2; then
+    rm -rf "$environment"
+    fail "$base cannot make a virtual environment (on Debian and Ubuntu the package python3-venv is needed)"
+  fi
+}
+
+# Prints what has to be installed; status 3 when some of it is missing from the environment.
+probe='
+import re, sys
+from importlib import metadata
+
+def version(name):
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+wanted = sys.argv[2].split()
+with open(sys.argv[1], encoding="utf-8") as file:
+    wanted += [line for line in (raw.split("#")[0].strip() for raw in file) if line]
+# The OpenCV packages share one folder of files: a second one would damage the one with windows.
+if version("opencv-python") or version("opencv-contrib-python"):
+    wanted = [line for line in wanted if not line.startswith("opencv-python-headless")]
+print("# Python %d.%d in %s" % (*sys.version_info[:2], sys.prefix), *wanted, sep="\n")
+
+def present(line):
+    name, pin = re.match(r"([\w.-]+)(?:==(.+))?", line).groups()
+    found = version(name)
+    return found is not None and pin in (None, found, found.split("+")[0])
+
+sys.exit(0 if all(map(present, wanted)) else 3)
+'
+
+# Installs the packages listed in file $1: with uv, five times as fast as pip, or with pip where uv does not work.
+install_packages() {
+  local uv=()
+  if command -v uv >/dev/null; then
+    uv=(uv)
+  else
+    "$python" -m pip --version >/dev/null 2>&1 || "$python" -m ensurepip >/dev/null 2>&1 ||
+      fail "$environment has neither pip nor ensurepip; install pip there, or put uv on the PATH"
+    if "$python" -m pip install --quiet uv >&2; then
+      uv=("$python" -m uv)
+    fi
+  fi
+  if [[ ${#uv[@]} -gt 0 ]]; then
+    # uv does not read pip's settings: a mirror that the user set there is meant for this, too.
+    local index
+    index=${PIP_INDEX_URL:-$("$python" -m pip config get global.index-url 2>/dev/null || true)}
+    [[ -z $index ]] || export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-$index}
+    "${uv[@]}" pip install --python "$python" --requirement "$1" >&2 && return
+  fi
+  say "note: uv did not work here; installing with pip, which takes some minutes"
+  "$python" -m pip install --requirement "$1" >&2 ||
+    fail "the packages could not be installed: see pip's message above (is the network reachable, is the disk full?)"
+}
+
+# Only after an installation: importing PyTorch takes seconds.
+check_imports() {
+  "$python" - >&2 <<'PY' || fail "the packages are installed but do not import: see the message above"
+import cv2, torch, torchvision
+print(f"PyTorch {torch.__version__}, torchvision {torchvision.__version__}, OpenCV {cv2.__version__}; "
+      f"CUDA {'available' if torch.cuda.is_available() else 'not available: runs on the CPU'}")
+PY
+  "$python" -c 'import ctypes.util, sys; sys.exit(ctypes.util.find_library("turbojpeg") is None)' ||
+    say "hint: libturbojpeg is not installed; with it (apt install libturbojpeg0, on Ubuntu libturbojpeg) jpeg4py reads JPEG files faster"
+}
+
+print_python=no
+case ${1:-} in
+  "") ;;
+  --python) print_python=yes ;;
+  -h | --help) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; exit 0 ;;
+  *) fail "unknown argument $1; see bash install_pytorch17.sh --help" ;;
+esac
+
+choose_environment
+if [[ $environment == "$root/.venv" ]]; then
+  take_lock "$root"
+  make_venv
+else
+  take_lock "$environment"
+fi
+python=$environment/bin/python
+stamp=$environment/.stark-installed
+
+complete=yes
+wanted=$("$python" -c "$probe" "$requirements" "$torch_pins") || complete=no
+[[ -n $wanted ]] || fail "cannot read $requirements with $python"
+if [[ $complete == no || ! -f $stamp || $(<"$stamp") != "$wanted" ]]; then
+  say "installing into $environment (PyTorch is large: about a minute)"
+  list=$(mktemp "${TMPDIR:-/tmp}/stark-requirements.XXXXXX")
+  trap 'rm -f "$list"' EXIT
+  printf '%s\n' "$wanted" >"$list"
+  rm -f "$stamp"
+  install_packages "$list"
+  check_imports
+  # The probe again: the installation changed what is there.
+  wanted=$("$python" -c "$probe" "$requirements" "$torch_pins") || fail "some packages are still missing in $environment"
+  printf '%s\n' "$wanted" >"$stamp"
+fi
+
+if [[ $print_python == yes ]]; then
+  printf '%s\n' "$python"
+else
+  say "ready: $python"
+  [[ ${VIRTUAL_ENV:-${CONDA_PREFIX:-}} == "$environment" ]] || say "activate it with: source \"$environment/bin/activate\""
+fi

@@ -1,0 +1,165 @@
+"""The one place where options and their defaults are written.
+
+`published(script)` gives the tree of options that the published experiments of a script have;
+every one is present in every configuration. `EXTENSIONS` are options beyond them: a configuration
+holds one only where a YAML file or an override sets it, and code reads it with
+`lib.config.option(cfg, "KEY.PATH")`, which falls back to the default written here.
+"""
+
+from typing import Any
+
+SCRIPTS = ("stark_s", "stark_st1", "stark_st2", "stark_lightning_X_trt")
+
+# Options beyond the published ones: key path -> (default, what it does).
+EXTENSIONS: dict[str, tuple[Any, str]] = {
+    "DATA.GRAY_PROBABILITY": (0.05, "chance that all crops of a sample become grey"),
+    "DATA.BRIGHTNESS_JITTER": (0.2, "brightness factor is drawn from [1 - j, 1 + j] per crop"),
+    "MODEL.BACKBONE.PRETRAINED": (True, "start the backbone from ImageNet weights"),
+    "MODEL.BACKBONE.DTYPE": ("fp32", "arithmetic of the backbone: fp32, bf16, or auto (bf16 where it is fast)"),
+    "MODEL.HEAD_DIM": (256, "channels of the corner head's first layer"),
+    "MODEL.TRANSFORMER.ENC_LAYERS": (1, "encoder layers of the Lightning variant"),
+    "TRAIN.AMP": (False, "automatic mixed precision: off, bf16 or fp16"),
+    "TRAIN.SEED": (42, "seed of the run"),
+    "TRAIN.CHANNELS_LAST": (True, "channels-last memory for convolutions"),
+}
+
+# Where only certain values make sense. Key path -> allowed values.
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "DATA.SAMPLER_MODE": ("causal", "trident", "trident_pro", "stark"),
+    "MODEL.BACKBONE.DTYPE": ("fp32", "bf16", "auto"),
+    "MODEL.BACKBONE.TYPE": (
+        "resnet18",
+        "resnet34",
+        "resnet50",
+        "resnet101",
+        "RepVGG-A0",
+        "EfficientNet-Lite0",
+    ),
+    "MODEL.HEAD_TYPE": ("CORNER", "MLP", "CORNER_LITE", "CORNER_LITE_REP", "CORNER_LITE_REP_v2"),
+    "MODEL.POSITION_EMBEDDING": ("sine", "learned", "none"),
+    "MODEL.PREDICT_MASK": (False,),
+    "TRAIN.AMP": (False, "off", "bf16", "fp16"),
+    "TRAIN.DEEP_SUPERVISION": (False,),
+    "TRAIN.DISTILL_LOSS_TYPE": ("KL", "L1"),
+    "TRAIN.OPTIMIZER": ("ADAMW",),
+    "TRAIN.SCHEDULER.TYPE": ("step", "cosine"),
+}
+
+
+def published(script: str) -> dict[str, Any]:
+    """The options that every configuration of a script has, with their defaults (a fresh tree)."""
+    lightning, two_templates = script == "stark_lightning_X_trt", script in ("stark_st1", "stark_st2")
+    tree: dict[str, Any] = {
+        "MODEL": _lightning_model() if lightning else _spatial_model(),
+        "DATA": _data(),
+        "TRAIN": _train(),
+        "TEST": {
+            "TEMPLATE_FACTOR": 2.0,
+            "TEMPLATE_SIZE": 128,
+            "SEARCH_FACTOR": 5.0,
+            "SEARCH_SIZE": 320,
+            "EPOCH": 500,
+        },
+    }
+    if lightning:
+        del tree["TRAIN"]["FREEZE_LAYERS"]
+        tree["DATA"]["SEARCH"]["FEAT_SIZE"] = 20
+        tree["DATA"]["TEMPLATE"]["FEAT_SIZE"] = 8
+        tree["TRAIN"] |= {
+            "AMP": False,
+            "BACKBONE_TRAINED_LAYERS": ["stage1", "stage2", "stage3"],
+            "DISTILL": False,
+            "DISTILL_LOSS_TYPE": "KL",
+        }
+    if two_templates:
+        tree["MODEL"]["NLAYER_HEAD"] = 3
+        tree["MODEL"]["BACKBONE"]["STRIDE"] = 16
+        tree["DATA"] |= {"SAMPLER_MODE": "trident_pro", "MAX_SAMPLE_INTERVAL": [200]}
+        tree["DATA"]["SEARCH"]["NUMBER"] = 1
+        tree["DATA"]["TEMPLATE"]["NUMBER"] = 2
+    if script == "stark_st1":
+        del tree["TEST"]
+    if script == "stark_st2":
+        tree["TRAIN"] |= {"TRAIN_CLS": True, "EPOCH": 50, "LR_DROP_EPOCH": 40, "VAL_EPOCH_INTERVAL": 10}
+        tree["TEST"] |= {"EPOCH": 50, "UPDATE_INTERVALS": _update_intervals()}
+    return tree
+
+
+def _spatial_model() -> dict[str, Any]:
+    """STARK-S and STARK-ST: ResNet, encoder-decoder transformer, corner head."""
+    return {
+        "HEAD_TYPE": "CORNER",
+        "HIDDEN_DIM": 256,
+        "NUM_OBJECT_QUERIES": 1,
+        "POSITION_EMBEDDING": "sine",
+        "PREDICT_MASK": False,
+        "BACKBONE": {"TYPE": "resnet50", "OUTPUT_LAYERS": ["layer3"], "DILATION": False},
+        "TRANSFORMER": {
+            "NHEADS": 8,
+            "DROPOUT": 0.1,
+            "DIM_FEEDFORWARD": 2048,
+            "ENC_LAYERS": 6,
+            "DEC_LAYERS": 6,
+            "PRE_NORM": False,
+            "DIVIDE_NORM": False,
+        },
+    }
+
+
+def _lightning_model() -> dict[str, Any]:
+    """STARK-Lightning: RepVGG, one encoder layer, light corner head."""
+    return {
+        "HEAD_TYPE": "CORNER_LITE_REP_v2",
+        "HEAD_DIM": 128,
+        "HIDDEN_DIM": 128,
+        "BACKBONE": {
+            "TYPE": "RepVGG-A0",
+            "OUTPUT_LAYERS": ["stage3"],
+            "DILATION": False,
+            "LAST_STAGE_BLOCK": 4,
+        },
+        "TRANSFORMER": {"NHEADS": 8, "DROPOUT": 0.1, "DIM_FEEDFORWARD": 1024},
+    }
+
+
+def _data() -> dict[str, Any]:
+    return {
+        "MEAN": [0.485, 0.456, 0.406],
+        "STD": [0.229, 0.224, 0.225],
+        "MAX_SAMPLE_INTERVAL": 200,
+        "TRAIN": {
+            "DATASETS_NAME": ["LASOT", "GOT10K_vottrain", "COCO17", "TRACKINGNET"],
+            "DATASETS_RATIO": [1, 1, 1, 1],
+            "SAMPLE_PER_EPOCH": 60000,
+        },
+        "VAL": {"DATASETS_NAME": ["GOT10K_votval"], "DATASETS_RATIO": [1], "SAMPLE_PER_EPOCH": 10000},
+        "SEARCH": {"SIZE": 320, "FACTOR": 5.0, "CENTER_JITTER": 4.5, "SCALE_JITTER": 0.5},
+        "TEMPLATE": {"SIZE": 128, "FACTOR": 2.0, "CENTER_JITTER": 0, "SCALE_JITTER": 0},
+    }
+
+
+def _train() -> dict[str, Any]:
+    return {
+        "LR": 0.0001,
+        "WEIGHT_DECAY": 0.0001,
+        "EPOCH": 500,
+        "LR_DROP_EPOCH": 400,
+        "BATCH_SIZE": 16,
+        "NUM_WORKER": 8,
+        "OPTIMIZER": "ADAMW",
+        "BACKBONE_MULTIPLIER": 0.1,
+        "GIOU_WEIGHT": 2.0,
+        "L1_WEIGHT": 5.0,
+        "DEEP_SUPERVISION": False,
+        "FREEZE_BACKBONE_BN": True,
+        "FREEZE_LAYERS": ["conv1", "layer1"],
+        "PRINT_INTERVAL": 50,
+        "VAL_EPOCH_INTERVAL": 20,
+        "GRAD_CLIP_NORM": 0.1,
+        "SCHEDULER": {"TYPE": "step", "DECAY_RATE": 0.1},
+    }
+
+
+def _update_intervals() -> dict[str, list[int]]:
+    """Frames between replacements of the dynamic template, by test set."""
+    return {"LASOT": [200], "GOT10K_TEST": [200], "TRACKINGNET": [200], "VOT20": [200], "VOT20LT": [200]}

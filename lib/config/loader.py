@@ -1,0 +1,212 @@
+"""Reading a configuration; every mistake is one line that names file, key path and remedy."""
+
+import difflib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from easydict import EasyDict
+
+from lib.config.defaults import CHOICES, EXTENSIONS, SCRIPTS, published
+from lib.utils.errors import UserError
+from lib.utils.workspace import REPOSITORY
+
+EXPERIMENTS = REPOSITORY / "experiments"
+
+
+class ConfigError(UserError):
+    """A configuration that cannot be used."""
+
+
+def load_config(script: str, config: str | Path, overrides: Sequence[str] = ()) -> EasyDict:
+    """The effective configuration of one experiment, a fresh object each call.
+
+    Args:
+        script: `stark_s`, `stark_st1`, `stark_st2` or `stark_lightning_X_trt`.
+        config: a name in `experiments/<script>/` (`baseline`), or the path of a YAML file.
+        overrides: `KEY.PATH=value` texts; the value is read as YAML (`TRAIN.BATCH_SIZE=4`).
+
+    Returns:
+        Every published option of the script, and of the options beyond those
+        (`lib.config.defaults.EXTENSIONS`) the ones that were set; see `option`.
+
+    Raises:
+        ConfigError: a missing file, text that is not YAML, an unknown key, a wrong type or value.
+    """
+    if script not in SCRIPTS:
+        raise ConfigError(f"unknown script '{script}'; {_closest(script, SCRIPTS)}")
+    path = _find(script, config)
+    known = published(script)
+    extensions = {key: value for key, (value, _) in EXTENSIONS.items() if not _present(known, key)}
+    effective = published(script)
+    for key, value in _read(path):
+        _set(effective, known, extensions, key, value, str(path))
+    for text in overrides:
+        key, value = _parse_override(text)
+        _set(effective, known, extensions, key, value, f"override '{text}'")
+    return EasyDict(effective)
+
+
+def option(cfg: EasyDict, key: str) -> Any:
+    """The value at a key path, or its default where the configuration does not set this extension.
+
+    Raises:
+        KeyError: the path is neither in the configuration nor an extension (a mistake in the code).
+    """
+    node: Any = cfg
+    for part in key.split("."):
+        if not isinstance(node, dict) or part not in node:
+            return EXTENSIONS[key][0]
+        node = node[part]
+    return node
+
+
+def experiment_name(config: str | Path) -> str:
+    """The name under which a configuration's files are kept: the YAML file's name without suffix."""
+    return Path(config).stem if str(config).endswith((".yaml", ".yml")) else str(config)
+
+
+def _find(script: str, config: str | Path) -> Path:
+    """The YAML file that `config` names."""
+    if str(config).endswith((".yaml", ".yml")):
+        path = Path(config)
+        if not path.is_file():
+            raise ConfigError(f"no configuration file {path}")
+        return path
+    path = EXPERIMENTS / script / f"{config}.yaml"
+    if not path.is_file():
+        names = sorted(p.stem for p in path.parent.glob("*.yaml"))
+        raise ConfigError(f"no configuration '{config}' in experiments/{script}; {_closest(str(config), names)}")
+    return path
+
+
+def _read(path: Path) -> Iterator[tuple[str, Any]]:
+    """The (key path, value) pairs of a YAML file."""
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "the file is not UTF-8 text"
+        raise ConfigError(f"{path}{where}: not valid YAML: {problem}") from error
+    except (RecursionError, ValueError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {type(error).__name__}: {error}".replace("\n", " ")) from error
+    if tree is None:
+        return
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: expected sections such as MODEL, DATA, TRAIN, found {_kind(tree)}")
+    yield from _leaves(tree, "", set())
+
+
+def _leaves(tree: dict, prefix: str, parents: set[int]) -> Iterator[tuple[str, Any]]:
+    """Walk a tree down to its values; an anchor that contains itself is refused."""
+    if id(tree) in parents:
+        raise ConfigError(f"'{prefix.rstrip('.')}' contains itself through a YAML anchor")
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{prefix}{key}.", parents | {id(tree)})
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _parse_override(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"override '{text}' is not of the form KEY.PATH=value, such as TRAIN.BATCH_SIZE=4")
+    try:
+        return key.strip(), yaml.safe_load(value)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise ConfigError(f"override '{text}': the value is not valid YAML") from error
+
+
+def _set(effective: dict, known: dict, extensions: dict, key: str, value: Any, source: str) -> None:
+    """Set one value after checking its key path, type and choice against the defaults."""
+    if key in extensions:
+        default = extensions[key]
+    else:
+        default = _lookup(known, key, list(_paths(known)) + list(extensions), source)
+    value = _checked(value, default, key, source)
+    *parents, last = key.split(".")
+    node = effective
+    for part in parents:
+        node = node.setdefault(part, {})
+    node[last] = value
+
+
+def _lookup(known: dict, key: str, paths: list[str], source: str) -> Any:
+    """The default at a key path, which must be a value and not a section."""
+    node: Any = known
+    for part in key.split("."):
+        if not isinstance(node, dict) or part not in node:
+            # Test sets are a user's to name; the rest of the tree is not.
+            if key.rpartition(".")[0] == "TEST.UPDATE_INTERVALS" and "UPDATE_INTERVALS" in known.get("TEST", {}):
+                return [200]
+            raise ConfigError(f"{source}: unknown key '{key}'; {_closest(key, paths)}")
+        node = node[part]
+    if isinstance(node, dict):
+        raise ConfigError(f"{source}: '{key}' is a section; set a key in it, such as '{key}.{next(iter(node))}'")
+    return node
+
+
+def _checked(value: Any, default: Any, key: str, source: str) -> Any:
+    """The value in the default's type, or a `ConfigError`."""
+    if isinstance(value, str):
+        value = _number(value, default)
+    if key in CHOICES:
+        # `is` keeps False apart from 0.
+        if not any(value is choice or (value == choice and type(value) is type(choice)) for choice in CHOICES[key]):
+            names = ", ".join(str(choice) for choice in CHOICES[key])
+            raise ConfigError(f"{source}: '{key}' must be one of {names}, not {value!r}")
+        return value
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if isinstance(default, float) and number:
+        return float(value)
+    if key.endswith("JITTER") and number:  # the published defaults are whole, their use is not
+        return value
+    if type(value) is not type(default):
+        raise ConfigError(f"{source}: '{key}' must be {_kind(default)}, not {_kind(value)} ({value!r})")
+    if isinstance(default, list):
+        return [_checked(item, default[0], f"{key}[{i}]", source) for i, item in enumerate(value)]
+    return value
+
+
+def _number(text: str, default: Any) -> Any:
+    """YAML 1.1 reads `1e-4` as text; where a number is wanted it is one."""
+    if not isinstance(default, float):
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true or false"
+    names = {int: "a whole number", float: "a number", str: "a text", list: "a list", dict: "a section"}
+    return names.get(type(value), "nothing" if value is None else type(value).__name__)
+
+
+def _present(tree: dict, key: str) -> bool:
+    return key in set(_paths(tree))
+
+
+def _paths(tree: dict, prefix: str = "") -> Iterator[str]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _paths(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+def _closest(word: str, words: Sequence[str]) -> str:
+    """A hint that names the closest of the valid words, or all of them."""
+    by_lower = {w.lower(): w for w in words}
+    match = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.5)
+    if match:
+        return f"did you mean '{by_lower[match[0]]}'?"
+    leaf = [w for w in words if w.rpartition(".")[2].lower() == word.rpartition(".")[2].lower()]
+    if leaf:
+        return f"did you mean '{leaf[0]}'?"
+    return "valid: " + ", ".join(words[:12]) + (", …" if len(words) > 12 else "")

@@ -1,0 +1,48 @@
+"""The networks: STARK-S, STARK-ST and STARK-Lightning."""
+
+from easydict import EasyDict
+from torch import nn
+
+from lib.config import ConfigError
+from lib.models.stark import STARKS, STARKST
+from lib.models.stark_lightning import STARKLightningXtrt
+
+NETWORKS: dict[str, type[nn.Module]] = {
+    "stark_s": STARKS,
+    "stark_st1": STARKST,
+    "stark_st2": STARKST,
+    "stark_lightning_X_trt": STARKLightningXtrt,
+}
+
+
+def build_model(script: str, cfg: EasyDict, pretrained: bool = False) -> nn.Module:
+    """Build the network of a script.
+
+    Args:
+        script: `stark_s`, `stark_st1`, `stark_st2` or `stark_lightning_X_trt`.
+        cfg: its effective configuration.
+        pretrained: start the backbone from ImageNet weights. Only training from scratch
+            wants that: a tracker or a resumed run loads a checkpoint over it.
+
+    Raises:
+        ConfigError: options that do not fit together.
+    """
+    if script not in NETWORKS:
+        raise ConfigError(f"unknown script '{script}'; valid: {', '.join(NETWORKS)}")
+    _check(script, cfg)
+    return NETWORKS[script](cfg, pretrained)
+
+
+def _check(script: str, cfg: EasyDict) -> None:
+    """Options that contradict each other, said before torch says it less clearly."""
+    dim, heads = cfg.MODEL.HIDDEN_DIM, cfg.MODEL.TRANSFORMER.NHEADS
+    if dim % heads or dim % 4:
+        raise ConfigError(f"'MODEL.HIDDEN_DIM' ({dim}) must be divisible by 'MODEL.TRANSFORMER.NHEADS' ({heads}) and 4")
+    if script != "stark_lightning_X_trt":
+        return
+    if cfg.MODEL.HEAD_TYPE == "MLP":
+        raise ConfigError("'MODEL.HEAD_TYPE' MLP reads a decoder's query, which Lightning has not; use a CORNER head")
+    for region in ("SEARCH", "TEMPLATE"):
+        size, cells = cfg.DATA[region].SIZE, cfg.DATA[region].FEAT_SIZE
+        if cells * 16 != size:
+            raise ConfigError(f"'DATA.{region}.FEAT_SIZE' must be a sixteenth of DATA.{region}.SIZE: {size // 16}")

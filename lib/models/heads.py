@@ -1,0 +1,74 @@
+"""Box heads: from what the transformer found to a box (STARK, section 3.1, "prediction head")."""
+
+import torch
+from easydict import EasyDict
+from torch import Tensor, nn
+
+from lib.config import option
+from lib.models.layers import MLP
+from lib.models.repvgg import RepVGGBlock
+
+CORNERS = ("tl", "br")
+
+
+class CornerPredictor(nn.Module):
+    """Two probability maps, one a corner; the box is their expected positions.
+
+    Args:
+        kind: `CORNER` has one tower of convolutions a corner and sample points at the cells' corners.
+            The light kinds share one tower and put the points at the cells' centres:
+            `CORNER_LITE` (convolutions), `CORNER_LITE_REP` (RepVGG blocks), both halving the
+            channels, and `CORNER_LITE_REP_v2` (two RepVGG blocks at full width).
+        inputs: channels of the features.
+        channels: channels of the first layer.
+        size: cells a side of the (square) search feature.
+    """
+
+    def __init__(self, kind: str, inputs: int, channels: int, size: int) -> None:
+        super().__init__()
+        widths = [inputs, channels, channels // 2, channels // 4, channels // 8]
+        self.shared = kind != "CORNER"
+        if kind == "CORNER":
+            for corner in CORNERS:
+                for i, (a, b) in enumerate(zip(widths[:-1], widths[1:], strict=True), start=1):
+                    self.add_module(f"conv{i}_{corner}", _conv_block(a, b))
+                self.add_module(f"conv5_{corner}", nn.Conv2d(widths[-1], 1, 1))
+        else:
+            if kind == "CORNER_LITE_REP_v2":
+                widths = [inputs, channels, channels]
+            block = _conv_block if kind == "CORNER_LITE" else RepVGGBlock
+            blocks = [block(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)]
+            self.conv_tower = nn.Sequential(*blocks, nn.Conv2d(widths[-1], 2, 3, padding=1))
+        offset = 0.5 if self.shared else 0.0
+        axis = (torch.arange(size, dtype=torch.float32) + offset) / size
+        rows, columns = torch.meshgrid(axis, axis, indexing="ij")
+        self.register_buffer("points", torch.stack((columns, rows), dim=-1).flatten(0, 1), persistent=False)
+
+    def score_maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (B, C, S, S) to the logits of the top-left and of the bottom-right corner, (B, S * S) each."""
+        if self.shared:
+            return self.conv_tower(x).flatten(2).unbind(1)
+        return self._tower(x, "tl"), self._tower(x, "br")
+
+    def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Features (B, C, S, S) to boxes xyxy (B, 4) in fractions of the crop, and the two maps of logits."""
+        maps = self.score_maps(x)
+        # In fp32 whatever the network runs in: rounding summed over all cells would move the box.
+        return torch.cat([logits.float().softmax(-1) @ self.points for logits in maps], dim=-1), maps
+
+    def _tower(self, x: Tensor, corner: str) -> Tensor:
+        for i in range(1, 6):
+            x = getattr(self, f"conv{i}_{corner}")(x)
+        return x.flatten(1)
+
+
+def _conv_block(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+
+
+def build_box_head(cfg: EasyDict, stride: int) -> nn.Module:
+    """The head of MODEL.HEAD_TYPE: a `CornerPredictor`, or for `MLP` an MLP from a query (C) to its cxcywh box."""
+    if cfg.MODEL.HEAD_TYPE == "MLP":
+        return MLP(cfg.MODEL.HIDDEN_DIM, cfg.MODEL.HIDDEN_DIM, 4, 3)
+    size = cfg.DATA.SEARCH.SIZE // stride
+    return CornerPredictor(cfg.MODEL.HEAD_TYPE, cfg.MODEL.HIDDEN_DIM, option(cfg, "MODEL.HEAD_DIM"), size)

@@ -1,0 +1,62 @@
+"""Small layers that several networks share."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class FrozenBatchNorm2d(nn.Module):
+    """Batch norm whose statistics and affine parameters never change.
+
+    (B, C, H, W) to the same. All four vectors are buffers, so neither the optimiser
+    nor the batch touches them.
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.register_buffer("weight", torch.ones(channels))
+        self.register_buffer("bias", torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+        # An ordinary batch norm also counts its batches; that count means nothing here.
+        state_dict.pop(prefix + "num_batches_tracked", None)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
+        """The affine map the layer is: y = scale * x + shift, each (C,)."""
+        scale = self.weight * (self.running_var + self.eps).rsqrt()
+        return scale, self.bias - self.running_mean * scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale, shift = self.scale_and_shift()
+        return x * scale.to(x.dtype).view(1, -1, 1, 1) + shift.to(x.dtype).view(1, -1, 1, 1)
+
+
+def conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.Module) -> Tensor:
+    """A convolution without bias and the norm behind it.
+
+    A frozen norm is multiplied into the kernel: the same function, and one pass less
+    over the activations, which is what costs time on a CPU.
+    """
+    if not isinstance(norm, FrozenBatchNorm2d):
+        return norm(conv(x))
+    scale, shift = norm.scale_and_shift()
+    kernel = conv.weight * scale.view(-1, 1, 1, 1)
+    return F.conv2d(x, kernel, shift, conv.stride, conv.padding, conv.dilation, conv.groups)
+
+
+class MLP(nn.Module):
+    """Linear layers with ReLU between them; (..., sizes[0]) to (..., sizes[-1])."""
+
+    def __init__(self, inputs: int, hidden: int, outputs: int, num_layers: int) -> None:
+        super().__init__()
+        sizes = [inputs] + [hidden] * (num_layers - 1) + [outputs]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers[:-1]:
+            x = layer(x).relu()
+        return self.layers[-1](x)

@@ -1,0 +1,197 @@
+"""How well predicted boxes match the ground truth: success, precision and normalised precision.
+
+The conventions are the field's, since published numbers follow them (Wu et al., OTB, TPAMI 2015;
+Mueller et al., TrackingNet, ECCV 2018; Fan et al., LaSOT, CVPR 2019). Boxes are xywh in pixels.
+
+Test sets differ in what they do with a frame that has no valid box (a side of zero, or nan).
+Such a frame always has no overlap, so it lowers the success curve unless it is excluded; its
+centre distance counts as a miss, except on UAV123, where it counts as a hit, and its normalised
+distance counts as a hit everywhere. LaSOT takes frames marked invisible as misses in all three, and
+does not accept a result that is shorter than the ground truth.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lib.utils.errors import UserError
+
+OVERLAP_THRESHOLDS = np.arange(21) / 20
+DISTANCE_THRESHOLDS = np.arange(51.0)
+NORM_DISTANCE_THRESHOLDS = np.arange(51) / 100
+
+_HIT, _MISS = -1.0, np.inf
+
+
+@dataclass(frozen=True)
+class ScoringRule:
+    """What a family of test sets does differently.
+
+    Attributes:
+        invalid_distance: centre distance given to a frame without a valid box.
+        uses_visibility: frames marked invisible are misses.
+        pads_short: a short result is filled up with empty boxes; otherwise it is an error.
+    """
+
+    invalid_distance: float = _MISS
+    uses_visibility: bool = False
+    pads_short: bool = True
+
+
+_STANDARD = ScoringRule()
+_LASOT = ScoringRule(uses_visibility=True, pads_short=False)
+_RULES = {
+    "lasot": _LASOT,
+    "lasot_lmdb": _LASOT,
+    "lasot_ext": _LASOT,
+    "uav": ScoringRule(invalid_distance=_HIT),
+}
+
+
+def scoring_rule(dataset: str) -> ScoringRule:
+    """The rule of a test set: LaSOT's, UAV123's, or the standard one (OTB, GOT-10k and all others)."""
+    return _RULES.get(dataset, _STANDARD)
+
+
+@dataclass(frozen=True)
+class FrameErrors:
+    """Per-frame comparison of N predicted boxes with N true ones; each array is (N,).
+
+    Attributes:
+        overlap: IoU in [0, 1], -1 without a valid true box.
+        distance: pixels between the centres.
+        norm_distance: the same with x and y divided by the true box's width and height.
+        valid: the frame has a true box that counts.
+    """
+
+    overlap: np.ndarray
+    distance: np.ndarray
+    norm_distance: np.ndarray
+    valid: np.ndarray
+
+
+def sequence_scores(
+    prediction: np.ndarray,
+    truth: np.ndarray,
+    dataset: str,
+    visible: np.ndarray | None = None,
+    exclude_invalid: bool = False,
+) -> dict[str, np.ndarray | float]:
+    """Score one sequence.
+
+    Args:
+        prediction: (M, 4) xywh, finite, no negative sides. The first box is replaced by the true one.
+        truth: (N, 4) xywh; nan or a side of zero where the frame has no box.
+        dataset: name of the test set; see `scoring_rule`.
+        visible: (N,) bool, where frames are marked invisible; only LaSOT's rule uses it.
+        exclude_invalid: leave frames without a valid box out of the curves.
+
+    Returns:
+        `success_curve` (21,), `precision_curve` (51,), `norm_precision_curve` (51,) as fractions of
+        frames; `auc`, `op50`, `op75`, `precision` (at 20 pixels), `norm_precision` (at 0.20) in percent;
+        `mean_overlap_valid` in [0, 1] over valid frames, nan where there is none.
+
+    Raises:
+        UserError: a wrong shape, an invalid prediction, or a short result on LaSOT.
+    """
+    return score_errors(frame_errors(prediction, truth, scoring_rule(dataset), visible), exclude_invalid)
+
+
+def score_errors(errors: FrameErrors, exclude_invalid: bool = False) -> dict[str, np.ndarray | float]:
+    """Curves and scores of one sequence from its frames; see `sequence_scores`."""
+    counted = errors.valid if exclude_invalid else np.ones_like(errors.valid)
+    curves = {
+        "success_curve": _curve(errors.overlap[counted], np.greater, OVERLAP_THRESHOLDS),
+        "precision_curve": _curve(errors.distance[counted], np.less_equal, DISTANCE_THRESHOLDS),
+        "norm_precision_curve": _curve(errors.norm_distance[counted], np.less_equal, NORM_DISTANCE_THRESHOLDS),
+    }
+    overlaps = errors.overlap[errors.valid]
+    return curves | curve_scores(**curves) | {"mean_overlap_valid": float(overlaps.mean()) if overlaps.size else np.nan}
+
+
+def curve_scores(
+    success_curve: np.ndarray, precision_curve: np.ndarray, norm_precision_curve: np.ndarray
+) -> dict[str, float]:
+    """The scores in percent that are read off the three curves, of one sequence or of a mean over many."""
+    return {
+        "auc": 100 * float(success_curve.mean()),
+        "op50": 100 * float(success_curve[10]),
+        "op75": 100 * float(success_curve[15]),
+        "precision": 100 * float(precision_curve[20]),
+        "norm_precision": 100 * float(norm_precision_curve[20]),
+    }
+
+
+def frame_errors(
+    prediction: np.ndarray, truth: np.ndarray, rule: ScoringRule, visible: np.ndarray | None = None
+) -> FrameErrors:
+    """Compare the boxes of one sequence frame by frame; arguments and errors as in `sequence_scores`."""
+    prediction, truth = _boxes(prediction, "prediction"), _boxes(truth, "ground truth")
+    prediction = _fit_length(_repeat_last(_checked(prediction)[: len(truth)], truth), len(truth), rule)
+    prediction[0] = truth[0]
+
+    shown = np.ones(len(truth), dtype=bool)
+    if visible is not None and rule.uses_visibility:
+        shown = np.asarray(visible, dtype=bool)
+        if shown.shape != (len(truth),):
+            raise UserError(f"there are {shown.size} visibility flags for {len(truth)} ground-truth boxes")
+    has_box = np.all(truth[:, 2:] > 0, axis=1) & np.isfinite(truth).all(axis=1)
+
+    overlap, distance, norm_distance = (np.full(len(truth), fill) for fill in (-1.0, rule.invalid_distance, _HIT))
+    overlap[has_box] = _overlap(prediction[has_box], truth[has_box])
+    offset = _centre(prediction[has_box]) - _centre(truth[has_box])
+    distance[has_box] = np.linalg.norm(offset, axis=1)
+    norm_distance[has_box] = np.linalg.norm(offset / truth[has_box, 2:], axis=1)
+
+    overlap[~shown] = -1.0
+    distance[~shown] = norm_distance[~shown] = _MISS
+    return FrameErrors(overlap, distance, norm_distance, has_box & shown)
+
+
+def _boxes(values: np.ndarray, what: str) -> np.ndarray:
+    boxes = np.array(values, dtype=np.float64)
+    if boxes.ndim != 2 or boxes.shape[1] != 4 or not len(boxes):
+        raise UserError(f"the {what} must be boxes (N, 4) with N of at least 1, not an array {boxes.shape}")
+    return boxes
+
+
+def _checked(prediction: np.ndarray) -> np.ndarray:
+    bad = ~np.isfinite(prediction).all(axis=1) | (prediction[:, 2:] < 0).any(axis=1)
+    if bad.any():
+        first = int(bad.argmax())
+        raise UserError(f"line {first + 1}: {prediction[first].tolist()} is no box; sizes must be 0 or more and finite")
+    return prediction
+
+
+def _repeat_last(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Put the box before in place of a predicted one without area, where the frame has ground truth."""
+    empty = (prediction[:, 2:] == 0).any(axis=1) & ~np.isnan(truth[: len(prediction)]).any(axis=1)
+    source = np.where(empty, 0, np.arange(len(prediction)))
+    return prediction[np.maximum.accumulate(source)]
+
+
+def _fit_length(prediction: np.ndarray, length: int, rule: ScoringRule) -> np.ndarray:
+    missing = length - len(prediction)
+    if missing and not rule.pads_short:
+        raise UserError(f"the result has {len(prediction)} boxes and the ground truth {length}; run the sequence again")
+    return np.concatenate((prediction, np.zeros((missing, 4))))
+
+
+def _centre(boxes: np.ndarray) -> np.ndarray:
+    """Centre of xywh boxes that count inclusive pixels: (N, 4) to (N, 2)."""
+    return boxes[:, :2] + 0.5 * (boxes[:, 2:] - 1)
+
+
+def _overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """IoU of xywh boxes pair by pair: (N, 4) each, to (N,). Boxes in `b` have an area."""
+    top_left = np.maximum(a[:, :2], b[:, :2])
+    bottom_right = np.minimum(a[:, :2] + a[:, 2:], b[:, :2] + b[:, 2:])
+    intersection = (bottom_right - top_left).clip(min=0).prod(axis=1)
+    return intersection / (a[:, 2:].prod(axis=1) + b[:, 2:].prod(axis=1) - intersection)
+
+
+def _curve(values: np.ndarray, reaches: np.ufunc, thresholds: np.ndarray) -> np.ndarray:
+    """Fraction of frames that reach each threshold; zeros where no frame counts."""
+    if not values.size:
+        return np.zeros(len(thresholds))
+    return reaches(values[:, None], thresholds[None, :]).mean(axis=0)

@@ -1,0 +1,69 @@
+"""Result files: where they lie, what is in them.
+
+`<results>/<tracker>/<config>/[<subfolder>/]<sequence>.txt` holds one box a frame, xywh as tab-separated
+integers, the first being the given box; `<sequence>_time.txt` beside it holds the seconds of each frame,
+the first being the initialisation.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from lib.test.evaluation.sequence import Sequence
+from lib.utils.box_files import read_boxes
+from lib.utils.errors import UserError
+from lib.utils.files import write_text
+
+
+def run_dir(results_dir: Path, tracker: str, config: str) -> Path:
+    """Folder of one tracker's results; a configuration given as a file is known by its name."""
+    return results_dir / tracker / (Path(config).stem if config.endswith((".yaml", ".yml")) else config)
+
+
+def result_path(output_dir: Path, sequence: Sequence) -> Path:
+    """Result file of a sequence under a tracker's folder."""
+    return output_dir / sequence.subfolder / f"{sequence.name}.txt"
+
+
+def time_path(output_dir: Path, sequence: Sequence) -> Path:
+    """File of a sequence's seconds a frame."""
+    return output_dir / sequence.subfolder / f"{sequence.name}_time.txt"
+
+
+def to_integers(boxes: np.ndarray) -> np.ndarray:
+    """Boxes as they stand in a result file: fractions are cut off, as in the published results."""
+    return np.asarray(boxes, dtype=np.float64).astype(np.int64)
+
+
+def write_result(output_dir: Path, sequence: Sequence, boxes: np.ndarray, seconds: np.ndarray) -> None:
+    """Write boxes (N, 4) and seconds (N,). The box file comes last: where it is, the sequence is done."""
+    write_text(time_path(output_dir, sequence), "".join(f"{value:.6f}\n" for value in seconds))
+    lines = ("\t".join(map(str, box)) + "\n" for box in to_integers(boxes))
+    write_text(result_path(output_dir, sequence), "".join(lines))
+
+
+def read_result(path: Path) -> np.ndarray:
+    """Predicted boxes (N, 4) of a result file.
+
+    Raises:
+        UserError: a line is not four numbers or has a negative size; the message names file and line.
+    """
+    boxes = read_boxes(path, allow_nan=False)
+    negative = (boxes[:, 2:] < 0).any(axis=1)
+    if negative.any():
+        raise UserError(f"{path}, line {int(negative.argmax()) + 1}: a box with a negative size")
+    return boxes
+
+
+def read_seconds(path: Path) -> np.ndarray | None:
+    """Seconds a frame (N,), None where the file is missing (results of other programs often lack it).
+
+    Raises:
+        UserError: a line is not a number.
+    """
+    if not path.is_file():
+        return None
+    try:
+        return np.array([float(line) for line in path.read_text(encoding="utf-8-sig").split()])
+    except ValueError as error:
+        raise UserError(f"{path} does not hold seconds, one number a line: {error}") from error

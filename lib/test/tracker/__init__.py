@@ -1,0 +1,94 @@
+"""Trackers by name."""
+
+from pathlib import Path
+
+from lib.config import load_config
+from lib.config.loader import experiment_name
+from lib.models import build_model
+from lib.models.repvgg import fold_repvgg
+from lib.test.tracker.stark import LightningTracker, SpatioTemporalTracker, StarkTracker
+from lib.test.tracker.still import StillTracker
+from lib.utils.checkpoint import find_checkpoint, load_checkpoint, load_state
+from lib.utils.device import select_device
+from lib.utils.errors import UserError
+from lib.utils.workspace import workspace
+
+# Tracker -> the script whose experiments it reads.
+SCRIPTS = {
+    "stark_s": "stark_s",
+    "stark_st": "stark_st2",
+    "stark_lightning_X_trt": "stark_lightning_X_trt",
+}
+ENGINES = ("torch",)
+PRECISIONS = ("fp32",)
+
+
+def create_tracker(
+    name: str,
+    config: str,
+    checkpoint: str | Path | None = None,
+    dataset_name: str = "",
+    device: str = "auto",
+    engine: str = "torch",
+    precision: str = "fp32",
+) -> StarkTracker | StillTracker:
+    """Build a tracker and load its weights.
+
+    Args:
+        name: `stark_s`, `stark_st`, `stark_lightning_X_trt`, or `still` (a baseline that never moves).
+        config: configuration in `experiments/<script>/`, or a YAML file.
+        checkpoint: weights; by default the epoch TEST.EPOCH under `checkpoints/`, else the newest there.
+        dataset_name: the test set, which decides how often STARK-ST renews its dynamic template.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+        engine: `torch`.
+        precision: `fp32`.
+
+    Returns:
+        An object with `initialize(image_rgb, {"init_bbox": [x, y, w, h]})` and
+        `track(image_rgb) -> {"target_bbox": [x, y, w, h], "conf_score": float}` (the score only for STARK-ST).
+
+    Raises:
+        UserError: an unknown name, configuration, device, engine or precision; a checkpoint that is
+            missing, damaged or of another network.
+    """
+    if name == "still":
+        return StillTracker()
+    if name not in SCRIPTS:
+        raise UserError(f"unknown tracker '{name}'; valid: {', '.join([*SCRIPTS, 'still'])}")
+    _check_choice("engine", engine, ENGINES)
+    _check_choice("precision", precision, PRECISIONS)
+    cfg = load_config(SCRIPTS[name], config)
+    target = select_device(device)
+    model = build_model(SCRIPTS[name], cfg)
+    if checkpoint is None:
+        checkpoint = _trained_checkpoint(SCRIPTS[name], experiment_name(config), type(model).__name__, cfg.TEST.EPOCH)
+    weights = load_checkpoint(checkpoint)
+    if any("rbr_reparam" in key for key in weights["net"]):
+        fold_repvgg(model)  # the file holds a network that was folded before it was saved
+    load_state(model, weights, checkpoint)
+    model.to(target)
+    if name == "stark_st":
+        return SpatioTemporalTracker(model, cfg, target, update_interval(cfg, dataset_name))
+    return (LightningTracker if name == "stark_lightning_X_trt" else StarkTracker)(model, cfg, target)
+
+
+def update_interval(cfg, dataset_name: str) -> int:
+    """Frames between replacements of the dynamic template on a test set."""
+    by_set = {name.upper(): intervals for name, intervals in cfg.TEST.UPDATE_INTERVALS.items()}
+    return int(by_set.get(dataset_name.upper(), cfg.DATA.MAX_SAMPLE_INTERVAL)[0])
+
+
+def _trained_checkpoint(script: str, config: str, net_type: str, epoch: int) -> Path:
+    """The checkpoint that training leaves: the configured epoch, else the newest, which is said aloud."""
+    folder = workspace().checkpoint_dir / "train" / script / config
+    wanted = folder / f"{net_type}_ep{epoch:04d}.pth.tar"
+    if wanted.is_file():
+        return wanted
+    newest = find_checkpoint(folder, net_type, None)
+    print(f"{wanted.name} is not there; using the newest: {newest}")
+    return newest
+
+
+def _check_choice(what: str, value: str, valid: tuple[str, ...]) -> None:
+    if value not in valid:
+        raise UserError(f"unknown {what} '{value}'; valid: {', '.join(valid)}")

@@ -1,0 +1,145 @@
+"""Tracking with a STARK network (section 3 of the paper): no windows, no penalties, no post-processing."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from easydict import EasyDict
+from torch import nn
+
+from lib.models.repvgg import fold_repvgg
+from lib.models.stark import Tokens
+from lib.utils.crop import box_to_image, clip_box, sample_target, shows_nothing
+from lib.utils.errors import UserError
+from lib.utils.image import to_rgb8
+from lib.utils.preprocess import Preprocessor
+
+# A dynamic template is replaced only by a frame in which the object is more likely there than not.
+UPDATE_THRESHOLD = 0.5
+
+
+class StarkTracker:
+    """Follows one object; the base of all variants.
+
+    Args:
+        model: a network with its weights, on `device`.
+        cfg: the effective configuration it was built from.
+        device: where it runs.
+    """
+
+    def __init__(self, model: nn.Module, cfg: EasyDict, device: torch.device) -> None:
+        self.model = model.eval().to(memory_format=torch.channels_last)
+        self.cfg, self.device = cfg, device
+        self.preprocess = Preprocessor(cfg.DATA.MEAN, cfg.DATA.STD, device)
+        self.state: list[float] | None = None
+        self.templates: list[Tokens] = []
+
+    @torch.inference_mode()
+    def initialize(self, image: np.ndarray, info: Mapping) -> None:
+        """Start on a frame.
+
+        Args:
+            image: (H, W, 3) RGB uint8; see `lib.utils.image.to_rgb8` for what else is taken.
+            info: `{"init_bbox": [x, y, w, h]}` in pixels; the box may reach outside the image.
+
+        Raises:
+            UserError: the box has no area, or lies so far outside that its crop shows no image.
+        """
+        image = to_rgb8(image)
+        box = _checked_box(info)
+        self.state = box
+        self.templates = [self._encode_template(image)]
+
+    @torch.inference_mode()
+    def track(self, image: np.ndarray) -> dict:
+        """Find the object in the next frame.
+
+        Args:
+            image: as for `initialize`; its size may differ from the frame before.
+
+        Returns:
+            `target_bbox` [x, y, w, h] in pixels, and `conf_score` in [0, 1] where the variant scores.
+
+        Raises:
+            UserError: `initialize` was not called, the image is none, or the network's box is not finite.
+        """
+        if self.state is None:
+            raise UserError("the tracker has no object yet: call initialize(image, {'init_bbox': [x, y, w, h]}) first")
+        image = to_rgb8(image)
+        height, width = image.shape[:2]
+        around = clip_box(self.state, height, width)
+        test = self.cfg.TEST
+        crop, scale, mask = sample_target(image, around, test.SEARCH_FACTOR, test.SEARCH_SIZE)
+        if shows_nothing(mask, test.SEARCH_SIZE // self.model.extractor.stride):
+            # A long thin box mostly outside: its square region can miss the image, and there is nothing to look at.
+            self.state = around
+            return self._result(None)
+        out = self.model.relate(self.templates, self.model.encode_search(self.preprocess(crop, mask)))
+        box = out["pred_boxes"].view(-1, 4).mean(0).tolist()
+        if not np.isfinite(box).all():
+            raise UserError("the network's box is not finite: its weights are damaged or the training diverged")
+        self.state = clip_box(box_to_image(box, around, scale, test.SEARCH_SIZE), height, width)
+        result = self._result(out)
+        self._after_frame(image, result)
+        return result
+
+    def _result(self, out: dict | None) -> dict:
+        """What `track` returns; `out` is None where no image was in the search region."""
+        return {"target_bbox": list(self.state)}
+
+    def _after_frame(self, image: np.ndarray, result: dict) -> None:
+        """What a variant does once the box is known."""
+
+    def _encode_template(self, image: np.ndarray) -> Tokens:
+        """The template part of the network's input around the present box."""
+        size = self.cfg.TEST.TEMPLATE_SIZE
+        crop, _, mask = sample_target(image, self.state, self.cfg.TEST.TEMPLATE_FACTOR, size)
+        if shows_nothing(mask, size // self.model.extractor.stride):
+            raise UserError(f"box {self.state} lies outside the {image.shape[1]}x{image.shape[0]} image")
+        return self.model.encode_template(self.preprocess(crop, mask))
+
+
+class SpatioTemporalTracker(StarkTracker):
+    """STARK-ST: the dynamic template is replaced now and then, when the score says that the object is there.
+
+    Args:
+        update_interval: frames between two chances of replacement.
+    """
+
+    def __init__(self, model: nn.Module, cfg: EasyDict, device: torch.device, update_interval: int) -> None:
+        super().__init__(model, cfg, device)
+        self.update_interval = update_interval
+        self.frame_index = 0
+
+    def initialize(self, image: np.ndarray, info: Mapping) -> None:
+        """As `StarkTracker.initialize`; the dynamic template starts as the first one."""
+        super().initialize(image, info)
+        self.templates = self.templates * 2
+        self.frame_index = 0
+
+    def _result(self, out: dict | None) -> dict:
+        confidence = 0.0 if out is None else out["pred_logits"].view(-1).mean().sigmoid().item()
+        return {"target_bbox": list(self.state), "conf_score": confidence}
+
+    def _after_frame(self, image: np.ndarray, result: dict) -> None:
+        self.frame_index += 1
+        if self.frame_index % self.update_interval == 0 and result["conf_score"] > UPDATE_THRESHOLD:
+            self.templates[1] = self._encode_template(image)
+
+
+class LightningTracker(StarkTracker):
+    """STARK-Lightning: RepVGG blocks folded, otherwise as STARK-S."""
+
+    def __init__(self, model: nn.Module, cfg: EasyDict, device: torch.device) -> None:
+        super().__init__(fold_repvgg(model), cfg, device)
+
+
+def _checked_box(info: Mapping) -> list[float]:
+    """The first box as four floats, or a clear error."""
+    try:
+        box = [float(v) for v in info["init_bbox"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError("initialize needs {'init_bbox': [x, y, w, h]} with four numbers in pixels") from error
+    if len(box) != 4 or not np.isfinite(box).all() or box[2] <= 0 or box[3] <= 0:
+        raise UserError(f"the first box {box} is not [x, y, w, h] with finite numbers and a width and height above 0")
+    return box

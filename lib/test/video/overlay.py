@@ -1,0 +1,45 @@
+"""Drawing a tracker's result into a frame so that it shows on any background."""
+
+import cv2
+import numpy as np
+
+# RGB; both are apart in lightness from the dark line around the box, and from each other for the colour-blind.
+SURE, UNSURE = (80, 255, 80), (255, 140, 0)
+_DARK = (16, 16, 16)
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+
+def draw_box(image: np.ndarray, box: list[float], color: tuple[int, int, int] = SURE) -> None:
+    """Draw a box with a dark line on both sides into an image.
+
+    Args:
+        image: (H, W, 3) uint8 RGB, changed in place.
+        box: xywh in pixels, finite; parts outside the image are not drawn.
+        color: RGB.
+    """
+    height, width = image.shape[:2]
+    line = max(1, round(min(height, width) / 240))
+    # OpenCV draws with 32-bit coordinates: far outside, a box is cut where it cannot be seen.
+    x1, x2 = np.clip([box[0], box[0] + box[2]], -width, 2 * width).round().astype(int).tolist()
+    y1, y2 = np.clip([box[1], box[1] + box[3]], -height, 2 * height).round().astype(int).tolist()
+    for thickness, paint in ((line + 2 * max(1, line // 2), _DARK), (line, color)):
+        cv2.rectangle(image, (x1, y1), (x2, y2), paint, thickness)
+
+
+def draw_caption(image: np.ndarray, text: str) -> None:
+    """Write one line of ASCII text on a dark plate in the top left corner.
+
+    Args:
+        image: (H, W, 3) uint8 RGB, changed in place.
+        text: made smaller where the image is too narrow for it.
+    """
+    height, width = image.shape[:2]
+    scale = min(max(min(height, width) / 720, 0.4), 3.0)
+    (text_width, _), _ = cv2.getTextSize(text, _FONT, scale, 1)
+    scale *= min(1.0, 0.94 * width / max(text_width, 1))
+    thickness = max(1, round(scale * 1.4))
+    (text_width, text_height), below = cv2.getTextSize(text, _FONT, scale, thickness)
+    pad = max(2, text_height // 2)
+    plate = image[: text_height + below + 2 * pad, : text_width + 2 * pad]
+    plate //= 4
+    cv2.putText(image, text, (pad, pad + text_height), _FONT, scale, (255, 255, 255), thickness, cv2.LINE_AA)

@@ -1,0 +1,80 @@
+"""Reading text files of boxes and of per-frame flags, as data sets and trackers write them.
+
+Numbers may be separated by commas, semicolons, tabs or spaces; a byte-order mark, Windows line ends
+and empty lines at the end are accepted. Anything else that is not a box is refused by file and line.
+"""
+
+import math
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+
+from lib.utils.errors import UserError
+
+_NUMBER_PATTERN = r"[+-]?(?:nan|(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)"
+_SEPARATOR_PATTERN = r"(?:\s*[,;]\s*|\s+)"
+_NUMBER = re.compile(_NUMBER_PATTERN, re.IGNORECASE | re.ASCII)
+_SEPARATOR = re.compile(_SEPARATOR_PATTERN, re.ASCII)
+_BOX = re.compile(r"\s*" + _SEPARATOR_PATTERN.join([f"({_NUMBER_PATTERN})"] * 4) + r"\s*", re.IGNORECASE | re.ASCII)
+_LARGEST = 1e7  # pixels; beyond it a value is damage, and areas would overflow
+
+
+def read_boxes(path: str | os.PathLike, allow_nan: bool = True) -> np.ndarray:
+    """Read one xywh box a line: (N, 4) float64, N at least 1.
+
+    nan marks frames without a box in annotations; `allow_nan=False` refuses it, for results.
+
+    Raises:
+        UserError: the file is missing, is empty, or holds a line that is not four numbers.
+    """
+    rows = []
+    for number, line in enumerate(_lines(path), start=1):
+        match = _BOX.fullmatch(line)
+        if not match:
+            raise UserError(f"{path}, line {number}: {line.strip()[:60]!r} is not x, y, width, height")
+        rows.append(match.groups())
+    boxes = np.array(rows, dtype=np.float64)
+    if not allow_nan:
+        _refuse(np.isnan(boxes), path, "nan is not allowed here")
+    _refuse(np.abs(boxes) > _LARGEST, path, "a number too large to be in pixels")
+    return boxes
+
+
+def read_flags(path: str | os.PathLike) -> np.ndarray:
+    """Read whole numbers, one a line or all in one (absence, occlusion, cover labels): (N,) int64.
+
+    Raises:
+        UserError: the file is missing, is empty, or holds something else.
+    """
+    flags = []
+    for number, line in enumerate(_lines(path), start=1):
+        for field in _SEPARATOR.split(line.strip()):
+            value = float(field) if _NUMBER.fullmatch(field) else math.nan
+            if not value.is_integer():
+                raise UserError(f"{path}, line {number}: {field[:40]!r} is not a whole number")
+            flags.append(int(value))
+    return np.array(flags, dtype=np.int64)
+
+
+def _refuse(bad: np.ndarray, path: str | os.PathLike, why: str) -> None:
+    """Raise for the first row of `bad` (N, 4) with a True in it."""
+    rows = bad.any(axis=1)
+    if rows.any():
+        raise UserError(f"{path}, line {int(rows.argmax()) + 1}: {why}")
+
+
+def _lines(path: str | os.PathLike) -> list[str]:
+    """The lines of a text file without the empty ones at its end; at least one."""
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not a text file: byte {error.start} is not UTF-8") from error
+    # Not splitlines(): it also splits at form feeds and other rare characters, so line numbers would be off.
+    lines = text.rstrip().split("\n")
+    if lines == [""]:
+        raise UserError(f"{path} is empty")
+    return lines

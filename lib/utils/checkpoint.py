@@ -1,0 +1,191 @@
+"""Checkpoints: reading (without running what is in them), fitting into a network, writing, finding.
+
+A checkpoint is a dictionary with the network's state dict under `net`; published ones and ours also
+hold `epoch, actor_type, net_type, net_info, constructor, optimizer, stats, settings`.
+"""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lib.utils.files import atomic_path
+from lib.utils.safe_unpickle import CheckpointError, InertObject, few, read_untrusted, to_plain
+
+__all__ = ["CheckpointError", "InertObject", "find_checkpoint", "load_checkpoint", "load_state", "save_checkpoint"]
+
+COUNTER = "num_batches_tracked"
+
+
+def load_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU. Nothing in the file is run, whoever wrote it.
+
+    Accepts a dictionary with the weights under `net` or under `state_dict`, or a bare state dict.
+
+    Returns:
+        The file's dictionary, weights always under `net` (name to tensor); plain containers throughout, except that
+        objects such as the published `settings` are `InertObject`: their attributes and nothing more.
+
+    Raises:
+        CheckpointError: missing, damaged or foreign file, or one that names classes no checkpoint needs.
+    """
+    path = Path(path)
+    content = read_untrusted(path)
+    if isinstance(content, dict) and "net" not in content:
+        if "state_dict" in content:
+            content["net"] = content.pop("state_dict")
+        elif _is_state_dict(content):
+            content = {"net": content}
+    if not isinstance(content, dict) or not _is_state_dict(content.get("net")):
+        raise CheckpointError(
+            f"{path} is not a checkpoint: expected a dictionary with a network's weights under 'net' or 'state_dict', "
+            f"or the weights alone, found {_describe(content)}"
+        )
+    return content
+
+
+def _is_state_dict(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and len(value) > 0
+        and all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in value.items())
+    )
+
+
+def _describe(content: Any) -> str:
+    """What a file holds, in a few words."""
+    if isinstance(content, Tensor):
+        return f"a tensor of shape {tuple(content.shape)}"
+    if not isinstance(content, dict):
+        return f"a value of type {type(content).__name__}"
+    if not content:
+        return "an empty dictionary"
+    if "net" in content:
+        return f"under 'net' {_describe(content['net'])}"
+    return f"a dictionary with {few([str(key) for key in content], 5)}"
+
+
+def load_state(
+    module: nn.Module,
+    checkpoint: Mapping[str, Any],
+    path: str | os.PathLike,
+    *,
+    allow_missing: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+) -> None:
+    """Load weights into a module: every name and every shape must fit, or nothing is changed.
+
+    The `module.` that DataParallel puts before every name is removed, and batch-norm counters
+    (`num_batches_tracked`) may be absent on either side.
+
+    Args:
+        module: the network.
+        checkpoint: what `load_checkpoint` returned, or a state dict.
+        path: where it came from, for messages.
+        allow_missing: prefixes of names that keep the module's values if the file lacks them
+            (`cls_head.`: stage 2 starts from a stage-1 checkpoint).
+        ignore: prefixes of names in the file to leave out.
+
+    Raises:
+        CheckpointError: names or shapes that differ; a few of each are listed.
+    """
+    weights = checkpoint["net"] if isinstance(checkpoint.get("net"), Mapping) else checkpoint
+    if weights and all(name.startswith("module.") for name in weights):
+        weights = {name.removeprefix("module."): tensor for name, tensor in weights.items()}
+    wanted = module.state_dict()
+    found = {
+        name: tensor
+        for name, tensor in weights.items()
+        if not name.startswith(tuple(ignore)) and (name in wanted or not _is_counter(name))
+    }
+    missing = [
+        name
+        for name in wanted
+        if name not in found and not name.startswith(tuple(allow_missing)) and not _is_counter(name)
+    ]
+    unexpected = [name for name in found if name not in wanted]
+    misshapen = [
+        f"{name}: expected {tuple(wanted[name].shape)}, found {tuple(tensor.shape)}"
+        for name, tensor in found.items()
+        if name in wanted and tensor.shape != wanted[name].shape
+    ]
+    kinds = (("missing", missing), ("unexpected", unexpected), ("of another shape", misshapen))
+    faults = [f"{len(names)} {kind} ({few(names)})" for kind, names in kinds if names]
+    if faults:
+        raise CheckpointError(f"checkpoint {path} does not fit the model: {'; '.join(faults)}{_hint(weights, wanted)}")
+    module.load_state_dict(found, strict=False)
+
+
+def _is_counter(name: str) -> bool:
+    return name.rsplit(".", 1)[-1] == COUNTER
+
+
+def _hint(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """Which variants the names in the file and in the model belong to, if that explains the difference."""
+    theirs, ours = _variant(found), _variant(wanted)
+    if theirs == ours:
+        return ""
+    file = f"looks like {theirs}" if theirs else "does not look like a STARK checkpoint"
+    return f". The file {file}" + (f", the model is {ours}" if ours else "")
+
+
+def _variant(names: Mapping[str, Any]) -> str:
+    """The variant whose state dict has these names, as a reader would call it; empty if none."""
+    joined = "\n" + "\n".join(names)
+    if "\ntransformer." not in joined or "\nbox_head." not in joined:
+        return ""
+    if "\ntransformer.decoder." not in joined:
+        family = "STARK-Lightning" + (" (folded)" if ".rbr_reparam." in joined else "")
+    elif "\ncls_head." in joined:
+        family = "STARK-ST (with score head)"
+    else:
+        family = "STARK-S or STARK-ST stage 1 (no score head)"
+    blocks = len(set(re.findall(r"\.layer3\.(\d+)\.", joined)))
+    depth = {2: "18", 6: "50" if ".conv3." in joined else "34", 23: "101"}.get(blocks)
+    return f"{family} with ResNet-{depth}" if depth else family
+
+
+def save_checkpoint(path: str | os.PathLike, checkpoint: Mapping[str, Any]) -> None:
+    """Write a checkpoint, whole or not at all: a failure leaves what stood at `path` as it was.
+
+    Only plain values are written, so the file loads with `torch.load(weights_only=True)` anywhere: subclasses of
+    dict (EasyDict) become dict, numpy numbers Python numbers.
+
+    Raises:
+        CheckpointError: the disk is full or the place cannot be written.
+        TypeError: a value that is no tensor, number, string or plain container; the message says where it is.
+    """
+    plain = to_plain(dict(checkpoint))
+    try:
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+            torch.save(plain, file)
+    except (OSError, RuntimeError) as error:
+        # torch's zip writer trips over a failed write; the operating system's reason is the error before it.
+        cause = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(cause, OSError):
+            raise
+        raise CheckpointError(f"cannot write checkpoint {path}: {cause.strerror or cause}") from error
+
+
+def find_checkpoint(folder: str | os.PathLike, net_type: str, epoch: int | None = None) -> Path:
+    """The file `<net_type>_ep<epoch>.pth.tar` of a folder; the latest if no epoch is given.
+
+    Raises:
+        CheckpointError: there is none; the message lists what is there.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise CheckpointError(f"no checkpoint folder {folder}: train first, or give a checkpoint file")
+    names = sorted(entry.name for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith("."))
+    pattern = re.compile(rf"{re.escape(net_type)}_ep(\d{{4,}})\.pth\.tar")
+    epochs = {int(match[1]): match[0] for match in map(pattern.fullmatch, names) if match}
+    if epoch is None and epochs:
+        return folder / epochs[max(epochs)]
+    if epoch in epochs:
+        return folder / epochs[epoch]
+    wanted = f"{net_type}_ep{'*' if epoch is None else f'{epoch:04d}'}.pth.tar"
+    raise CheckpointError(f"no checkpoint {wanted} in {folder}; there: {few(names[::-1], 5)}")

@@ -1,0 +1,29 @@
+"""Errors that a user can cause, and how a command reports them."""
+
+import sys
+from collections.abc import Callable
+
+
+class UserError(Exception):
+    """Something the user can put right.
+
+    The message is one line that says what is wrong, where, and what to do.
+    Commands print it without a traceback and exit with status 2.
+    """
+
+
+def run_command(main: Callable[[], int | None]) -> None:
+    """Run a command's `main` and leave the process with its exit status.
+
+    0 or the returned status on success, 2 after a `UserError` (one line on stderr),
+    130 after Ctrl-C. Any other exception is a bug and keeps its traceback.
+    """
+    try:
+        status = main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(status or 0)

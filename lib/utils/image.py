@@ -1,0 +1,81 @@
+"""Reading frames, and bringing whatever a user's camera or file gives to 8-bit RGB."""
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from lib.utils.errors import UserError
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+
+
+class ImageReadError(UserError):
+    """A frame that cannot be read; the message names the file."""
+
+
+def read_image(path: str | os.PathLike) -> np.ndarray:
+    """Read an image file as (H, W, 3) uint8 RGB.
+
+    Raises:
+        ImageReadError: the file is missing, empty or not an image.
+    """
+    try:
+        data = np.fromfile(path, dtype=np.uint8)
+    except OSError as error:
+        raise ImageReadError(f"cannot read image {path}: {error.strerror}") from error
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    if image is None:
+        raise ImageReadError(f"cannot decode image {path}: the file is damaged or not an image")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def to_rgb8(image: np.ndarray) -> np.ndarray:
+    """Bring one frame to (H, W, 3) uint8 RGB.
+
+    Accepts (H, W), (H, W, 1), (H, W, 3) RGB and (H, W, 4) RGBA (alpha is dropped) of
+    uint8, or of uint16 (the full 16-bit range is scaled to 8 bits).
+
+    Raises:
+        UserError: any other shape or type, or an image without pixels.
+    """
+    if (
+        not isinstance(image, np.ndarray)
+        or image.ndim not in (2, 3)
+        or (image.ndim == 3 and image.shape[2] not in (1, 3, 4))
+    ):
+        shape = getattr(image, "shape", None)
+        raise UserError(f"an image must be an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), not {shape}")
+    if image.shape[0] == 0 or image.shape[1] == 0:
+        raise UserError(f"the image has no pixels: its shape is {image.shape}")
+    if image.dtype == np.uint16:
+        image = (image >> 8).astype(np.uint8)
+    elif image.dtype != np.uint8:
+        raise UserError(f"an image must hold uint8 or uint16 values, not {image.dtype}")
+    if image.ndim == 2:
+        image = image[:, :, None]
+    if image.shape[2] == 1:
+        return np.repeat(image, 3, axis=2)
+    return image[:, :, :3]
+
+
+def list_images(folder: str | os.PathLike) -> list[Path]:
+    """The image files directly in a folder, in natural order (frame 2 before frame 10)."""
+    files = (p for p in Path(folder).iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
+    return sorted(files, key=lambda p: (_number_key(p.stem), p.name))
+
+
+def _number_key(text: str) -> list:
+    """Split a name into text and integer parts so that numbers sort by value."""
+    parts: list = []
+    digits = ""
+    for char in text + "\0":
+        if char.isascii() and char.isdigit():
+            digits += char
+            continue
+        if digits:
+            parts.append((0, int(digits), ""))
+            digits = ""
+        parts.append((1, 0, char))
+    return parts

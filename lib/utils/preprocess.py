@@ -1,0 +1,28 @@
+"""From 8-bit crops to what the network takes."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lib.utils.tensors import NestedTensor
+
+
+class Preprocessor:
+    """Scale to [0, 1] and normalise by channel."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], device: torch.device) -> None:
+        self.device = device
+        self.mean = torch.tensor(mean, device=device).view(1, 3, 1, 1)
+        self.std = torch.tensor(std, device=device).view(1, 3, 1, 1)
+
+    def pixels(self, crops: Tensor) -> Tensor:
+        """Crops (B, H, W, 3) uint8 to (B, 3, H, W) float32, channels last in memory."""
+        pixels = crops.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float()
+        return (pixels / 255 - self.mean) / self.std
+
+    def __call__(self, crop: np.ndarray, mask: np.ndarray) -> NestedTensor:
+        """One crop (H, W, 3) uint8 and its padding mask (H, W) bool as a batch of one."""
+        padding = torch.from_numpy(mask)[None].to(self.device) if mask.any() else None
+        return NestedTensor(self.pixels(torch.from_numpy(crop)[None]), padding)

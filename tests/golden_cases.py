@@ -1,0 +1,43 @@
+"""The reference networks and their inputs, as `golden/README.md` describes them."""
+
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from lib.config import load_config
+from lib.models import build_model
+from lib.utils.tensors import NestedTensor
+from tests.golden.fill import fill, normal, padded_mask
+
+GOLDEN = Path(__file__).parent / "golden"
+VARIANTS = {
+    "stark_s50": ("stark_s", "baseline", 1),
+    "stark_st50": ("stark_st2", "baseline", 2),
+    "stark_st101": ("stark_st2", "baseline_R101", 2),
+    "stark_lightning": ("stark_lightning_X_trt", "baseline_rephead_4_lite_search5", 1),
+}
+
+
+def reference_model(variant: str, overrides: tuple[str, ...] = ()) -> nn.Module:
+    """A variant with the reference weights, in training mode."""
+    script, config, _ = VARIANTS[variant]
+    return fill(build_model(script, load_config(script, config, overrides)))
+
+
+def reference_inputs(variant: str) -> tuple[list[NestedTensor], NestedTensor]:
+    """Templates and search region of the forward-pass references, batch of 2."""
+    templates = [
+        NestedTensor(
+            normal(f"{variant}.template{i}", (2, 3, 128, 128)), padded_mask(f"{variant}.template_mask{i}", 2, 128)
+        )
+        for i in range(VARIANTS[variant][2])
+    ]
+    search = NestedTensor(normal(f"{variant}.search", (2, 3, 320, 320)), padded_mask(f"{variant}.search_mask", 2, 320))
+    return templates, search
+
+
+def golden(name: str) -> dict[str, np.ndarray]:
+    """The arrays of one reference file."""
+    with np.load(GOLDEN / f"{name}.npz") as file:
+        return dict(file)

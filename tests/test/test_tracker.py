@@ -1,0 +1,190 @@
+"""Tracking: the published system's first steps, and the images and boxes that users have."""
+
+import numpy as np
+import pytest
+import torch
+
+from lib.config import load_config
+from lib.test.tracker import create_tracker, update_interval
+from lib.test.tracker.stark import LightningTracker, SpatioTemporalTracker, StarkTracker
+from lib.utils.checkpoint import save_checkpoint
+from lib.utils.errors import UserError
+from tests.golden.fill import image
+from tests.golden_cases import VARIANTS, golden, reference_model
+
+CPU = torch.device("cpu")
+SHARPENED = ("box_head.conv5_tl.weight", "box_head.conv5_br.weight", "box_head.conv_tower.2.weight")
+
+
+def reference_tracker(variant: str) -> StarkTracker:
+    """The tracker of `golden/tracker.npz`: reference weights, the corner head's last convolution sharpened."""
+    model = reference_model(variant)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name in SHARPENED:
+                parameter.mul_(30)
+    cfg = load_config(*VARIANTS[variant][:2])
+    if variant == "stark_st50":
+        return SpatioTemporalTracker(model, cfg, CPU, update_interval=200)
+    return (LightningTracker if variant == "stark_lightning" else StarkTracker)(model, cfg, CPU)
+
+
+@pytest.fixture(scope="module")
+def lightning() -> StarkTracker:
+    return reference_tracker("stark_lightning")
+
+
+@pytest.mark.parametrize("variant", ["stark_s50", "stark_st50", "stark_lightning"])
+def test_first_steps_are_the_published_ones(variant):
+    expected, tracker, frame = golden("tracker"), reference_tracker(variant), image("track.frame", 360, 480)
+    for i, box in enumerate(expected["inits"]):
+        tracker.initialize(frame, {"init_bbox": box.tolist()})
+        out = tracker.track(np.roll(frame, (3 * (i + 1), 5 * (i + 1)), (0, 1)))
+        # The sharpened random weights turn a rounding of one part in ten million into a tenth of a pixel.
+        np.testing.assert_allclose(out["target_bbox"], expected[variant][i], atol=0.5)
+        if variant == "stark_st50":
+            assert out["conf_score"] == pytest.approx(expected["stark_st50_conf"][i], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        pytest.param([-30, -20, 60, 50], id="partly outside"),
+        pytest.param([10, 10, 1, 1], id="one pixel"),
+        pytest.param([0.2, 0.3, 0.5, 0.4], id="under a pixel"),
+        pytest.param([-200, -200, 2000, 2000], id="larger than the image"),
+        pytest.param([470, 350, 40, 40], id="at the corner"),
+        pytest.param([0, 100, 480, 2], id="long and thin"),
+    ],
+)
+def test_unusual_boxes_track(lightning, box):
+    frame = image("track.frame", 360, 480)
+    lightning.initialize(frame, {"init_bbox": box})
+    for _ in range(3):
+        x, y, w, h = lightning.track(frame)["target_bbox"]
+        assert np.isfinite([x, y, w, h]).all()
+        assert w >= 10
+        assert h >= 10
+        assert x < 480
+        assert y < 360
+        assert x + w > 0
+        assert y + h > 0
+
+
+@pytest.mark.parametrize(
+    ("box", "message"),
+    [
+        ([600, 500, 20, 20], "outside the 480x360 image"),
+        ([10, 10, 0, 5], "above 0"),
+        ([10, 10, -4, 5], "above 0"),
+        ([10, float("nan"), 4, 5], "finite"),
+        ([10, 10, 4], "width and height"),
+        ("here", "four numbers"),
+    ],
+)
+def test_impossible_boxes_are_said_at_once(lightning, box, message):
+    with pytest.raises(UserError, match=message):
+        lightning.initialize(image("track.frame", 360, 480), {"init_bbox": box})
+
+
+def test_image_kinds(lightning):
+    frame = image("track.frame", 120, 160)
+    grey = frame[:, :, 0]
+    box = {"init_bbox": [50, 40, 30, 30]}
+
+    def step(picture):
+        lightning.initialize(picture, box)
+        return lightning.track(picture)["target_bbox"]
+
+    colour = step(frame)
+    assert step(np.dstack((frame, np.full_like(grey, 7)))) == colour
+    assert step(frame.astype(np.uint16) << 8) == colour
+    assert step(grey) == step(grey[:, :, None]) == step(np.dstack((grey, grey, grey)))
+    assert step(np.asfortranarray(frame)) == colour
+    for wrong in (frame.astype(np.float32), frame[:, :, :2], frame[:0], None, [[1, 2], [3, 4]]):
+        with pytest.raises(UserError, match="image"):
+            step(wrong)
+
+
+def test_frames_may_change_size(lightning):
+    frame = image("track.frame", 360, 480)
+    lightning.initialize(frame, {"init_bbox": [400, 300, 60, 50]})
+    for height, width in ((90, 120), (360, 480), (5, 7), (1, 1), (200, 900)):
+        x, y, w, h = lightning.track(frame[:1, :1].repeat(height, 0).repeat(width, 1))["target_bbox"]
+        assert 0 <= x < width
+        assert 0 <= y < height
+        assert min(w, width) == w
+        assert min(h, height) == h
+
+
+def test_track_before_initialize():
+    tracker = LightningTracker(reference_model("stark_lightning"), load_config(*VARIANTS["stark_lightning"][:2]), CPU)
+    with pytest.raises(UserError, match="initialize"):
+        tracker.track(image("track.frame", 60, 60))
+
+
+class _Scored(SpatioTemporalTracker):
+    """A tracker whose score is set by the test."""
+
+    confidence = 0.9
+
+    def _result(self, out):
+        return super()._result(out) | {"conf_score": self.confidence}
+
+
+@pytest.mark.parametrize(("confidence", "replaced"), [(0.9, True), (0.5, False)])
+def test_the_dynamic_template_is_replaced_when_the_score_is_high(confidence, replaced):
+    cfg = load_config("stark_st2", "baseline")
+    tracker = _Scored(reference_model("stark_st50"), cfg, CPU, update_interval=2)
+    tracker.confidence = confidence
+    frame = image("track.frame", 120, 160)
+    tracker.initialize(frame, {"init_bbox": [50, 40, 30, 30]})
+    first = tracker.templates[0]
+    assert tracker.templates[1] is first
+    tracker.track(frame)
+    assert tracker.templates[1] is first
+    tracker.track(frame)
+    assert (tracker.templates[1] is not first) == replaced
+    assert tracker.templates[0] is first
+
+
+def test_update_intervals():
+    cfg = load_config("stark_st2", "baseline", ["DATA.MAX_SAMPLE_INTERVAL=[77]"])
+    assert update_interval(cfg, "trackingnet") == 25
+    assert update_interval(cfg, "VOT20") == 10
+    assert update_interval(cfg, "mine") == 77
+
+
+def test_create_tracker_from_a_checkpoint(tmp_path, monkeypatch):
+    model = reference_model("stark_lightning")
+    path = tmp_path / "weights.pth.tar"
+    save_checkpoint(path, {"net": model.state_dict(), "net_type": "STARKLightningXtrt", "epoch": 3})
+    config = "baseline_rephead_4_lite_search5"
+    made = create_tracker("stark_lightning_X_trt", config, path, device="cpu")
+    direct = LightningTracker(model, load_config("stark_lightning_X_trt", config), CPU)
+    frame = image("track.frame", 120, 160)
+    for tracker in (made, direct):
+        tracker.initialize(frame, {"init_bbox": [50, 40, 30, 30]})
+    assert made.track(frame) == direct.track(frame)
+    with pytest.raises(UserError, match=r"weights\.pth\.tar"):
+        create_tracker("stark_s", "baseline", path, device="cpu")
+    monkeypatch.setenv("STARK_SAVE_DIR", str(tmp_path))
+    with pytest.raises(UserError, match="checkpoints"):
+        create_tracker("stark_lightning_X_trt", config, device="cpu")
+    folder = tmp_path / "checkpoints" / "train" / "stark_lightning_X_trt" / config
+    save_checkpoint(folder / "STARKLightningXtrt_ep0003.pth.tar", {"net": model.state_dict(), "epoch": 3})
+    assert create_tracker("stark_lightning_X_trt", config, device="cpu") is not None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("stark_x", "baseline"), "unknown tracker"),
+        (("stark_s", "basline"), "did you mean 'baseline'"),
+        (("stark_s", "baseline", None, "", "cpu", "magic"), "unknown engine"),
+        (("stark_s", "baseline", None, "", "cpu", "torch", "fp5"), "unknown precision"),
+    ],
+)
+def test_create_tracker_says_what_is_wrong(arguments, message):
+    with pytest.raises(UserError, match=message):
+        create_tracker(*arguments)

@@ -1,0 +1,381 @@
+"""The demo: sources of frames, the drawing, the result's files, the loop, the command."""
+
+import csv
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+
+from lib.test.video import demo
+from lib.test.video.demo import check_box, run_demo, video_demo
+from lib.test.video.output import BOXES, TABLE, VIDEO, ResultWriter, fit_frame, result_folder, video_size
+from lib.test.video.overlay import SURE, draw_box, draw_caption
+from lib.test.video.source import FrameSource, open_source
+from lib.utils.errors import UserError
+from lib.utils.workspace import REPOSITORY
+
+SIZE = (64, 48)
+
+
+def plain_frame(value, size=SIZE):
+    """A red-ish frame, so that swapped channels show."""
+    return np.full((size[1], size[0], 3), (200, value, 10), np.uint8)
+
+
+def frame_source(*frames, name="made"):
+    return FrameSource(name, iter(frames), 25.0, len(frames))
+
+
+def read_video(path):
+    capture = cv2.VideoCapture(str(path))
+    frames = []
+    while (got := capture.read())[0]:
+        frames.append(cv2.cvtColor(got[1], cv2.COLOR_BGR2RGB))
+    capture.release()
+    return frames
+
+
+def read_table(folder):
+    with open(folder / TABLE, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def clip(tmp_path):
+    """A video of 12 frames that become lighter in green, at 10 frames a second."""
+    path = tmp_path / "my clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10.0, SIZE)
+    for index in range(12):
+        writer.write(plain_frame(20 * index)[:, :, ::-1])
+    writer.release()
+    return path
+
+
+class MovingTracker:
+    """Moves one pixel to the right a frame; notes what it was given."""
+
+    def __init__(self, stop_at=None, stop_with=KeyboardInterrupt, score=0.75):
+        self.started, self.seen = [], []
+        self.stop_at, self.stop_with, self.score = stop_at, stop_with, score
+
+    def initialize(self, image, info):
+        self.box = list(info["init_bbox"])
+        self.started.append((image.copy(), list(self.box)))
+
+    def track(self, image):
+        self.seen.append(image.copy())
+        if len(self.seen) == self.stop_at:
+            raise self.stop_with
+        self.box[0] += 1
+        result = {"target_bbox": list(self.box)}
+        return result if self.score is None else result | {"conf_score": self.score}
+
+
+class FakeWindow:
+    """Presses the given keys, one a frame, and draws the given boxes."""
+
+    def __init__(self, keys="", boxes=()):
+        self.keys, self.boxes, self.shown = iter(keys), iter(boxes), []
+
+    def show(self, image):
+        self.shown.append(image)
+        return next(self.keys, "")
+
+    def select_box(self, image):
+        return next(self.boxes)
+
+
+def run(folder, frames, tracker, window=None, box=(10, 12, 20, 16)):
+    folder.mkdir(exist_ok=True)
+    with ResultWriter(folder, video_size(frames[0]), 25.0, boxes=True) as writer:
+        return run_demo(tracker, frames[0], frame_source(*frames[1:]), box, writer, window)
+
+
+# Sources
+
+
+def test_video_source_gives_rgb_frames_and_the_files_rate(clip):
+    source = open_source(str(clip))
+    frames = list(source.frames)
+    assert (source.name, source.total, len(frames)) == ("my clip", 12, 12)
+    assert source.fps == pytest.approx(10.0)
+    assert np.abs(frames[5].astype(int) - plain_frame(100)).max() < 12
+
+
+def test_folder_source_sorts_by_number_and_takes_every_kind_of_image(tmp_path):
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "10.png"), np.full((6, 8), 40 * 256, np.uint16))
+    cv2.imwrite(str(folder / "9.png"), np.dstack([np.full((6, 8), v, np.uint8) for v in (1, 2, 3, 0)]))
+    cv2.imwrite(str(folder / "2.png"), np.full((6, 8), 7, np.uint8))
+    (folder / "notes.txt").write_text("not a frame")
+    source = open_source(str(folder))
+    assert (source.name, source.total) == ("frames", 3)
+    assert [frame[0, 0].tolist() for frame in source.frames] == [[7, 7, 7], [3, 2, 1], [40, 40, 40]]
+
+
+def test_sources_that_are_none_are_named(tmp_path):
+    text = tmp_path / "text.mp4"
+    text.write_text("not a video\n" * 50)
+    empty = tmp_path / "empty.mp4"
+    empty.touch()
+    picture = tmp_path / "outer" / "img" / "1.jpg"
+    picture.parent.mkdir(parents=True)
+    cv2.imwrite(str(picture), plain_frame(0))
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for source, reason in [
+        (text, "not a video"),
+        (empty, "is empty"),
+        (picture, "one image"),
+        (tmp_path / "outer", str(picture.parent)),
+        (bare, "no images"),
+        (tmp_path / "missing.mp4", "no file or folder"),
+        ("97", "camera 97"),
+    ]:
+        with pytest.raises(UserError, match=reason) as caught:
+            open_source(str(source))
+        assert "\n" not in str(caught.value)
+
+
+# Boxes and drawing
+
+
+@pytest.mark.parametrize(
+    ("box", "reason"),
+    [
+        ((1, 2, 3), "four numbers"),
+        ((1, 2, 3, float("nan")), "four numbers"),
+        ((1, 2, 0, 4), "empty"),
+        ((1, 2, 3, -4), "empty"),
+        ((64, 2, 3, 4), "outside"),
+        ((1, -9, 3, 9), "outside"),
+    ],
+)
+def test_useless_first_boxes_are_refused(box, reason):
+    with pytest.raises(UserError, match=reason):
+        check_box(box, plain_frame(0))
+
+
+@pytest.mark.parametrize("box", [(-5, -5, 6, 6), (63, 47, 100, 100), (-10, -10, 500, 500), (5.5, 5.5, 0.5, 0.5)])
+def test_first_boxes_that_touch_the_image_are_taken(box):
+    check_box(box, plain_frame(0))
+
+
+def test_drawn_box_lies_on_the_boxs_edges():
+    image = np.full((240, 320, 3), 255, np.uint8)
+    draw_box(image, [100, 60, 80, 50])
+    for x, y in [(100, 60), (180, 110), (140, 60), (140, 110), (100, 80), (180, 80)]:
+        assert tuple(image[y, x]) == SURE
+    assert (image[85, 140] == 255).all()
+    assert (image[60:110, 102:104].max(axis=2) < 30).any()  # the dark line that shows on white
+
+
+def test_drawing_far_outside_and_into_tiny_images_does_not_fail():
+    image = np.zeros((3, 2, 3), np.uint8)
+    draw_box(image, [-1e12, -1e12, 3e12, 3e12])
+    draw_caption(image, "frame 1   confidence 0.50")
+    assert image.shape == (3, 2, 3)
+
+
+def test_caption_shows_on_white_and_stays_in_its_corner():
+    image = np.full((240, 320, 3), 255, np.uint8)
+    draw_caption(image, "frame 1")
+    assert image[:30, :60].min() < 80
+    assert (image[40:] == 255).all()
+
+
+def test_fitted_frame_keeps_proportions():
+    image = plain_frame(50, (100, 50))
+    canvas, scale, corner = fit_frame(image, (64, 48))
+    assert canvas.shape == (48, 64, 3)
+    assert scale == 0.64
+    assert corner == (0, 8)
+    assert not canvas[:8].any()
+    assert canvas[8:40].all()
+    assert not canvas[40:].any()
+
+
+@pytest.mark.parametrize(("shape", "size"), [((47, 63), (64, 48)), ((1, 1), (2, 2)), ((5000, 10000), (4096, 2048))])
+def test_video_size_is_even_and_bounded(shape, size):
+    assert video_size(np.empty((*shape, 3), np.uint8)) == size
+
+
+# The result's files
+
+
+@pytest.mark.parametrize(("count", "fps"), [(1, 25.0), (7, 23.976023976), (5, 119.005), (3, 0.5)])
+def test_video_has_every_frame_at_any_rate(tmp_path, count, fps):
+    with ResultWriter(tmp_path, SIZE, fps, boxes=False) as writer:
+        for index in range(count):
+            writer.write(plain_frame(30 * index), [1, 2, 3, 4], None)
+    frames = read_video(tmp_path / VIDEO)
+    assert len(frames) == count
+    assert np.abs(frames[-1].astype(int) - plain_frame(30 * (count - 1))).mean() < 12
+    assert [path.name for path in tmp_path.iterdir()] == [VIDEO]
+
+
+def test_nothing_is_left_of_a_run_without_a_frame(tmp_path):
+    folder = result_folder(tmp_path / "run", None, overwrite=False)
+    with pytest.raises(UserError, match="bad start"), ResultWriter(folder, SIZE, 25.0, boxes=True):
+        raise UserError("bad start")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_video_that_was_not_written_whole_is_an_error_and_not_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr("lib.test.video.output._frame_count", lambda path: 0)
+    with pytest.raises(UserError, match="0 of 1 frames"), ResultWriter(tmp_path, SIZE, 25.0, boxes=True) as writer:
+        writer.write(plain_frame(0), [1, 2, 3, 4], None)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [TABLE, BOXES]
+
+
+def test_earlier_results_are_kept_unless_told_otherwise(tmp_path):
+    default = tmp_path / "output" / "clip_still_x"
+    assert result_folder(default, None, overwrite=False) == default
+    assert result_folder(default, None, overwrite=False).name == "clip_still_x_2"
+    assert result_folder(default, None, overwrite=False).name == "clip_still_x_3"
+    assert result_folder(default, None, overwrite=True) == default
+    (default / BOXES).write_text("1\t2\t3\t4\n")
+    with pytest.raises(UserError, match="--overwrite"):
+        result_folder(default, default, overwrite=False)
+    assert result_folder(default, default, overwrite=True) == default
+    with pytest.raises(UserError, match="cannot make"):
+        result_folder(default, default / BOXES / "inside", overwrite=False)
+
+
+# The loop
+
+
+def test_every_frame_is_tracked_and_written_once(tmp_path):
+    frames = [plain_frame(20 * index) for index in range(6)]
+    tracker = MovingTracker()
+    report = run(tmp_path, frames, tracker)
+    assert len(tracker.started) == 1
+    assert np.array_equal(tracker.started[0][0], frames[0])
+    assert all(np.array_equal(a, b) for a, b in zip(tracker.seen, frames[1:], strict=True))  # RGB, nothing drawn in
+    assert (report.frames, report.tracked, report.stopped) == (6, 5, False)
+    written = read_video(tmp_path / VIDEO)
+    assert len(written) == 6
+    assert np.abs(written[-1][-6:, :6].astype(int) - frames[-1][-6:, :6]).max() < 16
+    assert (tmp_path / BOXES).read_text().splitlines()[::5] == ["10\t12\t20\t16", "15\t12\t20\t16"]
+    table = read_table(tmp_path)
+    assert [row["frame"] for row in table] == list("123456")
+    assert table[0]["confidence"] == ""
+    assert table[5] == {"frame": "6", "x": "15.00", "y": "12.00", "w": "20.00", "h": "16.00", "confidence": "0.7500"}
+
+
+def test_a_tracker_without_confidence_leaves_it_empty(tmp_path):
+    run(tmp_path, [plain_frame(0)] * 2, MovingTracker(score=None))
+    assert [row["confidence"] for row in read_table(tmp_path)] == ["", ""]
+
+
+def test_changing_frame_size_keeps_boxes_in_the_frames_own_pixels(tmp_path):
+    tracker = MovingTracker()
+    run(tmp_path, [plain_frame(0), plain_frame(50, (128, 96)), plain_frame(99, (31, 97))], tracker)
+    assert [image.shape[:2] for image in tracker.seen] == [(96, 128), (97, 31)]
+    assert {frame.shape for frame in read_video(tmp_path / VIDEO)} == {(48, 64, 3)}
+    assert read_table(tmp_path)[1]["x"] == "11.00"
+
+
+@pytest.mark.parametrize("reason", [KeyboardInterrupt, UserError("frame 4 is damaged"), RuntimeError("a bug")])
+def test_a_run_that_breaks_keeps_the_frames_before(tmp_path, capsys, reason):
+    expected = reason if isinstance(reason, type) else type(reason)
+    with pytest.raises(expected):
+        run(tmp_path, [plain_frame(0)] * 8, MovingTracker(stop_at=4, stop_with=reason))
+    assert len(read_video(tmp_path / VIDEO)) == 4
+    assert len((tmp_path / BOXES).read_text().splitlines()) == 4
+    assert "4 frames" in capsys.readouterr().err
+
+
+def test_a_box_that_is_not_finite_stops_the_run(tmp_path):
+    tracker = MovingTracker()
+    tracker.track = lambda image: {"target_bbox": [1, 2, float("nan"), 4]}
+    with pytest.raises(UserError, match="frame 2"):
+        run(tmp_path, [plain_frame(0)] * 3, tracker)
+
+
+def test_keys_draw_anew_and_quit(tmp_path):
+    frames = [plain_frame(20 * index) for index in range(8)]
+    tracker = MovingTracker()
+    window = FakeWindow(keys=["", "", "r", "r", "", "q"], boxes=[[40.0, 5.0, 9.0, 9.0], None])
+    report = run(tmp_path, frames, tracker, window)
+    assert report.stopped
+    assert len(window.shown) == 6
+    assert [box for _, box in tracker.started] == [[10, 12, 20, 16], [40, 5, 9, 9]]
+    assert np.array_equal(tracker.started[1][0], frames[2])  # the frame that was shown when r was pressed
+    assert [float(row["x"]) for row in read_table(tmp_path)] == [10, 11, 40, 41, 42, 43]
+
+
+# The whole
+
+
+@pytest.fixture
+def fake_tracker(monkeypatch, tmp_path):
+    """`create_tracker` gives a MovingTracker, there is no display, and results go under tmp_path."""
+    tracker = MovingTracker()
+    trackers = SimpleNamespace(create_tracker=lambda *args, **options: tracker)
+    monkeypatch.setitem(sys.modules, "lib.test.tracker", trackers)
+    monkeypatch.setattr(demo, "missing_display", lambda: "there is no display")
+    monkeypatch.setenv("STARK_SAVE_DIR", str(tmp_path / "saved"))
+    return tracker
+
+
+def test_without_display_a_box_has_to_be_given(fake_tracker, clip):
+    with pytest.raises(UserError, match="--init_bbox.*no display"):
+        video_demo("stark_s", "baseline", str(clip))
+
+
+def test_results_lie_where_they_are_announced(fake_tracker, clip, tmp_path, capsys):
+    box = [10.0, 12.0, 20.0, 16.0]
+    video_demo("stark_s", "some/where/tiny.yaml", str(clip), box)
+    folder = tmp_path / "saved" / "output" / "my clip_stark_s_tiny"
+    assert [path.name for path in folder.iterdir()] == [VIDEO]
+    video_demo("stark_s", "some/where/tiny.yaml", str(clip), box, save_results=True, debug=True)
+    second = folder.with_name("my clip_stark_s_tiny_2")
+    assert len(read_video(second / VIDEO)) == 12
+    said = capsys.readouterr().out
+    assert "FPS" in said
+    assert "frame 12: 21.0 12.0 20.0 16.0  confidence 0.750" in said
+    assert all(f"wrote {second / name}" in said for name in (VIDEO, BOXES, TABLE))
+
+
+def test_box_is_drawn_where_there_is_a_display(fake_tracker, clip, monkeypatch, tmp_path):
+    window = FakeWindow(boxes=[[3.0, 4.0, 5.0, 6.0], None])
+    window.close = lambda: window.shown.clear()
+    monkeypatch.setattr(demo, "missing_display", lambda: None)
+    monkeypatch.setattr(demo, "Window", lambda: window)
+    video_demo("stark_s", "baseline", str(clip), output=tmp_path / "out")
+    assert fake_tracker.started[0][1] == [3, 4, 5, 6]
+    assert window.shown == []
+    with pytest.raises(UserError, match="no box was drawn"):
+        video_demo("stark_s", "baseline", str(clip), output=tmp_path / "second")
+    assert not (tmp_path / "second").exists()
+
+
+def test_a_video_shorter_than_its_header_says_is_noted(fake_tracker, clip, monkeypatch, tmp_path, capsys):
+    def short_source(source):
+        made = open_source(source)
+        made.total = 30
+        return made
+
+    monkeypatch.setattr(demo, "open_source", short_source)
+    video_demo("stark_s", "baseline", str(clip), [1, 2, 3, 4], output=tmp_path / "out")
+    assert "30 frames" in capsys.readouterr().out
+
+
+def test_a_real_tracker_by_its_name(clip, tmp_path):
+    report = video_demo("still", "none", str(clip), [1.5, 2, 30, 40], True, tmp_path / "out", no_window=True)
+    assert report.frames == 12
+    assert set((tmp_path / "out" / BOXES).read_text().splitlines()) == {"1\t2\t30\t40"}
+
+
+def test_the_command_reports_errors_in_one_line(tmp_path):
+    command = [sys.executable, str(REPOSITORY / "tracking" / "video_demo.py"), "still", "x", str(tmp_path / "no.mp4")]
+    result = subprocess.run([*command, "--optional_box", "1", "2", "3", "4"], cwd="/", capture_output=True, text=True)
+    assert result.returncode == 2
+    assert result.stderr.splitlines() == [
+        f"error: there is no file or folder {tmp_path / 'no.mp4'}; give a video, a folder of images or a camera's index"
+    ]

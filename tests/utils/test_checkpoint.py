@@ -1,0 +1,295 @@
+"""Checkpoints: published and plain ones load, others say how they differ, saving loses nothing."""
+
+import resource
+import signal
+import sys
+import types
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from easydict import EasyDict
+from torch import nn
+
+from lib.utils.checkpoint import (
+    CheckpointError,
+    InertObject,
+    find_checkpoint,
+    load_checkpoint,
+    load_state,
+    save_checkpoint,
+)
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+FORMATS = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+
+
+@pytest.fixture
+def published_classes(monkeypatch):
+    """Empty classes under the published names, importable until the test ends or removes their modules."""
+    classes = types.SimpleNamespace()
+    for module, names in {
+        "lib.train.admin.settings": ("Settings",),
+        "lib.train.admin.local": ("EnvironmentSettings",),
+        "lib.train.admin.stats": ("AverageMeter", "StatValue"),
+    }.items():
+        monkeypatch.setitem(sys.modules, module, types.ModuleType(module))
+        for name in names:
+            made = type(name, (), {"__module__": module})
+            setattr(sys.modules[module], name, made)
+            setattr(classes, name, made)
+    return classes
+
+
+def filled(kind, **attributes):
+    made = kind()
+    vars(made).update(attributes)
+    return made
+
+
+def published_checkpoint(classes):
+    meter = filled(classes.AverageMeter, val=0.5, avg=np.float64(0.625), sum=2.5, count=4, history=[np.float64(0.75)])
+    meter.has_new_data = np.bool_(True)
+    environment = filled(classes.EnvironmentSettings, workspace_dir="/somewhere", lasot_dir="/data/lasot")
+    settings = filled(classes.Settings, env=environment, grad_clip_norm=0.1, device=torch.device("cuda:0"))
+    settings.cfg = EasyDict({"TRAIN": {"LR": np.float32(0.5), "STEPS": [1, 2]}, "EMPTY": {}})
+    learning_rate = filled(classes.StatValue, val=1e-4, history=[np.int64(-3), np.array([1.5], ">f4")[0]])
+    return {
+        "epoch": 500,
+        "actor_type": "STARKSActor",
+        "net_type": "STARKS",
+        "net": OrderedDict([("a.weight", torch.arange(6.0).view(2, 3)), ("a.bias", torch.tensor([1.0, -1.0]))]),
+        "net_info": None,
+        "constructor": None,
+        "optimizer": {"state": {0: {"step": 3, "exp_avg": torch.ones(2)}}, "param_groups": [{"betas": (0.9, 0.999)}]},
+        "stats": OrderedDict(train=OrderedDict([("Loss/total", meter), ("LR", learning_rate)]), val=None),
+        "settings": settings,
+    }
+
+
+@FORMATS
+def test_published_checkpoint_loads_without_its_classes(tmp_path, monkeypatch, published_classes, zipped):
+    path = tmp_path / "STARKS_ep0500.pth.tar"
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
+        torch.save(published_checkpoint(published_classes), path, _use_new_zipfile_serialization=zipped)
+    modules = ["easydict", *(f"lib.train.admin.{name}" for name in ("settings", "local", "stats"))]
+    for name in modules:
+        monkeypatch.delitem(sys.modules, name)
+    loaded = load_checkpoint(path)
+    assert not set(modules) & set(sys.modules)
+
+    torch.testing.assert_close(loaded["net"]["a.weight"], torch.arange(6.0).view(2, 3))
+    assert loaded["net"]["a.weight"].device.type == "cpu"
+    assert loaded["optimizer"]["state"][0]["exp_avg"].tolist() == [1, 1]
+    assert loaded["optimizer"]["param_groups"][0]["betas"] == (0.9, 0.999)
+    assert (loaded["epoch"], loaded["net_type"], loaded["constructor"]) == (500, "STARKS", None)
+    settings = loaded["settings"]
+    assert isinstance(settings, InertObject)
+    assert settings.env.workspace_dir == "/somewhere"
+    assert settings.device == torch.device("cuda:0")
+    assert settings.cfg == {"TRAIN": {"LR": 0.5, "STEPS": [1, 2]}, "EMPTY": {}}
+    assert type(settings.cfg["TRAIN"]) is dict
+    assert type(settings.cfg["TRAIN"]["LR"]) is float
+    meter = loaded["stats"]["train"]["Loss/total"]
+    assert vars(meter) == {"val": 0.5, "avg": 0.625, "sum": 2.5, "count": 4, "history": [0.75], "has_new_data": True}
+    assert loaded["stats"]["train"]["LR"].history == [-3, 1.5]
+
+
+@pytest.mark.parametrize("module", ["numpy.core.multiarray", "numpy._core.multiarray"])
+def test_numpy_numbers_of_both_numpy_generations_load(tmp_path, module):
+    path = tmp_path / "file.pth"
+    torch.save({"net": {"w": torch.zeros(1)}, "x": np.float64(2.5)}, path, _use_new_zipfile_serialization=False)
+    content = path.read_bytes()
+    assert content.count(b"cnumpy._core.multiarray\nscalar") == 1
+    path.write_bytes(content.replace(b"cnumpy._core.multiarray\n", f"c{module}\n".encode()))
+    assert load_checkpoint(path)["x"] == 2.5
+
+
+def test_published_checkpoint_can_be_saved_again_as_plain(tmp_path, published_classes):
+    path = tmp_path / "old.pth"
+    torch.save(published_checkpoint(published_classes), path)
+    save_checkpoint(tmp_path / "new.pth", load_checkpoint(path))
+    again = torch.load(tmp_path / "new.pth", weights_only=True)
+    assert again["settings"]["env"]["lasot_dir"] == "/data/lasot"
+
+
+def test_foreign_content_is_described(tmp_path):
+    path = tmp_path / "file.pth"
+    for content, found in (
+        (torch.zeros(2, 3), r"a tensor of shape \(2, 3\)"),
+        ([1, 2], "a value of type list"),
+        ({}, "an empty dictionary"),
+        ({"model": {"w": torch.zeros(1)}, "lr": 0.1}, "a dictionary with model, lr"),
+        ({"net": torch.zeros(1)}, r"under 'net' a tensor of shape \(1,\)"),
+        ({"net": {}}, "under 'net' an empty dictionary"),
+        ({"net": {"w": 3}}, "under 'net' a dictionary with w"),
+    ):
+        torch.save(content, path)
+        with pytest.raises(CheckpointError, match=rf"expected a dictionary .*, found {found}"):
+            load_checkpoint(path)
+
+
+def test_other_layouts_of_the_dictionary_are_accepted(tmp_path):
+    weights = OrderedDict(w=torch.ones(2))
+    for content in (weights, {"state_dict": weights, "epoch": 3}, {"net": weights}):
+        torch.save(content, tmp_path / "file.pth")
+        loaded = load_checkpoint(tmp_path / "file.pth")
+        assert loaded["net"]["w"].tolist() == [1, 1]
+        assert loaded.get("epoch") == content.get("epoch")
+
+
+def network():
+    return nn.Sequential(OrderedDict(body=nn.Linear(3, 2), norm=nn.BatchNorm1d(2), cls_head=nn.Linear(2, 1)))
+
+
+def test_weights_load_with_parallel_prefix_and_without_counters():
+    source, target = network(), network()
+    state = {f"module.{name}": value for name, value in source.state_dict().items() if "num_batches" not in name}
+    load_state(target, {"net": state, "epoch": 1}, "a.pth")
+    for name, value in source.state_dict().items():
+        torch.testing.assert_close(target.state_dict()[name], value)
+    # Counters that the model has no use for.
+    state = {**source.body.state_dict(), "num_batches_tracked": torch.tensor(5)}
+    load_state(target.body, state, "a.pth")
+
+
+def test_difference_is_listed_and_changes_nothing():
+    target = network()
+    before = {name: value.clone() for name, value in target.state_dict().items()}
+    state = {name: value + 1 for name, value in before.items() if not name.startswith("cls_head")}
+    state["body.weight"] = torch.zeros(5, 3)
+    state |= {f"extra{i}": torch.zeros(1) for i in range(9)}
+    with pytest.raises(CheckpointError) as error:
+        load_state(target, state, "folder/a.pth")
+    message = str(error.value)
+    assert "folder/a.pth does not fit" in message
+    assert "2 missing (cls_head.weight, cls_head.bias)" in message
+    assert "9 unexpected (extra0, extra1, extra2, and 6 more)" in message
+    assert "1 of another shape (body.weight: expected (2, 3), found (5, 3))" in message
+    for name, value in target.state_dict().items():
+        torch.testing.assert_close(value, before[name])
+
+
+def test_stage_two_keeps_its_own_head_when_the_file_has_none():
+    source, target = network(), network()
+    head = target.cls_head.weight.clone()
+    state = {name: value for name, value in source.state_dict().items() if not name.startswith("cls_head.")}
+    load_state(target, state, "a.pth", allow_missing=("cls_head.",))
+    torch.testing.assert_close(target.body.weight, source.body.weight)
+    torch.testing.assert_close(target.cls_head.weight, head)
+    del state["body.bias"]
+    with pytest.raises(CheckpointError, match=r"1 missing \(body\.bias\)"):
+        load_state(target, state, "a.pth", allow_missing=("cls_head.",))
+
+
+def test_ignored_names_may_be_in_the_file():
+    source, target = network(), network()
+    state = {**source.state_dict(), "fc.weight": torch.zeros(3)}
+    with pytest.raises(CheckpointError, match=r"1 unexpected \(fc\.weight\)$"):
+        load_state(target, state, "a.pth")
+    load_state(target, state, "a.pth", ignore=("fc.",))
+    torch.testing.assert_close(target.body.weight, source.body.weight)
+
+
+def golden_module(variant):
+    """A module whose state dict has the names and shapes of a published network."""
+    module = nn.Module()
+    for line in (GOLDEN / f"{variant}.state_dict.txt").read_text().splitlines():
+        name, _, shape = line.split("\t")
+        owner = module
+        *path, leaf = name.split(".")
+        for part in path:
+            if not hasattr(owner, part):
+                owner.add_module(part, nn.Module())
+            owner = getattr(owner, part)
+        sizes = [int(size) for size in shape.split("x")] if shape and shape[0].isdigit() else []
+        owner.register_buffer(leaf, torch.zeros(()).expand(sizes))
+    return module
+
+
+@pytest.mark.parametrize(
+    ("file", "model", "hint"),
+    [
+        ("stark_st50", "stark_s50", r"looks like STARK-ST \(with score head\) with ResNet-50, the model is STARK-S "),
+        ("stark_st101", "stark_st50", "with ResNet-101, the model is .* with ResNet-50$"),
+        ("stark_lightning", "stark_s50", "looks like STARK-Lightning, the model is STARK-S"),
+        ("stark_lightning_deploy", "stark_lightning", r"STARK-Lightning \(folded\), the model is STARK-Lightning$"),
+        ("alpha_refine", "stark_s50", "does not look like a STARK checkpoint, the model is STARK-S"),
+    ],
+)
+def test_another_variant_is_recognised(file, model, hint):
+    with pytest.raises(CheckpointError, match=hint):
+        load_state(golden_module(model), golden_module(file).state_dict(), "a.pth")
+
+
+def test_names_in_a_file_cannot_steer_the_terminal():
+    with pytest.raises(CheckpointError) as error:
+        load_state(nn.Linear(1, 1), {"weight\x1b[2J\nerror: fine": torch.zeros(1)}, "a.pth")
+    assert str(error.value).isprintable()
+
+
+def test_saved_checkpoint_needs_no_class_and_returns_the_same(tmp_path):
+    path = tmp_path / "new" / "STARKS_ep0001.pth.tar"
+    net = network()
+    optimizer = torch.optim.AdamW(net.parameters())
+    content = {
+        "epoch": 1,
+        "net": net.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "stats": OrderedDict(train={"IoU": np.float64(0.5)}),
+        "settings": EasyDict({"TRAIN": {"LR": 1e-4}}),
+        "random": (torch.get_rng_state(), (3, (1, 2), None)),
+    }
+    save_checkpoint(path, content)
+    plain = torch.load(path, weights_only=True)
+    assert (plain["stats"], plain["settings"]) == ({"train": {"IoU": 0.5}}, {"TRAIN": {"LR": 1e-4}})
+    loaded = load_checkpoint(path)
+    load_state(network(), loaded, path)
+    optimizer.load_state_dict(loaded["optimizer"])
+    assert loaded["random"][0].equal(content["random"][0])
+    assert loaded["random"][1] == (3, (1, 2), None)
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+def test_value_that_would_need_a_class_is_named_before_anything_is_written(tmp_path):
+    with pytest.raises(TypeError, match=r"'settings\.paths\[1\]' is of type pathlib"):
+        save_checkpoint(tmp_path / "a.pth", {"net": {}, "settings": {"paths": [1, tmp_path]}})
+    assert not list(tmp_path.iterdir())
+
+
+def test_full_disk_keeps_the_old_file(tmp_path):
+    path = tmp_path / "a.pth"
+    save_checkpoint(path, {"net": {"w": torch.ones(1)}})
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.getsignal(signal.SIGXFSZ)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(CheckpointError, match=r"cannot write checkpoint \S+a\.pth: File too large"):
+            save_checkpoint(path, {"net": {"w": torch.zeros(100_000)}})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert load_checkpoint(path)["net"]["w"].tolist() == [1]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.pth"]
+
+
+def test_unwritable_place_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(CheckpointError, match="cannot write checkpoint"):
+        save_checkpoint(tmp_path / "file" / "a.pth", {"net": {"w": torch.ones(1)}})
+
+
+def test_checkpoints_are_found_by_epoch(tmp_path):
+    with pytest.raises(CheckpointError, match="no checkpoint folder"):
+        find_checkpoint(tmp_path / "absent", "STARKS")
+    with pytest.raises(CheckpointError, match=r"STARKS_ep\*\.pth\.tar in .*there: nothing"):
+        find_checkpoint(tmp_path, "STARKS")
+    for name in ("STARKS_ep0009", "STARKS_ep0100", "STARKS_ep10000", "STARKST_ep20000", ".STARKS_ep9999"):
+        (tmp_path / f"{name}.pth.tar").touch()
+    assert find_checkpoint(tmp_path, "STARKS").name == "STARKS_ep10000.pth.tar"
+    assert find_checkpoint(tmp_path, "STARKS", 9).name == "STARKS_ep0009.pth.tar"
+    with pytest.raises(CheckpointError, match=r"STARKS_ep0050\.pth\.tar in .*; there: .*STARKS_ep0100\.pth\.tar"):
+        find_checkpoint(tmp_path, "STARKS", 50)

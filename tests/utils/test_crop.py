@@ -1,0 +1,85 @@
+"""Crop arithmetic against the numbers of the published system, and at the edges."""
+
+import numpy as np
+import pytest
+
+from lib.utils.crop import CropError, box_to_crop, box_to_image, clip_box, sample_target, shows_nothing
+from tests.golden.fill import image
+from tests.golden_cases import golden
+
+
+@pytest.fixture(scope="module")
+def crops():
+    return golden("crops")
+
+
+@pytest.fixture(scope="module")
+def frame():
+    return image("crop.image", 360, 480)
+
+
+@pytest.mark.parametrize("index", range(8))
+@pytest.mark.parametrize(("kind", "factor", "size"), [("template", 2.0, 128), ("search", 5.0, 320)])
+def test_golden_crops(crops, frame, kind, factor, size, index):
+    crop, resize_factor, mask = sample_target(frame, crops["boxes"][index], factor, size)
+    name = f"{kind}{index}"
+    assert resize_factor == pytest.approx(float(crops[f"{name}.resize_factor"]), abs=1e-9)
+    expected = crops[f"{name}.crop"].astype(int)
+    assert np.abs(crop[::4, ::4].astype(int) - expected).max() <= 1
+    assert (np.packbits(mask) == crops[f"{name}.mask"]).all()
+
+
+def test_golden_boxes(crops):
+    for box, around, factor, out in zip(
+        *(crops[f"to_crop.{key}"] for key in ("box", "around", "resize_factor", "out")), strict=True
+    ):
+        np.testing.assert_allclose(box_to_crop(box, around, factor, 320), out, atol=1e-5)
+    for box, out in zip(crops["clip.box"], crops["clip.out"], strict=True):
+        np.testing.assert_allclose(clip_box(box, 360, 480, 10), out, atol=1e-6)
+
+
+@pytest.mark.parametrize("box", [[1000, 1000, 50, 50], [-400, 20, 30, 30], [100, -900, 60, 20]])
+def test_a_region_outside_the_image_is_all_padding(frame, box):
+    crop, _, mask = sample_target(frame, box, 2.0, 128)
+    assert crop.shape == (128, 128, 3)
+    assert mask.all()
+    assert not crop.any()
+    assert shows_nothing(mask, 8)
+
+
+def test_sparse_sampling_agrees_with_building_the_region(frame, monkeypatch):
+    for box in ([10, 20, 400, 300], [-300, -200, 700, 600], [300, 200, 900, 500]):
+        built = sample_target(frame, box, 5.0, 320)
+        monkeypatch.setattr("lib.utils.crop.LARGEST_BUILT_SIDE", 100)
+        sparse = sample_target(frame, box, 5.0, 320)
+        monkeypatch.undo()
+        assert np.abs(sparse[0].astype(int) - built[0].astype(int)).max() <= 1
+        assert (sparse[2] == built[2]).all()
+
+
+def test_a_region_of_a_huge_box_needs_no_huge_memory(frame):
+    crop, factor, mask = sample_target(frame, [-5e5, -5e5, 1e6, 1e6], 5.0, 320)
+    assert crop.shape == (320, 320, 3)
+    assert factor == pytest.approx(320 / 5e6)
+    assert mask.all() or mask.mean() > 0.99
+
+
+@pytest.mark.parametrize("box", [[0, 0, 0, 10], [0, 0, 10, -1], [0, 0, float("nan"), 10], [float("inf"), 0, 1, 1]])
+def test_a_box_without_area_is_an_error(frame, box):
+    with pytest.raises(CropError, match="box"):
+        sample_target(frame, box, 2.0, 128)
+
+
+def test_there_and_back(frame):
+    around, box = [120.0, 80.0, 60.0, 45.0], [131.0, 92.0, 44.0, 61.0]
+    _, factor, _ = sample_target(frame, around, 5.0, 320)
+    x, y, w, h = box_to_crop(box, around, factor, 320)
+    back = box_to_image([x + w / 2, y + h / 2, w, h], around, factor, 320)
+    # The two directions differ by the published half pixel of the crop.
+    np.testing.assert_allclose(back, box, atol=0.5 / factor + 1e-6)
+    np.testing.assert_allclose(back[2:], box[2:], atol=1e-9)
+
+
+def test_clip_in_an_image_smaller_than_the_margin():
+    assert clip_box([-5, -5, 100, 100], 4, 6) == [0, 0, 6, 4]
+    assert clip_box([50, 50, 5, 5], 4, 6) == [0, 0, 6, 4]
