@@ -96,16 +96,16 @@ def _read(path: Path) -> Iterator[tuple[str, Any]]:
         return
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: expected sections such as MODEL, DATA, TRAIN, found {_kind(tree)}")
-    yield from _leaves(tree, "", set())
+    yield from _leaves(tree, "", set(), path)
 
 
-def _leaves(tree: dict, prefix: str, parents: set[int]) -> Iterator[tuple[str, Any]]:
+def _leaves(tree: dict, prefix: str, parents: set[int], path: Path) -> Iterator[tuple[str, Any]]:
     """Walk a tree down to its values; an anchor that contains itself is refused."""
     if id(tree) in parents:
-        raise ConfigError(f"'{prefix.rstrip('.')}' contains itself through a YAML anchor")
+        raise ConfigError(f"{path}: '{prefix.rstrip('.')}' contains itself through a YAML anchor")
     for key, value in tree.items():
         if isinstance(value, dict) and value:
-            yield from _leaves(value, f"{prefix}{key}.", parents | {id(tree)})
+            yield from _leaves(value, f"{prefix}{key}.", parents | {id(tree)}, path)
         else:
             yield f"{prefix}{key}", value
 

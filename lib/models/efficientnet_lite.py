@@ -14,16 +14,18 @@ EPS = 1e-3
 
 
 def _conv(inputs: int, outputs: int, size: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, size, stride, size // 2 if stride == 1 else 0, groups=groups, bias=False)
+    padding = size // 2 if stride == 1 else (size - 2) // 2 + stride
+    return nn.Conv2d(inputs, outputs, size, stride, padding, groups=groups, bias=False)
 
 
 def _conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.Module) -> Tensor:
-    """Convolve with the padding the weights were trained with: at stride 2 one pixel less before than after."""
-    if conv.stride[0] == 1:
-        return conv_norm(x, conv, norm)
-    size = conv.kernel_size[0]
-    before, after = (size - 2) // 2, (size - 1) // 2
-    return conv_norm(F.pad(x, (before, after, before, after)), conv, norm)
+    """Convolve with the padding the weights were trained with: at stride 2 one pixel less before than after.
+
+    One stride more of padding all round and dropping the first row and column gives the same,
+    without a padded copy of the input.
+    """
+    y = conv_norm(x, conv, norm)
+    return y if conv.stride[0] == 1 else y[:, :, 1:, 1:]
 
 
 class InvertedResidual(nn.Module):

@@ -134,3 +134,14 @@ class STARKST(STARKS):
     def predict_boxes(self, hs: Tensor, memory: Tensor) -> dict[str, Tensor]:
         """As STARK-S, and `pred_logits` from the decoder output."""
         return super().predict_boxes(hs, memory) | {"pred_logits": self.cls_head(hs)}
+
+    def forward(
+        self, templates: Sequence[NestedTensor], search: NestedTensor, score_only: bool = False
+    ) -> dict[str, Tensor]:
+        """As STARK-S; with `score_only` just `pred_logits`, with gradients for the score head alone (stage 2)."""
+        if not score_only:
+            return super().forward(templates, search)
+        with torch.no_grad():
+            tokens = join([*map(self.encode_template, templates), self.encode_search(search)])
+            hs, _ = self.transformer(tokens.feature, tokens.padding, tokens.position, self.query_embed.weight)
+        return {"pred_logits": self.cls_head(hs)}

@@ -29,16 +29,21 @@ def read_boxes(path: str | os.PathLike, allow_nan: bool = True) -> np.ndarray:
     Raises:
         UserError: the file is missing, is empty, or holds a line that is not four numbers.
     """
+    return parse_boxes(_content(path), path, allow_nan)
+
+
+def parse_boxes(data: bytes, source: str | os.PathLike, allow_nan: bool = True) -> np.ndarray:
+    """The same as `read_boxes` from a file's content; `source` names it in messages."""
     rows = []
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in enumerate(_lines(data, source), start=1):
         match = _BOX.fullmatch(line)
         if not match:
-            raise UserError(f"{path}, line {number}: {line.strip()[:60]!r} is not x, y, width, height")
+            raise UserError(f"{source}, line {number}: {line.strip()[:60]!r} is not x, y, width, height")
         rows.append(match.groups())
     boxes = np.array(rows, dtype=np.float64)
     if not allow_nan:
-        _refuse(np.isnan(boxes), path, "nan is not allowed here")
-    _refuse(np.abs(boxes) > _LARGEST, path, "a number too large to be in pixels")
+        _refuse(np.isnan(boxes), source, "nan is not allowed here")
+    _refuse(np.abs(boxes) > _LARGEST, source, "a number too large to be in pixels")
     return boxes
 
 
@@ -48,33 +53,44 @@ def read_flags(path: str | os.PathLike) -> np.ndarray:
     Raises:
         UserError: the file is missing, is empty, or holds something else.
     """
+    return parse_flags(_content(path), path)
+
+
+def parse_flags(data: bytes, source: str | os.PathLike) -> np.ndarray:
+    """The same as `read_flags` from a file's content; `source` names it in messages."""
     flags = []
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in enumerate(_lines(data, source), start=1):
         for field in _SEPARATOR.split(line.strip()):
             value = float(field) if _NUMBER.fullmatch(field) else math.nan
             if not value.is_integer():
-                raise UserError(f"{path}, line {number}: {field[:40]!r} is not a whole number")
+                raise UserError(f"{source}, line {number}: {field[:40]!r} is not a whole number")
             flags.append(int(value))
     return np.array(flags, dtype=np.int64)
 
 
-def _refuse(bad: np.ndarray, path: str | os.PathLike, why: str) -> None:
+def _refuse(bad: np.ndarray, source: str | os.PathLike, why: str) -> None:
     """Raise for the first row of `bad` (N, 4) with a True in it."""
     rows = bad.any(axis=1)
     if rows.any():
-        raise UserError(f"{path}, line {int(rows.argmax()) + 1}: {why}")
+        raise UserError(f"{source}, line {int(rows.argmax()) + 1}: {why}")
 
 
-def _lines(path: str | os.PathLike) -> list[str]:
-    """The lines of a text file without the empty ones at its end; at least one."""
+def _content(path: str | os.PathLike) -> bytes:
+    """The bytes of a file."""
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        return Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _lines(data: bytes, source: str | os.PathLike) -> list[str]:
+    """The lines of a text file without the empty ones at its end; at least one."""
+    try:
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not a text file: byte {error.start} is not UTF-8") from error
+        raise UserError(f"{source} is not a text file: byte {error.start} is not UTF-8") from error
     # Not splitlines(): it also splits at form feeds and other rare characters, so line numbers would be off.
-    lines = text.rstrip().split("\n")
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").rstrip().split("\n")
     if lines == [""]:
-        raise UserError(f"{path} is empty")
+        raise UserError(f"{source} is empty")
     return lines

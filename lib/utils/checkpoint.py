@@ -171,8 +171,18 @@ def save_checkpoint(path: str | os.PathLike, checkpoint: Mapping[str, Any]) -> N
         raise CheckpointError(f"cannot write checkpoint {path}: {cause.strerror or cause}") from error
 
 
+def epoch_name(net_type: str, epoch: int) -> str:
+    """The published file name of one epoch's checkpoint."""
+    return f"{net_type}_ep{epoch:04d}.pth.tar"
+
+
+def latest_name(net_type: str) -> str:
+    """The file name of the rolling checkpoint that a run goes on from."""
+    return f"{net_type}_latest.pth.tar"
+
+
 def find_checkpoint(folder: str | os.PathLike, net_type: str, epoch: int | None = None) -> Path:
-    """The file `<net_type>_ep<epoch>.pth.tar` of a folder; the latest if no epoch is given.
+    """The file `<net_type>_ep<epoch>.pth.tar` of a folder; without an epoch the newest, whole epoch or not.
 
     Raises:
         CheckpointError: there is none; the message lists what is there.
@@ -183,9 +193,11 @@ def find_checkpoint(folder: str | os.PathLike, net_type: str, epoch: int | None 
     names = sorted(entry.name for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith("."))
     pattern = re.compile(rf"{re.escape(net_type)}_ep(\d{{4,}})\.pth\.tar")
     epochs = {int(match[1]): match[0] for match in map(pattern.fullmatch, names) if match}
+    if epoch is None and latest_name(net_type) in names:
+        return folder / latest_name(net_type)
     if epoch is None and epochs:
         return folder / epochs[max(epochs)]
     if epoch in epochs:
         return folder / epochs[epoch]
-    wanted = f"{net_type}_ep{'*' if epoch is None else f'{epoch:04d}'}.pth.tar"
+    wanted = f"{net_type}_ep*.pth.tar" if epoch is None else epoch_name(net_type, epoch)
     raise CheckpointError(f"no checkpoint {wanted} in {folder}; there: {few(names[::-1], 5)}")

@@ -1,6 +1,7 @@
 """Reading frames, and bringing whatever a user's camera or file gives to 8-bit RGB."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
@@ -25,9 +26,23 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
         data = np.fromfile(path, dtype=np.uint8)
     except OSError as error:
         raise ImageReadError(f"cannot read image {path}: {error.strerror}") from error
+    return decode_image(data, path)
+
+
+def decode_image(data: bytes | np.ndarray, source: str | os.PathLike) -> np.ndarray:
+    """Decode the content of an image file to (H, W, 3) uint8 RGB.
+
+    Args:
+        data: the bytes, or a (N,) uint8 array of them.
+        source: where they come from, for the message.
+
+    Raises:
+        ImageReadError: the content is empty or not an image.
+    """
+    data = np.frombuffer(data, dtype=np.uint8)
     image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     if image is None:
-        raise ImageReadError(f"cannot decode image {path}: the file is damaged or not an image")
+        raise ImageReadError(f"cannot decode image {source}: the file is damaged or not an image")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
@@ -62,8 +77,13 @@ def to_rgb8(image: np.ndarray) -> np.ndarray:
 
 def list_images(folder: str | os.PathLike) -> list[Path]:
     """The image files directly in a folder, in natural order (frame 2 before frame 10)."""
-    files = (p for p in Path(folder).iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
-    return sorted(files, key=lambda p: (_number_key(p.stem), p.name))
+    return [Path(folder, name) for name in image_names(os.listdir(folder))]
+
+
+def image_names(names: Iterable[str]) -> list[str]:
+    """Those of `names` that are images and not hidden, in natural order (frame 2 before frame 10)."""
+    images = (name for name in names if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith("."))
+    return sorted(images, key=lambda name: (_number_key(os.path.splitext(name)[0]), name))
 
 
 def _number_key(text: str) -> list:

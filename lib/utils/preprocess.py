@@ -17,10 +17,15 @@ class Preprocessor:
         self.mean = torch.tensor(mean, device=device).view(1, 3, 1, 1)
         self.std = torch.tensor(std, device=device).view(1, 3, 1, 1)
 
-    def pixels(self, crops: Tensor) -> Tensor:
-        """Crops (B, H, W, 3) uint8 to (B, 3, H, W) float32, channels last in memory."""
-        pixels = crops.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float()
-        return (pixels / 255 - self.mean) / self.std
+    def pixels(self, crops: Tensor, brightness: Tensor | None = None) -> Tensor:
+        """Crops (B, H, W, 3) uint8 to (B, 3, H, W) float32, channels last in memory.
+
+        `brightness` (B,) multiplies each crop before it is cut off at white.
+        """
+        pixels = crops.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
+        if brightness is not None:
+            pixels = (pixels * brightness.to(self.device, non_blocking=True).view(-1, 1, 1, 1)).clamp(max=1)
+        return (pixels - self.mean) / self.std
 
     def __call__(self, crop: np.ndarray, mask: np.ndarray) -> NestedTensor:
         """One crop (H, W, 3) uint8 and its padding mask (H, W) bool as a batch of one."""

@@ -187,7 +187,8 @@ def _overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     top_left = np.maximum(a[:, :2], b[:, :2])
     bottom_right = np.minimum(a[:, :2] + a[:, 2:], b[:, :2] + b[:, 2:])
     intersection = (bottom_right - top_left).clip(min=0).prod(axis=1)
-    return intersection / (a[:, 2:].prod(axis=1) + b[:, 2:].prod(axis=1) - intersection)
+    union = a[:, 2:].prod(axis=1) + b[:, 2:].prod(axis=1) - intersection
+    return (intersection / union).clip(max=1)  # equal boxes can round to a little more
 
 
 def _curve(values: np.ndarray, reaches: np.ufunc, thresholds: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lib.config.loader import experiment_name
 from lib.test.evaluation.sequence import Sequence
 from lib.utils.box_files import read_boxes
 from lib.utils.errors import UserError
@@ -17,7 +18,7 @@ from lib.utils.files import write_text
 
 def run_dir(results_dir: Path, tracker: str, config: str) -> Path:
     """Folder of one tracker's results; a configuration given as a file is known by its name."""
-    return results_dir / tracker / (Path(config).stem if config.endswith((".yaml", ".yml")) else config)
+    return results_dir / tracker / experiment_name(config)
 
 
 def result_path(output_dir: Path, sequence: Sequence) -> Path:

@@ -8,7 +8,7 @@ from lib.models import build_model
 from lib.models.repvgg import fold_repvgg
 from lib.test.tracker.stark import LightningTracker, SpatioTemporalTracker, StarkTracker
 from lib.test.tracker.still import StillTracker
-from lib.utils.checkpoint import find_checkpoint, load_checkpoint, load_state
+from lib.utils.checkpoint import epoch_name, find_checkpoint, load_checkpoint, load_state
 from lib.utils.device import select_device
 from lib.utils.errors import UserError
 from lib.utils.workspace import workspace
@@ -81,7 +81,7 @@ def update_interval(cfg, dataset_name: str) -> int:
 def _trained_checkpoint(script: str, config: str, net_type: str, epoch: int) -> Path:
     """The checkpoint that training leaves: the configured epoch, else the newest, which is said aloud."""
     folder = workspace().checkpoint_dir / "train" / script / config
-    wanted = folder / f"{net_type}_ep{epoch:04d}.pth.tar"
+    wanted = folder / epoch_name(net_type, epoch)
     if wanted.is_file():
         return wanted
     newest = find_checkpoint(folder, net_type, None)

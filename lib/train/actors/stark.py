@@ -1,0 +1,103 @@
+"""Forward pass and loss of one batch."""
+
+import torch
+import torch.nn.functional as F
+from easydict import EasyDict
+from torch import Tensor, nn
+
+from lib.train.data.loader import Batch
+from lib.utils.boxes import box_iou, cxcywh_to_xyxy, generalized_box_iou, sort_corners, xywh_to_xyxy
+from lib.utils.errors import UserError
+from lib.utils.preprocess import Preprocessor
+from lib.utils.tensors import NestedTensor
+
+
+class NonFiniteError(UserError):
+    """The network gave nan or infinity: the run has diverged, or a sample is broken."""
+
+
+class Actor:
+    """What both kinds of training share: bringing a batch to the network's form.
+
+    Args:
+        net: the network, possibly wrapped for several processes.
+        cfg: the effective configuration.
+        device: where the network is.
+    """
+
+    def __init__(self, net: nn.Module, cfg: EasyDict, device: torch.device) -> None:
+        self.net, self.cfg, self.device = net, cfg, device
+        self.preprocess = Preprocessor(cfg.DATA.MEAN, cfg.DATA.STD, device)
+
+    def regions(self, batch: Batch) -> tuple[list[NestedTensor], NestedTensor]:
+        """A batch's templates and search region as normalised pixels on the device."""
+        count = len(batch.templates)
+        masks = [None] * count if batch.template_masks is None else batch.template_masks
+        templates = [self._region(batch.templates[i], masks[i], batch.brightness[i]) for i in range(count)]
+        return templates, self._region(batch.search, batch.search_mask, batch.brightness[-1])
+
+    def _region(self, crops: Tensor, mask: Tensor | None, brightness: Tensor) -> NestedTensor:
+        mask = None if mask is None else mask.to(self.device, non_blocking=True)
+        return NestedTensor(self.preprocess.pixels(crops, brightness), mask)
+
+    def check_finite(self, prediction: Tensor, batch: Batch, step: str) -> None:
+        """Stop on a non-finite prediction (B, ...) and say which samples it came from."""
+        broken = ~torch.isfinite(prediction.detach()).flatten(1).all(1)
+        if broken.any():
+            sources = "; ".join(", ".join(batch.sources[i]) for i in broken.nonzero().flatten().tolist()[:3])
+            raise NonFiniteError(f"{step}: the network's prediction is not finite; samples: {sources}")
+
+
+class BoxActor(Actor):
+    """Stage 1 and one-stage training: GIoU and L1 loss on boxes (equation 3)."""
+
+    def __call__(self, batch: Batch, step: str = "") -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch and its parts, each a scalar.
+
+        Raises:
+            NonFiniteError: the network's boxes are not finite.
+        """
+        prediction = self.net(*self.regions(batch))["pred_boxes"]  # (B, Nq, 4)
+        self.check_finite(prediction, batch, step)
+        truth = xywh_to_xyxy(batch.boxes.to(self.device)).clamp(0, 1)
+        return box_losses(prediction, truth, self.cfg.TRAIN.GIOU_WEIGHT, self.cfg.TRAIN.L1_WEIGHT)
+
+
+class ScoreActor(Actor):
+    """Stage 2: the score head alone, with binary cross-entropy (equation 4)."""
+
+    def __call__(self, batch: Batch, step: str = "") -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch, and how often the score is on the right side of one half.
+
+        Raises:
+            NonFiniteError: the network's scores are not finite.
+        """
+        logits = self.net(*self.regions(batch), score_only=True)["pred_logits"].flatten(1)  # (B, Nq)
+        self.check_finite(logits, batch, step)
+        labels = batch.labels.to(self.device)[:, None].expand_as(logits)
+        loss = F.binary_cross_entropy_with_logits(logits, labels)
+        accuracy = ((logits > 0) == (labels > 0.5)).float().mean()
+        return loss, {"Loss/total": loss.detach(), "cls_loss": loss.detach(), "accuracy": accuracy}
+
+
+def box_losses(
+    prediction: Tensor, truth: Tensor, giou_weight: float, l1_weight: float
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Loss between predicted and true boxes.
+
+    Args:
+        prediction: (B, Nq, 4) cxcywh in fractions of the crop.
+        truth: (B, 4) xyxy in fractions, within [0, 1].
+        giou_weight: weight of 1 - GIoU, and `l1_weight` of the mean absolute difference.
+
+    Returns:
+        The weighted sum, and its parts and the mean IoU for the log.
+    """
+    predicted = cxcywh_to_xyxy(prediction.float())
+    truth = truth[:, None].expand_as(predicted)
+    giou, _ = generalized_box_iou(sort_corners(predicted), truth)
+    giou_loss, l1_loss = (1 - giou).mean(), F.l1_loss(predicted, truth)
+    loss = giou_weight * giou_loss + l1_weight * l1_loss
+    iou = box_iou(sort_corners(predicted.detach()), truth)[0].mean()
+    parts = {"Loss/total": loss, "Loss/giou": giou_loss, "Loss/l1": l1_loss}
+    return loss, {name: value.detach() for name, value in parts.items()} | {"IoU": iou}

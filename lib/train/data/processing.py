@@ -1,0 +1,138 @@
+"""From drawn frames to crops: colour, mirroring, jitter, cropping (DETR-style augmentation, STARK section 4.1)."""
+
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from easydict import EasyDict
+
+from lib.config import option
+from lib.train.data.sampler import Draw, FrameRef
+from lib.utils.crop import CropError, box_to_crop, sample_target, shows_nothing
+
+
+class Rejected(Exception):  # noqa: N818 - not an error: the sample is drawn again
+    """A sample that cannot be used: a region without area, or one that shows nothing."""
+
+
+@dataclass
+class Sample:
+    """One training sample; T templates, then the search region.
+
+    Attributes:
+        templates: (T, Ht, Wt, 3) uint8, and their padding masks (T, Ht, Wt) bool.
+        search: (H, W, 3) uint8, and its mask (H, W) bool.
+        box: (4,) float32 xywh of the object in fractions of the search crop.
+        label: 1.0 where the object is in the search region, else 0.0.
+        brightness: (T + 1,) float32 factors, applied on the device where pixels become floats.
+        sources: where the frames came from.
+    """
+
+    templates: np.ndarray
+    template_masks: np.ndarray
+    search: np.ndarray
+    search_mask: np.ndarray
+    box: np.ndarray
+    label: float
+    brightness: np.ndarray
+    sources: list[str]
+    failures: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Region:
+    """How crops of one kind are cut."""
+
+    size: int
+    factor: float
+    center_jitter: float
+    scale_jitter: float
+    cells: int
+
+    @classmethod
+    def of(cls, options: EasyDict, stride: int) -> "_Region":
+        return cls(
+            options.SIZE, options.FACTOR, options.CENTER_JITTER, options.SCALE_JITTER, max(1, options.SIZE // stride)
+        )
+
+
+class Processing:
+    """Turns a `Draw` into a `Sample`.
+
+    Args:
+        cfg: the effective configuration (its DATA section).
+        augment: brightness and mirroring of single crops, for training; greying, mirroring of the
+            whole sample and jitter are part of validation too, as published.
+    """
+
+    def __init__(self, cfg: EasyDict, augment: bool) -> None:
+        stride = 8 if cfg.MODEL.BACKBONE.DILATION else 16
+        self.template = _Region.of(cfg.DATA.TEMPLATE, stride)
+        self.search = _Region.of(cfg.DATA.SEARCH, stride)
+        self.gray_probability = option(cfg, "DATA.GRAY_PROBABILITY")
+        self.brightness = option(cfg, "DATA.BRIGHTNESS_JITTER") if augment else 0.0
+        self.flip_probability = 0.5 if augment else 0.0
+
+    def __call__(self, draw: Draw, rng: np.random.Generator) -> Sample:
+        """Read the frames and cut the crops.
+
+        Raises:
+            Rejected: the sample cannot be used.
+            ImageReadError: a frame cannot be read.
+        """
+        # Rolled once a sample: the object must look and face alike in all its frames.
+        gray, mirror = rng.random() < self.gray_probability, rng.random() < 0.5
+        templates = [self._cut(ref, self.template, gray, mirror, rng) for ref in draw.templates]
+        search, search_mask, box = self._cut(draw.search, self.search, gray, mirror, rng, draw.absent)
+        jitter = self.brightness
+        return Sample(
+            templates=np.stack([crop for crop, _, _ in templates]),
+            template_masks=np.stack([mask for _, mask, _ in templates]),
+            search=search,
+            search_mask=search_mask,
+            box=box.astype(np.float32),
+            label=float(draw.positive),
+            brightness=rng.uniform(1 - jitter, 1 + jitter, len(templates) + 1).astype(np.float32),
+            sources=[ref.source for ref in (*draw.templates, draw.search)],
+        )
+
+    def _cut(self, ref: FrameRef, region: _Region, gray, mirror, rng, absent=False):
+        """One crop, its mask and the box in it (fractions of the crop)."""
+        image = ref.dataset.image(ref.sequence, ref.frame)
+        height, width = image.shape[:2]
+        box = _centre_box(height, width) if absent else ref.dataset.info(ref.sequence).boxes[ref.frame]
+        box = np.asarray(box, np.float64)
+        if mirror:
+            image = image[:, ::-1]
+            box = np.array([width - box[0] - box[2], *box[1:]])
+        around = jitter_box(box, region.center_jitter, region.scale_jitter, rng)
+        try:
+            crop, scale, mask = sample_target(image, around, region.factor, region.size)
+        except CropError as error:
+            raise Rejected(str(error)) from error
+        if shows_nothing(mask, region.cells) or mask.all():
+            raise Rejected("the region shows nothing of the image")
+        if gray:
+            crop = cv2.cvtColor(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+        box = box_to_crop(box, around, scale, region.size)
+        if rng.random() < self.flip_probability:
+            crop, mask = crop[:, ::-1], mask[:, ::-1]
+            box[0] = 1 - box[0] - box[2]
+        return crop, mask, box
+
+
+def jitter_box(box: np.ndarray, center_jitter: float, scale_jitter: float, rng: np.random.Generator) -> np.ndarray:
+    """Where a region is cut around a box xywh while training, so that the object is not always in its centre.
+
+    Each side is scaled by exp(N(0, 1) * scale_jitter); the centre moves by up to half of
+    sqrt(w * h) * center_jitter along each axis. Both draws are made even where they change nothing.
+    """
+    size = box[2:] * np.exp(rng.standard_normal(2) * scale_jitter)
+    offset = np.sqrt(max(size.prod(), 0.0)) * center_jitter * (rng.random(2) - 0.5)
+    return np.concatenate((box[:2] + box[2:] / 2 + offset - size / 2, size))
+
+
+def _centre_box(height: int, width: int) -> list[int]:
+    """What stands in for the box of an absent object: the middle of the image, an eighth of each side."""
+    w, h = width // 8, height // 8
+    return [int(width / 2 - w / 2), int(height / 2 - h / 2), w, h]

@@ -1,0 +1,159 @@
+"""Which frames make a training sample (STARK, sections 3.1 and 3.2)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lib.train.dataset.base import SequenceInfo, TrackingDataset
+from lib.utils.errors import UserError
+
+MIN_FRAMES = 20
+GAP_STEP = 5
+# Draws without success after which a data set (or a sequence) is given up, with an error.
+MAX_TRIES = 1000
+
+
+@dataclass(frozen=True)
+class FrameRef:
+    """One frame of a data set."""
+
+    dataset: TrackingDataset
+    sequence: int
+    frame: int
+
+    @property
+    def source(self) -> str:
+        """Where the frame lies, for messages."""
+        return self.dataset.source(self.sequence, self.frame)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The frames of one sample.
+
+    Attributes:
+        templates: the first template, then one dynamic template per interval.
+        search: the frame to search in.
+        positive: whether the object of the templates is in the search frame.
+        absent: the search frame is of the templates' video but does not show the object,
+            so that it has no box of its own.
+    """
+
+    templates: tuple[FrameRef, ...]
+    search: FrameRef
+    positive: bool = True
+    absent: bool = False
+
+
+class FrameSampler:
+    """Draws samples from several data sets.
+
+    Args:
+        datasets: what to draw from.
+        ratios: how often each is drawn, relative to the others.
+        mode: `causal` (one template, then the search frame within an interval after it), or
+            `trident`, `trident_pro`, `stark`: template and search frame anywhere, and for each of
+            `intervals` a dynamic template within that many frames of the search frame, on the
+            template's side, which must be visible (`trident`), valid (`stark`) or neither (`trident_pro`).
+        intervals: MAX_SAMPLE_INTERVAL: one for `causal`, else one a dynamic template.
+        negatives: draw half of the samples without the object, to train the score head.
+    """
+
+    def __init__(
+        self,
+        datasets: Sequence[TrackingDataset],
+        ratios: Sequence[float],
+        mode: str,
+        intervals: Sequence[int],
+        negatives: bool = False,
+    ) -> None:
+        if len(datasets) != len(ratios) or not datasets:
+            raise UserError(f"{len(datasets)} data sets but {len(ratios)} ratios: give one ratio a data set")
+        total = float(sum(ratios))
+        if total <= 0 or min(ratios) < 0:
+            raise UserError(f"the ratios {list(ratios)} of the data sets must not be negative, nor all 0")
+        for dataset in datasets:
+            if not len(dataset):
+                raise UserError(f"data set {dataset.name} has no sequences")
+        self.datasets, self.mode, self.intervals, self.negatives = list(datasets), mode, list(intervals), negatives
+        self.probabilities = np.asarray(ratios, np.float64) / total
+        templates = 1 if mode == "causal" else 1 + len(self.intervals)
+        self.min_visible = 2 * (templates + 1)
+
+    def draw(self, rng: np.random.Generator) -> Draw:
+        """One sample; depends on the generator alone."""
+        for _ in range(MAX_TRIES):
+            dataset, sequence, info = self._sequence(rng)
+            frames = self._frames(dataset, info, rng)
+            if frames is not None:
+                break
+        else:
+            raise UserError(f"{dataset.name}: no frames for mode '{self.mode}' in {MAX_TRIES} drawn sequences")
+        *templates, search = (FrameRef(dataset, sequence, int(f)) for f in frames)
+        if self.negatives and rng.random() < 0.5:
+            return self._negative(tuple(templates), info, rng)
+        return Draw(tuple(templates), search)
+
+    def _sequence(self, rng: np.random.Generator) -> tuple[TrackingDataset, int, SequenceInfo]:
+        """A data set by ratio, and a sequence of it with enough visible frames."""
+        dataset = self.datasets[rng.choice(len(self.datasets), p=self.probabilities)]
+        for _ in range(MAX_TRIES):
+            sequence = int(rng.integers(len(dataset)))
+            info = dataset.info(sequence)
+            if dataset.is_video:
+                if info.visible.sum() > self.min_visible and len(info) >= MIN_FRAMES:
+                    return dataset, sequence, info
+            elif info.visible[0]:
+                return dataset, sequence, info
+        raise UserError(
+            f"{dataset.name}: none of {MAX_TRIES} drawn sequences has more than {self.min_visible} visible frames "
+            f"and at least {MIN_FRAMES} frames; training needs longer sequences"
+        )
+
+    def _frames(self, dataset: TrackingDataset, info: SequenceInfo, rng: np.random.Generator) -> list[int] | None:
+        """Frame numbers: templates, then search; None where this sequence has no fitting ones."""
+        if not dataset.is_video:
+            return [0] * (2 if self.mode == "causal" else 2 + len(self.intervals))
+        visible = np.flatnonzero(info.visible)
+        if self.mode == "causal":
+            template = rng.choice(visible[:-1])
+            return [template, _within(visible, template + 1, self.intervals[0], rng)]
+        template, search = rng.choice(visible, 2)
+        allowed = {"trident": visible, "stark": np.flatnonzero(info.valid), "trident_pro": np.arange(len(info))}
+        dynamic = []
+        for interval in self.intervals:
+            low, high = (search - interval, search) if template < search else (search + 1, search + interval + 1)
+            candidates = _between(allowed[self.mode], low, high)
+            if not len(candidates):
+                return None
+            dynamic.append(rng.choice(candidates))
+        return [template, *dynamic, search]
+
+    def _negative(self, templates: tuple[FrameRef, ...], info: SequenceInfo, rng: np.random.Generator) -> Draw:
+        """A search frame without the object: of the same video, or, where it is always visible, of another."""
+        dataset, sequence = templates[0].dataset, templates[0].sequence
+        hidden = np.flatnonzero(~info.visible)
+        if dataset.is_video and len(hidden):
+            search = FrameRef(dataset, sequence, int(rng.choice(hidden)))
+            return Draw(templates, search, positive=False, absent=True)
+        for _ in range(MAX_TRIES):
+            other, number, other_info = self._sequence(rng)
+            if (other, number) != (dataset, sequence):
+                frame = int(rng.choice(np.flatnonzero(other_info.visible)))
+                return Draw(templates, FrameRef(other, number, frame), positive=False)
+        raise UserError(f"{dataset.name}: the only sequence to draw from; the score head needs at least two")
+
+
+def _between(sorted_ids: np.ndarray, low: int, high: int) -> np.ndarray:
+    """The ids in [low, high)."""
+    first, last = np.searchsorted(sorted_ids, (low, high))
+    return sorted_ids[first:last]
+
+
+def _within(visible: np.ndarray, start: int, interval: int, rng: np.random.Generator) -> int:
+    """A visible frame in the `interval` frames from `start` on; the interval grows until there is one."""
+    nearest = visible[np.searchsorted(visible, start)]
+    while start + interval <= nearest:
+        interval += GAP_STEP
+    return int(rng.choice(_between(visible, start, start + interval)))

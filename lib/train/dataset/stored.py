@@ -1,0 +1,24 @@
+"""A data set whose files can be listed, so that they can be packed."""
+
+from abc import abstractmethod
+
+from lib.train.dataset.base import TrackingDataset
+from lib.train.dataset.storage import Storage
+
+
+class StoredDataset(TrackingDataset):
+    """A data set over a storage. Its files come in groups, since there may be millions of them.
+
+    Attributes:
+        storage: where the files lie.
+    """
+
+    storage: Storage
+
+    @abstractmethod
+    def file_groups(self) -> int:
+        """Number of groups of files."""
+
+    @abstractmethod
+    def files(self, group: int) -> list[str]:
+        """Storage paths of one group's files, always in the same order; no file is in two groups."""

@@ -1,0 +1,107 @@
+"""Optimiser, learning-rate schedule, mixed precision and gradient clipping, with their state."""
+
+import contextlib
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from easydict import EasyDict
+from torch import Tensor, nn
+
+from lib.config import ConfigError, option
+
+# Share of a cosine schedule in which the rate rises from 0.
+WARM_UP = 0.05
+
+
+class Optimisation:
+    """Everything between a loss and changed weights.
+
+    Args:
+        net: the network (not wrapped); parameters that do not learn are switched off here.
+        cfg: the effective configuration.
+        device: where the network is.
+        steps_per_epoch: for schedules that change within an epoch.
+    """
+
+    def __init__(self, net: nn.Module, cfg: EasyDict, device: torch.device, steps_per_epoch: int) -> None:
+        self.cfg, self.device, self.steps_per_epoch = cfg.TRAIN, device, steps_per_epoch
+        groups = parameter_groups(net, cfg)
+        self.parameters = [p for group in groups for p in group["params"]]
+        self.optimizer = torch.optim.AdamW(groups, lr=cfg.TRAIN.LR, weight_decay=cfg.TRAIN.WEIGHT_DECAY)
+        self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
+        amp = option(cfg, "TRAIN.AMP")
+        self.dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(amp)
+        if self.dtype == torch.float16 and device.type != "cuda":
+            raise ConfigError("'TRAIN.AMP' fp16 needs a CUDA device; use bf16 or off")
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
+
+    def autocast(self) -> contextlib.AbstractContextManager:
+        """The arithmetic of the forward pass."""
+        if self.dtype is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, self.dtype)
+
+    def step(self, loss: Tensor, epoch: int, step: int) -> Tensor:
+        """Change the weights; gives the gradient norm before clipping.
+
+        Args:
+            loss: scalar with a graph.
+            epoch: counted from 1.
+            step: within the epoch, counted from 0.
+        """
+        factor = rate_factor(self.cfg, epoch, step, self.steps_per_epoch)
+        for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
+            group["lr"] = rate * factor
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimizer)
+        limit = self.cfg.GRAD_CLIP_NORM if self.cfg.GRAD_CLIP_NORM > 0 else math.inf
+        norm = nn.utils.clip_grad_norm_(self.parameters, limit)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return norm
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs; the schedule follows from epoch and step."""
+        return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        if state.get("scaler"):
+            self.scaler.load_state_dict(state["scaler"])
+
+
+def parameter_groups(net: nn.Module, cfg: EasyDict) -> list[dict[str, Any]]:
+    """What learns, and how fast: the backbone slower than the rest, in stage 2 the score head alone."""
+    if cfg.TRAIN.get("TRAIN_CLS", False):
+        for name, parameter in net.named_parameters():
+            parameter.requires_grad_("cls" in name)
+    learning = [(name, p) for name, p in net.named_parameters() if p.requires_grad]
+    rest = [p for name, p in learning if "backbone" not in name]
+    backbone = [p for name, p in learning if "backbone" in name]
+    groups = [{"params": rest, "lr": cfg.TRAIN.LR}]
+    if backbone:
+        groups.append({"params": backbone, "lr": cfg.TRAIN.LR * cfg.TRAIN.BACKBONE_MULTIPLIER})
+    return groups
+
+
+def rate_factor(train: EasyDict, epoch: int, step: int, steps_per_epoch: int) -> float:
+    """What the base learning rate is multiplied by at a step.
+
+    `step`: by DECAY_RATE after every LR_DROP_EPOCH epochs. `cosine`: up over the first twentieth of
+    the run, then down to zero along half a cosine.
+    """
+    if train.SCHEDULER.TYPE == "step":
+        return train.SCHEDULER.DECAY_RATE ** ((epoch - 1) // train.LR_DROP_EPOCH)
+    progress = ((epoch - 1) * steps_per_epoch + step + 1) / (train.EPOCH * steps_per_epoch)
+    if progress < WARM_UP:
+        return progress / WARM_UP
+    return 0.5 * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP)))
+
+
+def count_parameters(parameters: Iterable[Tensor]) -> int:
+    """How many numbers learn."""
+    return sum(p.numel() for p in parameters)

@@ -1,0 +1,132 @@
+"""Configurations: the published values, and what is said when something is wrong."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lib.config import ConfigError, load_config, option
+from lib.config.defaults import CHOICES, EXTENSIONS, SCRIPTS, published
+
+FACTS = json.loads((Path(__file__).parent / "effective_configs.json").read_text())
+EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
+
+
+@pytest.mark.parametrize("name", list(FACTS))
+def test_effective_values_are_the_published_ones(name):
+    assert load_config(*name.split("/")) == FACTS[name]
+
+
+@pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*/*.yaml")), ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_every_configuration_in_the_repository_loads(path):
+    by_name, by_path = load_config(path.parent.name, path.stem), load_config(path.parent.name, path)
+    assert by_name == by_path
+
+
+def test_each_call_gives_a_fresh_object():
+    first = load_config("stark_s", "baseline")
+    first.TRAIN.BATCH_SIZE = 1
+    first.DATA.MEAN.append(0.0)
+    first.MODEL.BACKBONE.OUTPUT_LAYERS.clear()
+    assert load_config("stark_s", "baseline") == FACTS["stark_s/baseline"]
+
+
+def test_overrides_win_and_take_the_options_type():
+    cfg = load_config(
+        "stark_s",
+        "baseline",
+        ["TRAIN.BATCH_SIZE=4", "TRAIN.LR=1e-3", "TRAIN.WEIGHT_DECAY=0", "TRAIN.AMP=bf16", "DATA.MEAN=[0, 0, 0.5]"],
+    )
+    assert cfg.TRAIN.BATCH_SIZE == 4
+    assert cfg.TRAIN.LR == 0.001
+    assert isinstance(cfg.TRAIN.WEIGHT_DECAY, float)
+    assert cfg.TRAIN.AMP == "bf16"
+    assert cfg.DATA.MEAN == [0, 0, 0.5]
+
+
+def test_options_beyond_the_published_ones():
+    cfg = load_config("stark_s", "baseline")
+    assert option(cfg, "TRAIN.SEED") == EXTENSIONS["TRAIN.SEED"][0]
+    assert option(load_config("stark_s", "baseline", ["TRAIN.SEED=7"]), "TRAIN.SEED") == 7
+    assert option(cfg, "TRAIN.BATCH_SIZE") == 16
+    with pytest.raises(KeyError):
+        option(cfg, "TRAIN.NO_SUCH_OPTION")
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("TRAIN.BATCHSIZE=4", ["TRAIN.BATCHSIZE", "did you mean 'TRAIN.BATCH_SIZE'"]),
+        ("BATCH_SIZE=4", ["did you mean 'TRAIN.BATCH_SIZE'"]),
+        ("TRAIN.BATCH_SIZE=4.5", ["whole number", "4.5"]),
+        ("TRAIN.BATCH_SIZE=true", ["whole number"]),
+        ("TRAIN.BATCH_SIZE=", ["not nothing"]),
+        ("MODEL.TRANSFORMER.PRE_NORM=1", ["true or false"]),
+        ("TRAIN.LR=fast", ["a number", "fast"]),
+        ("MODEL.HEAD_TYPE=CORNR", ["must be one of", "CORNER_LITE"]),
+        ("MODEL.PREDICT_MASK=true", ["must be one of False"]),
+        ("TRAIN.FREEZE_LAYERS=[1]", ["FREEZE_LAYERS[0]", "text"]),
+        ("TRAIN.FREEZE_LAYERS=conv1", ["a list"]),
+        ("TRAIN=4", ["section"]),
+        ("TRAIN.LR", ["KEY.PATH=value"]),
+        ("TRAIN.LR=[1", ["YAML"]),
+    ],
+)
+def test_wrong_overrides(override, parts):
+    with pytest.raises(ConfigError) as caught:
+        load_config("stark_s", "baseline", [override])
+    message = str(caught.value)
+    assert "\n" not in message
+    assert override in message
+    for part in parts:
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("TRAIN:\n  BACH_SIZE: 2\n", "did you mean 'TRAIN.BATCH_SIZE'"),
+        ("TRAIN:\n  BATCH_SIZE: many\n", "'TRAIN.BATCH_SIZE' must be a whole number"),
+        ("TRAIN: [1, 2]\n", "'TRAIN' is a section"),
+        ("- 1\n", "expected sections"),
+        ("TRAIN: {LR: 1\n", "line"),
+        ("a: &a\n  b: *a\n", "contains itself"),
+    ],
+)
+def test_wrong_files(tmp_path, text, part):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config("stark_s", path)
+    assert part in str(caught.value)
+    assert "mine.yaml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_empty_file_is_all_defaults(tmp_path):
+    path = tmp_path / "empty.yaml"
+    path.write_text("\ufeff# nothing\n", encoding="utf-8")
+    assert load_config("stark_s", path) == published("stark_s")
+
+
+def test_missing_configurations_name_the_closest():
+    with pytest.raises(ConfigError, match="did you mean 'baseline'"):
+        load_config("stark_s", "baselin")
+    with pytest.raises(ConfigError, match="did you mean 'stark_st1'"):
+        load_config("stark_st11", "baseline")
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml"):
+        load_config("stark_s", "nowhere.yaml")
+
+
+def test_choices_and_extensions_name_real_options():
+    paths = set(EXTENSIONS)
+    for script in SCRIPTS:
+        stack = [("", published(script))]
+        while stack:
+            prefix, tree = stack.pop()
+            for key, value in tree.items():
+                if isinstance(value, dict):
+                    stack.append((f"{prefix}{key}.", value))
+                else:
+                    paths.add(prefix + key)
+    assert set(CHOICES) <= paths

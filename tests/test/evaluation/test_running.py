@@ -1,0 +1,216 @@
+"""Running trackers over test sets: what is written, kept, and reported."""
+
+import os
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lib.test.analysis.results import score_tracker
+from lib.test.evaluation.datasets import load_dataset
+from lib.test.evaluation.running import FAILURE_LOG, run_sequences, track_sequence
+from lib.test.tracker.still import StillTracker
+from lib.utils.errors import UserError
+from tests.test.made_sets import ScriptedTracker, moving_boxes, write_sequence
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+REAL_DATA = Path(os.environ.get("STARK_REAL_DATA", REPOSITORY.parent / "shared" / "real"))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for index, (name, count) in enumerate((("ant", 6), ("bee", 10), ("cow", 3))):
+        write_sequence(tmp_path / "set", name, count, moving_boxes(count) + [0.75, index, 0.3, 0])
+    return tmp_path / "set"
+
+
+@pytest.fixture
+def sequences(root: Path) -> list:
+    return load_dataset(f"folder:{root}")
+
+
+def files(folder: Path) -> set[str]:
+    return {path.name for path in folder.rglob("*") if path.is_file()}
+
+
+def run(make_tracker, sequences, output_dir):
+    lines = []
+    return run_sequences(make_tracker, sequences, output_dir, lines.append), lines
+
+
+def test_results_are_written_as_published(sequences, tmp_path):
+    tracker = ScriptedTracker(sequences, lambda _, box: box + 100)
+    report, lines = run(lambda _: tracker, sequences, tmp_path / "out")
+    assert report.done == ["ant", "bee", "cow"]
+    assert not report.failed
+    assert len(lines) == 3
+    folder = tmp_path / "out" / sequences[0].subfolder
+    rows = (folder / "bee.txt").read_text().splitlines()
+    assert rows[0] == "10\t31\t20\t16"  # the given box, with fractions cut off
+    assert rows[1] == "113\t132\t120\t116"
+    assert len(rows) == 10
+    seconds = [float(line) for line in (folder / "bee_time.txt").read_text().splitlines()]
+    assert len(seconds) == 10
+    assert min(seconds) >= 0
+    assert files(tmp_path / "out") == {f"{name}{end}.txt" for name in ("ant", "bee", "cow") for end in ("", "_time")}
+
+
+def test_every_frame_is_given_once_and_in_order(sequences):
+    tracker = ScriptedTracker(sequences)
+    result = track_sequence(tracker, sequences[1])
+    assert tracker.frames == list(range(10))
+    np.testing.assert_array_equal(result.boxes, sequences[1].truth)
+    assert len(result.seconds) == 10
+    assert result.loop_seconds > result.seconds.sum()
+
+
+def test_the_tracker_is_made_once_a_test_set_and_told_its_name(sequences, tmp_path):
+    write_sequence(tmp_path / "got10k" / "val", "GOT-10k_Val_000001", 3, moving_boxes(3) + 0.5)
+    both = [*sequences, *load_dataset("got10k_val", tmp_path)]
+    made = []
+
+    def make_tracker(dataset_name):
+        made.append(dataset_name)
+        return ScriptedTracker(both)
+
+    report, _ = run(make_tracker, both, tmp_path / "out")
+    assert made == ["folder", "got10k_val"]
+    assert len(report.done) == 4
+    assert (tmp_path / "out" / "got10k" / "GOT-10k_Val_000001.txt").is_file()
+
+
+def test_a_second_run_keeps_what_is_finished(sequences, tmp_path):
+    run(lambda _: ScriptedTracker(sequences), sequences, tmp_path / "out")
+    folder = tmp_path / "out" / sequences[0].subfolder
+    (folder / "bee.txt").unlink()  # as a run leaves it that was stopped between the two files
+    before = (folder / "ant.txt").stat().st_mtime_ns
+    tracker = ScriptedTracker(sequences)
+    report, _ = run(lambda _: tracker, sequences, tmp_path / "out")
+    assert (report.done, report.kept) == (["bee"], ["ant", "cow"])
+    assert len(tracker.frames) == 10
+    assert (folder / "ant.txt").stat().st_mtime_ns == before
+
+    def never(_):
+        raise AssertionError("nothing is left to track")
+
+    assert run(never, sequences, tmp_path / "out")[0].kept == ["ant", "bee", "cow"]
+
+
+def test_a_kept_result_of_other_data_is_not_taken_for_this(sequences, root, tmp_path):
+    run(lambda _: ScriptedTracker(sequences), sequences, tmp_path / "out")
+    write_sequence(root, "ant", 8)
+    write_sequence(root, "cow", 3, moving_boxes(3) + 40)
+    changed = load_dataset(f"folder:{root}")
+    report, _ = run(lambda _: ScriptedTracker(changed), changed, tmp_path / "out")
+    assert report.kept == ["bee"]
+    assert set(report.failed) == {"ant", "cow"}
+    assert "belongs to other data; move it away" in report.failed["cow"]
+
+
+def test_a_sequence_that_fails_is_logged_and_the_others_go_on(sequences, tmp_path):
+    def move(index, box):
+        if index == 7:
+            raise RuntimeError("lost my way")
+        return box
+
+    report, lines = run(lambda _: ScriptedTracker(sequences, move), sequences, tmp_path / "out")
+    assert report.done == ["ant", "cow"]
+    assert report.failed == {"bee": "RuntimeError: lost my way"}
+    assert "bee: failed: RuntimeError: lost my way" in lines[1]
+    log = (tmp_path / "out" / FAILURE_LOG).read_text()
+    assert "bee failed" in log
+    assert "Traceback" in log
+    assert "in move" in log
+    assert not [name for name in files(tmp_path / "out") if name.startswith(("bee", ".bee"))]
+
+    scores = score_tracker(tmp_path, ".", "out", sequences)
+    assert scores.missing == ["bee"]
+    report, _ = run(lambda _: ScriptedTracker(sequences), sequences, tmp_path / "out")
+    assert report.done == ["bee"]
+
+
+@pytest.mark.parametrize("box", [[1, 2, 3], [1, 2, float("nan"), 4], [1, 2, -3, 4], "none"])
+def test_what_is_not_a_box_is_not_written(sequences, tmp_path, box):
+    report, _ = run(lambda _: ScriptedTracker(sequences, lambda *_: box), sequences[:1], tmp_path / "out")
+    assert "ValueError" in report.failed["ant"]
+    assert files(tmp_path / "out") == {FAILURE_LOG}
+
+
+def test_damaged_data_fails_by_name(sequences, root, tmp_path):
+    (root / "ant" / "00000004.jpg").write_bytes(b"not an image")
+    (root / "bee" / "groundtruth.txt").write_text("1,2,3\n")
+    run(lambda _: StillTracker(), sequences[2:], tmp_path / "out")
+    changed = load_dataset(f"folder:{root}")
+    report, _ = run(lambda _: StillTracker(), changed, tmp_path / "out")
+    assert report.kept == ["cow"]
+    assert "00000004.jpg" in report.failed["ant"]
+    assert "groundtruth.txt, line 1" in report.failed["bee"]
+
+
+def test_a_tracker_that_cannot_be_made_ends_the_run(sequences, tmp_path):
+    def make_tracker(_):
+        raise UserError("no checkpoint")
+
+    with pytest.raises(UserError, match="no checkpoint"):
+        run(make_tracker, sequences, tmp_path / "out")
+
+
+def test_the_summary_counts_track_calls_and_the_whole_loop(sequences, tmp_path):
+    report, _ = run(lambda _: ScriptedTracker(sequences), sequences, tmp_path / "out")
+    assert report.tracked_frames == 5 + 9 + 2
+    assert 0 < report.track_seconds < report.loop_seconds
+    report.track_seconds, report.loop_seconds = 0.1, 0.4
+    assert (
+        report.summary() == "3 tracked, 0 kept from before, 0 failed; 160.0 FPS in the tracker, 40.0 FPS with reading"
+    )
+
+
+def test_the_still_tracker_never_moves(sequences):
+    boxes = track_sequence(StillTracker(), sequences[0]).boxes
+    assert len(boxes) == 6
+    assert (boxes == sequences[0].truth[0]).all()
+
+
+def command(monkeypatch, name: str, *arguments: str) -> int:
+    """Run a script of `tracking/` in this process; gives its exit status."""
+    monkeypatch.setattr(sys, "argv", [name, *arguments])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(REPOSITORY / "tracking" / name), run_name="__main__")
+    return end.value.code
+
+
+def test_the_commands_from_frames_to_table(root, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("STARK_SAVE_DIR", str(tmp_path))
+    (root / "bee" / "groundtruth.txt").unlink()
+    (root / "list.txt").write_text("ant\nbee\ncow\n")
+    assert command(monkeypatch, "test.py", "still", "none", "--dataset_name", f"folder:{root}") == 1
+    printed = capsys.readouterr().out
+    assert "2 tracked, 0 kept from before, 1 failed" in printed
+    assert "failed: bee; see" in printed
+
+    arguments = ["--trackers", "still:none", "--dataset_name", f"folder:{root}"]
+    assert command(monkeypatch, "analysis_results.py", *arguments) == 0
+    assert "no result for 1 of 3 sequences: bee" in capsys.readouterr().out
+    (output,) = (tmp_path / "test" / "result_plots").iterdir()
+    assert files(output) == {"success.png", "precision.png", "scores.json"}
+
+
+def test_the_command_for_one_sequence_and_another_place(root, tmp_path, monkeypatch, capsys):
+    place = ["--dataset", f"folder:{root}", "--results_dir", str(tmp_path / "here")]
+    assert command(monkeypatch, "test.py", "still", "none", *place, "--sequence", "1") == 0
+    assert files(tmp_path / "here" / "still" / "none") == {"bee.txt", "bee_time.txt"}
+    assert command(monkeypatch, "test.py", "still", "none", "--dataset", "otb100") == 2
+    assert capsys.readouterr().err.startswith("error: unknown test set 'otb100'")
+
+
+@pytest.mark.skipif(not (REAL_DATA / "got10k").is_dir(), reason=f"no real data at {REAL_DATA} (STARK_REAL_DATA)")
+def test_real_sequences(tmp_path):
+    sequences = load_dataset(f"folder:{REAL_DATA / 'got10k' / 'val'}")
+    report = run_sequences(lambda _: StillTracker(), sequences[:1], tmp_path / "still" / "none")
+    assert not report.failed
+    scores = score_tracker(tmp_path, "still", "none", sequences)
+    assert scores.missing == [sequence.name for sequence in sequences[1:]]
+    assert 0 < scores.scores["auc"] < 50  # the objects move
+    assert len(scores.sequences[0].overlaps) == len(sequences[0].frames) - 1
