@@ -37,8 +37,18 @@ class LmdbStorage(Storage):
 
     @staticmethod
     def is_lmdb(path: Path) -> bool:
-        """Whether there is an LMDB at a path, by its look."""
-        return path.is_file() or (path / DATA_FILE).is_file()
+        """Whether there is an LMDB at a path, by its name."""
+        return (path / DATA_FILE).is_file() or (path.is_file() and path.suffix in (".mdb", ".lmdb"))
+
+    def entries(self) -> int:
+        """Number of keys."""
+        return self._environment().stat()["entries"]
+
+    def close(self) -> None:
+        """Let go of the file, for all that read it in this process; the next read opens it again."""
+        opened = _opened.pop(str(self.path), None)
+        if opened is not None:
+            opened.environment.close()
 
     def names(self, folder: str = "") -> list[str]:
         """See `Storage.names`."""

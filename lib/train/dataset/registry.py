@@ -1,6 +1,7 @@
 """Training sets by name."""
 
 import difflib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,8 +61,8 @@ def build_dataset(name: str, data_dir: Path | None = None, use_lmdb: bool = Fals
 
 def lmdb_path(root: Path) -> Path:
     """Where the LMDB of the data set in a folder lies."""
-    root = root.resolve()
-    return root.with_name(f"{root.name}_lmdb")
+    path = Path(os.path.abspath(root))  # Not resolved: beside the link, where the folder is one.
+    return path.with_name(f"{path.name}_lmdb")
 
 
 def find_kind(name: str, data_dir: Path | None = None) -> Kind:

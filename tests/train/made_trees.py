@@ -1,0 +1,131 @@
+"""Small data sets on disk, in each published layout. A frame's colour tells which one it is."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+Box = tuple[float, float, float, float]
+
+
+def colour(sequence: int, frame: int) -> tuple[int, int, int]:
+    """RGB of a frame."""
+    return 40 * sequence % 240, 12 * frame % 240, 200
+
+
+def shows(image: np.ndarray, sequence: int, frame: int) -> bool:
+    """Whether an image is that frame, give or take JPEG's losses."""
+    return bool((np.abs(image.reshape(-1, 3).astype(int) - colour(sequence, frame)) <= 3).all())
+
+
+def write_image(path: Path, sequence: int, frame: int) -> None:
+    """Write a frame as JPEG, whatever the path's suffix."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    bgr = np.full((16, 24, 3), colour(sequence, frame)[::-1], np.uint8)
+    path.write_bytes(cv2.imencode(".jpg", bgr)[1].tobytes())
+
+
+def write_lines(path: Path, lines: Sequence[object]) -> None:
+    """Write one line each."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{line}\n" for line in lines))
+
+
+def boxes(sequence: int, frames: int) -> list[Box]:
+    """Boxes that tell the sequence and the frame."""
+    return [(sequence + 1.5, frame + 2.0, 5.0 + frame, 4.0) for frame in range(frames)]
+
+
+def write_video(folder: Path, annotation: Path, sequence: int, frames: int, first: int = 1, digits: int = 8) -> None:
+    """Write the frames `<number>.jpg` and the boxes of a video."""
+    for frame in range(frames):
+        write_image(folder / f"{first + frame:0{digits}d}.jpg", sequence, frame)
+    write_lines(annotation, [",".join(map(str, box)) for box in boxes(sequence, frames)])
+
+
+def make_got10k(root: Path, names: Sequence[str], frames: int = 3) -> Path:
+    """GOT-10k: `list.txt` and a folder each, without label files."""
+    for number, name in enumerate(names):
+        write_video(root / name, root / name / "groundtruth.txt", number, frames)
+    write_lines(root / "list.txt", names)
+    return root
+
+
+def make_lasot(root: Path, names: Sequence[str], nested: bool = True, frames: int = 3) -> Path:
+    """LaSOT: the last frame is fully occluded, the first out of view."""
+    for number, name in enumerate(names):
+        folder = root / name.rpartition("-")[0] / name if nested else root / name
+        write_video(folder / "img", folder / "groundtruth.txt", number, frames)
+        write_lines(folder / "full_occlusion.txt", [",".join(["0"] * (frames - 1) + ["1"])])
+        write_lines(folder / "out_of_view.txt", [",".join(["1"] + ["0"] * (frames - 1))])
+    return root
+
+
+def make_trackingnet(root: Path, names: Sequence[str], frames: int = 12) -> Path:
+    """TrackingNet: `names` are `<part>/<video>`; frames count from 0, without zeros in front."""
+    for number, name in enumerate(names):
+        part, video = name.split("/")
+        write_video(
+            root / part / "frames" / video, root / part / "anno" / f"{video}.txt", number, frames, first=0, digits=1
+        )
+    return root
+
+
+def make_coco(root: Path, images: str = "images/train2017") -> Path:
+    """COCO: three images; an object on the first, two and a crowd on the third, one without area on the second."""
+    ids = (9, 25, 36)
+    for number, image_id in enumerate(ids):
+        write_image(root / images / f"{image_id:012d}.jpg", number, 0)
+    annotations = [
+        {"id": 1, "image_id": 36, "bbox": [1.5, 2, 3, 4], "iscrowd": 0, "segmentation": [[1, 2, 3, 4, 5, 6]]},
+        {"id": 2, "image_id": 36, "bbox": [0, 0, 9, 9], "iscrowd": 1, "segmentation": {"counts": [1], "size": [1, 1]}},
+        {"id": 3, "image_id": 9, "bbox": [5, 6, 7, 8], "iscrowd": 0, "segmentation": []},
+        {"id": 4, "image_id": 25, "bbox": [5, 6, 0, 8], "iscrowd": 0, "segmentation": []},
+        {"id": 5, "image_id": 36, "bbox": [2, 2, 2, 2.5], "iscrowd": 0, "segmentation": []},
+    ]
+    content = {
+        "info": {"year": 2017},
+        "images": [{"id": i, "file_name": f"{i:012d}.jpg", "height": 16, "width": 24} for i in ids],
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "thing"}],
+    }
+    path = root / "annotations" / "instances_train2017.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(content))
+    return root
+
+
+def make_vid(root: Path) -> Path:
+    """VID: two videos of five frames. In the first, object 0 leaves in frame 2 and is occluded in frame 3,
+    and object 1 is there from frame 1 to frame 3; in the second, object 0 is there in frame 4 alone."""
+    there = [{0: [0, 1, 3, 4], 1: [1, 2, 3]}, {0: [4]}]
+    for video, objects in enumerate(there):
+        name = f"ILSVRC2015_VID_train_{video:04d}/ILSVRC2015_train_{7000 + video:08d}"
+        for frame in range(5):
+            write_image(root / "Data/VID/train" / name / f"{frame:06d}.JPEG", video, frame)
+            nodes = "".join(
+                f"<object><trackid>{track}</trackid><name>n0{track}</name><bndbox><xmax>{track + 11}</xmax>"
+                f"<xmin>{track + 1}</xmin><ymax>{frame + 8}</ymax><ymin>{frame + 2}</ymin></bndbox>"
+                f"<occluded>{int((video, track, frame) == (0, 0, 3))}</occluded><generated>0</generated></object>"
+                for track, frames in objects.items()
+                if frame in frames
+            )
+            write_lines(
+                root / "Annotations/VID/train" / name / f"{frame:06d}.xml",
+                [f"<annotation><size><width>24</width><height>16</height></size>{nodes}</annotation>"],
+            )
+    return root
+
+
+# name of a data set -> what makes a small one in a folder of all data sets
+MAKERS = {
+    "LASOT": lambda data: make_lasot(data / "lasot", ["airplane-1", "airplane-2", "airplane-10"]),
+    "GOT10K_vottrain": lambda data: make_got10k(
+        data / "got10k" / "train", [f"GOT-10k_Train_{n:06d}" for n in (1, 2, 3)]
+    ),
+    "COCO17": lambda data: make_coco(data / "coco"),
+    "VID": lambda data: make_vid(data / "vid"),
+    "TRACKINGNET": lambda data: make_trackingnet(data / "trackingnet", ["TRAIN_0/b_0", "TRAIN_2/c_1", "TRAIN_11/a_2"]),
+}

@@ -1,0 +1,231 @@
+"""Whole training runs, small: every script learns, stops, and goes on."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lib.config import load_config
+from lib.models import build_model
+from lib.train.actors.stark import BoxActor, NonFiniteError, ScoreActor, box_losses
+from lib.train.dataset.embedded import generate
+from lib.train.run import RunOptions, train
+from lib.train.trainers.checkpoints import CheckpointFolder
+from lib.train.trainers.optimisation import Optimisation, rate_factor
+from lib.utils.checkpoint import load_checkpoint, save_checkpoint
+from lib.utils.errors import UserError
+
+REAL = Path(os.environ.get("STARK_REAL_DATA", Path(__file__).resolve().parents[3] / "shared" / "real"))
+
+# A network of each kind, small enough for a test.
+TINY = (
+    "MODEL.BACKBONE.PRETRAINED=false",
+    "DATA.TEMPLATE.SIZE=64",
+    "DATA.SEARCH.SIZE=128",
+    "DATA.MAX_SAMPLE_INTERVAL={interval}",
+    "DATA.TRAIN.DATASETS_NAME=[{data}]",
+    "DATA.TRAIN.DATASETS_RATIO=[1]",
+    "DATA.TRAIN.SAMPLE_PER_EPOCH=8",
+    "DATA.VAL.DATASETS_NAME=[{data}]",
+    "DATA.VAL.SAMPLE_PER_EPOCH=4",
+    "TRAIN.BATCH_SIZE=4",
+    "TRAIN.NUM_WORKER=0",
+    "TRAIN.EPOCH=2",
+    "TRAIN.VAL_EPOCH_INTERVAL=1",
+)
+SPATIAL = ("MODEL.BACKBONE.TYPE=resnet18", "MODEL.TRANSFORMER.ENC_LAYERS=1", "MODEL.TRANSFORMER.DEC_LAYERS=1")
+LIGHT = ("DATA.SEARCH.FEAT_SIZE=8", "DATA.TEMPLATE.FEAT_SIZE=4", "TRAIN.LR=0.001")
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("videos") / "train"
+    return generate(folder, seed=3, sequences=3, frames=24, split="train", size=(160, 120), workers=1, progress=False)
+
+
+def overrides(script, data, *more):
+    small = LIGHT if script == "stark_lightning_X_trt" else SPATIAL
+    interval = "[20]" if script in ("stark_st1", "stark_st2") else "20"
+    return (*(text.format(interval=interval, data=data) for text in TINY), *small, *more)
+
+
+def options(script, videos, save_dir, *more, config="baseline", **stage):
+    return RunOptions(
+        script, config, save_dir, device="cpu", overrides=overrides(script, f"FOLDER:{videos}", *more), **stage
+    )
+
+
+def lightning(videos, save_dir, *more):
+    return options("stark_lightning_X_trt", videos, save_dir, *more, config="baseline_rephead_4_lite_search5")
+
+
+def folder_of(run):
+    return run.save_dir / "checkpoints" / "train" / run.script / run.config
+
+
+@pytest.mark.parametrize("script", ["stark_s", "stark_st1", "stark_lightning_X_trt"])
+def test_each_script_trains_and_leaves_published_checkpoints(script, videos, tmp_path):
+    run = lightning(videos, tmp_path) if "lightning" in script else options(script, videos, tmp_path)
+    stats = train(run)
+    assert set(stats) == {"train", "val"}
+    assert np.isfinite(list(stats["train"].values())).all()
+    assert 0 <= stats["val"]["IoU"] <= 1
+    name = {"stark_s": "STARKS", "stark_st1": "STARKST"}.get(script, "STARKLightningXtrt")
+    assert {p.name for p in folder_of(run).iterdir()} == {
+        f"{name}_{suffix}.pth.tar" for suffix in ("ep0001", "ep0002", "latest", "previous")
+    }
+    saved = load_checkpoint(folder_of(run) / f"{name}_ep0002.pth.tar")
+    published = {"epoch", "actor_type", "net_type", "net", "net_info", "constructor", "optimizer", "stats", "settings"}
+    assert published <= set(saved)
+    assert (saved["epoch"], saved["net_type"]) == (2, name)
+    log = (tmp_path / "logs" / f"{script}-{run.config}.log").read_text()
+    assert "[train: 2, 2 / 2] FPS: " in log
+    assert "Loss/total: " in log
+    assert "[val: 2, 1 / 1]" in log
+
+
+def test_the_loss_falls(videos, tmp_path):
+    first = train(lightning(videos, tmp_path, "TRAIN.EPOCH=1", "DATA.VAL.DATASETS_NAME=[]"))["train"]
+    last = train(
+        lightning(videos, tmp_path, "TRAIN.EPOCH=6", "DATA.VAL.DATASETS_NAME=[]", "DATA.TRAIN.SAMPLE_PER_EPOCH=64")
+    )["train"]
+    assert last["Loss/total"] < 0.8 * first["Loss/total"]
+
+
+def test_a_run_that_goes_on_is_the_run_that_never_stopped(videos, tmp_path):
+    whole, broken = lightning(videos, tmp_path / "whole"), lightning(videos, tmp_path / "broken", "TRAIN.EPOCH=1")
+    train(whole)
+    train(broken)
+    train(lightning(videos, tmp_path / "broken"))
+    a, b = (load_checkpoint(folder_of(run) / "STARKLightningXtrt_ep0002.pth.tar") for run in (whole, broken))
+    assert all(torch.equal(value, b["net"][key]) for key, value in a["net"].items())
+    assert a["stats"] == b["stats"]
+
+
+def test_a_damaged_latest_falls_back_to_the_one_before(videos, tmp_path, caplog):
+    run = lightning(videos, tmp_path, "DATA.VAL.DATASETS_NAME=[]")
+    train(run)
+    latest = folder_of(run) / "STARKLightningXtrt_latest.pth.tar"
+    latest.write_bytes(latest.read_bytes()[:1000])
+    train(lightning(videos, tmp_path, "DATA.VAL.DATASETS_NAME=[]", "TRAIN.EPOCH=3"))
+    assert "trying the checkpoint before it" in caplog.text
+    assert load_checkpoint(latest)["epoch"] == 3
+
+
+def test_stage_two_trains_the_score_head_alone(videos, tmp_path):
+    one = options("stark_st1", videos, tmp_path, "TRAIN.EPOCH=1")
+    train(one)
+    two = options("stark_st2", videos, tmp_path, script_prv="stark_st1", config_prv="baseline")
+    stats = train(two)
+    assert 0 <= stats["train"]["accuracy"] <= 1
+    before = load_checkpoint(folder_of(one) / "STARKST_ep0001.pth.tar")["net"]
+    after = load_checkpoint(folder_of(two) / "STARKST_ep0002.pth.tar")["net"]
+    changed = {key for key in before if not torch.equal(before[key], after[key])}
+    assert changed
+    assert all(key.startswith("cls_head.") for key in changed)
+
+
+def test_stage_two_needs_stage_one(videos, tmp_path):
+    with pytest.raises(UserError, match="--script_prv stark_st1"):
+        train(options("stark_st2", videos, tmp_path))
+    with pytest.raises(UserError, match="stark_st1"):
+        train(options("stark_st2", videos, tmp_path, script_prv="stark_st1", config_prv="baseline"))
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason=f"no real data at {REAL}; set STARK_REAL_DATA")
+def test_a_few_steps_on_real_images_and_videos(tmp_path):
+    run = RunOptions(
+        "stark_lightning_X_trt",
+        "baseline_rephead_4_lite_search5",
+        tmp_path,
+        device="cpu",
+        overrides=(
+            *overrides("stark_lightning_X_trt", "-", "TRAIN.EPOCH=1", "DATA.TRAIN.DATASETS_RATIO=[1, 1]"),
+            f"DATA.TRAIN.DATASETS_NAME=['FOLDER:{REAL / 'got10k' / 'train'}', 'COCO:{REAL / 'coco'}']",
+            f"DATA.VAL.DATASETS_NAME=['FOLDER:{REAL / 'got10k' / 'val'}']",
+        ),
+    )
+    stats = train(run)
+    assert np.isfinite(stats["train"]["Loss/total"])
+    assert np.isfinite(stats["val"]["Loss/total"])
+
+
+def test_non_finite_predictions_name_step_and_sample():
+    cfg = load_config("stark_s", "baseline")
+    prediction = torch.zeros(3, 1, 4)
+    prediction[1, 0, 2] = float("nan")
+
+    class Sources:
+        sources = (["a.jpg"], ["b.jpg", "c.jpg"], ["d.jpg"])
+
+    with pytest.raises(NonFiniteError, match=r"^epoch 4, step 7: .* samples: b\.jpg, c\.jpg$"):
+        BoxActor(nn.Identity(), cfg, torch.device("cpu")).check_finite(prediction, Sources(), "epoch 4, step 7")
+
+
+def test_box_losses():
+    truth = torch.tensor([[0.2, 0.2, 0.6, 0.4]])
+    exact = torch.tensor([[[0.4, 0.3, 0.4, 0.2]]])
+    loss, parts = box_losses(exact, truth, 2.0, 5.0)
+    assert loss.item() == pytest.approx(0, abs=1e-6)
+    assert parts["IoU"].item() == pytest.approx(1)
+    # Half as wide, same centre: IoU and GIoU one half, corners off by 0.1 in x alone.
+    loss, parts = box_losses(torch.tensor([[[0.4, 0.3, 0.2, 0.2]]]), truth, 2.0, 5.0)
+    assert parts["IoU"].item() == pytest.approx(0.5)
+    assert loss.item() == pytest.approx(2 * 0.5 + 5 * 0.05, rel=1e-5)
+
+
+def test_what_learns_and_how_fast():
+    cfg = load_config("stark_s", "baseline", ["MODEL.BACKBONE.TYPE=resnet18"])
+    net = build_model("stark_s", cfg)
+    groups = Optimisation(net, cfg, torch.device("cpu"), 10).optimizer.param_groups
+    assert [g["lr"] for g in groups] == pytest.approx([1e-4, 1e-5])
+    slow = {id(p) for p in groups[1]["params"]}
+    names = {name for name, p in net.named_parameters() if id(p) in slow}
+    assert names
+    assert all(name.startswith(("backbone.0.body.layer2", "backbone.0.body.layer3")) for name in names)
+
+
+def test_schedules():
+    train_cfg = load_config("stark_s", "baseline").TRAIN
+    assert [rate_factor(train_cfg, e, 0, 10) for e in (1, 400, 401, 500)] == pytest.approx([1, 1, 0.1, 0.1])
+    cosine = load_config("stark_s", "baseline", ["TRAIN.SCHEDULER.TYPE=cosine", "TRAIN.EPOCH=10"]).TRAIN
+    rates = [rate_factor(cosine, e, s, 100) for e in range(1, 11) for s in range(100)]
+    assert max(rates) == pytest.approx(1, abs=1e-3)
+    assert rates.index(max(rates)) == 49
+    assert rates[-1] == pytest.approx(0, abs=1e-6)
+
+
+def test_scores_ignore_boxes_and_give_the_heads_gradient_alone():
+    cfg = load_config("stark_st2", "baseline", [*SPATIAL, "DATA.SEARCH.SIZE=64", "DATA.TEMPLATE.SIZE=32"])
+    net = build_model("stark_st2", cfg)
+    actor = ScoreActor(net, cfg, torch.device("cpu"))
+
+    class Batch:
+        templates = torch.randint(0, 255, (2, 3, 32, 32, 3), dtype=torch.uint8)
+        template_masks = search_mask = None
+        search = torch.randint(0, 255, (3, 64, 64, 3), dtype=torch.uint8)
+        brightness = torch.ones(3, 3)
+        labels = torch.tensor([1.0, 0.0, 1.0])
+        sources = (["a"], ["b"], ["c"])
+
+    loss, values = actor(Batch())
+    loss.backward()
+    assert {n.split(".")[0] for n, p in net.named_parameters() if p.grad is not None} == {"cls_head"}
+    logits = torch.tensor([[1.0], [1.0], [1.0]])
+    assert 0 <= values["accuracy"] <= 1
+    assert values["cls_loss"] > 0
+    assert logits.shape == (3, 1)
+
+
+def test_checkpoints_that_stay(tmp_path):
+    checkpoints = CheckpointFolder(tmp_path, "STARKS", last_epoch=212)
+    for epoch in (99, 100, 101, 200, 202, 203, 212):
+        checkpoints.save({"net": {"w": torch.zeros(1)}, "epoch": epoch}, epoch)
+    kept = {int(p.name[9:13]) for p in tmp_path.glob("STARKS_ep*.pth.tar")}
+    assert kept == {100, 200, 203, 212}
+    assert checkpoints.load()["epoch"] == 212
+    save_checkpoint(checkpoints.latest, {"net": {"w": torch.zeros(1)}, "epoch": 5})
+    assert checkpoints.load()["epoch"] == 5
