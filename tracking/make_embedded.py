@@ -10,31 +10,26 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.train.dataset.embedded import generate
+from lib.train.dataset.embedded import DEFAULT_SETS, generate
 from lib.utils.errors import run_command
-
-# split -> seed, sequences, frames
-DEFAULTS = {"train": (1, 60, 48), "test": (2, 12, 70)}
 
 
 def main() -> None:
     """Parse the arguments and generate the set."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, help="folder of the set; made if missing")
-    parser.add_argument("--split", choices=tuple(DEFAULTS), default="train", help="train and test share no photograph")
+    parser.add_argument("--split", choices=tuple(DEFAULT_SETS), default="train", help="they share no photograph")
     parser.add_argument("--seed", type=int, help="default: 1 for train, 2 for test")
-    parser.add_argument("--sequences", type=int, help="default: 60 for train, 12 for test")
+    parser.add_argument("--sequences", type=int, help="default: 150 for train, 12 for test")
     parser.add_argument("--frames", type=int, help="frames in each sequence; default: 48 for train, 70 for test")
     parser.add_argument("--size", type=int, nargs=2, metavar=("W", "H"), help="of every frame; default: varied")
     parser.add_argument("--workers", type=int, default=2, help="processes; no influence on the result (default: 2)")
     args = parser.parse_args()
-    seed, sequences, frames = DEFAULTS[args.split]
+    given = {name: getattr(args, name) for name in ("seed", "sequences", "frames")}
     output = generate(
         args.output,
-        seed=seed if args.seed is None else args.seed,
-        sequences=sequences if args.sequences is None else args.sequences,
-        frames=frames if args.frames is None else args.frames,
         split=args.split,
+        **DEFAULT_SETS[args.split] | {name: value for name, value in given.items() if value is not None},
         size=tuple(args.size) if args.size else None,
         workers=args.workers,
     )

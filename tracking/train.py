@@ -1,23 +1,27 @@
-"""Train a tracker: python tracking/train.py --script stark_s --config baseline --save_dir ."""
+"""Train a tracker: python tracking/train.py --script stark_s --config baseline --save_dir . --mode single"""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.models import NETWORKS  # noqa: E402
-from lib.train.run import RunOptions, train  # noqa: E402
-from lib.utils.errors import run_command  # noqa: E402
-from lib.utils.workspace import workspace  # noqa: E402
+from lib.models import NETWORKS
+from lib.train.admin.launch import launch
+from lib.train.run import RunOptions, train
+from lib.utils.errors import run_command
+from lib.utils.workspace import workspace
 
 
 def main() -> int:
+    """Parse the arguments and train."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--script", required=True, choices=sorted(NETWORKS))
     parser.add_argument("--config", default="baseline", help="name in experiments/<script>/, or a YAML file")
     parser.add_argument("--save_dir", type=Path, default=None, help="checkpoints and logs lie under it")
-    parser.add_argument("--mode", choices=["single"], default="single", help="one process")
+    parser.add_argument("--mode", choices=["single", "multiple"], default="single", help="one process, or one a GPU")
+    parser.add_argument("--nproc_per_node", type=int, default=1, help="processes with --mode multiple")
     parser.add_argument("--script_prv", choices=sorted(NETWORKS), help="script of the stage to start from")
     parser.add_argument("--config_prv", help="its configuration")
     parser.add_argument("--checkpoint_prv", type=Path, help="its weights as a file, in place of the two above")
@@ -26,6 +30,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="the same as --opts TRAIN.SEED=…")
     parser.add_argument("--opts", nargs="+", default=[], metavar="KEY=VALUE", help="such as TRAIN.BATCH_SIZE=4")
     args = parser.parse_args()
+    if args.mode == "multiple" and "RANK" not in os.environ:
+        return launch(sys.argv, args.nproc_per_node)
     overrides = [*args.opts, *([] if args.seed is None else [f"TRAIN.SEED={args.seed}"])]
     train(
         RunOptions(

@@ -1,17 +1,15 @@
 """Putting a training run together from its configuration."""
 
-import random
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from easydict import EasyDict
 from torch import nn
 
 from lib.config import load_config, option
 from lib.config.loader import experiment_name
-from lib.models import build_model
+from lib.models import NETWORKS, build_model
 from lib.train import distributed
 from lib.train.actors.stark import BoxActor, ScoreActor
 from lib.train.admin.log import RunLog
@@ -73,12 +71,12 @@ def train(options: RunOptions) -> dict[str, dict[str, float]]:
 def build_trainer(options: RunOptions, cfg: EasyDict, device: torch.device, name: str, log: RunLog) -> Trainer:
     """All parts of a run, connected."""
     seed = option(cfg, "TRAIN.SEED")
-    seed_everything(seed, distributed.rank())
+    torch.manual_seed(seed)  # initial weights, alike on all ranks
     loader = build_loader(cfg, TRAINING, seed, options.use_lmdb, device)
     validation = build_loader(cfg, VALIDATION, seed, options.use_lmdb, device) if cfg.DATA.VAL.DATASETS_NAME else None
     folder = options.save_dir / "checkpoints" / "train" / options.script / name
-    net_type_folder = CheckpointFolder(folder, _net_type(options.script), cfg.TRAIN.EPOCH)
-    fresh = net_type_folder.load() is None
+    checkpoints = CheckpointFolder(folder, _net_type(options.script), cfg.TRAIN.EPOCH)
+    fresh = checkpoints.load() is None
     with_stage = options.script_prv is not None or options.checkpoint_prv is not None
     net = build_model(options.script, cfg, pretrained=fresh and not with_stage)
     if fresh and with_stage:
@@ -94,7 +92,7 @@ def build_trainer(options: RunOptions, cfg: EasyDict, device: torch.device, name
     actor_type = ScoreActor if cfg.TRAIN.get("TRAIN_CLS", False) else BoxActor
     actor = actor_type(distributed.wrap(net, device), cfg, device)
     settings = {"script_name": options.script, "config_name": name, "seed": seed}
-    return Trainer(net, actor, cfg, loader, validation, optimisation, net_type_folder, log, settings)
+    return Trainer(net, actor, cfg, loader, validation, optimisation, checkpoints, log, settings)
 
 
 def build_loader(cfg: EasyDict, stream: int, seed: int, use_lmdb: bool, device: torch.device) -> BatchLoader:
@@ -128,15 +126,6 @@ def load_previous_stage(net: nn.Module, options: RunOptions) -> None:
     load_state(net, load_checkpoint(path), path, allow_missing=("cls_head.",))
 
 
-def seed_everything(seed: int, rank: int) -> None:
-    """Seed initial weights (alike on all ranks) and dropout (apart). Samples have seeds of their own."""
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
-
-
 def _net_type(script: str) -> str:
     """The class name that a script's checkpoints carry."""
-    from lib.models import NETWORKS
-
     return NETWORKS[script].__name__

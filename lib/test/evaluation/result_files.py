@@ -5,6 +5,7 @@ integers, the first being the given box; `<sequence>_time.txt` beside it holds t
 the first being the initialisation.
 """
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from lib.test.evaluation.sequence import Sequence
 from lib.utils.box_files import read_boxes
 from lib.utils.errors import UserError
 from lib.utils.files import write_text
+
+WEIGHTS_NOTE = "weights.sha256"
 
 
 def run_dir(results_dir: Path, tracker: str, config: str) -> Path:
@@ -68,3 +71,21 @@ def read_seconds(path: Path) -> np.ndarray | None:
         return np.array([float(line) for line in path.read_text(encoding="utf-8-sig").split()])
     except ValueError as error:
         raise UserError(f"{path} does not hold seconds, one number a line: {error}") from error
+
+
+def claim_for_weights(output_dir: Path, weights: Path) -> None:
+    """Note which weights the results of a folder are made with; results of other weights are never mixed in.
+
+    Raises:
+        UserError: the folder's results are of other weights, or the weights cannot be read.
+    """
+    try:
+        fingerprint = hashlib.sha256(weights.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(f"cannot read the weights {weights}: {error.strerror}") from error
+    note = output_dir / WEIGHTS_NOTE
+    if note.is_file() and fingerprint not in note.read_text(encoding="utf-8"):
+        raise UserError(
+            f"{output_dir} holds results of other weights than {weights}: move it away, or choose another --results_dir"
+        )
+    write_text(note, f"{fingerprint}  {weights.name}\n")

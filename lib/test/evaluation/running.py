@@ -17,7 +17,14 @@ from typing import Protocol
 import numpy as np
 
 from lib.test.evaluation.datasets import load_dataset, select_sequences
-from lib.test.evaluation.result_files import read_result, result_path, run_dir, to_integers, write_result
+from lib.test.evaluation.result_files import (
+    claim_for_weights,
+    read_result,
+    result_path,
+    run_dir,
+    to_integers,
+    write_result,
+)
 from lib.test.evaluation.sequence import Sequence
 from lib.utils.errors import UserError
 from lib.utils.image import read_image
@@ -104,13 +111,16 @@ def evaluate_tracker(
         UserError: a name is unknown, or the tracker cannot be made.
     """
     # Imported here since it brings the networks along, which `run_sequences` does without.
-    from lib.test.tracker import create_tracker
+    from lib.test.tracker import create_tracker, weights_path
 
     def make_tracker(dataset_name: str) -> Tracker:
         return create_tracker(tracker, config, checkpoint=checkpoint, dataset_name=dataset_name, device=device)
 
     sequences = select_sequences(load_dataset(dataset), sequence)
     output_dir = run_dir(results_dir or workspace().results_dir, tracker, config)
+    weights = weights_path(tracker, config, checkpoint)
+    if weights is not None:
+        claim_for_weights(output_dir, weights)
     report = run_sequences(make_tracker, sequences, output_dir)
     print(f"{report.summary()}; results: {output_dir}")
     if report.failed:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from lib.config import load_config
 from lib.config.loader import experiment_name
-from lib.models import build_model
+from lib.models import NETWORKS, build_model
 from lib.models.repvgg import fold_repvgg
 from lib.test.tracker.stark import LightningTracker, SpatioTemporalTracker, StarkTracker
 from lib.test.tracker.still import StillTracker
@@ -60,16 +60,30 @@ def create_tracker(
     cfg = load_config(SCRIPTS[name], config)
     target = select_device(device)
     model = build_model(SCRIPTS[name], cfg)
-    if checkpoint is None:
-        checkpoint = _trained_checkpoint(SCRIPTS[name], experiment_name(config), type(model).__name__, cfg.TEST.EPOCH)
-    weights = load_checkpoint(checkpoint)
+    path = weights_path(name, config, checkpoint)
+    weights = load_checkpoint(path)
     if any("rbr_reparam" in key for key in weights["net"]):
         fold_repvgg(model)  # the file holds a network that was folded before it was saved
-    load_state(model, weights, checkpoint)
+    load_state(model, weights, path)
     model.to(target)
     if name == "stark_st":
         return SpatioTemporalTracker(model, cfg, target, update_interval(cfg, dataset_name))
     return (LightningTracker if name == "stark_lightning_X_trt" else StarkTracker)(model, cfg, target)
+
+
+def weights_path(name: str, config: str, checkpoint: str | Path | None = None) -> Path | None:
+    """The weights a tracker is made with: `checkpoint`, or what training left; None for a tracker without weights.
+
+    Raises:
+        UserError: an unknown configuration, or no trained checkpoint.
+    """
+    if name not in SCRIPTS:
+        return None
+    if checkpoint is not None:
+        return Path(checkpoint)
+    script = SCRIPTS[name]
+    epoch = load_config(script, config).TEST.EPOCH
+    return _trained_checkpoint(script, experiment_name(config), NETWORKS[script].__name__, epoch)
 
 
 def update_interval(cfg, dataset_name: str) -> int:

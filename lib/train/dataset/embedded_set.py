@@ -5,14 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from lib.train.dataset.embedded import generate
+from lib.train.dataset.embedded import DEFAULT_SETS, generate
 from lib.utils.errors import UserError
-
-# split -> what is generated
-_SETS = {
-    "train": {"seed": 1, "sequences": 60, "frames": 48},
-    "test": {"seed": 2, "sequences": 12, "frames": 70},
-}
 
 
 def ensure_embedded(root: Path, split: str) -> None:
@@ -25,7 +19,7 @@ def ensure_embedded(root: Path, split: str) -> None:
     """
     complete = (root / "list.txt").is_file()
     with nullcontext() if complete else _turn(root.parent / f".{root.name}.lock"):
-        generate(root, split=split, **_SETS[split])
+        generate(root, split=split, **DEFAULT_SETS[split])
 
 
 @contextmanager

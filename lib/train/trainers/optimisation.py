@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -75,10 +74,11 @@ class Optimisation:
 
 
 def parameter_groups(net: nn.Module, cfg: EasyDict) -> list[dict[str, Any]]:
-    """What learns, and how fast: the backbone slower than the rest, in stage 2 the score head alone."""
-    if cfg.TRAIN.get("TRAIN_CLS", False):
-        for name, parameter in net.named_parameters():
-            parameter.requires_grad_("cls" in name)
+    """What learns, and how fast: the backbone slower than the rest, the score head in stage 2 and it alone."""
+    score_stage = cfg.TRAIN.get("TRAIN_CLS", False)
+    for name, parameter in net.named_parameters():
+        if score_stage != ("cls" in name):
+            parameter.requires_grad_(False)
     learning = [(name, p) for name, p in net.named_parameters() if p.requires_grad]
     rest = [p for name, p in learning if "backbone" not in name]
     backbone = [p for name, p in learning if "backbone" in name]
@@ -100,8 +100,3 @@ def rate_factor(train: EasyDict, epoch: int, step: int, steps_per_epoch: int) ->
     if progress < WARM_UP:
         return progress / WARM_UP
     return 0.5 * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP)))
-
-
-def count_parameters(parameters: Iterable[Tensor]) -> int:
-    """How many numbers learn."""
-    return sum(p.numel() for p in parameters)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 from easydict import EasyDict
 from torch import nn
@@ -66,6 +67,10 @@ class Trainer:
     def train_epoch(self, epoch: int) -> dict[str, float]:
         """One pass over SAMPLE_PER_EPOCH samples; gives the means of loss and IoU over it."""
         self.actor.net.train()
+        # Dropout's draws follow from seed, rank and epoch, so that a resumed run makes the same.
+        torch.manual_seed(
+            np.random.SeedSequence([self.settings["seed"], distributed.rank(), epoch]).generate_state(1)[0]
+        )
         whole, interval, steps = Meters(), Meters(), len(self.loader)
         watch, samples = Stopwatch(), 0
         with self.log.bar(steps, 0, f"train {epoch}") as bar:
@@ -108,7 +113,6 @@ class Trainer:
         load_state(self.net, checkpoint, self.checkpoints.latest)
         self.optimisation.load_state_dict(checkpoint)
         self.epoch, self.stats = checkpoint["epoch"], checkpoint["stats"]
-        torch.set_rng_state(checkpoint["random_state"])
 
     def state_dict(self) -> dict[str, Any]:
         """A checkpoint: the published keys, and what an exact resume needs beyond them."""
@@ -121,6 +125,5 @@ class Trainer:
             "constructor": None,
             "stats": self.stats,
             "settings": self.settings,
-            "random_state": torch.get_rng_state(),
             **self.optimisation.state_dict(),
         }

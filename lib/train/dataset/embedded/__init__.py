@@ -6,4 +6,10 @@ obstacles and past look-alikes, and leave the image; the boxes are exact. Everyt
 
 from lib.train.dataset.embedded.writer import EmbeddedSpec, generate, render_sequence
 
-__all__ = ["EmbeddedSpec", "generate", "render_sequence"]
+# What is generated where nobody asks for anything else. Split -> arguments of `generate`.
+DEFAULT_SETS = {
+    "train": {"seed": 1, "sequences": 150, "frames": 48},
+    "test": {"seed": 2, "sequences": 12, "frames": 70},
+}
+
+__all__ = ["DEFAULT_SETS", "EmbeddedSpec", "generate", "render_sequence"]
