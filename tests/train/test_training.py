@@ -1,6 +1,8 @@
 """Whole training runs, small: every script learns, stops, and goes on."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from lib.train.trainers.checkpoints import CheckpointFolder
 from lib.train.trainers.optimisation import Optimisation, rate_factor
 from lib.utils.checkpoint import load_checkpoint, save_checkpoint
 from lib.utils.errors import UserError
+from lib.utils.workspace import REPOSITORY
 
 REAL = Path(os.environ.get("STARK_REAL_DATA", Path(__file__).resolve().parents[3] / "shared" / "real"))
 
@@ -90,7 +93,7 @@ def test_each_script_trains_and_leaves_published_checkpoints(script, videos, tmp
 def test_the_loss_falls(videos, tmp_path):
     first = train(lightning(videos, tmp_path, "TRAIN.EPOCH=1", "DATA.VAL.DATASETS_NAME=[]"))["train"]
     last = train(
-        lightning(videos, tmp_path, "TRAIN.EPOCH=6", "DATA.VAL.DATASETS_NAME=[]", "DATA.TRAIN.SAMPLE_PER_EPOCH=64")
+        lightning(videos, tmp_path, "TRAIN.EPOCH=6", "DATA.VAL.DATASETS_NAME=[]", "DATA.TRAIN.SAMPLE_PER_EPOCH=32")
     )["train"]
     assert last["Loss/total"] < 0.8 * first["Loss/total"]
 
@@ -229,3 +232,26 @@ def test_checkpoints_that_stay(tmp_path):
     assert checkpoints.load()["epoch"] == 212
     save_checkpoint(checkpoints.latest, {"net": {"w": torch.zeros(1)}, "epoch": 5})
     assert checkpoints.load()["epoch"] == 5
+
+
+def test_two_processes_train_together(videos, tmp_path):
+    run = lightning(videos, tmp_path, "DATA.VAL.SAMPLE_PER_EPOCH=8")
+    command = [
+        sys.executable,
+        str(REPOSITORY / "tracking" / "train.py"),
+        "--script",
+        run.script,
+        "--config",
+        run.config,
+    ]
+    command += ["--save_dir", str(tmp_path), "--mode", "multiple", "--nproc_per_node", "2", "--device", "cpu"]
+    done = subprocess.run([*command, "--opts", *run.overrides], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    saved = load_checkpoint(folder_of(run) / "STARKLightningXtrt_ep0002.pth.tar")
+    assert saved["epoch"] == 2
+    assert not any(key.startswith("module.") for key in saved["net"])
+    # Eight samples an epoch over two processes of four: one step each.
+    assert "[train: 2, 1 / 1]" in (tmp_path / "logs" / f"{run.script}-{run.config}.log").read_text()
+    wrong = subprocess.run([*command, "--opts", "TRAIN.NO=1"], capture_output=True, text=True, check=False)
+    assert wrong.returncode != 0
+    assert "unknown key 'TRAIN.NO'" in wrong.stderr

@@ -1,0 +1,176 @@
+"""The networks' options beyond those of the reference numbers."""
+
+import pytest
+import torch
+
+from lib.config import ConfigError, load_config
+from lib.models import build_model
+from lib.models.layers import FrozenBatchNorm2d, conv_norm
+from lib.models.repvgg import RepVGGBlock, fold_repvgg
+from lib.models.transformer import EncoderLayer
+from lib.utils.tensors import NestedTensor
+
+SMALL = (
+    "MODEL.BACKBONE.TYPE=resnet18",
+    "DATA.SEARCH.SIZE=128",
+    "DATA.TEMPLATE.SIZE=64",
+    "MODEL.TRANSFORMER.ENC_LAYERS=1",
+    "MODEL.TRANSFORMER.DEC_LAYERS=1",
+    "MODEL.TRANSFORMER.DIM_FEEDFORWARD=64",
+)
+LIGHT = ("DATA.SEARCH.SIZE=128", "DATA.SEARCH.FEAT_SIZE=8", "DATA.TEMPLATE.SIZE=64", "DATA.TEMPLATE.FEAT_SIZE=4")
+CONFIGS = {"stark_lightning_X_trt": "baseline_rephead_4_lite_search5"}
+
+
+def small_model(script, *overrides):
+    base = LIGHT if script == "stark_lightning_X_trt" else SMALL
+    return build_model(script, load_config(script, CONFIGS.get(script, "baseline"), (*base, *overrides)))
+
+
+def inputs(script, batch=2, masked=True):
+    torch.manual_seed(0)
+
+    def region(size):
+        mask = torch.zeros(batch, size, size, dtype=torch.bool)
+        mask[:, : size // 4] = True
+        return NestedTensor(torch.randn(batch, 3, size, size), mask if masked else None)
+
+    return [region(64) for _ in range(2 if "_st" in script[5:] else 1)], region(128)
+
+
+HEADS = ["CORNER", "CORNER_LITE", "CORNER_LITE_REP", "CORNER_LITE_REP_v2"]
+OPTIONS = [
+    *[("stark_s", f"MODEL.HEAD_TYPE={head}") for head in [*HEADS, "MLP"]],
+    *[("stark_lightning_X_trt", f"MODEL.HEAD_TYPE={head}") for head in HEADS],
+    ("stark_st1", "MODEL.HEAD_TYPE=MLP"),
+    ("stark_s", "MODEL.POSITION_EMBEDDING=learned"),
+    ("stark_s", "MODEL.POSITION_EMBEDDING=none"),
+    ("stark_s", "MODEL.TRANSFORMER.PRE_NORM=true"),
+    ("stark_s", "MODEL.TRANSFORMER.DIVIDE_NORM=true"),
+    ("stark_s", "MODEL.NUM_OBJECT_QUERIES=3"),
+    ("stark_lightning_X_trt", "MODEL.TRANSFORMER.ENC_LAYERS=2"),
+]
+
+
+@pytest.mark.parametrize(("script", "override"), OPTIONS)
+def test_every_option_gives_boxes_and_gradients(script, override):
+    model = small_model(script, override)
+    templates, search = inputs(script)
+    out = model(templates, search)
+    queries = 3 if "QUERIES" in override else 1
+    assert out["pred_boxes"].shape == (2, queries, 4)
+    out["pred_boxes"].square().sum().backward()
+    learning = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    for part in ("backbone", "transformer", "bottleneck", "box_head"):
+        assert any(name.startswith(part) for name in learning), part
+    if override.endswith("learned"):
+        assert any("row_embed" in name for name in learning)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_corner_heads_find_a_sharp_peak(head):
+    """With all probability in one cell the corner is that cell's sample point: index, or index + 0.5, of 8."""
+    predictor = small_model("stark_lightning_X_trt", f"MODEL.HEAD_TYPE={head}").box_head
+    maps = torch.full((2, 1, 64), -1e4)
+    maps[0, 0, 2 * 8 + 3] = maps[1, 0, 6 * 8 + 7] = 1e4
+    predictor.score_maps = lambda _: (maps[0], maps[1])
+    boxes, _ = predictor(torch.zeros(1, 128, 8, 8))
+    offset = 0.0 if head == "CORNER" else 0.5
+    expected = torch.tensor([[3.0, 2.0, 7.0, 6.0]]).add(offset) / 8
+    torch.testing.assert_close(boxes, expected)
+
+
+def test_padding_does_not_change_the_box():
+    """What stands under the mask is not attended to."""
+    for script in ("stark_s", "stark_lightning_X_trt"):
+        model = small_model(script).eval()
+        # Without the convolutions' reach over the mask's border: replace tokens, not pixels.
+        templates, search = inputs(script)
+        with torch.no_grad():
+            template, region = model.encode_template(templates[0]), model.encode_search(search)
+            first = model.relate([template], region)["pred_boxes"]
+            feature = template.feature.clone()
+            feature[template.padding] = 100.0
+            second = model.relate([type(template)(feature, template.position, template.padding)], region)["pred_boxes"]
+            feature[~template.padding] += 1.0
+            third = model.relate([type(template)(feature, template.position, template.padding)], region)["pred_boxes"]
+        torch.testing.assert_close(first, second)
+        assert not torch.allclose(first, third, atol=1e-6)
+
+
+@pytest.mark.parametrize("script", ["stark_s", "stark_lightning_X_trt"])
+def test_no_mask_is_a_mask_without_padding(script):
+    model = small_model(script).eval()
+    templates, search = inputs(script, masked=False)
+    empty = [
+        NestedTensor(t.tensors, torch.zeros(t.tensors[:, 0].shape, dtype=torch.bool)) for t in (*templates, search)
+    ]
+    with torch.no_grad():
+        a, b = model(templates, search), model(empty[:-1], empty[-1])
+    torch.testing.assert_close(a["pred_boxes"], b["pred_boxes"], atol=1e-5, rtol=1e-5)
+
+
+def test_dilation_keeps_resolution():
+    model = build_model("stark_s", load_config("stark_s", "baseline", [*SMALL[1:], "MODEL.BACKBONE.DILATION=true"]))
+    templates, search = inputs("stark_s", batch=1)
+    with torch.no_grad():
+        assert model.encode_search(search).feature.shape == (1, 16 * 16, 256)
+        assert model(templates, search)["pred_boxes"].shape == (1, 1, 4)
+    assert model.box_head.points.shape == (256, 2)
+    with pytest.raises(ConfigError, match="bottleneck"):
+        small_model("stark_s", "MODEL.BACKBONE.DILATION=true")
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet101"])
+def test_backbones(name):
+    model = small_model("stark_s", f"MODEL.BACKBONE.TYPE={name}")
+    assert model.bottleneck.in_channels == (1024 if name == "resnet101" else 256)
+
+
+def test_contradictory_options_are_refused():
+    for overrides, message in (
+        (["MODEL.TRANSFORMER.NHEADS=7"], "divisible"),
+        (["MODEL.HEAD_TYPE=MLP"], "Lightning"),
+        (["DATA.SEARCH.FEAT_SIZE=9"], "sixteenth"),
+        (["TRAIN.BACKBONE_TRAINED_LAYERS=[stage9]"], "stage9"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            small_model("stark_lightning_X_trt", *overrides)
+
+
+@pytest.mark.parametrize(("inputs_", "outputs", "stride"), [(6, 6, 1), (6, 8, 1), (6, 6, 2)])
+@pytest.mark.parametrize("frozen", [True, False])
+def test_a_folded_block_computes_the_same(inputs_, outputs, stride, frozen):
+    torch.manual_seed(1)
+    block = RepVGGBlock(inputs_, outputs, stride, frozen).eval()
+    for name, value in block.state_dict().items():
+        if value.is_floating_point():
+            value.copy_(torch.rand_like(value) + (0.5 if name.endswith("var") else -0.4))
+    x = torch.randn(2, inputs_, 12, 12)
+    with torch.no_grad():
+        expected = block(x)
+        folded = fold_repvgg(block)(x)
+    torch.testing.assert_close(folded, expected, atol=1e-4, rtol=1e-4)
+    assert {name.split(".")[0] for name, _ in block.named_parameters()} == {"rbr_reparam"}
+
+
+def test_frozen_norm_joins_its_convolution():
+    torch.manual_seed(2)
+    conv, norm = torch.nn.Conv2d(3, 5, 3, 2, 1, bias=False), FrozenBatchNorm2d(5)
+    for buffer in norm.buffers():
+        buffer.uniform_(0.5, 1.5)
+    x = torch.randn(2, 3, 9, 9)
+    torch.testing.assert_close(conv_norm(x, conv, norm), norm(conv(x)))
+    norm.load_state_dict(norm.state_dict() | {"num_batches_tracked": torch.tensor(3)})
+
+
+def test_pre_and_post_norm_differ_in_order_only():
+    torch.manual_seed(3)
+    post, pre = EncoderLayer(16, 2, 32, 0.0), EncoderLayer(16, 2, 32, 0.0, pre_norm=True)
+    pre.load_state_dict(post.state_dict())
+    x = torch.randn(1, 5, 16) * 3
+    assert not torch.allclose(post(x, None, None), pre(x, None, None), atol=1e-3)
+    # A post-norm layer ends with a norm: every token has mean 0 and variance 1.
+    out = post(x, None, None)
+    torch.testing.assert_close(out.mean(-1), torch.zeros(1, 5), atol=1e-5, rtol=0)
+    assert pre(x, None, None).mean(-1).abs().max() > 1e-3
