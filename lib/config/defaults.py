@@ -40,6 +40,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "MODEL.PREDICT_MASK": (False,),
     "TRAIN.AMP": (False, "off", "bf16", "fp16"),
     "TRAIN.DEEP_SUPERVISION": (False,),
+    "TRAIN.DISTILL": (False,),
     "TRAIN.DISTILL_LOSS_TYPE": ("KL", "L1"),
     "TRAIN.OPTIMIZER": ("ADAMW",),
     "TRAIN.SCHEDULER.TYPE": ("step", "cosine"),

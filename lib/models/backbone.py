@@ -93,12 +93,22 @@ def build_backbone(cfg: EasyDict, pretrained: bool) -> Backbone:
         body = RepVGGA0(options.get("LAST_STAGE_BLOCK", 14), frozen_norm)
     else:
         body = EfficientNetLite0(frozen_norm)
+    _check_output(options, body, stride)
     if trained is None:
         trained = [child for child, _ in body.named_children()]
     _check_layers(body, trained)
     if pretrained and option(cfg, "MODEL.BACKBONE.PRETRAINED"):
         _load_imagenet(body, name)
     return Backbone(body, trained, stride, option(cfg, "MODEL.BACKBONE.DTYPE"))
+
+
+def _check_output(options: EasyDict, body: nn.Module, stride: int) -> None:
+    """The features are the last layer's, at its stride; a configuration that says otherwise is not obeyed in part."""
+    last = list(dict(body.named_children()))[-1]
+    if options.OUTPUT_LAYERS != [last]:
+        raise ConfigError(f"'MODEL.BACKBONE.OUTPUT_LAYERS' must be [{last}] with {options.TYPE}")
+    if options.get("STRIDE", stride) != stride:
+        raise ConfigError(f"'MODEL.BACKBONE.STRIDE' must be {stride} with {options.TYPE}, DILATION {options.DILATION}")
 
 
 def _check_layers(body: nn.Module, trained: Sequence[str]) -> None:

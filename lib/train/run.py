@@ -7,7 +7,7 @@ import torch
 from easydict import EasyDict
 from torch import nn
 
-from lib.config import load_config, option
+from lib.config import ConfigError, load_config, option
 from lib.config.loader import experiment_name
 from lib.models import NETWORKS, build_model
 from lib.train import distributed
@@ -100,11 +100,16 @@ def build_loader(cfg: EasyDict, stream: int, seed: int, use_lmdb: bool, device: 
     part = cfg.DATA.TRAIN if stream == TRAINING else cfg.DATA.VAL
     datasets = [build_dataset(name, use_lmdb=use_lmdb) for name in part.DATASETS_NAME]
     intervals = cfg.DATA.MAX_SAMPLE_INTERVAL
+    intervals = intervals if isinstance(intervals, list) else [intervals]
+    if cfg.DATA.SEARCH.get("NUMBER", 1) != 1:
+        raise ConfigError("'DATA.SEARCH.NUMBER' must be 1: the network searches one frame")
+    if cfg.DATA.TEMPLATE.get("NUMBER", 2) != 1 + len(intervals):
+        raise ConfigError("'DATA.MAX_SAMPLE_INTERVAL' needs one interval a dynamic template: DATA.TEMPLATE.NUMBER - 1")
     sampler = FrameSampler(
         datasets,
         part.DATASETS_RATIO,
         cfg.DATA.get("SAMPLER_MODE", "causal"),
-        intervals if isinstance(intervals, list) else [intervals],
+        intervals,
         negatives=cfg.TRAIN.get("TRAIN_CLS", False),
     )
     samples = SampleStream(sampler, Processing(cfg, stream == TRAINING), seed, distributed.rank(), stream)

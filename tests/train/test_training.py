@@ -252,6 +252,3 @@ def test_two_processes_train_together(videos, tmp_path):
     assert not any(key.startswith("module.") for key in saved["net"])
     # Eight samples an epoch over two processes of four: one step each.
     assert "[train: 2, 1 / 1]" in (tmp_path / "logs" / f"{run.script}-{run.config}.log").read_text()
-    wrong = subprocess.run([*command, "--opts", "TRAIN.NO=1"], capture_output=True, text=True, check=False)
-    assert wrong.returncode != 0
-    assert "unknown key 'TRAIN.NO'" in wrong.stderr
