@@ -78,7 +78,8 @@ def build_trainer(options: RunOptions, cfg: EasyDict, device: torch.device, name
     checkpoints = CheckpointFolder(folder, _net_type(options.script), cfg.TRAIN.EPOCH)
     fresh = checkpoints.load() is None
     with_stage = options.script_prv is not None or options.checkpoint_prv is not None
-    net = build_model(options.script, cfg, pretrained=fresh and not with_stage)
+    # Rank 0 alone fetches ImageNet weights; joining the ranks gives every one its values.
+    net = build_model(options.script, cfg, pretrained=fresh and not with_stage and distributed.rank() == 0)
     if fresh and with_stage:
         load_previous_stage(net, options)
     elif fresh and cfg.TRAIN.get("TRAIN_CLS", False):
