@@ -12,48 +12,48 @@ output=${1:-output/quickstart}
 python=$(bash install_pytorch17.sh --python)
 mkdir -p "$output"
 output=$(cd "$output" && pwd)
-export STARK_SAVE_DIR=$output
+export STARK_SAVE_DIR=$output STARK_DATA_DIR=$output/data
 
 tracker=stark_lightning_X_trt
-test_set=$output/data/test
-checkpoint=$output/checkpoints/train/$tracker/quickstart/STARKLightningXtrt_latest.pth.tar
+test_set=$output/data/embedded/test
 
 run() {
-  printf '\n\033[1m$ python %s\033[0m\n' "$*"
+  printf '\n$ python %s\n' "$*"
   "$python" "$@"
 }
 
-run tracking/make_embedded.py --split train --sequences 150 --output "$output/data/train"
+printf '\n$ export STARK_SAVE_DIR="%s" STARK_DATA_DIR="%s"\n' "$STARK_SAVE_DIR" "$STARK_DATA_DIR"
+run tracking/make_embedded.py --split train --output "$output/data/embedded/train"
 run tracking/make_embedded.py --split test --output "$test_set"
-run tracking/train.py --script $tracker --config quickstart --save_dir "$output" \
-  --opts "DATA.TRAIN.DATASETS_NAME=['FOLDER:$output/data/train']"
-run tracking/test.py $tracker quickstart --dataset "folder:$test_set" --checkpoint "$checkpoint"
+run tracking/train.py --script $tracker --config quickstart --save_dir "$output"
+run tracking/test.py $tracker quickstart --dataset "folder:$test_set"
 run tracking/test.py still still --dataset "folder:$test_set"
 run tracking/analysis_results.py --trackers $tracker:quickstart still:still --dataset "folder:$test_set" \
   --output "$output/plots"
 
-first=$(head -n 1 "$test_set/list.txt")
-box=$(head -n 1 "$test_set/$first/groundtruth.txt" | tr ',' ' ')
-# shellcheck disable=SC2086 # four numbers, four arguments
-run tracking/video_demo.py $tracker quickstart "$test_set/$first" --init_bbox $box --checkpoint "$checkpoint" \
+sequence=$test_set/$(sed -n 2p "$test_set/list.txt")
+read -r -a box < <(head -n 1 "$sequence/groundtruth.txt" | tr ',' ' ')
+run tracking/video_demo.py $tracker quickstart "$sequence" --init_bbox "${box[@]}" --no_window \
   --save_results --output "$output/overlay" --overwrite
 
 "$python" - "$output/plots/scores.json" <<'PY'
 import json, sys
 
-rows = {row["tracker"]: row for row in json.load(open(sys.argv[1], encoding="utf-8"))["trackers"]}
-trained, still = (rows[name]["ao"] for name in ("stark_lightning_X_trt", "still"))
+with open(sys.argv[1], encoding="utf-8") as file:
+    rows = json.load(file)["trackers"]
+trained, still = (rows[name]["scores"]["ao"] for name in ("stark_lightning_X_trt:quickstart", "still:still"))
 print(f"\nAO {trained:.1f} against {still:.1f} of a box that never moves: {trained / still:.1f} times as high")
 if trained < 2 * still:
-    sys.exit("error: the trained tracker is less than twice as good as a still box: model, data or schedule is wrong")
+    sys.exit("error: the trained tracker is not twice as good as a still box: model, data or schedule is wrong")
 PY
 
 cat <<EOF
 
-Look at      $output/plots/success.png
-             $output/overlay/video.mp4
-Try next     python tracking/train.py --script $tracker --config quickstart --opts "DATA.TRAIN.DATASETS_NAME=['FOLDER:<your data>']"
-             python tracking/video_demo.py $tracker quickstart <your video> --init_bbox x y w h --checkpoint $checkpoint
-             python tracking/train.py --script stark_s --config baseline
-with the environment active: source .venv/bin/activate
+Look at    $output/plots/success.png
+           $output/overlay/video.mp4
+Try next, after  source .venv/bin/activate; export STARK_SAVE_DIR="$STARK_SAVE_DIR"
+  python tracking/video_demo.py $tracker quickstart <your video> --init_bbox <x> <y> <w> <h>
+  unset STARK_SAVE_DIR
+  python tracking/train.py --script $tracker --config quickstart --opts "DATA.TRAIN.DATASETS_NAME=['FOLDER:<your sequences>']"
+  python tracking/train.py --script stark_s --config baseline
 EOF
