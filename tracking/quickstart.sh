@@ -7,11 +7,12 @@
 # Run again, it goes on where it stopped; with everything done it only prints the table anew.
 set -euo pipefail
 
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
-output=${1:-output/quickstart}
-python=$(bash install_pytorch17.sh --python)
+repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+output=${1:-$repository/output/quickstart}
+python=$(bash "$repository/install_pytorch17.sh" --python)
 mkdir -p "$output"
 output=$(cd "$output" && pwd)
+cd "$repository"
 export STARK_SAVE_DIR=$output STARK_DATA_DIR=$output/data
 
 tracker=stark_lightning_X_trt

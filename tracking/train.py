@@ -7,6 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from lib.config import load_config
 from lib.models import NETWORKS
 from lib.train.admin.launch import launch
 from lib.train.run import RunOptions, train
@@ -30,9 +31,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="the same as --opts TRAIN.SEED=…")
     parser.add_argument("--opts", nargs="+", default=[], metavar="KEY=VALUE", help="such as TRAIN.BATCH_SIZE=4")
     args = parser.parse_args()
-    if args.mode == "multiple" and "RANK" not in os.environ:
-        return launch(sys.argv, args.nproc_per_node)
     overrides = [*args.opts, *([] if args.seed is None else [f"TRAIN.SEED={args.seed}"])]
+    if args.mode == "multiple" and "RANK" not in os.environ:
+        load_config(args.script, args.config, overrides)  # a mistake in it is said once, and not by every process
+        return launch(sys.argv, args.nproc_per_node)
     train(
         RunOptions(
             script=args.script,

@@ -6,6 +6,7 @@ holds one only where a YAML file or an override sets it, and code reads it with
 `lib.config.option(cfg, "KEY.PATH")`, which falls back to the default written here.
 """
 
+import math
 from typing import Any
 
 SCRIPTS = ("stark_s", "stark_st1", "stark_st2", "stark_lightning_X_trt")
@@ -20,7 +21,6 @@ EXTENSIONS: dict[str, tuple[Any, str]] = {
     "MODEL.TRANSFORMER.ENC_LAYERS": (1, "encoder layers of the Lightning variant"),
     "TRAIN.AMP": (False, "automatic mixed precision: off, bf16 or fp16"),
     "TRAIN.SEED": (42, "seed of the run"),
-    "TRAIN.CHANNELS_LAST": (True, "channels-last memory for convolutions"),
 }
 
 # Where only certain values make sense. Key path -> allowed values.
@@ -45,6 +45,52 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "TRAIN.OPTIMIZER": ("ADAMW",),
     "TRAIN.SCHEDULER.TYPE": ("step", "cosine"),
 }
+
+ANY = math.inf
+_REGION = {"SIZE": 32, "FACTOR": 0.1, "CENTER_JITTER": 0, "SCALE_JITTER": 0, "FEAT_SIZE": 1, "NUMBER": 1}
+# Least and greatest value of numbers, of each item in lists. TEST.UPDATE_INTERVALS stands for all its keys.
+RANGES: dict[str, tuple[float, float]] = {
+    "DATA.GRAY_PROBABILITY": (0, 1),
+    "DATA.BRIGHTNESS_JITTER": (0, 1),
+    "DATA.MAX_SAMPLE_INTERVAL": (1, ANY),
+    "DATA.STD": (1e-6, ANY),
+    "DATA.TRAIN.DATASETS_RATIO": (0, ANY),
+    "DATA.TRAIN.SAMPLE_PER_EPOCH": (1, ANY),
+    "DATA.VAL.DATASETS_RATIO": (0, ANY),
+    "DATA.VAL.SAMPLE_PER_EPOCH": (1, ANY),
+    **{f"DATA.SEARCH.{key}": (least, ANY) for key, least in _REGION.items()},
+    **{f"DATA.TEMPLATE.{key}": (least, ANY) for key, least in _REGION.items()},
+    "MODEL.BACKBONE.LAST_STAGE_BLOCK": (1, ANY),
+    "MODEL.HEAD_DIM": (8, ANY),
+    "MODEL.HIDDEN_DIM": (8, ANY),
+    "MODEL.NLAYER_HEAD": (1, ANY),
+    "MODEL.NUM_OBJECT_QUERIES": (1, ANY),
+    "MODEL.TRANSFORMER.DEC_LAYERS": (1, ANY),
+    "MODEL.TRANSFORMER.DIM_FEEDFORWARD": (1, ANY),
+    "MODEL.TRANSFORMER.DROPOUT": (0, 1),
+    "MODEL.TRANSFORMER.ENC_LAYERS": (1, ANY),
+    "MODEL.TRANSFORMER.NHEADS": (1, ANY),
+    "TEST.EPOCH": (1, ANY),
+    "TEST.SEARCH_FACTOR": (0.1, ANY),
+    "TEST.TEMPLATE_FACTOR": (0.1, ANY),
+    "TEST.UPDATE_INTERVALS": (1, ANY),
+    "TRAIN.BACKBONE_MULTIPLIER": (0, ANY),
+    "TRAIN.BATCH_SIZE": (1, ANY),
+    "TRAIN.EPOCH": (1, ANY),
+    "TRAIN.GIOU_WEIGHT": (0, ANY),
+    "TRAIN.GRAD_CLIP_NORM": (0, ANY),
+    "TRAIN.L1_WEIGHT": (0, ANY),
+    "TRAIN.LR": (0, ANY),
+    "TRAIN.LR_DROP_EPOCH": (1, ANY),
+    "TRAIN.NUM_WORKER": (0, ANY),
+    "TRAIN.PRINT_INTERVAL": (1, ANY),
+    "TRAIN.SCHEDULER.DECAY_RATE": (0, 1),
+    "TRAIN.SEED": (0, 2**63 - 1),
+    "TRAIN.VAL_EPOCH_INTERVAL": (1, ANY),
+    "TRAIN.WEIGHT_DECAY": (0, ANY),
+}
+# Lists of a fixed length.
+LENGTHS = {"DATA.MEAN": 3, "DATA.STD": 3}
 
 
 def published(script: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Reading a configuration; every mistake is one line that names file, key path and remedy."""
 
 import difflib
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import yaml
 from easydict import EasyDict
 
-from lib.config.defaults import CHOICES, EXTENSIONS, SCRIPTS, published
+from lib.config.defaults import CHOICES, EXTENSIONS, LENGTHS, RANGES, SCRIPTS, published
 from lib.utils.errors import UserError
 from lib.utils.workspace import REPOSITORY
 
@@ -67,6 +68,20 @@ def experiment_name(config: str | Path) -> str:
     return Path(config).stem if str(config).endswith((".yaml", ".yml")) else str(config)
 
 
+class _StrictLoader(yaml.SafeLoader):
+    """YAML in which a section or key written twice is an error, and not the last one of them."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen = set()
+        for key_node, _ in node.value:
+            if isinstance(key_node.value, str):
+                if key_node.value in seen:
+                    mark = key_node.start_mark
+                    raise yaml.constructor.ConstructorError(None, None, f"'{key_node.value}' stands twice", mark)
+                seen.add(key_node.value)
+        return super().construct_mapping(node, deep)
+
+
 def _find(script: str, config: str | Path) -> Path:
     """The YAML file that `config` names."""
     if str(config).endswith((".yaml", ".yml")):
@@ -84,7 +99,7 @@ def _find(script: str, config: str | Path) -> Path:
 def _read(path: Path) -> Iterator[tuple[str, Any]]:
     """The (key path, value) pairs of a YAML file."""
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        tree = yaml.load(path.read_text(encoding="utf-8-sig"), _StrictLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
@@ -127,6 +142,7 @@ def _set(effective: dict, known: dict, extensions: dict, key: str, value: Any, s
     else:
         default = _lookup(known, key, list(_paths(known)) + list(extensions), source)
     value = _checked(value, default, key, source)
+    _check_range(value, key, source)
     *parents, last = key.split(".")
     node = effective
     for part in parents:
@@ -162,13 +178,27 @@ def _checked(value: Any, default: Any, key: str, source: str) -> Any:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if isinstance(default, float) and number:
         return float(value)
-    if key.endswith("JITTER") and number:  # the published defaults are whole, their use is not
+    if number and ("JITTER" in key or "RATIO[" in key):  # the published defaults are whole, their use is not
         return value
     if type(value) is not type(default):
         raise ConfigError(f"{source}: '{key}' must be {_kind(default)}, not {_kind(value)} ({value!r})")
     if isinstance(default, list):
         return [_checked(item, default[0], f"{key}[{i}]", source) for i, item in enumerate(value)]
     return value
+
+
+def _check_range(value: Any, key: str, source: str) -> None:
+    """Refuse numbers and lists that would fail later, or do something nobody means."""
+    section = "TEST.UPDATE_INTERVALS"
+    if key in LENGTHS and len(value) != LENGTHS[key]:
+        raise ConfigError(f"{source}: '{key}' must have {LENGTHS[key]} values, not {len(value)}")
+    if (key.startswith(section) or key == "DATA.MAX_SAMPLE_INTERVAL") and value == []:
+        raise ConfigError(f"{source}: '{key}' must not be empty")
+    low, high = RANGES.get(section if key.startswith(section) else key, (-math.inf, math.inf))
+    for item in value if isinstance(value, list) else [value]:
+        if isinstance(item, (int, float)) and not (low <= item <= high and math.isfinite(item)):
+            limit = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+            raise ConfigError(f"{source}: '{key}' must be {limit}, not {item}")
 
 
 def _number(text: str, default: Any) -> Any:

@@ -38,6 +38,12 @@ def _check(script: str, cfg: EasyDict) -> None:
     dim, heads = cfg.MODEL.HIDDEN_DIM, cfg.MODEL.TRANSFORMER.NHEADS
     if dim % heads or dim % 4:
         raise ConfigError(f"'MODEL.HIDDEN_DIM' ({dim}) must be divisible by 'MODEL.TRANSFORMER.NHEADS' ({heads}) and 4")
+    for region in ("SEARCH", "TEMPLATE"):
+        size = cfg.DATA[region].SIZE
+        if size % 16:
+            raise ConfigError(f"'DATA.{region}.SIZE' ({size}) must be divisible by 16, the network's stride")
+        if "TEST" in cfg and cfg.TEST[f"{region}_SIZE"] != size:
+            raise ConfigError(f"'TEST.{region}_SIZE' must be {size} as DATA.{region}.SIZE: the network is built for it")
     if script != "stark_lightning_X_trt":
         return
     if cfg.MODEL.HEAD_TYPE == "MLP":

@@ -93,10 +93,13 @@ def build_backbone(cfg: EasyDict, pretrained: bool) -> Backbone:
         body = RepVGGA0(options.get("LAST_STAGE_BLOCK", 14), frozen_norm)
     else:
         body = EfficientNetLite0(frozen_norm)
+    if options.DILATION and name not in RESNETS:
+        raise ConfigError(f"'MODEL.BACKBONE.DILATION' is for ResNets, not {name}")
     _check_output(options, body, stride)
+    _check_layers(body, cfg.TRAIN.get("FREEZE_LAYERS", []), "FREEZE_LAYERS")
     if trained is None:
         trained = [child for child, _ in body.named_children()]
-    _check_layers(body, trained)
+    _check_layers(body, trained, "BACKBONE_TRAINED_LAYERS")
     if pretrained and option(cfg, "MODEL.BACKBONE.PRETRAINED"):
         _load_imagenet(body, name)
     return Backbone(body, trained, stride, option(cfg, "MODEL.BACKBONE.DTYPE"))
@@ -111,13 +114,13 @@ def _check_output(options: EasyDict, body: nn.Module, stride: int) -> None:
         raise ConfigError(f"'MODEL.BACKBONE.STRIDE' must be {stride} with {options.TYPE}, DILATION {options.DILATION}")
 
 
-def _check_layers(body: nn.Module, trained: Sequence[str]) -> None:
-    """A misspelled layer would silently stay frozen."""
+def _check_layers(body: nn.Module, layers: Sequence[str], key: str) -> None:
+    """A misspelled layer would silently learn, or stay as it is."""
     names = [name for name, _ in body.named_modules() if name]
-    for layer in trained:
+    for layer in layers:
         if layer not in names:
             valid = ", ".join(name for name in names if "." not in name)
-            raise ConfigError(f"'TRAIN.BACKBONE_TRAINED_LAYERS' names '{layer}', but the backbone has {valid}")
+            raise ConfigError(f"'TRAIN.{key}' names '{layer}', but the backbone has {valid}")
 
 
 def _load_imagenet(body: nn.Module, name: str) -> None:

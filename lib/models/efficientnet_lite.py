@@ -31,7 +31,9 @@ def _conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.Module) -> Tensor:
 class InvertedResidual(nn.Module):
     """Widen, convolve each channel, narrow; (B, Cin, H, W) to (B, Cout, H / stride, W / stride)."""
 
-    def __init__(self, inputs: int, outputs: int, size: int, stride: int, expansion: int, norm) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, size: int, stride: int, expansion: int, norm: type[nn.Module]
+    ) -> None:
         super().__init__()
         width = inputs * expansion
         self.expand_conv = _conv(inputs, width, 1) if expansion > 1 else None

@@ -53,8 +53,10 @@ class CornerPredictor(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Features (B, C, S, S) to boxes xyxy (B, 4) in fractions of the crop, and the two maps of logits."""
         maps = self.score_maps(x)
-        # In fp32 whatever the network runs in: rounding summed over all cells would move the box.
-        return torch.cat([logits.float().softmax(-1) @ self.points for logits in maps], dim=-1), maps
+        # In fp32 whatever the network runs in: rounding summed over all cells would move the box. A sum and
+        # not a matrix product, which autocast would bring back to bf16.
+        corners = [(logits.float().softmax(-1).unsqueeze(-1) * self.points).sum(1) for logits in maps]
+        return torch.cat(corners, dim=-1), maps
 
     def _tower(self, x: Tensor, corner: str) -> Tensor:
         for i in range(1, 6):

@@ -76,7 +76,8 @@ def build_trainer(options: RunOptions, cfg: EasyDict, device: torch.device, name
     validation = build_loader(cfg, VALIDATION, seed, options.use_lmdb, device) if cfg.DATA.VAL.DATASETS_NAME else None
     folder = options.save_dir / "checkpoints" / "train" / options.script / name
     checkpoints = CheckpointFolder(folder, _net_type(options.script), cfg.TRAIN.EPOCH)
-    fresh = checkpoints.load() is None
+    found = checkpoints.load()
+    fresh = found is None
     with_stage = options.script_prv is not None or options.checkpoint_prv is not None
     # Rank 0 alone fetches ImageNet weights; joining the ranks gives every one its values.
     net = build_model(options.script, cfg, pretrained=fresh and not with_stage and distributed.rank() == 0)
@@ -87,13 +88,12 @@ def build_trainer(options: RunOptions, cfg: EasyDict, device: torch.device, name
             f"{options.script} trains the score head of a network whose boxes are trained: "
             "name that stage with --script_prv stark_st1 --config_prv <config>"
         )
-    memory = torch.channels_last if option(cfg, "TRAIN.CHANNELS_LAST") else torch.contiguous_format
-    net = net.to(device, memory_format=memory)
+    net = net.to(device, memory_format=torch.channels_last)
     optimisation = Optimisation(net, cfg, device, len(loader))
     actor_type = ScoreActor if cfg.TRAIN.get("TRAIN_CLS", False) else BoxActor
     actor = actor_type(distributed.wrap(net, device), cfg, device)
     settings = {"script_name": options.script, "config_name": name, "seed": seed}
-    return Trainer(net, actor, cfg, loader, validation, optimisation, checkpoints, log, settings)
+    return Trainer(net, actor, cfg, loader, validation, optimisation, checkpoints, log, settings, found)
 
 
 def build_loader(cfg: EasyDict, stream: int, seed: int, use_lmdb: bool, device: torch.device) -> BatchLoader:
@@ -104,12 +104,16 @@ def build_loader(cfg: EasyDict, stream: int, seed: int, use_lmdb: bool, device: 
     intervals = intervals if isinstance(intervals, list) else [intervals]
     if cfg.DATA.SEARCH.get("NUMBER", 1) != 1:
         raise ConfigError("'DATA.SEARCH.NUMBER' must be 1: the network searches one frame")
-    if cfg.DATA.TEMPLATE.get("NUMBER", 2) != 1 + len(intervals):
-        raise ConfigError("'DATA.MAX_SAMPLE_INTERVAL' needs one interval a dynamic template: DATA.TEMPLATE.NUMBER - 1")
+    mode, templates = cfg.DATA.get("SAMPLER_MODE", "causal"), cfg.DATA.TEMPLATE.get("NUMBER", 1)
+    if templates != (1 if mode == "causal" else 1 + len(intervals)):
+        raise ConfigError(
+            f"'DATA.TEMPLATE.NUMBER' is {templates}, but SAMPLER_MODE {mode} with MAX_SAMPLE_INTERVAL {intervals} "
+            "gives another number: causal one template, the others one more than there are intervals"
+        )
     sampler = FrameSampler(
         datasets,
         part.DATASETS_RATIO,
-        cfg.DATA.get("SAMPLER_MODE", "causal"),
+        mode,
         intervals,
         negatives=cfg.TRAIN.get("TRAIN_CLS", False),
     )
@@ -127,7 +131,13 @@ def load_previous_stage(net: nn.Module, options: RunOptions) -> None:
     """Start from another stage's weights; its network may lack the score head."""
     path = options.checkpoint_prv
     if path is None:
-        folder = options.save_dir / "checkpoints" / "train" / options.script_prv / (options.config_prv or "baseline")
+        folder = (
+            options.save_dir
+            / "checkpoints"
+            / "train"
+            / options.script_prv
+            / experiment_name(options.config_prv or "baseline")
+        )
         path = find_checkpoint(folder, _net_type(options.script_prv))
     load_state(net, load_checkpoint(path), path, allow_missing=("cls_head.",))
 

@@ -181,6 +181,11 @@ def latest_name(net_type: str) -> str:
     return f"{net_type}_latest.pth.tar"
 
 
+def previous_name(net_type: str) -> str:
+    """The file name of the rolling checkpoint before the latest."""
+    return f"{net_type}_previous.pth.tar"
+
+
 def find_checkpoint(folder: str | os.PathLike, net_type: str, epoch: int | None = None) -> Path:
     """The file `<net_type>_ep<epoch>.pth.tar` of a folder; without an epoch the newest, whole epoch or not.
 
@@ -193,8 +198,9 @@ def find_checkpoint(folder: str | os.PathLike, net_type: str, epoch: int | None 
     names = sorted(entry.name for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith("."))
     pattern = re.compile(rf"{re.escape(net_type)}_ep(\d{{4,}})\.pth\.tar")
     epochs = {int(match[1]): match[0] for match in map(pattern.fullmatch, names) if match}
-    if epoch is None and latest_name(net_type) in names:
-        return folder / latest_name(net_type)
+    for rolling in (latest_name(net_type), previous_name(net_type)):
+        if epoch is None and rolling in names:
+            return folder / rolling
     if epoch is None and epochs:
         return folder / epochs[max(epochs)]
     if epoch in epochs:

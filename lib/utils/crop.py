@@ -16,6 +16,8 @@ from lib.utils.errors import UserError
 # A region with a longer side is sampled without building it first: at factor 5 the region of
 # an object that fills a 4K frame would take a gigabyte.
 LARGEST_BUILT_SIDE = 4096
+# Beyond it a coordinate is damage.
+LARGEST_COORDINATE = 1e8
 
 
 class CropError(UserError):
@@ -26,11 +28,11 @@ def region_of(box: Sequence[float], factor: float) -> tuple[int, int, int]:
     """Left, top and side, in whole pixels, of the region around a box.
 
     Raises:
-        CropError: a coordinate is not finite, or the box has no area.
+        CropError: a coordinate is not finite or absurdly large, or the box has no area.
     """
     x, y, w, h = (float(v) for v in box)
-    if not all(math.isfinite(v) for v in (x, y, w, h)) or w < 0 or h < 0:
-        raise CropError(f"box {[x, y, w, h]} is not four finite numbers with width and height of at least 0")
+    if not all(abs(v) < LARGEST_COORDINATE for v in (x, y, w, h)) or w < 0 or h < 0:
+        raise CropError(f"box {[x, y, w, h]} is not four numbers of pixels with width and height of at least 0")
     side = math.ceil(math.sqrt(w * h) * factor)
     if side < 1:
         raise CropError(f"box {[x, y, w, h]} has no area: no region can be cut around it")

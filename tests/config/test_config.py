@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lib.config import ConfigError, load_config, option
-from lib.config.defaults import CHOICES, EXTENSIONS, SCRIPTS, published
+from lib.config.defaults import CHOICES, EXTENSIONS, RANGES, SCRIPTS, published
 
 FACTS = json.loads((Path(__file__).parent / "effective_configs.json").read_text())
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
@@ -68,6 +68,12 @@ def test_options_beyond_the_published_ones():
         ("TRAIN.FREEZE_LAYERS=[1]", ["FREEZE_LAYERS[0]", "text"]),
         ("TRAIN.FREEZE_LAYERS=conv1", ["a list"]),
         ("TRAIN=4", ["section"]),
+        ("TRAIN.BATCH_SIZE=0", ["at least 1, not 0"]),
+        ("TRAIN.LR=.nan", ["at least 0"]),
+        ("TRAIN.NUM_WORKER=-1", ["at least 0"]),
+        ("MODEL.TRANSFORMER.DROPOUT=2", ["from 0 to 1"]),
+        ("DATA.MEAN=[0, 0]", ["3 values, not 2"]),
+        ("DATA.STD=[0.2, 0, 0.2]", ["not 0"]),
         ("TRAIN.LR", ["KEY.PATH=value"]),
         ("TRAIN.LR=[1", ["YAML"]),
     ],
@@ -91,6 +97,7 @@ def test_wrong_overrides(override, parts):
         ("- 1\n", "expected sections"),
         ("TRAIN: {LR: 1\n", "line"),
         ("a: &a\n  b: *a\n", "contains itself"),
+        ("TRAIN: {LR: 0.1}\nTRAIN: {EPOCH: 3}\n", "'TRAIN' stands twice"),
     ],
 )
 def test_wrong_files(tmp_path, text, part):
@@ -130,3 +137,4 @@ def test_choices_and_extensions_name_real_options():
                 else:
                     paths.add(prefix + key)
     assert set(CHOICES) <= paths
+    assert set(RANGES) - {"TEST.UPDATE_INTERVALS"} <= paths

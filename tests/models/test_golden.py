@@ -41,7 +41,9 @@ def test_evaluation_outputs(case):
         out = model(templates, search)
     assert (tokens.padding.numpy() == expected["search_mask_down"]).all()
     feature, position = tokens.feature.transpose(0, 1), tokens.position.expand(2, -1, -1).transpose(0, 1)
-    np.testing.assert_allclose(feature[:4, :, :8], expected["search_feature_head"], atol=2e-5, rtol=1e-5)
+    # Random weights make features of thousands: the tolerance is a part of the largest.
+    largest = np.abs(expected["search_feature_head"]).max()
+    np.testing.assert_allclose(feature[:4, :, :8], expected["search_feature_head"], atol=2e-5 * largest)
     np.testing.assert_allclose(position[-4:, :, :8], expected["search_pos_head"], atol=2e-5)
     np.testing.assert_allclose(
         out["pred_boxes"].reshape(expected["pred_boxes"].shape), expected["pred_boxes"], atol=2e-5

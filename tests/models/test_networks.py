@@ -5,9 +5,11 @@ import torch
 
 from lib.config import ConfigError, load_config
 from lib.models import build_model
+from lib.models.attention import MultiheadAttention
 from lib.models.layers import FrozenBatchNorm2d, conv_norm
 from lib.models.repvgg import RepVGGBlock, fold_repvgg
-from lib.models.transformer import EncoderLayer
+from lib.models.transformer import DecoderLayer, EncoderLayer
+from lib.utils.boxes import xyxy_to_cxcywh
 from lib.utils.tensors import NestedTensor
 
 SMALL = (
@@ -22,8 +24,12 @@ LIGHT = ("DATA.SEARCH.SIZE=128", "DATA.SEARCH.FEAT_SIZE=8", "DATA.TEMPLATE.SIZE=
 CONFIGS = {"stark_lightning_X_trt": "baseline_rephead_4_lite_search5"}
 
 
+TEST_SIZES = ("TEST.SEARCH_SIZE=128", "TEST.TEMPLATE_SIZE=64")
+
+
 def small_model(script, *overrides):
     base = LIGHT if script == "stark_lightning_X_trt" else SMALL
+    base += () if script == "stark_st1" else TEST_SIZES
     return build_model(script, load_config(script, CONFIGS.get(script, "baseline"), (*base, *overrides)))
 
 
@@ -111,7 +117,9 @@ def test_no_mask_is_a_mask_without_padding(script):
 
 
 def test_dilation_keeps_resolution():
-    model = build_model("stark_s", load_config("stark_s", "baseline", [*SMALL[1:], "MODEL.BACKBONE.DILATION=true"]))
+    model = build_model(
+        "stark_s", load_config("stark_s", "baseline", [*SMALL[1:], *TEST_SIZES, "MODEL.BACKBONE.DILATION=true"])
+    )
     templates, search = inputs("stark_s", batch=1)
     with torch.no_grad():
         assert model.encode_search(search).feature.shape == (1, 16 * 16, 256)
@@ -133,9 +141,57 @@ def test_contradictory_options_are_refused():
         (["MODEL.HEAD_TYPE=MLP"], "Lightning"),
         (["DATA.SEARCH.FEAT_SIZE=9"], "sixteenth"),
         (["TRAIN.BACKBONE_TRAINED_LAYERS=[stage9]"], "stage9"),
+        (["MODEL.BACKBONE.DILATION=true"], "ResNets"),
+        (["MODEL.BACKBONE.OUTPUT_LAYERS=[stage2]"], "stage3"),
+        (["DATA.SEARCH.SIZE=100"], "divisible by 16"),
+        (["TEST.SEARCH_SIZE=64"], "TEST.SEARCH_SIZE"),
     ):
         with pytest.raises(ConfigError, match=message):
             small_model("stark_lightning_X_trt", *overrides)
+
+
+def test_misspelled_frozen_layers_are_refused():
+    with pytest.raises(ConfigError, match="layre1"):
+        small_model("stark_s", "TRAIN.FREEZE_LAYERS=[conv1, layre1]")
+
+
+@pytest.mark.parametrize("head", ["CORNER", "CORNER_LITE"])
+def test_boxes_are_computed_in_full_precision_under_autocast(head):
+    model = small_model("stark_lightning_X_trt", f"MODEL.HEAD_TYPE={head}").eval()
+    templates, search = inputs("stark_lightning_X_trt")
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        out = model(templates, search)
+    boxes = out["pred_boxes"]
+    assert boxes.dtype == torch.float32
+    corners = torch.cat([m.float().softmax(-1) @ model.box_head.points for m in out["corner_maps"]], dim=-1)
+    torch.testing.assert_close(xyxy_to_cxcywh(corners)[:, None], boxes)
+
+
+def test_encoder_and_decoder_layers_agree_with_torchs():
+    torch.manual_seed(4)
+    x, memory, query = torch.randn(2, 5, 16), torch.randn(2, 7, 16), torch.randn(3, 16)
+    for pre_norm in (False, True):
+        ours = EncoderLayer(16, 2, 32, 0.0, pre_norm)
+        theirs = torch.nn.TransformerEncoderLayer(16, 2, 32, 0.0, batch_first=True, norm_first=pre_norm)
+        theirs.load_state_dict(ours.state_dict())
+        torch.testing.assert_close(ours(x, None, None), theirs(x), atol=1e-5, rtol=1e-5)
+        ours = DecoderLayer(16, 2, 32, 0.0, pre_norm)
+        theirs = torch.nn.TransformerDecoderLayer(16, 2, 32, 0.0, batch_first=True, norm_first=pre_norm)
+        theirs.load_state_dict(ours.state_dict())
+        target = torch.randn(2, 3, 16)
+        out = ours(target, memory, None, None, torch.zeros_like(query))
+        torch.testing.assert_close(out, theirs(target, memory), atol=1e-5, rtol=1e-5)
+
+
+def test_divide_norm_ignores_the_length_of_queries_and_keys():
+    torch.manual_seed(5)
+    attention = MultiheadAttention(16, 2, 0.0, divide_norm=True)
+    query, key, value = torch.randn(1, 4, 16), torch.randn(1, 6, 16), torch.randn(1, 6, 16)
+    torch.testing.assert_close(attention(query, key, value), attention(3 * query, 0.2 * key, value))
+    expected = MultiheadAttention(16, 2, 0.0)
+    expected.load_state_dict(attention.state_dict())
+    unit = [t / t.norm(dim=-1, keepdim=True) for t in (query, key)]
+    torch.testing.assert_close(attention(query, key, value), expected(unit[0] * 8**0.5, unit[1], value))
 
 
 @pytest.mark.parametrize(("inputs_", "outputs", "stride"), [(6, 6, 1), (6, 8, 1), (6, 6, 2)])

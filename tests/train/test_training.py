@@ -17,7 +17,7 @@ from lib.train.dataset.embedded import generate
 from lib.train.run import RunOptions, train
 from lib.train.trainers.checkpoints import CheckpointFolder
 from lib.train.trainers.optimisation import Optimisation, rate_factor
-from lib.utils.checkpoint import load_checkpoint, save_checkpoint
+from lib.utils.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from lib.utils.errors import UserError
 from lib.utils.workspace import REPOSITORY
 
@@ -51,6 +51,7 @@ def videos(tmp_path_factory):
 
 def overrides(script, data, *more):
     small = LIGHT if script == "stark_lightning_X_trt" else SPATIAL
+    small += () if script == "stark_st1" else ("TEST.SEARCH_SIZE=128", "TEST.TEMPLATE_SIZE=64")
     interval = "[20]" if script in ("stark_st1", "stark_st2") else "20"
     return (*(text.format(interval=interval, data=data) for text in TINY), *small, *more)
 
@@ -98,11 +99,14 @@ def test_the_loss_falls(videos, tmp_path):
     assert last["Loss/total"] < 0.8 * first["Loss/total"]
 
 
-def test_a_run_that_goes_on_is_the_run_that_never_stopped(videos, tmp_path):
-    whole, broken = lightning(videos, tmp_path / "whole"), lightning(videos, tmp_path / "broken", "TRAIN.EPOCH=1")
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_run_that_goes_on_is_the_run_that_never_stopped(workers, videos, tmp_path):
+    more = ("DATA.VAL.DATASETS_NAME=[]", f"TRAIN.NUM_WORKER={workers}")
+    whole = lightning(videos, tmp_path / "whole", *more)
+    broken = lightning(videos, tmp_path / "broken", "TRAIN.EPOCH=1", *more)
     train(whole)
     train(broken)
-    train(lightning(videos, tmp_path / "broken"))
+    train(lightning(videos, tmp_path / "broken", *more))
     a, b = (load_checkpoint(folder_of(run) / "STARKLightningXtrt_ep0002.pth.tar") for run in (whole, broken))
     assert all(torch.equal(value, b["net"][key]) for key, value in a["net"].items())
     assert a["stats"] == b["stats"]
@@ -202,7 +206,16 @@ def test_schedules():
 
 
 def test_scores_ignore_boxes_and_give_the_heads_gradient_alone():
-    cfg = load_config("stark_st2", "baseline", [*SPATIAL, "DATA.SEARCH.SIZE=64", "DATA.TEMPLATE.SIZE=32"])
+    sizes = [
+        f"{part}={size}"
+        for part, size in (
+            ("DATA.SEARCH.SIZE", 64),
+            ("TEST.SEARCH_SIZE", 64),
+            ("DATA.TEMPLATE.SIZE", 32),
+            ("TEST.TEMPLATE_SIZE", 32),
+        )
+    ]
+    cfg = load_config("stark_st2", "baseline", [*SPATIAL, *sizes])
     net = build_model("stark_st2", cfg)
     actor = ScoreActor(net, cfg, torch.device("cpu"))
 
@@ -217,21 +230,89 @@ def test_scores_ignore_boxes_and_give_the_heads_gradient_alone():
     loss, values = actor(Batch())
     loss.backward()
     assert {n.split(".")[0] for n, p in net.named_parameters() if p.grad is not None} == {"cls_head"}
-    logits = torch.tensor([[1.0], [1.0], [1.0]])
-    assert 0 <= values["accuracy"] <= 1
-    assert values["cls_loss"] > 0
-    assert logits.shape == (3, 1)
+    net.eval()
+    actor.net.cls_head.layers[-1].bias.data.fill_(50.0)  # says yes to everything
+    _, values = actor(Batch())
+    assert values["accuracy"] == pytest.approx(2 / 3)
+    assert values["cls_loss"] > 10
 
 
 def test_checkpoints_that_stay(tmp_path):
     checkpoints = CheckpointFolder(tmp_path, "STARKS", last_epoch=212)
     for epoch in (99, 100, 101, 200, 202, 203, 212):
-        checkpoints.save({"net": {"w": torch.zeros(1)}, "epoch": epoch}, epoch)
+        checkpoints.save(state(epoch), epoch)
     kept = {int(p.name[9:13]) for p in tmp_path.glob("STARKS_ep*.pth.tar")}
     assert kept == {100, 200, 203, 212}
-    assert checkpoints.load()["epoch"] == 212
-    save_checkpoint(checkpoints.latest, {"net": {"w": torch.zeros(1)}, "epoch": 5})
-    assert checkpoints.load()["epoch"] == 5
+    assert checkpoints.load()[0]["epoch"] == 212
+    checkpoints.latest.write_bytes(b"damaged")
+    found, path = checkpoints.load()
+    assert (found["epoch"], path) == (203, checkpoints.previous)
+
+
+def state(epoch):
+    return {"net": {"w": torch.zeros(1)}, "epoch": epoch, "stats": {}, "optimizer": {}}
+
+
+def test_a_good_checkpoint_outlives_a_damaged_one_and_a_failed_save(tmp_path, monkeypatch):
+    checkpoints = CheckpointFolder(tmp_path, "STARKS", last_epoch=500)
+    checkpoints.save(state(1), 1)
+    checkpoints.save(state(2), 2)
+    checkpoints.latest.write_bytes(b"damaged")
+    checkpoints.load()
+
+    def full_disk(path, checkpoint):
+        raise CheckpointError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lib.train.trainers.checkpoints.save_checkpoint", full_disk)
+        with pytest.raises(CheckpointError, match="full"):
+            checkpoints.save(state(3), 3)
+    assert CheckpointFolder(tmp_path, "STARKS", 500).load()[0]["epoch"] == 1
+    checkpoints.save(state(3), 3)
+    assert checkpoints.load()[0]["epoch"] == 3
+    assert load_checkpoint(checkpoints.previous)["epoch"] == 1
+
+
+def test_checkpoints_of_others_are_neither_overwritten_nor_ignored(tmp_path):
+    save_checkpoint(tmp_path / "STARKS_ep0500.pth.tar", {"net": {"w": torch.zeros(1)}, "epoch": 500})
+    with pytest.raises(CheckpointError, match="another --save_dir"):
+        CheckpointFolder(tmp_path, "STARKS", 500).load()
+    save_checkpoint(tmp_path / "STARKS_latest.pth.tar", {"net": {"w": torch.zeros(1)}, "epoch": 500})
+    with pytest.raises(CheckpointError, match="lacks stats, optimizer"):
+        CheckpointFolder(tmp_path, "STARKS", 500).load()
+
+
+def test_a_gradient_that_is_not_finite_changes_nothing(videos, tmp_path, monkeypatch):
+    run = lightning(videos, tmp_path, "DATA.VAL.DATASETS_NAME=[]")
+    original, calls = Optimisation.step, []
+
+    def broken(self, loss, epoch, step):
+        calls.append(1)
+        return original(self, loss * float("nan") if len(calls) == 4 else loss, epoch, step)
+
+    monkeypatch.setattr(Optimisation, "step", broken)
+    with pytest.raises(NonFiniteError, match=r"^epoch 2, step 2: the gradient is not finite; samples: .*embedded"):
+        train(run)
+    saved = load_checkpoint(folder_of(run) / "STARKLightningXtrt_latest.pth.tar")
+    assert saved["epoch"] == 1
+    assert all(torch.isfinite(value).all() for value in saved["net"].values())
+
+
+def test_what_a_run_says(videos, tmp_path, capsys):
+    train(lightning(videos, tmp_path, "TRAIN.EPOCH=1", "DATA.VAL.DATASETS_NAME=[]"))
+    assert "[train: 1, 2 / 2]" in capsys.readouterr().out
+    train(lightning(videos, tmp_path, "TRAIN.EPOCH=1", "DATA.VAL.DATASETS_NAME=[]"))
+    assert "epoch 1 was the last: nothing to do" in capsys.readouterr().out
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="--save_dir"):
+        train(lightning(videos, tmp_path / "file"))
+
+
+def test_mixed_precision_trains(videos, tmp_path):
+    stats = train(lightning(videos, tmp_path, "TRAIN.EPOCH=1", "TRAIN.AMP=bf16", "DATA.VAL.DATASETS_NAME=[]"))
+    assert np.isfinite(stats["train"]["Loss/total"])
+    with pytest.raises(UserError, match="CUDA"):
+        train(lightning(videos, tmp_path / "half", "TRAIN.AMP=fp16"))
 
 
 def test_two_processes_train_together(videos, tmp_path):

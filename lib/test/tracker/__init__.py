@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from easydict import EasyDict
+
 from lib.config import load_config
 from lib.config.loader import experiment_name
 from lib.models import NETWORKS, build_model
@@ -86,7 +88,7 @@ def weights_path(name: str, config: str, checkpoint: str | Path | None = None) -
     return _trained_checkpoint(script, experiment_name(config), NETWORKS[script].__name__, epoch)
 
 
-def update_interval(cfg, dataset_name: str) -> int:
+def update_interval(cfg: EasyDict, dataset_name: str) -> int:
     """Frames between replacements of the dynamic template on a test set."""
     by_set = {name.upper(): intervals for name, intervals in cfg.TEST.UPDATE_INTERVALS.items()}
     return int(by_set.get(dataset_name.upper(), cfg.DATA.MAX_SAMPLE_INTERVAL)[0])

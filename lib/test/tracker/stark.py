@@ -32,6 +32,7 @@ class StarkTracker:
         self.cfg, self.device = cfg, device
         self.preprocess = Preprocessor(cfg.DATA.MEAN, cfg.DATA.STD, device)
         self.state: list[float] | None = None
+        self.frame_size: tuple[int, int] | None = None
         self.templates: list[Tokens] = []
 
     @torch.inference_mode()
@@ -47,8 +48,9 @@ class StarkTracker:
         """
         image = to_rgb8(image)
         box = _checked_box(info)
-        self.state = box
-        self.templates = [self._encode_template(image)]
+        # Nothing of the tracker changes before the template is known to serve.
+        self.templates = self._initial_templates(self._encode_template(image, box))
+        self.state, self.frame_size = box, image.shape[:2]
 
     @torch.inference_mode()
     def track(self, image: np.ndarray) -> dict:
@@ -67,21 +69,34 @@ class StarkTracker:
             raise UserError("the tracker has no object yet: call initialize(image, {'init_bbox': [x, y, w, h]}) first")
         image = to_rgb8(image)
         height, width = image.shape[:2]
-        around = clip_box(self.state, height, width)
-        test = self.cfg.TEST
-        crop, scale, mask = sample_target(image, around, test.SEARCH_FACTOR, test.SEARCH_SIZE)
+        if self.frame_size != (height, width):
+            self.state, self.frame_size = clip_box(self.state, height, width), (height, width)
+        out = self._search(image)
+        result = self._result(out)
+        self._after_frame(image, result)
+        return result
+
+    def _search(self, image: np.ndarray) -> dict | None:
+        """Run the network on the region around the last box, and move the box.
+
+        Gives the network's output, or None where the region of a long thin box, mostly outside the image,
+        shows nothing to look at: the box then stays, moved to the image's border.
+        """
+        test, (height, width) = self.cfg.TEST, image.shape[:2]
+        crop, scale, mask = sample_target(image, self.state, test.SEARCH_FACTOR, test.SEARCH_SIZE)
         if shows_nothing(mask, test.SEARCH_SIZE // self.model.extractor.stride):
-            # A long thin box mostly outside: its square region can miss the image, and there is nothing to look at.
-            self.state = around
-            return self._result(None)
+            self.state = clip_box(self.state, height, width)
+            return None
         out = self.model.relate(self.templates, self.model.encode_search(self.preprocess(crop, mask)))
         box = out["pred_boxes"].view(-1, 4).mean(0).tolist()
         if not np.isfinite(box).all():
             raise UserError("the network's box is not finite: its weights are damaged or the training diverged")
-        self.state = clip_box(box_to_image(box, around, scale, test.SEARCH_SIZE), height, width)
-        result = self._result(out)
-        self._after_frame(image, result)
-        return result
+        self.state = clip_box(box_to_image(box, self.state, scale, test.SEARCH_SIZE), height, width)
+        return out
+
+    def _initial_templates(self, template: Tokens) -> list[Tokens]:
+        """The templates that tracking starts with."""
+        return [template]
 
     def _result(self, out: dict | None) -> dict:
         """What `track` returns; `out` is None where no image was in the search region."""
@@ -90,12 +105,13 @@ class StarkTracker:
     def _after_frame(self, image: np.ndarray, result: dict) -> None:
         """What a variant does once the box is known."""
 
-    def _encode_template(self, image: np.ndarray) -> Tokens:
-        """The template part of the network's input around the present box."""
+    def _encode_template(self, image: np.ndarray, box: list[float]) -> Tokens:
+        """The template part of the network's input around a box xywh."""
         size = self.cfg.TEST.TEMPLATE_SIZE
-        crop, _, mask = sample_target(image, self.state, self.cfg.TEST.TEMPLATE_FACTOR, size)
+        crop, _, mask = sample_target(image, box, self.cfg.TEST.TEMPLATE_FACTOR, size)
         if shows_nothing(mask, size // self.model.extractor.stride):
-            raise UserError(f"box {self.state} lies outside the {image.shape[1]}x{image.shape[0]} image")
+            height, width = image.shape[:2]
+            raise UserError(f"box {box} lies outside the {width}x{height} image, or shows too little of it")
         return self.model.encode_template(self.preprocess(crop, mask))
 
 
@@ -114,8 +130,10 @@ class SpatioTemporalTracker(StarkTracker):
     def initialize(self, image: np.ndarray, info: Mapping) -> None:
         """As `StarkTracker.initialize`; the dynamic template starts as the first one."""
         super().initialize(image, info)
-        self.templates = self.templates * 2
         self.frame_index = 0
+
+    def _initial_templates(self, template: Tokens) -> list[Tokens]:
+        return [template, template]
 
     def _result(self, out: dict | None) -> dict:
         confidence = 0.0 if out is None else out["pred_logits"].view(-1).mean().sigmoid().item()
@@ -124,7 +142,7 @@ class SpatioTemporalTracker(StarkTracker):
     def _after_frame(self, image: np.ndarray, result: dict) -> None:
         self.frame_index += 1
         if self.frame_index % self.update_interval == 0 and result["conf_score"] > UPDATE_THRESHOLD:
-            self.templates[1] = self._encode_template(image)
+            self.templates[1] = self._encode_template(image, self.state)
 
 
 class LightningTracker(StarkTracker):

@@ -16,6 +16,11 @@ class NonFiniteError(UserError):
     """The network gave nan or infinity: the run has diverged, or a sample is broken."""
 
 
+def name_sources(samples: list[list[str]], most: int = 3) -> str:
+    """The frames of some samples in a message, of the first few where there are many."""
+    return "; ".join(", ".join(frames) for frames in samples[:most]) + ("; …" if len(samples) > most else "")
+
+
 class Actor:
     """What both kinds of training share: bringing a batch to the network's form.
 
@@ -44,8 +49,8 @@ class Actor:
         """Stop on a non-finite prediction (B, ...) and say which samples it came from."""
         broken = ~torch.isfinite(prediction.detach()).flatten(1).all(1)
         if broken.any():
-            sources = "; ".join(", ".join(batch.sources[i]) for i in broken.nonzero().flatten().tolist()[:3])
-            raise NonFiniteError(f"{step}: the network's prediction is not finite; samples: {sources}")
+            samples = name_sources([batch.sources[i] for i in broken.nonzero().flatten().tolist()])
+            raise NonFiniteError(f"{step}: the network's prediction is not finite; samples: {samples}")
 
 
 class BoxActor(Actor):

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
+
+from lib.utils.errors import UserError
 
 log = logging.getLogger("stark.train")
 
@@ -49,11 +50,17 @@ class RunLog:
         if not active:
             return
         path = folder / "logs" / f"{name}.log"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(path, encoding="utf-8")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handler = logging.FileHandler(path, encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"cannot write the log {path}: {error.strerror}; choose another --save_dir") from error
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
-        self.handler = handler
-        logging.getLogger().addHandler(handler)
+        console = _TqdmHandler()
+        console.setFormatter(logging.Formatter("%(message)s"))
+        self.handlers: list[logging.Handler] = [handler, console]
+        for each in self.handlers:
+            logging.getLogger().addHandler(each)
         logging.getLogger().setLevel(logging.INFO)
         self.writer = SummaryWriter(folder / "tensorboard" / name)
 
@@ -65,8 +72,12 @@ class RunLog:
         """The published text line, `[train: epoch, i / n] FPS: … , Loss/total: … , IoU: …`."""
         if self.active:
             numbers = " , ".join(f"{name}: {value:.5f}" for name, value in means.items())
-            with logging_redirect_tqdm():
-                log.info("[%s: %d, %d / %d] FPS: %.1f , %s", title, epoch, step, steps, samples_per_second, numbers)
+            log.info("[%s: %d, %d / %d] FPS: %.1f , %s", title, epoch, step, steps, samples_per_second, numbers)
+
+    def say(self, text: str) -> None:
+        """A line of text."""
+        if self.active:
+            log.info("%s", text)
 
     def scalars(self, title: str, epoch: int, means: Mapping[str, float]) -> None:
         """TensorBoard curves of an epoch."""
@@ -79,8 +90,16 @@ class RunLog:
         """Finish the files."""
         if self.writer is not None:
             self.writer.close()
-            logging.getLogger().removeHandler(self.handler)
-            self.handler.close()
+            for handler in self.handlers:
+                logging.getLogger().removeHandler(handler)
+                handler.close()
+
+
+class _TqdmHandler(logging.Handler):
+    """Writes to the terminal above the progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record))
 
 
 class Stopwatch:

@@ -131,6 +131,8 @@ class BatchLoader:
             persistent_workers=workers > 0,
             prefetch_factor=4 if workers > 0 else None,
             pin_memory=pin,
+            # Else the loader draws from the generator that dropout uses, once a process: a resumed run would differ.
+            generator=torch.Generator(),
         )
 
     def __len__(self) -> int:

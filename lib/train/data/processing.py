@@ -134,5 +134,4 @@ def jitter_box(box: np.ndarray, center_jitter: float, scale_jitter: float, rng: 
 
 def _centre_box(height: int, width: int) -> list[int]:
     """What stands in for the box of an absent object: the middle of the image, an eighth of each side."""
-    w, h = width // 8, height // 8
-    return [int(width / 2 - w / 2), int(height / 2 - h / 2), w, h]
+    return [int(width / 2 - width / 16), int(height / 2 - height / 16), width // 8, height // 8]

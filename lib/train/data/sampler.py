@@ -10,6 +10,7 @@ from lib.utils.errors import UserError
 
 MIN_FRAMES = 20
 GAP_STEP = 5
+FRAME_TRIES = 20
 # Draws without success after which a data set (or a sequence) is given up, with an error.
 MAX_TRIES = 1000
 
@@ -85,7 +86,9 @@ class FrameSampler:
         """One sample; depends on the generator alone."""
         for _ in range(MAX_TRIES):
             dataset, sequence, info = self._sequence(rng)
-            frames = self._frames(dataset, info, rng)
+            # Some tries in the same sequence first: else sparse data sets would be drawn less than their ratio says.
+            tries = (self._frames(dataset, info, rng) for _ in range(FRAME_TRIES))
+            frames = next((f for f in tries if f is not None), None)
             if frames is not None:
                 break
         else:

@@ -4,7 +4,14 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from lib.utils.checkpoint import CheckpointError, epoch_name, latest_name, load_checkpoint, save_checkpoint
+from lib.utils.checkpoint import (
+    CheckpointError,
+    epoch_name,
+    latest_name,
+    load_checkpoint,
+    previous_name,
+    save_checkpoint,
+)
 
 EVERY = 100  # epochs between checkpoints that stay
 LAST = 10  # epochs at the end of a run that all stay
@@ -22,7 +29,8 @@ class CheckpointFolder:
     def __init__(self, folder: Path, net_type: str, last_epoch: int) -> None:
         self.folder, self.net_type, self.last_epoch = folder, net_type, last_epoch
         self.latest = folder / latest_name(net_type)
-        self.previous = folder / f"{net_type}_previous.pth.tar"
+        self.previous = folder / previous_name(net_type)
+        self.latest_is_damaged = False
 
     def save(self, checkpoint: dict[str, Any], epoch: int) -> None:
         """Write the rolling checkpoint, and the epoch's own where it is one that stays.
@@ -30,27 +38,48 @@ class CheckpointFolder:
         Raises:
             CheckpointError: the disk is full or the folder not writable; older files are intact.
         """
-        if self.latest.is_file():
+        fresh = self.folder / f".{self.net_type}_fresh.pth.tar"
+        save_checkpoint(fresh, checkpoint)
+        # Only now that the next is whole; a damaged latest never takes the place of a good one before it.
+        if self.latest.is_file() and not self.latest_is_damaged:
             self.latest.replace(self.previous)
-        save_checkpoint(self.latest, checkpoint)
+        fresh.replace(self.latest)
+        self.latest_is_damaged = False
         if epoch % EVERY == 0 or epoch > self.last_epoch - LAST:
             save_checkpoint(self.folder / epoch_name(self.net_type, epoch), checkpoint)
 
-    def load(self) -> dict[str, Any] | None:
-        """The newest readable rolling checkpoint, or None where the run has not begun.
+    def load(self) -> tuple[dict[str, Any], Path] | None:
+        """The newest readable rolling checkpoint and its path, or None where the run has not begun.
 
         Raises:
-            CheckpointError: there are rolling checkpoints, but none can be read.
+            CheckpointError: there are rolling checkpoints, but none can be gone on from; or there are only
+                checkpoints that another run or somebody else left, which this one would overwrite.
         """
         errors = []
         for path in (self.latest, self.previous):
             if not path.is_file():
                 continue
             try:
-                return load_checkpoint(path)
+                return _resumable(path), path
             except CheckpointError as error:
                 errors.append(str(error))
+                self.latest_is_damaged |= path == self.latest
                 log.warning("%s; trying the checkpoint before it", error)
         if errors:
-            raise CheckpointError(f"no readable checkpoint to go on from: {'; '.join(errors)}; move the files away")
+            raise CheckpointError(f"nothing to go on from: {'; '.join(errors)}; to start anew move the files away")
+        foreign = sorted(self.folder.glob(f"{self.net_type}_ep*.pth.tar"))
+        if foreign:
+            raise CheckpointError(
+                f"{self.folder} holds {foreign[-1].name}, but not {self.latest.name} to go on from, and training "
+                "would overwrite what is there: choose another --save_dir, or move the files away"
+            )
         return None
+
+
+def _resumable(path: Path) -> dict[str, Any]:
+    """A checkpoint with all that a run needs to go on."""
+    checkpoint = load_checkpoint(path)
+    missing = [key for key in ("epoch", "stats", "optimizer") if key not in checkpoint]
+    if missing:
+        raise CheckpointError(f"{path} is not a checkpoint of a run here: it lacks {', '.join(missing)}")
+    return checkpoint

@@ -9,6 +9,7 @@ from easydict import EasyDict
 from torch import Tensor, nn
 
 from lib.config import ConfigError, option
+from lib.train.actors.stark import NonFiniteError
 
 # Share of a cosine schedule in which the rate rises from 0.
 WARM_UP = 0.05
@@ -49,6 +50,9 @@ class Optimisation:
             loss: scalar with a graph.
             epoch: counted from 1.
             step: within the epoch, counted from 0.
+
+        Raises:
+            NonFiniteError: the gradient is nan or infinite; the weights stay as they were.
         """
         factor = rate_factor(self.cfg, epoch, step, self.steps_per_epoch)
         for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
@@ -58,6 +62,9 @@ class Optimisation:
         self.scaler.unscale_(self.optimizer)
         limit = self.cfg.GRAD_CLIP_NORM if self.cfg.GRAD_CLIP_NORM > 0 else math.inf
         norm = nn.utils.clip_grad_norm_(self.parameters, limit)
+        if not self.scaler.is_enabled() and not torch.isfinite(norm):
+            # Clipping has made every gradient nan; a step would destroy the weights. (fp16 skips such steps itself.)
+            raise NonFiniteError("the gradient is not finite")
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return norm

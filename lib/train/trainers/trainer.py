@@ -1,5 +1,6 @@
 """The training loop."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ from easydict import EasyDict
 from torch import nn
 
 from lib.train import distributed
-from lib.train.actors.stark import Actor
+from lib.train.actors.stark import Actor, NonFiniteError, name_sources
 from lib.train.admin.log import Meters, RunLog, Stopwatch
 from lib.train.data.loader import BatchLoader
 from lib.train.trainers.checkpoints import CheckpointFolder
@@ -28,6 +29,7 @@ class Trainer:
         checkpoints: where states are kept.
         log: where progress is written.
         settings: what names the run, kept in its checkpoints.
+        found: the checkpoint to go on from and its path, or None for a new run.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Trainer:
         checkpoints: CheckpointFolder,
         log: RunLog,
         settings: dict[str, Any],
+        found: tuple[dict[str, Any], Path] | None = None,
     ) -> None:
         self.net, self.actor, self.cfg = net, actor, cfg
         self.loader, self.validation = loader, validation
@@ -48,10 +51,11 @@ class Trainer:
         self.settings = settings
         self.epoch = 0
         self.stats: dict[str, dict[str, float]] = {}
+        if found is not None:
+            self.resume(*found)
 
     def fit(self) -> dict[str, dict[str, float]]:
         """Train to TRAIN.EPOCH; gives the last epoch's means by loader (`train`, `val`)."""
-        self.resume()
         for epoch in range(self.epoch + 1, self.cfg.TRAIN.EPOCH + 1):
             self.stats["train"] = self.train_epoch(epoch)
             self.log.scalars("train", epoch, self.stats["train"])
@@ -75,9 +79,13 @@ class Trainer:
         watch, samples = Stopwatch(), 0
         with self.log.bar(steps, 0, f"train {epoch}") as bar:
             for step, batch in enumerate(self.loader.epoch(epoch)):
+                where = f"epoch {epoch}, step {step + 1}"
                 with self.optimisation.autocast():
-                    loss, values = self.actor(batch, f"epoch {epoch}, step {step + 1}")
-                norm = self.optimisation.step(loss, epoch, step)
+                    loss, values = self.actor(batch, where)
+                try:
+                    norm = self.optimisation.step(loss, epoch, step)
+                except NonFiniteError as error:
+                    raise NonFiniteError(f"{where}: {error}; samples: {name_sources(batch.sources)}") from error
                 values = {name: value.item() for name, value in values.items()}
                 whole.update(values)
                 interval.update(values | {"grad_norm": norm.item()})
@@ -105,14 +113,13 @@ class Trainer:
         self.log.line("val", epoch, steps, steps, samples / watch.lap(), meters.means())
         return meters.means()
 
-    def resume(self) -> None:
-        """Go on from the rolling checkpoint, where there is one."""
-        checkpoint = self.checkpoints.load()
-        if checkpoint is None:
-            return
-        load_state(self.net, checkpoint, self.checkpoints.latest)
+    def resume(self, checkpoint: dict[str, Any], path: Path) -> None:
+        """Go on from a checkpoint of this run."""
+        load_state(self.net, checkpoint, path)
         self.optimisation.load_state_dict(checkpoint)
         self.epoch, self.stats = checkpoint["epoch"], checkpoint["stats"]
+        done = self.epoch >= self.cfg.TRAIN.EPOCH
+        self.log.say(f"{path}: epoch {self.epoch} " + ("was the last: nothing to do" if done else "; going on from it"))
 
     def state_dict(self) -> dict[str, Any]:
         """A checkpoint: the published keys, and what an exact resume needs beyond them."""
