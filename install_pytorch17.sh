@@ -137,8 +137,6 @@ import cv2, torch, torchvision
 print(f"PyTorch {torch.__version__}, torchvision {torchvision.__version__}, OpenCV {cv2.__version__}; "
       f"CUDA {'available' if torch.cuda.is_available() else 'not available: runs on the CPU'}")
 PY
-  "$python" -c 'import ctypes.util, sys; sys.exit(ctypes.util.find_library("turbojpeg") is None)' ||
-    say "hint: libturbojpeg is not installed; with it (apt install libturbojpeg0, on Ubuntu libturbojpeg) jpeg4py reads JPEG files faster"
 }
 
 print_python=no
