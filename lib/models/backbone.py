@@ -12,6 +12,7 @@ from lib.models.efficientnet_lite import EfficientNetLite0, convert_names
 from lib.models.layers import FrozenBatchNorm2d
 from lib.models.pretrained import imagenet_state_dict
 from lib.models.repvgg import RepVGGA0
+from lib.utils.checkpoint import load_state
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
 
@@ -129,8 +130,5 @@ def _load_imagenet(body: nn.Module, name: str) -> None:
     if name == "EfficientNet-Lite0":
         weights = convert_names(weights)
     wanted = body.state_dict()
-    missing = [key for key in wanted if key not in weights and not key.endswith("num_batches_tracked")]
-    wrong = [key for key in wanted if key in weights and weights[key].shape != wanted[key].shape]
-    if missing or wrong:
-        raise ConfigError(f"the ImageNet weights of {name} do not fit: {(missing + wrong)[0]} is missing or misshapen")
-    body.load_state_dict({key: weights.get(key, value) for key, value in wanted.items()})
+    kept = {key: value for key, value in weights.items() if key in wanted}
+    load_state(body, kept, f"ImageNet weights of {name}")

@@ -93,9 +93,13 @@ class STARKS(nn.Module):
 
     def relate(self, templates: Sequence[Tokens], search: Tokens) -> dict[str, Tensor]:
         """Transformer and heads on encoded regions; see `forward` for what comes out."""
-        tokens = join([*templates, search])
-        hs, memory = self.transformer(tokens.feature, tokens.padding, tokens.position, self.query_embed.weight)
+        hs, memory = self.transform(templates, search)
         return self.predict_boxes(hs, memory[:, -search.feature.shape[1] :])
+
+    def transform(self, templates: Sequence[Tokens], search: Tokens) -> tuple[Tensor, Tensor]:
+        """The transformer on encoded regions: decoder output (B, Nq, C) and memory (B, L, C), search tokens last."""
+        tokens = join([*templates, search])
+        return self.transformer(tokens.feature, tokens.padding, tokens.position, self.query_embed.weight)
 
     def predict_boxes(self, hs: Tensor, memory: Tensor) -> dict[str, Tensor]:
         """Decoder output (B, Nq, C) and the encoder's search tokens (B, S * S, C) to boxes."""
@@ -142,6 +146,5 @@ class STARKST(STARKS):
         if not score_only:
             return super().forward(templates, search)
         with torch.no_grad():
-            tokens = join([*map(self.encode_template, templates), self.encode_search(search)])
-            hs, _ = self.transformer(tokens.feature, tokens.padding, tokens.position, self.query_embed.weight)
+            hs, _ = self.transform([self.encode_template(t) for t in templates], self.encode_search(search))
         return {"pred_logits": self.cls_head(hs)}

@@ -113,14 +113,15 @@ def evaluate_tracker(
     # Imported here since it brings the networks along, which `run_sequences` does without.
     from lib.test.tracker import create_tracker, weights_path
 
-    def make_tracker(dataset_name: str) -> Tracker:
-        return create_tracker(tracker, config, checkpoint=checkpoint, dataset_name=dataset_name, device=device)
-
     sequences = select_sequences(load_dataset(dataset), sequence)
     output_dir = run_dir(results_dir or workspace().results_dir, tracker, config)
     weights = weights_path(tracker, config, checkpoint)
     if weights is not None:
         claim_for_weights(output_dir, weights)
+
+    def make_tracker(dataset_name: str) -> Tracker:
+        return create_tracker(tracker, config, checkpoint=weights, dataset_name=dataset_name, device=device)
+
     report = run_sequences(make_tracker, sequences, output_dir)
     print(f"{report.summary()}; results: {output_dir}")
     if report.failed:

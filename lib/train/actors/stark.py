@@ -6,7 +6,7 @@ from easydict import EasyDict
 from torch import Tensor, nn
 
 from lib.train.data.loader import Batch
-from lib.utils.boxes import box_iou, cxcywh_to_xyxy, generalized_box_iou, sort_corners, xywh_to_xyxy
+from lib.utils.boxes import cxcywh_to_xyxy, generalized_box_iou, sort_corners, xywh_to_xyxy
 from lib.utils.errors import UserError
 from lib.utils.preprocess import Preprocessor
 from lib.utils.tensors import NestedTensor
@@ -100,9 +100,8 @@ def box_losses(
     """
     predicted = cxcywh_to_xyxy(prediction.float())
     truth = truth[:, None].expand_as(predicted)
-    giou, _ = generalized_box_iou(sort_corners(predicted), truth)
+    giou, iou = generalized_box_iou(sort_corners(predicted), truth)
     giou_loss, l1_loss = (1 - giou).mean(), F.l1_loss(predicted, truth)
     loss = giou_weight * giou_loss + l1_weight * l1_loss
-    iou = box_iou(sort_corners(predicted.detach()), truth)[0].mean()
     parts = {"Loss/total": loss, "Loss/giou": giou_loss, "Loss/l1": l1_loss}
-    return loss, {name: value.detach() for name, value in parts.items()} | {"IoU": iou}
+    return loss, {name: value.detach() for name, value in parts.items()} | {"IoU": iou.detach().mean()}

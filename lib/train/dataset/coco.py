@@ -51,14 +51,6 @@ class Coco(StoredDataset):
         """See `TrackingDataset.info`."""
         return SequenceInfo(self._boxes[sequence : sequence + 1], np.ones(1, dtype=bool), np.ones(1, dtype=bool))
 
-    def image(self, sequence: int, frame: int) -> np.ndarray:
-        """See `TrackingDataset.image`; there is only frame 0."""
-        return self.storage.image(self._path(sequence, frame))
-
-    def source(self, sequence: int, frame: int) -> str:
-        """See `TrackingDataset.source`."""
-        return self.storage.locate(self._path(sequence, frame))
-
     def file_groups(self) -> int:
         """See `StoredDataset.file_groups`: the annotation, then each image."""
         return 1 + len(self._files)
@@ -67,7 +59,8 @@ class Coco(StoredDataset):
         """See `StoredDataset.files`."""
         return [f"{self._folder}/{self._files[group - 1]}" if group else ANNOTATIONS]
 
-    def _path(self, sequence: int, frame: int) -> str:
+    def frame_path(self, sequence: int, frame: int) -> str:
+        """See `StoredDataset.frame_path`."""
         if frame != 0:
             raise IndexError(f"frame {frame} of a photograph")
         return f"{self._folder}/{self._files[self._image[sequence]]}"

@@ -2,6 +2,8 @@
 
 from abc import abstractmethod
 
+import numpy as np
+
 from lib.train.dataset.base import TrackingDataset
 from lib.train.dataset.storage import Storage
 
@@ -14,6 +16,18 @@ class StoredDataset(TrackingDataset):
     """
 
     storage: Storage
+
+    @abstractmethod
+    def frame_path(self, sequence: int, frame: int) -> str:
+        """Storage path of one frame."""
+
+    def image(self, sequence: int, frame: int) -> np.ndarray:
+        """See `TrackingDataset.image`."""
+        return self.storage.image(self.frame_path(sequence, frame))
+
+    def source(self, sequence: int, frame: int) -> str:
+        """See `TrackingDataset.source`."""
+        return self.storage.locate(self.frame_path(sequence, frame))
 
     @abstractmethod
     def file_groups(self) -> int:

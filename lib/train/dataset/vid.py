@@ -67,14 +67,6 @@ class Vid(StoredDataset):
         """See `TrackingDataset.info`."""
         return self._tracks[sequence].info
 
-    def image(self, sequence: int, frame: int) -> np.ndarray:
-        """See `TrackingDataset.image`."""
-        return self.storage.image(self._path(sequence, frame))
-
-    def source(self, sequence: int, frame: int) -> str:
-        """See `TrackingDataset.source`."""
-        return self.storage.locate(self._path(sequence, frame))
-
     def file_groups(self) -> int:
         """See `StoredDataset.file_groups`: the index, then each video."""
         return 1 + len(self._videos)
@@ -90,7 +82,8 @@ class Vid(StoredDataset):
     def _index(self) -> str:
         return f"{self.base}cache.json"
 
-    def _path(self, sequence: int, frame: int) -> str:
+    def frame_path(self, sequence: int, frame: int) -> str:
+        """See `StoredDataset.frame_path`."""
         track = self._tracks[sequence]
         if not 0 <= frame < len(track.info):
             raise IndexError(f"frame {frame} of {len(track.info)}")

@@ -114,14 +114,6 @@ class VideoDataset(StoredDataset):
         """See `TrackingDataset.info`; read at the first call for a sequence, then kept."""
         return self._entry(sequence)[0]
 
-    def image(self, sequence: int, frame: int) -> np.ndarray:
-        """See `TrackingDataset.image`."""
-        return self.storage.image(self.frame_path(sequence, frame))
-
-    def source(self, sequence: int, frame: int) -> str:
-        """See `TrackingDataset.source`."""
-        return self.storage.locate(self.frame_path(sequence, frame))
-
     def file_groups(self) -> int:
         """See `StoredDataset.file_groups`: the shared files, then each sequence."""
         return 1 + len(self)
