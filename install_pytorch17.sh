@@ -123,7 +123,8 @@ install_packages() {
     local index
     index=${PIP_INDEX_URL:-$("$python" -m pip config get global.index-url 2>/dev/null || true)}
     [[ -z $index ]] || export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-$index}
-    "${uv[@]}" pip install --python "$python" --requirement "$1" >&2 && return
+    # Compiled at once: where Python may not write its caches (a container, a cluster), every start would compile anew.
+    "${uv[@]}" pip install --compile-bytecode --python "$python" --requirement "$1" >&2 && return
   fi
   say "note: uv did not work here; installing with pip, which takes some minutes"
   "$python" -m pip install --requirement "$1" >&2 ||

@@ -12,9 +12,9 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 # Stands in for uv: logs the list, then leaves the metadata and the modules that the script looks for.
 FAKE_UV = """#!/bin/sh
-[ "$*" = "pip install --python $4 --requirement $6" ] || exit 1
-cat "$6" >>"$UV_LOG"
-exec "$4" - "$6" <<'PY'
+[ "$*" = "pip install --compile-bytecode --python $5 --requirement $7" ] || exit 1
+cat "$7" >>"$UV_LOG"
+exec "$5" - "$7" <<'PY'
 import re, sys, sysconfig
 from pathlib import Path
 site = Path(sysconfig.get_paths()["purelib"])

@@ -1,7 +1,11 @@
-"""Train a tracker: python tracking/train.py --script stark_s --config baseline --save_dir . --mode single"""
+"""Train a tracker, or go on with a training that stopped: the same command does both.
+
+python tracking/train.py --script stark_s --config baseline --save_dir . --mode single
+python tracking/train.py --script stark_s --config baseline --save_dir . --mode multiple --nproc_per_node 8
+python tracking/train.py --script stark_s --config baseline --save_dir . --check
+"""
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -9,46 +13,108 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib.config import load_config
 from lib.models import NETWORKS
-from lib.train.admin.launch import launch
-from lib.train.run import RunOptions, train
-from lib.utils.errors import run_command
+from lib.train.admin.launch import Processes, check_gpus, launch
+from lib.train.admin.parent import end_with_launcher, is_launched
+from lib.train.check import check_run
+from lib.train.options import RunOptions, Stage
+from lib.train.run import train
+from lib.utils.errors import UserError, run_command
 from lib.utils.workspace import workspace
 
 
 def main() -> int:
-    """Parse the arguments and train."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Parse the arguments, and check, launch or train."""
+    args = _parser().parse_args()
+    processes = Processes(**{name: getattr(args, name) for name in vars(Processes())})
+    if args.mode == "single" and processes != Processes():
+        given = [f"--{name}" for name, value in vars(Processes()).items() if getattr(args, name) != value]
+        raise UserError(f"{' '.join(given)}: --mode single is one process; say --mode multiple")
+    overrides = [*args.opts, *([] if args.seed is None else [f"TRAIN.SEED={args.seed}"])]
+    # Read here too, so that a mistake in it is said before processes are started.
+    cfg = load_config(args.script, args.config, overrides)
+    options = RunOptions(
+        script=args.script,
+        config=args.config,
+        save_dir=args.save_dir or workspace("train").save_dir,
+        previous=_stage("prv", args.script_prv, args.config_prv, args.checkpoint_prv, args.script),
+        teacher=_teacher(args, cfg.TRAIN.get("DISTILL", False)),
+        use_lmdb=bool(args.use_lmdb),
+        device=args.device,
+        overrides=tuple(overrides),
+    )
+    if args.check:
+        report = check_run(options, cfg)
+        print(report.table())
+        report.require()
+    elif args.mode == "multiple" and not is_launched():
+        check_gpus(args.device, args.nproc_per_node)
+        return launch(sys.argv, processes)
+    else:
+        end_with_launcher()
+        train(options)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    switch = {"type": int, "choices": [0, 1], "nargs": "?", "const": 1, "default": 0}
     parser.add_argument("--script", required=True, choices=sorted(NETWORKS))
     parser.add_argument("--config", default="baseline", help="name in experiments/<script>/, or a YAML file")
-    parser.add_argument("--save_dir", type=Path, default=None, help="checkpoints and logs lie under it")
-    parser.add_argument("--mode", choices=["single", "multiple"], default="single", help="one process, or one a GPU")
-    parser.add_argument("--nproc_per_node", type=int, default=1, help="processes with --mode multiple")
-    parser.add_argument("--script_prv", choices=sorted(NETWORKS), help="script of the stage to start from")
-    parser.add_argument("--config_prv", help="its configuration")
-    parser.add_argument("--checkpoint_prv", type=Path, help="its weights as a file, in place of the two above")
-    parser.add_argument("--use_lmdb", type=int, choices=[0, 1], default=0, help="read data sets from LMDB")
+    parser.add_argument("--save_dir", type=Path, help="checkpoints and logs lie under it")
+    parser.add_argument("--check", action="store_true", help="look at all that the training needs, and train nothing")
+    parser.add_argument("--use_lmdb", **switch, help="read data sets from LMDB")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
     parser.add_argument("--seed", type=int, help="the same as --opts TRAIN.SEED=…")
     parser.add_argument("--opts", nargs="+", default=[], metavar="KEY=VALUE", help="such as TRAIN.BATCH_SIZE=4")
-    args = parser.parse_args()
-    overrides = [*args.opts, *([] if args.seed is None else [f"TRAIN.SEED={args.seed}"])]
-    if args.mode == "multiple" and "RANK" not in os.environ:
-        load_config(args.script, args.config, overrides)  # a mistake in it is said once, and not by every process
-        return launch(sys.argv, args.nproc_per_node)
-    train(
-        RunOptions(
-            script=args.script,
-            config=args.config,
-            save_dir=args.save_dir or workspace().save_dir,
-            script_prv=args.script_prv,
-            config_prv=args.config_prv,
-            checkpoint_prv=args.checkpoint_prv,
-            use_lmdb=bool(args.use_lmdb),
-            device=args.device,
-            overrides=tuple(overrides),
+
+    stages = parser.add_argument_group("other trainings whose weights this one needs")
+    stages.add_argument("--script_prv", choices=sorted(NETWORKS), help="the stage to start from: its script")
+    stages.add_argument("--config_prv", help="its configuration")
+    stages.add_argument("--checkpoint_prv", type=Path, help="its weights as a file, in place of the two above")
+    stages.add_argument("--distill", **switch, help="learn from a trained spatial network, the teacher")
+    stages.add_argument("--script_teacher", choices=sorted(NETWORKS), help="the teacher's script")
+    stages.add_argument("--config_teacher", help="its configuration")
+    stages.add_argument("--checkpoint_teacher", type=Path, help="its weights as a file; the newest by default")
+
+    several = parser.add_argument_group("several processes; names and meanings are torchrun's")
+    several.add_argument("--mode", choices=["single", "multiple"], default="single", help="one process, or several")
+    several.add_argument("--nproc_per_node", type=int, default=1, help="processes on this machine: one a GPU")
+    several.add_argument("--nnodes", default="1", help="machines: a number, or MIN:MAX")
+    several.add_argument("--rdzv_endpoint", metavar="HOST:PORT", help="where they meet: one of them, and a free port")
+    several.add_argument("--rdzv_backend", help="how they meet (default: c10d)")
+    several.add_argument("--rdzv_id", help="tells trainings apart that meet at one place")
+    several.add_argument("--master_addr", help="machine 0, where they are numbered instead")
+    several.add_argument("--master_port", type=int, help="a free port there")
+    several.add_argument("--node_rank", type=int, help="this machine's number")
+    several.add_argument("--max_restarts", type=int, default=0, help="start all again so often after one failed")
+    return parser
+
+
+def _teacher(args: argparse.Namespace, configured: bool) -> Stage | None:
+    """The network to learn from, which belongs to --distill or to a configuration that asks for one."""
+    if args.distill and args.script_teacher is None:
+        raise UserError("--distill needs a teacher: add --script_teacher stark_s --config_teacher <config>")
+    if args.checkpoint_teacher is not None and args.script_teacher is None:
+        raise UserError(
+            "--checkpoint_teacher needs the network: add --script_teacher stark_s --config_teacher <config>"
         )
-    )
-    return 0
+    teacher = _stage("teacher", args.script_teacher, args.config_teacher, args.checkpoint_teacher)
+    if teacher is not None and not args.distill and not configured:
+        raise UserError("--script_teacher names a teacher, but nothing is to be learnt from it: add --distill 1")
+    return teacher
+
+
+def _stage(
+    name: str, script: str | None, config: str | None, checkpoint: Path | None, own: str | None = None
+) -> Stage | None:
+    """The run that `--script_<name> --config_<name> --checkpoint_<name>` say; None where they are not given."""
+    if (script is None) != (config is None):
+        given, lacking = ("config", "script") if script is None else ("script", "config")
+        raise UserError(f"--{given}_{name} says one half of another training: add --{lacking}_{name}")
+    if script is None and checkpoint is None:
+        return None
+    return Stage(script or own, config or "baseline", checkpoint)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,8 @@ def load_config(script: str, config: str | Path, overrides: Sequence[str] = ()) 
     Args:
         script: `stark_s`, `stark_st1`, `stark_st2` or `stark_lightning_X_trt`.
         config: a name in `experiments/<script>/` (`baseline`), or the path of a YAML file.
-        overrides: `KEY.PATH=value` texts; the value is read as YAML (`TRAIN.BATCH_SIZE=4`).
+        overrides: `KEY.PATH=value` texts; the value is read as YAML (`TRAIN.BATCH_SIZE=4`). Where they name data
+            sets of another number than there are ratios, and give no ratios, all sets are drawn equally often.
 
     Returns:
         Every published option of the script, and of the options beyond those
@@ -43,9 +44,13 @@ def load_config(script: str, config: str | Path, overrides: Sequence[str] = ()) 
     effective = published(script)
     for key, value in _read(path):
         _set(effective, known, extensions, key, value, str(path))
+    overridden = set()
     for text in overrides:
         key, value = _parse_override(text)
         _set(effective, known, extensions, key, value, f"override '{text}'")
+        overridden.add(key)
+    for part in ("TRAIN", "VAL"):
+        _fit_ratios(effective["DATA"][part], f"DATA.{part}", overridden)
     return EasyDict(effective)
 
 
@@ -148,6 +153,17 @@ def _set(effective: dict, known: dict, extensions: dict, key: str, value: Any, s
     for part in parents:
         node = node.setdefault(part, {})
     node[last] = value
+
+
+def _fit_ratios(part: dict, key: str, overridden: set[str]) -> None:
+    """Equal ratios for data sets that an override names, if those of the file are of another number.
+
+    What a file says is left as it is: there a wrong number of ratios is a mistake, and not what nobody thought of.
+    """
+    names, ratios = f"{key}.DATASETS_NAME", f"{key}.DATASETS_RATIO"
+    differ = len(part["DATASETS_NAME"]) != len(part["DATASETS_RATIO"])
+    if differ and names in overridden and ratios not in overridden:
+        part["DATASETS_RATIO"] = [1] * len(part["DATASETS_NAME"])
 
 
 def _lookup(known: dict, key: str, paths: list[str], source: str) -> Any:

@@ -36,36 +36,55 @@ def imagenet_state_dict(backbone: str) -> dict[str, Tensor]:
         UserError: the weights are not to be had; the message says which file to put where.
         CheckpointError: the file is damaged, foreign or refused.
     """
+    return load_checkpoint(imagenet_file(backbone) or _download(backbone))["net"]
+
+
+def imagenet_file(backbone: str) -> Path | None:
+    """The file with a backbone's ImageNet weights; None where it has to be downloaded, which only ResNets' can be.
+
+    Raises:
+        UserError: there is none, nor can it be downloaded; the message says which file to put where.
+    """
     if backbone in OLD_RESNET_FILES:
-        path = _resnet_file(backbone)
-    elif backbone == "RepVGG-A0":
-        path = workspace().pretrained_dir / REPVGG_FILE
+        name, own = resnet_file_name(backbone), workspace("train").pretrained_dir
+        places = (own / name, own / OLD_RESNET_FILES[backbone], torch_cache() / name)
+        return next((path for path in places if path.is_file()), None)
+    if backbone == "RepVGG-A0":
+        path = workspace("train").pretrained_dir / REPVGG_FILE
         if not path.is_file():
             raise UserError(f"no ImageNet weights of RepVGG-A0: put {REPVGG_FILE} at {path}, {FROM_SCRATCH}")
-    elif backbone == "EfficientNet-Lite0":
-        path = _efficientnet_file()
-    else:
-        raise UserError(f"no ImageNet weights are known for backbone '{backbone}'")
-    return load_checkpoint(path)["net"]
+        return path
+    if backbone == "EfficientNet-Lite0":
+        return _efficientnet_file()
+    raise UserError(f"no ImageNet weights are known for backbone '{backbone}'")
 
 
-def _resnet_file(backbone: str) -> Path:
-    """A ResNet's file: the user's, torch's cached one, or a fresh download."""
-    url = get_model_weights(backbone).IMAGENET1K_V1.url
-    name = url.rsplit("/", 1)[-1]
-    own = workspace().pretrained_dir
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / name
-    for path in (own / name, own / OLD_RESNET_FILES[backbone], cached):
-        if path.is_file():
-            return path
+def torch_cache() -> Path:
+    """Where torch keeps what it downloaded."""
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def resnet_file_name(backbone: str) -> str:
+    """The name under which torchvision offers a ResNet's weights."""
+    return _resnet_url(backbone).rsplit("/", 1)[-1]
+
+
+def _resnet_url(backbone: str) -> str:
+    return get_model_weights(backbone).IMAGENET1K_V1.url
+
+
+def _download(backbone: str) -> Path:
+    """Fetch a ResNet's file into torch's cache."""
+    url, name = _resnet_url(backbone), resnet_file_name(backbone)
     checksum = re.search(r"-([0-9a-f]+)\.pth$", name)[1]
+    cached = torch_cache() / name
     try:
         cached.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(url, str(cached), hash_prefix=checksum)
     except (OSError, http.client.HTTPException, RuntimeError) as error:
         raise UserError(
             f"cannot download the ImageNet weights of {backbone} ({error}): "
-            f"put {name} ({url}) at {own / name}, {FROM_SCRATCH}"
+            f"put {name} ({url}) at {workspace('train').pretrained_dir / name}, {FROM_SCRATCH}"
         ) from error
     return cached
 

@@ -3,36 +3,57 @@
 `torchrun` starts the processes and sets RANK, WORLD_SIZE and LOCAL_RANK; without it there is one.
 """
 
+import contextlib
 import os
+from collections.abc import Iterator
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from lib.utils.device import select_device
+from lib.utils.errors import LostProcessError
+
+# One process may index a large data set, or save a large network, while the others wait.
+PATIENCE = timedelta(minutes=30)
+# How gloo, NCCL and the store where they meet say that a process at the other end is gone.
+LOST = ("closed by peer", "reset by peer", "Broken pipe", "remote process exited", "NCCL", "imed out", "connect")
+# What torchrun, or a scheduler in its place, tells each of several processes.
+JOINED = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
 
 
-def setup(device: str = "auto") -> torch.device:
-    """Join the other processes, where there are any, and choose this one's device.
+@contextlib.contextmanager
+def joined(device: str = "auto") -> Iterator[torch.device]:
+    """Join the other processes, where there are any, and give this one's device; leave them afterwards.
 
-    NCCL joins GPUs, gloo joins processes on CPUs.
+    NCCL joins GPUs, gloo joins processes on CPUs, and carries what is small and not on a GPU.
+
+    Raises:
+        UserError: the device is not there; or another process ended before this one.
     """
-    if "RANK" not in os.environ:
-        return select_device(device)
-    local = int(os.environ.get("LOCAL_RANK", 0))
     target = select_device(device)
+    if not os.environ.keys() >= JOINED:
+        yield target
+        return
     if target.type == "cuda":
-        target = select_device(f"cuda:{local}")
+        target = select_device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}")
         torch.cuda.set_device(target)
-    dist.init_process_group("nccl" if target.type == "cuda" else "gloo")
-    return target
-
-
-def teardown() -> None:
-    """Leave the other processes."""
-    if dist.is_initialized():
-        dist.destroy_process_group()
+    try:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if target.type == "cuda" else "gloo", timeout=PATIENCE)
+        yield target
+    except RuntimeError as error:
+        if not any(word in str(error) for word in LOST):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise LostProcessError(
+            f"process {rank()} lost another one, which says why it ended ({reason}); "
+            "the same command goes on from the last checkpoint"
+        ) from error
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
 
 
 def rank() -> int:
@@ -47,8 +68,16 @@ def world_size() -> int:
 
 def barrier() -> None:
     """Wait for all processes."""
-    if dist.is_initialized():
-        dist.barrier()
+    maximum(0)
+
+
+def maximum(value: int) -> int:
+    """The greatest of all processes' values; a rendezvous of all of them."""
+    if not dist.is_initialized():
+        return value
+    shared = torch.tensor(value)
+    dist.all_reduce(shared, dist.ReduceOp.MAX)
+    return int(shared)
 
 
 def wrap(net: nn.Module, device: torch.device) -> nn.Module:
@@ -58,10 +87,15 @@ def wrap(net: nn.Module, device: torch.device) -> nn.Module:
     return DistributedDataParallel(net, device_ids=[device.index] if device.type == "cuda" else None)
 
 
-def mean_over_ranks(value: Tensor) -> Tensor:
-    """The mean of a tensor over all processes."""
+def without_exchange(net: nn.Module, active: bool) -> contextlib.AbstractContextManager:
+    """Where `active`, gradients stay on their process: for all but the last of several accumulated batches."""
+    return net.no_sync() if active and isinstance(net, DistributedDataParallel) else contextlib.nullcontext()
+
+
+def mean_over_ranks(values: dict[str, float]) -> dict[str, float]:
+    """The mean of each scalar over all processes, which must name them in the same order."""
     if not dist.is_initialized():
-        return value
-    value = value.clone()
-    dist.all_reduce(value)
-    return value / dist.get_world_size()
+        return values
+    shared = torch.tensor(list(values.values()), dtype=torch.float64)
+    dist.all_reduce(shared)
+    return dict(zip(values, (shared / dist.get_world_size()).tolist(), strict=True))

@@ -1,54 +1,33 @@
 """Putting a training run together from its configuration."""
 
-from dataclasses import dataclass
-from pathlib import Path
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import torch
 from easydict import EasyDict
 from torch import nn
 
-from lib.config import ConfigError, load_config, option
-from lib.config.loader import experiment_name
-from lib.models import NETWORKS, build_model
+from lib.config import load_config, option
+from lib.models import build_model
 from lib.train import distributed
-from lib.train.actors.stark import BoxActor, ScoreActor
+from lib.train.actors.distill import DistillActor, distills, load_teacher
+from lib.train.actors.stark import Actor, BoxActor, ScoreActor
+from lib.train.admin.lock import FolderLock
 from lib.train.admin.log import RunLog
-from lib.train.data.loader import BatchLoader, SampleStream
+from lib.train.check import check_run, usable_validation
+from lib.train.checks.settings import check_sampling, sample_intervals, sampler_mode
+from lib.train.data.loader import BatchLoader, SampleStream, lost_workers_named
 from lib.train.data.processing import Processing
 from lib.train.data.sampler import FrameSampler
 from lib.train.dataset import build_dataset
+from lib.train.options import RunOptions, net_type
 from lib.train.trainers.checkpoints import CheckpointFolder
 from lib.train.trainers.optimisation import Optimisation
 from lib.train.trainers.trainer import Trainer
-from lib.utils.checkpoint import find_checkpoint, load_checkpoint, load_state
-from lib.utils.errors import UserError
+from lib.utils.checkpoint import load_checkpoint, load_state
+from lib.utils.workspace import workspace
 
 TRAINING, VALIDATION = 0, 1
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """What the command line says.
-
-    Attributes:
-        script, config: the experiment.
-        save_dir: checkpoints, logs and TensorBoard files lie under it.
-        script_prv, config_prv: the stage whose weights this one starts from.
-        checkpoint_prv: those weights as a file, in place of the two.
-        use_lmdb: read data sets from LMDB.
-        device: `auto`, `cpu`, `cuda`, `mps`.
-        overrides: `KEY.PATH=value` texts.
-    """
-
-    script: str
-    config: str
-    save_dir: Path
-    script_prv: str | None = None
-    config_prv: str | None = None
-    checkpoint_prv: Path | None = None
-    use_lmdb: bool = False
-    device: str = "auto"
-    overrides: tuple[str, ...] = ()
 
 
 def train(options: RunOptions) -> dict[str, dict[str, float]]:
@@ -56,92 +35,109 @@ def train(options: RunOptions) -> dict[str, dict[str, float]]:
 
     Raises:
         UserError: a configuration, data set or checkpoint that does not serve.
+        SystemExit: the run was asked to stop and saved its state.
     """
     cfg = load_config(options.script, options.config, options.overrides)
-    device = distributed.setup(options.device)
-    name = experiment_name(options.config)
-    log = RunLog(options.save_dir, f"{options.script}-{name}", active=distributed.rank() == 0)
+    with distributed.joined(options.device) as device, lost_workers_named():
+        table = _checked(options, cfg) if distributed.rank() == 0 else ""
+        with _alone(options):
+            events = workspace("train").tensorboard_for(options.save_dir)
+            name, writes = f"{options.script}-{options.name}", distributed.rank() == 0
+            log = RunLog(options.save_dir, name, writes, events)
+            try:
+                log.say(table)
+                return build_trainer(options, cfg, device, log).fit()
+            finally:
+                log.close()
+
+
+def _checked(options: RunOptions, cfg: EasyDict) -> str:
+    """Look at all that the run needs; the table of it. It is printed at once where something is wrong."""
+    report = check_run(options, cfg)
+    if report.problems:
+        print(report.table())
+    report.require()
+    return report.table()
+
+
+@contextlib.contextmanager
+def _alone(options: RunOptions) -> Iterator[None]:
+    """Hold the run's folder, for all its processes, which wait here for the first one's check."""
+    lock = FolderLock(options.folder) if distributed.rank() == 0 else None
+    distributed.barrier()
     try:
-        return build_trainer(options, cfg, device, name, log).fit()
+        yield
     finally:
-        log.close()
-        distributed.teardown()
+        if lock is not None:
+            lock.release()
 
 
-def build_trainer(options: RunOptions, cfg: EasyDict, device: torch.device, name: str, log: RunLog) -> Trainer:
+def build_trainer(options: RunOptions, cfg: EasyDict, device: torch.device, log: RunLog) -> Trainer:
     """All parts of a run, connected."""
     seed = option(cfg, "TRAIN.SEED")
     torch.manual_seed(seed)  # initial weights, alike on all ranks
-    loader = build_loader(cfg, TRAINING, seed, options.use_lmdb, device)
-    validation = build_loader(cfg, VALIDATION, seed, options.use_lmdb, device) if cfg.DATA.VAL.DATASETS_NAME else None
-    folder = options.save_dir / "checkpoints" / "train" / options.script / name
-    checkpoints = CheckpointFolder(folder, _net_type(options.script), cfg.TRAIN.EPOCH)
+    validation_sets = usable_validation(options, cfg)
+    training_sets = cfg.DATA.TRAIN.DATASETS_NAME, cfg.DATA.TRAIN.DATASETS_RATIO
+    loader = build_loader(cfg, TRAINING, *training_sets, seed, options.use_lmdb, device)
+    validation = (
+        build_loader(cfg, VALIDATION, *validation_sets, seed, options.use_lmdb, device) if validation_sets[0] else None
+    )
+    keep = [option(cfg, f"TRAIN.KEEP_{what}") for what in ("EVERY", "LAST", "CHECKPOINTS")]
+    checkpoints = CheckpointFolder(options.folder, net_type(options.script), cfg.TRAIN.EPOCH, *keep)
     found = checkpoints.load()
     fresh = found is None
-    with_stage = options.script_prv is not None or options.checkpoint_prv is not None
     # Rank 0 alone fetches ImageNet weights; joining the ranks gives every one its values.
-    net = build_model(options.script, cfg, pretrained=fresh and not with_stage and distributed.rank() == 0)
-    if fresh and with_stage:
+    net = build_model(options.script, cfg, pretrained=fresh and options.previous is None and distributed.rank() == 0)
+    if fresh and options.previous is not None:
         load_previous_stage(net, options)
-    elif fresh and cfg.TRAIN.get("TRAIN_CLS", False):
-        raise UserError(
-            f"{options.script} trains the score head of a network whose boxes are trained: "
-            "name that stage with --script_prv stark_st1 --config_prv <config>"
-        )
     net = net.to(device, memory_format=torch.channels_last)
-    optimisation = Optimisation(net, cfg, device, len(loader))
-    actor_type = ScoreActor if cfg.TRAIN.get("TRAIN_CLS", False) else BoxActor
-    actor = actor_type(distributed.wrap(net, device), cfg, device)
-    settings = {"script_name": options.script, "config_name": name, "seed": seed}
+    optimisation = Optimisation(net, cfg, device, loader.steps)
+    actor = _build_actor(options, cfg, distributed.wrap(net, device), device)
+    settings = {"script_name": options.script, "config_name": options.name, "seed": seed}
     return Trainer(net, actor, cfg, loader, validation, optimisation, checkpoints, log, settings, found)
 
 
-def build_loader(cfg: EasyDict, stream: int, seed: int, use_lmdb: bool, device: torch.device) -> BatchLoader:
-    """Batches of the training or the validation sets."""
-    part = cfg.DATA.TRAIN if stream == TRAINING else cfg.DATA.VAL
-    datasets = [build_dataset(name, use_lmdb=use_lmdb) for name in part.DATASETS_NAME]
-    intervals = cfg.DATA.MAX_SAMPLE_INTERVAL
-    intervals = intervals if isinstance(intervals, list) else [intervals]
-    if cfg.DATA.SEARCH.get("NUMBER", 1) != 1:
-        raise ConfigError("'DATA.SEARCH.NUMBER' must be 1: the network searches one frame")
-    mode, templates = cfg.DATA.get("SAMPLER_MODE", "causal"), cfg.DATA.TEMPLATE.get("NUMBER", 1)
-    if templates != (1 if mode == "causal" else 1 + len(intervals)):
-        raise ConfigError(
-            f"'DATA.TEMPLATE.NUMBER' is {templates}, but SAMPLER_MODE {mode} with MAX_SAMPLE_INTERVAL {intervals} "
-            "gives another number: causal one template, the others one more than there are intervals"
-        )
+def _build_actor(options: RunOptions, cfg: EasyDict, net: nn.Module, device: torch.device) -> Actor:
+    """Forward pass and loss of the kind of training that the options ask for."""
+    if distills(options, cfg):
+        return DistillActor(net, cfg, device, load_teacher(options.teacher, options.save_dir, device))
+    actor = ScoreActor if cfg.TRAIN.get("TRAIN_CLS", False) else BoxActor
+    return actor(net, cfg, device)
+
+
+def build_loader(
+    cfg: EasyDict,
+    stream: int,
+    names: Sequence[str],
+    ratios: Sequence[float],
+    seed: int,
+    use_lmdb: bool,
+    device: torch.device,
+) -> BatchLoader:
+    """Batches of the training or the validation sets, as `stream` says."""
+    check_sampling(cfg)
     sampler = FrameSampler(
-        datasets,
-        part.DATASETS_RATIO,
-        mode,
-        intervals,
+        [build_dataset(name, use_lmdb=use_lmdb) for name in names],
+        ratios,
+        sampler_mode(cfg),
+        sample_intervals(cfg),
         negatives=cfg.TRAIN.get("TRAIN_CLS", False),
     )
-    samples = SampleStream(sampler, Processing(cfg, stream == TRAINING), seed, distributed.rank(), stream)
+    part = cfg.DATA.TRAIN if stream == TRAINING else cfg.DATA.VAL
+    samples = SampleStream(sampler, Processing(cfg, stream == TRAINING), seed, stream)
     return BatchLoader(
         samples,
-        part.SAMPLE_PER_EPOCH // distributed.world_size(),
+        part.SAMPLE_PER_EPOCH,
         cfg.TRAIN.BATCH_SIZE,
         cfg.TRAIN.NUM_WORKER,
         pin=device.type == "cuda",
+        accumulate=option(cfg, "TRAIN.ACCUM_STEPS") if stream == TRAINING else 1,
+        rank=distributed.rank(),
+        world_size=distributed.world_size(),
     )
 
 
 def load_previous_stage(net: nn.Module, options: RunOptions) -> None:
     """Start from another stage's weights; its network may lack the score head."""
-    path = options.checkpoint_prv
-    if path is None:
-        folder = (
-            options.save_dir
-            / "checkpoints"
-            / "train"
-            / options.script_prv
-            / experiment_name(options.config_prv or "baseline")
-        )
-        path = find_checkpoint(folder, _net_type(options.script_prv))
+    path = options.previous.find(options.save_dir)
     load_state(net, load_checkpoint(path), path, allow_missing=("cls_head.",))
-
-
-def _net_type(script: str) -> str:
-    """The class name that a script's checkpoints carry."""
-    return NETWORKS[script].__name__

@@ -44,6 +44,32 @@ def test_overrides_win_and_take_the_options_type():
     assert cfg.DATA.MEAN == [0, 0, 0.5]
 
 
+@pytest.mark.parametrize("part", ["TRAIN", "VAL"])
+def test_data_sets_of_an_override_get_equal_ratios(part):
+    names, ratios = f"DATA.{part}.DATASETS_NAME", f"DATA.{part}.DATASETS_RATIO"
+
+    def chosen(*overrides, config="baseline"):
+        options = load_config("stark_s", config, overrides).DATA[part]
+        return options.DATASETS_NAME, options.DATASETS_RATIO
+
+    assert chosen(f"{names}=[COCO17, VID, LASOT]") == (["COCO17", "VID", "LASOT"], [1, 1, 1])
+    assert chosen(f"{names}=[]") == ([], [])
+    # Ratios that somebody gave stay, right or wrong, in whatever order the overrides come.
+    assert chosen(f"{names}=[COCO17, VID]", f"{ratios}=[3, 1]")[1] == [3, 1]
+    assert chosen(f"{ratios}=[3, 1, 2]", f"{names}=[COCO17, VID]")[1] == [3, 1, 2]
+    assert chosen(f"{ratios}=[3, 1, 2]")[1] == [3, 1, 2]
+
+
+def test_ratios_of_a_file_stay(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("DATA: {TRAIN: {DATASETS_NAME: [COCO17, VID], DATASETS_RATIO: [2, 3]}}\n")
+    same_number = load_config("stark_s", path, ["DATA.TRAIN.DATASETS_NAME=[LASOT, COCO17]"])
+    assert same_number.DATA.TRAIN.DATASETS_RATIO == [2, 3]
+    assert load_config("stark_s", path, ["DATA.TRAIN.DATASETS_NAME=[VID]"]).DATA.TRAIN.DATASETS_RATIO == [1]
+    path.write_text("DATA: {TRAIN: {DATASETS_NAME: [COCO17, VID], DATASETS_RATIO: [2]}}\n")
+    assert load_config("stark_s", path, ["TRAIN.EPOCH=1"]).DATA.TRAIN.DATASETS_RATIO == [2]
+
+
 def test_options_beyond_the_published_ones():
     cfg = load_config("stark_s", "baseline")
     assert option(cfg, "TRAIN.SEED") == EXTENSIONS["TRAIN.SEED"][0]

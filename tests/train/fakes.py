@@ -32,7 +32,7 @@ class FakeVideos(TrackingDataset):
             raise ImageReadError(f"cannot decode image {self.source(sequence, frame)}")
         image = np.full((*self.size, 3), 20, np.uint8)
         x, y, w, h = self.info(sequence).boxes[frame].astype(int)
-        image[y : y + h, x : x + w] = (200, 120, 60 + 10 * sequence)
+        image[y : y + h, x : x + w] = (200, 120, (60 + 10 * sequence) % 200)
         return image
 
     def source(self, sequence, frame):

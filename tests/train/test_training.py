@@ -13,61 +13,16 @@ from torch import nn
 from lib.config import load_config
 from lib.models import build_model
 from lib.train.actors.stark import BoxActor, NonFiniteError, ScoreActor, box_losses
-from lib.train.dataset.embedded import generate
-from lib.train.run import RunOptions, train
+from lib.train.options import RunOptions, Stage
+from lib.train.run import train
 from lib.train.trainers.checkpoints import CheckpointFolder
 from lib.train.trainers.optimisation import Optimisation, rate_factor
 from lib.utils.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from lib.utils.errors import UserError
 from lib.utils.workspace import REPOSITORY
+from tests.train.tiny_runs import SPATIAL, folder_of, lightning, options, overrides
 
 REAL = Path(os.environ.get("STARK_REAL_DATA", Path(__file__).resolve().parents[3] / "shared" / "real"))
-
-# A network of each kind, small enough for a test.
-TINY = (
-    "MODEL.BACKBONE.PRETRAINED=false",
-    "DATA.TEMPLATE.SIZE=64",
-    "DATA.SEARCH.SIZE=128",
-    "DATA.MAX_SAMPLE_INTERVAL={interval}",
-    "DATA.TRAIN.DATASETS_NAME=[{data}]",
-    "DATA.TRAIN.DATASETS_RATIO=[1]",
-    "DATA.TRAIN.SAMPLE_PER_EPOCH=8",
-    "DATA.VAL.DATASETS_NAME=[{data}]",
-    "DATA.VAL.SAMPLE_PER_EPOCH=4",
-    "TRAIN.BATCH_SIZE=4",
-    "TRAIN.NUM_WORKER=0",
-    "TRAIN.EPOCH=2",
-    "TRAIN.VAL_EPOCH_INTERVAL=1",
-)
-SPATIAL = ("MODEL.BACKBONE.TYPE=resnet18", "MODEL.TRANSFORMER.ENC_LAYERS=1", "MODEL.TRANSFORMER.DEC_LAYERS=1")
-LIGHT = ("DATA.SEARCH.FEAT_SIZE=8", "DATA.TEMPLATE.FEAT_SIZE=4", "TRAIN.LR=0.001")
-
-
-@pytest.fixture(scope="module")
-def videos(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("videos") / "train"
-    return generate(folder, seed=3, sequences=3, frames=24, split="train", size=(160, 120), workers=1, progress=False)
-
-
-def overrides(script, data, *more):
-    small = LIGHT if script == "stark_lightning_X_trt" else SPATIAL
-    small += () if script == "stark_st1" else ("TEST.SEARCH_SIZE=128", "TEST.TEMPLATE_SIZE=64")
-    interval = "[20]" if script in ("stark_st1", "stark_st2") else "20"
-    return (*(text.format(interval=interval, data=data) for text in TINY), *small, *more)
-
-
-def options(script, videos, save_dir, *more, config="baseline", **stage):
-    return RunOptions(
-        script, config, save_dir, device="cpu", overrides=overrides(script, f"FOLDER:{videos}", *more), **stage
-    )
-
-
-def lightning(videos, save_dir, *more):
-    return options("stark_lightning_X_trt", videos, save_dir, *more, config="baseline_rephead_4_lite_search5")
-
-
-def folder_of(run):
-    return run.save_dir / "checkpoints" / "train" / run.script / run.config
 
 
 @pytest.mark.parametrize("script", ["stark_s", "stark_st1", "stark_lightning_X_trt"])
@@ -80,7 +35,7 @@ def test_each_script_trains_and_leaves_published_checkpoints(script, videos, tmp
     name = {"stark_s": "STARKS", "stark_st1": "STARKST"}.get(script, "STARKLightningXtrt")
     assert {p.name for p in folder_of(run).iterdir()} == {
         f"{name}_{suffix}.pth.tar" for suffix in ("ep0001", "ep0002", "latest", "previous")
-    }
+    } | {".lock"}
     saved = load_checkpoint(folder_of(run) / f"{name}_ep0002.pth.tar")
     published = {"epoch", "actor_type", "net_type", "net", "net_info", "constructor", "optimizer", "stats", "settings"}
     assert published <= set(saved)
@@ -125,7 +80,7 @@ def test_a_damaged_latest_falls_back_to_the_one_before(videos, tmp_path, caplog)
 def test_stage_two_trains_the_score_head_alone(videos, tmp_path):
     one = options("stark_st1", videos, tmp_path, "TRAIN.EPOCH=1")
     train(one)
-    two = options("stark_st2", videos, tmp_path, script_prv="stark_st1", config_prv="baseline")
+    two = options("stark_st2", videos, tmp_path, previous=Stage("stark_st1"))
     stats = train(two)
     assert 0 <= stats["train"]["accuracy"] <= 1
     before = load_checkpoint(folder_of(one) / "STARKST_ep0001.pth.tar")["net"]
@@ -139,7 +94,7 @@ def test_stage_two_needs_stage_one(videos, tmp_path):
     with pytest.raises(UserError, match="--script_prv stark_st1"):
         train(options("stark_st2", videos, tmp_path))
     with pytest.raises(UserError, match="stark_st1"):
-        train(options("stark_st2", videos, tmp_path, script_prv="stark_st1", config_prv="baseline"))
+        train(options("stark_st2", videos, tmp_path, previous=Stage("stark_st1")))
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"no real data at {REAL}; set STARK_REAL_DATA")
@@ -227,12 +182,11 @@ def test_scores_ignore_boxes_and_give_the_heads_gradient_alone():
         labels = torch.tensor([1.0, 0.0, 1.0])
         sources = (["a"], ["b"], ["c"])
 
-    loss, values = actor(Batch())
-    loss.backward()
+    actor(Batch()).loss.backward()
     assert {n.split(".")[0] for n, p in net.named_parameters() if p.grad is not None} == {"cls_head"}
     net.eval()
     actor.net.cls_head.layers[-1].bias.data.fill_(50.0)  # says yes to everything
-    _, values = actor(Batch())
+    values = actor(Batch()).values
     assert values["accuracy"] == pytest.approx(2 / 3)
     assert values["cls_loss"] > 10
 
@@ -240,7 +194,7 @@ def test_scores_ignore_boxes_and_give_the_heads_gradient_alone():
 def test_checkpoints_that_stay(tmp_path):
     checkpoints = CheckpointFolder(tmp_path, "STARKS", last_epoch=212)
     for epoch in (99, 100, 101, 200, 202, 203, 212):
-        checkpoints.save(state(epoch), epoch)
+        checkpoints.save_epoch(state(epoch), epoch)
     kept = {int(p.name[9:13]) for p in tmp_path.glob("STARKS_ep*.pth.tar")}
     assert kept == {100, 200, 203, 212}
     assert checkpoints.load()[0]["epoch"] == 212
@@ -255,8 +209,8 @@ def state(epoch):
 
 def test_a_good_checkpoint_outlives_a_damaged_one_and_a_failed_save(tmp_path, monkeypatch):
     checkpoints = CheckpointFolder(tmp_path, "STARKS", last_epoch=500)
-    checkpoints.save(state(1), 1)
-    checkpoints.save(state(2), 2)
+    checkpoints.save(state(1))
+    checkpoints.save(state(2))
     checkpoints.latest.write_bytes(b"damaged")
     checkpoints.load()
 
@@ -266,9 +220,9 @@ def test_a_good_checkpoint_outlives_a_damaged_one_and_a_failed_save(tmp_path, mo
     with monkeypatch.context() as patch:
         patch.setattr("lib.train.trainers.checkpoints.save_checkpoint", full_disk)
         with pytest.raises(CheckpointError, match="full"):
-            checkpoints.save(state(3), 3)
+            checkpoints.save(state(3))
     assert CheckpointFolder(tmp_path, "STARKS", 500).load()[0]["epoch"] == 1
-    checkpoints.save(state(3), 3)
+    checkpoints.save(state(3))
     assert checkpoints.load()[0]["epoch"] == 3
     assert load_checkpoint(checkpoints.previous)["epoch"] == 1
 
@@ -284,13 +238,13 @@ def test_checkpoints_of_others_are_neither_overwritten_nor_ignored(tmp_path):
 
 def test_a_gradient_that_is_not_finite_changes_nothing(videos, tmp_path, monkeypatch):
     run = lightning(videos, tmp_path, "DATA.VAL.DATASETS_NAME=[]")
-    original, calls = Optimisation.step, []
+    original, calls = Optimisation.backward, []
 
-    def broken(self, loss, epoch, step):
+    def broken(self, loss):
         calls.append(1)
-        return original(self, loss * float("nan") if len(calls) == 4 else loss, epoch, step)
+        original(self, loss * float("nan") if len(calls) == 4 else loss)
 
-    monkeypatch.setattr(Optimisation, "step", broken)
+    monkeypatch.setattr(Optimisation, "backward", broken)
     with pytest.raises(NonFiniteError, match=r"^epoch 2, step 2: the gradient is not finite; samples: .*embedded"):
         train(run)
     saved = load_checkpoint(folder_of(run) / "STARKLightningXtrt_latest.pth.tar")
@@ -308,11 +262,13 @@ def test_what_a_run_says(videos, tmp_path, capsys):
         train(lightning(videos, tmp_path / "file"))
 
 
-def test_mixed_precision_trains(videos, tmp_path):
-    stats = train(lightning(videos, tmp_path, "TRAIN.EPOCH=1", "TRAIN.AMP=bf16", "DATA.VAL.DATASETS_NAME=[]"))
+@pytest.mark.parametrize("amp", ["bf16", "fp16"])
+def test_mixed_precision_trains(amp, videos, tmp_path):
+    run = lightning(videos, tmp_path, "TRAIN.EPOCH=1", f"TRAIN.AMP={amp}", "DATA.VAL.DATASETS_NAME=[]")
+    stats = train(run)
     assert np.isfinite(stats["train"]["Loss/total"])
-    with pytest.raises(UserError, match="CUDA"):
-        train(lightning(videos, tmp_path / "half", "TRAIN.AMP=fp16"))
+    scaler = load_checkpoint(folder_of(run) / "STARKLightningXtrt_latest.pth.tar")["scaler"]
+    assert bool(scaler) == (amp == "fp16")
 
 
 def test_two_processes_train_together(videos, tmp_path):

@@ -35,11 +35,11 @@ def analyse(
     title = dataset_title(dataset)
     sequences = load_dataset(dataset)
     names = [parse_tracker(text) for text in dict.fromkeys(trackers)]
-    scores = [score_tracker(results_dir or workspace().results_dir, *name, sequences) for name in names]
+    scores = [score_tracker(results_dir or workspace("test").results_dir, *name, sequences) for name in names]
     print(f"{title}, {len(sequences)} sequences")
     print(score_table(scores))
 
-    output_dir = output_dir or workspace().plots_dir / dataset_label(dataset)
+    output_dir = output_dir or workspace("test").plots_dir / dataset_label(dataset)
     for kind in plots:
         save_plot(output_dir / f"{kind}.png", kind, title, scores)
     save_json(output_dir / "scores.json", dataset, scores)

@@ -1,6 +1,6 @@
 """Test sets by name.
 
-A test set is a function from the folder of all data sets to its sequences; `TEST_SETS` is the registry.
+A test set is a function from the place of all data sets to its sequences; `TEST_SETS` is the registry.
 `folder:PATH` reads any folder in GOT-10k layout: one folder a sequence with frames and `groundtruth.txt`;
 `list.txt` gives the order where it exists.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lib.test.evaluation.sequence import FrameRange, Sequence
 from lib.utils.errors import UserError
-from lib.utils.workspace import workspace
+from lib.utils.workspace import Workspace, workspace
 
 FOLDER_PREFIX = "folder:"
 
@@ -33,12 +33,14 @@ def load_dataset(name: str, data_dir: Path | None = None) -> list[Sequence]:
     """
     if name.startswith(FOLDER_PREFIX):
         root = _folder(name)
+        _require_folder(root, "folder", "correct the path")
         return _got10k_layout(root, dataset="folder", subfolder=_folder_label(root))
     if name not in TEST_SETS:
         close = difflib.get_close_matches(name, TEST_SETS, n=1)
         hint = f", did you mean {close[0]}?" if close else ";"
         raise UserError(f"unknown test set {name!r}{hint} known: {', '.join(TEST_SETS)}, folder:PATH")
-    return TEST_SETS[name](data_dir or workspace().data_dir)
+    place = workspace("test")
+    return TEST_SETS[name](place if data_dir is None else place.moved(Path(data_dir)))
 
 
 def dataset_label(name: str) -> str:
@@ -85,7 +87,6 @@ def _folder_label(root: Path) -> str:
 
 def _got10k_layout(root: Path, dataset: str, subfolder: str) -> list[Sequence]:
     """Every sequence of a folder in GOT-10k layout."""
-    _require_folder(root, dataset)
     names_file = root / "list.txt"
     if names_file.is_file():
         names = _read_names(names_file)
@@ -119,14 +120,18 @@ def _got10k_class(meta_file: Path) -> str:
     return ""
 
 
-def _got10k(data_dir: Path, dataset: str, part: str) -> list[Sequence]:
-    return _got10k_layout(data_dir / "got10k" / part, dataset, subfolder="got10k")
+def _got10k(place: Workspace, dataset: str, part: str) -> list[Sequence]:
+    root = place.dataset_dir("got10k") / part
+    _require_folder(root, dataset, place.dataset_remedy("got10k"))
+    return _got10k_layout(root, dataset, subfolder="got10k")
 
 
-def _table(data_dir: Path, dataset: str, folders: tuple[str, ...], table: str) -> list[Sequence]:
-    """A set whose frame ranges and annotation files only a table tells; `folders`: usual names of its root."""
-    root = next((data_dir / name for name in folders if (data_dir / name).is_dir()), data_dir / folders[0])
-    _require_folder(root, dataset)
+def _table(place: Workspace, dataset: str, table: str, other_folder: str | None = None) -> list[Sequence]:
+    """A set whose frame ranges and annotation files only a table tells; its folder may have another usual name."""
+    root = place.dataset_dir(dataset)
+    if other_folder and not root.is_dir() and root.with_name(other_folder).is_dir():
+        root = root.with_name(other_folder)
+    _require_folder(root, dataset, place.dataset_remedy(dataset))
     with open(_SPECS / table, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     return [
@@ -145,9 +150,9 @@ def _table(data_dir: Path, dataset: str, folders: tuple[str, ...], table: str) -
     ]
 
 
-def _lasot(data_dir: Path) -> list[Sequence]:
-    root = data_dir / "lasot"
-    _require_folder(root, "lasot")
+def _lasot(place: Workspace) -> list[Sequence]:
+    root = place.dataset_dir("lasot")
+    _require_folder(root, "lasot", place.dataset_remedy("lasot"))
     sequences = []
     for name in _read_names(_SPECS / "lasot_test.txt"):
         object_class = name.rsplit("-", 1)[0]
@@ -165,9 +170,9 @@ def _lasot(data_dir: Path) -> list[Sequence]:
     return sequences
 
 
-def _trackingnet(data_dir: Path) -> list[Sequence]:
-    root = data_dir / "trackingnet" / "TEST"
-    _require_folder(root, "trackingnet")
+def _trackingnet(place: Workspace) -> list[Sequence]:
+    root = place.dataset_dir("trackingnet") / "TEST"
+    _require_folder(root, "trackingnet", place.dataset_remedy("trackingnet"))
     annotations = sorted((root / "anno").glob("*.txt"))
     if not annotations:
         raise UserError(f"no sequences in {root}: expected anno/<sequence>.txt and frames/<sequence>/")
@@ -177,9 +182,9 @@ def _trackingnet(data_dir: Path) -> list[Sequence]:
     ]
 
 
-def _require_folder(root: Path, dataset: str) -> None:
+def _require_folder(root: Path, dataset: str, remedy: str) -> None:
     if not root.is_dir():
-        raise UserError(f"test set {dataset}: folder not found: {root}")
+        raise UserError(f"test set {dataset}: folder not found: {root}: {remedy}")
 
 
 def _read_names(path: Path) -> list[str]:
@@ -197,12 +202,12 @@ def _read_names(path: Path) -> list[str]:
     return list(names)
 
 
-TEST_SETS: dict[str, Callable[[Path], list[Sequence]]] = {
+TEST_SETS: dict[str, Callable[[Workspace], list[Sequence]]] = {
     "lasot": _lasot,
     "got10k_test": partial(_got10k, dataset="got10k_test", part="test"),
     "got10k_val": partial(_got10k, dataset="got10k_val", part="val"),
     "trackingnet": _trackingnet,
-    "otb": partial(_table, dataset="otb", folders=("otb", "OTB2015"), table="otb100.csv"),
-    "nfs": partial(_table, dataset="nfs", folders=("nfs",), table="nfs30.csv"),
-    "uav": partial(_table, dataset="uav", folders=("uav", "UAV123"), table="uav123.csv"),
+    "otb": partial(_table, dataset="otb", table="otb100.csv", other_folder="OTB2015"),
+    "nfs": partial(_table, dataset="nfs", table="nfs30.csv"),
+    "uav": partial(_table, dataset="uav", table="uav123.csv", other_folder="UAV123"),
 }

@@ -114,7 +114,7 @@ def evaluate_tracker(
     from lib.test.tracker import create_tracker, weights_path
 
     sequences = select_sequences(load_dataset(dataset), sequence)
-    output_dir = run_dir(results_dir or workspace().results_dir, tracker, config)
+    output_dir = run_dir(results_dir or workspace("test").results_dir, tracker, config)
     weights = weights_path(tracker, config, checkpoint)
     if weights is not None:
         claim_for_weights(output_dir, weights)

@@ -39,7 +39,8 @@ def create_tracker(
     Args:
         name: `stark_s`, `stark_st`, `stark_lightning_X_trt`, or `still` (a baseline that never moves).
         config: configuration in `experiments/<script>/`, or a YAML file.
-        checkpoint: weights; by default the epoch TEST.EPOCH under `checkpoints/`, else the newest there.
+        checkpoint: weights, as a path or as a file's name in the workspace's `network_dir`; by default the epoch
+            TEST.EPOCH under `checkpoints/`, else the newest there.
         dataset_name: the test set, which decides how often STARK-ST renews its dynamic template.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
         engine: `torch`.
@@ -82,7 +83,9 @@ def weights_path(name: str, config: str, checkpoint: str | Path | None = None) -
     if name not in SCRIPTS:
         return None
     if checkpoint is not None:
-        return Path(checkpoint)
+        path = Path(checkpoint)
+        kept = workspace("test").network_dir / path
+        return kept if not path.exists() and kept.is_file() else path
     script = SCRIPTS[name]
     epoch = load_config(script, config).TEST.EPOCH
     return _trained_checkpoint(script, experiment_name(config), NETWORKS[script].__name__, epoch)
@@ -96,7 +99,7 @@ def update_interval(cfg: EasyDict, dataset_name: str) -> int:
 
 def _trained_checkpoint(script: str, config: str, net_type: str, epoch: int) -> Path:
     """The checkpoint that training leaves: the configured epoch, else the newest, which is said aloud."""
-    folder = workspace().checkpoint_dir / "train" / script / config
+    folder = workspace("test").checkpoint_dir / "train" / script / config
     wanted = folder / epoch_name(net_type, epoch)
     if wanted.is_file():
         return wanted

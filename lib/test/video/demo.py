@@ -97,7 +97,7 @@ def video_demo(
         if box is None:
             raise UserError("no box was drawn: draw one around the object, or give --init_bbox x y w h")
         name = f"{frames.name}_{tracker}_{experiment_name(config)}"
-        folder = result_folder(workspace().save_dir / "output" / name, output, overwrite)
+        folder = result_folder(workspace("test").save_dir / "output" / name, output, overwrite)
         writer = stack.enter_context(ResultWriter(folder, video_size(first), frames.fps, save_results))
         report = run_demo(built, first, frames, box, writer, window, debug)
     print(report.summary())

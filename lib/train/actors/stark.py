@@ -1,5 +1,7 @@
 """Forward pass and loss of one batch."""
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from easydict import EasyDict
@@ -19,6 +21,23 @@ class NonFiniteError(UserError):
 def name_sources(samples: list[list[str]], most: int = 3) -> str:
     """The frames of some samples in a message, of the first few where there are many."""
     return "; ".join(", ".join(frames) for frames in samples[:most]) + ("; …" if len(samples) > most else "")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a network made of a batch of B samples.
+
+    Attributes:
+        loss: scalar with a graph.
+        values: scalars for the log, without one.
+        boxes: (B, 4) predicted boxes, xyxy in fractions of the search crop; None where boxes are not trained.
+        scores: (B,) confidence in [0, 1]; None where the score head is not trained.
+    """
+
+    loss: Tensor
+    values: dict[str, Tensor]
+    boxes: Tensor | None = None
+    scores: Tensor | None = None
 
 
 class Actor:
@@ -56,22 +75,27 @@ class Actor:
 class BoxActor(Actor):
     """Stage 1 and one-stage training: GIoU and L1 loss on boxes (equation 3)."""
 
-    def __call__(self, batch: Batch, step: str = "") -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of a batch and its parts, each a scalar.
+    def __call__(self, batch: Batch, step: str = "") -> Outcome:
+        """The loss of a batch and its parts.
 
         Raises:
             NonFiniteError: the network's boxes are not finite.
         """
-        prediction = self.net(*self.regions(batch))["pred_boxes"]  # (B, Nq, 4)
+        return self.judge(self.net(*self.regions(batch)), batch, step)
+
+    def judge(self, output: dict[str, Tensor], batch: Batch, step: str) -> Outcome:
+        """The loss of what the network made of a batch; see `__call__`."""
+        prediction = output["pred_boxes"]  # (B, Nq, 4)
         self.check_finite(prediction, batch, step)
         truth = xywh_to_xyxy(batch.boxes.to(self.device)).clamp(0, 1)
-        return box_losses(prediction, truth, self.cfg.TRAIN.GIOU_WEIGHT, self.cfg.TRAIN.L1_WEIGHT)
+        loss, values = box_losses(prediction, truth, self.cfg.TRAIN.GIOU_WEIGHT, self.cfg.TRAIN.L1_WEIGHT)
+        return Outcome(loss, values, boxes=cxcywh_to_xyxy(prediction.detach().float().mean(1)))
 
 
 class ScoreActor(Actor):
     """Stage 2: the score head alone, with binary cross-entropy (equation 4)."""
 
-    def __call__(self, batch: Batch, step: str = "") -> tuple[Tensor, dict[str, Tensor]]:
+    def __call__(self, batch: Batch, step: str = "") -> Outcome:
         """The loss of a batch, and how often the score is on the right side of one half.
 
         Raises:
@@ -82,7 +106,8 @@ class ScoreActor(Actor):
         labels = batch.labels.to(self.device)[:, None].expand_as(logits)
         loss = F.binary_cross_entropy_with_logits(logits, labels)
         accuracy = ((logits > 0) == (labels > 0.5)).float().mean()
-        return loss, {"Loss/total": loss.detach(), "cls_loss": loss.detach(), "accuracy": accuracy}
+        values = {"Loss/total": loss.detach(), "cls_loss": loss.detach(), "accuracy": accuracy}
+        return Outcome(loss, values, scores=logits.detach().float().sigmoid().mean(1))
 
 
 def box_losses(

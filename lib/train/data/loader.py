@@ -1,6 +1,9 @@
 """Batches of samples, made by worker processes, the same whatever their number."""
 
+import contextlib
 import logging
+import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lib.train.data.processing import Processing, Rejected, Sample
-from lib.train.data.sampler import FrameSampler
+from lib.train.data.sampler import AnnotationError, FrameSampler
 from lib.utils.errors import UserError
 from lib.utils.image import ImageReadError
 
@@ -53,13 +56,13 @@ class SampleStream(Dataset):
     Args:
         sampler: chooses frames.
         processing: makes crops.
-        seed: of the run, and `rank` of the process: no two ranks draw the same stream.
+        seed: of the run.
         stream: tells training (0) from validation (1).
     """
 
-    def __init__(self, sampler: FrameSampler, processing: Processing, seed: int, rank: int, stream: int) -> None:
+    def __init__(self, sampler: FrameSampler, processing: Processing, seed: int, stream: int) -> None:
         self.sampler, self.processing = sampler, processing
-        self.entropy = (seed, rank, stream)
+        self.entropy = (seed, stream)
 
     def __getitem__(self, key: tuple[int, int]) -> Sample | str:
         """The sample, or, where none can be made, the message to stop with.
@@ -72,11 +75,11 @@ class SampleStream(Dataset):
         while True:
             try:
                 sample = self.processing(self.sampler.draw(rng), rng)
-            except ImageReadError as error:
+            except (ImageReadError, AnnotationError) as error:
                 failures.append(str(error))
                 if len(failures) >= MAX_FAILURES:
                     listed = "; ".join(dict.fromkeys(failures))
-                    return f"{MAX_FAILURES} frames in a row could not be read: {listed}"
+                    return f"{MAX_FAILURES} files in a row could not be read: {listed}"
             except Rejected as reason:
                 rejections += 1
                 if rejections >= MAX_REJECTIONS:
@@ -89,13 +92,23 @@ class SampleStream(Dataset):
 
 
 class EpochKeys(Sampler):
-    """The keys of one epoch, from `start` on (a resumed epoch skips what it has seen)."""
+    """The keys (epoch, index) of one process's samples of an epoch, from `start` on.
 
-    def __init__(self, samples: int) -> None:
-        self.samples, self.epoch, self.start = samples, 1, 0
+    An epoch's samples are numbered over all processes, which take turns: of W, process r has the indices
+    r, r + W, r + 2W, … So no two processes see the same sample, and one process with a batch of W * B sees
+    in every step what W processes with B see together.
+
+    Args:
+        samples: of this process, an epoch.
+        rank: this process's number, of `world_size`.
+    """
+
+    def __init__(self, samples: int, rank: int = 0, world_size: int = 1) -> None:
+        self.samples, self.rank, self.world_size = samples, rank, world_size
+        self.epoch, self.start = 1, 0
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        return iter([(self.epoch, index) for index in range(self.start, self.samples)])
+        return iter([(self.epoch, i * self.world_size + self.rank) for i in range(self.start, self.samples)])
 
     def __len__(self) -> int:
         return self.samples - self.start
@@ -106,20 +119,30 @@ class BatchLoader:
 
     Args:
         stream: where samples come from.
-        samples: per epoch and rank; the rest that does not fill a batch is left out.
+        samples: an epoch, of all processes together; rounded up to whole steps.
         batch_size: B.
         workers: processes that make samples; 0 makes them in this one.
         pin: page-lock batches for a GPU.
+        accumulate: batches that make one step.
+        rank: this process's number, of `world_size`.
     """
 
-    def __init__(self, stream: SampleStream, samples: int, batch_size: int, workers: int, pin: bool = False) -> None:
-        if samples < batch_size:
-            raise UserError(
-                f"an epoch of {samples} samples a process is less than one batch of {batch_size}: "
-                "raise SAMPLE_PER_EPOCH or lower TRAIN.BATCH_SIZE"
-            )
-        self.keys = EpochKeys(samples // batch_size * batch_size)
+    def __init__(
+        self,
+        stream: SampleStream,
+        samples: int,
+        batch_size: int,
+        workers: int,
+        pin: bool = False,
+        accumulate: int = 1,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
         self.batch_size = batch_size
+        self.samples_per_step = batch_size * accumulate * world_size
+        self.steps = math.ceil(samples / self.samples_per_step)
+        self.batches = self.steps * accumulate
+        self.keys = EpochKeys(self.batches * batch_size, rank, world_size)
         self.reported: set[str] = set()
         self.loader = DataLoader(
             stream,
@@ -135,16 +158,13 @@ class BatchLoader:
             generator=torch.Generator(),
         )
 
-    def __len__(self) -> int:
-        return self.keys.samples // self.batch_size
-
-    def epoch(self, number: int, start_step: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch (counted from 1), from a step on.
+    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch (counted from 1), from the `start`-th on (counted from 0).
 
         Raises:
             UserError: samples cannot be made; the message says why.
         """
-        self.keys.epoch, self.keys.start = number, start_step * self.batch_size
+        self.keys.epoch, self.keys.start = number, start * self.batch_size
         for batch in self.loader:
             if batch.error is not None:
                 raise UserError(batch.error)
@@ -153,6 +173,25 @@ class BatchLoader:
                     self.reported.add(failure)
                     log.warning("%s; another sample was drawn (%d such files so far)", failure, len(self.reported))
             yield batch
+
+
+@contextlib.contextmanager
+def lost_workers_named() -> Iterator[None]:
+    """Say in one line that a worker process died. The loader learns of it by a signal, so anywhere in the body.
+
+    Raises:
+        UserError: in place of the loader's error.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise UserError(
+            f"a process that makes samples died ({' '.join(str(error).split())}); the system ends processes when "
+            "memory runs out: lower TRAIN.NUM_WORKER or TRAIN.BATCH_SIZE; the same command goes on from the last "
+            "checkpoint"
+        ) from error
 
 
 def collate(samples: list[Sample | str]) -> Batch:
@@ -180,6 +219,11 @@ def collate(samples: list[Sample | str]) -> Batch:
 
 
 def _init_worker(_: int) -> None:
-    """Workers share the machine's cores: one thread each."""
+    """Workers share the machine's cores: one thread each. They end with their trainer, not by the signals sent to it.
+
+    Ctrl-C reaches every process of the terminal's group, and torchrun's signals the trainer's: a trainer whose workers
+    died of them could not finish its step.
+    """
+    os.setpgid(0, 0)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

@@ -15,6 +15,10 @@ FRAME_TRIES = 20
 MAX_TRIES = 1000
 
 
+class AnnotationError(UserError):
+    """A sequence whose annotation cannot be read."""
+
+
 @dataclass(frozen=True)
 class FrameRef:
     """One frame of a data set."""
@@ -83,7 +87,12 @@ class FrameSampler:
         self.min_visible = 2 * (templates + 1)
 
     def draw(self, rng: np.random.Generator) -> Draw:
-        """One sample; depends on the generator alone."""
+        """One sample; depends on the generator alone.
+
+        Raises:
+            AnnotationError: a drawn sequence's annotation cannot be read; another draw may succeed.
+            UserError: the data sets give no sample.
+        """
         for _ in range(MAX_TRIES):
             dataset, sequence, info = self._sequence(rng)
             # Some tries in the same sequence first: else sparse data sets would be drawn less than their ratio says.
@@ -103,7 +112,10 @@ class FrameSampler:
         dataset = self.datasets[rng.choice(len(self.datasets), p=self.probabilities)]
         for _ in range(MAX_TRIES):
             sequence = int(rng.integers(len(dataset)))
-            info = dataset.info(sequence)
+            try:
+                info = dataset.info(sequence)
+            except UserError as error:
+                raise AnnotationError(str(error)) from error
             if dataset.is_video:
                 if info.visible.sum() > self.min_visible and len(info) >= MIN_FRAMES:
                     return dataset, sequence, info

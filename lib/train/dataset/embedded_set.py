@@ -17,9 +17,13 @@ def ensure_embedded(root: Path, split: str) -> None:
     Raises:
         UserError: `root` holds something else, or cannot be written.
     """
-    complete = (root / "list.txt").is_file()
-    with nullcontext() if complete else _turn(root.parent / f".{root.name}.lock"):
+    with nullcontext() if is_whole(root) else _turn(root.parent / f".{root.name}.lock"):
         generate(root, split=split, **DEFAULT_SETS[split])
+
+
+def is_whole(root: Path) -> bool:
+    """Whether a split was generated to its end."""
+    return (root / "list.txt").is_file()
 
 
 @contextmanager

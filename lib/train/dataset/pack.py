@@ -19,7 +19,7 @@ import lmdb
 from tqdm import tqdm
 
 from lib.train.dataset.lmdb_storage import DATA_FILE, LmdbStorage
-from lib.train.dataset.registry import find_kind, lmdb_path
+from lib.train.dataset.registry import find_kind
 from lib.train.dataset.storage import FolderStorage
 from lib.train.dataset.stored import StoredDataset
 from lib.utils.errors import UserError
@@ -71,7 +71,7 @@ def pack(name: str, data_dir: Path | None = None, output: Path | None = None, pr
         UserError: the data set is missing or malformed, the output cannot be written, or what was packed differs.
     """
     kind = find_kind(name, data_dir)
-    output = Path(output) if output else lmdb_path(kind.root)
+    output = Path(output) if output else kind.lmdb
     if output.exists():
         verify(output, progress)
         return output

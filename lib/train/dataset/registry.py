@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lib.train.dataset.coco import Coco
-from lib.train.dataset.embedded_set import ensure_embedded
+from lib.train.dataset.embedded_set import ensure_embedded, is_whole
 from lib.train.dataset.got10k import Got10k
 from lib.train.dataset.lasot import Lasot
 from lib.train.dataset.lmdb_storage import LmdbStorage
@@ -27,15 +27,17 @@ class Kind:
 
     Attributes:
         root: its folder.
+        lmdb: where its LMDB lies, which may be missing.
         build: makes it from its name and its files.
         build_whole: the same with every sequence that is there, not only those of a split.
         remedy: what to do if the folder is missing.
     """
 
     root: Path
+    lmdb: Path
     build: Builder
     build_whole: Builder
-    remedy: str = "put it there, or set STARK_DATA_DIR to the folder of all data sets"
+    remedy: str
 
 
 def build_dataset(name: str, data_dir: Path | None = None, use_lmdb: bool = False) -> StoredDataset:
@@ -56,7 +58,7 @@ def build_dataset(name: str, data_dir: Path | None = None, use_lmdb: bool = Fals
     if name in _EMBEDDED:
         ensure_embedded(kind.root, _EMBEDDED[name])
         use_lmdb = False
-    return kind.build(name, _storage(name, kind, use_lmdb))
+    return kind.build(name, _storage(name, data_dir, use_lmdb))
 
 
 def lmdb_path(root: Path) -> Path:
@@ -72,30 +74,54 @@ def find_kind(name: str, data_dir: Path | None = None) -> Kind:
             path = name.removeprefix(prefix)
             if not path:
                 raise UserError(f"{name!r} names no folder: expected {prefix}<path>")
-            return Kind(Path(path).expanduser(), build, build, "correct the path")
+            root = Path(path).expanduser()
+            return Kind(root, lmdb_path(root), build, build, "correct the path")
     if name not in _KNOWN:
         close = difflib.get_close_matches(name.upper(), {known.upper() for known in _KNOWN}, n=1)
         hint = f", did you mean {_spelled(close[0])}?" if close else ";"
         raise UserError(f"unknown data set {name!r}{hint} known: {', '.join(_KNOWN)}, FOLDER:<path>, COCO:<path>")
     folder, build, build_whole = _KNOWN[name]
-    return Kind(Path(data_dir or workspace().data_dir) / folder, build, build_whole)
+    place = workspace("train") if data_dir is None else workspace("train").moved(Path(data_dir))
+    root = place.dataset_dir(folder)
+    return Kind(root, place.lmdb_dir(folder) or lmdb_path(root), build, build_whole, place.dataset_remedy(folder))
 
 
-def _storage(name: str, kind: Kind, use_lmdb: bool) -> Storage:
+def find_lack(name: str, data_dir: Path | None = None, use_lmdb: bool = False) -> tuple[str, str] | None:
+    """What of a data set is not there as a whole, and what to do about it; None where it is there or is generated.
+
+    Args: see `build_dataset`. What is in the folder or LMDB is not looked at.
+
+    Raises:
+        UserError: the name is unknown.
+    """
+    kind = find_kind(name, data_dir)
+    path = kind.lmdb
+    if name in _EMBEDDED or LmdbStorage.is_lmdb(kind.root):
+        return None
+    if use_lmdb and not LmdbStorage.is_lmdb(path):
+        return (
+            f"there is no LMDB {path}",
+            f"make it with `python tracking/make_lmdb.py {name}`, or leave out --use_lmdb",
+        )
+    if not use_lmdb and not kind.root.is_dir():
+        return f"there is no folder {kind.root}", kind.remedy
+    return None
+
+
+def waits_to_be_generated(name: str, data_dir: Path | None = None) -> bool:
+    """Whether a data set is one that is generated on first use, and was not yet used."""
+    return name in _EMBEDDED and not is_whole(find_kind(name, data_dir).root)
+
+
+def _storage(name: str, data_dir: Path | None, use_lmdb: bool) -> Storage:
     """The files of a data set, which have to be there."""
+    lack = find_lack(name, data_dir, use_lmdb)
+    if lack is not None:
+        raise UserError(f"{name}: {': '.join(lack)}")
+    kind = find_kind(name, data_dir)
     if LmdbStorage.is_lmdb(kind.root):
         return LmdbStorage(kind.root)
-    if use_lmdb:
-        path = lmdb_path(kind.root)
-        if not LmdbStorage.is_lmdb(path):
-            raise UserError(
-                f"{name}: there is no LMDB {path}: make it with `python tracking/make_lmdb.py {name}`, "
-                "or leave out --use_lmdb"
-            )
-        return LmdbStorage(path)
-    if not kind.root.is_dir():
-        raise UserError(f"{name}: there is no folder {kind.root}: {kind.remedy}")
-    return FolderStorage(kind.root)
+    return LmdbStorage(kind.lmdb) if use_lmdb else FolderStorage(kind.root)
 
 
 def _got10k(split: str | None) -> Builder:

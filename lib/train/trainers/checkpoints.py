@@ -13,9 +13,6 @@ from lib.utils.checkpoint import (
     save_checkpoint,
 )
 
-EVERY = 100  # epochs between checkpoints that stay
-LAST = 10  # epochs at the end of a run that all stay
-
 log = logging.getLogger(__name__)
 
 
@@ -24,16 +21,27 @@ class CheckpointFolder:
 
     Files are whole or absent: each is written under a temporary name, flushed and renamed.
     The rolling `<NetClass>_latest.pth.tar` becomes `<NetClass>_previous.pth.tar` when the next is there.
+
+    Args:
+        folder: where they lie.
+        net_type: the network's class name.
+        last_epoch: of the run.
+        every: epochs between checkpoints `<NetClass>_ep0100.pth.tar` that stay.
+        last: so many epochs at the end of the run all stay.
+        keep: of those that stay only so many are kept, the newest; 0: all.
     """
 
-    def __init__(self, folder: Path, net_type: str, last_epoch: int) -> None:
+    def __init__(
+        self, folder: Path, net_type: str, last_epoch: int, every: int = 100, last: int = 10, keep: int = 0
+    ) -> None:
         self.folder, self.net_type, self.last_epoch = folder, net_type, last_epoch
+        self.every, self.last, self.keep = every, last, keep
         self.latest = folder / latest_name(net_type)
         self.previous = folder / previous_name(net_type)
         self.latest_is_damaged = False
 
-    def save(self, checkpoint: dict[str, Any], epoch: int) -> None:
-        """Write the rolling checkpoint, and the epoch's own where it is one that stays.
+    def save(self, checkpoint: dict[str, Any]) -> None:
+        """Write the rolling checkpoint.
 
         Raises:
             CheckpointError: the disk is full or the folder not writable; older files are intact.
@@ -45,8 +53,22 @@ class CheckpointFolder:
             self.latest.replace(self.previous)
         fresh.replace(self.latest)
         self.latest_is_damaged = False
-        if epoch % EVERY == 0 or epoch > self.last_epoch - LAST:
+
+    def save_epoch(self, checkpoint: dict[str, Any], epoch: int) -> None:
+        """Write the rolling checkpoint, and the finished epoch's own where it is one that stays; see `save`."""
+        self.save(checkpoint)
+        if self.stays(epoch):
             save_checkpoint(self.folder / epoch_name(self.net_type, epoch), checkpoint)
+            for path in self.kept()[: -self.keep or 0]:
+                path.unlink()
+
+    def stays(self, epoch: int) -> bool:
+        """Whether an epoch's checkpoint is one that stays."""
+        return epoch % self.every == 0 or epoch > self.last_epoch - self.last
+
+    def kept(self) -> list[Path]:
+        """The checkpoints of single epochs, oldest first."""
+        return sorted(self.folder.glob(f"{self.net_type}_ep*.pth.tar"), key=lambda path: (len(path.name), path.name))
 
     def load(self) -> tuple[dict[str, Any], Path] | None:
         """The newest readable rolling checkpoint and its path, or None where the run has not begun.
@@ -67,7 +89,7 @@ class CheckpointFolder:
                 log.warning("%s; trying the checkpoint before it", error)
         if errors:
             raise CheckpointError(f"nothing to go on from: {'; '.join(errors)}; to start anew move the files away")
-        foreign = sorted(self.folder.glob(f"{self.net_type}_ep*.pth.tar"))
+        foreign = self.kept()
         if foreign:
             raise CheckpointError(
                 f"{self.folder} holds {foreign[-1].name}, but not {self.latest.name} to go on from, and training "

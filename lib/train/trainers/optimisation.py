@@ -10,9 +10,12 @@ from torch import Tensor, nn
 
 from lib.config import ConfigError, option
 from lib.train.actors.stark import NonFiniteError
+from lib.utils.checkpoint import CheckpointError
 
 # Share of a cosine schedule in which the rate rises from 0.
 WARM_UP = 0.05
+# Of the loss under fp16; without it the scale is 1, and a gradient that is not finite ends the run at once.
+LEAST_SCALE = 1.0
 
 
 class Optimisation:
@@ -30,11 +33,13 @@ class Optimisation:
         groups = parameter_groups(net, cfg)
         self.parameters = [p for group in groups for p in group["params"]]
         self.optimizer = torch.optim.AdamW(groups, lr=cfg.TRAIN.LR, weight_decay=cfg.TRAIN.WEIGHT_DECAY)
+        self.names = ["rest", "backbone"][: len(groups)]
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         amp = option(cfg, "TRAIN.AMP")
-        self.dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(amp)
-        if self.dtype == torch.float16 and device.type != "cuda":
-            raise ConfigError("'TRAIN.AMP' fp16 needs a CUDA device; use bf16 or off")
+        # True is how published configurations say fp16.
+        self.dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, True: torch.float16}.get(amp)
+        if self.dtype == torch.float16 and device.type not in ("cuda", "cpu"):
+            raise ConfigError(f"'TRAIN.AMP' fp16 does not work on {device.type}; use bf16 or off")
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
 
     def autocast(self) -> contextlib.AbstractContextManager:
@@ -43,11 +48,14 @@ class Optimisation:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, self.dtype)
 
-    def step(self, loss: Tensor, epoch: int, step: int) -> Tensor:
-        """Change the weights; gives the gradient norm before clipping.
+    def backward(self, loss: Tensor) -> None:
+        """Add a loss's gradients to those that wait for `step`; `loss` is a scalar with a graph."""
+        self.scaler.scale(loss).backward()
+
+    def step(self, epoch: int, step: int) -> Tensor:
+        """Change the weights by the gradients of the losses since the last step; gives their norm before clipping.
 
         Args:
-            loss: scalar with a graph.
             epoch: counted from 1.
             step: within the epoch, counted from 0.
 
@@ -57,24 +65,41 @@ class Optimisation:
         factor = rate_factor(self.cfg, epoch, step, self.steps_per_epoch)
         for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = rate * factor
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimizer)
         limit = self.cfg.GRAD_CLIP_NORM if self.cfg.GRAD_CLIP_NORM > 0 else math.inf
         norm = nn.utils.clip_grad_norm_(self.parameters, limit)
-        if not self.scaler.is_enabled() and not torch.isfinite(norm):
-            # Clipping has made every gradient nan; a step would destroy the weights. (fp16 skips such steps itself.)
+        # Clipping has made every gradient nan; a step would destroy the weights. The scaler of fp16 skips such steps
+        # and lowers its scale, until there is nothing left to lower.
+        if self.scaler.get_scale() <= LEAST_SCALE and not torch.isfinite(norm):
             raise NonFiniteError("the gradient is not finite")
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
         return norm
+
+    def rates(self) -> dict[str, float]:
+        """The learning rates of the last step by parameter group."""
+        return {name: group["lr"] for name, group in zip(self.names, self.optimizer.param_groups, strict=True)}
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs; the schedule follows from epoch and step."""
         return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict`."""
+        """Go on from `state_dict`.
+
+        Raises:
+            CheckpointError: other parameters learned in that run.
+        """
+        sizes = [
+            [len(group["params"]) for group in groups]
+            for groups in (state["optimizer"]["param_groups"], self.optimizer.param_groups)
+        ]
+        if sizes[0] != sizes[1]:
+            raise CheckpointError(
+                f"the run that was begun trains {sum(sizes[0])} parameters, this configuration {sum(sizes[1])}: "
+                "go on with the options it began with, or choose another --save_dir"
+            )
         self.optimizer.load_state_dict(state["optimizer"])
         if state.get("scaler"):
             self.scaler.load_state_dict(state["scaler"])

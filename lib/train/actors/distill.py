@@ -1,0 +1,177 @@
+"""Distillation: the corner maps of a trained spatial network guide a Lightning student."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from easydict import EasyDict
+from torch import Tensor, nn
+
+from lib.config import load_config
+from lib.models import build_model
+from lib.models.layers import MLP
+from lib.train.actors.stark import Actor, BoxActor, Outcome
+from lib.train.data.loader import Batch
+from lib.train.options import RunOptions, Stage
+from lib.utils.checkpoint import CheckpointError, load_checkpoint, load_state
+from lib.utils.errors import UserError
+
+STUDENT = "stark_lightning_X_trt"
+
+
+class Teacher(Actor):
+    """A trained spatial network that says where the corners are, and does not learn.
+
+    It stands beside the student and is no part of it: neither of its checkpoints, nor of what several
+    processes exchange. It is given the student's crops, normalised as its own configuration says.
+
+    A Lightning sample has one template. STARK-ST, which takes several, gets that one for each of them:
+    while tracking it sees the same until its dynamic template is replaced for the first time.
+    """
+
+    def __init__(self, net: nn.Module, cfg: EasyDict, device: torch.device) -> None:
+        super().__init__(net.eval().requires_grad_(False), cfg, device)
+        self.copies = cfg.DATA.TEMPLATE.get("NUMBER", 1)
+
+    @torch.no_grad()
+    def corner_maps(self, batch: Batch, step: str = "") -> Tensor:
+        """Where the corners are: probabilities (B, 2, 1, S * S), the mean of all queries' maps.
+
+        The box expected of that mean is the mean of the queries' boxes, which is what tracking takes.
+
+        Raises:
+            NonFiniteError: the maps are not finite.
+        """
+        templates, search = self.regions(batch)
+        maps = by_sample(self.net(templates * self.copies, search)["corner_maps"], batch)
+        self.check_finite(maps, batch, f"{step}, teacher")
+        return maps.softmax(-1).mean(2, keepdim=True)
+
+
+class DistillActor(BoxActor):
+    """Training of a Lightning student: GIoU and L1 loss on boxes, and its corner maps held against a teacher's.
+
+    The term is chosen by TRAIN.DISTILL_LOSS_TYPE (`corner_loss`) and weighted as L1, with TRAIN.L1_WEIGHT.
+    It compares cell with cell, as published, although equal maps stand for boxes half a cell apart: a light head
+    means a cell's centre, the teacher's its top-left corner. The losses on boxes pull against that.
+
+    Args:
+        net, cfg, device: the student's; see `Actor`.
+        teacher: from `load_teacher`.
+
+    Raises:
+        UserError: the teacher does not fit the student; see `check_fit`.
+    """
+
+    def __init__(self, net: nn.Module, cfg: EasyDict, device: torch.device, teacher: Teacher) -> None:
+        super().__init__(net, cfg, device)
+        check_fit(cfg, teacher.cfg, teacher.net)
+        self.teacher = teacher
+
+    def __call__(self, batch: Batch, step: str = "") -> Outcome:
+        """The loss of a batch and its parts.
+
+        Raises:
+            NonFiniteError: the student's boxes or corner maps, or the teacher's, are not finite.
+        """
+        output = self.net(*self.regions(batch))
+        outcome = self.judge(output, batch, step)
+        maps = by_sample(output["corner_maps"], batch)
+        self.check_finite(maps, batch, step)
+        distillation = corner_loss(maps, self.teacher.corner_maps(batch, step), self.cfg.TRAIN.DISTILL_LOSS_TYPE)
+        loss = outcome.loss + self.cfg.TRAIN.L1_WEIGHT * distillation
+        values = outcome.values | {"Loss/total": loss.detach(), "Loss/distill": distillation.detach()}
+        return replace(outcome, loss=loss, values=values)
+
+
+def by_sample(maps: Tensor, batch: Batch) -> Tensor:
+    """Corner maps as networks give them, (2, B * Nq, S * S), to float32 (B, 2, Nq, S * S)."""
+    return maps.float().unflatten(1, (len(batch.search), -1)).transpose(0, 1)
+
+
+def corner_loss(logits: Tensor, target: Tensor, kind: str) -> Tensor:
+    """How far a student's corner maps are from a teacher's; a scalar, the mean of both corners.
+
+    Args:
+        logits: (B, 2, Nq, S * S), the student's maps before the softmax.
+        target: the teacher's probabilities, (B, 2, Nq or 1, S * S).
+        kind: `KL`, the divergence of the student's map from the teacher's, averaged over maps; or
+            `L1`, the absolute difference of the probabilities, averaged over maps and cells.
+    """
+    logits, target = logits.flatten(0, 2), target.expand_as(logits).flatten(0, 2)
+    if kind == "KL":
+        return F.kl_div(logits.log_softmax(-1), target, reduction="batchmean")
+    return F.l1_loss(logits.softmax(-1), target)
+
+
+def load_teacher(stage: Stage, save_dir: Path, device: torch.device) -> Teacher:
+    """The trained network that a stage names; a score head is not needed, and may lack in the file.
+
+    Raises:
+        UserError: no such configuration, no checkpoint of it, or one that does not fit.
+    """
+    cfg = load_config(stage.script, stage.config)
+    net = build_model(stage.script, cfg)
+    try:
+        path = stage.find(save_dir)
+        load_state(net, load_checkpoint(path), path, allow_missing=("cls_head.",))
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"teacher {stage.script} {stage.config}: {error}; "
+            "--script_teacher and --config_teacher name the run it was trained by"
+        ) from error
+    return Teacher(net.to(device, memory_format=torch.channels_last), cfg, device)
+
+
+def distills(options: RunOptions, cfg: EasyDict) -> bool:
+    """Whether a run learns from a teacher: where one is named, or TRAIN.DISTILL asks for it.
+
+    Raises:
+        UserError: TRAIN.DISTILL without a teacher, or networks that distillation is not for.
+    """
+    if options.teacher is None:
+        if cfg.TRAIN.get("DISTILL", False):
+            raise UserError(
+                "TRAIN.DISTILL is true, and no teacher is named: "
+                "add --script_teacher stark_s --config_teacher <config>, or --opts TRAIN.DISTILL=false"
+            )
+        return False
+    if options.script != STUDENT:
+        raise UserError(f"distillation trains {STUDENT}, not {options.script}: leave out --distill")
+    if options.teacher.script == STUDENT:
+        raise UserError(f"{STUDENT} cannot guide itself: name a spatial one: --script_teacher stark_s, stark_st1, …")
+    return True
+
+
+def check_fit(cfg: EasyDict, teacher_cfg: EasyDict, teacher: nn.Module) -> None:
+    """A teacher has to give corner maps of the student's cells, from crops like those it was trained on.
+
+    Args:
+        cfg: the student's configuration, of Lightning.
+        teacher_cfg: the teacher's.
+        teacher: its network, with weights or without.
+
+    Raises:
+        UserError: it does not; the message names the option that differs.
+    """
+    if isinstance(teacher.box_head, MLP):
+        raise UserError(
+            "the teacher's head, MODEL.HEAD_TYPE MLP, gives no corner maps: name a teacher with a corner head"
+        )
+    side, size = cfg.DATA.SEARCH.FEAT_SIZE, cfg.DATA.SEARCH.SIZE
+    its_size = teacher_cfg.DATA.SEARCH.SIZE
+    its_side = its_size // teacher.extractor.stride
+    if its_side != side:
+        raise UserError(
+            f"the teacher's corner maps have {its_side}x{its_side} cells (search region of {its_size} pixels), "
+            f"the student's {side}x{side} ({size} pixels): "
+            "name a teacher with the student's DATA.SEARCH.SIZE and stride"
+        )
+    for region, key in [(region, key) for region in ("SEARCH", "TEMPLATE") for key in ("SIZE", "FACTOR")]:
+        ours, its = cfg.DATA[region][key], teacher_cfg.DATA[region][key]
+        if ours != its:
+            raise UserError(
+                f"the teacher was trained with DATA.{region}.{key} {its}, and the student's is {ours}: both see the "
+                "same crops; name a teacher trained on such crops, or give the student the teacher's"
+            )

@@ -1,0 +1,169 @@
+"""The command line of tracking/train.py; what it starts is replaced."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+import lib.train.admin.launch
+import lib.train.check
+import lib.train.run
+from lib.train.admin.launch import Processes
+from lib.train.checks.report import Report, ok, problem
+from lib.train.options import Stage
+from lib.utils.workspace import REPOSITORY
+
+S50 = ["--script", "stark_s", "--config", "baseline"]
+ST2 = ["--script", "stark_st2", "--config", "baseline"]
+LIGHTNING = ["--script", "stark_lightning_X_trt", "--config", "baseline_rephead_4_lite_search5"]
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """What the command would have started."""
+    calls = {}
+
+    def launch(command, processes):
+        calls["launch"] = command, processes
+        return 7
+
+    monkeypatch.setattr(lib.train.run, "train", lambda options: calls.update(train=options))
+    monkeypatch.setattr(lib.train.admin.launch, "launch", launch)
+    monkeypatch.setattr(lib.train.check, "check_run", lambda *_: Report([ok("data", "there")]))
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    monkeypatch.setenv("STARK_SAVE_DIR", "/saved")
+    return calls
+
+
+@pytest.fixture
+def command(calls, monkeypatch):
+    """Run the command; gives its exit status."""
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["tracking/train.py", *words])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(REPOSITORY / "tracking" / "train.py"), run_name="__main__")
+        return ended.value.code
+
+    return run
+
+
+def test_a_single_process(command, calls):
+    assert command(*S50, "--save_dir", "here", "--seed", "5", "--opts", "TRAIN.EPOCH=2") == 0
+    options = calls["train"]
+    assert (options.script, options.config, options.save_dir) == ("stark_s", "baseline", Path("here"))
+    assert options.overrides == ("TRAIN.EPOCH=2", "TRAIN.SEED=5")
+    assert (options.previous, options.teacher, options.use_lmdb) == (None, None, False)
+    assert "launch" not in calls
+
+
+def test_the_workspace_says_where_to_save(command, calls):
+    command(*S50)
+    assert calls["train"].save_dir == Path("/saved")
+
+
+@pytest.mark.parametrize(("words", "value"), [([], False), (["0"], False), (["1"], True), ([""], True)])
+def test_published_switches(words, value, command, calls):
+    switch = ["--use_lmdb", *filter(None, words)] if words else []
+    command(*switch, *S50)
+    assert calls["train"].use_lmdb is value
+
+
+def test_the_second_stage(command, calls):
+    command(*ST2, "--script_prv", "stark_st1", "--config_prv", "baseline_R101")
+    assert calls["train"].previous == Stage("stark_st1", "baseline_R101")
+    command(*ST2, "--checkpoint_prv", "a.pth.tar")
+    assert calls["train"].previous.checkpoint == Path("a.pth.tar")
+
+
+@pytest.mark.parametrize("switch", [["--distill", "1"], ["--distill"]])
+def test_distillation(switch, command, calls):
+    teacher = ["--script_teacher", "stark_s", "--config_teacher", "baseline"]
+    command(*LIGHTNING, *teacher, *switch)
+    assert calls["train"].teacher == Stage("stark_s", "baseline")
+    command(*LIGHTNING, *switch, *teacher, "--checkpoint_teacher", "t.pth.tar")
+    assert calls["train"].teacher == Stage("stark_s", "baseline", Path("t.pth.tar"))
+    command(*LIGHTNING, *teacher, "--opts", "TRAIN.DISTILL=true")  # the configuration may ask for it too
+    assert calls["train"].teacher == Stage("stark_s", "baseline")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([*LIGHTNING, "--distill", "1"], "--distill needs a teacher: add --script_teacher stark_s --config_teacher"),
+        ([*LIGHTNING, "--script_teacher", "stark_s", "--config_teacher", "baseline"], "add --distill 1"),
+        ([*LIGHTNING, "--distill", "1", "--script_teacher", "stark_s"], "add --config_teacher"),
+        ([*LIGHTNING, "--config_teacher", "baseline"], "add --script_teacher"),
+        ([*LIGHTNING, "--checkpoint_teacher", "a"], "--checkpoint_teacher needs the network"),
+        ([*ST2, "--config_prv", "baseline"], "add --script_prv"),
+        ([*ST2, "--script_prv", "stark_st1"], "add --config_prv"),
+        ([*S50, "--nproc_per_node", "2"], "--nproc_per_node: --mode single is one process; say --mode multiple"),
+        ([*S50, "--nnodes", "2", "--node_rank", "1"], "--nnodes --node_rank: --mode single is one process"),
+        ([*S50, "--mode", "multiple", "--opts", "TRAIN.EPOCHS=1"], "did you mean 'TRAIN.EPOCH'"),
+        ([*S50, "--check", "--config", "nowhere"], "nowhere"),
+    ],
+)
+def test_contradictions_are_one_line_and_start_nothing(words, message, command, calls, capsys):
+    assert command(*words) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+    assert calls == {}
+
+
+def test_several_processes_are_launched_with_the_same_command(command, calls):
+    elastic = [
+        "--nnodes",
+        "4:8",
+        "--rdzv_endpoint",
+        "a:1",
+        "--rdzv_backend",
+        "c10d",
+        "--rdzv_id",
+        "x",
+        "--max_restarts",
+        "3",
+    ]
+    words = [*S50, "--mode", "multiple", "--nproc_per_node", "2", *elastic, "--device", "cpu"]
+    assert command(*words) == 7
+    sent, processes = calls["launch"]
+    assert sent == ["tracking/train.py", *words]
+    assert processes == Processes(2, "4:8", "a:1", "c10d", "x", max_restarts=3)
+    command(
+        *S50,
+        *[
+            "--mode",
+            "multiple",
+            "--nnodes",
+            "2",
+            "--node_rank",
+            "1",
+            "--master_addr",
+            "b",
+            "--master_port",
+            "9",
+            "--device",
+            "cpu",
+        ],
+    )
+    assert calls["launch"][1] == Processes(1, "2", master_addr="b", master_port=9, node_rank=1)
+    assert "train" not in calls
+
+
+def test_a_launched_process_trains(command, calls, monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    assert command(*S50, "--mode", "multiple", "--nproc_per_node", "2") == 0
+    assert "launch" not in calls
+    assert calls["train"].script == "stark_s"
+
+
+def test_check_looks_and_trains_nothing(command, calls, monkeypatch, capsys):
+    assert command(*S50, "--check", "--mode", "multiple", "--nproc_per_node", "2") == 0
+    assert "there" in capsys.readouterr().out
+    monkeypatch.setattr(lib.train.check, "check_run", lambda *_: Report([problem("data", "gone", "bring it back")]))
+    assert command(*S50, "--check") == 2
+    told = capsys.readouterr()
+    assert "gone" in told.out + told.err
+    assert "bring it back" in told.out + told.err
+    assert calls == {}

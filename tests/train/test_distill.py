@@ -1,0 +1,347 @@
+"""Distillation: the loss, who learns from it, and what a teacher must be."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+
+from lib.config import ConfigError, load_config
+from lib.train import distributed
+from lib.train.actors.distill import DistillActor, by_sample, corner_loss, distills, load_teacher
+from lib.train.actors.stark import BoxActor, NonFiniteError
+from lib.train.data.loader import collate
+from lib.train.data.processing import Processing
+from lib.train.data.sampler import FrameSampler
+from lib.train.dataset import build_dataset
+from lib.train.options import Stage
+from lib.train.trainers.optimisation import Optimisation
+from lib.utils.boxes import xywh_to_xyxy
+from lib.utils.checkpoint import CheckpointError, save_checkpoint
+from lib.utils.errors import UserError
+from tests.train.fakes import FakeVideos
+from tests.train.tiny_distill import CPU, LIGHTNING, LIGHTNING_CONFIG, actor, configured, student, teacher, trained
+from tests.train.tiny_runs import lightning, options
+
+
+def samples(cfg, datasets, count=3, seed=0):
+    rng = np.random.default_rng(seed)
+    sampler = FrameSampler(datasets, [1] * len(datasets), "causal", [20])
+    processing = Processing(cfg, True)
+    return collate([processing(sampler.draw(rng), rng) for _ in range(count)])
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return samples(configured(LIGHTNING), [FakeVideos([[1] * 30, [1] * 30])])
+
+
+def numpy_softmax(x):
+    powers = np.exp(x - x.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
+
+
+def numpy_loss(logits, target, kind):
+    """Equation by equation in float64: `logits` and `target` (2, N, cells), a corner after the other."""
+    corners = []
+    for corner in (0, 1):
+        s, t = numpy_softmax(logits[corner].astype(np.float64)), target[corner].astype(np.float64)
+        if kind == "KL":
+            corners.append((t * (np.log(t) - np.log(s))).sum() / len(t))
+        else:
+            corners.append(np.abs(s - t).mean())
+    return sum(corners) / 2
+
+
+@pytest.mark.parametrize("kind", ["KL", "L1"])
+@pytest.mark.parametrize(("samples_", "queries", "side"), [(1, 1, 20), (5, 1, 8), (4, 3, 9)])
+def test_the_loss_by_hand(kind, samples_, queries, side):
+    rng = np.random.default_rng(samples_)
+    shape = (samples_, 2, queries, side * side)
+    logits, target = rng.normal(0, 4, shape), numpy_softmax(rng.normal(0, 4, shape))
+    loss = corner_loss(torch.tensor(logits).float(), torch.tensor(target).float(), kind)
+    corners = [x.transpose(1, 0, 2, 3).reshape(2, -1, side * side) for x in (logits, target)]
+    assert loss.item() == pytest.approx(numpy_loss(*corners, kind), rel=1e-4)
+
+
+def test_one_target_for_all_queries_and_cells_without_probability():
+    logits = torch.tensor([[0.0, 0.0], [0.0, np.log(3)]]).view(1, 1, 2, 2).expand(1, 2, 2, 2)
+    target = torch.tensor([1.0, 0.0]).view(1, 1, 1, 2).expand(1, 2, 1, 2)
+    assert corner_loss(logits, target, "KL").item() == pytest.approx((np.log(2) + np.log(4)) / 2)
+    assert corner_loss(logits, target, "L1").item() == pytest.approx((0.5 + 0.75) / 2)
+
+
+@pytest.mark.parametrize("kind", ["KL", "L1"])
+def test_equal_maps_cost_nothing_and_pull_nowhere(kind):
+    logits = torch.randn(3, 2, 1, 64, requires_grad=True)
+    loss = corner_loss(logits, (logits.detach() + 7).softmax(-1), kind)  # a shift changes no probability
+    loss.backward()
+    assert loss.item() == pytest.approx(0, abs=1e-6)
+    if kind == "KL":
+        assert logits.grad.abs().max() < 1e-6
+
+
+def test_the_slope_is_the_difference_of_the_probabilities():
+    logits, target = torch.randn(3, 2, 1, 64, requires_grad=True), torch.randn(3, 2, 1, 64).softmax(-1)
+    corner_loss(logits, target, "KL").backward()
+    expected = (logits.detach().softmax(-1) - target) / (3 * 2)
+    assert torch.allclose(logits.grad, expected, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", ["KL", "L1"])
+def test_the_total_is_boxes_plus_maps(kind, batch):
+    learner = actor(kind)
+    learner.net.eval()
+    outcome = learner(batch)
+    with torch.no_grad():
+        regions = learner.regions(batch)  # both are normalised alike
+        maps = learner.net(*regions)["corner_maps"].numpy()
+        target = numpy_softmax(learner.teacher.net(*regions)["corner_maps"].double().numpy())
+    boxes = BoxActor(learner.net, learner.cfg, CPU)(batch)
+    values = {name: value.item() for name, value in outcome.values.items()}
+    assert set(values) == {"Loss/total", "Loss/giou", "Loss/l1", "Loss/distill", "IoU"}
+    assert values["Loss/distill"] == pytest.approx(numpy_loss(maps, target, kind), rel=1e-4)
+    assert values["Loss/distill"] > 0.005
+    for name in ("Loss/giou", "Loss/l1", "IoU"):
+        assert values[name] == pytest.approx(boxes.values[name].item(), rel=1e-6)
+    total = 2 * values["Loss/giou"] + 5 * values["Loss/l1"] + 5 * values["Loss/distill"]
+    assert outcome.loss.item() == pytest.approx(total, rel=1e-5)
+    assert values["Loss/total"] == pytest.approx(total, rel=1e-5)
+    assert torch.equal(outcome.boxes, boxes.boxes)
+
+
+def test_only_the_student_learns(batch):
+    learner = actor(**{"TRAIN.GIOU_WEIGHT": 0})
+    before = copy.deepcopy(learner.teacher.net.state_dict())
+    optimisation = Optimisation(learner.net, learner.cfg, CPU, 1)
+    learner.net.train()
+    optimisation.backward(learner(batch).loss)
+    assert all(p.grad is None and not p.requires_grad for p in learner.teacher.net.parameters())
+    assert all(p.grad is not None for p in optimisation.parameters)
+    assert learner.net.box_head.conv_tower[-1].bias.grad.abs().sum() > 0
+    optimisation.step(1, 0)
+    # `train` of the student reaches neither its dropout nor its batch norms' statistics.
+    assert not any(module.training for module in learner.teacher.net.modules())
+    after = learner.teacher.net.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    held = {id(p) for p in learner.net.parameters()}
+    assert not held & {id(p) for p in learner.teacher.net.parameters()}
+
+
+def test_the_teacher_does_not_disturb_the_students_dropout(batch):
+    learner = actor()
+    learner.net.train()
+    torch.manual_seed(5)
+    guided = learner(batch)
+    after = torch.rand(1)
+    learner = actor()
+    learner.net.train()
+    torch.manual_seed(5)
+    alone = BoxActor(learner.net, learner.cfg, CPU)(batch)
+    assert torch.equal(guided.values["Loss/giou"], alone.values["Loss/giou"])
+    assert torch.equal(after, torch.rand(1))
+
+
+@pytest.mark.parametrize(("kind", "alone"), [("KL", False), ("L1", True)])
+def test_a_few_steps_bring_the_maps_towards_a_good_teachers(kind, alone, batch):
+    # L1 is a mean over all cells, so weak beside the losses on boxes that its own way shows only without them.
+    learner = actor(kind, **{"MODEL.TRANSFORMER.DROPOUT": 0})
+    corners = xywh_to_xyxy(batch.boxes).clamp(0, 1).view(-1, 2, 1, 2).transpose(0, 1)  # (2, B, 1, xy)
+    right = -100 * (learner.teacher.net.box_head.points - corners).square().sum(-1)
+    learner.teacher.net.register_forward_hook(lambda _, __, output: output | {"corner_maps": right})
+    optimisation = Optimisation(learner.net, learner.cfg, CPU, 1)
+    learner.net.train()
+    terms = []
+    for _ in range(10):
+        if alone:
+            maps = by_sample(learner.net(*learner.regions(batch))["corner_maps"], batch)
+            loss = term = corner_loss(maps, learner.teacher.corner_maps(batch), kind)
+        else:
+            outcome = learner(batch)
+            loss, term = outcome.loss, outcome.values["Loss/distill"]
+        optimisation.backward(loss)
+        optimisation.step(1, 0)
+        terms.append(term.item())
+    assert terms[-1] < 0.7 * terms[0]
+
+
+@pytest.mark.parametrize("script", ["stark_st1", "stark_st2"])
+def test_a_teacher_of_two_templates_gets_the_one_there_is_twice(script, batch):
+    guide, seen = teacher(script), []
+    guide.net.register_forward_pre_hook(lambda _, inputs: seen.append(inputs))
+    maps = guide.corner_maps(batch)
+    ((templates, _),) = seen
+    assert len(templates) == 2
+    assert all(torch.equal(t.tensors, guide.regions(batch)[0][0].tensors) for t in templates)
+    assert maps.shape == (3, 2, 1, 36)
+    assert torch.allclose(maps.sum(-1), torch.ones(3, 2, 1))
+
+
+def test_several_queries_of_a_teacher_stand_for_their_mean_box(batch):
+    guide = teacher(**{"MODEL.NUM_OBJECT_QUERIES": 3})
+    corners = guide.corner_maps(batch) @ guide.net.box_head.points  # (B, 2, 1, 2)
+    boxes = guide.net(*guide.regions(batch))["pred_boxes"]
+    assert boxes.shape == (3, 3, 4)
+    centre, size = corners[:, :, 0].mean(1), corners[:, 1, 0] - corners[:, 0, 0]
+    assert torch.allclose(torch.cat((centre, size), 1), boxes.mean(1), atol=1e-5)
+
+
+def test_the_same_pixels_in_each_networks_own_normalisation(batch):
+    net, cfg = student()
+    guide = teacher(**{"DATA.MEAN": [0.5, 0.4, 0.3], "DATA.STD": [0.25, 0.5, 0.2]})
+    learner, seen = DistillActor(net, cfg, CPU, guide), {}
+    net.register_forward_pre_hook(lambda _, inputs: seen.update(student=inputs))
+    guide.net.register_forward_pre_hook(lambda _, inputs: seen.update(teacher=inputs))
+    learner(batch)
+    pixels = []
+    for name, own in (("student", cfg), ("teacher", guide.cfg)):
+        (template,), search = seen[name]
+        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (own.DATA.MEAN, own.DATA.STD))
+        pixels.append([r.tensors * std + mean for r in (template, search)])
+        assert torch.equal(search.mask, batch.search_mask)
+    for ours, its in zip(*pixels, strict=True):
+        assert torch.allclose(ours, its, atol=1e-5)
+    assert not torch.allclose(seen["student"][1].tensors, seen["teacher"][1].tensors, atol=0.1)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+@pytest.mark.parametrize("whose", ["student", "teacher"])
+def test_maps_that_are_not_finite_name_the_sample(whose, value, batch):
+    learner = actor()
+
+    def spoil(_, __, output):
+        maps = output["corner_maps"].clone()
+        maps[1, 2, 7] = value  # the bottom-right corner of the third sample; the boxes are what they were
+        return output | {"corner_maps": maps}
+
+    (learner.net if whose == "student" else learner.teacher.net).register_forward_hook(spoil)
+    with pytest.raises(NonFiniteError) as error:
+        learner(batch, "epoch 4, step 7")
+    text = str(error.value)
+    assert text.startswith("epoch 4, step 7, teacher: " if whose == "teacher" else "epoch 4, step 7: ")
+    assert text.endswith("samples: " + ", ".join(batch.sources[2]))
+
+
+@pytest.mark.parametrize("kind", ["KL", "L1"])
+def test_half_precision_maps_are_compared_in_full(kind, batch):
+    learner = actor(kind)
+    learner.net.eval()
+    maps = {}
+    for name, net in (("student", learner.net), ("teacher", learner.teacher.net)):
+        net.register_forward_hook(lambda _, __, output, name=name: maps.update({name: output["corner_maps"]}))
+    with torch.autocast("cpu", torch.bfloat16):
+        outcome = learner(batch)
+    assert {m.dtype for m in maps.values()} == {torch.bfloat16}
+    assert outcome.loss.dtype == outcome.values["Loss/distill"].dtype == torch.float32
+    logits, teachers = (maps[name].detach().double().numpy() for name in ("student", "teacher"))
+    expected = numpy_loss(logits, numpy_softmax(teachers), kind)
+    assert outcome.values["Loss/distill"].item() == pytest.approx(expected, rel=1e-4)
+    outcome.loss.backward()
+    assert all(torch.isfinite(p.grad).all() for p in learner.net.parameters() if p.grad is not None)
+
+
+def test_a_wrapped_student_learns_the_same(batch):
+    gradients = []
+    for wrapped in (False, True):
+        learner = actor()
+        learner.net.train()
+        net = learner.net.to(memory_format=torch.channels_last)
+        if wrapped:
+            dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+        try:
+            learner.net = distributed.wrap(net, CPU)
+            assert (learner.net is net) != wrapped
+            torch.manual_seed(3)
+            learner(batch).loss.backward()
+        finally:
+            if wrapped:
+                dist.destroy_process_group()
+        gradients.append({name: p.grad for name, p in net.named_parameters() if p.grad is not None})
+    assert set(gradients[0]) == set(gradients[1])
+    assert all(torch.allclose(g, gradients[1][name], atol=1e-7) for name, g in gradients[0].items())
+
+
+def test_from_a_checkpoint_over_a_data_set_to_a_better_student(videos, tmp_path):
+    stage, net, _ = trained(tmp_path)
+    cfg = configured(LIGHTNING)
+    crops = samples(cfg, [build_dataset(f"FOLDER:{videos}")], 4)
+    guide = load_teacher(stage, tmp_path, CPU)
+    with torch.no_grad():
+        expected = by_sample(net(*guide.regions(crops))["corner_maps"], crops).softmax(-1)
+    assert torch.allclose(guide.corner_maps(crops), expected, atol=1e-6)
+    learner = DistillActor(student()[0], cfg, CPU, guide)
+    optimisation = Optimisation(learner.net, cfg, CPU, 1)
+    learner.net.train()
+    totals = []
+    for _ in range(8):
+        outcome = learner(crops)
+        optimisation.backward(outcome.loss)
+        optimisation.step(1, 0)
+        totals.append(outcome.values["Loss/total"].item())
+    assert np.isfinite(totals).all()
+    assert totals[-1] < 0.9 * totals[0]
+    assert not any("teacher" in name for name in learner.net.state_dict())
+
+
+def test_a_teacher_without_its_score_head_is_enough(tmp_path):
+    stage, net, path = trained(tmp_path, "stark_st1", "STARKST")
+    weights = {name: value for name, value in net.state_dict().items() if not name.startswith("cls_head.")}
+    save_checkpoint(path, {"epoch": 3, "net": weights})
+    guide = load_teacher(stage, tmp_path, CPU)
+    assert guide.copies == 2
+    assert torch.equal(guide.net.bottleneck.weight, net.bottleneck.weight)
+
+
+def test_teachers_that_are_not_there_or_are_others(tmp_path):
+    stage, net, path = trained(tmp_path)
+    with pytest.raises(CheckpointError, match=r"^teacher stark_s baseline: no checkpoint folder .*stark_s/baseline"):
+        load_teacher(Stage("stark_s"), tmp_path, CPU)
+    with pytest.raises(ConfigError, match="no configuration 'nowhere'"):
+        load_teacher(Stage("stark_s", "nowhere"), tmp_path, CPU)
+    with pytest.raises(CheckpointError, match=r"does not fit the model: .*; --script_teacher and --config_teacher"):
+        load_teacher(Stage("stark_s", "baseline", path), tmp_path, CPU)
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(CheckpointError, match=r"^teacher stark_s .*tiny\.yaml: .*STARKS_ep0003"):
+        load_teacher(stage, tmp_path, CPU)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"DATA.SEARCH.SIZE": 160, "TEST.SEARCH_SIZE": 160}, "10x10 cells .* of 160 pixels.*, the student's 6x6"),
+        ({"MODEL.BACKBONE.TYPE": "resnet50", "MODEL.BACKBONE.DILATION": True}, "12x12 cells .* the student's 6x6"),
+        ({"DATA.SEARCH.FACTOR": 4.0}, r"DATA\.SEARCH\.FACTOR 4\.0, and the student's is 5\.0"),
+        ({"DATA.TEMPLATE.SIZE": 64, "TEST.TEMPLATE_SIZE": 64}, r"DATA\.TEMPLATE\.SIZE 64, and the student's is 32"),
+        ({"DATA.TEMPLATE.FACTOR": 2.5}, r"DATA\.TEMPLATE\.FACTOR 2\.5, and the student's is 2\.0"),
+        ({"MODEL.HEAD_TYPE": "MLP"}, "gives no corner maps"),
+    ],
+)
+def test_teachers_that_do_not_fit(changes, message):
+    net, cfg = student()
+    with pytest.raises(UserError, match=message):
+        DistillActor(net, cfg, CPU, teacher(**changes))
+
+
+def test_who_learns_from_whom(tmp_path):
+    run, guided = lightning("-", tmp_path), lightning("-", tmp_path, "TRAIN.DISTILL=true")
+    cfgs = [load_config(r.script, r.config, r.overrides) for r in (run, guided)]
+    spatial = options("stark_s", "-", tmp_path)
+    assert not distills(run, cfgs[0])
+    assert not distills(spatial, load_config("stark_s", "baseline"))
+    with pytest.raises(UserError, match=r"TRAIN\.DISTILL is true, and no teacher is named: add --script_teacher"):
+        distills(guided, cfgs[1])
+    for cfg in cfgs:
+        assert distills(type(run)(**vars(run) | {"teacher": Stage("stark_st2")}), cfg)
+    with pytest.raises(UserError, match="distillation trains stark_lightning_X_trt, not stark_s: leave out --distill"):
+        distills(type(run)(**vars(spatial) | {"teacher": Stage("stark_s")}), load_config("stark_s", "baseline"))
+    with pytest.raises(UserError, match="cannot guide itself: name a spatial one"):
+        distills(type(run)(**vars(run) | {"teacher": Stage(LIGHTNING, LIGHTNING_CONFIG)}), cfgs[0])
+
+
+def test_the_option_is_true_or_false_and_lightnings_alone():
+    assert configured(LIGHTNING, **{"TRAIN.DISTILL": True}).TRAIN.DISTILL is True
+    with pytest.raises(ConfigError, match="'TRAIN.DISTILL' must be true or false"):
+        configured(LIGHTNING, **{"TRAIN.DISTILL": 1})
+    with pytest.raises(ConfigError, match="unknown key 'TRAIN.DISTILL'"):
+        configured("stark_s", **{"TRAIN.DISTILL": True})

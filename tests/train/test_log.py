@@ -1,0 +1,292 @@
+"""What a run says of itself, and what happens when nobody can write it down."""
+
+import json
+import logging
+import math
+import os
+import shutil
+import sys
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from lib.train.admin.log import Meters, RunLog, memory_use
+from lib.utils.errors import UserError
+
+NUMBERS = {"lr": {"rest": 1e-4, "backbone": 1e-5}, "data_wait": 0.12, "memory_mib": 2150.0}
+MEANS = {"Loss/total": 2.5, "IoU": 0.25, "grad_norm": 3.0}
+
+
+@pytest.fixture
+def started(tmp_path):
+    """Starts logs in one folder, as a run that is begun again and again; the last is closed at the end."""
+    logs = []
+
+    def start(name="a-b"):
+        for log in logs:
+            log.close()
+        logs.append(RunLog(tmp_path, name))
+        return logs[-1]
+
+    yield start
+    for log in logs:
+        log.close()
+
+
+def say_interval(log, epoch, step, title="train", steps=100, means=MEANS):
+    log.interval(title, epoch, step, steps, 61.23, means, NUMBERS)
+
+
+def json_lines(folder):
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    text = (folder / "logs" / "a-b.jsonl").read_text()
+    return [json.loads(line, parse_constant=refuse) for line in text.splitlines()]
+
+
+def places(folder):
+    return [(line["loader"], line["epoch"], line["step"]) for line in json_lines(folder)]
+
+
+def curves(folder):
+    reader = EventAccumulator(str(folder / "tensorboard" / "a-b"))
+    reader.Reload()
+    return {tag: [(p.step, p.value) for p in reader.Scalars(tag)] for tag in reader.Tags()["scalars"]}
+
+
+def test_an_interval_in_text_json_and_curves_before_the_log_is_closed(started, tmp_path, capsys):
+    log = started()
+    say_interval(log, 3, 50)
+    line = (
+        "[train: 3, 50 / 100] FPS: 61.2 , Loss/total: 2.50000 , IoU: 0.25000 , grad_norm: 3.00000 , "
+        "lr: 1.0e-04 / 1.0e-05 , data: 12% , memory: 2.1 GiB"
+    )
+    assert (tmp_path / "logs" / "a-b.log").read_text().endswith(f" {line}\n")
+    assert capsys.readouterr().out == line + "\n"
+
+    (entry,) = json_lines(tmp_path)
+    assert entry.pop("time").endswith("+00:00")
+    place = {"loader": "train", "epoch": 3, "step": 50, "steps": 100, "samples_per_second": 61.23}
+    assert entry == place | MEANS | NUMBERS
+    assert list(entry)[:5] == list(place)
+
+    drawn = curves(tmp_path)
+    assert drawn["train_steps/Loss/total"] == [(250, 2.5)]
+    assert drawn["train_steps/lr/backbone"] == [(250, pytest.approx(1e-5))]
+    assert drawn["train_steps/samples_per_second"] == [(250, pytest.approx(61.23))]
+
+
+def test_curves_by_epoch_and_none_by_step_of_validation(started, tmp_path):
+    log = started()
+    say_interval(log, 3, 100, "val")
+    log.scalars("val", 3, {"IoU": 0.5})
+    assert curves(tmp_path) == {"val/IoU": [(3, 0.5)]}
+
+
+def test_numbers_that_json_lacks_are_null(started, tmp_path):
+    say_interval(started(), 1, 1, means={"a": math.nan, "b": -math.inf, "c": 1.0})
+    (entry,) = json_lines(tmp_path)
+    assert [entry[name] for name in "abc"] == [None, None, 1.0]
+    assert "a: nan , b: -inf" in (tmp_path / "logs" / "a-b.log").read_text()
+
+
+def test_rewinding_takes_back_what_will_be_done_again(started, tmp_path):
+    log = started()
+    for epoch in (1, 2):
+        for step in (50, 100):
+            say_interval(log, epoch, step)
+        say_interval(log, epoch, 100, "val")
+    log = started()
+    log.rewind(2, 50)
+    kept = [("train", 1, 50), ("train", 1, 100), ("val", 1, 100), ("train", 2, 50)]
+    assert places(tmp_path) == kept
+    text = (tmp_path / "logs" / "a-b.log").read_text()
+    assert "[train: 2, 100 / 100]" in text
+    assert "back to epoch 2, step 50: 2 lines" in text
+
+    say_interval(log, 2, 100, means={"IoU": 0.75})
+    assert places(tmp_path) == [*kept, ("train", 2, 100)]
+    # The curve does not go back.
+    assert curves(tmp_path)["train_steps/IoU"] == [(50, 0.25), (100, 0.25), (150, 0.25), (200, 0.75)]
+
+
+def test_rewinding_to_the_end_of_an_epoch_keeps_its_steps_but_not_a_validation_that_comes_again(started, tmp_path):
+    log = started()
+    say_interval(log, 1, 100)
+    say_interval(log, 1, 7, "val", steps=7)
+    log.rewind(1, 100)
+    assert places(tmp_path) == [("train", 1, 100)]
+    log.rewind(2, 0)
+    assert places(tmp_path) == [("train", 1, 100)]
+    log.rewind(1, 0)
+    assert places(tmp_path) == []
+
+
+@pytest.mark.parametrize("missing", [1, 30], ids=["only the end of the line", "a part"])
+def test_a_line_that_was_cut_off_does_not_spoil_the_next(missing, started, tmp_path):
+    log = started()
+    say_interval(log, 1, 50)
+    say_interval(log, 1, 100)
+    path = tmp_path / "logs" / "a-b.jsonl"
+    os.truncate(path, path.stat().st_size - missing)
+    log = started()
+    log.rewind(1, 100)
+    say_interval(log, 2, 50)
+    whole = [("train", 1, 100)] if missing == 1 else []
+    assert places(tmp_path) == [("train", 1, 50), *whole, ("train", 2, 50)]
+
+
+def test_lines_of_others_are_left_alone(started, tmp_path):
+    path = tmp_path / "logs" / "a-b.jsonl"
+    path.parent.mkdir()
+    foreign = b'{"note": "mine"}\n[1]\nno JSON \xff\n'
+    path.write_bytes(foreign)
+    log = started()
+    say_interval(log, 1, 50)
+    log.rewind(1, 0)
+    assert path.read_bytes() == foreign
+
+
+def test_warnings_of_all_and_the_news_of_this_program_alone_are_written(started, tmp_path, capsys):
+    root, level = logging.getLogger(), logging.getLogger().level
+    before = list(root.handlers)
+    log = started()
+    chatty = logging.getLogger("chatty")
+    chatty.setLevel(logging.DEBUG)
+    chatty.info("noise")
+    logging.getLogger("library").info("noise")
+    chatty.warning("something of a library")
+    logging.getLogger("lib.train.data.loader").warning("something of ours")
+    logging.getLogger("lib.train.data.loader").debug("noise")
+    log.say("news")
+    log.close()
+    log.close()
+    logging.getLogger("lib.train.data.loader").info("too late")
+    said = ["something of a library", "something of ours", "news"]
+    assert capsys.readouterr().out.splitlines() == said
+    written = (tmp_path / "logs" / "a-b.log").read_text().splitlines()
+    assert [line.split(" ", 2)[2] for line in written] == said
+    assert root.handlers == before
+    assert root.level == level
+    assert logging.getLogger("lib").level == logging.NOTSET
+
+
+def test_other_ranks_write_nothing(tmp_path, capsys):
+    before = list(logging.getLogger().handlers)
+    log = RunLog(tmp_path, "a-b", active=False)
+    with log.bar(3, 0, "train 1") as bar:
+        bar.update()
+    say_interval(log, 1, 1)
+    log.scalars("val", 1, MEANS)
+    log.pictures("val", 1, None, None)
+    log.say("news")
+    log.rewind(1, 0)
+    log.close()
+    assert list(tmp_path.iterdir()) == []
+    assert capsys.readouterr() == ("", "")
+    assert logging.getLogger().handlers == before
+
+
+def test_a_folder_that_cannot_be_written_is_refused_at_the_start(tmp_path):
+    (tmp_path / "file").write_text("")
+    before = list(logging.getLogger().handlers)
+    with pytest.raises(UserError, match=r"cannot write the log .*file.*; choose another --save_dir"):
+        RunLog(tmp_path / "file", "a-b")
+    (tmp_path / "tensorboard").write_text("")
+    with pytest.raises(UserError, match=r"cannot write the log .*tensorboard"):
+        RunLog(tmp_path, "a-b")
+    assert logging.getLogger().handlers == before
+
+
+needs_full_disk = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+
+
+@needs_full_disk
+@pytest.mark.parametrize("full", ["a-b.log", "a-b.jsonl"])
+def test_a_full_disk_is_reported_once_and_the_rest_goes_on(full, started, tmp_path, capsys):
+    log = started()
+    path = tmp_path / "logs" / full
+    path.unlink()
+    path.symlink_to("/dev/full")
+    for step in (1, 2):
+        say_interval(log, 1, step)
+    warnings = capsys.readouterr().err.splitlines()
+    assert warnings == [f"warning: cannot write {path}: No space left on device; going on without it"]
+    other = "a-b.jsonl" if full == "a-b.log" else "a-b.log"
+    assert len((tmp_path / "logs" / other).read_text().splitlines()) == 2
+    assert len(curves(tmp_path)["train_steps/IoU"]) == 2
+
+
+def test_curves_that_cannot_be_written_are_reported_once_and_the_rest_goes_on(started, tmp_path, capsys):
+    log = started()
+    shutil.rmtree(tmp_path / "tensorboard")
+    for step in (1, 2):
+        say_interval(log, 1, step)
+    log.scalars("train", 1, MEANS)
+    log.close()
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert f"cannot write {tmp_path / 'tensorboard'}" in warning
+    assert "No such file or directory" in warning
+    assert len(places(tmp_path)) == 2
+
+
+def test_lines_that_cannot_be_taken_back_are_kept_and_no_more_are_added(started, tmp_path, capsys, monkeypatch):
+    log = started()
+    for step in (1, 2):
+        say_interval(log, 1, step)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    log.rewind(1, 1)
+    monkeypatch.undo()
+    say_interval(log, 1, 2)
+    assert places(tmp_path) == [("train", 1, 1), ("train", 1, 2)]
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@needs_full_disk
+def test_a_console_on_a_full_disk_does_not_end_the_run(started, tmp_path, capsys, monkeypatch):
+    log = started()
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", open("/dev/full", "w"))  # noqa: SIM115 - closing it would fail
+        log.say("one")
+        log.say("two")
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert "cannot write to stdout: No space left on device" in warning
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stderr", open("/dev/full", "w", buffering=1))  # noqa: SIM115
+        with log.bar(3, 0, "train 1") as bar:
+            bar.update(3)
+            bar.refresh()
+    assert [line.split(" ", 2)[2] for line in (tmp_path / "logs" / "a-b.log").read_text().splitlines()] == [
+        "one",
+        "two",
+    ]
+
+
+def test_means_survive_a_restart_in_the_middle():
+    whole, first, second = Meters(), Meters(), Meters()
+    values = [{"IoU": 0.1 * i, "Loss/total": 3.0 / i} for i in range(1, 8)]
+    for i, each in enumerate(values):
+        whole.update(each)
+        (first if i < 3 else second).update(each) if i != 3 else None
+        if i == 3:
+            state = json.loads(json.dumps(first.state_dict()))
+            first.update({"IoU": 9.0})  # what is done after saving does not reach the saved
+            second.load_state_dict(state)
+            second.update(each)
+    assert second.means() == whole.means()
+    assert second.count == 7
+
+
+def test_memory_of_a_process_grows_by_what_it_takes():
+    before = memory_use(torch.device("cpu"))
+    taken = torch.ones(64 * 2**20, dtype=torch.uint8)
+    after = memory_use(torch.device("cpu"))
+    assert set(before) == {"memory_mib"}
+    assert 50 < after["memory_mib"] - before["memory_mib"] < 80
+    assert taken.all()

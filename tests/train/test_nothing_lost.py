@@ -1,0 +1,277 @@
+"""A run that is killed, stopped or broken goes on as if nothing had happened; two runs never share a folder."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from lib.train.run import train
+from lib.train.trainers.checkpoints import CheckpointFolder
+from lib.train.trainers.trainer import Trainer
+from lib.utils.checkpoint import CheckpointError, load_checkpoint
+from lib.utils.errors import UserError
+from lib.utils.workspace import REPOSITORY
+from tests.train.tiny_runs import folder_of, lightning, options
+
+NAME = "STARKLightningXtrt"
+NO_VALIDATION = "DATA.VAL.DATASETS_NAME=[]"
+
+
+class Killed(Exception):  # noqa: N818 - not an error of the run's
+    """Stands for the end of the process."""
+
+
+def kill_after(monkeypatch, steps):
+    """Let a run end, with nothing saved for it, after so many steps of this process."""
+    count = 0
+
+    def end(self):
+        nonlocal count
+        count += 1
+        if count == steps:
+            raise Killed
+
+    monkeypatch.setattr(Trainer, "end_if_asked", end)
+
+
+def final(run, epoch=2, name=NAME):
+    return load_checkpoint(folder_of(run) / f"{name}_ep{epoch:04d}.pth.tar")
+
+
+def assert_equal_runs(a, b):
+    """Weights and the optimiser's state are equal bit for bit, and so is what was logged."""
+    assert all(torch.equal(value, b["net"][key]) for key, value in a["net"].items())
+    states = a["optimizer"]["state"], b["optimizer"]["state"]
+    for mine, other in zip(*(s.values() for s in states), strict=True):
+        assert all(torch.equal(mine[key], other[key]) for key in mine)
+    assert a["scaler"] == b["scaler"]
+    assert a["stats"] == b["stats"]
+
+
+@pytest.fixture(scope="module")
+def whole(videos, tmp_path_factory):
+    """A run of two epochs of four steps that nothing disturbs."""
+    run = lightning(videos, tmp_path_factory.mktemp("whole"), NO_VALIDATION, "DATA.TRAIN.SAMPLE_PER_EPOCH=16")
+    train(run)
+    return final(run)
+
+
+@pytest.mark.parametrize(("killed_after", "workers", "save_every"), [(1, 0, 1), (3, 2, 2), (4, 0, 0), (7, 1, 3)])
+def test_killed_at_a_step(killed_after, workers, save_every, whole, videos, tmp_path, monkeypatch):
+    run = lightning(
+        videos,
+        tmp_path,
+        NO_VALIDATION,
+        "DATA.TRAIN.SAMPLE_PER_EPOCH=16",
+        f"TRAIN.NUM_WORKER={workers}",
+        f"TRAIN.SAVE_EVERY_STEPS={save_every}",
+    )
+    with monkeypatch.context() as patch:
+        kill_after(patch, killed_after)
+        with pytest.raises(Killed):
+            train(run)
+    train(run)
+    assert_equal_runs(whole, final(run))
+
+
+def test_killed_under_half_precision_with_accumulation(videos, tmp_path, monkeypatch):
+    more = (NO_VALIDATION, "TRAIN.BATCH_SIZE=2", "TRAIN.AMP=fp16", "TRAIN.ACCUM_STEPS=2")
+    whole, broken = (lightning(videos, tmp_path / name, *more, "TRAIN.SAVE_EVERY_STEPS=1") for name in "ab")
+    train(whole)
+    with monkeypatch.context() as patch:
+        kill_after(patch, 3)
+        with pytest.raises(Killed):
+            train(broken)
+    train(broken)
+    assert final(whole)["scaler"]["scale"] > 0
+    assert_equal_runs(final(whole), final(broken))
+
+
+@pytest.mark.parametrize("script", ["stark_s", "stark_st1"])
+def test_killed_with_dropout_in_a_spatial_network(script, videos, tmp_path, monkeypatch):
+    more = (NO_VALIDATION, "TRAIN.SAVE_EVERY_STEPS=1", "MODEL.TRANSFORMER.DROPOUT=0.3")
+    whole, broken = (options(script, videos, tmp_path / name, *more) for name in "ab")
+    train(whole)
+    with monkeypatch.context() as patch:
+        kill_after(patch, 1)
+        with pytest.raises(Killed):
+            train(broken)
+    train(broken)
+    name = "STARKS" if script == "stark_s" else "STARKST"
+    assert_equal_runs(final(whole, name=name), final(broken, name=name))
+
+
+def test_accumulated_batches_are_a_larger_batch(videos, tmp_path):
+    more = (NO_VALIDATION, "MODEL.TRANSFORMER.DROPOUT=0", "TRAIN.EPOCH=1", "DATA.TRAIN.SAMPLE_PER_EPOCH=4")
+    nets = []  # With an MLP for a head there is no batch norm that learns, so that all are the same sum.
+    for size, steps in ((4, 1), (2, 2), (1, 4)):
+        run = options(
+            "stark_s",
+            videos,
+            tmp_path / str(size),
+            *more,
+            "MODEL.HEAD_TYPE=MLP",
+            f"TRAIN.BATCH_SIZE={size}",
+            f"TRAIN.ACCUM_STEPS={steps}",
+        )
+        train(run)
+        nets.append(final(run, 1, "STARKS"))
+    for other in nets[1:]:
+        assert nets[0]["stats"]["train"]["Loss/total"] == pytest.approx(other["stats"]["train"]["Loss/total"], rel=1e-5)
+        assert nets[0]["stats"]["train"]["grad_norm"] == pytest.approx(other["stats"]["train"]["grad_norm"], rel=1e-3)
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(whole, videos, tmp_path):
+    more = (NO_VALIDATION, "DATA.TRAIN.SAMPLE_PER_EPOCH=16")
+    again, other = lightning(videos, tmp_path / "a", *more), lightning(videos, tmp_path / "b", *more, "TRAIN.SEED=43")
+    train(again)
+    train(other)
+    assert_equal_runs(whole, final(again))
+    assert final(other)["stats"] != whole["stats"]
+
+
+def command(run, *more):
+    """The run as a command line."""
+    script = str(REPOSITORY / "tracking" / "train.py")
+    words = [sys.executable, script, "--script", run.script, "--config", run.config, "--save_dir", str(run.save_dir)]
+    return [*words, "--device", "cpu", *more, "--opts", *run.overrides]
+
+
+def start(run, *more):
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command(run, *more), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+
+
+def wait_for_step(run, process, epoch, step):
+    """Return when the run has logged a step."""
+    path = run.save_dir / "logs" / f"{run.script}-{run.config}.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        lines = path.read_text().splitlines() if path.is_file() else []
+        if any((entry["epoch"], entry["step"]) >= (epoch, step) for entry in map(json.loads, lines[:-1])):
+            return
+        assert process.poll() is None, process.communicate()[1][-2000:]
+        time.sleep(0.02)
+    raise AssertionError("the run does not get on")
+
+
+def long_run(videos, tmp_path, *more):
+    return lightning(
+        videos,
+        tmp_path,
+        NO_VALIDATION,
+        "DATA.TRAIN.SAMPLE_PER_EPOCH=48",
+        "TRAIN.NUM_WORKER=1",
+        "TRAIN.PRINT_INTERVAL=1",
+        *more,
+    )
+
+
+def test_sigkill_loses_nothing(videos, tmp_path):
+    """The real thing: another process, killed by the system in the middle of an epoch, twice."""
+    whole = long_run(videos, tmp_path / "whole")
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run(command(whole), check=True, capture_output=True, env=environment)
+    broken = long_run(videos, tmp_path / "broken", "TRAIN.SAVE_EVERY_STEPS=4")
+    for epoch, step in ((1, 7), (2, 3)):
+        process = start(broken)
+        wait_for_step(broken, process, epoch, step)
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()
+    subprocess.run(command(broken), check=True, capture_output=True, env=environment)
+    assert_equal_runs(final(whole), final(broken))
+
+
+@pytest.mark.parametrize(("number", "processes"), [(signal.SIGTERM, 1), (signal.SIGINT, 1), (signal.SIGTERM, 2)])
+def test_asked_to_stop_a_run_saves_and_goes_on_later(number, processes, videos, tmp_path):
+    run = long_run(videos, tmp_path, "TRAIN.EPOCH=200")
+    several = ("--mode", "multiple", "--nproc_per_node", str(processes)) if processes > 1 else ()
+    process = start(run, *several)
+    wait_for_step(run, process, 1, 2)
+    process.send_signal(number)
+    out, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, errors
+    assert "Traceback" not in errors
+    assert f"stopped by signal {int(number)} after epoch" in out
+    saved = load_checkpoint(folder_of(run) / f"{NAME}_latest.pth.tar")
+    assert saved["epoch"] > 0 or saved["progress"]["samples"] > 0
+    entries = [json.loads(line) for line in (tmp_path / "logs" / f"{run.script}-{run.config}.jsonl").open()]
+    last = entries[-1]
+    seen = saved["epoch"] * 48 + saved["progress"]["samples"]
+    assert seen == (last["epoch"] - 1) * 48 + last["step"] * 4 * processes
+
+
+def test_two_runs_in_one_folder(videos, tmp_path):
+    first = long_run(videos, tmp_path, "TRAIN.EPOCH=200")
+    process = start(first)
+    try:
+        wait_for_step(first, process, 1, 1)
+        second = subprocess.run(command(first), capture_output=True, text=True, check=False)
+        assert second.returncode == 2
+        assert f"(process {process.pid} on " in second.stderr
+        assert second.stderr.count("\n") == 1
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_lost_data_worker_ends_the_run_clearly(videos, tmp_path, monkeypatch):
+    run = long_run(videos, tmp_path, "TRAIN.EPOCH=200")
+    process = start(run)
+    wait_for_step(run, process, 2, 1)
+    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True).stdout
+    for child in children.split():
+        os.kill(int(child), signal.SIGKILL)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2, errors
+    assert "makes samples died" in errors
+    assert "NUM_WORKER" in errors
+    assert "Traceback" not in errors
+    assert load_checkpoint(folder_of(run) / f"{NAME}_latest.pth.tar")["epoch"] >= 1
+
+
+def test_checkpoints_are_pruned_as_configured(tmp_path):
+    def keep(**how):
+        folder = CheckpointFolder(tmp_path / str(how), "STARKS", 20, **how)
+        for epoch in range(1, 21):
+            folder.save_epoch({"net": {"w": torch.zeros(1)}, "epoch": epoch, "stats": {}, "optimizer": {}}, epoch)
+        return [int(path.name[9:13]) for path in folder.kept()]
+
+    assert keep(every=5, last=2) == [5, 10, 15, 19, 20]
+    assert keep(every=5, last=2, keep=3) == [15, 19, 20]
+    assert keep(every=1, last=1, keep=1) == [20]
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(videos, tmp_path, monkeypatch):
+    run = lightning(videos, tmp_path, NO_VALIDATION)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    original = os.fsync
+    train(lightning(videos, tmp_path, NO_VALIDATION, "TRAIN.EPOCH=1"))
+    before = sorted(p.name for p in folder_of(run).iterdir())
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(CheckpointError, match=r"cannot write checkpoint .*No space left"):
+        train(run)
+    monkeypatch.setattr(os, "fsync", original)
+    assert sorted(p.name for p in folder_of(run).iterdir()) == before
+    assert load_checkpoint(folder_of(run) / f"{NAME}_latest.pth.tar")["epoch"] == 1
+    train(run)
+    assert final(run)["epoch"] == 2
+
+
+def test_an_unwritable_folder_is_refused_at_once(videos, tmp_path):
+    (tmp_path / "checkpoints").write_text("a file where a folder should be")
+    with pytest.raises(UserError, match=r"cannot write to .*--save_dir"):
+        train(lightning(videos, tmp_path))

@@ -1,0 +1,213 @@
+"""Where things lie: environment variables, then the user's local file, then the repository."""
+
+from pathlib import Path
+
+import pytest
+
+from lib.test.evaluation.datasets import load_dataset
+from lib.test.evaluation.running import evaluate_tracker
+from lib.test.tracker import weights_path
+from lib.train.dataset.registry import build_dataset, find_kind, find_lack
+from lib.utils import workspace as workspace_module
+from lib.utils.errors import UserError
+from lib.utils.workspace import REPOSITORY, workspace
+from tests.test.made_sets import write_sequence
+from tests.train.made_trees import make_vid
+
+# In the style that users of the published system have.
+PUBLISHED_TRAINING = """
+class EnvironmentSettings:
+    def __init__(self):
+        self.workspace_dir = '{0}/work'    # Base directory
+        self.tensorboard_dir = '{0}/curves'
+        self.pretrained_networks = '{0}/imagenet'
+        self.lasot_dir = '{0}/ssd/lasot'
+        self.got10k_dir = '{0}/ssd/got10k/train'
+        self.lasot_lmdb_dir = '{0}/nvme/packed'
+        self.imagenet_dir = '{0}/ssd/ilsvrc'
+        self.coco_dir = ''
+        self.lvis_dir = None
+"""
+PUBLISHED_TESTING = """
+from lib.test.evaluation.environment import EnvSettings
+
+def local_env_settings():
+    settings = EnvSettings()
+    settings.save_dir = '{0}/work'
+    settings.results_path = '{0}/results'
+    settings.result_plot_path = '{0}/plots'
+    settings.network_path = '{0}/networks'
+    settings.got10k_path = '{0}/ssd/got10k'
+    settings.uav_path = '{0}/ssd/uav'
+    settings.davis_dir = ''
+    return settings
+"""
+
+
+@pytest.fixture(autouse=True)
+def local_files(tmp_path, monkeypatch):
+    """No local file yet, and no variable."""
+    files = {side: tmp_path / "local" / f"{side}.py" for side in ("train", "test")}
+    (tmp_path / "local").mkdir()
+    monkeypatch.setattr(workspace_module, "LOCAL_FILES", files)
+    for name in ("DATA", "SAVE", "PRETRAINED"):
+        monkeypatch.delenv(f"STARK_{name}_DIR", raising=False)
+    return files
+
+
+@pytest.fixture
+def published(local_files, tmp_path):
+    local_files["train"].write_text(PUBLISHED_TRAINING.format(tmp_path))
+    local_files["test"].write_text(PUBLISHED_TESTING.format(tmp_path))
+
+
+@pytest.mark.parametrize("side", ["train", "test"])
+def test_without_a_local_file_it_is_the_repository(side):
+    place = workspace(side)
+    assert place.data_dir == REPOSITORY / "data"
+    assert place.dataset_dir("lasot") == REPOSITORY / "data" / "lasot"
+    assert place.lmdb_dir("lasot") is None
+    assert place.save_dir == REPOSITORY
+    assert place.checkpoint_dir == REPOSITORY / "checkpoints"
+    assert place.results_dir == REPOSITORY / "test" / "tracking_results"
+    assert place.pretrained_dir == REPOSITORY / "pretrained_networks"
+    assert place.tensorboard_for(Path("/elsewhere")) == Path("/elsewhere/tensorboard")
+
+
+@pytest.mark.usefixtures("published")
+def test_a_published_local_file_of_training(tmp_path):
+    place = workspace("train")
+    assert place.save_dir == tmp_path / "work"
+    assert place.pretrained_dir == tmp_path / "imagenet"
+    assert place.dataset_dir("lasot") == tmp_path / "ssd" / "lasot"
+    assert place.lmdb_dir("lasot") == tmp_path / "nvme" / "packed"
+    assert place.dataset_dir("vid") == tmp_path / "ssd" / "ilsvrc"
+    assert place.lmdb_dir("vid") is None
+    for unset in ("coco", "lvis", "trackingnet", "embedded/train"):
+        assert place.dataset_dir(unset) == REPOSITORY / "data" / unset
+    assert place.tensorboard_for(tmp_path / "work") == tmp_path / "curves"
+    assert place.tensorboard_for(tmp_path / "other") == tmp_path / "other" / "tensorboard"
+
+
+@pytest.mark.usefixtures("published")
+def test_a_published_local_file_of_testing(tmp_path):
+    place = workspace("test")
+    assert place.save_dir == tmp_path / "work"
+    assert place.results_dir == tmp_path / "results"
+    assert place.plots_dir == tmp_path / "plots"
+    assert place.dataset_dir("got10k") == tmp_path / "ssd" / "got10k"
+    assert place.dataset_dir("lasot") == REPOSITORY / "data" / "lasot"  # the file of training says nothing here
+
+
+@pytest.mark.usefixtures("published")
+def test_variables_go_before_the_local_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("STARK_DATA_DIR", str(tmp_path / "d"))
+    place = workspace("train")
+    assert place.dataset_dir("lasot") == tmp_path / "d" / "lasot"
+    assert place.lmdb_dir("lasot") is None
+    assert place.save_dir == tmp_path / "work"  # each variable is about its own
+    monkeypatch.setenv("STARK_SAVE_DIR", str(tmp_path / "s"))
+    assert workspace("train").tensorboard_for(tmp_path / "s") == tmp_path / "s" / "tensorboard"
+    assert workspace("test").results_dir == tmp_path / "s" / "test" / "tracking_results"
+    monkeypatch.setenv("STARK_PRETRAINED_DIR", str(tmp_path / "p"))
+    assert workspace("train").pretrained_dir == tmp_path / "p"
+
+
+def test_the_command_s_own_save_dir_goes_before_workspace_dir(local_files):
+    local_files["train"].write_text(
+        "class EnvironmentSettings:\n    workspace_dir = '/a'\n    save_dir = 'b'\n    data_dir = '~/c'\n"
+    )
+    place = workspace("train")
+    assert place.save_dir == REPOSITORY / "b"  # relative ones start at the repository
+    assert place.data_dir == Path.home() / "c"
+
+
+def test_an_edit_is_seen(local_files):
+    for name in ("/first", "/the second"):
+        local_files["train"].write_text(f"class EnvironmentSettings:\n    data_dir = {name!r}\n")
+        assert workspace("train").data_dir == Path(name)
+    local_files["train"].unlink()
+    assert workspace("train").data_dir == REPOSITORY / "data"
+
+
+def test_the_file_is_run_once(local_files, tmp_path):
+    counter = tmp_path / "runs"
+    local_files["train"].write_text(
+        f"open({str(counter)!r}, 'a').write('x')\nclass EnvironmentSettings:\n    data_dir = '/d'\n"
+    )
+    for _ in range(3):
+        workspace("train")
+    assert counter.read_text() == "x"
+
+
+@pytest.mark.parametrize(
+    ("side", "text", "message"),
+    [
+        ("train", "class EnvironmentSettings:\n    lasot_dir = '/a\n", r"train\.py, line 2: SyntaxError: "),
+        ("train", "import os\n\nfrom nowhere import x\n", r"line 3: ModuleNotFoundError: No module named 'nowhere'"),
+        (
+            "train",
+            "class EnvironmentSettings:\n    def __init__(self):\n        self.a_dir = b\n",
+            r"line 3: NameError",
+        ),
+        ("train", "class EnvironmentSettings:\n    lasot_dir = 5\n", r"train\.py: TypeError: lasot_dir is 5, expected"),
+        ("test", "def local_settings():\n    pass\n", r"test\.py: NameError: it does not define local_env_settings"),
+        ("test", "def local_env_settings():\n    open('/no/such/file')\n", r"line 2: FileNotFoundError"),
+    ],
+)
+def test_a_mistake_in_a_local_file_is_one_line(side, text, message, local_files):
+    local_files[side].write_text(text)
+    with pytest.raises(UserError, match=message) as caught:
+        workspace(side)
+    assert "\n" not in str(caught.value)
+    assert "create_default_local_file.py --force" in str(caught.value)
+    workspace("train" if side == "test" else "test")  # the other side is not concerned
+
+
+@pytest.mark.usefixtures("published")
+def test_a_training_set_is_read_from_its_own_place(tmp_path):
+    make_vid(tmp_path / "ssd" / "ilsvrc")
+    assert len(build_dataset("VID")) > 0
+    assert find_kind("LASOT").lmdb == tmp_path / "nvme" / "packed"
+    assert f"no LMDB {tmp_path / 'nvme' / 'packed'}" in find_lack("LASOT", use_lmdb=True)[0]
+    assert find_kind("GOT10K_vottrain").lmdb == tmp_path / "ssd" / "got10k" / "train_lmdb"
+    assert find_kind("LASOT", tmp_path / "given").root == tmp_path / "given" / "lasot"
+    assert find_kind("LASOT", tmp_path / "given").lmdb == tmp_path / "given" / "lasot_lmdb"
+
+
+@pytest.mark.usefixtures("published")
+def test_a_missing_folder_names_the_file_that_says_it(local_files, tmp_path):
+    what, remedy = find_lack("VID")
+    assert what == f"there is no folder {tmp_path / 'ssd' / 'ilsvrc'}"
+    assert str(local_files["train"]) in remedy
+    with pytest.raises(UserError, match=rf"folder not found: {tmp_path}/ssd/got10k/val: .*{local_files['test']}"):
+        load_dataset("got10k_val")
+    assert find_kind("COCO17").remedy.endswith("STARK_DATA_DIR to the folder of all data sets")
+
+
+@pytest.mark.usefixtures("published")
+def test_a_test_set_is_read_from_its_own_place_and_results_go_to_theirs(tmp_path):
+    write_sequence(tmp_path / "ssd" / "got10k" / "val", "a")
+    report = evaluate_tracker("still", "still", "got10k_val")
+    assert report.done == ["a"]
+    assert (tmp_path / "results" / "still" / "still" / "got10k" / "a.txt").is_file()
+
+
+@pytest.mark.usefixtures("published")
+def test_the_other_usual_name_of_a_folder_is_found_beside_the_first(tmp_path):
+    (tmp_path / "ssd" / "UAV123").mkdir(parents=True)
+    assert load_dataset("uav")[0].frames_dir.is_relative_to(tmp_path / "ssd" / "UAV123")
+    (tmp_path / "ssd" / "uav").mkdir()
+    assert load_dataset("uav")[0].frames_dir.is_relative_to(tmp_path / "ssd" / "uav")
+
+
+@pytest.mark.usefixtures("published")
+def test_a_checkpoint_may_be_named_by_its_file_in_network_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert weights_path("stark_s", "baseline", "mine.pth.tar") == Path("mine.pth.tar")
+    kept = tmp_path / "networks" / "mine.pth.tar"
+    kept.parent.mkdir()
+    kept.touch()
+    assert weights_path("stark_s", "baseline", "mine.pth.tar") == kept
+    Path("mine.pth.tar").touch()
+    assert weights_path("stark_s", "baseline", "mine.pth.tar") == Path("mine.pth.tar")
