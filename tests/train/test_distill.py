@@ -1,6 +1,8 @@
 """Distillation: the loss, who learns from it, and what a teacher must be."""
 
 import copy
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -18,10 +20,21 @@ from lib.train.dataset import build_dataset
 from lib.train.options import Stage
 from lib.train.trainers.optimisation import Optimisation
 from lib.utils.boxes import xywh_to_xyxy
-from lib.utils.checkpoint import CheckpointError, save_checkpoint
+from lib.utils.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from lib.utils.errors import UserError
+from lib.utils.workspace import REPOSITORY
 from tests.train.fakes import FakeVideos
-from tests.train.tiny_distill import CPU, LIGHTNING, LIGHTNING_CONFIG, actor, configured, student, teacher, trained
+from tests.train.tiny_distill import (
+    CPU,
+    LIGHT,
+    LIGHTNING,
+    LIGHTNING_CONFIG,
+    actor,
+    configured,
+    student,
+    teacher,
+    trained,
+)
 from tests.train.tiny_runs import lightning, options
 
 
@@ -345,3 +358,24 @@ def test_the_option_is_true_or_false_and_lightnings_alone():
         configured(LIGHTNING, **{"TRAIN.DISTILL": 1})
     with pytest.raises(ConfigError, match="unknown key 'TRAIN.DISTILL'"):
         configured("stark_s", **{"TRAIN.DISTILL": True})
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_the_command(processes, videos, tmp_path):
+    """`--distill 1 --script_teacher --config_teacher`, which goes on like any other training."""
+    stage, _, _ = trained(tmp_path)
+    small = [f"{key}={value}" for key, value in LIGHT.items()]
+    run = lightning(videos, tmp_path, *small)
+    words = [sys.executable, str(REPOSITORY / "tracking" / "train.py"), "--script", run.script, "--config", run.config]
+    words += ["--save_dir", str(tmp_path), "--device", "cpu"]
+    words += ["--mode", "multiple", "--nproc_per_node", str(processes)] if processes > 1 else []
+    words += ["--distill", "1", "--script_teacher", stage.script, "--config_teacher", stage.config]
+    for epochs in (1, 2):
+        command = [*words, "--opts", *run.overrides, f"TRAIN.EPOCH={epochs}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert "Loss/distill: " in done.stdout
+    saved = load_checkpoint(run.folder / "STARKLightningXtrt_ep0002.pth.tar")
+    assert saved["actor_type"] == "DistillActor"
+    assert saved["stats"]["val"]["Loss/distill"] > 0
+    assert not any("teacher" in name for name in saved["net"])

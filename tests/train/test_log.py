@@ -23,10 +23,10 @@ def started(tmp_path):
     """Starts logs in one folder, as a run that is begun again and again; the last is closed at the end."""
     logs = []
 
-    def start(name="a-b"):
+    def start():
         for log in logs:
             log.close()
-        logs.append(RunLog(tmp_path, name))
+        logs.append(RunLog(tmp_path, "a-b"))
         return logs[-1]
 
     yield start
@@ -83,6 +83,14 @@ def test_curves_by_epoch_and_none_by_step_of_validation(started, tmp_path):
     say_interval(log, 3, 100, "val")
     log.scalars("val", 3, {"IoU": 0.5})
     assert curves(tmp_path) == {"val/IoU": [(3, 0.5)]}
+
+
+def test_the_folder_of_curves_can_be_chosen(tmp_path):
+    log = RunLog(tmp_path / "run", "a-b", events=tmp_path / "tensorboard")
+    log.scalars("val", 3, {"IoU": 0.5})
+    log.close()
+    assert curves(tmp_path) == {"val/IoU": [(3, 0.5)]}
+    assert not (tmp_path / "run" / "tensorboard").exists()
 
 
 def test_numbers_that_json_lacks_are_null(started, tmp_path):
@@ -271,16 +279,21 @@ def test_a_console_on_a_full_disk_does_not_end_the_run(started, tmp_path, capsys
 def test_means_survive_a_restart_in_the_middle():
     whole, first, second = Meters(), Meters(), Meters()
     values = [{"IoU": 0.1 * i, "Loss/total": 3.0 / i} for i in range(1, 8)]
-    for i, each in enumerate(values):
+    for each in values:
         whole.update(each)
-        (first if i < 3 else second).update(each) if i != 3 else None
-        if i == 3:
-            state = json.loads(json.dumps(first.state_dict()))
-            first.update({"IoU": 9.0})  # what is done after saving does not reach the saved
-            second.load_state_dict(state)
-            second.update(each)
+    for each in values[:3]:
+        first.update(each)
+    state = first.state_dict()
+    saved = json.dumps(state)
+    first.update({"IoU": 9.0})
+    assert json.dumps(state) == saved
+    second.load_state_dict(json.loads(saved))
+    for each in values[3:]:
+        second.update(each)
     assert second.means() == whole.means()
     assert second.count == 7
+    second.reset()
+    assert second.means() == {}
 
 
 def test_memory_of_a_process_grows_by_what_it_takes():

@@ -66,9 +66,9 @@ def test_boxes_are_where_they_are():
 
 
 def test_boxes_beyond_the_crop_stay_in_sight():
-    picture = sample_pictures(batch_of(1, box=(-0.5, 0.5, 2.0, 0.25)), predicting([-0.2, -0.2, 1.2, 1.2]))[0]
+    picture = sample_pictures(batch_of(1, box=(-0.5, 0.5, 2.0, 0.25)), predicting([0.25, -0.2, 0.5, 1.2]))[0]
     assert extent(picture, TRUTH) == pytest.approx((0, 160, 319, 240), abs=2)
-    assert extent(picture, PREDICTION) == pytest.approx((0, 0, 319, 319), abs=2)
+    assert extent(picture, PREDICTION) == pytest.approx((80, 0, 160, 319), abs=2)
 
 
 def test_brightness_is_that_of_the_network():

@@ -63,7 +63,9 @@ class Trainer:
         self.meters = Meters()  # means over that epoch
         self.stats: dict[str, dict[str, float]] = {}
         self.stop = StopRequest()
-        if found is not None:
+        if found is None:
+            log.rewind(1, 0)
+        else:
             self.resume(*found)
 
     def fit(self) -> dict[str, dict[str, float]]:

@@ -1,0 +1,95 @@
+"""Whole runs on data sets with faults: what can be trained on is, and what is wrong is named."""
+
+import logging
+import shutil
+
+import numpy as np
+import pytest
+
+from lib.train.run import train
+from lib.utils.checkpoint import load_checkpoint
+from lib.utils.errors import UserError
+from tests.train.tiny_runs import folder_of, lightning
+
+NO_VALIDATION = "DATA.VAL.DATASETS_NAME=[]"
+NAME = "STARKLightningXtrt"
+
+
+@pytest.fixture
+def faulty(videos, tmp_path):
+    """A copy of the videos to damage."""
+    return shutil.copytree(videos, tmp_path / "faulty")
+
+
+def folders(videos):
+    return sorted(path for path in videos.iterdir() if path.is_dir())
+
+
+def test_frames_that_cannot_be_read_are_named_and_others_drawn(faulty, tmp_path, caplog):
+    images = sorted(folders(faulty)[0].glob("*.jpg"))
+    for image in images[: len(images) // 2]:
+        image.write_bytes(image.read_bytes()[:200])
+    run = lightning(faulty, tmp_path, NO_VALIDATION, "DATA.TRAIN.SAMPLE_PER_EPOCH=32")
+    with caplog.at_level(logging.WARNING):
+        stats = train(run)
+    assert np.isfinite(stats["train"]["Loss/total"])
+    warned = [record.getMessage() for record in caplog.records if "another sample was drawn" in record.getMessage()]
+    assert warned
+    assert len(warned) == len(set(warned))  # each file once, in two epochs
+    assert all(str(folders(faulty)[0]) in text for text in warned)
+
+
+def test_a_broken_annotation_costs_its_sequence_and_not_the_run(faulty, tmp_path, caplog):
+    annotation = folders(faulty)[1] / "groundtruth.txt"
+    annotation.write_text("10,10,twenty,20\n")
+    with caplog.at_level(logging.WARNING):
+        train(lightning(faulty, tmp_path, NO_VALIDATION, "DATA.TRAIN.SAMPLE_PER_EPOCH=32"))
+    assert any(str(annotation) in r.getMessage() and "another sample" in r.getMessage() for r in caplog.records)
+
+
+def test_boxes_of_nan_are_never_trained_on(faulty, tmp_path):
+    for folder in folders(faulty):
+        lines = (folder / "groundtruth.txt").read_text().splitlines()
+        lines[5:9] = ["nan,nan,nan,nan"] * 4
+        (folder / "groundtruth.txt").write_text("\n".join(lines) + "\n")
+    run = lightning(faulty, tmp_path, NO_VALIDATION, "DATA.TRAIN.SAMPLE_PER_EPOCH=32")
+    stats = train(run)
+    assert np.isfinite(list(stats["train"].values())).all()
+    assert "are nan" in (tmp_path / "logs" / f"{run.script}-{run.config}.log").read_text()
+
+
+def test_when_nothing_can_be_read_the_run_ends_and_keeps_its_checkpoint(faulty, tmp_path, monkeypatch):
+    run = lightning(faulty, tmp_path, NO_VALIDATION)
+    train(lightning(faulty, tmp_path, NO_VALIDATION, "TRAIN.EPOCH=1"))
+    for folder in folders(faulty):
+        for image in folder.glob("*.jpg"):
+            image.write_bytes(b"")
+    with pytest.raises(UserError, match="images read are unusable"):
+        train(run)
+    # And where the check's sample happened to be whole:
+    monkeypatch.setattr("lib.train.run.check_run", lambda *_: _Fine())
+    with pytest.raises(UserError, match="100 files in a row could not be read"):
+        train(run)
+    assert load_checkpoint(folder_of(run) / f"{NAME}_latest.pth.tar")["epoch"] == 1
+
+
+class _Fine:
+    """A check that saw nothing wrong."""
+
+    problems = ()
+
+    def require(self):
+        """Nothing."""
+
+    def table(self):
+        """Nothing."""
+        return ""
+
+
+def test_a_run_that_diverges_stops_and_keeps_its_last_good_checkpoint(videos, tmp_path):
+    train(lightning(videos, tmp_path, NO_VALIDATION, "TRAIN.EPOCH=1"))
+    run = lightning(videos, tmp_path, NO_VALIDATION, "TRAIN.EPOCH=50", "TRAIN.LR=1e30", "TRAIN.GRAD_CLIP_NORM=0")
+    with pytest.raises(UserError, match=r"^epoch \d+, step \d+: .* not finite; samples: .*embedded"):
+        train(run)
+    saved = load_checkpoint(folder_of(run) / f"{NAME}_latest.pth.tar")
+    assert saved["epoch"] >= 1
