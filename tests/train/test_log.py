@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import mmap
 import os
 import shutil
 import sys
@@ -298,8 +299,8 @@ def test_means_survive_a_restart_in_the_middle():
 
 def test_memory_of_a_process_grows_by_what_it_takes():
     before = memory_use(torch.device("cpu"))
-    taken = torch.ones(64 * 2**20, dtype=torch.uint8)
-    after = memory_use(torch.device("cpu"))
+    with mmap.mmap(-1, 64 * 2**20) as fresh:  # an allocator might take what it has kept from before
+        fresh.write(b"1" * len(fresh))
+        after = memory_use(torch.device("cpu"))
     assert set(before) == {"memory_mib"}
-    assert 50 < after["memory_mib"] - before["memory_mib"] < 80
-    assert taken.all()
+    assert 50 < after["memory_mib"] - before["memory_mib"] < 150
