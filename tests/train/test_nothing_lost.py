@@ -26,8 +26,8 @@ class Killed(Exception):  # noqa: N818 - not an error of the run's
     """Stands for the end of the process."""
 
 
-def kill_after(monkeypatch, steps):
-    """Let a run end, with nothing saved for it, after so many steps of this process."""
+def train_with_a_break(run, steps, monkeypatch):
+    """Let a run end after so many steps, with nothing saved for it, and start it again."""
     count = 0
 
     def end(self):
@@ -36,7 +36,11 @@ def kill_after(monkeypatch, steps):
         if count == steps:
             raise Killed
 
-    monkeypatch.setattr(Trainer, "end_if_asked", end)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "end_if_asked", end)
+        with pytest.raises(Killed):
+            train(run)
+    train(run)
 
 
 def final(run, epoch=2, name=NAME):
@@ -71,11 +75,7 @@ def test_killed_at_a_step(killed_after, workers, save_every, whole, videos, tmp_
         f"TRAIN.NUM_WORKER={workers}",
         f"TRAIN.SAVE_EVERY_STEPS={save_every}",
     )
-    with monkeypatch.context() as patch:
-        kill_after(patch, killed_after)
-        with pytest.raises(Killed):
-            train(run)
-    train(run)
+    train_with_a_break(run, killed_after, monkeypatch)
     assert_equal_runs(whole, final(run))
 
 
@@ -83,11 +83,7 @@ def test_killed_under_half_precision_with_accumulation(videos, tmp_path, monkeyp
     more = (NO_VALIDATION, "TRAIN.BATCH_SIZE=2", "TRAIN.AMP=fp16", "TRAIN.ACCUM_STEPS=2")
     whole, broken = (lightning(videos, tmp_path / name, *more, "TRAIN.SAVE_EVERY_STEPS=1") for name in "ab")
     train(whole)
-    with monkeypatch.context() as patch:
-        kill_after(patch, 3)
-        with pytest.raises(Killed):
-            train(broken)
-    train(broken)
+    train_with_a_break(broken, 3, monkeypatch)
     assert final(whole)["scaler"]["scale"] > 0
     assert_equal_runs(final(whole), final(broken))
 
@@ -97,11 +93,7 @@ def test_killed_with_dropout_in_a_spatial_network(script, videos, tmp_path, monk
     more = (NO_VALIDATION, "TRAIN.SAVE_EVERY_STEPS=1", "MODEL.TRANSFORMER.DROPOUT=0.3")
     whole, broken = (options(script, videos, tmp_path / name, *more) for name in "ab")
     train(whole)
-    with monkeypatch.context() as patch:
-        kill_after(patch, 1)
-        with pytest.raises(Killed):
-            train(broken)
-    train(broken)
+    train_with_a_break(broken, 1, monkeypatch)
     name = "STARKS" if script == "stark_s" else "STARKST"
     assert_equal_runs(final(whole, name=name), final(broken, name=name))
 

@@ -12,7 +12,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -25,6 +25,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.elastic.rendezvous import RendezvousError
 
 from lib.train.admin.parent import LAUNCHER
+from lib.train.admin.stop import heeding
 from lib.utils.device import select_device
 from lib.utils.errors import REPORTS, UserError
 
@@ -191,16 +192,9 @@ class _Stop:
         self.signal: signal.Signals | None = None
         self.time = 0.0
 
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Handle the signals in the body; those that are ignored, as under `nohup`, stay so."""
-        heeded = [number for number in STOPPING if signal.getsignal(number) != signal.SIG_IGN]
-        before = {number: signal.signal(number, self._note) for number in heeded}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def watching(self) -> AbstractContextManager[None]:
+        """Handle the signals in the body."""
+        return heeding(STOPPING, self._note)
 
     def status(self, caught: signal.Signals) -> int:
         """The exit status after a signal; says so where processes had to be killed."""
