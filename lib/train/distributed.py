@@ -80,6 +80,11 @@ def maximum(value: int) -> int:
     return int(shared)
 
 
+def agree(value: int) -> bool:
+    """Whether all processes have the same value."""
+    return maximum(value) == -maximum(-value)
+
+
 def wrap(net: nn.Module, device: torch.device) -> nn.Module:
     """The network with its gradients averaged over all processes; as it is where there is one."""
     if not dist.is_initialized():

@@ -25,6 +25,7 @@ from lib.train.trainers.checkpoints import CheckpointFolder
 from lib.train.trainers.optimisation import Optimisation
 from lib.train.trainers.trainer import Trainer
 from lib.utils.checkpoint import load_checkpoint, load_state
+from lib.utils.errors import UserError
 from lib.utils.workspace import workspace
 
 TRAINING, VALIDATION = 0, 1
@@ -86,6 +87,11 @@ def build_trainer(options: RunOptions, cfg: EasyDict, device: torch.device, log:
     checkpoints = CheckpointFolder(options.folder, net_type(options.script), cfg.TRAIN.EPOCH, *keep)
     found = checkpoints.load()
     fresh = found is None
+    if not distributed.agree(-1 if fresh else found[0]["epoch"]):
+        raise UserError(
+            f"the processes find different checkpoints in {options.folder}: --save_dir must be the same storage for "
+            "all machines"
+        )
     # Rank 0 alone fetches ImageNet weights; joining the ranks gives every one its values.
     net = build_model(options.script, cfg, pretrained=fresh and options.previous is None and distributed.rank() == 0)
     if fresh and options.previous is not None:
