@@ -99,7 +99,7 @@ def without_exchange(net: nn.Module, active: bool) -> contextlib.AbstractContext
 
 def mean_over_ranks(values: dict[str, float]) -> dict[str, float]:
     """The mean of each scalar over all processes, which must name them in the same order."""
-    if not dist.is_initialized():
+    if not dist.is_initialized() or not values:
         return values
     shared = torch.tensor(list(values.values()), dtype=torch.float64)
     dist.all_reduce(shared)

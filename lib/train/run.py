@@ -85,6 +85,8 @@ def build_trainer(options: RunOptions, cfg: EasyDict, device: torch.device, log:
     )
     keep = [option(cfg, f"TRAIN.KEEP_{what}") for what in ("EVERY", "LAST", "CHECKPOINTS")]
     checkpoints = CheckpointFolder(options.folder, net_type(options.script), cfg.TRAIN.EPOCH, *keep)
+    if distributed.rank() == 0:
+        checkpoints.clear_unfinished()
     found = checkpoints.load()
     fresh = found is None
     if not distributed.agree(-1 if fresh else found[0]["epoch"]):

@@ -172,6 +172,9 @@ def test_sigkill_loses_nothing(videos, tmp_path):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     subprocess.run(command(whole), check=True, capture_output=True, env=environment)
     broken = long_run(videos, tmp_path / "broken", "TRAIN.SAVE_EVERY_STEPS=4")
+    unfinished = folder_of(broken) / f"..{NAME}_fresh.pth.abc123.tar"
+    unfinished.parent.mkdir(parents=True)
+    unfinished.write_bytes(b"of a run that was killed while it wrote")
     for epoch, step in ((1, 7), (2, 3)):
         process = start(broken)
         wait_for_step(broken, process, epoch, step)
@@ -181,6 +184,7 @@ def test_sigkill_loses_nothing(videos, tmp_path):
         process.stderr.close()
     subprocess.run(command(broken), check=True, capture_output=True, env=environment)
     assert_equal_runs(final(whole), final(broken))
+    assert not unfinished.exists()
 
 
 @pytest.mark.parametrize(("number", "processes"), [(signal.SIGTERM, 1), (signal.SIGINT, 1), (signal.SIGTERM, 2)])

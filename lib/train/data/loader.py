@@ -184,11 +184,15 @@ def lost_workers_named() -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+    except Exception as error:
+        # What it interrupts, writing a file say, may trip over it and raise another error.
+        cause: BaseException | None = error
+        while cause is not None and "DataLoader worker" not in str(cause):
+            cause = cause.__context__
+        if cause is None:
             raise
         raise UserError(
-            f"a process that makes samples died ({' '.join(str(error).split())}); the system ends processes when "
+            f"a process that makes samples died ({' '.join(str(cause).split())}); the system ends processes when "
             "memory runs out: lower TRAIN.NUM_WORKER or TRAIN.BATCH_SIZE; the same command goes on from the last "
             "checkpoint"
         ) from error

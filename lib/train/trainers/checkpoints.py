@@ -70,6 +70,11 @@ class CheckpointFolder:
         """The checkpoints of single epochs, oldest first."""
         return sorted(self.folder.glob(f"{self.net_type}_ep*.pth.tar"), key=lambda path: (len(path.name), path.name))
 
+    def clear_unfinished(self) -> None:
+        """Remove what runs left that were killed while they wrote; for the process alone that holds the folder."""
+        for path in self.folder.glob(f".*{self.net_type}_*"):
+            path.unlink()
+
     def load(self) -> tuple[dict[str, Any], Path] | None:
         """The newest readable rolling checkpoint and its path, or None where the run has not begun.
 

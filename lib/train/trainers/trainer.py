@@ -177,6 +177,8 @@ class Trainer:
 
     def save(self, epoch_is_done: bool = False) -> None:
         """Write the state; all processes wait for the one that does."""
+        # Means over all processes, here as in the run that goes on from it.
+        self.meters.sums = distributed.mean_over_ranks(self.meters.sums)
         if distributed.rank() == 0:
             if epoch_is_done:
                 self.checkpoints.save_epoch(self.state_dict(), self.epoch)
