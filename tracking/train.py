@@ -42,12 +42,14 @@ def main() -> int:
         device=args.device,
         overrides=tuple(overrides),
     )
+    if args.mode == "multiple":
+        processes.words()  # says no where they contradict each other
+        check_gpus(args.device, args.nproc_per_node)
     if args.check:
         report = check_run(options, cfg)
         print(report.table())
         report.require()
     elif args.mode == "multiple" and not is_launched():
-        check_gpus(args.device, args.nproc_per_node)
         return launch(sys.argv, processes)
     else:
         end_with_launcher()

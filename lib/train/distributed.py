@@ -17,9 +17,9 @@ from lib.utils.device import select_device
 from lib.utils.errors import LostProcessError
 
 # One process may index a large data set, or save a large network, while the others wait.
-PATIENCE = timedelta(minutes=30)
-# How gloo, NCCL and the store where they meet say that a process at the other end is gone.
-LOST = ("closed by peer", "reset by peer", "Broken pipe", "remote process exited", "NCCL", "imed out", "connect")
+PATIENCE = timedelta(hours=2)
+# How gloo and the store where they meet say that a process at the other end is gone.
+LOST = ("closed by peer", "reset by peer", "Broken pipe", "remote process exited", "imed out")
 # What torchrun, or a scheduler in its place, tells each of several processes.
 JOINED = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
 
@@ -89,7 +89,23 @@ def wrap(net: nn.Module, device: torch.device) -> nn.Module:
     """The network with its gradients averaged over all processes; as it is where there is one."""
     if not dist.is_initialized():
         return net
-    return DistributedDataParallel(net, device_ids=[device.index] if device.type == "cuda" else None)
+    if device.type == "cuda":
+        return DistributedDataParallel(net, device_ids=[device.index])
+    wrapped = DistributedDataParallel(net)
+    wrapped.register_comm_hook(None, _mean_in_order)
+    return wrapped
+
+
+def _mean_in_order(_: None, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
+    """The mean of a bucket's gradients, summed in the order of ranks.
+
+    The usual sum's order depends on a gradient's place among the others, which changes after the first step; a run that
+    goes on would not be the one that never stopped.
+    """
+    own = bucket.buffer()
+    parts = [torch.empty_like(own) for _ in range(dist.get_world_size())]
+    gathered = dist.all_gather(parts, own, async_op=True).get_future()
+    return gathered.then(lambda _: torch.stack(parts).mean(0))
 
 
 def without_exchange(net: nn.Module, active: bool) -> contextlib.AbstractContextManager:

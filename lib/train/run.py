@@ -39,7 +39,7 @@ def train(options: RunOptions) -> dict[str, dict[str, float]]:
         SystemExit: the run was asked to stop and saved its state.
     """
     cfg = load_config(options.script, options.config, options.overrides)
-    with distributed.joined(options.device) as device, lost_workers_named():
+    with distributed.joined(options.device) as device, lost_workers_named(), _memory_named():
         table = _checked(options, cfg) if distributed.rank() == 0 else ""
         with _alone(options):
             events = workspace("train").tensorboard_for(options.save_dir)
@@ -59,6 +59,22 @@ def _checked(options: RunOptions, cfg: EasyDict) -> str:
         print(report.table())
     report.require()
     return report.table()
+
+
+@contextlib.contextmanager
+def _memory_named() -> Iterator[None]:
+    """Say in one line that the device's memory does not suffice.
+
+    Raises:
+        UserError: in place of torch's error.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"out of memory on the device ({str(error).splitlines()[0]}): lower TRAIN.BATCH_SIZE and raise "
+            "TRAIN.ACCUM_STEPS, or set TRAIN.AMP=bf16; the same command goes on from the last checkpoint"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -89,10 +105,10 @@ def build_trainer(options: RunOptions, cfg: EasyDict, device: torch.device, log:
         checkpoints.clear_unfinished()
     found = checkpoints.load()
     fresh = found is None
-    if not distributed.agree(-1 if fresh else found[0]["epoch"]):
+    if not distributed.agree(-1 if fresh else found[0]["epoch"] << 40 | found[0].get("progress", {}).get("samples", 0)):
         raise UserError(
             f"the processes find different checkpoints in {options.folder}: --save_dir must be the same storage for "
-            "all machines"
+            "all machines; if it is, one of them saw an older state: start again"
         )
     # Rank 0 alone fetches ImageNet weights; joining the ranks gives every one its values.
     net = build_model(options.script, cfg, pretrained=fresh and options.previous is None and distributed.rank() == 0)

@@ -187,6 +187,18 @@ def test_sigkill_loses_nothing(videos, tmp_path):
     assert not unfinished.exists()
 
 
+def test_three_processes_that_go_on_are_those_that_never_stopped(videos, tmp_path):
+    """With three, the order of a sum matters."""
+    several = ("--mode", "multiple", "--nproc_per_node", "3")
+    more = (NO_VALIDATION, "TRAIN.BATCH_SIZE=2")
+    whole, broken = (lightning(videos, tmp_path / name, *more) for name in "ab")
+    runs = (whole, lightning(videos, tmp_path / "b", *more, "TRAIN.EPOCH=1"), broken)
+    for run in runs:
+        done = subprocess.run(command(run, *several), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+    assert_equal_runs(final(whole), final(broken))
+
+
 @pytest.mark.parametrize(("number", "processes"), [(signal.SIGTERM, 1), (signal.SIGINT, 1), (signal.SIGTERM, 2)])
 def test_asked_to_stop_a_run_saves_and_goes_on_later(number, processes, videos, tmp_path):
     run = long_run(videos, tmp_path, "TRAIN.EPOCH=200")
@@ -246,6 +258,17 @@ def test_checkpoints_are_pruned_as_configured(tmp_path):
     assert keep(every=5, last=2) == [5, 10, 15, 19, 20]
     assert keep(every=5, last=2, keep=3) == [15, 19, 20]
     assert keep(every=1, last=1, keep=1) == [20]
+
+
+def test_an_epochs_own_checkpoint_is_made_up_for(videos, tmp_path):
+    """A run that was killed after the rolling checkpoint of its last epoch, and before the one that stays."""
+    run = lightning(videos, tmp_path, NO_VALIDATION)
+    train(run)
+    (folder_of(run) / f"{NAME}_ep0002.pth.tar").unlink()
+    (folder_of(run) / f"{NAME}_ep0001_mine.pth.tar").write_bytes(b"a copy of the user's")
+    train(run)
+    assert final(run)["epoch"] == 2
+    assert (folder_of(run) / f"{NAME}_ep0001_mine.pth.tar").read_bytes() == b"a copy of the user's"
 
 
 def test_a_full_disk_leaves_the_last_checkpoint(videos, tmp_path, monkeypatch):

@@ -100,7 +100,7 @@ SMALL = [
     "TRAIN.EPOCH=1",
 ]
 CASES = {
-    "stark_s": ("baseline", ["TEST.TEMPLATE_SIZE=64", "TEST.SEARCH_SIZE=128"]),
+    "stark_s": ("baseline", ["MODEL.HEAD_TYPE=MLP", "TEST.TEMPLATE_SIZE=64", "TEST.SEARCH_SIZE=128"]),
     "stark_lightning_X_trt": (
         "baseline_rephead_4_lite_search5",
         ["TEST.TEMPLATE_SIZE=64", "TEST.SEARCH_SIZE=128", "DATA.SEARCH.FEAT_SIZE=8", "DATA.TEMPLATE.FEAT_SIZE=4"],
@@ -111,10 +111,10 @@ CASES = {
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"no real data at {REAL}; set STARK_REAL_DATA")
 @pytest.mark.parametrize("script", CASES)
 def test_two_processes_train_like_one_with_twice_the_batch(script, tmp_path):
-    """On real data, dropout off: the first losses agree within a twentieth.
+    """On real data, dropout off: losses and gradient norms of the first steps agree.
 
-    They are not equal, since batch norm (in the corner head, in Lightning in the backbone too) takes its statistics
-    of each process's own batch, as it does in the published training.
+    In S50 with an MLP for a head no batch norm learns, and they agree within a thousandth. In Lightning batch norm
+    takes its statistics of each process's own batch, as in the published training: losses agree within a twentieth.
     """
     config, sizes = CASES[script]
     data = f"DATA.TRAIN.DATASETS_NAME=['FOLDER:{REAL / 'got10k' / 'train'}', 'COCO:{REAL / 'coco'}']"
@@ -128,9 +128,13 @@ def test_two_processes_train_like_one_with_twice_the_batch(script, tmp_path):
         done = subprocess.run(words, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-2000:]
         lines = (folder / "logs" / f"{script}-{run.name}.jsonl").read_text().splitlines()
-        return [json.loads(line)["Loss/total"] for line in lines]
+        entries = [json.loads(line) for line in lines]
+        return np.array([(entry["Loss/total"], entry["grad_norm"]) for entry in entries])
 
     one, two = losses(tmp_path / "one", 1, 8), losses(tmp_path / "two", 2, 4)
-    print(script, "one process", one, "two", two)
+    print(script, "one process", one.tolist(), "two", two.tolist())
     assert len(one) == len(two) == 3
-    assert two == pytest.approx(one, rel=0.05)
+    if script == "stark_s":
+        assert two == pytest.approx(one, rel=1e-3)
+    else:
+        assert two[:, 0] == pytest.approx(one[:, 0], rel=0.05)

@@ -168,6 +168,10 @@ def launch(command: list[str], processes: Processes) -> int:
             with stop.watching():
                 torchrun.run(args)
         except SignalException as error:
+            failed = _first_report(Path(folder))
+            if failed is not None:  # asked to end, and could not save
+                _say(f"error: {failed['message']}")
+                return 2
             return stop.status(error.sigval)
         except ChildFailedError as error:
             return _explain(error.failures, Path(folder), processes)
@@ -276,6 +280,12 @@ def _explain(failures: Mapping[int, ProcessFailure], folder: Path, processes: Pr
     else:
         _say(f"training ended: {who} failed with exit status {status}")
     return status
+
+
+def _first_report(folder: Path) -> dict | None:
+    """The earliest error of a process that did not merely lose another one; None where there is none."""
+    reports = [_read_report(path) for path in folder.glob("*.json")]
+    return min((report for report in reports if not report["lost"]), key=lambda report: report["time"], default=None)
 
 
 def _read_report(path: Path) -> dict | None:

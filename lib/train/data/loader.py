@@ -184,10 +184,10 @@ def lost_workers_named() -> Iterator[None]:
     """
     try:
         yield
-    except Exception as error:
+    except RuntimeError as error:
         # What it interrupts, writing a file say, may trip over it and raise another error.
         cause: BaseException | None = error
-        while cause is not None and "DataLoader worker" not in str(cause):
+        while cause is not None and not str(cause).startswith("DataLoader worker (pid"):
             cause = cause.__context__
         if cause is None:
             raise

@@ -1,6 +1,7 @@
 """The checkpoints of one run: which are written, which one a run goes on from."""
 
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +58,19 @@ class CheckpointFolder:
     def save_epoch(self, checkpoint: dict[str, Any], epoch: int) -> None:
         """Write the rolling checkpoint, and the finished epoch's own where it is one that stays; see `save`."""
         self.save(checkpoint)
+        self.keep_epoch(checkpoint, epoch)
+
+    def keep_epoch(self, checkpoint: dict[str, Any], epoch: int) -> None:
+        """Write a finished epoch's own checkpoint where it is one that stays, and drop those there are too many of."""
         if self.stays(epoch):
             save_checkpoint(self.folder / epoch_name(self.net_type, epoch), checkpoint)
             for path in self.kept()[: -self.keep or 0]:
-                path.unlink()
+                path.unlink(missing_ok=True)
+
+    def keep_missing(self, checkpoint: dict[str, Any], epoch: int) -> None:
+        """Do what `keep_epoch` did not come to before the run was killed."""
+        if self.folder / epoch_name(self.net_type, epoch) not in self.kept():
+            self.keep_epoch(checkpoint, epoch)
 
     def stays(self, epoch: int) -> bool:
         """Whether an epoch's checkpoint is one that stays."""
@@ -68,7 +78,9 @@ class CheckpointFolder:
 
     def kept(self) -> list[Path]:
         """The checkpoints of single epochs, oldest first."""
-        return sorted(self.folder.glob(f"{self.net_type}_ep*.pth.tar"), key=lambda path: (len(path.name), path.name))
+        paths = self.folder.glob(f"{self.net_type}_ep*.pth.tar")
+        own = [path for path in paths if re.fullmatch(rf"{self.net_type}_ep\d{{4,}}\.pth\.tar", path.name)]
+        return sorted(own, key=lambda path: (len(path.name), path.name))
 
     def clear_unfinished(self) -> None:
         """Remove what runs left that were killed while they wrote; for the process alone that holds the folder."""

@@ -101,6 +101,8 @@ class Optimisation:
                 "go on with the options it began with, or choose another --save_dir"
             )
         self.optimizer.load_state_dict(state["optimizer"])
+        for group in self.optimizer.param_groups:  # like the rates, it is the configuration's and not the file's
+            group["weight_decay"] = self.cfg.WEIGHT_DECAY
         if state.get("scaler"):
             self.scaler.load_state_dict(state["scaler"])
 

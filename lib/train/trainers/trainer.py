@@ -63,9 +63,7 @@ class Trainer:
         self.meters = Meters()  # means over that epoch
         self.stats: dict[str, dict[str, float]] = {}
         self.stop = StopRequest()
-        if found is None:
-            log.rewind(1, 0)
-        else:
+        if found is not None:
             self.resume(*found)
 
     def fit(self) -> dict[str, dict[str, float]]:
@@ -79,6 +77,7 @@ class Trainer:
             for epoch in range(self.epoch + 1, self.cfg.TRAIN.EPOCH + 1):
                 self.train_epoch(epoch)
                 if self.validation is not None and epoch % self.cfg.TRAIN.VAL_EPOCH_INTERVAL == 0:
+                    self.save()  # validation may take long, and the epoch is trained
                     self.validate(epoch)
                 self.epoch, self.step = epoch, 0
                 self.meters.reset()
@@ -198,6 +197,9 @@ class Trainer:
         progress = checkpoint.get("progress", {"samples": 0, "meters": self.meters.state_dict()})
         self.step = min(self.loader.steps, -(-progress["samples"] // self.loader.samples_per_step))
         self.meters.load_state_dict(progress["meters"])
+        if distributed.rank() == 0 and self.epoch and not self.step:
+            # The run may have been killed between the rolling checkpoint and the epoch's own.
+            self.checkpoints.keep_missing(checkpoint, self.epoch)
         if self.epoch >= self.cfg.TRAIN.EPOCH:
             self.log.say(f"{path}: epoch {self.epoch} was the last: nothing to do")
             return
