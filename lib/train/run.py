@@ -20,8 +20,8 @@ from lib.train.data.loader import BatchLoader, SampleStream, lost_workers_named
 from lib.train.data.processing import Processing
 from lib.train.data.sampler import FrameSampler
 from lib.train.dataset import build_dataset
-from lib.train.options import RunOptions, net_type
-from lib.train.trainers.checkpoints import CheckpointFolder
+from lib.train.options import RunOptions
+from lib.train.trainers.checkpoints import run_checkpoints
 from lib.train.trainers.optimisation import Optimisation
 from lib.train.trainers.trainer import Trainer
 from lib.utils.checkpoint import load_checkpoint, load_state
@@ -99,8 +99,7 @@ def build_trainer(options: RunOptions, cfg: EasyDict, device: torch.device, log:
     validation = (
         build_loader(cfg, VALIDATION, *validation_sets, seed, options.use_lmdb, device) if validation_sets[0] else None
     )
-    keep = [option(cfg, f"TRAIN.KEEP_{what}") for what in ("EVERY", "LAST", "CHECKPOINTS")]
-    checkpoints = CheckpointFolder(options.folder, net_type(options.script), cfg.TRAIN.EPOCH, *keep)
+    checkpoints = run_checkpoints(options, cfg)
     if distributed.rank() == 0:
         checkpoints.clear_unfinished()
     found = checkpoints.load()

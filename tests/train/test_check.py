@@ -31,11 +31,14 @@ def find(report, subject, state):
     return [finding.text for finding in report.findings if (finding.subject, finding.state) == (subject, state)]
 
 
+OPTIMIZER = {"state": {}, "param_groups": []}
+
+
 def saved(run, epoch=1, path=None, **more):
     """A checkpoint of a run's network; its path."""
     net = build_model(run.script, load_config(run.script, run.config, run.overrides))
     path = path or folder_of(run) / f"{type(net).__name__}_latest.pth.tar"
-    save_checkpoint(path, {"net": net.state_dict(), "epoch": epoch, "stats": {}, "optimizer": {}, **more})
+    save_checkpoint(path, {"net": net.state_dict(), "epoch": epoch, "stats": {}, "optimizer": OPTIMIZER, **more})
     return path
 
 

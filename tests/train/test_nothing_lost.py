@@ -1,5 +1,7 @@
 """A run that is killed, stopped or broken goes on as if nothing had happened; two runs never share a folder."""
 
+import errno
+import fcntl
 import json
 import os
 import signal
@@ -10,6 +12,7 @@ import time
 import pytest
 import torch
 
+from lib.train.admin.lock import FolderLock
 from lib.train.run import train
 from lib.train.trainers.checkpoints import CheckpointFolder
 from lib.train.trainers.trainer import Trainer
@@ -269,6 +272,39 @@ def test_an_epochs_own_checkpoint_is_made_up_for(videos, tmp_path):
     train(run)
     assert final(run)["epoch"] == 2
     assert (folder_of(run) / f"{NAME}_ep0001_mine.pth.tar").read_bytes() == b"a copy of the user's"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("epoch", "2"),
+        ("stats", None),
+        ("optimizer", {}),
+        ("optimizer", {"state": {}, "param_groups": [{"lr": 1.0}]}),
+        ("scaler", 3),
+        ("progress", {"samples": -4, "meters": {"sums": {}, "counts": {}}}),
+        ("progress", {"samples": 4, "meters": {"sums": {"IoU": 1.0}, "counts": {}}}),
+    ],
+)
+def test_damaged_contents_fall_back_to_the_checkpoint_before(key, value, tmp_path):
+    folder = CheckpointFolder(tmp_path, "STARKS", 20)
+    sound = {"epoch": 1, "stats": {}, "optimizer": {"state": {}, "param_groups": []}, "net": {"w": torch.zeros(1)}}
+    folder.save(sound)
+    folder.save({**sound, key: value})
+    checkpoint, path = folder.load()
+    assert (checkpoint["epoch"], path) == (1, folder.previous)
+    folder.previous.unlink()
+    with pytest.raises(CheckpointError, match=f"STARKS_latest.pth.tar is damaged.*{key} cannot be gone on from"):
+        folder.load()
+
+
+def test_a_file_system_without_locks_is_no_obstacle(tmp_path, monkeypatch, caplog):
+    def unsupported(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "lockf", unsupported)
+    FolderLock(tmp_path).release()
+    assert f"{tmp_path} cannot be locked (No locks available): see that no other run writes there" in caplog.text
 
 
 def test_a_full_disk_leaves_the_last_checkpoint(videos, tmp_path, monkeypatch):

@@ -1,7 +1,7 @@
 """Starting the processes of a training, on one machine or several, with torchrun.
 
-torchrun runs inside this process, so that its signals and exit statuses are known exactly. It puts every training
-process in a session of its own: a signal that is sent to this process, or to the terminal, reaches them only from here.
+torchrun runs inside this process, so that its signals and exit statuses are known exactly. It detaches every training
+process from the terminal: a signal that is sent to this process, or typed there, reaches them only from here.
 """
 
 import json
@@ -185,9 +185,9 @@ def launch(command: list[str], processes: Processes) -> int:
 
 
 class _Stop:
-    """Turns the first signal into the exception by which torchrun's agent ends its processes.
+    """Turns the first signal into the exception by which torchrun ends its processes.
 
-    The agent's own handlers would pass a SIGHUP on, for which no process saves; take a second signal, which schedulers
+    torchrun's own handlers would pass a SIGHUP on, for which no process saves; take a second signal, which schedulers
     and impatient fingers send, for a reason to leave without waiting; and undo `nohup`.
     """
 

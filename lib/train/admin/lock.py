@@ -1,11 +1,18 @@
 """One run at a time in a folder."""
 
+import errno
 import fcntl
+import logging
 import os
 import socket
 from pathlib import Path
 
 from lib.utils.errors import UserError
+
+log = logging.getLogger(__name__)
+
+# Of file systems of clusters that are mounted without locks.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class FolderLock:
@@ -18,7 +25,8 @@ class FolderLock:
         folder: made if missing.
 
     Raises:
-        UserError: another run holds the folder, or it cannot be written.
+        UserError: another run holds the folder, or it cannot be written. Where the file system knows no locks, that is
+            said in a warning, and the run goes on.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -31,6 +39,9 @@ class FolderLock:
         try:
             fcntl.lockf(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
+            if error.errno in _NO_LOCKS:
+                log.warning("%s cannot be locked (%s): see that no other run writes there", folder, error.strerror)
+                return
             if not isinstance(error, (BlockingIOError, PermissionError)):
                 raise UserError(f"cannot lock {path}: {error.strerror}; choose a --save_dir on another disk") from error
             self.file.seek(0)

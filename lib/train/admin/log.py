@@ -28,30 +28,30 @@ class Meters:
 
     def __init__(self) -> None:
         self.sums: dict[str, float] = {}
-        self.count = 0
+        self.counts: dict[str, int] = {}
 
     def update(self, values: Mapping[str, float]) -> None:
         """Add one step's values."""
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0.0) + float(value)
-        self.count += 1
+            self.counts[name] = self.counts.get(name, 0) + 1
 
     def means(self) -> dict[str, float]:
         """The mean of each scalar."""
-        return {name: total / self.count for name, total in self.sums.items()} if self.count else {}
+        return {name: total / self.counts[name] for name, total in self.sums.items()}
 
     def reset(self) -> None:
         """Start anew."""
-        self.sums, self.count = {}, 0
+        self.sums, self.counts = {}, {}
 
     def state_dict(self) -> dict[str, Any]:
         """Plain numbers, to go on with after a restart."""
-        return {"sums": dict(self.sums), "count": self.count}
+        return {"sums": dict(self.sums), "counts": dict(self.counts)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from `state_dict`."""
         self.sums = {name: float(total) for name, total in state["sums"].items()}
-        self.count = int(state["count"])
+        self.counts = {name: int(count) for name, count in state["counts"].items()}
 
 
 class Stopwatch:

@@ -10,11 +10,10 @@ from pathlib import Path
 from easydict import EasyDict
 from torch import nn
 
-from lib.config import option
 from lib.train.checks.report import Finding, named, note, ok, problem
 from lib.train.checks.weights import fit
-from lib.train.options import RunOptions, net_type
-from lib.train.trainers.checkpoints import CheckpointFolder
+from lib.train.options import RunOptions
+from lib.train.trainers.checkpoints import run_checkpoints
 from lib.train.trainers.optimisation import parameter_groups
 from lib.utils.checkpoint import CheckpointError
 
@@ -46,7 +45,7 @@ def find_progress(options: RunOptions, cfg: EasyDict, net: nn.Module | None) -> 
     unwritable = list(_check_writable(options))
     if unwritable:
         return Progress(0, False, unwritable)
-    checkpoints = _folder(options, cfg)
+    checkpoints = run_checkpoints(options, cfg)
     try:
         found = checkpoints.load()
     except CheckpointError as error:
@@ -74,7 +73,7 @@ def check_space(options: RunOptions, cfg: EasyDict, net: nn.Module, progress: Pr
     """Whether the disk takes the checkpoints to come."""
     if progress.epoch >= cfg.TRAIN.EPOCH:
         return
-    checkpoints = _folder(options, cfg)
+    checkpoints = run_checkpoints(options, cfg)
     size = checkpoint_size(net, cfg)
     rolling = 3 - checkpoints.latest.is_file() - checkpoints.previous.is_file()  # the third while it is written
     ahead = range(progress.epoch + 1, cfg.TRAIN.EPOCH + 1)
@@ -122,11 +121,6 @@ def _what_else(folder: Path) -> Finding:
     if files:
         return note(SUBJECT, f"{folder}: a new run; other files are there and stay ({named(len(files), files)})")
     return ok(SUBJECT, f"{folder}: a new run")
-
-
-def _folder(options: RunOptions, cfg: EasyDict) -> CheckpointFolder:
-    keep = [option(cfg, f"TRAIN.KEEP_{what}") for what in ("EVERY", "LAST", "CHECKPOINTS")]
-    return CheckpointFolder(options.folder, net_type(options.script), cfg.TRAIN.EPOCH, *keep)
 
 
 def _size(count: float) -> str:

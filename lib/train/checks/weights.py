@@ -92,12 +92,14 @@ def _check_stage(subject: str, stage: Stage, save_dir: Path, net: nn.Module | No
     try:
         path = stage.find(save_dir)
     except CheckpointError as error:
-        yield problem(subject, str(error), f"`{command}` trains it")
+        given = stage.checkpoint is not None
+        yield problem(subject, str(error), "correct the path" if given else f"`{command}` trains it")
         return
     try:
         checkpoint = load_checkpoint(path)
     except CheckpointError as error:
-        yield problem(subject, str(error), f"copy it anew, or train it: `{command}`")
+        given = stage.checkpoint is not None
+        yield problem(subject, str(error), "copy it anew" if given else f"copy it anew, or train it: `{command}`")
         return
     if net is not None:
         try:

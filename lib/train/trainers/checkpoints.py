@@ -5,6 +5,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+from easydict import EasyDict
+
+from lib.config import option
+from lib.train.options import RunOptions, net_type
 from lib.utils.checkpoint import (
     CheckpointError,
     epoch_name,
@@ -115,10 +119,52 @@ class CheckpointFolder:
         return None
 
 
+def run_checkpoints(options: RunOptions, cfg: EasyDict) -> CheckpointFolder:
+    """The checkpoints of the run that the options name, kept as its configuration says."""
+    keep = [option(cfg, f"TRAIN.KEEP_{what}") for what in ("EVERY", "LAST", "CHECKPOINTS")]
+    return CheckpointFolder(options.folder, net_type(options.script), cfg.TRAIN.EPOCH, *keep)
+
+
 def _resumable(path: Path) -> dict[str, Any]:
     """A checkpoint with all that a run needs to go on."""
     checkpoint = load_checkpoint(path)
     missing = [key for key in ("epoch", "stats", "optimizer") if key not in checkpoint]
     if missing:
         raise CheckpointError(f"{path} is not a checkpoint of a run here: it lacks {', '.join(missing)}")
+    fits = {
+        "epoch": _is_count(checkpoint["epoch"]),
+        "stats": isinstance(checkpoint["stats"], dict),
+        "optimizer": _is_optimizer(checkpoint["optimizer"]),
+        "scaler": isinstance(checkpoint.get("scaler", {}), dict),
+        "progress": "progress" not in checkpoint or _is_progress(checkpoint["progress"]),
+    }
+    wrong = [name for name, fit in fits.items() if not fit]
+    if wrong:
+        raise CheckpointError(f"{path} is damaged, or of another program: {', '.join(wrong)} cannot be gone on from")
     return checkpoint
+
+
+def _is_optimizer(state: object) -> bool:
+    if not isinstance(state, dict) or not isinstance(state.get("state"), dict):
+        return False
+    groups = state.get("param_groups")
+    return isinstance(groups, list) and all(isinstance(g, dict) and isinstance(g.get("params"), list) for g in groups)
+
+
+def _is_progress(progress: object) -> bool:
+    """Whether it is what the trainer keeps of an epoch that is not finished."""
+    if not isinstance(progress, dict) or not isinstance(progress.get("meters"), dict):
+        return False
+    sums, counts = (progress["meters"].get(name) for name in ("sums", "counts"))
+    return (
+        _is_count(progress.get("samples"))
+        and isinstance(sums, dict)
+        and isinstance(counts, dict)
+        and sums.keys() == counts.keys()
+        and all(isinstance(total, int | float) for total in sums.values())
+        and all(map(_is_count, counts.values()))
+    )
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

@@ -136,7 +136,10 @@ class Trainer:
             norm = self.optimisation.step(epoch, self.step)
         except NonFiniteError as error:
             raise NonFiniteError(f"{where}: {error}; samples: {name_sources(sources)}") from error
-        return meters.means() | {"grad_norm": norm.item()}, waited
+        values = meters.means()
+        if torch.isfinite(norm):  # else fp16's scale was too high: the step was skipped, and says nothing of the norm
+            values["grad_norm"] = norm.item()
+        return values, waited
 
     def seed_dropout(self, epoch: int, batch: int) -> None:
         """Dropout's draws follow from seed, rank, epoch and batch, so that a resumed run makes the same."""
