@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Style and tests, setting up first what is missing. Arguments go to pytest:
+# Style and tests, one file of tests a core at a time, setting up first what is missing. Arguments go to pytest:
 #
 #   bash tests/run.sh
 #   bash tests/run.sh -k metrics
@@ -9,14 +9,15 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python=$(bash install_pytorch17.sh --python)
 
-# The tests' networks are small: beyond a few threads, handing out the work costs more than doing it.
+# The tests' networks are small: a second core does more with tests of its own than with a share of one network.
 cores=$(getconf _NPROCESSORS_ONLN)
-export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores < 4 ? cores : 4))}
+processes=$((cores < 4 ? cores : 4))
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
 status=0
 style=clean
 "$python" -m ruff check . || { style=failed; status=1; }
 "$python" -m ruff format --check . || { style=failed; status=1; }
 echo "style: $style"
-"$python" -m pytest "$@" || status=$?
+"$python" -m pytest --numprocesses "$processes" --dist loadfile "$@" || status=$?
 exit "$status"

@@ -204,7 +204,7 @@ def test_checkpoints_that_stay(tmp_path):
 
 
 def state(epoch):
-    return {"net": {"w": torch.zeros(1)}, "epoch": epoch, "stats": {}, "optimizer": {}}
+    return {"net": {"w": torch.zeros(1)}, "epoch": epoch, "stats": {}, "optimizer": {"state": {}, "param_groups": []}}
 
 
 def test_a_good_checkpoint_outlives_a_damaged_one_and_a_failed_save(tmp_path, monkeypatch):
