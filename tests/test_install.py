@@ -12,7 +12,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 # Stands in for uv: logs the list, then leaves the metadata and the modules that the script looks for.
 FAKE_UV = """#!/bin/sh
-[ "$*" = "pip install --compile-bytecode --python $5 --requirement $7" ] || exit 1
+[ "$*" = "pip install --compile-bytecode --python $5 --requirement $7 --override $9" ] || exit 1
+grep -q '^opencv-python ;' "$9" || exit 1
 cat "$7" >>"$UV_LOG"
 exec "$5" - "$7" <<'PY'
 import re, sys, sysconfig

@@ -2,6 +2,11 @@
 
 python tracking/make_embedded.py --output data/embedded/train --split train
 python tracking/make_embedded.py --output data/embedded/test --split test
+
+Crowded scenes of real things, from any photographs, COCO's annotated ones, and clip-art with transparency
+(Debian's openclipart-png):
+python tracking/make_embedded.py --output data/crowded --sequences 2000 --frames 20 \\
+    --clipart /usr/share/openclipart/png --photographs /usr/share/backgrounds --coco data/coco
 """
 
 import argparse
@@ -10,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.train.dataset.embedded import DEFAULT_SETS, generate
+from lib.train.dataset.embedded import DEFAULT_SETS, Materials, generate
 from lib.utils.errors import run_command
 
 
@@ -24,13 +29,21 @@ def main() -> None:
     parser.add_argument("--frames", type=int, help="frames in each sequence; default: 48 for train, 70 for test")
     parser.add_argument("--size", type=int, nargs=2, metavar=("W", "H"), help="of every frame; default: varied")
     parser.add_argument("--workers", type=int, default=2, help="processes; no influence on the result (default: 2)")
+    for name, what in (
+        ("coco", "in COCO's layout"),
+        ("clipart", "of PNG files with transparency"),
+        ("photographs", "of photographs"),
+    ):
+        parser.add_argument(f"--{name}", nargs="+", default=[], metavar="DIR", help=f"crowded scenes: folders {what}")
     args = parser.parse_args()
+    folders = {name: tuple(getattr(args, name)) for name in ("coco", "clipart", "photographs")}
     given = {name: getattr(args, name) for name in ("seed", "sequences", "frames")}
     output = generate(
         args.output,
         split=args.split,
         **DEFAULT_SETS[args.split] | {name: value for name, value in given.items() if value is not None},
         size=tuple(args.size) if args.size else None,
+        materials=Materials(**folders) if any(folders.values()) else None,
         workers=args.workers,
     )
     print(f"embedded {args.split} data: {output}")

@@ -1,4 +1,7 @@
-"""Run a tracker over a test set and write its result files."""
+"""Run a tracker over a test set and write its result files.
+
+Run again, it goes on where it was. Several machines: `torchrun … tracking/test.py …` with one folder of results.
+"""
 
 import argparse
 import sys
@@ -6,19 +9,33 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.test.evaluation.running import evaluate_tracker
+from lib.test.evaluation.running import DEBUG_LEVELS, evaluate_tracker
 from lib.utils.errors import run_command
 
 
 def main() -> int:
     """Parse the arguments and run; 1 where a sequence failed."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("tracker", help="stark_s, stark_st, stark_lightning_X_trt or still")
-    parser.add_argument("config", help="name of a configuration under experiments/, or a path")
-    parser.add_argument("--dataset", "--dataset_name", required=True, help="name of a test set, or folder:PATH")
-    parser.add_argument("--sequence", help="one sequence only, by name or index")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tracker", metavar="tracker_name", help="stark_s, stark_st, stark_lightning_X_trt or still")
+    parser.add_argument("config", metavar="tracker_param", help="a configuration's name under experiments/, or a path")
+    parser.add_argument(
+        "--dataset_name", "--dataset", dest="dataset", required=True, help="name of a test set, or folder:PATH"
+    )
+    parser.add_argument("--sequence", help="only these, by name or index, separated by commas")
+    parser.add_argument("--runid", type=int, dest="run_id", help="number of the run, a part of its results' folder")
+    parser.add_argument("--threads", type=int, default=0, help="worker processes; 0 tracks in this one")
+    parser.add_argument("--num_gpus", type=int, help="GPUs that the processes are spread over; all by default")
+    parser.add_argument(
+        "--debug",
+        type=int,
+        default=0,
+        choices=DEBUG_LEVELS,
+        help="1: show the boxes in a window, or save a video where none can be; 2: save video and pictures",
+    )
     parser.add_argument("--checkpoint", help="checkpoint file; the configuration's own by default")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    parser.add_argument("--engine", default="torch", help="what computes the network; torch by default")
+    parser.add_argument("--precision", default="fp32", help="of the computation; fp32 by default")
     parser.add_argument("--results_dir", type=Path, help="where results go; test/tracking_results by default")
     report = evaluate_tracker(**vars(parser.parse_args()))
     return 1 if report.failed else 0

@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace the results of an earlier run")
     parser.add_argument("--checkpoint", help="checkpoint file; the configuration's own by default")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    parser.add_argument("--engine", default="torch", help="torch, or onnx: onnxruntime on graphs exported once")
     parser.add_argument("--no_window", action="store_true", help="show nothing, even where there is a display")
     parser.add_argument("--debug", type=int, nargs="?", const=1, default=0, help="1 prints every frame's box")
     video_demo(**vars(parser.parse_args()))

@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import reprlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,17 @@ from lib.utils.workspace import REPOSITORY
 
 EXPERIMENTS = REPOSITORY / "experiments"
 
+# What PyYAML lets through for texts such as `!!int ""`, `!!bool x`, `!!timestamp x` or `!!map [x]`, or very deep ones.
+_YAML_ERRORS = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, OverflowError, RecursionError)
+_LARGEST_INTEGER = 2**63 - 1
+_LONGEST_VALUE = 80
+
 
 class ConfigError(UserError):
-    """A configuration that cannot be used."""
+    """A configuration that cannot be used; the message is one line, whatever the text that it quotes."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
 
 
 def load_config(script: str, config: str | Path, overrides: Sequence[str] = ()) -> EasyDict:
@@ -91,27 +100,37 @@ def _find(script: str, config: str | Path) -> Path:
     """The YAML file that `config` names."""
     if str(config).endswith((".yaml", ".yml")):
         path = Path(config)
-        if not path.is_file():
+        if not _is_file(path):
             raise ConfigError(f"no configuration file {path}")
         return path
     path = EXPERIMENTS / script / f"{config}.yaml"
-    if not path.is_file():
+    if not _is_file(path):
         names = sorted(p.stem for p in path.parent.glob("*.yaml"))
         raise ConfigError(f"no configuration '{config}' in experiments/{script}; {_closest(str(config), names)}")
     return path
+
+
+def _is_file(path: Path) -> bool:
+    """`Path.is_file`, which raises for names that are too long."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def _read(path: Path) -> Iterator[tuple[str, Any]]:
     """The (key path, value) pairs of a YAML file."""
     try:
         tree = yaml.load(path.read_text(encoding="utf-8-sig"), _StrictLoader)
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "the file is not UTF-8 text"
         raise ConfigError(f"{path}{where}: not valid YAML: {problem}") from error
-    except (RecursionError, ValueError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {type(error).__name__}: {error}".replace("\n", " ")) from error
+    except _YAML_ERRORS as error:
+        raise ConfigError(f"{path}: not valid YAML: {type(error).__name__}: {error}") from error
     if tree is None:
         return
     if not isinstance(tree, dict):
@@ -136,7 +155,7 @@ def _parse_override(text: str) -> tuple[str, Any]:
         raise ConfigError(f"override '{text}' is not of the form KEY.PATH=value, such as TRAIN.BATCH_SIZE=4")
     try:
         return key.strip(), yaml.safe_load(value)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except _YAML_ERRORS as error:
         raise ConfigError(f"override '{text}': the value is not valid YAML") from error
 
 
@@ -185,11 +204,13 @@ def _checked(value: Any, default: Any, key: str, source: str) -> Any:
     """The value in the default's type, or a `ConfigError`."""
     if isinstance(value, str):
         value = _number(value, default)
+    if isinstance(value, int) and abs(value) > _LARGEST_INTEGER:
+        raise ConfigError(f"{source}: '{key}' has more digits than a number here can have")
     if key in CHOICES:
         # `is` keeps False apart from 0.
         if not any(value is choice or (value == choice and type(value) is type(choice)) for choice in CHOICES[key]):
             names = ", ".join(str(choice) for choice in CHOICES[key])
-            raise ConfigError(f"{source}: '{key}' must be one of {names}, not {value!r}")
+            raise ConfigError(f"{source}: '{key}' must be one of {names}, not {_shown(value)}")
         return value
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if isinstance(default, float) and number:
@@ -197,7 +218,7 @@ def _checked(value: Any, default: Any, key: str, source: str) -> Any:
     if number and ("JITTER" in key or "RATIO[" in key):  # the published defaults are whole, their use is not
         return value
     if type(value) is not type(default):
-        raise ConfigError(f"{source}: '{key}' must be {_kind(default)}, not {_kind(value)} ({value!r})")
+        raise ConfigError(f"{source}: '{key}' must be {_kind(default)}, not {_kind(value)} ({_shown(value)})")
     if isinstance(default, list):
         return [_checked(item, default[0], f"{key}[{i}]", source) for i, item in enumerate(value)]
     return value
@@ -225,6 +246,16 @@ def _number(text: str, default: Any) -> Any:
         return float(text)
     except ValueError:
         return text
+
+
+def _shown(value: Any) -> str:
+    """A value for a message, shortened: anchors can make a text of a few lines into a list of billions."""
+    short = reprlib.Repr()
+    short.maxlevel, short.maxstring, short.maxother = 2, _LONGEST_VALUE, _LONGEST_VALUE
+    try:
+        return short.repr(value)
+    except ValueError:
+        return "a number of very many digits"  # Python does not print them
 
 
 def _kind(value: Any) -> str:

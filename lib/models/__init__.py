@@ -45,6 +45,8 @@ def _check(script: str, cfg: EasyDict) -> None:
         if "TEST" in cfg and cfg.TEST[f"{region}_SIZE"] != size:
             raise ConfigError(f"'TEST.{region}_SIZE' must be {size} as DATA.{region}.SIZE: the network is built for it")
     if script != "stark_lightning_X_trt":
+        if cfg.MODEL.HEAD_TYPE == "CENTER":
+            raise ConfigError("'MODEL.HEAD_TYPE' CENTER reads no decoder's query: it is for stark_lightning_X_trt")
         return
     if cfg.MODEL.HEAD_TYPE == "MLP":
         raise ConfigError("'MODEL.HEAD_TYPE' MLP reads a decoder's query, which Lightning has not; use a CORNER head")

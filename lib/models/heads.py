@@ -39,10 +39,7 @@ class CornerPredictor(nn.Module):
             block = _conv_block if kind == "CORNER_LITE" else RepVGGBlock
             blocks = [block(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)]
             self.conv_tower = nn.Sequential(*blocks, nn.Conv2d(widths[-1], 2, 3, padding=1))
-        offset = 0.5 if self.shared else 0.0
-        axis = (torch.arange(size, dtype=torch.float32) + offset) / size
-        rows, columns = torch.meshgrid(axis, axis, indexing="ij")
-        self.register_buffer("points", torch.stack((columns, rows), dim=-1).flatten(0, 1), persistent=False)
+        self.register_buffer("points", _cell_points(size, 0.5 if self.shared else 0.0), persistent=False)
 
     def score_maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Features (B, C, S, S) to the logits of the top-left and of the bottom-right corner, (B, S * S) each."""
@@ -64,13 +61,63 @@ class CornerPredictor(nn.Module):
         return x.flatten(1)
 
 
+class CenterPredictor(nn.Module):
+    """For each cell of the search feature how likely the object's centre lies in it, and the box if it does.
+
+    The box is that of the likeliest cell (as in CenterNet, Zhou et al., 2019; in trackers since OSTrack, Ye et al.,
+    ECCV 2022). Where there are two alike, expected corners would lie between them; this takes one.
+
+    Args:
+        inputs: channels of the features.
+        channels: channels of the layers.
+        size: cells a side of the (square) search feature.
+        usual: the side of most boxes as a part of the crop, at which learning starts.
+    """
+
+    def __init__(self, inputs: int, channels: int, size: int, usual: float) -> None:
+        super().__init__()
+        self.usual = usual
+        self.shared = nn.Sequential(RepVGGBlock(inputs, channels), RepVGGBlock(channels, channels))
+        self.score = nn.Sequential(RepVGGBlock(channels, channels), nn.Conv2d(channels, 1, 1))
+        self.box = nn.Sequential(RepVGGBlock(channels, channels), nn.Conv2d(channels, 4, 1))
+        nn.init.zeros_(self.box[-1].weight)
+        nn.init.zeros_(self.box[-1].bias)
+        self.register_buffer("points", _cell_points(size, 0.5), persistent=False)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (B, C, S, S) to logits (B, S * S) and each cell's box (B, S * S, 4), cxcywh in parts of the crop."""
+        x = self.shared(x)
+        raw = self.box(x).flatten(2).transpose(1, 2).float()
+        centre = self.points + self.usual * raw[..., :2]
+        side = self.usual * raw[..., 2:].clamp(-4, 4).exp()
+        return self.score(x).flatten(1).float(), torch.cat((centre, side), dim=-1)
+
+    @staticmethod
+    def best(scores: Tensor, boxes: Tensor) -> Tensor:
+        """The box (B, 4) of the cell with the highest score, from what `forward` gives."""
+        best = scores.argmax(dim=1)
+        return boxes.gather(1, best[:, None, None].expand(-1, 1, 4))[:, 0]
+
+
+def _cell_points(size: int, offset: float) -> Tensor:
+    """(size * size, 2) xy of the cells of a square grid, row by row, in parts of its side."""
+    axis = (torch.arange(size, dtype=torch.float32) + offset) / size
+    rows, columns = torch.meshgrid(axis, axis, indexing="ij")
+    return torch.stack((columns, rows), dim=-1).flatten(0, 1)
+
+
 def _conv_block(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
 
 
 def build_box_head(cfg: EasyDict, stride: int) -> nn.Module:
-    """The head of MODEL.HEAD_TYPE: a `CornerPredictor`, or for `MLP` an MLP from a query (C) to its cxcywh box."""
+    """The head of MODEL.HEAD_TYPE.
+
+    A `CornerPredictor`; for `CENTER` a `CenterPredictor`; for `MLP` an MLP from a query (C) to its cxcywh box.
+    """
     if cfg.MODEL.HEAD_TYPE == "MLP":
         return MLP(cfg.MODEL.HIDDEN_DIM, cfg.MODEL.HIDDEN_DIM, 4, 3)
     size = cfg.DATA.SEARCH.SIZE // stride
+    if cfg.MODEL.HEAD_TYPE == "CENTER":
+        return CenterPredictor(cfg.MODEL.HIDDEN_DIM, option(cfg, "MODEL.HEAD_DIM"), size, 1 / cfg.DATA.SEARCH.FACTOR)
     return CornerPredictor(cfg.MODEL.HEAD_TYPE, cfg.MODEL.HIDDEN_DIM, option(cfg, "MODEL.HEAD_DIM"), size)

@@ -1,5 +1,6 @@
 """STARK-S and STARK-ST (sections 3.1 and 3.2 of the paper)."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -108,7 +109,7 @@ class STARKS(nn.Module):
             return {"pred_boxes": self.box_head(hs).sigmoid()}
         similarity = memory @ hs.transpose(1, 2)  # (B, S * S, Nq)
         weighted = memory.unsqueeze(1) * similarity.transpose(1, 2).unsqueeze(-1)  # (B, Nq, S * S, C)
-        side = round(memory.shape[1] ** 0.5)
+        side = math.isqrt(memory.shape[1])
         feature = weighted.flatten(0, 1).transpose(1, 2).unflatten(2, (side, side))
         boxes, maps = self.box_head(feature)
         return {"pred_boxes": xyxy_to_cxcywh(boxes).view(batch, queries, 4), "corner_maps": torch.stack(maps)}

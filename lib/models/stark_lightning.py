@@ -1,15 +1,18 @@
 """STARK-Lightning: one light encoder in which search tokens look at template and search; no decoder."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 from easydict import EasyDict
 from torch import Tensor, nn
 
 from lib.config import option
 from lib.models.attention import MultiheadAttention
 from lib.models.backbone import Backbone, build_backbone
-from lib.models.heads import build_box_head
+from lib.models.heads import CenterPredictor, build_box_head
 from lib.models.position_encoding import PositionEmbeddingLearned
 from lib.models.stark import Tokens, downsample_mask, join
 from lib.models.transformer import init_matrices
@@ -57,6 +60,23 @@ class LightTransformer(nn.Module):
         return feature
 
 
+class Correlation(nn.Module):
+    """What each search token has in common with each template token, as a hint beside the token itself.
+
+    Pixel-wise correlation (Yan et al., Alpha-Refine, CVPR 2021): cosine similarities, one channel a template token.
+    Attention can learn to compare; here it need not, which counts where training is short.
+    """
+
+    def __init__(self, dim: int, template_tokens: int) -> None:
+        super().__init__()
+        self.embed = nn.Linear(template_tokens, dim)
+
+    def forward(self, template: Tensor, search: Tensor) -> Tensor:
+        """Template tokens (B, Lt, C) and search tokens (B, Ls, C) to search tokens (B, Ls, C) with the hint added."""
+        similarity = F.normalize(search, dim=-1) @ F.normalize(template, dim=-1).transpose(1, 2)
+        return search + self.embed(similarity)
+
+
 class STARKLightningXtrt(nn.Module):
     """STARK-Lightning; RepVGG blocks fold after training with `lib.models.repvgg.fold_repvgg`."""
 
@@ -75,6 +95,8 @@ class STARKLightningXtrt(nn.Module):
         self.pos_emb_x = PositionEmbeddingLearned(dim, cfg.DATA.SEARCH.FEAT_SIZE)
         self.pos_emb_z0 = PositionEmbeddingLearned(dim, cfg.DATA.TEMPLATE.FEAT_SIZE)
         self.bottleneck = nn.Conv2d(self.backbone.channels, dim, 1)
+        tokens = cfg.DATA.TEMPLATE.FEAT_SIZE**2
+        self.correlation = Correlation(dim, tokens) if option(cfg, "MODEL.CORRELATION") else None
 
     @property
     def extractor(self) -> Backbone:
@@ -97,9 +119,15 @@ class STARKLightningXtrt(nn.Module):
 
     def relate(self, templates: Sequence[Tokens], search: Tokens) -> dict[str, Tensor]:
         """Transformer and head on encoded regions; see `forward`."""
+        if self.correlation is not None:
+            search = replace(search, feature=self.correlation(templates[0].feature, search.feature))
         feature = self.transformer(join(templates), search)
-        side = round(feature.shape[1] ** 0.5)
-        boxes, maps = self.box_head(feature.transpose(1, 2).unflatten(2, (side, side)))
+        side = math.isqrt(feature.shape[1])
+        feature = feature.transpose(1, 2).unflatten(2, (side, side))
+        if isinstance(self.box_head, CenterPredictor):
+            scores, boxes = self.box_head(feature)
+            return {"pred_boxes": self.box_head.best(scores, boxes)[:, None], "scores": scores, "cell_boxes": boxes}
+        boxes, maps = self.box_head(feature)
         return {"pred_boxes": xyxy_to_cxcywh(boxes)[:, None], "corner_maps": torch.stack(maps)}
 
     def forward(self, templates: Sequence[NestedTensor], search: NestedTensor) -> dict[str, Tensor]:
@@ -111,6 +139,7 @@ class STARKLightningXtrt(nn.Module):
 
         Returns:
             `pred_boxes` (B, 1, 4), cxcywh in fractions of the search crop, and
-            `corner_maps` (2, B, S * S), logits of the two corners.
+            `corner_maps` (2, B, S * S), logits of the two corners, or with the head `CENTER`
+            `scores` (B, S * S), logits of the centre, and `cell_boxes` (B, S * S, 4), cxcywh.
         """
         return self.relate([self.encode_template(t) for t in templates], self.encode_search(search))

@@ -13,7 +13,7 @@ import numpy as np
 
 from lib.utils.errors import UserError
 
-_NUMBER_PATTERN = r"[+-]?(?:nan|(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)"
+_NUMBER_PATTERN = r"[+-]?(?:nan|(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?)"
 _SEPARATOR_PATTERN = r"(?:\s*[,;]\s*|\s+)"
 _NUMBER = re.compile(_NUMBER_PATTERN, re.IGNORECASE | re.ASCII)
 _SEPARATOR = re.compile(_SEPARATOR_PATTERN, re.ASCII)
@@ -35,7 +35,7 @@ def read_boxes(path: str | os.PathLike, allow_nan: bool = True) -> np.ndarray:
 def parse_boxes(data: bytes, source: str | os.PathLike, allow_nan: bool = True) -> np.ndarray:
     """The same as `read_boxes` from a file's content; `source` names it in messages."""
     rows = []
-    for number, line in enumerate(_lines(data, source), start=1):
+    for number, line in enumerate(text_lines(data, source), start=1):
         match = _BOX.fullmatch(line)
         if not match:
             raise UserError(f"{source}, line {number}: {line.strip()[:60]!r} is not x, y, width, height")
@@ -59,13 +59,22 @@ def read_flags(path: str | os.PathLike) -> np.ndarray:
 def parse_flags(data: bytes, source: str | os.PathLike) -> np.ndarray:
     """The same as `read_flags` from a file's content; `source` names it in messages."""
     flags = []
-    for number, line in enumerate(_lines(data, source), start=1):
+    for number, line in enumerate(text_lines(data, source), start=1):
         for field in _SEPARATOR.split(line.strip()):
             value = float(field) if _NUMBER.fullmatch(field) else math.nan
-            if not value.is_integer():
+            if not value.is_integer() or abs(value) > _LARGEST:
                 raise UserError(f"{source}, line {number}: {field[:40]!r} is not a whole number")
             flags.append(int(value))
     return np.array(flags, dtype=np.int64)
+
+
+def line_numbers(line: str) -> list[float] | None:
+    """The numbers of one line, as boxes are written; None where anything in it is not a number in pixels."""
+    fields = _SEPARATOR.split(line.strip())
+    if not all(_NUMBER.fullmatch(field) for field in fields):
+        return None
+    values = [float(field) for field in fields]
+    return None if any(abs(value) > _LARGEST for value in values) else values
 
 
 def _refuse(bad: np.ndarray, source: str | os.PathLike, why: str) -> None:
@@ -83,8 +92,12 @@ def _content(path: str | os.PathLike) -> bytes:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _lines(data: bytes, source: str | os.PathLike) -> list[str]:
-    """The lines of a text file without the empty ones at its end; at least one."""
+def text_lines(data: bytes, source: str | os.PathLike) -> list[str]:
+    """The lines of a text file without the empty ones at its end; at least one.
+
+    Raises:
+        UserError: it is empty or not text.
+    """
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

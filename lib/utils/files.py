@@ -1,10 +1,14 @@
 """Writing files so that a reader sees the old one or the new one, never half of one."""
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+# Errors of locking a file on file systems that know no locks, as some of clusters are mounted.
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @contextmanager

@@ -56,12 +56,15 @@ def local_env_settings():
     # Test sets; data_dir is for those that are not listed.
     settings.data_dir = {data}
     settings.lasot_path = {data}/lasot
+    settings.lasot_lmdb_path = {data}/lasot_lmdb
+    settings.lasot_ext_path = {data}/lasot_ext
     settings.got10k_path = {data}/got10k
     settings.trackingnet_path = {data}/trackingnet
     settings.otb_path = {data}/otb
     settings.nfs_path = {data}/nfs
     settings.uav_path = {data}/uav
     settings.tc128_path = {data}/tc128
+    settings.tnl2k_path = {data}/tnl2k
     return settings
 '''
 

@@ -372,6 +372,11 @@ def test_a_real_tracker_by_its_name(clip, tmp_path):
     assert set((tmp_path / "out" / BOXES).read_text().splitlines()) == {"1\t2\t30\t40"}
 
 
+def test_the_engine_is_handed_on(clip, tmp_path):
+    with pytest.raises(UserError, match="unknown engine 'magic'"):
+        video_demo("stark_s", "baseline", str(clip), [1, 2, 3, 4], output=tmp_path / "out", engine="magic")
+
+
 def test_the_command_reports_errors_in_one_line(tmp_path):
     command = [sys.executable, str(REPOSITORY / "tracking" / "video_demo.py"), "still", "x", str(tmp_path / "no.mp4")]
     result = subprocess.run([*command, "--optional_box", "1", "2", "3", "4"], cwd="/", capture_output=True, text=True)

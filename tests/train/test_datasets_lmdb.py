@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from lib.train.dataset import TrackingDataset, build_dataset, pack
-from lib.train.dataset.lmdb_storage import LmdbStorage
-from lib.train.dataset.storage import FolderStorage
 from lib.utils.errors import UserError
 from lib.utils.image import ImageReadError
+from lib.utils.lmdb_storage import LmdbStorage
+from lib.utils.storage import FolderStorage
 from tests.train.made_trees import MAKERS, make_coco, make_got10k, make_lasot, make_trackingnet, shows
 
 REPOSITORY = Path(__file__).resolve().parents[2]

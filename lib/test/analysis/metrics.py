@@ -138,7 +138,7 @@ def frame_errors(
     has_box = np.all(truth[:, 2:] > 0, axis=1) & np.isfinite(truth).all(axis=1)
 
     overlap, distance, norm_distance = (np.full(len(truth), fill) for fill in (-1.0, rule.invalid_distance, _HIT))
-    overlap[has_box] = _overlap(prediction[has_box], truth[has_box])
+    overlap[has_box] = box_overlap(prediction[has_box], truth[has_box])
     offset = _centre(prediction[has_box]) - _centre(truth[has_box])
     distance[has_box] = np.linalg.norm(offset, axis=1)
     norm_distance[has_box] = np.linalg.norm(offset / truth[has_box, 2:], axis=1)
@@ -146,6 +146,17 @@ def frame_errors(
     overlap[~shown] = -1.0
     distance[~shown] = norm_distance[~shown] = _MISS
     return FrameErrors(overlap, distance, norm_distance, has_box & shown)
+
+
+def box_overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """IoU of xywh boxes pair by pair: (N, 4) each, to (N,). Two boxes without an area have none."""
+    top_left = np.maximum(a[:, :2], b[:, :2])
+    bottom_right = np.minimum(a[:, :2] + a[:, 2:], b[:, :2] + b[:, 2:])
+    intersection = (bottom_right - top_left).clip(min=0).prod(axis=1)
+    union = a[:, 2:].prod(axis=1) + b[:, 2:].prod(axis=1) - intersection
+    return (intersection / np.maximum(union, np.finfo(float).tiny)).clip(
+        max=1
+    )  # equal boxes can round to a little more
 
 
 def _boxes(values: np.ndarray, what: str) -> np.ndarray:
@@ -180,15 +191,6 @@ def _fit_length(prediction: np.ndarray, length: int, rule: ScoringRule) -> np.nd
 def _centre(boxes: np.ndarray) -> np.ndarray:
     """Centre of xywh boxes that count inclusive pixels: (N, 4) to (N, 2)."""
     return boxes[:, :2] + 0.5 * (boxes[:, 2:] - 1)
-
-
-def _overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """IoU of xywh boxes pair by pair: (N, 4) each, to (N,). Boxes in `b` have an area."""
-    top_left = np.maximum(a[:, :2], b[:, :2])
-    bottom_right = np.minimum(a[:, :2] + a[:, 2:], b[:, :2] + b[:, 2:])
-    intersection = (bottom_right - top_left).clip(min=0).prod(axis=1)
-    union = a[:, 2:].prod(axis=1) + b[:, 2:].prod(axis=1) - intersection
-    return (intersection / union).clip(max=1)  # equal boxes can round to a little more
 
 
 def _curve(values: np.ndarray, reaches: np.ufunc, thresholds: np.ndarray) -> np.ndarray:

@@ -1,9 +1,10 @@
-"""Success, precision and normalised precision plots as pictures."""
+"""Success, precision and normalised precision plots as pictures: PNG, PDF or whatever the file's ending says."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -12,6 +13,15 @@ from matplotlib.figure import Figure
 from lib.test.analysis.metrics import DISTANCE_THRESHOLDS, NORM_DISTANCE_THRESHOLDS, OVERLAP_THRESHOLDS
 from lib.test.analysis.results import TrackerScores
 from lib.utils.files import atomic_path
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve: `values` (N,) in percent over the plot's thresholds (N,), `score` in percent for the legend."""
+
+    label: str
+    score: float
+    values: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -62,20 +72,40 @@ PLOTS = {
 }
 
 # Distinct for readers with any colour vision (after Okabe and Ito); line styles tell repeats apart.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _STYLES = ("-", "--", "-.", ":")
 _FIGURE_SPACE = "\u2007"  # as wide as a digit, so that scores line up
 _INK, _FAINT = "#222222", "#888888"
+_TEXT_AS_TEXT = {"pdf.fonttype": 42}  # so that a PDF's labels can be searched and edited
+
+
+def tracker_lines(kind: str, trackers: Sequence[TrackerScores]) -> list[Line]:
+    """The curves of one kind of plot (a key of `PLOTS`), in the order of the trackers."""
+    spec = PLOTS[kind]
+    return [
+        Line(
+            f"{tracker.label} ({len(tracker.sequences)}/{tracker.expected} sequences)"
+            if tracker.missing
+            else tracker.label,
+            tracker.scores[spec.score],
+            100 * tracker.curves[spec.curve],
+        )
+        for tracker in trackers
+    ]
 
 
 def save_plot(path: Path, kind: str, dataset: str, trackers: Sequence[TrackerScores]) -> None:
-    """Draw one kind of plot (a key of `PLOTS`) with a line a tracker and write it to `path`, a PNG.
+    """Draw one kind of plot (a key of `PLOTS`) with a line a tracker and write it to `path`."""
+    save_lines(path, PLOTS[kind], f"{PLOTS[kind].title} on {dataset}", tracker_lines(kind, trackers))
+
+
+def save_lines(path: Path, spec: PlotKind, title: str, lines: Sequence[Line]) -> None:
+    """Draw curves over `spec.thresholds` and write them to `path`; its ending chooses the format.
 
     The legend goes from the best to the worst by the plot's own score. A tracker keeps its colour
     in every plot of one list.
     """
-    spec = PLOTS[kind]
-    figure = Figure(figsize=(7, 5 + 0.21 * len(trackers)), dpi=150, layout="constrained")
+    figure = Figure(figsize=(7, 5 + 0.21 * len(lines)), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.set_axisbelow(True)
@@ -83,22 +113,20 @@ def save_plot(path: Path, kind: str, dataset: str, trackers: Sequence[TrackerSco
     if spec.mark is not None:
         axes.axvline(spec.mark, color=_FAINT, linewidth=1, linestyle=(0, (2, 3)))
 
-    order = sorted(range(len(trackers)), key=lambda i: -trackers[i].scores[spec.score])
+    order = sorted(range(len(lines)), key=lambda i: -lines[i].score)
     for rank, i in enumerate(order):
-        tracker = trackers[i]
-        done = f" ({len(tracker.sequences)}/{tracker.expected} sequences)" if tracker.missing else ""
         axes.plot(
             spec.thresholds,
-            100 * tracker.curves[spec.curve],
-            color=_COLOURS[i % len(_COLOURS)],
-            linestyle=_STYLES[i // len(_COLOURS) % len(_STYLES)],
+            lines[i].values,
+            color=COLOURS[i % len(COLOURS)],
+            linestyle=_STYLES[i // len(COLOURS) % len(_STYLES)],
             linewidth=2.2,
             zorder=len(order) - rank + 2,
             clip_on=False,
-            label=f"{tracker.scores[spec.score]:5.1f}".replace(" ", _FIGURE_SPACE) + f"  {tracker.label}{done}",
+            label=f"{lines[i].score:5.1f}".replace(" ", _FIGURE_SPACE) + f"  {_plain(lines[i].label)}",
         )
     axes.set(xlim=(spec.thresholds[0], spec.thresholds[-1]), ylim=(0, 100), xlabel=spec.x_label, ylabel=spec.y_label)
-    axes.set_title(f"{spec.title} on {dataset}", loc="left", fontsize=13, fontweight="bold", color=_INK, pad=12)
+    axes.set_title(_plain(title), loc="left", fontsize=13, fontweight="bold", color=_INK, pad=12)
     _quieten(axes)
     figure.legend(
         loc="outside lower left",
@@ -106,8 +134,13 @@ def save_plot(path: Path, kind: str, dataset: str, trackers: Sequence[TrackerSco
         alignment="left",
         frameon=False,
     )
-    with atomic_path(path) as temporary:
+    with atomic_path(path) as temporary, matplotlib.rc_context(_TEXT_AS_TEXT):
         figure.savefig(temporary)
+
+
+def _plain(text: str) -> str:
+    """Names are no formulas: matplotlib sets what stands between two dollar signs as one."""
+    return text.replace("$", r"\$")
 
 
 def _quieten(axes: Axes) -> None:

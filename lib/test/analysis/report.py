@@ -1,47 +1,92 @@
-"""The whole evaluation of a test set: table, plots and numbers."""
+"""The whole evaluation of trackers on test sets: tables, plots, numbers and a page."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from lib.test.analysis.plots import save_plot
-from lib.test.analysis.results import TrackerScores, parse_tracker, save_json, score_tracker
-from lib.test.analysis.tables import score_table
-from lib.test.evaluation.datasets import dataset_label, dataset_title, load_dataset
+from lib.test.analysis.export import save_csv, save_json
+from lib.test.analysis.groups import Group, TestSet, filter_sets, find_groups, joined_label, load_sets
+from lib.test.analysis.page import save_page
+from lib.test.analysis.plots import PLOTS, save_plot
+from lib.test.analysis.results import TrackerScores, merge_runs, score_source, unique_names
+from lib.test.analysis.sources import ResultSource, parse_trackers
+from lib.test.analysis.tables import group_table, score_table, sequence_table
+from lib.test.analysis.thumbnails import hardest_sequences
 from lib.utils.workspace import workspace
 
-DEFAULT_PLOTS = ("success", "precision")
+_HARDEST = 8
 
 
 def analyse(
     trackers: Sequence[str],
-    dataset: str,
+    datasets: Sequence[str],
     output_dir: Path | None = None,
-    plots: Sequence[str] = DEFAULT_PLOTS,
+    plots: Sequence[str] = tuple(PLOTS),
     results_dir: Path | None = None,
+    merge: bool = False,
+    per_sequence: bool = False,
+    filters: Sequence[str] = (),
 ) -> list[TrackerScores]:
-    """Score trackers on a test set, print the table and save plots and numbers.
+    """Score trackers on test sets joined to one, print tables and save plots, numbers and a page.
 
     Args:
-        trackers: each `tracker:config`.
-        dataset: as `lib.test.evaluation.datasets.load_dataset` takes it.
-        output_dir: where `<plot>.png` and `scores.json` go; a folder a test set under the workspace's plots
-            by default.
+        trackers: as `lib.test.analysis.sources` describes.
+        datasets: each as `lib.test.evaluation.datasets.load_dataset` takes it.
+        output_dir: where `<plot>.png`, `<plot>.pdf`, `scores.json`, `scores.csv`, `sequences.csv`, `groups.csv` and
+            `report.html` go; a folder under the workspace's plots by default.
         plots: keys of `lib.test.analysis.plots.PLOTS`.
-        results_dir: where results lie; the workspace's by default.
+        results_dir: where our results lie; the workspace's by default.
+        merge: one row for all runs of a tracker, their mean.
+        per_sequence: print every sequence's scores, too.
+        filters: as `lib.test.analysis.groups` describes.
 
     Raises:
-        UserError: see `score_tracker` and `load_dataset`.
+        UserError: see `score_source`, `load_dataset` and the descriptions of arguments.
     """
-    title = dataset_title(dataset)
-    sequences = load_dataset(dataset)
-    names = [parse_tracker(text) for text in dict.fromkeys(trackers)]
-    scores = [score_tracker(results_dir or workspace("test").results_dir, *name, sequences) for name in names]
-    print(f"{title}, {len(sequences)} sequences")
-    print(score_table(scores))
+    sources = parse_trackers(trackers, results_dir or workspace("test").results_dir)
+    whole = load_sets(datasets)
+    sets = filter_sets(whole, filters, sources)
+    title = " + ".join(each.title for each in sets)
+    scores = score_sources(sources, sets, merge)
+    groups = find_groups(sets)
+    _print_tables(f"{title}, {_count(sets, whole)}", scores, groups, per_sequence)
 
-    output_dir = output_dir or workspace("test").plots_dir / dataset_label(dataset)
+    output_dir = output_dir or workspace("test").plots_dir / joined_label(datasets)
     for kind in plots:
-        save_plot(output_dir / f"{kind}.png", kind, title, scores)
-    save_json(output_dir / "scores.json", dataset, scores)
-    print(f"plots and numbers: {output_dir}")
+        for suffix in ("png", "pdf"):
+            save_plot(output_dir / f"{kind}.{suffix}", kind, title, scores)
+    save_json(output_dir / "scores.json", "+".join(datasets), scores, groups)
+    save_csv(output_dir, scores, groups)
+    sequences = [sequence for each in sets for sequence in each.sequences]
+    by_name = dict(zip(unique_names(sequences), sequences, strict=True))
+    hard = hardest_sequences(scores, by_name, _HARDEST)
+    save_page(output_dir / "report.html", f"{title}, {_count(sets, whole)}", scores, plots, groups, hard)
+    print(f"plots, numbers and report.html: {output_dir}")
     return scores
+
+
+def score_sources(sources: Sequence[ResultSource], sets: Sequence[TestSet], merge: bool) -> list[TrackerScores]:
+    """Score every source on the joined sets; with `merge`, one row for the sources of one group.
+
+    Raises:
+        UserError: see `score_source` and `merge_runs`.
+    """
+    sequences = [sequence for each in sets for sequence in each.sequences]
+    rows: dict[str, list[TrackerScores]] = {}
+    for source in sources:
+        rows.setdefault(source.group if merge else source.label, []).append(score_source(source, sequences))
+    return [merge_runs(label, runs) for label, runs in rows.items()]
+
+
+def _print_tables(heading: str, scores: list[TrackerScores], groups: list[Group], per_sequence: bool) -> None:
+    print(heading)
+    print(score_table(scores))
+    if groups:
+        print(f"\n{group_table(scores, groups)}")
+    if per_sequence:
+        print(f"\n{sequence_table(scores)}")
+
+
+def _count(sets: Sequence[TestSet], whole: Sequence[TestSet]) -> str:
+    """How many sequences there are, and of how many filters chose them."""
+    count, of = (sum(len(each.sequences) for each in group) for group in (sets, whole))
+    return f"{count} sequences" if count == of else f"{count} of {of} sequences"

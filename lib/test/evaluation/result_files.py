@@ -5,6 +5,7 @@ integers, the first being the given box; `<sequence>_time.txt` beside it holds t
 the first being the initialisation.
 """
 
+import glob
 import hashlib
 from pathlib import Path
 
@@ -19,9 +20,13 @@ from lib.utils.files import write_text
 WEIGHTS_NOTE = "weights.sha256"
 
 
-def run_dir(results_dir: Path, tracker: str, config: str) -> Path:
-    """Folder of one tracker's results; a configuration given as a file is known by its name."""
-    return results_dir / tracker / experiment_name(config)
+def run_dir(results_dir: Path, tracker: str, config: str, run_id: int | None = None) -> Path:
+    """Folder of one tracker's results: `<tracker>/<config>`, or `<tracker>/<config>_007` of run 7.
+
+    A configuration given as a file is known by its name.
+    """
+    name = experiment_name(config)
+    return results_dir / tracker / (name if run_id is None else f"{name}_{run_id:03d}")
 
 
 def result_path(output_dir: Path, sequence: Sequence) -> Path:
@@ -44,6 +49,18 @@ def write_result(output_dir: Path, sequence: Sequence, boxes: np.ndarray, second
     write_text(time_path(output_dir, sequence), "".join(f"{value:.6f}\n" for value in seconds))
     lines = ("\t".join(map(str, box)) + "\n" for box in to_integers(boxes))
     write_text(result_path(output_dir, sequence), "".join(lines))
+
+
+def remove_unfinished(output_dir: Path, sequence: Sequence) -> None:
+    """Remove what a run left that was killed while it wrote the files of a sequence; nobody may be writing them."""
+    for path in (result_path(output_dir, sequence), time_path(output_dir, sequence)):
+        remove_temporaries(path.with_name(glob.escape(path.name)))
+
+
+def remove_temporaries(pattern: Path) -> None:
+    """Remove the temporary files that `atomic_path` has left of files by this name, which may be a glob's."""
+    for path in pattern.parent.glob(f".{pattern.stem}.????????{pattern.suffix}"):
+        path.unlink(missing_ok=True)
 
 
 def read_result(path: Path) -> np.ndarray:
@@ -73,19 +90,22 @@ def read_seconds(path: Path) -> np.ndarray | None:
         raise UserError(f"{path} does not hold seconds, one number a line: {error}") from error
 
 
-def claim_for_weights(output_dir: Path, weights: Path) -> None:
-    """Note which weights the results of a folder are made with; results of other weights are never mixed in.
+def claim_for_weights(output_dir: Path, weights: Path, engine: str = "torch", precision: str = "fp32") -> None:
+    """Note what the results of a folder are made with; results of other weights, or computed otherwise, never mix in.
 
     Raises:
-        UserError: the folder's results are of other weights, or the weights cannot be read.
+        UserError: the folder's results are of other weights, engine or precision, or the weights cannot be read.
     """
     try:
         fingerprint = hashlib.sha256(weights.read_bytes()).hexdigest()
     except OSError as error:
         raise UserError(f"cannot read the weights {weights}: {error.strerror}") from error
-    note = output_dir / WEIGHTS_NOTE
-    if note.is_file() and fingerprint not in note.read_text(encoding="utf-8"):
-        raise UserError(
-            f"{output_dir} holds results of other weights than {weights}: move it away, or choose another --results_dir"
-        )
-    write_text(note, f"{fingerprint}  {weights.name}\n")
+    note, way = output_dir / WEIGHTS_NOTE, f"{engine} {precision}"
+    if not note.is_file():
+        write_text(note, f"{fingerprint}  {weights.name}\n{way}\n")
+        return
+    first, *rest = note.read_text(encoding="utf-8").splitlines() or [""]
+    before = rest[0] if rest else "torch fp32"  # the only way there was when notes had one line
+    other = f"other weights than {weights}" if fingerprint not in first else f"{before}, not of {way}"
+    if fingerprint not in first or before != way:
+        raise UserError(f"{output_dir} holds results of {other}: move it away, or choose --runid or --results_dir")

@@ -1,14 +1,16 @@
 """One test sequence: where its frames and annotations lie, read when they are asked for."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from lib.utils.box_files import read_boxes, read_flags
+from lib.utils.box_files import parse_boxes, parse_flags
 from lib.utils.errors import UserError
-from lib.utils.image import list_images
+from lib.utils.image import image_names
+from lib.utils.storage import FolderStorage, Storage
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,9 @@ class Sequence:
         object_class: what the object is, "" where unknown.
         hidden_files: flag files, non-zero on frames where the object cannot be seen.
         cover_file: GOT-10k's visible share of the object, 0 on frames where it cannot be seen.
+        parse_annotation: reads the boxes (N, 4) xywh from the annotation's bytes and its name for messages.
+        read_attributes: reads the names of the sequence's attributes; None where the set's files carry none.
+        storage: where all these paths lie; the LMDB that they are keys of, or the file system.
     """
 
     name: str
@@ -52,23 +57,56 @@ class Sequence:
     object_class: str = ""
     hidden_files: tuple[Path, ...] = ()
     cover_file: Path | None = None
+    parse_annotation: Callable[[bytes, str], np.ndarray] = parse_boxes
+    read_attributes: Callable[[], tuple[str, ...]] | None = None
+    storage: Storage = FolderStorage("")
 
     @cached_property
     def frames(self) -> list[Path]:
-        """Paths of the frames in order; at least one.
+        """Paths of the frames in order, keys where they lie in an LMDB; at least one.
 
         Raises:
             UserError: the folder is missing or has no images.
         """
-        if not self.frames_dir.is_dir():
-            raise UserError(f"{self.name}: folder of frames not found: {self.frames_dir}")
+        place = self._locate(self.frames_dir)
+        if not self.storage.exists(str(self.frames_dir)):
+            raise UserError(f"{self.name}: folder of frames not found: {place}")
         if self.frame_range:
-            paths = [self.frames_dir / name for name in self.frame_range.names()]
+            names = self.frame_range.names()
         else:
-            paths = list_images(self.frames_dir)
-        if len(paths) <= self.skip_first:
-            raise UserError(f"{self.name}: no images in {self.frames_dir}")
-        return paths[self.skip_first :]
+            names = image_names(self.storage.names(str(self.frames_dir)))
+        if len(names) <= self.skip_first:
+            raise UserError(f"{self.name}: no images in {place}")
+        return [self.frames_dir / name for name in names[self.skip_first :]]
+
+    def __len__(self) -> int:
+        """Number of frames; lists the folder when first asked."""
+        return len(self.frames)
+
+    def __bool__(self) -> bool:
+        """A sequence is one, whatever its length: asking must not list a folder."""
+        return True
+
+    def frame_name(self, index: int) -> str:
+        """A frame as a user knows it, for messages: the path of its file."""
+        return self._locate(self.frames[index])
+
+    def read_frame(self, index: int) -> np.ndarray:
+        """A frame (H, W, 3) uint8 RGB.
+
+        Raises:
+            UserError: it is missing, empty or not an image.
+        """
+        return self.storage.image(str(self.frames[index]))
+
+    @cached_property
+    def attributes(self) -> tuple[str, ...]:
+        """Names of the attributes that the set's own files give it; () where there are none.
+
+        Raises:
+            UserError: a file of attributes is malformed.
+        """
+        return self.read_attributes() if self.read_attributes else ()
 
     @cached_property
     def truth(self) -> np.ndarray:
@@ -76,9 +114,10 @@ class Sequence:
 
         N is 1 where only the first frame is annotated.
         """
-        boxes = read_boxes(self.annotation)
+        where = self._locate(self.annotation)
+        boxes = self.parse_annotation(self.storage.read_bytes(str(self.annotation)), where)
         if len(boxes) <= self.skip_first:
-            raise UserError(f"{self.annotation} has {len(boxes)} boxes, but the first {self.skip_first} are skipped")
+            raise UserError(f"{where} has {len(boxes)} boxes, but the first {self.skip_first} are skipped")
         return boxes[self.skip_first :]
 
     @cached_property
@@ -88,14 +127,15 @@ class Sequence:
         Raises:
             UserError: a flag file is missing or malformed, or does not have one flag a box.
         """
-        masks = [(path, read_flags(path) == 0) for path in self.hidden_files]
+        masks = [(path, self._flags(path) == 0) for path in self.hidden_files]
         if self.cover_file:
-            masks.append((self.cover_file, read_flags(self.cover_file) > 0))
+            masks.append((self.cover_file, self._flags(self.cover_file) > 0))
         visible = None
         for path, mask in masks:
             mask = mask[self.skip_first :]
             if len(mask) != len(self.truth):
-                raise UserError(f"{path} has {len(mask)} flags, but there are {len(self.truth)} ground-truth boxes")
+                where = self._locate(path)
+                raise UserError(f"{where} has {len(mask)} flags, but there are {len(self.truth)} ground-truth boxes")
             visible = mask if visible is None else visible & mask
         return visible
 
@@ -108,7 +148,8 @@ class Sequence:
         """
         box = self.truth[0]
         if not (np.isfinite(box).all() and (box[2:] > 0).all()):
-            raise UserError(f"{self.annotation}, line {self.skip_first + 1}: the first box {box.tolist()} has no area")
+            where = self._locate(self.annotation)
+            raise UserError(f"{where}, line {self.skip_first + 1}: the first box {box.tolist()} has no area")
         return box.tolist()
 
     def check_lengths(self) -> None:
@@ -118,4 +159,13 @@ class Sequence:
             UserError: it has another number of boxes.
         """
         if self.frame_range is None and len(self.truth) not in (1, len(self.frames)):
-            raise UserError(f"{self.annotation} has {len(self.truth)} boxes for {len(self.frames)} frames")
+            where = self._locate(self.annotation)
+            raise UserError(f"{where} has {len(self.truth)} boxes for {len(self.frames)} frames")
+
+    def _locate(self, path: Path) -> str:
+        """A path of the sequence as a user knows it."""
+        return self.storage.locate(str(path))
+
+    def _flags(self, path: Path) -> np.ndarray:
+        """Whole numbers of a label file (N,)."""
+        return parse_flags(self.storage.read_bytes(str(path)), self._locate(path))

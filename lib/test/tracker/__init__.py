@@ -3,15 +3,16 @@
 from pathlib import Path
 
 from easydict import EasyDict
+from torch import nn
 
 from lib.config import load_config
 from lib.config.loader import experiment_name
 from lib.models import NETWORKS, build_model
 from lib.models.repvgg import fold_repvgg
-from lib.test.tracker.stark import LightningTracker, SpatioTemporalTracker, StarkTracker
+from lib.test.tracker.engines import ENGINES, create_engine, engine_device
+from lib.test.tracker.stark import SpatioTemporalTracker, StarkTracker
 from lib.test.tracker.still import StillTracker
 from lib.utils.checkpoint import epoch_name, find_checkpoint, load_checkpoint, load_state
-from lib.utils.device import select_device
 from lib.utils.errors import UserError
 from lib.utils.workspace import workspace
 
@@ -21,7 +22,6 @@ SCRIPTS = {
     "stark_st": "stark_st2",
     "stark_lightning_X_trt": "stark_lightning_X_trt",
 }
-ENGINES = ("torch",)
 PRECISIONS = ("fp32",)
 
 
@@ -42,8 +42,8 @@ def create_tracker(
         checkpoint: weights, as a path or as a file's name in the workspace's `network_dir`; by default the epoch
             TEST.EPOCH under `checkpoints/`, else the newest there.
         dataset_name: the test set, which decides how often STARK-ST renews its dynamic template.
-        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
-        engine: `torch`.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`; `auto` is one that the engine can use.
+        engine: `torch`, or `onnx`: onnxruntime on graphs that are exported the first time, and kept by the checkpoints.
         precision: `fp32`.
 
     Returns:
@@ -61,17 +61,31 @@ def create_tracker(
     _check_choice("engine", engine, ENGINES)
     _check_choice("precision", precision, PRECISIONS)
     cfg = load_config(SCRIPTS[name], config)
-    target = select_device(device)
-    model = build_model(SCRIPTS[name], cfg)
-    path = weights_path(name, config, checkpoint)
+    target = engine_device(engine, device)
+    model = load_network(SCRIPTS[name], cfg, weights_path(name, config, checkpoint))
+    runner = create_engine(engine, model, cfg, target, graphs_dir(SCRIPTS[name], config))
+    if name == "stark_st":
+        return SpatioTemporalTracker(runner, cfg, update_interval(cfg, dataset_name))
+    return StarkTracker(runner, cfg)
+
+
+def load_network(script: str, cfg: EasyDict, path: Path) -> nn.Module:
+    """The network of a script with the weights of a checkpoint, on the CPU.
+
+    Raises:
+        UserError: the checkpoint is missing, damaged or of another network.
+    """
+    model = build_model(script, cfg)
     weights = load_checkpoint(path)
     if any("rbr_reparam" in key for key in weights["net"]):
         fold_repvgg(model)  # the file holds a network that was folded before it was saved
     load_state(model, weights, path)
-    model.to(target)
-    if name == "stark_st":
-        return SpatioTemporalTracker(model, cfg, target, update_interval(cfg, dataset_name))
-    return (LightningTracker if name == "stark_lightning_X_trt" else StarkTracker)(model, cfg, target)
+    return model
+
+
+def graphs_dir(script: str, config: str | Path) -> Path:
+    """Where the exported graphs of a configuration are kept, a folder for each state of its weights."""
+    return workspace("test").checkpoint_dir / "onnx" / script / experiment_name(config)
 
 
 def weights_path(name: str, config: str, checkpoint: str | Path | None = None) -> Path | None:

@@ -1,14 +1,13 @@
 """Tracking with a STARK network (section 3 of the paper): no windows, no penalties, no post-processing."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from easydict import EasyDict
-from torch import nn
 
-from lib.models.repvgg import fold_repvgg
-from lib.models.stark import Tokens
+from lib.test.tracker.engines import Engine
 from lib.utils.crop import box_to_image, clip_box, sample_target, shows_nothing
 from lib.utils.errors import UserError
 from lib.utils.image import to_rgb8
@@ -19,21 +18,19 @@ UPDATE_THRESHOLD = 0.5
 
 
 class StarkTracker:
-    """Follows one object; the base of all variants.
+    """Follows one object: STARK-S and STARK-Lightning, and the base of STARK-ST.
 
     Args:
-        model: a network with its weights, on `device`.
-        cfg: the effective configuration it was built from.
-        device: where it runs.
+        engine: runs a network with its weights.
+        cfg: the effective configuration the network was built from.
     """
 
-    def __init__(self, model: nn.Module, cfg: EasyDict, device: torch.device) -> None:
-        self.model = model.eval().to(memory_format=torch.channels_last)
-        self.cfg, self.device = cfg, device
-        self.preprocess = Preprocessor(cfg.DATA.MEAN, cfg.DATA.STD, device)
+    def __init__(self, engine: Engine, cfg: EasyDict) -> None:
+        self.engine, self.cfg = engine, cfg
+        self.preprocess = Preprocessor(cfg.DATA.MEAN, cfg.DATA.STD, engine.device)
         self.state: list[float] | None = None
         self.frame_size: tuple[int, int] | None = None
-        self.templates: list[Tokens] = []
+        self.templates: list[Any] = []  # what the engine made of each
 
     @torch.inference_mode()
     def initialize(self, image: np.ndarray, info: Mapping) -> None:
@@ -84,17 +81,17 @@ class StarkTracker:
         """
         test, (height, width) = self.cfg.TEST, image.shape[:2]
         crop, scale, mask = sample_target(image, self.state, test.SEARCH_FACTOR, test.SEARCH_SIZE)
-        if shows_nothing(mask, test.SEARCH_SIZE // self.model.extractor.stride):
+        if shows_nothing(mask, test.SEARCH_SIZE // self.engine.stride):
             self.state = clip_box(self.state, height, width)
             return None
-        out = self.model.relate(self.templates, self.model.encode_search(self.preprocess(crop, mask)))
+        out = self.engine.search(self.templates, self.preprocess(crop, mask))
         box = out["pred_boxes"].view(-1, 4).mean(0).tolist()
         if not np.isfinite(box).all():
             raise UserError("the network's box is not finite: its weights are damaged or the training diverged")
         self.state = clip_box(box_to_image(box, self.state, scale, test.SEARCH_SIZE), height, width)
         return out
 
-    def _initial_templates(self, template: Tokens) -> list[Tokens]:
+    def _initial_templates(self, template: Any) -> list[Any]:
         """The templates that tracking starts with."""
         return [template]
 
@@ -105,14 +102,14 @@ class StarkTracker:
     def _after_frame(self, image: np.ndarray, result: dict) -> None:
         """What a variant does once the box is known."""
 
-    def _encode_template(self, image: np.ndarray, box: list[float]) -> Tokens:
+    def _encode_template(self, image: np.ndarray, box: list[float]) -> Any:
         """The template part of the network's input around a box xywh."""
         size = self.cfg.TEST.TEMPLATE_SIZE
         crop, _, mask = sample_target(image, box, self.cfg.TEST.TEMPLATE_FACTOR, size)
-        if shows_nothing(mask, size // self.model.extractor.stride):
+        if shows_nothing(mask, size // self.engine.stride):
             height, width = image.shape[:2]
             raise UserError(f"box {box} lies outside the {width}x{height} image, or shows too little of it")
-        return self.model.encode_template(self.preprocess(crop, mask))
+        return self.engine.encode_template(self.preprocess(crop, mask))
 
 
 class SpatioTemporalTracker(StarkTracker):
@@ -122,8 +119,8 @@ class SpatioTemporalTracker(StarkTracker):
         update_interval: frames between two chances of replacement.
     """
 
-    def __init__(self, model: nn.Module, cfg: EasyDict, device: torch.device, update_interval: int) -> None:
-        super().__init__(model, cfg, device)
+    def __init__(self, engine: Engine, cfg: EasyDict, update_interval: int) -> None:
+        super().__init__(engine, cfg)
         self.update_interval = update_interval
         self.frame_index = 0
 
@@ -132,7 +129,7 @@ class SpatioTemporalTracker(StarkTracker):
         super().initialize(image, info)
         self.frame_index = 0
 
-    def _initial_templates(self, template: Tokens) -> list[Tokens]:
+    def _initial_templates(self, template: Any) -> list[Any]:
         return [template, template]
 
     def _result(self, out: dict | None) -> dict:
@@ -143,13 +140,6 @@ class SpatioTemporalTracker(StarkTracker):
         self.frame_index += 1
         if self.frame_index % self.update_interval == 0 and result["conf_score"] > UPDATE_THRESHOLD:
             self.templates[1] = self._encode_template(image, self.state)
-
-
-class LightningTracker(StarkTracker):
-    """STARK-Lightning: RepVGG blocks folded, otherwise as STARK-S."""
-
-    def __init__(self, model: nn.Module, cfg: EasyDict, device: torch.device) -> None:
-        super().__init__(fold_repvgg(model), cfg, device)
 
 
 def _checked_box(info: Mapping) -> list[float]:

@@ -59,13 +59,14 @@ def video_demo(
     overwrite: bool = False,
     checkpoint: str | None = None,
     device: str = "auto",
+    engine: str = "torch",
     no_window: bool = False,
     debug: bool = False,
 ) -> DemoReport:
     """Track an object in a video, a folder of images or a camera's picture, and write what was found.
 
     Args:
-        tracker, config, checkpoint, device: as `lib.test.tracker.create_tracker` takes them.
+        tracker, config, checkpoint, device, engine: as `lib.test.tracker.create_tracker` takes them.
         source: as `open_source` takes it.
         init_bbox: the object in the first frame, xywh in pixels; drawn by the user if None.
         save_results: write the boxes as text, too.
@@ -87,7 +88,7 @@ def video_demo(
     # Imported here since the networks take a while to load, and the checks above do without.
     from lib.test.tracker import create_tracker
 
-    built = create_tracker(tracker, config, checkpoint=checkpoint, device=device)
+    built = create_tracker(tracker, config, checkpoint=checkpoint, device=device, engine=engine)
     with ExitStack() as stack:
         window = None
         if obstacle is None:

@@ -159,6 +159,10 @@ def check_fit(cfg: EasyDict, teacher_cfg: EasyDict, teacher: nn.Module) -> None:
         raise UserError(
             "the teacher's head, MODEL.HEAD_TYPE MLP, gives no corner maps: name a teacher with a corner head"
         )
+    if cfg.MODEL.HEAD_TYPE == "CENTER":
+        raise UserError(
+            "the student's head, MODEL.HEAD_TYPE CENTER, has no corner maps to guide: give it a corner head"
+        )
     side, size = cfg.DATA.SEARCH.FEAT_SIZE, cfg.DATA.SEARCH.SIZE
     its_size = teacher_cfg.DATA.SEARCH.SIZE
     its_side = its_size // teacher.extractor.stride

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from easydict import EasyDict
 from torch import Tensor, nn
 
+from lib.config import option
+from lib.train.actors.center import center_losses
 from lib.train.data.loader import Batch
 from lib.utils.boxes import cxcywh_to_xyxy, generalized_box_iou, sort_corners, xywh_to_xyxy
 from lib.utils.errors import UserError
@@ -88,7 +90,11 @@ class BoxActor(Actor):
         prediction = output["pred_boxes"]  # (B, Nq, 4)
         self.check_finite(prediction, batch, step)
         truth = xywh_to_xyxy(batch.boxes.to(self.device)).clamp(0, 1)
-        loss, values = box_losses(prediction, truth, self.cfg.TRAIN.GIOU_WEIGHT, self.cfg.TRAIN.L1_WEIGHT)
+        weights = self.cfg.TRAIN.GIOU_WEIGHT, self.cfg.TRAIN.L1_WEIGHT
+        if "cell_boxes" in output:
+            loss, values = center_losses(output, truth, *weights, option(self.cfg, "TRAIN.CENTER_WEIGHT"))
+        else:
+            loss, values = box_losses(prediction, truth, *weights)
         return Outcome(loss, values, boxes=cxcywh_to_xyxy(prediction.detach().float().mean(1)))
 
 

@@ -1,6 +1,5 @@
 """One run at a time in a folder."""
 
-import errno
 import fcntl
 import logging
 import os
@@ -8,11 +7,9 @@ import socket
 from pathlib import Path
 
 from lib.utils.errors import UserError
+from lib.utils.files import NO_LOCKS
 
 log = logging.getLogger(__name__)
-
-# Of file systems of clusters that are mounted without locks.
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class FolderLock:
@@ -39,7 +36,7 @@ class FolderLock:
         try:
             fcntl.lockf(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            if error.errno in _NO_LOCKS:
+            if error.errno in NO_LOCKS:
                 log.warning("%s cannot be locked (%s): see that no other run writes there", folder, error.strerror)
                 return
             if not isinstance(error, (BlockingIOError, PermissionError)):

@@ -12,13 +12,13 @@ from lib.train.checks.report import Finding, named, note, ok, problem
 from lib.train.checks.settings import sample_intervals, sampler_mode
 from lib.train.data.sampler import MIN_FRAMES, FrameSampler
 from lib.train.dataset import SequenceInfo, build_dataset
-from lib.train.dataset.lmdb_storage import LmdbStorage
 from lib.train.dataset.registry import find_lack, waits_to_be_generated
 from lib.train.dataset.stored import StoredDataset
 from lib.train.dataset.video import VideoDataset
 from lib.train.options import RunOptions
 from lib.utils.errors import UserError
 from lib.utils.image import ImageReadError
+from lib.utils.lmdb_storage import LmdbStorage
 
 # Sequences of a set whose annotation is read, and an image of each.
 SAMPLED = 20

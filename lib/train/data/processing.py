@@ -72,6 +72,7 @@ class Processing:
         self.gray_probability = option(cfg, "DATA.GRAY_PROBABILITY")
         self.brightness = option(cfg, "DATA.BRIGHTNESS_JITTER") if augment else 0.0
         self.flip_probability = 0.5 if augment else 0.0
+        self.jitter_power = option(cfg, "DATA.CENTER_JITTER_POWER")
 
     def __call__(self, draw: Draw, rng: np.random.Generator) -> Sample:
         """Read the frames and cut the crops.
@@ -105,7 +106,7 @@ class Processing:
         if mirror:
             image = image[:, ::-1]
             box = np.array([width - box[0] - box[2], *box[1:]])
-        around = jitter_box(box, region.center_jitter, region.scale_jitter, rng)
+        around = jitter_box(box, region.center_jitter, region.scale_jitter, rng, self.jitter_power)
         try:
             crop, scale, mask = sample_target(image, around, region.factor, region.size)
         except CropError as error:
@@ -121,14 +122,19 @@ class Processing:
         return crop, mask, box
 
 
-def jitter_box(box: np.ndarray, center_jitter: float, scale_jitter: float, rng: np.random.Generator) -> np.ndarray:
+def jitter_box(
+    box: np.ndarray, center_jitter: float, scale_jitter: float, rng: np.random.Generator, power: float = 1.0
+) -> np.ndarray:
     """Where a region is cut around a box xywh while training, so that the object is not always in its centre.
 
     Each side is scaled by exp(N(0, 1) * scale_jitter); the centre moves by up to half of
-    sqrt(w * h) * center_jitter along each axis. Both draws are made even where they change nothing.
+    sqrt(w * h) * center_jitter along each axis, evenly, or with a `power` above 1 mostly by little: objects seldom
+    move far between two frames, and what lies near is likelier the object than its double far off.
+    Both draws are made even where they change nothing.
     """
     size = box[2:] * np.exp(rng.standard_normal(2) * scale_jitter)
-    offset = np.sqrt(max(size.prod(), 0.0)) * center_jitter * (rng.random(2) - 0.5)
+    way = 2 * (rng.random(2) - 0.5)
+    offset = np.sqrt(max(size.prod(), 0.0)) * center_jitter * 0.5 * np.sign(way) * np.abs(way) ** power
     return np.concatenate((box[:2] + box[2:] / 2 + offset - size / 2, size))
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from lib.train.dataset.base import SequenceInfo
-from lib.train.dataset.storage import Storage
 from lib.train.dataset.stored import StoredDataset
 from lib.utils.errors import UserError
+from lib.utils.storage import Storage
 
 ANNOTATIONS = "annotations/instances_train2017.json"
 _IMAGE_FOLDERS = ("images/train2017", "train2017")

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.train.dataset.storage import Storage
 from lib.train.dataset.video import VideoDataset
 from lib.utils.errors import UserError
+from lib.utils.storage import Storage
+from lib.utils.text import read_ranges
 
 SPECS = Path(__file__).resolve().parents[1] / "data_specs"
 
@@ -74,11 +75,7 @@ class Got10k(VideoDataset):
 
 def split_indices(split: str) -> list[int]:
     """Indices from 0 of a split's sequences in GOT-10k's sorted training list of 9,335."""
-    indices: list[int] = []
-    for line in (SPECS / f"got10k_{split}.ranges.txt").read_text(encoding="utf-8").split():
-        first, _, last = line.partition("-")
-        indices.extend(range(int(first), int(last or first) + 1))
-    return indices
+    return read_ranges(SPECS / f"got10k_{split}.ranges.txt")
 
 
 def _sequences(name: str, storage: Storage, base: str) -> list[str]:

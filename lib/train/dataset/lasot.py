@@ -10,9 +10,9 @@ import re
 import numpy as np
 
 from lib.train.dataset.got10k import SPECS
-from lib.train.dataset.storage import Storage
 from lib.train.dataset.video import VideoDataset
 from lib.utils.errors import UserError
+from lib.utils.storage import Storage
 
 _SEQUENCE = re.compile(r".+-\d+")
 log = logging.getLogger(__name__)

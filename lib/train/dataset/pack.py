@@ -18,11 +18,11 @@ from typing import BinaryIO
 import lmdb
 from tqdm import tqdm
 
-from lib.train.dataset.lmdb_storage import DATA_FILE, LmdbStorage
 from lib.train.dataset.registry import find_kind
-from lib.train.dataset.storage import FolderStorage
 from lib.train.dataset.stored import StoredDataset
 from lib.utils.errors import UserError
+from lib.utils.lmdb_storage import DATA_FILE, LmdbStorage
+from lib.utils.storage import FolderStorage
 
 CHECKSUMS = "checksums.txt"
 

@@ -10,12 +10,12 @@ from lib.train.dataset.coco import Coco
 from lib.train.dataset.embedded_set import ensure_embedded, is_whole
 from lib.train.dataset.got10k import Got10k
 from lib.train.dataset.lasot import Lasot
-from lib.train.dataset.lmdb_storage import LmdbStorage
-from lib.train.dataset.storage import FolderStorage, Storage
 from lib.train.dataset.stored import StoredDataset
 from lib.train.dataset.trackingnet import TrackingNet
 from lib.train.dataset.vid import Vid
 from lib.utils.errors import UserError
+from lib.utils.lmdb_storage import LmdbStorage
+from lib.utils.storage import FolderStorage, Storage
 from lib.utils.workspace import workspace
 
 Builder = Callable[[str, Storage], StoredDataset]

@@ -5,7 +5,7 @@ from abc import abstractmethod
 import numpy as np
 
 from lib.train.dataset.base import TrackingDataset
-from lib.train.dataset.storage import Storage
+from lib.utils.storage import Storage
 
 
 class StoredDataset(TrackingDataset):

@@ -6,9 +6,9 @@ TRAIN_0/frames/<video>/0.jpg, 1.jpg, …
 
 import logging
 
-from lib.train.dataset.storage import Storage
 from lib.train.dataset.video import VideoDataset
 from lib.utils.errors import UserError
+from lib.utils.storage import Storage
 
 PARTS = tuple(f"TRAIN_{part}" for part in range(12))
 log = logging.getLogger(__name__)

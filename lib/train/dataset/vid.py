@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from lib.train.dataset.base import SequenceInfo
-from lib.train.dataset.storage import FolderStorage, Storage
 from lib.train.dataset.stored import StoredDataset
 from lib.train.dataset.vid_index import build_index
 from lib.train.dataset.video import sequence_info
 from lib.utils.errors import UserError
 from lib.utils.files import write_text
 from lib.utils.image import image_names
+from lib.utils.storage import FolderStorage, Storage
 
 log = logging.getLogger(__name__)
 

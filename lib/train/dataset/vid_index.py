@@ -6,8 +6,8 @@ from xml.etree import ElementTree
 
 from tqdm import tqdm
 
-from lib.train.dataset.storage import Storage
 from lib.utils.errors import UserError
+from lib.utils.storage import Storage
 
 _SET = re.compile(r"ILSVRC2015_VID_train_(\d{4})")
 _VIDEO = re.compile(r"ILSVRC2015_train_(\d{8})")

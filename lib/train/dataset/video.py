@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from lib.train.dataset.base import SequenceInfo
-from lib.train.dataset.storage import Storage
 from lib.train.dataset.stored import StoredDataset
 from lib.utils.errors import UserError
 from lib.utils.image import image_names
+from lib.utils.storage import Storage
 
 # Frames whose annotation is kept in memory, a data set and process: 18 bytes each.
 _CACHED_FRAMES = 4_000_000

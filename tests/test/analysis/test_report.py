@@ -1,5 +1,6 @@
 """From result files to table, plots and numbers; what is missing or wrong is named."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 
 from lib.test.analysis.report import analyse
-from lib.test.analysis.results import parse_tracker, score_tracker
+from lib.test.analysis.results import score_tracker
 from lib.test.evaluation.datasets import load_dataset
 from lib.test.evaluation.result_files import result_path, run_dir, time_path, write_result
 from lib.test.evaluation.sequence import Sequence
@@ -70,7 +71,7 @@ def test_ao_counts_frames_and_leaves_out_the_unseen(tmp_path, dataset):
 def test_table_plots_and_numbers(tmp_path, dataset, capsys):
     write_results(tmp_path, "bad", dataset, shift=15)
     write_results(tmp_path, "good", dataset, shift=2)
-    analyse(["bad:default", "good:default"], dataset, tmp_path / "out", ("success", "precision"), tmp_path)
+    analyse(["bad:default", "good:default"], [dataset], tmp_path / "out", ("success", "precision"), tmp_path)
 
     table = capsys.readouterr().out.splitlines()
     columns = "Tracker AUC OP50 OP75 Prec NormPrec AO SR0.50 SR0.75 FPS Sequences"
@@ -80,7 +81,9 @@ def test_table_plots_and_numbers(tmp_path, dataset, capsys):
     assert table[3].split()[-2:] == ["10.0", "3/3"]
     assert not any("*" in line for line in table)
 
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"success.png", "precision.png", "scores.json"}
+    plots = {f"{kind}.{suffix}" for kind in ("success", "precision") for suffix in ("png", "pdf")}
+    numbers = {"scores.json", "scores.csv", "sequences.csv"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == plots | numbers | {"report.html"}
     for kind in ("success", "precision"):
         picture = np.asarray(Image.open(tmp_path / "out" / f"{kind}.png").convert("RGB")).reshape(-1, 3)
         for colour in ([0x00, 0x72, 0xB2], [0xD5, 0x5E, 0x00]):  # a line for each tracker
@@ -97,7 +100,7 @@ def test_table_plots_and_numbers(tmp_path, dataset, capsys):
 def test_a_missing_sequence_is_named_and_not_averaged(tmp_path, dataset, capsys):
     output_dir = write_results(tmp_path, "gap", dataset)
     result_path(output_dir, load_dataset(dataset)[1]).unlink()
-    scores = analyse(["gap:default"], dataset, tmp_path / "out", ("success",), tmp_path)[0]
+    scores = analyse(["gap:default"], [dataset], tmp_path / "out", ("success",), tmp_path)[0]
     printed = capsys.readouterr().out
     assert "2/3*" in printed
     assert "gap:default: no result for 1 of 3 sequences: bee" in printed
@@ -110,7 +113,7 @@ def test_short_and_long_results_are_named(tmp_path, dataset, capsys):
     sequences = load_dataset(dataset)
     write_result(output_dir, sequences[0], sequences[0].truth[:3], np.zeros(3))
     write_result(output_dir, sequences[2], np.tile(sequences[2].truth, (2, 1)), np.zeros(8))
-    scores = analyse(["odd:default"], dataset, tmp_path / "out", ("success",), tmp_path)[0]
+    scores = analyse(["odd:default"], [dataset], tmp_path / "out", ("success",), tmp_path)[0]
     printed = capsys.readouterr().out
     assert "odd:default: ant: 3 boxes for 6 frames; the rest count as failures" in printed
     assert "odd:default: cow: 8 boxes for 4 frames; the surplus is ignored" in printed
@@ -159,7 +162,7 @@ def test_results_of_other_programs_may_lack_times(tmp_path, dataset, capsys):
     for sequence in load_dataset(dataset):
         time_path(output_dir, sequence).unlink()
         write_boxes(result_path(output_dir, sequence), sequence.truth, separator=" , ", end="\r\n")
-    analyse(["alien:default"], dataset, tmp_path / "out", ("success",), tmp_path)
+    analyse(["alien:default"], [dataset], tmp_path / "out", ("success",), tmp_path)
     assert capsys.readouterr().out.splitlines()[3].split()[-2:] == ["-", "3/3"]
     assert (
         json.loads((tmp_path / "out" / "scores.json").read_text())["trackers"]["alien:default"]["scores"]["fps"] is None
@@ -179,7 +182,115 @@ def test_ground_truth_of_the_first_frame_alone_cannot_be_scored(tmp_path, datase
         score(tmp_path, "any", dataset)
 
 
-@pytest.mark.parametrize("text", ["stark_s", "stark_s:", ":baseline", ""])
-def test_tracker_names_have_two_parts(text):
-    with pytest.raises(UserError, match="tracker:config"):
-        parse_tracker(text)
+def test_all_that_is_wrong_is_named_at_once(tmp_path, dataset):
+    output_dir = write_results(tmp_path, "bad", dataset)
+    sequences = load_dataset(dataset)
+    result_path(output_dir, sequences[0]).write_text("1|2|3|4\n")
+    result_path(output_dir, sequences[2]).write_text("")
+    with pytest.raises(UserError, match=r"ant\.txt, line 1: '1\|2\|3\|4' is not x, y.*; .*cow\.txt is empty") as error:
+        score(tmp_path, "bad", dataset)
+    assert "\n" not in str(error.value)
+
+
+def test_numbers_for_spreadsheets(tmp_path, dataset):
+    """Every row has every column; what is missing is a row, too, and no number is made up for it."""
+    output_dir = write_results(tmp_path, "odd", dataset)
+    write_results(tmp_path, "good", dataset, shift=2)
+    sequences = load_dataset(dataset)
+    result_path(output_dir, sequences[1]).unlink()
+    scores = analyse(["odd:default", "good:default"], [dataset], tmp_path / "out", (), tmp_path)
+    with open(tmp_path / "out" / "sequences.csv", newline="") as file:
+        rows = {(row["sequence"], row["tracker"]): row for row in csv.DictReader(file)}
+    assert len(rows) == 6
+    assert rows["bee", "odd:default"] == dict.fromkeys(rows["bee", "odd:default"], "") | {
+        "sequence": "bee",
+        "tracker": "odd:default",
+        "note": "no result",
+    }
+    assert float(rows["bee", "good:default"]["auc"]) == pytest.approx(scores[1].sequences[1].scores["auc"], abs=1e-4)
+    with open(tmp_path / "out" / "scores.csv", newline="") as file:
+        totals = list(csv.DictReader(file))
+    assert [(row["sequences"], row["expected"]) for row in totals] == [("2", "3"), ("3", "3")]
+    assert float(totals[1]["ao"]) == pytest.approx(scores[1].scores["ao"], abs=1e-4)
+
+
+def test_runs_are_shown_or_merged(tmp_path, dataset, capsys):
+    """Three runs of one tracker: a row each, or one row with the mean of every score."""
+    sequences = load_dataset(dataset)
+    for run_id, shift in enumerate((1.0, 4.0, 9.0)):
+        folder = run_dir(tmp_path, "three", "default", run_id)
+        for sequence in sequences:
+            boxes = sequence.truth.copy()
+            boxes[1:, 0] += shift
+            write_result(folder, sequence, boxes, np.full(len(boxes), 0.1))
+    runs = analyse(["three:default:0-2"], [dataset], tmp_path / "out", (), tmp_path)
+    assert [run.label for run in runs] == [f"three:default_00{i}" for i in range(3)]
+    (merged,) = analyse(["three:default:0-2"], [dataset], tmp_path / "out", (), tmp_path, merge=True)
+    for key in ("auc", "op50", "op75", "precision", "norm_precision", "ao", "sr50", "sr75"):
+        assert merged.scores[key] == pytest.approx(np.mean([run.scores[key] for run in runs]))
+    assert runs[0].scores["auc"] > merged.scores["auc"] > runs[2].scores["auc"]
+    assert "three:default (3 runs)" in capsys.readouterr().out
+
+    result_path(run_dir(tmp_path, "three", "default", 1), sequences[2]).unlink()
+    (merged,) = analyse(["three:default:0-2"], [dataset], tmp_path / "out", (), tmp_path, merge=True)
+    assert merged.missing == ["cow"]
+    assert [result.name for result in merged.sequences] == ["ant", "bee"]
+    assert "three:default_001: no result for 1 of 3 sequences: cow" in capsys.readouterr().out
+
+
+def test_joined_sets_with_the_same_names(tmp_path, dataset, capsys):
+    """Two sets hold an `ant`: each is scored against its own ground truth, and both are told apart."""
+    for name, count in (("ant", 8), ("dog", 5)):
+        write_sequence(tmp_path / "more" / "zoo", name, count, np.round(moving_boxes(count, step=2)))
+    other = f"folder:{tmp_path / 'more' / 'zoo'}"
+    write_results(tmp_path, "t", dataset)
+    write_results(tmp_path, "t", other, shift=500)
+    (scores,) = analyse(["t:default"], [dataset, other], tmp_path / "out", (), tmp_path, per_sequence=True)
+    printed = capsys.readouterr().out
+    assert "set + zoo, 5 sequences" in printed
+    assert [line.split()[:3] for line in printed.splitlines() if line.startswith("set ")][1:] == [
+        ["set", "set", "3"],
+        ["set", "zoo", "2"],
+    ]
+    assert scores.scores["op50"] == pytest.approx(100 * (3 + 1 / 8 + 1 / 5) / 5)
+    names = [result.name for result in scores.sequences]
+    assert len(set(names)) == 5
+    assert sum(name.endswith("/ant") for name in names) == 2
+    groups = json.loads((tmp_path / "out" / "scores.json").read_text())["trackers"]["t:default"]["groups"]
+    assert groups["set set"]["op50"] == 100
+    assert groups["set zoo"]["ao"] == 0
+
+
+def test_other_programs_results_beside_ours(tmp_path, dataset, capsys):
+    """Text files in a folder, in the layouts and with the delimiters that others use."""
+    write_results(tmp_path, "ours", dataset, shift=1)
+    alien, sequences = tmp_path / "alien", load_dataset(dataset)
+    write_boxes(alien / "ant.txt", sequences[0].truth, separator=" ")
+    write_boxes(alien / "folder" / "bee.txt", sequences[1].truth, separator=";", end="\r\n")
+    write_boxes(alien / "cow" / "cow_001.txt", sequences[2].truth)
+    (alien / "cow" / "cow_time.txt").write_text("0.5\n" * 4)
+    scores = analyse(["ours:default", f"folder:{alien}=Alien"], [dataset], tmp_path / "out", (), tmp_path)
+    assert [row.label for row in scores] == ["ours:default", "Alien"]
+    assert scores[1].missing == []
+    assert scores[1].scores["sr75"] == 100
+    assert scores[1].scores["fps"] == pytest.approx(2)
+    assert capsys.readouterr().out.splitlines()[3].startswith("Alien")
+
+
+def test_only_what_filters_leave(tmp_path, dataset, capsys):
+    output_dir = write_results(tmp_path, "gap", dataset)
+    write_results(tmp_path, "good", dataset)
+    result_path(output_dir, load_dataset(dataset)[1]).unlink()
+    trackers = ["gap:default", "good:default"]
+    scores = analyse(trackers, [dataset], tmp_path / "out", (), tmp_path, filters=["common"])
+    assert [len(row.sequences) for row in scores] == [2, 2]
+    assert not any(row.missing for row in scores)
+    assert "2 of 3 sequences" in capsys.readouterr().out
+
+
+def test_labels_are_no_formulas(tmp_path, dataset, capsys):
+    """A plot's library takes what stands between dollar signs as a formula, and this one is none."""
+    write_results(tmp_path, "a", dataset)
+    analyse(["a:default=$x_{$ ü"], [dataset], tmp_path / "out", ("success",), tmp_path)
+    assert capsys.readouterr().out.splitlines()[3].startswith("$x_{$ ü")
+    assert (tmp_path / "out" / "success.pdf").stat().st_size > 1000

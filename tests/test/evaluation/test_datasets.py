@@ -66,7 +66,7 @@ def test_folder_errors(tmp_path):
 
 
 def test_an_unknown_set_names_the_closest():
-    with pytest.raises(UserError, match="'lasto', did you mean lasot.* known: lasot, got10k_test"):
+    with pytest.raises(UserError, match="'lasto', did you mean lasot.* known: lasot, lasot_lmdb"):
         load_dataset("lasto")
 
 

@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 
 from lib.test.analysis.results import score_tracker
+from lib.test.evaluation.claims import CLAIMS_FILE
 from lib.test.evaluation.datasets import load_dataset
-from lib.test.evaluation.running import FAILURE_LOG, run_sequences, track_sequence
+from lib.test.evaluation.one_sequence import track_sequence
+from lib.test.evaluation.result_files import claim_for_weights, remove_unfinished, result_path, run_dir
+from lib.test.evaluation.running import FAILURE_LOG, run_sequences
 from lib.test.tracker.still import StillTracker
 from lib.utils.errors import UserError
 from tests.test.made_sets import ScriptedTracker, moving_boxes, write_sequence
@@ -32,20 +35,21 @@ def sequences(root: Path) -> list:
 
 
 def files(folder: Path) -> set[str]:
-    return {path.name for path in folder.rglob("*") if path.is_file()}
+    return {path.name for path in folder.rglob("*") if path.is_file()} - {CLAIMS_FILE}
 
 
 def run(make_tracker, sequences, output_dir):
     lines = []
-    return run_sequences(make_tracker, sequences, output_dir, lines.append), lines
+    return run_sequences([make_tracker], sequences, output_dir, say=lines.append), lines
 
 
 def test_results_are_written_as_published(sequences, tmp_path):
     tracker = ScriptedTracker(sequences, lambda _, box: box + 100)
     report, lines = run(lambda _: tracker, sequences, tmp_path / "out")
-    assert report.done == ["ant", "bee", "cow"]
+    assert report.done == ["bee", "ant", "cow"]  # the longest first
     assert not report.failed
     assert len(lines) == 3
+    assert lines[0].startswith("[1/3] bee: 10 frames, ")
     folder = tmp_path / "out" / sequences[0].subfolder
     rows = (folder / "bee.txt").read_text().splitlines()
     assert rows[0] == "10\t31\t20\t16"  # the given box, with fractions cut off
@@ -95,7 +99,9 @@ def test_a_second_run_keeps_what_is_finished(sequences, tmp_path):
     def never(_):
         raise AssertionError("nothing is left to track")
 
-    assert run(never, sequences, tmp_path / "out")[0].kept == ["ant", "bee", "cow"]
+    report, lines = run(never, sequences, tmp_path / "out")
+    assert sorted(report.kept) == ["ant", "bee", "cow"]
+    assert lines == ["3 sequences were done before and are kept"]
 
 
 def test_a_kept_result_of_other_data_is_not_taken_for_this(sequences, root, tmp_path):
@@ -118,7 +124,7 @@ def test_a_sequence_that_fails_is_logged_and_the_others_go_on(sequences, tmp_pat
     report, lines = run(lambda _: ScriptedTracker(sequences, move), sequences, tmp_path / "out")
     assert report.done == ["ant", "cow"]
     assert report.failed == {"bee": "RuntimeError: lost my way"}
-    assert "bee: failed: RuntimeError: lost my way" in lines[1]
+    assert lines[0] == "[1/3] bee: failed: RuntimeError: lost my way"
     log = (tmp_path / "out" / FAILURE_LOG).read_text()
     assert "bee failed" in log
     assert "Traceback" in log
@@ -194,13 +200,20 @@ def test_the_commands_from_frames_to_table(root, tmp_path, monkeypatch, capsys):
     assert command(monkeypatch, "analysis_results.py", *arguments) == 0
     assert "no result for 1 of 3 sequences: bee" in capsys.readouterr().out
     (output,) = (tmp_path / "test" / "result_plots").iterdir()
-    assert files(output) == {"success.png", "precision.png", "scores.json"}
+    assert {"success.png", "precision.png", "scores.json"} <= files(output)
 
 
 def test_the_command_for_one_sequence_and_another_place(root, tmp_path, monkeypatch, capsys):
     place = ["--dataset", f"folder:{root}", "--results_dir", str(tmp_path / "here")]
     assert command(monkeypatch, "test.py", "still", "none", *place, "--sequence", "1") == 0
     assert files(tmp_path / "here" / "still" / "none") == {"bee.txt", "bee_time.txt"}
+    more = ["--sequence", "cow,0", "--runid", "3", "--threads", "2", "--debug", "2"]
+    assert command(monkeypatch, "test.py", "still", "none", *place, *more) == 0
+    run = tmp_path / "here" / "still" / "none_003"
+    assert {"ant.txt", "cow.txt"} <= files(run)
+    assert "bee.txt" not in files(run)
+    assert len(list(run.glob("debug/*/ant/*.jpg"))) == 6
+    assert "frames a second in 2 processes" in capsys.readouterr().out
     assert command(monkeypatch, "test.py", "still", "none", "--dataset", "otb100") == 2
     assert capsys.readouterr().err.startswith("error: unknown test set 'otb100'")
 
@@ -208,9 +221,39 @@ def test_the_command_for_one_sequence_and_another_place(root, tmp_path, monkeypa
 @pytest.mark.skipif(not (REAL_DATA / "got10k").is_dir(), reason=f"no real data at {REAL_DATA} (STARK_REAL_DATA)")
 def test_real_sequences(tmp_path):
     sequences = load_dataset(f"folder:{REAL_DATA / 'got10k' / 'val'}")
-    report = run_sequences(lambda _: StillTracker(), sequences[:1], tmp_path / "still" / "none")
+    report = run_sequences([lambda _: StillTracker()], sequences[:1], tmp_path / "still" / "none")
     assert not report.failed
     scores = score_tracker(tmp_path, "still", "none", sequences)
     assert scores.missing == [sequence.name for sequence in sequences[1:]]
     assert 0 < scores.scores["auc"] < 50  # the objects move
     assert len(scores.sequences[0].overlaps) == len(sequences[0].frames) - 1
+
+
+def test_results_of_other_weights_or_engines_are_not_mixed(tmp_path):
+    output, weights = tmp_path / "out", tmp_path / "a.pth.tar"
+    weights.write_bytes(b"one")
+    claim_for_weights(output, weights)
+    claim_for_weights(output, weights)
+    with pytest.raises(UserError, match="holds results of torch fp32, not of onnx fp32: .* --runid"):
+        claim_for_weights(output, weights, "onnx")
+    (note,) = output.iterdir()
+    note.write_text(note.read_text().splitlines()[0] + "\n")  # as notes were before engines
+    claim_for_weights(output, weights)
+    weights.write_bytes(b"two")
+    with pytest.raises(UserError, match="other weights than .*a.pth.tar"):
+        claim_for_weights(output, weights)
+
+
+def test_runs_have_folders_of_their_own(tmp_path):
+    assert run_dir(tmp_path, "stark_s", "baseline") == tmp_path / "stark_s" / "baseline"
+    assert run_dir(tmp_path, "stark_s", "my/baseline.yaml", 7) == tmp_path / "stark_s" / "baseline_007"
+
+
+def test_only_unfinished_files_of_a_sequence_are_removed(sequences, tmp_path):
+    folder = result_path(tmp_path, sequences[0]).parent
+    folder.mkdir(parents=True)
+    others = {"ant.txt", ".ant.b.abcd1234.txt", ".bee.abcd1234.txt", ".ant.txt"}
+    for name in (*others, ".ant.abcd1234.txt", ".ant_time.abcd_234.txt"):
+        (folder / name).touch()
+    remove_unfinished(tmp_path, sequences[0])
+    assert files(folder) == others

@@ -4,6 +4,7 @@ Textured objects move, turn, change size and deform over moving backgrounds, pas
 obstacles and past look-alikes, and leave the image; the boxes are exact. Everything follows from a seed.
 """
 
+from lib.train.dataset.embedded.materials import Materials
 from lib.train.dataset.embedded.writer import EmbeddedSpec, generate, render_sequence
 
 # What is generated where nobody asks for anything else. Split -> arguments of `generate`.
@@ -12,4 +13,4 @@ DEFAULT_SETS = {
     "test": {"seed": 2, "sequences": 12, "frames": 70},
 }
 
-__all__ = ["DEFAULT_SETS", "EmbeddedSpec", "generate", "render_sequence"]
+__all__ = ["DEFAULT_SETS", "EmbeddedSpec", "Materials", "generate", "render_sequence"]

@@ -44,16 +44,16 @@ class Sprite:
             the colours multiplied by alpha, and a border of transparent pixels.
         extent: width and height of the object in the first level, in pixels.
         name: what it is, for the sequence's meta_info.ini.
-        recipe: how it was painted; None for a picture from elsewhere.
+        recipe: how it was painted, or where it comes from; None where nothing is known.
     """
 
     levels: tuple[np.ndarray, ...]
     extent: tuple[float, float]
     name: str
-    recipe: Recipe | None = None
+    recipe: object | None = None
 
     @staticmethod
-    def from_rgba(rgba: np.ndarray, name: str, recipe: Recipe | None = None) -> "Sprite":
+    def from_rgba(rgba: np.ndarray, name: str, recipe: object | None = None) -> "Sprite":
         """Make a sprite of a straight-alpha (H, W, 4) uint8 picture; raises ValueError if all of it is transparent."""
         solid = rgba[..., 3] >= 128
         if not solid.any():
@@ -112,7 +112,7 @@ class PaintedSprites:
     def look_alike(self, rng: Generator, sprite: Sprite) -> Sprite:
         """The same kind of shape and material with other details and a turned hue; now and then an exact twin."""
         recipe = sprite.recipe
-        if recipe is None or rng.random() < 0.12:
+        if not isinstance(recipe, Recipe) or rng.random() < 0.12:
             return sprite
         degrees = rng.uniform(25, 180) * rng.choice((-1, 1))
         saturation, value = rng.uniform(0.6, 1.4), rng.uniform(0.6, 1.3)
@@ -123,7 +123,7 @@ class PaintedSprites:
         )
         other = self._paint(rng, recipe)
         if recipe.texture == "photograph" and recipe.own_colours:
-            tinted = tuple(_tint(level, degrees) for level in other.levels)
+            tinted = tuple(tint(level, degrees) for level in other.levels)
             other = replace(other, levels=tinted)
         return other
 
@@ -208,6 +208,6 @@ def _shade(rng: Generator, image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     return cv2.multiply(image, cv2.merge((light, light, light)), dtype=cv2.CV_8U)
 
 
-def _tint(level: np.ndarray, degrees: float) -> np.ndarray:
+def tint(level: np.ndarray, degrees: float) -> np.ndarray:
     """Turn the hue of a premultiplied RGBA picture; its value, hence the premultiplication, stays."""
     return np.dstack((shift_hue(np.ascontiguousarray(level[..., :3]), degrees), level[..., 3]))

@@ -26,6 +26,8 @@ class Layer:
         bend: (T,) displacement of the middle against the ends, as a part of the extent.
         gain: (T,) brightness.
         mirrored: left and right exchanged.
+        sway: (T, 4) or None; each row and column is shifted along itself by a wave once round the picture: the
+            sine's and cosine's parts of the shift of rows, then of columns, as parts of the extent.
     """
 
     sprite: Sprite
@@ -37,6 +39,7 @@ class Layer:
     bend: np.ndarray
     gain: np.ndarray
     mirrored: bool = False
+    sway: np.ndarray | None = None
 
     def to_image(self, t: int) -> np.ndarray:
         """(2, 2) matrix from the sprite's full-size pixels to image pixels at frame `t`, about the centres."""
@@ -52,7 +55,9 @@ class Layer:
         """(T,) radius in pixels of a circle that holds the object."""
         width, height = self.sprite.extent
         half = 0.5 * np.hypot(width, height) / np.sqrt(width * height)
-        return self.size * half * np.exp(np.abs(self.stretch) / 2) * (1 + np.abs(self.shear) + 2 * np.abs(self.bend))
+        swayed = 0 if self.sway is None else np.abs(self.sway).max(axis=1)
+        deformed = 1 + np.abs(self.shear) + 2 * np.abs(self.bend) + 2 * swayed
+        return self.size * half * np.exp(np.abs(self.stretch) / 2) * deformed
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,8 @@ class Scene:
         before: layers in front of it, the furthest first.
         optics: what the camera adds.
         jpeg_quality: with which the frames are to be written.
+        in_place: the target is a part of the background, which its layer follows and is not drawn over.
+        step: of so many planned frames one, the first, is a frame of the sequence.
     """
 
     size: tuple[int, int]
@@ -122,12 +129,15 @@ class Scene:
     before: tuple[Layer, ...]
     optics: Optics
     jpeg_quality: int
+    in_place: bool = False
+    step: int = 1
 
     def __len__(self) -> int:
-        return len(self.camera)
+        return len(self.camera) // self.step
 
-    def render(self, t: int) -> Frame:
-        """Frame `t`."""
+    def render(self, number: int) -> Frame:
+        """Frame `number`, counted from 0."""
+        t = number * self.step
         width, height = self.size
         image = cv2.warpAffine(self.background, self.camera[t], (width, height), borderMode=cv2.BORDER_REFLECT_101)
         image = _blur_along(image, self._pan(t) * self.optics.shutter)
@@ -136,7 +146,8 @@ class Scene:
         sharp, corner = sprite_patch(self.target, t)
         mask = np.ascontiguousarray(sharp[..., 3])
         uncovered = mask.copy()
-        _lay(image, *_smear(sharp, corner, _step(self.target.path, t) * self.optics.shutter))
+        if not self.in_place:
+            _lay(image, *_smear(sharp, corner, _step(self.target.path, t) * self.optics.shutter))
         for layer in self.before:
             patch, place = self._smeared(layer, t)
             _lay(image, patch, place)
@@ -154,7 +165,7 @@ class Scene:
 
     def _pan(self, t: int) -> np.ndarray:
         """(2,) movement of the background at the image's centre, in pixels a frame."""
-        other = t - 1 if t else min(1, len(self) - 1)
+        other = t - 1 if t else min(1, len(self.camera) - 1)
         middle = np.array((*self.size, 2)) / 2
         now = np.linalg.solve(self.camera[t, :, :2], middle[:2] - self.camera[t, :, 2])
         return np.sign(t - other) * (middle[:2] - self.camera[other, :, :2] @ now - self.camera[other, :, 2])
@@ -181,7 +192,9 @@ def sprite_patch(layer: Layer, t: int) -> tuple[np.ndarray, tuple[int, int]]:
     level, factor = _level_for(layer.sprite, matrix)
     matrix = matrix / factor
     rows, columns = level.shape[:2]
-    span = np.abs(matrix) @ np.array((columns, rows)) * (0.5 + abs(layer.bend[t]))
+    sway = None if layer.sway is None else layer.sway[t].astype(np.float32)
+    bulge = abs(layer.bend[t]) + (0 if sway is None else np.hypot(sway[0::2], sway[1::2]).max())
+    span = np.abs(matrix) @ np.array((columns, rows)) * (0.5 + bulge)
     low = np.floor(layer.path[t] - span).astype(int) - 1
     high = np.ceil(layer.path[t] + span).astype(int) + 2
     width, height = (high - low).tolist()
@@ -195,6 +208,10 @@ def sprite_patch(layer: Layer, t: int) -> tuple[np.ndarray, tuple[int, int]]:
         v += np.float32(layer.bend[t] * rows) * np.cos(u * np.float32(2 * np.pi / columns))
     else:
         u += np.float32(layer.bend[t] * columns) * np.cos(v * np.float32(2 * np.pi / rows))
+    if sway is not None:
+        along, across = u * np.float32(2 * np.pi / columns), v * np.float32(2 * np.pi / rows)
+        u = u + np.float32(columns) * (sway[0] * np.sin(across) + sway[1] * np.cos(across))
+        v = v + np.float32(rows) * (sway[2] * np.sin(along) + sway[3] * np.cos(along))
     patch = cv2.remap(level, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(0, 0, 0, 0))
     gain = layer.gain[t]
     if abs(gain - 1) > 0.01:

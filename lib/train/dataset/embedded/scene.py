@@ -60,16 +60,14 @@ def plan_scene(
     stage = Stage(frames, size, shake, sprites)
     canvas = tuple(int(_CANVAS * side) for side in size)
     background = paint_background(rng, load_photographs(split), sprites, *canvas)
-    camera = _plan_camera(rng, stage, canvas)
+    camera = plan_camera(rng, stage, canvas)
     target = _plan_target(rng, stage, background)
     crowd = [_plan_companion(rng, stage, target) for _ in range(int(rng.choice(5, p=(0.25, 0.25, 0.2, 0.2, 0.1))))]
-    obstacles = [
-        _plan_obstacle(rng, stage, target, camera) for _ in range(int(rng.choice(4, p=(0.3, 0.35, 0.25, 0.1))))
-    ]
+    obstacles = [plan_obstacle(rng, stage, target, camera) for _ in range(int(rng.choice(4, p=(0.3, 0.35, 0.25, 0.1))))]
     behind, before = [], []
     for layer in crowd:
-        (before if rng.random() < 0.4 and _clear(layer, target) else behind).append(layer)
-    before += [layer for layer in obstacles if _clear(layer, target)]
+        (before if rng.random() < 0.4 and clear(layer, target) else behind).append(layer)
+    before += [layer for layer in obstacles if clear(layer, target)]
     return Scene(
         size=size,
         background=background,
@@ -77,15 +75,20 @@ def plan_scene(
         behind=tuple(behind),
         target=target,
         before=tuple(before),
-        optics=_plan_optics(rng, stage),
+        optics=plan_optics(rng, stage),
         jpeg_quality=int(rng.choice((40, 70, 85, 93), p=(0.1, 0.25, 0.4, 0.25))),
     )
 
 
-def _plan_camera(rng: Generator, stage: Stage, canvas: tuple[int, int]) -> np.ndarray:
-    """(T, 2, 3) from background to image: pan, zoom and a slight roll about the middle, and the shake."""
+def plan_camera(
+    rng: Generator, stage: Stage, canvas: tuple[int, int], reaches: tuple[float, float, float] = (0.0, 0.04, 0.16)
+) -> np.ndarray:
+    """(T, 2, 3) from background to image: pan, zoom and a slight roll about the middle, and the shake.
+
+    `reaches` are what the pan's deviation is drawn from, as parts of the image's side.
+    """
     frames, side = stage.frames, stage.side
-    reach = side * rng.choice((0.0, 0.04, 0.16), p=(0.25, 0.35, 0.4))
+    reach = side * rng.choice(reaches, p=(0.25, 0.35, 0.4))
     period = rng.uniform(15, 40)
     pan = reach * np.stack([smooth_noise(rng, frames, period) for _ in range(2)], axis=-1) + stage.shake
     zoom = np.exp(rng.choice((0.0, 0.1)) * smooth_noise(rng, frames, 30) + rng.uniform(-0.2, 0.2))
@@ -100,11 +103,11 @@ def _plan_camera(rng: Generator, stage: Stage, canvas: tuple[int, int]) -> np.nd
 def _plan_target(rng: Generator, stage: Stage, background: np.ndarray) -> Layer:
     """The object to follow: begins wholly within the image, wanders, perhaps leaves it for a while."""
     sprite = _distinct_sprite(rng, stage, background)
-    layer = _shaped(rng, stage, sprite, stage.side * np.exp(rng.uniform(np.log(0.1), np.log(0.36))))
+    layer = shaped(rng, stage, sprite, stage.side * np.exp(rng.uniform(np.log(0.1), np.log(0.36))))
     size = np.array(stage.size)
     reach = np.minimum(layer.reach()[0] + 2, size / 2)
     start = rng.uniform(reach, size - reach + 1e-6)
-    path = wander(rng, stage.frames, start, _pace(rng, stage, layer), 0.4 * layer.size, stage.size)
+    path = wander(rng, stage.frames, start, pace(rng, stage, layer), 0.4 * layer.size, stage.size)
     if rng.random() < 0.12 and stage.frames >= 24:
         middle = int(rng.integers(stage.frames // 3, stage.frames))
         path = excursion(
@@ -118,9 +121,9 @@ def _plan_companion(rng: Generator, stage: Stage, target: Layer) -> Layer:
     """Another moving object, mostly a look-alike of the target, which often comes close to it once."""
     alike = rng.random() < 0.75
     sprite = stage.sprites.look_alike(rng, target.sprite) if alike else stage.sprites.draw(rng)
-    layer = _shaped(rng, stage, sprite, target.size[0] * np.exp(rng.normal(0, 0.2)))
+    layer = shaped(rng, stage, sprite, target.size[0] * np.exp(rng.normal(0, 0.2)))
     start = rng.uniform(0, stage.size)
-    path = wander(rng, stage.frames, start, _pace(rng, stage, layer), 0.2 * layer.size, stage.size)
+    path = wander(rng, stage.frames, start, pace(rng, stage, layer), 0.2 * layer.size, stage.size)
     if rng.random() < 0.6 and stage.frames > _CLEAR:
         t = int(rng.integers(_CLEAR, stage.frames))
         angle = rng.uniform(0, 2 * np.pi)
@@ -130,7 +133,7 @@ def _plan_companion(rng: Generator, stage: Stage, target: Layer) -> Layer:
     return replace(layer, path=path + stage.shake)
 
 
-def _plan_obstacle(rng: Generator, stage: Stage, target: Layer, camera: np.ndarray) -> Layer:
+def plan_obstacle(rng: Generator, stage: Stage, target: Layer, camera: np.ndarray) -> Layer:
     """Something before the target that meets it once: it stands still in the world, or drifts past a slow target."""
     frames = stage.frames
     t = int(rng.integers(min(_CLEAR + 4, frames - 1), frames))
@@ -157,11 +160,22 @@ def _plan_obstacle(rng: Generator, stage: Stage, target: Layer, camera: np.ndarr
     )
 
 
-def _shaped(rng: Generator, stage: Stage, sprite: Sprite, size: float) -> Layer:
-    """A layer, still without a path, whose object is `size` pixels at first and changes size, turns and deforms."""
+def shaped(
+    rng: Generator,
+    stage: Stage,
+    sprite: Sprite,
+    size: float,
+    spins: tuple[float, float, float] = (0.35, 0.4, 0.25),
+    limits: tuple[float, float] = (_SMALLEST, _LARGEST),
+) -> Layer:
+    """A layer, still without a path, whose object is `size` pixels at first and changes size, turns and deforms.
+
+    `spins` are the chances that it stays upright, sways or spins; `limits` of the size are in pixels, and as a part
+    of the image's shorter side.
+    """
     frames = stage.frames
     growth = rng.uniform(0.05, 0.35) * smooth_noise(rng, frames, rng.uniform(15, 40))
-    spin = rng.choice(("upright", "swaying", "spinning"), p=(0.35, 0.4, 0.25))
+    spin = rng.choice(("upright", "swaying", "spinning"), p=spins)
     if spin == "spinning":
         angle = rng.uniform(0, 2 * np.pi) + np.cumsum(
             np.deg2rad(rng.uniform(-5, 5) + 2 * smooth_noise(rng, frames, 10))
@@ -172,7 +186,7 @@ def _shaped(rng: Generator, stage: Stage, sprite: Sprite, size: float) -> Layer:
     return Layer(
         sprite=sprite,
         path=np.zeros((frames, 2)),
-        size=np.clip(size * np.exp(growth - growth[0]), _SMALLEST, _LARGEST * min(stage.size)),
+        size=np.clip(size * np.exp(growth - growth[0]), limits[0], limits[1] * min(stage.size)),
         angle=angle,
         stretch=rng.uniform(0, 0.3) * np.clip(smooth_noise(rng, frames, 15), -2, 2),
         shear=0.15 * flexible * np.clip(smooth_noise(rng, frames, 10), -2, 2),
@@ -182,7 +196,7 @@ def _shaped(rng: Generator, stage: Stage, sprite: Sprite, size: float) -> Layer:
     )
 
 
-def _pace(rng: Generator, stage: Stage, layer: Layer) -> Pace:
+def pace(rng: Generator, stage: Stage, layer: Layer) -> Pace:
     """A manner of moving: slow, ordinary or fast for the object's size, smooth or jerky."""
     low, high = ((0.01, 0.04), (0.04, 0.14), (0.14, 0.35))[rng.choice(3, p=(0.35, 0.47, 0.18))]
     speed = min(rng.uniform(low, high) * float(layer.size[0]), 0.045 * stage.side)
@@ -210,14 +224,14 @@ def _outside(stage: Stage, layer: Layer, place: np.ndarray) -> np.ndarray:
     return exits[np.argmin(np.linalg.norm(exits - place, axis=1))]
 
 
-def _clear(layer: Layer, target: Layer) -> bool:
+def clear(layer: Layer, target: Layer) -> bool:
     """Whether a layer stays off the target during the first frames."""
     first = slice(0, _CLEAR // 2)
     distance = np.linalg.norm(layer.path[first] - target.path[first], axis=1)
     return bool((distance > layer.reach()[first] + target.reach()[first]).all())
 
 
-def _plan_optics(rng: Generator, stage: Stage) -> Optics:
+def plan_optics(rng: Generator, stage: Stage) -> Optics:
     """Motion blur, a spell of defocus, changing light, noise; each sequence has some of them."""
     frames, (width, height) = stage.frames, stage.size
     defocus = np.full(frames, rng.choice((0.0, 0.5, 0.9), p=(0.5, 0.35, 0.15)))

@@ -14,6 +14,9 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from lib.train.dataset.embedded.crowd import plan_crowded_scene
+from lib.train.dataset.embedded.cutouts import real_sprites
+from lib.train.dataset.embedded.materials import Materials
 from lib.train.dataset.embedded.objects import PaintedSprites
 from lib.train.dataset.embedded.photographs import PHOTOGRAPHS, Split, load_photographs
 from lib.train.dataset.embedded.render import Frame, Scene
@@ -39,6 +42,7 @@ class EmbeddedSpec:
         sequences: number of sequences.
         frames: frames in each.
         size: width and height of every frame; None varies them from sequence to sequence.
+        materials: what crowded scenes are made of; None: plain scenes of painted objects.
 
     Raises:
         UserError: on a value out of its range.
@@ -49,6 +53,7 @@ class EmbeddedSpec:
     sequences: int
     frames: int
     size: tuple[int, int] | None = None
+    materials: Materials | None = None
 
     def __post_init__(self) -> None:
         if self.split not in PHOTOGRAPHS:
@@ -65,10 +70,10 @@ class EmbeddedSpec:
 
     def scene(self, index: int) -> Scene:
         """Plan sequence `index`; it depends on the seed, the split and the index, and on `frames` and `size`."""
-        entropy = (list(PHOTOGRAPHS).index(self.split), self.seed, index)
-        return plan_scene(
-            np.random.default_rng(entropy), PaintedSprites(self.split), self.split, self.frames, self.size
-        )
+        rng = np.random.default_rng((list(PHOTOGRAPHS).index(self.split), self.seed, index))
+        if self.materials is not None:
+            return plan_crowded_scene(rng, real_sprites(self.materials), self.frames, self.size)
+        return plan_scene(rng, PaintedSprites(self.split), self.split, self.frames, self.size)
 
 
 def render_sequence(
@@ -94,6 +99,7 @@ def generate(
     frames: int,
     split: Split,
     size: tuple[int, int] | None = None,
+    materials: Materials | None = None,
     workers: int = 2,
     progress: bool = True,
 ) -> Path:
@@ -113,6 +119,7 @@ def generate(
         frames: frames in each sequence.
         split: "train" and "test" show different photographs.
         size: width and height of every frame; None varies them.
+        materials: pictures for crowded scenes; None: plain scenes of painted objects.
         workers: number of processes.
         progress: show a progress bar.
 
@@ -122,7 +129,7 @@ def generate(
     Raises:
         UserError: `output` holds anything but this very set, or cannot be written; an argument is out of range.
     """
-    spec = EmbeddedSpec(seed, split, sequences, frames, size)
+    spec = EmbeddedSpec(seed, split, sequences, frames, size, materials)
     if workers < 1:
         raise UserError(f"embedded data: workers must be at least 1, not {workers}")
     output = Path(output)

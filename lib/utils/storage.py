@@ -6,7 +6,6 @@ Paths are relative to the data set's root and use "/"; "" is the root.
 import errno
 import os
 from abc import ABC, abstractmethod
-from pathlib import Path
 
 import numpy as np
 
@@ -86,11 +85,11 @@ class FolderStorage(Storage):
     """Files as they are.
 
     Args:
-        root: an existing folder.
+        root: an existing folder; "" for paths that are whole, or start at the working directory.
     """
 
     def __init__(self, root: str | os.PathLike) -> None:
-        self.root = Path(root)
+        self.root = os.fspath(root)
 
     def names(self, folder: str = "") -> list[str]:
         """See `Storage.names`."""

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import lmdb
 
-from lib.train.dataset.storage import Storage, missing_file
 from lib.utils.errors import UserError
+from lib.utils.storage import Storage, missing_file
 
 DATA_FILE = "data.mdb"
 

@@ -1,0 +1,159 @@
+"""Running a tracker over one sequence, and what becomes of it."""
+
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from lib.test.evaluation.overlays import Overlays
+from lib.test.evaluation.result_files import remove_unfinished, result_path, write_result
+from lib.test.evaluation.sequence import Sequence
+
+_READ_AHEAD = 4
+
+# Takes a frame's index, the frame (H, W, 3) uint8 RGB, its box xywh and the tracker's confidence where it gives one.
+FrameObserver = Callable[[int, np.ndarray, list[float], float | None], None]
+
+
+class Tracker(Protocol):
+    """What a tracker offers; images are (H, W, 3) uint8 RGB, boxes xywh in pixels."""
+
+    def initialize(self, image: np.ndarray, info: dict) -> object:
+        """Start from the box `info["init_bbox"]`."""
+
+    def track(self, image: np.ndarray) -> dict:
+        """Follow into the next frame: `{"target_bbox": [x, y, w, h], …}`."""
+
+
+@dataclass(frozen=True)
+class SequenceRun:
+    """One sequence tracked: boxes (N, 4) xywh, seconds (N,) inside the tracker, seconds of the whole loop."""
+
+    boxes: np.ndarray
+    seconds: np.ndarray
+    loop_seconds: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one sequence; it travels from a worker process to the one that reports.
+
+    Attributes:
+        name: of the sequence.
+        reason: why it failed, one line; "" where it did not.
+        details: the traceback of a failure.
+        frames: frames tracked, the first included; 0 after a failure.
+        track_seconds: time in `track` alone.
+        loop_seconds: time of the whole loop: reading, initialising, tracking.
+        begin, end: on the machine's monotonic clock, in seconds.
+    """
+
+    name: str
+    reason: str = ""
+    details: str = ""
+    frames: int = 0
+    track_seconds: float = 0.0
+    loop_seconds: float = 0.0
+    begin: float = field(default_factory=time.monotonic)
+    end: float = field(default_factory=time.monotonic)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is done with every sequence, in whichever process.
+
+    Attributes:
+        output_dir: `<results>/<tracker>/<config>`.
+        overlays: where boxes are drawn, None for nowhere.
+    """
+
+    output_dir: Path
+    overlays: Overlays | None = None
+
+    def is_finished(self, sequence: Sequence) -> bool:
+        """Whether everything that the sequence should leave is there."""
+        written = result_path(self.output_dir, sequence).is_file()
+        return written and (self.overlays is None or self.overlays.are_drawn(sequence))
+
+    def run(self, tracker: Tracker, sequence: Sequence, on_frame: Callable[[], None]) -> Outcome:
+        """Track a sequence and write its files; a result that is there already stays.
+
+        Args:
+            on_frame: called after every frame.
+        """
+        begin = time.monotonic()
+        try:
+            remove_unfinished(self.output_dir, sequence)
+            run = self._track(tracker, sequence, on_frame)
+            if not result_path(self.output_dir, sequence).is_file():
+                write_result(self.output_dir, sequence, run.boxes, run.seconds)
+        except Exception as error:  # noqa: BLE001 - it is reported with its traceback, and the other sequences go on
+            return Outcome(sequence.name, f"{type(error).__name__}: {error}", traceback.format_exc(), begin=begin)
+        track_seconds = float(run.seconds[1:].sum())
+        return Outcome(sequence.name, "", "", len(run.boxes), track_seconds, run.loop_seconds, begin)
+
+    def _track(self, tracker: Tracker, sequence: Sequence, on_frame: Callable[[], None]) -> SequenceRun:
+        if self.overlays is None:
+            return track_sequence(tracker, sequence, lambda *_: on_frame())
+        with self.overlays.drawing(sequence) as draw:
+
+            def draw_and_count(*frame: object) -> None:
+                draw(*frame)
+                on_frame()
+
+            return track_sequence(tracker, sequence, draw_and_count)
+
+
+def track_sequence(tracker: Tracker, sequence: Sequence, on_frame: FrameObserver = lambda *_: None) -> SequenceRun:
+    """Run a tracker over one sequence from its given box.
+
+    Args:
+        on_frame: called after every frame, outside the time that counts for the tracker.
+
+    Raises:
+        UserError: a frame cannot be read, or the annotation is unusable.
+        ValueError: the tracker gives something that is not a box.
+    """
+    sequence.check_lengths()
+    boxes, seconds = [sequence.init_bbox], []
+    loop_start = time.perf_counter()
+    with closing(_read_ahead(sequence)) as images:
+        for index, image in enumerate(images):
+            start, score = time.perf_counter(), None
+            if index == 0:
+                tracker.initialize(image, {"init_bbox": sequence.init_bbox})
+            else:
+                result = tracker.track(image)
+                boxes.append(result["target_bbox"])
+                score = result.get("conf_score")
+            seconds.append(time.perf_counter() - start)
+            _require_box(boxes[-1], sequence, index)
+            on_frame(index, image, boxes[-1], score)
+    loop_seconds = time.perf_counter() - loop_start
+    return SequenceRun(np.array(boxes, dtype=np.float64), np.array(seconds), loop_seconds)
+
+
+def _require_box(box: object, sequence: Sequence, index: int) -> None:
+    values = np.asarray(box, dtype=np.float64)
+    if values.shape != (4,) or not np.isfinite(values).all() or (values[2:] < 0).any():
+        where = sequence.frame_name(index)
+        raise ValueError(f"the tracker gave {box} for {where}; a box is four finite numbers x, y, width, height")
+
+
+def _read_ahead(sequence: Sequence) -> Iterator[np.ndarray]:
+    """Frames in order, as RGB, read and decoded a few ahead in a thread."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        pending = deque()
+        for index in range(len(sequence)):
+            pending.append(pool.submit(sequence.read_frame, index))
+            if len(pending) > _READ_AHEAD:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()

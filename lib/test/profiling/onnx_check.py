@@ -1,0 +1,188 @@
+"""The commands `tracking/ORT_lightning_X_trt_*.py`: export a graph, and compare PyTorch with onnxruntime."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lib.config import load_config
+from lib.models.export import (
+    TEMPLATE_OUTPUTS,
+    TemplateGraph,
+    export_search,
+    export_template,
+    fingerprint,
+    graphs_in,
+    search_inputs,
+    template_count,
+)
+from lib.test.profiling.crops import example_crops
+from lib.test.profiling.latency import Latency, describe_machine, machine_line, measure
+from lib.test.tracker import SCRIPTS, graphs_dir, load_network, weights_path
+from lib.test.tracker.engines import TorchEngine, engine_device, graph_arrays, open_graph
+from lib.utils.errors import UserError
+from lib.utils.tensors import NestedTensor
+
+# Largest difference that rounding explains: of a box, as a part of the crop; of a feature, of the largest one.
+TOLERANCE = 1e-4
+_WARMUP = 5
+
+Pairs = list[tuple[NestedTensor, NestedTensor]]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One graph in onnxruntime against the network in PyTorch.
+
+    Attributes:
+        path: the graph's file.
+        plain, padded: largest differences on crops without and with padding: of boxes, as a part of the crop's side
+            (and of STARK-ST's logit); of template tokens, as a part of the largest number among them.
+        torch, onnx: how long each takes.
+    """
+
+    path: Path
+    plain: float
+    padded: float
+    torch: Latency
+    onnx: Latency
+
+    @property
+    def agrees(self) -> bool:
+        """Whether nothing but rounding differs."""
+        return self.plain <= TOLERANCE and self.padded <= TOLERANCE  # which NaN is not
+
+    def table(self) -> str:
+        """For people."""
+        lines = [f"largest difference: {self.plain:.1e} without padding, {self.padded:.1e} with padding"]
+        lines.append(f"{'':14}{'median (ms)':>13}{'5 %':>9}{'95 %':>9}")
+        for name, time in (("PyTorch", self.torch), ("onnxruntime", self.onnx)):
+            lines.append(f"{name:14}{time.median:13.2f}{time.p5:9.2f}{time.p95:9.2f}")
+        return "\n".join(lines)
+
+
+def main(description: str | None, part: str) -> int:
+    """Parse a command's arguments, export the `template` or `search` graph, compare; 1 where they disagree."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--script", default="stark_lightning_X_trt", help="stark_lightning_X_trt, stark_s or stark_st2")
+    parser.add_argument(
+        "--config", default="baseline_rephead_4_lite_search5", help="name of a configuration, or a path"
+    )
+    parser.add_argument("--checkpoint", help="checkpoint file; the configuration's own by default")
+    parser.add_argument("--output", type=Path, help="folder of the graph; by default where the tracker looks for it")
+    parser.add_argument("--overwrite", action="store_true", help="replace a graph that is in --output")
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda with onnxruntime-gpu")
+    parser.add_argument("--runs", type=int, default=100, help="runs that are timed")
+    comparison = check_graph(part, **vars(parser.parse_args()))
+    print(comparison.table())
+    if comparison.agrees:
+        return 0
+    print(f"PyTorch and onnxruntime disagree by more than {TOLERANCE:.0e}")
+    return 1
+
+
+def check_graph(
+    part: str,
+    script: str,
+    config: str,
+    checkpoint: str | None = None,
+    output: Path | None = None,
+    overwrite: bool = False,
+    device: str = "cpu",
+    runs: int = 100,
+) -> Comparison:
+    """Export one graph of a network, and compare it with PyTorch on painted crops with and without padding.
+
+    Args:
+        part: `template` (backbone, bottleneck, position) or `search` (all else).
+        script: of a tracker: `stark_s`, `stark_st2` or `stark_lightning_X_trt`.
+        config, checkpoint: as `lib.test.tracker.create_tracker` takes them.
+        output: folder of the graph. Without it the graph goes where the tracker's engine looks for it, and one that
+            was made from the same weights before is taken.
+        overwrite: replace a graph that lies in `output`.
+        device: as `engine_device` takes it.
+        runs: runs that are timed.
+
+    Raises:
+        UserError: an unknown name, a missing checkpoint or package, a file that stands in the way.
+    """
+    if runs < 1:
+        raise UserError("--runs must be at least 1")
+    trackers = [name for name, its_script in SCRIPTS.items() if its_script == script]
+    if not trackers:
+        raise UserError(f"no tracker runs networks of '{script}'; valid: {', '.join(SCRIPTS.values())}")
+    cfg, target = load_config(script, config), engine_device("onnx", device)
+    model = load_network(script, cfg, weights_path(trackers[0], config, checkpoint))
+    folder = output or graphs_dir(script, config) / fingerprint(model, cfg)
+    path = getattr(graphs_in(folder, model), part)
+    if path.exists() and output is not None and not overwrite:
+        raise UserError(f"{path} exists; add --overwrite to replace it, or give --output another folder")
+    if path.exists() and output is None:
+        print(f"{path} holds these weights already")
+    else:
+        (export_template if part == "template" else export_search)(model, cfg, path)
+        print(f"wrote {path}")
+    engine = TorchEngine(model, target)
+    engine.model.extractor.dtype = "fp32"  # as the graphs
+    print(machine_line(describe_machine(target)))
+    compare = _compare_template if part == "template" else _compare_search
+    return compare(engine, path, example_crops(cfg, target), runs)
+
+
+def _compare_template(engine: TorchEngine, path: Path, pairs: Pairs, runs: int) -> Comparison:
+    """The template graph against the tokens that the tracker would keep."""
+    session = open_graph(path, engine.device)
+    templates = [template for template, _ in pairs]
+    inputs = [dict(zip(("img_z", "mask_z"), graph_arrays(template), strict=True)) for template in templates]
+
+    def difference(index: int) -> float:
+        found = session.run(list(TEMPLATE_OUTPUTS), inputs[index])
+        expected = _template_arrays(engine, templates[index])
+        return np.max(
+            [np.abs(a * 1.0 - b).max() / max(np.abs(b).max(), 1) for a, b in zip(found, expected, strict=True)]
+        )
+
+    return Comparison(
+        path,
+        *_largest(difference, [template.mask is not None for template in templates]),
+        measure(lambda: engine.encode_template(templates[0]), engine.device, runs, _WARMUP),
+        measure(lambda: session.run(None, inputs[0]), engine.device, runs, _WARMUP),
+    )
+
+
+def _compare_search(engine: TorchEngine, path: Path, pairs: Pairs, runs: int) -> Comparison:
+    """The search graph against the boxes, and the scores, that the tracker would get."""
+    session, count = open_graph(path, engine.device), template_count(engine.model)
+    tokens = [[engine.encode_template(template)] * count for template, _ in pairs]
+    arrays = [[*graph_arrays(search), *_template_arrays(engine, template) * count] for template, search in pairs]
+    inputs = [dict(zip(search_inputs(count), these, strict=True)) for these in arrays]
+
+    def difference(index: int) -> float:
+        expected = engine.search(tokens[index], pairs[index][1])
+        found = session.run(None, inputs[index])
+        wanted = [expected[name].cpu().numpy() for name in ("pred_boxes", "pred_logits") if name in expected]
+        return np.max([np.abs(a - b).max() for a, b in zip(found, wanted, strict=True)])
+
+    return Comparison(
+        path,
+        *_largest(difference, [template.mask is not None or search.mask is not None for template, search in pairs]),
+        measure(lambda: engine.search(tokens[0], pairs[0][1]), engine.device, runs, _WARMUP),
+        measure(lambda: session.run(None, inputs[0]), engine.device, runs, _WARMUP),
+    )
+
+
+def _largest(difference: Callable[[int], float], padded: Sequence[bool]) -> tuple[float, float]:
+    """The largest difference of the crops without padding, and of those with it; NaN where one is NaN."""
+    found = [float(difference(index)) for index in range(len(padded))]
+    plain, others = ([f for f, pads in zip(found, padded, strict=True) if pads == kind] for kind in (False, True))
+    return float(np.max(plain, initial=0)), float(np.max(others, initial=0))
+
+
+@torch.inference_mode()
+def _template_arrays(engine: TorchEngine, template: NestedTensor) -> list[np.ndarray]:
+    """What the template graph gives, computed by PyTorch."""
+    image, mask = (torch.from_numpy(array).to(engine.device) for array in graph_arrays(template))
+    return [tensor.cpu().numpy() for tensor in TemplateGraph(engine.model)(image, mask)]

@@ -1,0 +1,53 @@
+"""The trackers for the `got10k` toolkit, whose experiments run any of its `Tracker`s."""
+
+from pathlib import Path
+
+import numpy as np
+from got10k.trackers import Tracker
+from PIL import Image
+
+from lib.config.loader import experiment_name
+from lib.test.tracker import create_tracker
+
+
+class Got10kTracker(Tracker):
+    """A tracker of `lib.test.tracker.create_tracker` as the got10k toolkit's experiments call it.
+
+    `ExperimentGOT10k("data/got10k", subset="val").run(Got10kTracker("stark_s", "baseline"))`
+
+    Args:
+        name, config, checkpoint, dataset_name, device, engine: as `create_tracker` takes them.
+
+    Raises:
+        UserError: as `create_tracker`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        config: str,
+        checkpoint: str | Path | None = None,
+        dataset_name: str = "got10k_test",
+        device: str = "auto",
+        engine: str = "torch",
+    ) -> None:
+        label = f"{name}_{experiment_name(config)}" if config else name
+        # The toolkit repeats the runs of trackers that are not deterministic.
+        super().__init__(name=label, is_deterministic=True)
+        self._tracker = create_tracker(name, config, checkpoint, dataset_name, device, engine)
+
+    def init(self, image: Image.Image, box: np.ndarray) -> None:
+        """Start on a frame.
+
+        Args:
+            image: RGB.
+            box: (4,) xywh in pixels.
+
+        Raises:
+            UserError: the box is unusable.
+        """
+        self._tracker.initialize(np.asarray(image), {"init_bbox": np.asarray(box, dtype=float).tolist()})
+
+    def update(self, image: Image.Image) -> np.ndarray:
+        """Find the object in the next frame: (4,) xywh in pixels."""
+        return np.array(self._tracker.track(np.asarray(image))["target_bbox"])

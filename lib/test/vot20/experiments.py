@@ -1,0 +1,56 @@
+"""The short-term experiment of VOT2020 for vot-toolkit 0.9.0, whose own one ends in an error at the first sequence.
+
+A stack names it `type: lib.test.vot20.experiments.MultiStart`; the toolkit's analyses of multi-start results take it.
+"""
+
+from collections.abc import Callable
+
+from vot.dataset import Sequence
+from vot.dataset.proxy import FrameMapSequence
+from vot.experiment.multistart import MultiStartExperiment, find_anchors
+from vot.region import Special
+from vot.tracker import Tracker
+from vot.tracker.results import Trajectory
+
+
+class MultiStart(MultiStartExperiment):
+    """A run from each anchor frame to the farther end of the sequence (section 3 of the VOT2020 report)."""
+
+    def execute(
+        self, tracker: Tracker, sequence: Sequence, force: bool = False, callback: Callable[[float], None] | None = None
+    ) -> None:
+        """Run a tracker on a sequence and keep what it finds.
+
+        Args:
+            tracker: of the toolkit's registry.
+            sequence: with the values `anchor`: above 0 to run forwards from a frame, below 0 backwards.
+            force: repeat runs whose results exist.
+            callback: is told the finished share, in [0, 1].
+
+        Raises:
+            RuntimeError: the sequence has no anchors.
+            vot.tracker.TrackerException: the tracker ended; it holds the tracker's output.
+        """
+        forward, backward = find_anchors(sequence, self.anchor)
+        if not forward and not backward:
+            raise RuntimeError(f"sequence {sequence.name} does not contain any anchors")
+        runs = [(anchor, range(anchor, len(sequence))) for anchor in forward]
+        runs += [(anchor, range(anchor, -1, -1)) for anchor in backward]
+        results = self.results(tracker, sequence)
+        with self._get_runtime(tracker, sequence) as runtime:
+            for done, (anchor, frames) in enumerate(runs, start=1):
+                name = f"{sequence.name}_{anchor:08d}"
+                if force or not Trajectory.exists(results, name):
+                    self._run(runtime, FrameMapSequence(sequence, list(frames))).write(results, name)
+                if callback:
+                    callback(done / len(runs))
+
+    def _run(self, runtime: object, frames: Sequence) -> Trajectory:
+        """Track from the first of `frames` to the last; frame by frame, as the real-time runtime can do no other."""
+        trajectory = Trajectory(len(frames))
+        _, seconds = runtime.initialize(frames.frame(0), [self._get_initialization(frames, 0)])
+        trajectory.set(0, Special(Trajectory.INITIALIZATION), {"time": seconds})
+        for i in range(1, len(frames)):
+            found, seconds = runtime.update(frames.frame(i), [])
+            trajectory.set(i, found[0].region, {**found[0].properties, "time": seconds})
+        return trajectory

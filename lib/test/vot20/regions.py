@@ -1,0 +1,75 @@
+"""Regions of the VOT protocol and the boxes that STARK works with."""
+
+import numpy as np
+import trax
+
+from lib.utils.errors import UserError
+
+
+def box_of_mask(mask: np.ndarray, offset: tuple[int, int] = (0, 0)) -> list[float]:
+    """The bounding box of a mask's pixels.
+
+    Args:
+        mask: (H, W), nonzero on the object.
+        offset: x, y of its first pixel in the image.
+
+    Returns:
+        xywh in pixels of the image.
+
+    Raises:
+        UserError: no pixel of the mask is set.
+    """
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not rows.size:
+        raise UserError("the mask of the object is empty, so there is nothing to follow")
+    x, y = columns[0] + offset[0], rows[0] + offset[1]
+    return [float(x), float(y), float(columns[-1] - columns[0] + 1), float(rows[-1] - rows[0] + 1)]
+
+
+def mask_of_box(box: list[float], image_size: tuple[int, int]) -> tuple[np.ndarray, tuple[int, int]]:
+    """The filled mask of a box, corners rounded to pixels and clipped to the image.
+
+    Args:
+        box: xywh in pixels.
+        image_size: height, width.
+
+    Returns:
+        (h, w) uint8 of ones and x, y of its first pixel; one empty pixel where the box shows nothing of the image.
+    """
+    x, y, w, h = box
+    height, width = image_size
+    left, right = np.clip([round(x), round(x + w)], 0, width)
+    top, bottom = np.clip([round(y), round(y + h)], 0, height)
+    if right <= left or bottom <= top:
+        return np.zeros((1, 1), np.uint8), (0, 0)
+    return np.ones((bottom - top, right - left), np.uint8), (int(left), int(top))
+
+
+def box_of_region(region: trax.Region) -> list[float]:
+    """The bounding box xywh, in pixels, of what the toolkit shows as the object.
+
+    Raises:
+        UserError: an empty mask, or a region that is no rectangle, polygon or mask.
+    """
+    if region.type == trax.Region.RECTANGLE:
+        return [float(value) for value in region.bounds()]
+    if region.type == trax.Region.POLYGON:
+        corners = np.array(list(region))
+        return [float(value) for value in (*corners.min(0), *np.ptp(corners, axis=0))]
+    if region.type == trax.Region.MASK:
+        return box_of_mask(region.array(), region.offset())
+    raise UserError(f"the toolkit gave a region of the kind '{region.type}'; expected a rectangle, polygon or mask")
+
+
+def region_of_box(box: list[float], kind: str, image_size: tuple[int, int]) -> trax.Region:
+    """What the toolkit is told of a box.
+
+    Args:
+        box: xywh in pixels.
+        kind: `trax.Region.RECTANGLE` or `trax.Region.MASK`.
+        image_size: height, width.
+    """
+    if kind == trax.Region.RECTANGLE:
+        return trax.Rectangle.create(*box)
+    mask, (x, y) = mask_of_box(box, image_size)
+    return trax.Mask.create(mask, x, y)

@@ -1,0 +1,176 @@
+"""Whatever a file holds, a reader gives its result or raises one `UserError` of one line, and ends.
+
+    python tests/fuzz/readers.py --seconds 600 [--target boxes …]
+
+runs each target for that long and prints the text that broke it; `tests/fuzz/test_readers.py` runs a few examples.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from lib.config import load_config
+from lib.test.evaluation.attributes import listed, read_meta
+from lib.test.evaluation.regions import parse_regions
+from lib.test.evaluation.result_files import read_result, read_seconds
+from lib.utils import workspace as places
+from lib.utils.box_files import parse_boxes, parse_flags
+from lib.utils.errors import UserError
+from lib.utils.text import read_names, read_ranges
+
+_SLOW_SECONDS = 2.0
+_BATCH = 200
+SCRATCH = Path(tempfile.gettempdir())
+
+_PIECES = [
+    *("0", "1", "-1", "2.5", ".5", "5.", "1e3", "1e400", "nan", "inf", "-0", "9" * 400, "0x1F", "1_0", "²", "٣"),
+    *(",", ";", "\t", " ", "\n", "\r\n", "\r", "\f", "\0", "\ufeff", ":", "|", "m", "M", "m0,0,4,4,1,2", "1,2,3,4\n"),
+    *("a", "..", "/", "\\", "list", "-", "12-15", "object_class: x", "\u2028", "ü"),
+]
+_YAML_PIECES = [
+    *("MODEL", "TRAIN", "DATA", "TEST", "BATCH_SIZE", "LR", "HIDDEN_DIM", "SEARCH", "SIZE", "UPDATE_INTERVALS"),
+    *("DATASETS_NAME", "DATASETS_RATIO", "MAX_SAMPLE_INTERVAL", "BACKBONE", "TYPE", ":", ": ", "\n", "\n  ", "- ", "."),
+    *(
+        "[",
+        "]",
+        "{",
+        "}",
+        ", ",
+        "&a ",
+        "*a",
+        "<<: ",
+        "!!int ",
+        "!!float ",
+        "!!bool ",
+        "!!map ",
+        "!!timestamp ",
+        "!!set ",
+    ),
+    *(
+        '""',
+        "'",
+        "null",
+        "true",
+        "~",
+        "1e-4",
+        "0x" + "F" * 5000,
+        "9" * 5000,
+        ".inf",
+        ".nan",
+        "1:2:3",
+        "%",
+        "@",
+        "|",
+        ">",
+    ),
+    *("2001-99-99", "!!python/object:os.system ", "---", "...", "\0", "\t", "#", "=", "\ud7ff", "\x85", "? "),
+]
+_KEYS = ["TRAIN.BATCH_SIZE", "TRAIN.LR", "DATA.TRAIN.DATASETS_NAME", "MODEL.HIDDEN_DIM", "DATA.MEAN", "TEST", "X"]
+
+
+def _written(name: str, read: Callable[[Path], object]) -> Callable[[bytes], object]:
+    """A reader of files as a reader of their content."""
+
+    def reader(data: bytes) -> object:
+        path = SCRATCH / name
+        path.write_bytes(data)
+        return read(path)
+
+    return reader
+
+
+def _local_file(path: Path) -> None:
+    """A user's local file; it is the user's own program, so only what paths it sets is made up."""
+    lines = path.read_bytes().decode(errors="replace")
+    text = f"class EnvironmentSettings:\n    def __init__(self):\n        self.data_dir = {lines!r}\n"
+    path.write_text(text if len(lines) % 2 else lines.split("(")[0], encoding="utf-8", errors="replace")
+    places._read(path, "train")
+
+
+def _override(text: str) -> None:
+    load_config("stark_s", "baseline", [text])
+
+
+_bytes = st.one_of(
+    st.lists(st.sampled_from(_PIECES), max_size=40).map(lambda pieces: "".join(pieces).encode()),
+    st.binary(max_size=200),
+    st.text(max_size=100).map(lambda text: text.encode(errors="replace")),
+)
+_yaml_text = st.one_of(st.lists(st.sampled_from(_YAML_PIECES), max_size=30).map("".join), st.text(max_size=60))
+_yaml = st.one_of(_yaml_text.map(lambda text: text.encode(errors="replace")), st.binary(max_size=100))
+_overrides = st.one_of(_yaml_text, st.builds("{}={}".format, st.sampled_from(_KEYS), _yaml_text))
+
+TARGETS: dict[str, tuple[st.SearchStrategy, Callable]] = {
+    "boxes": (_bytes, lambda data: parse_boxes(data, "fuzz.txt")),
+    "flags": (_bytes, lambda data: parse_flags(data, "fuzz.txt")),
+    "regions": (_bytes, lambda data: parse_regions(data, "fuzz.txt")),
+    "result": (_bytes, _written("fuzz_result.txt", read_result)),
+    "seconds": (_bytes, _written("fuzz_time.txt", read_seconds)),
+    "names": (_bytes, _written("list.txt", read_names)),
+    "ranges": (_bytes, _written("fuzz.ranges.txt", read_ranges)),
+    "attributes": (_bytes, _written("attrs.txt", lambda path: (listed(path), read_meta(path)))),
+    "config": (_yaml, _written("fuzz.yaml", lambda path: load_config("stark_s", path))),
+    "override": (_overrides, _override),
+    "local_file": (_bytes, _written("local.py", _local_file)),
+}
+
+
+def check(read: Callable, data: bytes | str) -> None:
+    """Read, and raise an `AssertionError` where what a user would see is not one line, or came late."""
+    start = time.process_time()
+    try:
+        read(data)
+    except UserError as error:
+        message = str(error)
+        assert message.strip(), "an error without words"
+        assert "\n" not in message, f"more than one line: {message!r}"
+    seconds = time.process_time() - start
+    assert seconds < _SLOW_SECONDS, f"{seconds:.1f} s for {data[:100]!r}"
+
+
+def fuzz(target: str, seconds: float) -> int:
+    """Feed a target for that long; the number of examples. An example that breaks it is printed and raised."""
+    strategy, read = TARGETS[target]
+    count, end = 0, time.monotonic() + seconds
+
+    @settings(
+        max_examples=_BATCH,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        phases=(Phase.generate, Phase.shrink),
+    )
+    @given(strategy)
+    def batch(data: bytes | str) -> None:
+        nonlocal count
+        count += 1
+        check(read, data)
+
+    while time.monotonic() < end:
+        batch()
+    return count
+
+
+def main() -> None:
+    """Command line."""
+    global SCRATCH
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=600, help="of each target")
+    parser.add_argument("--target", nargs="+", choices=TARGETS, default=list(TARGETS))
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        SCRATCH = Path(scratch)
+        for target in options.target:
+            print(f"{target}: {fuzz(target, options.seconds)} examples, none broke it", flush=True)
+
+
+if __name__ == "__main__":
+    main()

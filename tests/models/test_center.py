@@ -1,0 +1,120 @@
+"""The head CENTER and the correlation hint: shapes, folding, what is picked, what the loss wants."""
+
+import numpy as np
+import pytest
+import torch
+
+from lib.config import ConfigError, load_config
+from lib.models import build_model
+from lib.models.heads import CenterPredictor
+from lib.models.repvgg import fold_repvgg
+from lib.models.stark_lightning import Correlation
+from lib.train.actors.center import center_losses, center_target
+from lib.train.data.processing import jitter_box
+from lib.utils.tensors import NestedTensor
+
+SCRIPT = "stark_lightning_X_trt"
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    return build_model(SCRIPT, load_config(SCRIPT, "mini"))
+
+
+def crops(network_input: int, count: int = 2) -> NestedTensor:
+    return NestedTensor(torch.randn(count, 3, network_input, network_input))
+
+
+def test_shapes_and_folding(network):
+    cfg = load_config(SCRIPT, "mini")
+    template, search = crops(cfg.DATA.TEMPLATE.SIZE), crops(cfg.DATA.SEARCH.SIZE)
+    network.train()
+    with torch.no_grad():
+        network([template], search)  # moves the batch norms' statistics away from where they start
+        before = network.eval()([template], search)
+        after = fold_repvgg(build_model(SCRIPT, cfg)).eval()
+        folded = fold_repvgg(network)
+        after.load_state_dict(folded.state_dict())
+        after = after([template], search)
+    cells = cfg.DATA.SEARCH.FEAT_SIZE**2
+    assert before["pred_boxes"].shape == (2, 1, 4)
+    assert before["scores"].shape == (2, cells)
+    assert before["cell_boxes"].shape == (2, cells, 4)
+    assert torch.allclose(before["scores"], after["scores"], atol=1e-4)
+    assert torch.allclose(before["pred_boxes"], after["pred_boxes"], atol=1e-4)
+
+
+def test_only_the_named_stages_of_the_backbone_learn():
+    cfg = load_config(SCRIPT, "mini")
+    network = build_model(SCRIPT, cfg)
+    learning = {name for name, p in network.backbone.body.named_parameters() if p.requires_grad}
+    assert learning
+    assert all(any(name.startswith(f"{layer}.") for layer in cfg.TRAIN.BACKBONE_TRAINED_LAYERS) for name in learning)
+
+
+def test_a_head_at_its_start_says_the_usual_box_in_each_cell():
+    head = CenterPredictor(8, 8, 4, 0.25).eval()
+    _, boxes = head(torch.randn(1, 8, 4, 4))
+    assert torch.allclose(boxes[0, 0], torch.tensor((0.125, 0.125, 0.25, 0.25)))
+    assert torch.allclose(boxes[0, 7], torch.tensor((0.875, 0.375, 0.25, 0.25)))
+
+
+def test_the_box_is_the_likeliest_cells():
+    boxes = torch.rand(2, 9, 4)
+    scores = torch.zeros(2, 9)
+    scores[0, 4] = scores[1, 7] = 1
+    assert torch.equal(CenterPredictor.best(scores, boxes), torch.stack((boxes[0, 4], boxes[1, 7])))
+
+
+def test_the_centres_target_is_a_distribution_about_the_centre():
+    truth = torch.tensor(((0.1, 0.5, 0.3, 0.9), (0.6, 0.6, 0.6, 0.6)))  # the second has no area
+    target = center_target(truth, 10).view(2, 10, 10)
+    assert torch.allclose(target.sum((1, 2)), torch.ones(2))
+    cells = (torch.arange(10) + 0.5) / 10
+    assert (target[0].sum(0) * cells).sum() == pytest.approx(0.2, abs=0.01)  # x
+    assert (target[0].sum(1) * cells).sum() == pytest.approx(0.7, abs=0.01)  # y
+    assert target[0].sum(1).max() < target[0].sum(0).max()  # taller than wide: spread further in y
+
+
+def test_the_loss_falls_with_the_right_cell_and_the_right_box():
+    truth = torch.tensor(((0.4, 0.4, 0.6, 0.8),))
+    right = torch.tensor((0.5, 0.6, 0.2, 0.4)).expand(1, 100, 4)
+    scores = 10 * center_target(truth, 10)
+
+    def loss(scores, boxes):
+        output = {"scores": scores, "cell_boxes": boxes, "pred_boxes": boxes[:, :1]}
+        return center_losses(output, truth, 2.0, 5.0, 1.0)
+
+    best, values = loss(scores, right)
+    assert values["IoU"] == pytest.approx(1)
+    assert values["Loss/giou"] == pytest.approx(0, abs=1e-6)
+    assert loss(scores, right + 0.05)[0] > best
+    assert loss(scores.roll(33, 1), right)[0] > best
+
+
+def test_the_hint_knows_which_template_token_a_search_token_is():
+    hint = Correlation(4, 4)
+    with torch.no_grad():
+        hint.embed.weight.copy_(torch.eye(4))
+        hint.embed.bias.zero_()
+    template = torch.eye(4)[None] * 3
+    search = 7 * template[:, (2, 0)]
+    added = hint(template, search) - search
+    assert torch.allclose(added, torch.eye(4)[None][:, (2, 0)], atol=1e-6)
+
+
+def test_center_needs_no_query():
+    with pytest.raises(ConfigError, match="CENTER"):
+        build_model("stark_s", load_config("stark_s", "baseline", ["MODEL.HEAD_TYPE=CENTER"]))
+
+
+def test_a_jitter_of_higher_power_stays_nearer_with_the_same_reach():
+    box, offsets = np.array((0.0, 0.0, 10.0, 10.0)), {}
+    for power in (1.0, 3.0):
+        rng = np.random.default_rng(0)
+        moved = np.array([jitter_box(box, 4.0, 0.0, rng, power)[:2] for _ in range(2000)])
+        offsets[power] = np.abs(moved)
+        assert 19 < offsets[power].max() <= 20  # half of 4 times the side
+    assert np.median(offsets[1.0]) == pytest.approx(10, rel=0.1)
+    assert np.median(offsets[3.0]) == pytest.approx(20 / 8, rel=0.2)

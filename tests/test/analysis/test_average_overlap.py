@@ -1,0 +1,55 @@
+"""AO counts what GOT-10k's toolkit counts."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lib.test.analysis.average_overlap import counted_overlaps
+from lib.test.analysis.metrics import frame_errors, scoring_rule
+from lib.test.evaluation.datasets import load_dataset
+from tests.test.made_sets import write_boxes, write_sequence
+
+
+def sequence_at_the_edge(root: Path):
+    """Boxes that leave a frame of 128x96 on every side."""
+    boxes = np.array([[50, 40, 30, 30], [-10, 40, 40, 30], [100, 80, 60, 50], [60, -5, 30, 30], [1, 1, 20, 20.0]])
+    write_sequence(root, "edge", len(boxes), boxes)
+    return load_dataset(f"folder:{root}")[0], boxes + np.array([[0, 0, 0, 0], *[[-4, 3, 6, 8]] * 4])
+
+
+def overlaps(sequence, prediction):
+    return counted_overlaps(
+        sequence, prediction, frame_errors(prediction, sequence.truth, scoring_rule(sequence.dataset))
+    )
+
+
+def test_the_toolkits_numbers(tmp_path):
+    metrics = pytest.importorskip("got10k.utils.metrics", reason="the got10k toolkit is not installed")
+    sequence, prediction = sequence_at_the_edge(tmp_path)
+    (sequence.frames_dir / "meta_info.ini").write_text("[METAINFO]\nobject_class: cat\nresolution: (128, 96)\n")
+    expected = metrics.rect_iou(prediction[1:].copy(), sequence.truth[1:].copy(), bound=(128, 96))
+    assert overlaps(sequence, prediction) == pytest.approx(expected)
+
+
+def test_without_the_frames_size_boxes_stay_as_they_are(tmp_path):
+    sequence, prediction = sequence_at_the_edge(tmp_path)
+    whole = overlaps(sequence, prediction)
+    (sequence.frames_dir / "meta_info.ini").write_text("[METAINFO]\nresolution: unknown\n")
+    assert overlaps(sequence, prediction) == pytest.approx(whole)
+    (sequence.frames_dir / "meta_info.ini").write_text("[METAINFO]\nresolution: (128, 96)\n")
+    cut = overlaps(sequence, prediction)
+    assert cut[3] == pytest.approx(whole[3], abs=0.2)
+    assert not np.allclose(cut[:3], whole[:3])
+
+
+def test_unseen_frames_do_not_count_and_missing_boxes_do(tmp_path):
+    sequence, prediction = sequence_at_the_edge(tmp_path)
+    (sequence.frames_dir / "meta_info.ini").write_text("[METAINFO]\nresolution: (128, 96)\n")
+    (sequence.frames_dir / "cover.label").write_text("8\n8\n0\n8\n8\n")
+    write_boxes(sequence.annotation, sequence.truth)
+    (sequence,) = load_dataset(f"folder:{tmp_path}")
+    counted = overlaps(sequence, prediction[:4])
+    assert len(counted) == 3
+    assert counted[-1] == 0
+    assert (counted[:2] > 0.5).all()

@@ -1,0 +1,146 @@
+"""The page: whole in one file, safe with any name, with pictures of the hardest sequences."""
+
+import base64
+import math
+from html.parser import HTMLParser
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from lib.test.analysis.groups import Group
+from lib.test.analysis.page import save_page
+from lib.test.analysis.plots import PLOTS
+from lib.test.analysis.results import TrackerScores, score_source
+from lib.test.analysis.sources import ResultSource
+from lib.test.analysis.thumbnails import hardest_sequences
+from lib.test.evaluation.datasets import load_dataset
+from lib.test.evaluation.result_files import result_path, write_result
+from lib.test.evaluation.sequence import Sequence
+from tests.test.made_sets import write_sequence
+
+EVIL = "<script>alert(1)</script>&\"'"
+
+
+@pytest.fixture
+def sequences(tmp_path: Path) -> list[Sequence]:
+    for name, count in (("ant", 6), ("bee", 10), ("cow", 4)):
+        write_sequence(tmp_path / "set", name, count)
+    return load_dataset(f"folder:{tmp_path / 'set'}")
+
+
+def score(folder: Path, label: str, sequences: list[Sequence], shifts: list[float | None]) -> TrackerScores:
+    """A tracker that is off by so many pixels in each sequence, or has no result of it."""
+    for sequence, shift in zip(sequences, shifts, strict=True):
+        if shift is not None:
+            boxes = sequence.truth.copy()
+            boxes[1:, 0] += shift
+            write_result(folder, sequence, boxes, np.full(len(boxes), 0.1))
+    return score_source(ResultSource(label, folder), sequences)
+
+
+class Page(HTMLParser):
+    """Elements, and what stands in table cells, of a page."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.elements: list[tuple[str, dict]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        if tag not in ("meta", "img", "br", "path"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not self.open or self.open[-1] not in ("script", "style"):
+            self.text += data
+
+    def all(self, tag: str) -> list[dict]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture
+def page(tmp_path, sequences) -> Page:
+    trackers = [
+        score(tmp_path / "a", EVIL, sequences, [1, 30, 0]),
+        score(tmp_path / "b", "other", sequences, [4, None, 2]),
+    ]
+    groups = [Group("attribute", EVIL, ("ant", "bee"))]
+    hard = hardest_sequences(trackers, {sequence.name: sequence for sequence in sequences}, 2)
+    save_page(tmp_path / "page.html", f"{EVIL} set", trackers, tuple(PLOTS), groups, hard)
+    return Page(tmp_path / "page.html")
+
+
+def test_it_is_whole_and_loads_nothing(page):
+    assert page.open == []
+    assert not page.all("link")
+    assert all("src" not in script for script in page.all("script"))
+    assert all(image["src"].startswith("data:image/jpeg;base64,") for image in page.all("img"))
+    assert any("default-src 'none'" in meta.get("content", "") for meta in page.all("meta"))
+
+
+def test_names_are_shown_as_they_are(page):
+    assert len(page.all("script")) == 1
+    assert page.text.count(EVIL) >= 5  # title, tables, legends, notes
+    assert "other: no result for 1 of 3 sequences: bee" in page.text
+
+
+def test_tables_hold_the_values_they_sort_by(page):
+    values = [cell["data-value"] for tag in ("td", "th") for cell in page.all(tag) if "data-value" in cell]
+    assert len(page.all("table")) == 3
+    assert "" in values  # no result
+    assert all(math.isfinite(float(cell["data-value"])) for cell in page.all("td") if cell["data-value"])
+
+
+def test_each_plot_has_a_line_a_tracker(page):
+    plots = [attributes for attributes in page.all("svg") if attributes.get("class") == "plot"]
+    lines = page.all("polyline")
+    assert len(plots) == 3
+    assert len(lines) == 6
+    assert sorted({line["stroke"] for line in lines}) == ["var(--line-0)", "var(--line-1)"]
+    for line in lines:
+        points = np.array([point.split(",") for point in line["points"].split()], dtype=float)
+        assert (points[:, 0] >= 0).all()
+        assert (points[:, 0] <= 480).all()
+        assert (points[:, 1] >= 0).all()
+        assert (points[:, 1] <= 330).all()
+
+
+def test_the_hardest_come_first_with_true_and_predicted_boxes(tmp_path, sequences):
+    tracker = score(tmp_path / "a", "t", sequences, [1, 30, 12])
+    hard = hardest_sequences([tracker], {sequence.name: sequence for sequence in sequences}, 2)
+    assert [each.name for each in hard] == ["bee", "cow"]
+    captions = [thumbnail.caption for thumbnail in hard[0].thumbnails]
+    assert captions[0] == "frame 1, start"
+    assert captions[1] == "frame 2, first loss: mean overlap 0.00"
+    data = base64.b64decode(hard[0].thumbnails[1].address.split(",")[1])
+    picture = cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    x, y, w, h = sequences[1].truth[1].round().astype(int)
+    assert picture[y + h // 2, x].min() > 150  # white
+    red, _, blue = picture[y + h // 2, x + 30].astype(int)
+    assert blue - red > 60
+    assert picture[y + h // 2, x + 30 + w // 2].max() < 40  # the frame itself, which is dark
+
+
+def test_results_of_some_frames_and_frames_that_cannot_be_read(tmp_path, sequences):
+    tracker = score(tmp_path / "a", "t", sequences, [30, 40, 0])
+    path = result_path(tmp_path / "a", sequences[0])
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:2]))
+    sequences[1].frames[1].write_bytes(b"damaged")
+    tracker = score_source(ResultSource("t", tmp_path / "a"), sequences)
+    hard = {each.name: each for each in hardest_sequences([tracker], {s.name: s for s in sequences}, 3)}
+    assert hard["ant"].thumbnails
+    assert not hard["bee"].thumbnails
+    assert sequences[1].frames[1].name in hard["bee"].problem
+    save_page(tmp_path / "page.html", "set", [tracker], (), (), list(hard.values()))
+    assert "No pictures: " in Page(tmp_path / "page.html").text

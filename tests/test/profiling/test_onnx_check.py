@@ -1,0 +1,94 @@
+"""The commands that export a graph and compare it."""
+
+import copy
+import runpy
+import sys
+
+import pytest
+
+from lib.test.profiling import onnx_check
+from lib.test.profiling.latency import Latency
+from lib.test.profiling.onnx_check import Comparison, check_graph
+from lib.utils.checkpoint import save_checkpoint
+from lib.utils.errors import UserError
+from lib.utils.workspace import REPOSITORY
+from tests.golden_cases import VARIANTS, reference_model
+
+SCRIPT, CONFIG, _ = VARIANTS["stark_lightning"]
+COMMANDS = {
+    "ORT_lightning_X_trt_backbone_bottleneck_pe.py": "backbone_bottleneck_pe.onnx",
+    "ORT_lightning_X_trt_complete.py": "complete.onnx",
+}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "weights.pth.tar"
+    save_checkpoint(path, {"net": reference_model("stark_lightning").state_dict()})
+    return str(path)
+
+
+def run(monkeypatch, command: str, *arguments: str) -> int:
+    """A command's exit status."""
+    monkeypatch.setattr(sys, "argv", [command, *arguments])
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_path(str(REPOSITORY / "tracking" / command), run_name="__main__")
+    return caught.value.code
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_export_and_agree(checkpoint, tmp_path, monkeypatch, capsys, command):
+    arguments = ["--checkpoint", checkpoint, "--runs", "2", "--output", str(tmp_path)]
+    assert run(monkeypatch, command, *arguments) == 0
+    printed = capsys.readouterr().out
+    assert "largest difference" in printed
+    assert "onnxruntime" in printed
+    assert [file.name for file in tmp_path.iterdir()] == [COMMANDS[command]]
+    assert run(monkeypatch, command, *arguments) == 2
+    assert "exists; add --overwrite" in capsys.readouterr().err
+    if command != "ORT_lightning_X_trt_complete.py":  # the slower one
+        assert run(monkeypatch, command, *arguments, "--overwrite") == 0
+
+
+def test_without_output_the_graph_goes_where_the_tracker_looks(checkpoint, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("STARK_SAVE_DIR", str(tmp_path))
+    first = check_graph("template", SCRIPT, CONFIG, checkpoint, runs=1)
+    assert first.path.parent.parent == tmp_path / "checkpoints" / "onnx" / SCRIPT / CONFIG
+    assert check_graph("template", SCRIPT, CONFIG, checkpoint, runs=1).path == first.path
+    assert "holds these weights already" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("part", ["template", "search"])
+def test_another_network_is_noticed(checkpoint, tmp_path, monkeypatch, part):
+    """A graph of slightly other weights does not pass for the same."""
+    name = f"export_{part}"
+    export = getattr(onnx_check, name)
+
+    def export_another(model, cfg, path):
+        another = copy.deepcopy(model)
+        another.bottleneck.weight.data *= 1.01
+        export(another, cfg, path)
+
+    monkeypatch.setattr(onnx_check, name, export_another)
+    assert not check_graph(part, SCRIPT, CONFIG, checkpoint, tmp_path, runs=1).agrees
+
+
+def test_numbers_that_are_none_are_no_agreement(tmp_path):
+    time = Latency(1, 1, 1, 1)
+    assert Comparison(tmp_path, 0, 1e-5, time, time).agrees
+    assert not Comparison(tmp_path, float("nan"), 0, time, time).agrees
+    assert not Comparison(tmp_path, 0, float("nan"), time, time).agrees
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"runs": 0}, "--runs"),
+        ({"script": "stark_st1"}, "no tracker runs"),
+        ({"config": "nothing"}, "no configuration"),
+        ({"checkpoint": "nowhere.pth.tar"}, "nowhere"),
+    ],
+)
+def test_mistakes_are_said(changes, message):
+    with pytest.raises(UserError, match=message):
+        check_graph(**({"part": "search", "script": SCRIPT, "config": CONFIG} | changes))

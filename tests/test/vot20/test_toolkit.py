@@ -1,0 +1,136 @@
+"""The VOT toolkit's own commands on tiny workspaces: nothing of it is replaced."""
+
+import configparser
+import json
+import re
+import shutil
+
+import pytest
+import yaml
+
+from lib.test.vot20.variants import VARIANTS, VOT2020_LT
+from lib.test.vot20.workspaces import published_folder, workspace_files, write_workspace
+from lib.utils.checkpoint import save_checkpoint
+from lib.utils.workspace import REPOSITORY
+from tests.golden_cases import reference_model
+from tests.test.vot20 import made_workspaces as made
+from tests.test.vot20.made_workspaces import FRAMES, as_rectangle, environment, run, vot, write_sequence
+
+
+def published_stack(challenge):
+    """The experiments of a stack in this repository, with the window of the EAO fit for a few frames."""
+    experiments = yaml.safe_load((REPOSITORY / "external" / challenge / "stack.yaml").read_text())["experiments"]
+    for experiment in experiments.values():
+        for analysis in experiment["analyses"]:
+            analysis |= {name: value for name, value in {"low": 2, "high": 6}.items() if name in analysis}
+    return experiments
+
+
+def results_of(workspace, name="report"):
+    return json.loads((workspace / "analysis" / f"{name}.json").read_text())["results"]
+
+
+def test_short_term_evaluation_and_analysis(tmp_path):
+    write_sequence(tmp_path / "sequences" / "squares", anchors=(0, 3, -7))
+    made.write_workspace(tmp_path, published_stack("vot20"), made.moving_tracker("mask"))
+    vot("evaluate", "--workspace", tmp_path, "moving", save_dir=tmp_path)
+    results = tmp_path / "results" / "moving"
+    for experiment in ("baseline", "realtime"):
+        runs = {
+            path.name: len(path.read_text().split("\n")) - 1 for path in results.glob(f"{experiment}/*/*_time.value")
+        }
+        lengths = {"00000000": FRAMES, "00000003": FRAMES - 3, "00000007": FRAMES}
+        assert runs == {f"squares_{anchor}_time.value": length for anchor, length in lengths.items()}
+    vot("analysis", "--workspace", tmp_path, "--name", "report", "moving", save_dir=tmp_path)
+    found = results_of(tmp_path)
+    ((accuracy,),) = found["unsupervised"]["results"][0]
+    assert accuracy == pytest.approx(1.0)  # the tracker moves as the object does
+    for experiment in ("baseline", "realtime"):
+        ((eao,),) = found[experiment]["results"][0]
+        assert 0.5 < eao < 0.95  # backwards it moves the wrong way
+
+    packed = vot("pack", "--workspace", tmp_path, "moving", save_dir=tmp_path)
+    assert "successful" in packed
+    assert len(list(tmp_path.glob("moving_*.zip"))) == 1
+
+
+def test_long_term_evaluation_and_analysis(tmp_path):
+    write_sequence(tmp_path / "sequences" / "squares", as_rectangle)
+    made.write_workspace(tmp_path, published_stack("vot20_lt"), made.moving_tracker("rectangle"))
+    vot("evaluate", "--workspace", tmp_path, "moving", save_dir=tmp_path)
+    (confidence,) = tmp_path.glob("results/moving/longterm/squares/*_confidence.value")
+    values = [float(value) if value else None for value in confidence.read_text().split("\n")][:FRAMES]
+    assert values[0] is None  # it was told where the object is
+    assert values[1:] == pytest.approx([1 - 0.05 * i for i in range(1, FRAMES)])
+    vot("analysis", "--workspace", tmp_path, "--name", "report", "moving", save_dir=tmp_path, compiled=True)
+    ((precision, recall, f_score),) = results_of(tmp_path)["longterm"]["results"][0]
+    assert (precision, recall) == (1, 1 - 1 / FRAMES)  # the first frame is given, the others are all found
+    assert f_score == pytest.approx(2 * precision * recall / (precision + recall))
+
+
+def test_several_objects_are_followed_at_once(tmp_path):
+    write_sequence(tmp_path / "sequences" / "squares", objects=2)
+    experiments = {"baseline": {"type": "unsupervised", "repetitions": 1, "multiobject": True}}
+    experiments["baseline"]["analyses"] = [{"type": "average_accuracy", "name": "Quality", "burnin": 1}]
+    made.write_workspace(tmp_path, experiments, made.moving_tracker("mask"))
+    vot("evaluate", "--workspace", tmp_path, "moving", save_dir=tmp_path)
+    assert len(list(tmp_path.glob("results/moving/baseline/squares/squares_*.bin"))) == 2
+    vot("analysis", "--workspace", tmp_path, "--name", "report", "moving", save_dir=tmp_path)
+    ((accuracy,),) = results_of(tmp_path)["baseline"]["results"][0]
+    assert accuracy == pytest.approx(1.0)
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    """A folder with a checkpoint of the full STARK-S50 whose weights were never trained."""
+    folder = tmp_path_factory.mktemp("network")
+    checkpoint = folder / "checkpoints" / "train" / "stark_s" / "baseline" / "STARKS_ep0500.pth.tar"
+    weights = {"net": reference_model("stark_s50").state_dict(), "net_type": "STARKS", "epoch": 500}
+    save_checkpoint(checkpoint, weights)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_a_network_passes_the_toolkits_test_from_the_published_workspace(network, tmp_path):
+    sequence = write_sequence(tmp_path / "squares", objects=2, frames=3)
+    registry = published_folder(VARIANTS["stark_s50"])
+    said = vot("--registry", registry, "test", "stark_s50", "--sequence", sequence, save_dir=network)
+    assert "Test concluded successfuly" in said
+
+
+def test_a_networks_experiment_by_its_script(network, tmp_path):
+    write_sequence(tmp_path / "sequences" / "squares", anchors=(FRAMES - 3,))
+    made.write_workspace(tmp_path, {"baseline": published_stack("vot20")["baseline"]})
+    write_workspace(VARIANTS["stark_s50"], tmp_path, stack="./stack.yaml", sequences="sequences")
+    said = run(["bash", str(tmp_path / "exp.sh"), "--experiments", "baseline"], network, environment(network))
+    assert "Evaluation concluded successfuly" in said
+    assert "Analysis successful" in said
+    times = tmp_path / "results" / "stark_s50" / "baseline" / "squares" / f"squares_{FRAMES - 3:08d}_time.value"
+    assert len(times.read_text().split()) == 3
+    assert len(list((tmp_path / "analysis").glob("*.json"))) == 1
+
+
+def test_a_tracker_that_cannot_start_says_why_in_one_line(tmp_path):
+    write_sequence(tmp_path / "sequences" / "squares", as_rectangle)
+    registry = str(published_folder(VARIANTS["stark_st50_lt"]) / "trackers.ini")
+    made.write_workspace(tmp_path, published_stack("vot20_lt"), registry=(registry,))
+    said = vot("evaluate", "--workspace", tmp_path, "stark_st50_lt", save_dir=tmp_path)
+    reason = re.escape(str(tmp_path / "checkpoints" / "train" / "stark_st2" / "baseline"))
+    assert re.search(f"Server terminated the session: .*{reason}", said)
+    (log,) = tmp_path.glob("logs/stark_st50_lt_*.log")
+    assert len(re.findall(f"^error: .*{reason}.*$", log.read_text(), re.M)) == 1
+    assert "Traceback" not in log.read_text()
+
+
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
+def test_the_published_workspaces_are_those_that_are_generated(variant):
+    folder = published_folder(variant)
+    for name, text in workspace_files(variant, folder).items():
+        assert (folder / name).read_text() == text
+    entry = configparser.ConfigParser()
+    entry.read(folder / "trackers.ini")
+    assert (folder / entry[variant.identifier]["paths"]).resolve() == REPOSITORY
+    script = REPOSITORY.joinpath(*entry[variant.identifier]["command"].split(".")).with_suffix(".py")
+    assert f'run_variant("{variant.identifier}")' in script.read_text()
+    assert (folder / yaml.safe_load((folder / "config.yaml").read_text())["stack"]).is_file()
+    assert (variant.challenge is VOT2020_LT) == variant.identifier.endswith("_lt")
