@@ -19,7 +19,11 @@ def main() -> int:
     parser.add_argument("tracker", metavar="tracker_name", help="stark_s, stark_st, stark_lightning_X_trt or still")
     parser.add_argument("config", metavar="tracker_param", help="a configuration's name under experiments/, or a path")
     parser.add_argument(
-        "--dataset_name", "--dataset", dest="dataset", required=True, help="name of a test set, or folder:PATH"
+        "--dataset_name",
+        "--dataset",
+        dest="dataset",
+        required=True,
+        help="a test set (lasot, otb, …; data/README.md has all), folder:PATH in GOT-10k layout, or vot:PATH",
     )
     parser.add_argument("--sequence", help="only these, by name or index, separated by commas")
     parser.add_argument("--runid", type=int, dest="run_id", help="number of the run, a part of its results' folder")
@@ -34,8 +38,8 @@ def main() -> int:
     )
     parser.add_argument("--checkpoint", help="checkpoint file; the configuration's own by default")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    parser.add_argument("--engine", default="torch", help="what computes the network; torch by default")
-    parser.add_argument("--precision", default="fp32", help="of the computation; fp32 by default")
+    parser.add_argument("--engine", default="torch", help="what computes the network: torch (default) or onnx")
+    parser.add_argument("--precision", default="fp32", help="of the computation: fp32 (default)")
     parser.add_argument("--results_dir", type=Path, help="where results go; test/tracking_results by default")
     report = evaluate_tracker(**vars(parser.parse_args()))
     return 1 if report.failed else 0

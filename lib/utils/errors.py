@@ -1,5 +1,6 @@
 """Errors that a user can cause, and how a command reports them."""
 
+import errno
 import json
 import os
 import sys
@@ -11,6 +12,10 @@ from lib.utils.files import write_text
 
 # Names a folder for errors where a launcher (lib.train.admin.launch) started this process as one of several.
 REPORTS = "STARK_REPORTS"
+
+
+# Of places that a user chose.
+_USERS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
 
 
 class UserError(Exception):
@@ -29,7 +34,8 @@ def run_command(main: Callable[[], int | None]) -> None:
     """Run a command's `main` and leave the process with its exit status.
 
     0 or the returned status on success, 2 after a `UserError` (one line on stderr),
-    130 after Ctrl-C. Any other exception is a bug and keeps its traceback.
+    also where a folder cannot be written or the disk is full, 130 after Ctrl-C. Any other exception is a bug and keeps
+    its traceback.
 
     One of several processes that a launcher started leaves the line to it, so that what all of them meet is said once.
     """
@@ -38,6 +44,12 @@ def run_command(main: Callable[[], int | None]) -> None:
     except UserError as error:
         if not _left_to_launcher(error):
             print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in _USERS:
+            raise
+        where = f"{error.filename}: " if error.filename else "cannot write: "
+        print(f"error: {where}{error.strerror}; make room, or choose another place", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)

@@ -53,5 +53,8 @@ def read_ranges(path: str | os.PathLike) -> list[int]:
         ends = word.split("-")
         if len(ends) > 2 or not all(end.isascii() and end.isdigit() and len(end) < 8 for end in ends):
             raise UserError(f"{path}: {word[:40]!r} is not a range of indices such as 12-15")
-        indices.extend(range(int(ends[0]), int(ends[-1]) + 1))
+        first, last = int(ends[0]), int(ends[-1])
+        if first > last:
+            raise UserError(f"{path}: the range {word!r} ends before it begins")
+        indices.extend(range(first, last + 1))
     return indices

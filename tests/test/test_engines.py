@@ -218,10 +218,11 @@ def test_a_graph_that_is_missing_or_damaged(tmp_path):
     model, cfg = reference_model("stark_lightning"), load_config(SCRIPT, CONFIG)
     graphs = kept_graphs(copy.deepcopy(model), cfg, tmp_path)
     whole = graphs.search.read_bytes()
-    graphs.search.write_bytes(whole[:1000])
-    with pytest.raises(UserError, match=rf"cannot load .*{SEARCH_FILE}; remove it") as caught:
-        create_engine("onnx", model, cfg, CPU, tmp_path)
-    assert "\n" not in str(caught.value)
+    for damaged in (whole[:1000], b"", b"text"):
+        graphs.search.write_bytes(damaged)
+        with pytest.raises(UserError, match=rf"cannot load .*{SEARCH_FILE}; remove it") as caught:
+            create_engine("onnx", model, cfg, CPU, tmp_path)
+        assert "\n" not in str(caught.value)
     graphs.search.unlink()
     create_engine("onnx", model, cfg, CPU, tmp_path)
     assert graphs.search.stat().st_size == len(whole)

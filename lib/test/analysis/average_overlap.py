@@ -15,6 +15,7 @@ _RESOLUTION = re.compile(r"^\s*resolution\s*[:=]\s*\(\s*(\d+)\s*,\s*(\d+)\s*\)",
 def counted_overlaps(sequence: Sequence, prediction: np.ndarray, errors: FrameErrors) -> np.ndarray:
     """IoU (K,) of the frames that count: those with a visible object, without the first.
 
+    Where there is a `cover.label`, it alone says what is visible, and not `absence.label`, too: so the toolkit counts.
     Where a `meta_info.ini` tells the frames' size, boxes are cut to the frame before, as the toolkit does.
 
     Args:
@@ -25,7 +26,7 @@ def counted_overlaps(sequence: Sequence, prediction: np.ndarray, errors: FrameEr
     Raises:
         UserError: `meta_info.ini` cannot be read.
     """
-    visible = sequence.visible
+    visible = sequence.visible if sequence.covered is None else sequence.covered
     counted = errors.valid if visible is None else errors.valid & visible
     counted = np.flatnonzero(counted[1:]) + 1
     size = _frame_size(sequence.annotation.with_name("meta_info.ini"))

@@ -18,7 +18,7 @@ SEQUENCE_SCORES = ("auc", "op50", "op75", "precision", "norm_precision", "mean_o
 
 
 def save_json(path: Path, dataset: str, trackers: Sequence[TrackerScores], groups: Sequence[Group] = ()) -> None:
-    """Write all numbers of all trackers, by group and by sequence too; nan becomes null."""
+    """Write all numbers of all trackers, by group and by sequence too; what is not finite becomes null."""
     content = {
         "dataset": dataset,
         "thresholds": dict(
@@ -85,7 +85,7 @@ def _write_rows(path: Path, rows: list[dict[str, object]]) -> None:
 
 def _field(value: object) -> object:
     if isinstance(value, float | np.floating):
-        return "" if math.isnan(value) else f"{value:.4f}"
+        return "" if not math.isfinite(value) else f"{value:.4f}"
     return value
 
 
@@ -96,5 +96,5 @@ def _plain(value: object) -> object:
     if isinstance(value, np.ndarray | list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, float | np.floating):
-        return None if math.isnan(value) else round(float(value), 6)
+        return None if not math.isfinite(value) else round(float(value), 6)
     return value

@@ -11,6 +11,7 @@ Upper and lower case are the same. Several filters must all hold.
 """
 
 import difflib
+from collections import Counter
 from collections.abc import Iterable
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
@@ -43,8 +44,13 @@ class Group:
 
 
 def load_sets(names: SequenceOf[str]) -> list[TestSet]:
-    """Test sets by their names; errors as in `load_dataset`."""
-    return [TestSet(dataset_title(name), load_dataset(name)) for name in dict.fromkeys(names)]
+    """Test sets by their names, one that is named twice once; errors as in `load_dataset`."""
+    labels = {dataset_label(name): name for name in names}
+    titles = Counter(dataset_title(name) for name in labels.values())
+    return [
+        TestSet(dataset_title(name) if titles[dataset_title(name)] == 1 else label, load_dataset(name))
+        for label, name in labels.items()
+    ]
 
 
 def joined_label(names: SequenceOf[str]) -> str:

@@ -9,7 +9,7 @@ from lib.test.analysis.groups import Group
 from lib.test.analysis.plots import PLOTS, tracker_lines
 from lib.test.analysis.results import TrackerScores
 from lib.test.analysis.svg import curves_svg, swatch_svg
-from lib.test.analysis.tables import COLUMNS, sequence_aucs
+from lib.test.analysis.tables import COLUMNS, score_notes, sequence_aucs
 from lib.test.analysis.thumbnails import HardSequence
 from lib.utils.files import write_text
 
@@ -84,7 +84,7 @@ def _section(title: str, content: str, hint: str = "") -> str:
 
 
 def _notes(trackers: Sequence[TrackerScores]) -> str:
-    notes = [note for tracker in trackers for note in tracker.notes]
+    notes = score_notes(trackers)
     items = "".join(f"<li>{escape(note)}</li>\n" for note in notes)
     return f'<section class="notes">\n<h2>Notes</h2>\n<ul>\n{items}</ul>\n</section>\n' if notes else ""
 

@@ -14,6 +14,7 @@ from lib.test.analysis.thumbnails import hardest_sequences
 from lib.utils.workspace import workspace
 
 _HARDEST = 8
+_PICTURES = ("png", "pdf")
 
 
 def analyse(
@@ -32,7 +33,8 @@ def analyse(
         trackers: as `lib.test.analysis.sources` describes.
         datasets: each as `lib.test.evaluation.datasets.load_dataset` takes it.
         output_dir: where `<plot>.png`, `<plot>.pdf`, `scores.json`, `scores.csv`, `sequences.csv`, `groups.csv` and
-            `report.html` go; a folder under the workspace's plots by default.
+            `report.html` go, in place of those of an earlier analysis; by default a folder under the workspace's plots
+            that carries the sets' names.
         plots: keys of `lib.test.analysis.plots.PLOTS`.
         results_dir: where our results lie; the workspace's by default.
         merge: one row for all runs of a tracker, their mean.
@@ -51,8 +53,10 @@ def analyse(
     _print_tables(f"{title}, {_count(sets, whole)}", scores, groups, per_sequence)
 
     output_dir = output_dir or workspace("test").plots_dir / joined_label(datasets)
+    for name in ("groups.csv", *(f"{kind}.{suffix}" for kind in PLOTS for suffix in _PICTURES)):
+        (output_dir / name).unlink(missing_ok=True)  # of an earlier analysis, which this one may not write again
     for kind in plots:
-        for suffix in ("png", "pdf"):
+        for suffix in _PICTURES:
             save_plot(output_dir / f"{kind}.{suffix}", kind, title, scores)
     save_json(output_dir / "scores.json", "+".join(datasets), scores, groups)
     save_csv(output_dir, scores, groups)

@@ -33,12 +33,18 @@ def print_runs(script: str, config: str, datasets: Sequence[str], results_dir: P
     if not sources:
         raise UserError(f"no results of {tracker}:{config} in {results_dir / tracker}; run tracking/test.py first")
     sets = load_sets(datasets)
-    scores = score_sources(sources, sets, merge=False)
-    runs = [row for source, row in zip(sources, scores, strict=True) if source.group]
-    if len(runs) > 1:
+    sequences = [sequence for each in sets for sequence in each.sequences]
+    begun = [source for source in sources if any(source.result_file(s).is_file() for s in sequences)]
+    empty = [source.label for source in sources if source not in begun]
+    scores = score_sources(begun or sources, sets, merge=False)
+    runs = [row for source, row in zip(begun, scores, strict=True) if source.group]
+    shared = set.intersection(*({result.name for result in run.sequences} for run in runs)) if runs else set()
+    if len(runs) > 1 and shared:
         scores.append(merge_runs(f"{tracker}:{config}", runs))
-    print(f"{' + '.join(each.title for each in sets)}, {sum(len(each.sequences) for each in sets)} sequences")
+    print(f"{' + '.join(each.title for each in sets)}, {len(sequences)} sequences")
     print(score_table(scores))
+    if empty:
+        print(f"without a result on these sequences: {', '.join(empty)}")
 
 
 def find_runs(results_dir: Path, tracker: str, config: str) -> list[ResultSource]:

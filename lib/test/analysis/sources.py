@@ -33,13 +33,15 @@ class ResultSource:
         label: its name in tables and plots.
         folder: where its files lie.
         foreign: the files are of another program, so their places vary.
-        group: runs of one tracker share it; merging makes one row of a group.
+        group: its name when the runs of its tracker are merged to one row.
+        owner: what the runs of one tracker, and they alone, have in common; "" for a result that is never merged.
     """
 
     label: str
     folder: Path
     foreign: bool = False
     group: str = ""
+    owner: str = ""
 
     def result_file(self, sequence: Sequence) -> Path:
         """The file of a sequence's boxes: the one that is there, else where it is expected first."""
@@ -78,8 +80,10 @@ def parse_trackers(texts: Iterable[str], results_dir: Path) -> list[ResultSource
     """
     sources = [source for text in dict.fromkeys(texts) for source in parse_tracker(text, results_dir)]
     by_label: dict[str, ResultSource] = {}
+    owners: dict[str, str] = {}
     for source in sources:
-        if by_label.setdefault(source.label, source) != source:
+        other = by_label.setdefault(source.label, source) != source
+        if other or owners.setdefault(source.group, source.owner) != source.owner:
             raise UserError(f"two trackers are called {source.label!r}; give one of them another name with =Label")
     return list(by_label.values())
 
@@ -96,14 +100,15 @@ def parse_tracker(text: str, results_dir: Path) -> list[ResultSource]:
             f"{text!r} does not name a tracker's results: expected tracker:config such as stark_s:baseline, "
             "tracker:config:RUN, tracker:config:FIRST-LAST, or folder:PATH"
         )
-    group = label or f"{tracker}:{run_dir(results_dir, tracker, config).name}"
+    plain = run_dir(results_dir, tracker, config)
+    group = label or f"{tracker}:{plain.name}"
     if not runs:
-        return [ResultSource(group, run_dir(results_dir, tracker, config), group=group)]
+        return [ResultSource(group, plain, group=group, owner=str(plain))]
     sources = []
     for run_id in _run_ids(runs, text):
         folder = run_dir(results_dir, tracker, config, run_id)
         shown = f"{label} {run_id:03d}" if label else f"{tracker}:{folder.name}"
-        sources.append(ResultSource(shown, folder, group=group))
+        sources.append(ResultSource(shown, folder, group=group, owner=str(plain)))
     return sources
 
 
@@ -124,5 +129,4 @@ def _parse_folder(text: str) -> ResultSource:
     if not os.path.isdir(place):
         raise UserError(f"folder of results not found: {place!r}; expected folder:PATH or folder:PATH=Label")
     label = label or Path(place).resolve().name
-    # A group of its own: never merged with our runs.
-    return ResultSource(label, Path(place), foreign=True, group=f"{FOLDER_PREFIX}{place}")
+    return ResultSource(label, Path(place), foreign=True, group=label, owner=os.path.realpath(place))

@@ -34,10 +34,15 @@ def score_table(trackers: Sequence[TrackerScores]) -> str:
         numbers = [_number(tracker.scores[key]) for key in COLUMNS.values()]
         rows.append([tracker.label, *numbers, f"{len(tracker.sequences)}/{tracker.expected}{mark}"])
     table = ruled_table(rows)
+    return "\n".join([table, *score_notes(trackers)])
+
+
+def score_notes(trackers: Sequence[TrackerScores]) -> list[str]:
+    """One line for everything missing, short or long, and for the asterisk where there is one."""
     notes = [note for tracker in trackers for note in tracker.notes]
     if any(tracker.missing for tracker in trackers):
         notes.append("* means are over the sequences done; rows over different sequences do not compare")
-    return "\n".join([table, *notes])
+    return notes
 
 
 def group_table(trackers: Sequence[TrackerScores], groups: Sequence[Group]) -> str:

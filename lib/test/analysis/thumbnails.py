@@ -15,7 +15,7 @@ from lib.test.evaluation.result_files import read_result
 from lib.test.evaluation.sequence import Sequence
 from lib.utils.errors import UserError
 
-# RGB: the colours of the page on dark ground, in the order of the trackers.
+# RGB: the page's colours, as light as on its dark ground but for the last, in the order of the trackers.
 _COLOURS = (
     (63, 160, 224),
     (245, 129, 58),
@@ -111,7 +111,7 @@ def _picture(sequence: Sequence, frame: int, drawn: list[tuple[int, np.ndarray]]
     size = max(1, round(width * scale)), max(1, round(height * scale))
     image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     for index, result in drawn:
-        if frame < len(result):
+        if 0 < frame < len(result):  # the first box is given
             _draw(image, result[frame] * scale, _COLOURS[index % len(_COLOURS)])
     if frame < len(sequence.truth):
         _draw(image, sequence.truth[frame] * scale, _TRUTH_COLOUR)

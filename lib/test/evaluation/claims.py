@@ -21,7 +21,7 @@ from lib.utils.files import NO_LOCKS
 
 CLAIMS_FILE = ".claims"
 
-_POLL_SECONDS = 0.5
+POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ class WorkList:
             if sequence is not None:
                 return sequence
             if not self.is_empty:
-                time.sleep(_POLL_SECONDS)
+                time.sleep(POLL_SECONDS)
         return None
 
     def put_back(self, sequence: Sequence) -> None:

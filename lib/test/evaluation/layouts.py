@@ -11,6 +11,7 @@ from lib.test.evaluation.sequence import FrameRange, Sequence
 from lib.utils.box_files import line_numbers
 from lib.utils.errors import UserError
 from lib.utils.lmdb_storage import LmdbStorage
+from lib.utils.storage import FolderStorage, Storage
 from lib.utils.text import read_names, read_ranges, read_text
 from lib.utils.workspace import Workspace
 
@@ -46,11 +47,11 @@ def got10k_ltrval(place: Workspace) -> list[Sequence]:
 
 def lasot(place: Workspace) -> list[Sequence]:
     """LaSOT's 280 test sequences: `<class>/<sequence>/img/00000001.jpg …`, and beside `img` the files
-    `groundtruth.txt`, `full_occlusion.txt` and `out_of_view.txt`."""
+    `groundtruth.txt`, `full_occlusion.txt` and `out_of_view.txt`; the folders of classes may be left out."""
     root = place.dataset_dir("lasot")
     require_folder(root, "lasot", place.dataset_remedy("lasot"))
     names = read_names(_SPECS / "lasot_test.txt")
-    return [_lasot_sequence(root / _class_of(name) / name, "lasot") for name in names]
+    return [_lasot_sequence(_lasot_folder(FolderStorage(""), root, name), "lasot") for name in names]
 
 
 def lasot_lmdb(place: Workspace) -> list[Sequence]:
@@ -59,7 +60,7 @@ def lasot_lmdb(place: Workspace) -> list[Sequence]:
     if not LmdbStorage.is_lmdb(root):
         raise UserError(f"test set lasot_lmdb: folder not found: {root}: {place.dataset_remedy('lasot_lmdb')}")
     storage, names = LmdbStorage(root), read_names(_SPECS / "lasot_test.txt")
-    return [_lasot_sequence(Path(_class_of(name), name), "lasot", storage) for name in names]
+    return [_lasot_sequence(_lasot_folder(storage, Path(), name), "lasot", storage) for name in names]
 
 
 def lasot_ext(place: Workspace) -> list[Sequence]:
@@ -229,6 +230,12 @@ def _lasot_sequence(folder: Path, dataset: str, storage: LmdbStorage | None = No
     )
 
 
+def _lasot_folder(storage: Storage, root: Path, name: str) -> Path:
+    """The folder of a sequence, in that of its class unless only the other way is there."""
+    folder, flat = root / _class_of(name) / name, root / name
+    return flat if storage.exists(str(flat)) and not storage.exists(str(folder)) else folder
+
+
 def _class_of(name: str) -> str:
     """`airplane` of LaSOT's `airplane-1`."""
     return name.rsplit("-", 1)[0]
@@ -246,6 +253,7 @@ def _tc128_sequence(folder: Path, name: str) -> Sequence:
     return Sequence(
         name=name,
         dataset="tc128",
+        subfolder="tc128",  # many names are OTB's, too
         frames_dir=folder / "img",
         annotation=folder / f"{name}_gt.txt",
         frame_range=FrameRange(int(ends[0]), int(ends[1]), digits=4, extension="jpg"),

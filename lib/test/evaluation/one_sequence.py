@@ -95,7 +95,8 @@ class Job:
             if not result_path(self.output_dir, sequence).is_file():
                 write_result(self.output_dir, sequence, run.boxes, run.seconds)
         except Exception as error:  # noqa: BLE001 - it is reported with its traceback, and the other sequences go on
-            return Outcome(sequence.name, f"{type(error).__name__}: {error}", traceback.format_exc(), begin=begin)
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            return Outcome(sequence.name, reason, traceback.format_exc(), begin=begin)
         track_seconds = float(run.seconds[1:].sum())
         return Outcome(sequence.name, "", "", len(run.boxes), track_seconds, run.loop_seconds, begin)
 

@@ -16,6 +16,7 @@ from lib.test.evaluation.sequence import Sequence
 from lib.utils.box_files import read_boxes
 from lib.utils.errors import UserError
 from lib.utils.files import write_text
+from lib.utils.text import read_text
 
 WEIGHTS_NOTE = "weights.sha256"
 
@@ -24,8 +25,15 @@ def run_dir(results_dir: Path, tracker: str, config: str, run_id: int | None = N
     """Folder of one tracker's results: `<tracker>/<config>`, or `<tracker>/<config>_007` of run 7.
 
     A configuration given as a file is known by its name.
+
+    Raises:
+        UserError: the name would lead out of the folder, or the run's number is negative.
     """
     name = experiment_name(config)
+    if ".." in Path(tracker, name).parts or Path(tracker).is_absolute() or Path(name).is_absolute():
+        raise UserError(f"{tracker}:{name} cannot name a folder of results: expected a tracker and a configuration")
+    if run_id is not None and run_id < 0:
+        raise UserError(f"run {run_id}: runs are counted from 0")
     return results_dir / tracker / (name if run_id is None else f"{name}_{run_id:03d}")
 
 
@@ -79,32 +87,43 @@ def read_result(path: Path) -> np.ndarray:
 def read_seconds(path: Path) -> np.ndarray | None:
     """Seconds a frame (N,), None where the file is missing (results of other programs often lack it).
 
+    Of several columns between commas, which GOT-10k's toolkit writes for repeated runs, it is the first.
+
     Raises:
-        UserError: a line is not a number.
+        UserError: it cannot be read, or a line is not a time.
     """
     if not path.is_file():
         return None
+    text = read_text(path)
     try:
-        return np.array([float(line) for line in path.read_text(encoding="utf-8-sig").split()])
+        seconds = np.array([float(line.partition(",")[0]) for line in text.split()])
     except ValueError as error:
         raise UserError(f"{path} does not hold seconds, one number a line: {error}") from error
+    if not (np.isfinite(seconds) & (seconds >= 0)).all():
+        raise UserError(f"{path} does not hold seconds: a number is negative or not finite")
+    return seconds
 
 
 def claim_for_weights(output_dir: Path, weights: Path, engine: str = "torch", precision: str = "fp32") -> None:
     """Note what the results of a folder are made with; results of other weights, or computed otherwise, never mix in.
 
     Raises:
-        UserError: the folder's results are of other weights, engine or precision, or the weights cannot be read.
+        UserError: the folder's results are of other weights, engine or precision, the weights cannot be read, or the
+            folder cannot be written.
     """
     try:
         fingerprint = hashlib.sha256(weights.read_bytes()).hexdigest()
     except OSError as error:
         raise UserError(f"cannot read the weights {weights}: {error.strerror}") from error
     note, way = output_dir / WEIGHTS_NOTE, f"{engine} {precision}"
-    if not note.is_file():
-        write_text(note, f"{fingerprint}  {weights.name}\n{way}\n")
+    # A start that failed leaves a note and no result.
+    if not note.is_file() or not any(output_dir.rglob("*.txt")):
+        try:
+            write_text(note, f"{fingerprint}  {weights.name}\n{way}\n")
+        except OSError as error:
+            raise UserError(f"cannot write to {output_dir}: {error.strerror}; choose another --results_dir") from error
         return
-    first, *rest = note.read_text(encoding="utf-8").splitlines() or [""]
+    first, *rest = read_text(note, errors="replace").splitlines() or [""]
     before = rest[0] if rest else "torch fp32"  # the only way there was when notes had one line
     other = f"other weights than {weights}" if fingerprint not in first else f"{before}, not of {way}"
     if fingerprint not in first or before != way:

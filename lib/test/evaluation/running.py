@@ -6,6 +6,7 @@ that fails is logged with its traceback beside the results and the others go on.
 
 import logging
 import sys
+import time
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as SequenceOf
 from contextlib import closing, contextmanager
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.test.evaluation.claims import ALONE, Claims, Rank, WorkList
+from lib.test.evaluation.claims import ALONE, POLL_SECONDS, Claims, Rank, WorkList
 from lib.test.evaluation.datasets import load_dataset, select_sequences
 from lib.test.evaluation.one_sequence import Job, Outcome, Tracker
 from lib.test.evaluation.overlays import FOLDER, Overlays
@@ -96,7 +97,6 @@ class NamedTracker:
 
     def __call__(self, dataset_name: str) -> Tracker:
         """The tracker with its weights, for a test set."""
-        # Imported here since it brings the networks along, which processes that only hand out work do without.
         from lib.test.tracker import create_tracker
 
         return create_tracker(
@@ -190,8 +190,8 @@ def run_sequences(
             (finished if job.is_finished(sequence) else left).append(sequence)
         makers = makers[: max(1, len(left))]
         report = RunReport(processes=len(makers))
-        _keep_finished(finished, output_dir, report, logger)
         with Progress(len(left), sum(map(frame_count, left)), bar, rank.label, say) as progress:
+            _keep_finished(finished, output_dir, report, logger, progress.note)
             if report.kept:
                 progress.note(f"{len(report.kept)} sequences were done before and are kept")
             worklist = WorkList(
@@ -209,6 +209,9 @@ def run_sequences(
                     worklist.settle(sequence, failed=bool(outcome.reason))
                     report.add(outcome)
                     progress.settled(outcome)
+        if report.failed and rank.count > 1:
+            # A failure is known by a lock that this process holds: the others have to see it before it ends.
+            time.sleep(2 * POLL_SECONDS)
     report.elsewhere = worklist.others_done
     report.failed |= dict.fromkeys(worklist.others_failed, "failed in another process, whose log says why")
     return report
@@ -287,16 +290,24 @@ def _share(ordered: list[Sequence], claims: Claims, rank: Rank, say: Callable[[s
     """What this process may take: everything where claims keep processes apart, else every so manieth sequence."""
     if claims.work:
         return ordered
-    say(f"{rank.label}note: the results' file system has no locks, so a rank that ends leaves its share undone")
+    what = "a rank that ends leaves its share undone" if rank.count > 1 else "start this command only once at a time"
+    say(f"{rank.label}note: the results' file system has no locks: {what}")
     return ordered[rank.index :: rank.count]
 
 
-def _keep_finished(finished: list[Sequence], output_dir: Path, report: RunReport, logger: logging.Logger) -> None:
+def _keep_finished(
+    finished: list[Sequence],
+    output_dir: Path,
+    report: RunReport,
+    logger: logging.Logger,
+    say: Callable[[str], None],
+) -> None:
     """Report results of earlier runs as kept, or as failed where they cannot be these sequences'."""
     for sequence in finished:
         problem = _misfit(result_path(output_dir, sequence), sequence)
         if problem:
             logger.error("%s failed: %s", sequence.name, problem)
+            say(f"{sequence.name}: failed: {problem}")
             report.failed[sequence.name] = problem
         else:
             report.kept.append(sequence.name)

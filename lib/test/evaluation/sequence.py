@@ -29,7 +29,7 @@ class FrameRange:
 
 @dataclass(frozen=True)
 class Sequence:
-    """A video with its annotation. Building one reads nothing but `annotation`'s path.
+    """A video with its annotation. Frames and boxes are read when they are asked for.
 
     Attributes:
         name: unique in its test set; also the name of its result file.
@@ -127,17 +127,19 @@ class Sequence:
         Raises:
             UserError: a flag file is missing or malformed, or does not have one flag a box.
         """
-        masks = [(path, self._flags(path) == 0) for path in self.hidden_files]
-        if self.cover_file:
-            masks.append((self.cover_file, self._flags(self.cover_file) > 0))
-        visible = None
-        for path, mask in masks:
-            mask = mask[self.skip_first :]
-            if len(mask) != len(self.truth):
-                where = self._locate(path)
-                raise UserError(f"{where} has {len(mask)} flags, but there are {len(self.truth)} ground-truth boxes")
-            visible = mask if visible is None else visible & mask
-        return visible
+        masks = [self._flags(path) == 0 for path in self.hidden_files]
+        if self.covered is not None:
+            masks.append(self.covered)
+        return np.logical_and.reduce(masks) if masks else None
+
+    @cached_property
+    def covered(self) -> np.ndarray | None:
+        """(N,) bool, False where GOT-10k's `cover.label` says that nothing of the object is seen; None without one.
+
+        Raises:
+            UserError: as for `visible`.
+        """
+        return None if self.cover_file is None else self._flags(self.cover_file) > 0
 
     @property
     def init_bbox(self) -> list[float]:
@@ -167,5 +169,9 @@ class Sequence:
         return self.storage.locate(str(path))
 
     def _flags(self, path: Path) -> np.ndarray:
-        """Whole numbers of a label file (N,)."""
-        return parse_flags(self.storage.read_bytes(str(path)), self._locate(path))
+        """Whole numbers of a label file (N,), one a box."""
+        where = self._locate(path)
+        flags = parse_flags(self.storage.read_bytes(str(path)), where)[self.skip_first :]
+        if len(flags) != len(self.truth):
+            raise UserError(f"{where} has {len(flags)} flags, but there are {len(self.truth)} ground-truth boxes")
+        return flags

@@ -146,7 +146,7 @@ class _Worker:
         """Its next message; None where it has died."""
         try:
             message = self.connection.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):  # the latter where it died in the middle of a message
             return None
         if isinstance(message, _Ready):
             self.is_ready = self.has_begun = True

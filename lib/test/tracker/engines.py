@@ -156,7 +156,15 @@ def open_graph(path: Path, device: torch.device) -> Any:
     errors = runtime.capi.onnxruntime_pybind11_state
     try:
         session = runtime.InferenceSession(str(path), options, providers=[provider])
-    except (errors.Fail, errors.InvalidProtobuf, errors.InvalidGraph, errors.NoSuchFile) as error:
+    except (
+        errors.Fail,
+        errors.InvalidArgument,
+        errors.InvalidGraph,
+        errors.InvalidProtobuf,
+        errors.NoSuchFile,
+        errors.NotImplemented,
+        errors.RuntimeException,
+    ) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"onnxruntime cannot load {path}; remove it to have it made anew ({reason})") from error
     # Where a provider's libraries are missing, onnxruntime goes on without it.

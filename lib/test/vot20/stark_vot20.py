@@ -6,6 +6,7 @@ its own. VOT2020 is answered with filled masks, VOT2020-LT with rectangles and t
 
 import copy
 import sys
+import traceback
 from collections.abc import Callable
 
 import numpy as np
@@ -81,7 +82,7 @@ def serve(load: Callable[[], object], kind: str, name: str) -> int:
     failure = None
     try:
         trackers = ObjectTrackers(load(), kind)
-    except (UserError, ImportError) as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, the toolkit's user shall hear of it
         failure = error
     server = trax.Server(SHAPES, [trax.Image.PATH], tracker_name=name, multiobject=True)
     if failure is not None:
@@ -95,7 +96,7 @@ def serve(load: Callable[[], object], kind: str, name: str) -> int:
         try:
             image = read_image(request.image[trax.ImageChannel.COLOR].path())
             found = (trackers.initialize if begin else trackers.update)(image, request.objects or [])
-        except UserError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the toolkit's user shall hear of it
             return _give_up(server, error)
         server.status(found)
 
@@ -127,6 +128,9 @@ def run_variant(identifier: str) -> None:
 def _give_up(server: trax.Server, error: Exception) -> int:
     """Tell the toolkit's user why in one line: in the log of the tracker and as the reason of its end."""
     line = " ".join(str(error).split())
+    if not isinstance(error, UserError):
+        traceback.print_exception(error)
+        line = f"{type(error).__name__}: {line}"
     print(f"error: {line}", file=sys.stderr, flush=True)
     server.quit(line)
     return 2

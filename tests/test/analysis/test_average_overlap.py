@@ -43,6 +43,15 @@ def test_without_the_frames_size_boxes_stay_as_they_are(tmp_path):
     assert not np.allclose(cut[:3], whole[:3])
 
 
+def test_the_cover_alone_says_what_is_seen(tmp_path):
+    sequence, prediction = sequence_at_the_edge(tmp_path)
+    (sequence.frames_dir / "absence.label").write_text("0\n1\n0\n0\n0\n")
+    (sequence.frames_dir / "cover.label").write_text("8\n8\n8\n0\n8\n")
+    (sequence,) = load_dataset(f"folder:{tmp_path}")
+    assert sequence.visible.tolist() == [True, False, True, False, True]
+    assert len(overlaps(sequence, prediction)) == 3
+
+
 def test_unseen_frames_do_not_count_and_missing_boxes_do(tmp_path):
     sequence, prediction = sequence_at_the_edge(tmp_path)
     (sequence.frames_dir / "meta_info.ini").write_text("[METAINFO]\nresolution: (128, 96)\n")

@@ -50,6 +50,25 @@ def test_analysis(tmp_path, dataset, monkeypatch, capsys):
     assert {path.name for path in output.glob("*.p*")} == {"norm_precision.png", "norm_precision.pdf"}
 
 
+def test_a_place_that_cannot_be_written_is_named(tmp_path, dataset, monkeypatch, capsys):
+    write_results(dataset, tmp_path / "test" / "tracking_results", "stark_s")
+    (tmp_path / "file").write_text("mine")
+    arguments = ["--trackers", "stark_s:c", "--dataset", dataset, "--output", tmp_path / "file"]
+    assert command(monkeypatch, "analysis_results.py", *arguments) == 2
+    error = capsys.readouterr().err
+    assert str(tmp_path / "file") in error
+    assert error.count("\n") == 1
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_an_analysis_leaves_nothing_of_the_one_before(tmp_path, dataset, monkeypatch):
+    write_results(dataset, tmp_path / "test" / "tracking_results", "stark_s")
+    arguments = ["--trackers", "stark_s:c", "--dataset", dataset, "--output", tmp_path / "out"]
+    assert command(monkeypatch, "analysis_results.py", *arguments) == 0
+    assert command(monkeypatch, "analysis_results.py", *arguments, "--plot", "success") == 0
+    assert {path.name for path in (tmp_path / "out").glob("*.p*")} == {"success.png", "success.pdf"}
+
+
 def test_analysis_of_server_reports(tmp_path, dataset, monkeypatch, capsys):
     report = write_report(tmp_path / "r.json", "mine", 0.5)
     assert command(monkeypatch, "analysis_results.py", "--got_reports", report, "--output", tmp_path / "out") == 0
@@ -66,7 +85,8 @@ def test_all_runs_of_one_tracker(tmp_path, dataset, monkeypatch, capsys):
         write_results(dataset, results, "stark_st", run_id, shift)
     write_results(dataset, results, "stark_st", shift=0)
     (results / "stark_st" / "c_other").mkdir()
-    assert [source.folder.name for source in find_runs(results, "stark_st", "c")] == ["c", "c_000", "c_012"]
+    (results / "stark_st" / "c_002").mkdir()  # of a run that was killed at once
+    assert [source.folder.name for source in find_runs(results, "stark_st", "c")] == ["c", "c_000", "c_002", "c_012"]
 
     # By the script that trains it, as well as by its own name.
     for script in ("stark_st2", "stark_st"):
@@ -78,6 +98,7 @@ def test_all_runs_of_one_tracker(tmp_path, dataset, monkeypatch, capsys):
         assert lines[0] == "set, 2 sequences"
         assert [line.split()[0] for line in lines[3:6]] == ["stark_st:c", "stark_st:c_000", "stark_st:c"]
         assert lines[5].startswith("stark_st:c (2 runs)")
+        assert lines[-1] == "without a result on these sequences: stark_st:c_002"
     assert not (tmp_path / "test" / "result_plots").exists()
 
 

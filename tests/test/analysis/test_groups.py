@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from lib.test.analysis.groups import TestSet, filter_sets, find_groups, joined_label
+from lib.test.analysis.groups import TestSet, filter_sets, find_groups, joined_label, load_sets
 from lib.test.analysis.sources import parse_tracker
 from lib.utils.errors import UserError
+from tests.test.made_sets import write_sequence
 
 
 @dataclass
@@ -82,6 +83,16 @@ def test_groups_are_the_sets_and_the_attributes_of_their_files():
         ("attribute", "Scale"): ("Car1", "Car2"),
     }
     assert not [group for group in find_groups(SETS[1:]) if group.kind == "set"]
+
+
+def test_one_folder_counts_once_and_two_of_one_name_are_told_apart(tmp_path):
+    for place in (tmp_path / "a" / "set", tmp_path / "b" / "set"):
+        write_sequence(place, "ant")
+    once = load_sets([f"folder:{tmp_path}/a/set", f"folder:{tmp_path}/a/set/"])
+    assert [(each.title, len(each.sequences)) for each in once] == [("set", 1)]
+    first, second = load_sets([f"folder:{tmp_path}/a/set", f"folder:{tmp_path}/b/set"])
+    assert first.title != second.title
+    assert {group.name for group in find_groups([first, second])} == {first.title, second.title}
 
 
 def test_the_folder_of_joined_sets():

@@ -51,6 +51,12 @@ def test_two_of_one_name_are_refused():
         labels("a:b=Best", "c:d=Best")
 
 
+@pytest.mark.parametrize("other", ["b:c=Foo", "b:c:3=Foo", "folder:{}=Foo"])
+def test_runs_of_different_trackers_are_never_one_row(other, tmp_path):
+    with pytest.raises(UserError, match="give one of them another name with =Label"):
+        parse_trackers(["a:c:0-1=Foo", other.format(tmp_path)], tmp_path)
+
+
 def test_folders_of_other_programs(tmp_path):
     (tmp_path / "x=1").mkdir()
     assert labels(f"folder:{tmp_path / 'x=1'}") == ["x=1"]  # the name of a folder goes before a label

@@ -62,6 +62,13 @@ def test_lasot_from_an_lmdb(tmp_path, monkeypatch):
         load_dataset("lasot_lmdb", tmp_path / "nowhere")
 
 
+def test_lasot_without_folders_of_classes(tmp_path):
+    write_lasot(tmp_path / "lasot" / "airplane-1")
+    write_lasot(tmp_path / "lasot" / "airplane" / "airplane-9")
+    flat, nested = (s for s in load_dataset("lasot", tmp_path) if s.name in ("airplane-1", "airplane-9"))
+    assert (len(flat), flat.object_class, len(nested)) == (4, "airplane", 4)
+
+
 def test_the_extension_of_lasot_is_found_by_its_folders(tmp_path):
     root = tmp_path / "LaSOT_extension_subset"
     for name in ("wingsuit-10", "wingsuit-2", "atv-1"):
@@ -108,6 +115,7 @@ def test_tc128_and_its_own_sequences(tmp_path):
     airport, basketball = load_dataset("tc128", tmp_path)
     assert [path.name for path in airport.frames] == ["0002.jpg", "0003.jpg", "0004.jpg"]
     assert len(airport) == len(airport.truth) == 3
+    assert {sequence.subfolder for sequence in (airport, basketball)} == {"tc128"}  # OTB has a Basketball, too
     assert (airport.attributes, basketball.attributes) == (("OCC", "BC"), ())
     assert [sequence.name for sequence in load_dataset("tc128ce", tmp_path)] == ["Airport_ce"]
     write_tc128(tmp_path / "tc128", "Basketball", "5,2")

@@ -12,7 +12,14 @@ from lib.test.analysis.results import score_tracker
 from lib.test.evaluation.claims import CLAIMS_FILE
 from lib.test.evaluation.datasets import load_dataset
 from lib.test.evaluation.one_sequence import track_sequence
-from lib.test.evaluation.result_files import claim_for_weights, remove_unfinished, result_path, run_dir
+from lib.test.evaluation.result_files import (
+    WEIGHTS_NOTE,
+    claim_for_weights,
+    read_seconds,
+    remove_unfinished,
+    result_path,
+    run_dir,
+)
 from lib.test.evaluation.running import FAILURE_LOG, run_sequences
 from lib.test.tracker.still import StillTracker
 from lib.utils.errors import UserError
@@ -232,16 +239,48 @@ def test_real_sequences(tmp_path):
 def test_results_of_other_weights_or_engines_are_not_mixed(tmp_path):
     output, weights = tmp_path / "out", tmp_path / "a.pth.tar"
     weights.write_bytes(b"one")
-    claim_for_weights(output, weights)
+    claim_for_weights(output, weights, "onnx")
+    claim_for_weights(output, weights)  # the other one left no result
+    result = output / "some_set" / "a.txt"
+    result.parent.mkdir()
+    result.write_text("1\t2\t3\t4\n")
     claim_for_weights(output, weights)
     with pytest.raises(UserError, match="holds results of torch fp32, not of onnx fp32: .* --runid"):
         claim_for_weights(output, weights, "onnx")
-    (note,) = output.iterdir()
+    note = output / WEIGHTS_NOTE
     note.write_text(note.read_text().splitlines()[0] + "\n")  # as notes were before engines
     claim_for_weights(output, weights)
     weights.write_bytes(b"two")
     with pytest.raises(UserError, match="other weights than .*a.pth.tar"):
         claim_for_weights(output, weights)
+
+
+def test_a_place_of_results_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "a.pth.tar").write_bytes(b"one")
+    with pytest.raises(UserError, match=r"cannot write to .*file/mini: Not a directory; choose another --results_dir"):
+        claim_for_weights(tmp_path / "file" / "mini", tmp_path / "a.pth.tar")
+
+
+@pytest.mark.parametrize(
+    ("tracker", "config", "run_id"), [("still", "../x", 1), ("../still", "x", None), ("a", "b", -1)]
+)
+def test_results_stay_in_their_folder(tracker, config, run_id, tmp_path):
+    with pytest.raises(UserError, match="cannot name a folder of results|counted from 0"):
+        run_dir(tmp_path, tracker, config, run_id)
+
+
+@pytest.mark.parametrize("text", ["nan\n", "0.1\n-1\n", "0.1\ninf\n", "a\n"])
+def test_what_is_not_a_time_is_refused(text, tmp_path):
+    path = tmp_path / "a_time.txt"
+    path.write_text(text)
+    with pytest.raises(UserError, match="a_time.txt does not hold seconds"):
+        read_seconds(path)
+
+
+def test_the_first_of_several_columns_of_times_counts(tmp_path):
+    (tmp_path / "a_time.txt").write_text("0.1,0.2,0.3\n0.4,0.5,0.6\n")
+    assert read_seconds(tmp_path / "a_time.txt").tolist() == [0.1, 0.4]
 
 
 def test_runs_have_folders_of_their_own(tmp_path):
