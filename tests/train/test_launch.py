@@ -18,13 +18,24 @@ from lib.train.admin.parent import LAUNCHER, end_with_launcher
 from lib.utils.errors import REPORTS, LostProcessError, UserError, run_command
 from lib.utils.workspace import REPOSITORY
 
-# What every fake training process begins with: `out` takes what it has to tell, `mark` says that it got so far.
+# What every fake training process begins with: `out` takes what it has to tell, `mark` says that it got so far,
+# `after` waits for another rank's end, so that who fails first does not hang on the machine's load.
 HEAD = f"""
 import json, os, signal, sys, time
 from pathlib import Path
 sys.path.insert(0, {str(REPOSITORY)!r})
 out, rank = Path(__file__).parent, int(os.environ["RANK"])
 def mark(name): (out / f"{{name}}.{{rank}}").touch()
+def process(of): return out / f"{{of}}.pid"
+process(f"new{{rank}}").write_text(str(os.getpid()))
+process(f"new{{rank}}").rename(process(rank))
+def ended(other):
+    while not process(other).exists(): time.sleep(0.01)
+    stat = Path("/proc", process(other).read_text(), "stat")
+    try: return stat.read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError): return True
+def after(other):
+    while not ended(other): time.sleep(0.01)
 """
 FAILING = """
 from lib.utils.errors import LostProcessError, UserError, run_command
@@ -148,21 +159,21 @@ def test_the_user_s_number_of_threads_stays(script, monkeypatch):
     ("text", "status", "said"),
     [
         pytest.param(
-            FAILING.format(error="UserError('no such set')") + "time.sleep(0.03 * rank)\nrun_command(main)\n",
+            FAILING.format(error="UserError('no such set')") + "if rank: after(0)\nrun_command(main)\n",
             2,
             ["error: no such set", "training ended: rank 0 (of 2) failed with exit status 2"],
             id="a user's error that all have",
         ),
         pytest.param(
             FAILING.format(error="UserError('no such set') if rank else LostProcessError('lost rank 1')")
-            + "time.sleep(0 if rank else 0.05)\nrun_command(main)\n",
+            + "if not rank: after(1)\nrun_command(main)\n",
             2,
             ["error: no such set", "training ended: rank 1 (of 2) failed with exit status 2"],
             id="one that rank 1 has, which the other loses by it",
         ),
         pytest.param(
             FAILING.format(error="LostProcessError('lost rank 1')")
-            + "if rank: os.kill(os.getpid(), signal.SIGKILL)\ntime.sleep(0.05)\nrun_command(main)\n",
+            + "if rank: os.kill(os.getpid(), signal.SIGKILL)\nafter(1)\nrun_command(main)\n",
             137,
             ["training ended: rank 1 (of 2) was killed by SIGKILL, which the system does when memory runs out"],
             id="a process that is killed, which the other loses by it",
@@ -187,7 +198,9 @@ def test_processes_are_started_again(script, capfd):
     path = script(
         FAILING.format(error="UserError('once') if rank else LostProcessError('lost rank 1')")
         + "mark('attempt' + os.environ['TORCHELASTIC_RESTART_COUNT'])\n"
-        "if os.environ['TORCHELASTIC_RESTART_COUNT'] == '0': run_command(main)\n"
+        "if os.environ['TORCHELASTIC_RESTART_COUNT'] == '0':\n"
+        "    if not rank: after(1)\n"
+        "    run_command(main)\n"
     )
     assert launch([str(path)], Processes(2, max_restarts=2)) == 0
     assert (path.parent / "attempt1.1").exists()
