@@ -109,7 +109,7 @@ def test_other_networks_on_random_crops(script, config, overrides, tmp_path):
 
 
 def test_graphs_are_fp32_whatever_the_network_runs_in(tmp_path):
-    cfg = load_config(SCRIPT, "quickstart", ["MODEL.BACKBONE.DTYPE=bf16"])
+    cfg = load_config(SCRIPT, "quickstart", ["MODEL.BACKBONE.DTYPE=bf16", "MODEL.HEAD_TYPE=CORNER_LITE"])
     model = fill(build_model(SCRIPT, cfg))
     in_torch, in_onnx = both_engines(model, cfg, tmp_path)
     assert in_torch.model.extractor.dtype == "bf16"
