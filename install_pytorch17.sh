@@ -93,9 +93,9 @@ def version(name):
 wanted = sys.argv[2].split()
 with open(sys.argv[1], encoding="utf-8") as file:
     wanted += [line for line in (raw.split("#")[0].strip() for raw in file) if line]
-# The OpenCV packages share one folder of files: a second one would damage the one with windows.
-if version("opencv-python") or version("opencv-contrib-python"):
-    wanted = [line for line in wanted if not line.startswith("opencv-python-headless")]
+# The OpenCV packages share one folder of files: a second one would damage the one that is there.
+if any(map(version, ("opencv-python", "opencv-contrib-python", "opencv-python-headless"))):
+    wanted = [line for line in wanted if not line.startswith("opencv-")]
 print("# Python %d.%d in %s" % (*sys.version_info[:2], sys.prefix), *wanted, sep="\n")
 
 def present(line):
@@ -131,9 +131,9 @@ install_packages() {
   say "note: uv did not work here; installing with pip, which takes some minutes"
   {
     "$python" -m pip install --requirement "$1" &&
-      if grep -q '^opencv-python-headless' "$1"; then
+      if grep -q '^opencv-contrib-python-headless' "$1"; then
         "$python" -m pip uninstall --yes opencv-python &&
-          "$python" -m pip install --force-reinstall --no-deps opencv-python-headless
+          "$python" -m pip install --force-reinstall --no-deps opencv-contrib-python-headless
       fi
   } >&2 ||
     fail "the packages could not be installed: see pip's message above (is the network reachable, is the disk full?)"

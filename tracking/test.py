@@ -16,7 +16,9 @@ from lib.utils.errors import run_command
 def main() -> int:
     """Parse the arguments and run; 1 where a sequence failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tracker", metavar="tracker_name", help="stark_s, stark_st, stark_lightning_X_trt or still")
+    parser.add_argument(
+        "tracker", metavar="tracker_name", help="stark_s, stark_st, stark_lightning_X_trt, csrt, kcf or still"
+    )
     parser.add_argument("config", metavar="tracker_param", help="a configuration's name under experiments/, or a path")
     parser.add_argument(
         "--dataset_name",

@@ -1,5 +1,7 @@
 """Track one object in a video, a folder of images or a camera's picture.
 
+Without a tracker's name it is stark_lightning_X_trt mini, whose trained weights are in the repository.
+sample:bigbuckbunny and sample:carphone are clips to try, with a box each.
 The result goes to a new folder under output/: the video with the box drawn in, and with --save_results
 the boxes as boxes.txt (x y w h, whole pixels) and boxes.csv (with frame, fractions and confidence).
 Without --init_bbox a window opens to draw the object's box. In the window: r draws it anew, q ends.
@@ -11,16 +13,24 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.test.video.demo import video_demo
+from lib.test.video.demo import DEFAULT_TRACKER, video_demo
 from lib.utils.errors import run_command
 
 
 def main() -> None:
     """Parse the arguments and track."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tracker", help="stark_s, stark_st, stark_lightning_X_trt or still")
-    parser.add_argument("config", help="name of a configuration under experiments/, or a path")
-    parser.add_argument("source", metavar="video", help="video file, folder of images, or index of a camera")
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        usage="%(prog)s [tracker config] video [options]",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "words",
+        metavar="tracker config video",
+        nargs="+",
+        help="tracker: stark_s, stark_st, stark_lightning_X_trt, csrt, kcf or still; config: name of a configuration "
+        "under experiments/, or a path; video: file, folder of images, index of a camera, or sample:NAME",
+    )
     parser.add_argument(
         *("--init_bbox", "--optional_box"),
         type=float,
@@ -36,7 +46,12 @@ def main() -> None:
     parser.add_argument("--engine", default="torch", help="torch, or onnx: onnxruntime on graphs exported once")
     parser.add_argument("--no_window", action="store_true", help="show nothing, even where there is a display")
     parser.add_argument("--debug", type=int, nargs="?", const=1, default=0, help="1 prints every frame's box")
-    video_demo(**vars(parser.parse_args()))
+    given = vars(parser.parse_args())
+    words = given.pop("words")
+    if len(words) not in (1, 3):
+        parser.error(f"expected a video, or tracker, config and video; got {len(words)} words: {' '.join(words)}")
+    tracker, config = words[:-1] or DEFAULT_TRACKER
+    video_demo(tracker, config, words[-1], **given)
 
 
 if __name__ == "__main__":

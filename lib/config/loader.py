@@ -47,7 +47,7 @@ def load_config(script: str, config: str | Path, overrides: Sequence[str] = ()) 
     """
     if script not in SCRIPTS:
         raise ConfigError(f"unknown script '{script}'; {_closest(script, SCRIPTS)}")
-    path = _find(script, config)
+    path = config_path(script, config)
     known = published(script)
     extensions = {key: value for key, (value, _) in EXTENSIONS.items() if not _present(known, key)}
     effective = published(script)
@@ -96,8 +96,12 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _find(script: str, config: str | Path) -> Path:
-    """The YAML file that `config` names."""
+def config_path(script: str, config: str | Path) -> Path:
+    """The YAML file that `config` names; arguments as for `load_config`.
+
+    Raises:
+        ConfigError: there is none.
+    """
     if str(config).endswith((".yaml", ".yml")):
         path = Path(config)
         if not _is_file(path):

@@ -8,7 +8,7 @@ other variants follow them. A graph takes one crop at a time, in fp32:
     complete.onnx                 img_x (1, 3, H, W), mask_x (1, H, W) bool, and of each template
                                   feat_vec_z, mask_vec_z, pos_vec_z (the second one's end in 1)
                                   -> outputs_coord (1, Nq, 4) cxcywh in fractions of the crop;
-                                     STARK-ST also pred_logits (1, Nq, 1)
+                                     where there is a confidence also pred_logits (1, Nq, 1)
 """
 
 import copy
@@ -23,6 +23,8 @@ import torch
 from easydict import EasyDict
 from torch import Tensor, nn
 
+from lib.config import option
+from lib.models.heads import CenterPredictor
 from lib.models.repvgg import fold_repvgg
 from lib.models.stark import STARKST, Tokens
 from lib.utils.errors import UserError
@@ -73,7 +75,7 @@ class SearchGraph(nn.Module):
     def forward(self, image: Tensor, mask: Tensor, *templates: Tensor) -> tuple[Tensor, ...]:
         """Crop (1, 3, H, W), mask (1, H, W) and what `TemplateGraph` gave of each template to boxes (1, Nq, 4).
 
-        STARK-ST also gives the logits of its score (1, Nq, 1).
+        Where there is a confidence, also its logits (1, Nq, 1).
         """
         parts = [templates[i : i + 3] for i in range(0, len(templates), 3)]
         regions = [Tokens(f.transpose(0, 1), p.transpose(0, 1), padding) for f, padding, p in parts]
@@ -95,14 +97,16 @@ def search_inputs(templates: int) -> list[str]:
 
 def search_outputs(model: nn.Module) -> list[str]:
     """The names of the search graph's outputs, in order."""
-    return ["outputs_coord", "pred_logits"] if isinstance(model, STARKST) else ["outputs_coord"]
+    scores = isinstance(model, STARKST) or isinstance(model.box_head, CenterPredictor)
+    return ["outputs_coord", "pred_logits"] if scores else ["outputs_coord"]
 
 
 def fingerprint(model: nn.Module, cfg: EasyDict) -> str:
     """Names the graphs of a network: another one as soon as its weights, its sizes or this code change."""
     digest = hashlib.sha256(f"{torch.__version__} {OPSET} ".encode())
     sizes = [cfg.DATA.TEMPLATE.SIZE, cfg.DATA.SEARCH.SIZE]
-    digest.update(json.dumps([type(model).__name__, cfg.MODEL, sizes], sort_keys=True).encode())
+    window = option(cfg, "TEST.WINDOW")
+    digest.update(json.dumps([type(model).__name__, cfg.MODEL, sizes, window], sort_keys=True).encode())
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())
     for name, value in model.state_dict().items():

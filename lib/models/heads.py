@@ -64,17 +64,19 @@ class CornerPredictor(nn.Module):
 class CenterPredictor(nn.Module):
     """For each cell of the search feature how likely the object's centre lies in it, and the box if it does.
 
-    The box is that of the likeliest cell (as in CenterNet, Zhou et al., 2019; in trackers since OSTrack, Ye et al.,
-    ECCV 2022). Where there are two alike, expected corners would lie between them; this takes one.
+    The box is that of the likeliest cell and its neighbours (as in CenterNet, Zhou et al., 2019; in trackers since
+    OSTrack, Ye et al., ECCV 2022). Where there are two alike, expected corners would lie between them; this takes one.
 
     Args:
         inputs: channels of the features.
         channels: channels of the layers.
         size: cells a side of the (square) search feature.
         usual: the side of most boxes as a part of the crop, at which learning starts.
+        window: at test, weight of a cosine window's logarithm that is added to the logits: the object moves little
+            between two frames.
     """
 
-    def __init__(self, inputs: int, channels: int, size: int, usual: float) -> None:
+    def __init__(self, inputs: int, channels: int, size: int, usual: float, window: float = 0.0) -> None:
         super().__init__()
         self.usual = usual
         self.shared = nn.Sequential(RepVGGBlock(inputs, channels), RepVGGBlock(channels, channels))
@@ -83,6 +85,10 @@ class CenterPredictor(nn.Module):
         nn.init.zeros_(self.box[-1].weight)
         nn.init.zeros_(self.box[-1].bias)
         self.register_buffer("points", _cell_points(size, 0.5), persistent=False)
+        hann = torch.sin(torch.pi * self.points).square().prod(dim=1)
+        self.register_buffer("prior", window * hann.clamp(min=1e-3).log(), persistent=False)
+        distance = (self.points[:, None] - self.points).abs().amax(dim=2)
+        self.register_buffer("near", distance < 1.5 / size, persistent=False)  # (S * S, S * S)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Features (B, C, S, S) to logits (B, S * S) and each cell's box (B, S * S, 4), cxcywh in parts of the crop."""
@@ -92,11 +98,19 @@ class CenterPredictor(nn.Module):
         side = self.usual * raw[..., 2:].clamp(-4, 4).exp()
         return self.score(x).flatten(1).float(), torch.cat((centre, side), dim=-1)
 
-    @staticmethod
-    def best(scores: Tensor, boxes: Tensor) -> Tensor:
-        """The box (B, 4) of the cell with the highest score, from what `forward` gives."""
-        best = scores.argmax(dim=1)
-        return boxes.gather(1, best[:, None, None].expand(-1, 1, 4))[:, 0]
+    def best(self, scores: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """What the likeliest cell and its neighbours say, from what `forward` gives.
+
+        Returns:
+            The mean (B, 4) of their boxes, weighted by their likelihood, and the logit (B, 1) of the object's being in
+            one of them.
+        """
+        if not self.training:
+            scores = scores + self.prior
+        near = self.near[scores.argmax(dim=1)]
+        inside, outside = scores.masked_fill(~near, -torch.inf), scores.masked_fill(near, -torch.inf)
+        box = (inside.softmax(dim=1)[..., None] * boxes).sum(dim=1)
+        return box, inside.logsumexp(dim=1, keepdim=True) - outside.logsumexp(dim=1, keepdim=True)
 
 
 def _cell_points(size: int, offset: float) -> Tensor:
@@ -119,5 +133,6 @@ def build_box_head(cfg: EasyDict, stride: int) -> nn.Module:
         return MLP(cfg.MODEL.HIDDEN_DIM, cfg.MODEL.HIDDEN_DIM, 4, 3)
     size = cfg.DATA.SEARCH.SIZE // stride
     if cfg.MODEL.HEAD_TYPE == "CENTER":
-        return CenterPredictor(cfg.MODEL.HIDDEN_DIM, option(cfg, "MODEL.HEAD_DIM"), size, 1 / cfg.DATA.SEARCH.FACTOR)
+        usual, window = 1 / cfg.DATA.SEARCH.FACTOR, option(cfg, "TEST.WINDOW")
+        return CenterPredictor(cfg.MODEL.HIDDEN_DIM, option(cfg, "MODEL.HEAD_DIM"), size, usual, window)
     return CornerPredictor(cfg.MODEL.HEAD_TYPE, cfg.MODEL.HIDDEN_DIM, option(cfg, "MODEL.HEAD_DIM"), size)

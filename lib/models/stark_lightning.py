@@ -126,7 +126,9 @@ class STARKLightningXtrt(nn.Module):
         feature = feature.transpose(1, 2).unflatten(2, (side, side))
         if isinstance(self.box_head, CenterPredictor):
             scores, boxes = self.box_head(feature)
-            return {"pred_boxes": self.box_head.best(scores, boxes)[:, None], "scores": scores, "cell_boxes": boxes}
+            box, logit = self.box_head.best(scores, boxes)
+            found = {"pred_boxes": box[:, None], "pred_logits": logit[:, None]}
+            return found | {"scores": scores, "cell_boxes": boxes}
         boxes, maps = self.box_head(feature)
         return {"pred_boxes": xyxy_to_cxcywh(boxes)[:, None], "corner_maps": torch.stack(maps)}
 
@@ -140,6 +142,7 @@ class STARKLightningXtrt(nn.Module):
         Returns:
             `pred_boxes` (B, 1, 4), cxcywh in fractions of the search crop, and
             `corner_maps` (2, B, S * S), logits of the two corners, or with the head `CENTER`
-            `scores` (B, S * S), logits of the centre, and `cell_boxes` (B, S * S, 4), cxcywh.
+            `pred_logits` (B, 1, 1), confidence before the sigmoid, `scores` (B, S * S), logits of the centre, and
+            `cell_boxes` (B, S * S, 4), cxcywh.
         """
         return self.relate([self.encode_template(t) for t in templates], self.encode_search(search))

@@ -60,11 +60,26 @@ def test_a_head_at_its_start_says_the_usual_box_in_each_cell():
     assert torch.allclose(boxes[0, 7], torch.tensor((0.875, 0.375, 0.25, 0.25)))
 
 
-def test_the_box_is_the_likeliest_cells():
-    boxes = torch.rand(2, 9, 4)
-    scores = torch.zeros(2, 9)
-    scores[0, 4] = scores[1, 7] = 1
-    assert torch.equal(CenterPredictor.best(scores, boxes), torch.stack((boxes[0, 4], boxes[1, 7])))
+def test_the_box_is_the_mean_of_the_likeliest_cell_and_its_neighbours():
+    head = CenterPredictor(8, 8, 4, 0.25).eval()
+    boxes, scores = torch.rand(2, 16, 4), torch.full((2, 16), -9.0)
+    scores[0, 5] = scores[1, 15] = 3
+    scores[0, 6], scores[0, 12] = 2, 2.5  # a neighbour, and a cell that is none
+    found, logit = head.best(scores, boxes)
+    weights = torch.tensor((3.0, 2.0)).softmax(0)
+    assert torch.allclose(found[0], weights[0] * boxes[0, 5] + weights[1] * boxes[0, 6], atol=1e-4)
+    assert torch.allclose(found[1], boxes[1, 15], atol=1e-4)
+    likely = scores.softmax(1)
+    assert logit.sigmoid()[0, 0] == pytest.approx(1 - float(likely[0, 12]), abs=1e-4)
+    assert logit.sigmoid()[1, 0] == pytest.approx(1, abs=1e-4)
+
+
+def test_of_two_cells_alike_the_window_prefers_the_middle_but_not_while_learning():
+    head, boxes = CenterPredictor(8, 8, 6, 0.25, window=0.5), torch.arange(36.0)[None, :, None].expand(1, 36, 4)
+    scores = torch.zeros(1, 36)
+    scores[0, 0], scores[0, 21] = 50, 49
+    assert head.eval().best(scores, boxes)[0][0, 0] == pytest.approx(21)
+    assert head.train().best(scores, boxes)[0][0, 0] == pytest.approx(0)
 
 
 def test_the_centres_target_is_a_distribution_about_the_centre():

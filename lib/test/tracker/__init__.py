@@ -6,13 +6,14 @@ from easydict import EasyDict
 from torch import nn
 
 from lib.config import load_config
-from lib.config.loader import experiment_name
+from lib.config.loader import config_path, experiment_name
 from lib.models import NETWORKS, build_model
 from lib.models.repvgg import fold_repvgg
+from lib.test.tracker.classic import CLASSIC, ClassicTracker
 from lib.test.tracker.engines import ENGINES, create_engine, engine_device
 from lib.test.tracker.stark import SpatioTemporalTracker, StarkTracker
 from lib.test.tracker.still import StillTracker
-from lib.utils.checkpoint import epoch_name, find_checkpoint, load_checkpoint, load_state
+from lib.utils.checkpoint import CheckpointError, epoch_name, find_checkpoint, load_checkpoint, load_state
 from lib.utils.errors import UserError
 from lib.utils.workspace import workspace
 
@@ -33,14 +34,15 @@ def create_tracker(
     device: str = "auto",
     engine: str = "torch",
     precision: str = "fp32",
-) -> StarkTracker | StillTracker:
+) -> StarkTracker | StillTracker | ClassicTracker:
     """Build a tracker and load its weights.
 
     Args:
-        name: `stark_s`, `stark_st`, `stark_lightning_X_trt`, or `still` (a baseline that never moves).
+        name: `stark_s`, `stark_st`, `stark_lightning_X_trt`, or a baseline, whose configuration is not read: `csrt`
+            and `kcf` of OpenCV, `still` that never moves.
         config: configuration in `experiments/<script>/`, or a YAML file.
         checkpoint: weights, as a path or as a file's name in the workspace's `network_dir`; by default the epoch
-            TEST.EPOCH under `checkpoints/`, else the newest there.
+            TEST.EPOCH under `checkpoints/`, else the newest there, else the weights that lie beside the configuration.
         dataset_name: the test set, which decides how often STARK-ST renews its dynamic template.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`; `auto` is one that the engine can use.
         engine: `torch`, or `onnx`: onnxruntime on graphs that are exported the first time, and kept by the checkpoints.
@@ -48,7 +50,7 @@ def create_tracker(
 
     Returns:
         An object with `initialize(image_rgb, {"init_bbox": [x, y, w, h]})` and
-        `track(image_rgb) -> {"target_bbox": [x, y, w, h], "conf_score": float}` (the score only for STARK-ST).
+        `track(image_rgb) -> {"target_bbox": [x, y, w, h], "conf_score": float}` (the score only where there is one).
 
     Raises:
         UserError: an unknown name, configuration, device, engine or precision; a checkpoint that is
@@ -56,8 +58,10 @@ def create_tracker(
     """
     if name == "still":
         return StillTracker()
+    if name in CLASSIC:
+        return ClassicTracker(name)
     if name not in SCRIPTS:
-        raise UserError(f"unknown tracker '{name}'; valid: {', '.join([*SCRIPTS, 'still'])}")
+        raise UserError(f"unknown tracker '{name}'; valid: {', '.join([*SCRIPTS, *CLASSIC, 'still'])}")
     _check_choice("engine", engine, ENGINES)
     _check_choice("precision", precision, PRECISIONS)
     cfg = load_config(SCRIPTS[name], config)
@@ -89,10 +93,12 @@ def graphs_dir(script: str, config: str | Path) -> Path:
 
 
 def weights_path(name: str, config: str, checkpoint: str | Path | None = None) -> Path | None:
-    """The weights a tracker is made with: `checkpoint`, or what training left; None for a tracker without weights.
+    """The weights a tracker is made with; None for a tracker without weights.
+
+    They are `checkpoint`, or what training left, or what comes with the configuration.
 
     Raises:
-        UserError: an unknown configuration, or no trained checkpoint.
+        UserError: an unknown configuration, or there are no weights.
     """
     if name not in SCRIPTS:
         return None
@@ -102,7 +108,22 @@ def weights_path(name: str, config: str, checkpoint: str | Path | None = None) -
         return kept if not path.exists() and kept.is_file() else path
     script = SCRIPTS[name]
     epoch = load_config(script, config).TEST.EPOCH
-    return _trained_checkpoint(script, experiment_name(config), NETWORKS[script].__name__, epoch)
+    try:
+        return _trained_checkpoint(script, experiment_name(config), NETWORKS[script].__name__, epoch)
+    except CheckpointError:
+        shipped = shipped_weights(script, config)
+        if not shipped.is_file():
+            raise
+        return shipped
+
+
+def shipped_weights(script: str, config: str | Path) -> Path:
+    """Where trained weights lie that come with a configuration, if any: beside it.
+
+    Raises:
+        ConfigError: an unknown configuration.
+    """
+    return config_path(script, config).with_suffix(".pth.tar")
 
 
 def update_interval(cfg: EasyDict, dataset_name: str) -> int:

@@ -40,7 +40,8 @@ class Engine(Protocol):
         """Find the object in a crop (1, 3, H, W), given what `encode_template` made of its templates.
 
         Returns:
-            `pred_boxes` (1, Nq, 4), cxcywh in fractions of the crop; STARK-ST also `pred_logits` (1, Nq, 1).
+            `pred_boxes` (1, Nq, 4), cxcywh in fractions of the crop; where there is a confidence `pred_logits`
+            (1, Nq, 1), before the sigmoid.
         """
 
 

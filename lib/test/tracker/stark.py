@@ -27,6 +27,7 @@ class StarkTracker:
 
     def __init__(self, engine: Engine, cfg: EasyDict) -> None:
         self.engine, self.cfg = engine, cfg
+        self.scores = cfg.MODEL.HEAD_TYPE == "CENTER"  # whether the network says how sure it is
         self.preprocess = Preprocessor(cfg.DATA.MEAN, cfg.DATA.STD, engine.device)
         self.state: list[float] | None = None
         self.frame_size: tuple[int, int] | None = None
@@ -97,7 +98,10 @@ class StarkTracker:
 
     def _result(self, out: dict | None) -> dict:
         """What `track` returns; `out` is None where no image was in the search region."""
-        return {"target_bbox": list(self.state)}
+        result: dict[str, Any] = {"target_bbox": list(self.state)}
+        if self.scores:
+            result["conf_score"] = 0.0 if out is None else out["pred_logits"].view(-1).mean().sigmoid().item()
+        return result
 
     def _after_frame(self, image: np.ndarray, result: dict) -> None:
         """What a variant does once the box is known."""
@@ -121,6 +125,7 @@ class SpatioTemporalTracker(StarkTracker):
 
     def __init__(self, engine: Engine, cfg: EasyDict, update_interval: int) -> None:
         super().__init__(engine, cfg)
+        self.scores = True
         self.update_interval = update_interval
         self.frame_index = 0
 
@@ -131,10 +136,6 @@ class SpatioTemporalTracker(StarkTracker):
 
     def _initial_templates(self, template: Any) -> list[Any]:
         return [template, template]
-
-    def _result(self, out: dict | None) -> dict:
-        confidence = 0.0 if out is None else out["pred_logits"].view(-1).mean().sigmoid().item()
-        return {"target_bbox": list(self.state), "conf_score": confidence}
 
     def _after_frame(self, image: np.ndarray, result: dict) -> None:
         self.frame_index += 1

@@ -14,11 +14,13 @@ from lib.config.loader import experiment_name
 from lib.test.evaluation.running import Tracker
 from lib.test.video.output import ResultWriter, fit_frame, result_folder, video_size
 from lib.test.video.overlay import SURE, UNSURE, draw_box, draw_caption
+from lib.test.video.samples import PREFIX, find_sample
 from lib.test.video.source import FrameSource, open_source
 from lib.test.video.window import Window, missing_display
 from lib.utils.errors import UserError
 from lib.utils.workspace import workspace
 
+DEFAULT_TRACKER = ("stark_lightning_X_trt", "mini")
 _SURE_FROM = 0.5  # the confidence from which STARK-ST counts the object as seen
 
 
@@ -67,8 +69,9 @@ def video_demo(
 
     Args:
         tracker, config, checkpoint, device, engine: as `lib.test.tracker.create_tracker` takes them.
-        source: as `open_source` takes it.
-        init_bbox: the object in the first frame, xywh in pixels; drawn by the user if None.
+        source: as `open_source` takes it, or `sample:NAME` of `lib.test.video.samples`.
+        init_bbox: the object in the first frame, xywh in pixels; drawn by the user if None, but for a sample, which
+            has one.
         save_results: write the boxes as text, too.
         output: folder of the results; `output/<source>_<tracker>_<config>` by default.
         overwrite: replace results of an earlier run.
@@ -79,6 +82,9 @@ def video_demo(
         UserError: the source, the box, the tracker or the folder is unusable, or there is nowhere to draw a box.
     """
     obstacle = "--no_window is given" if no_window else missing_display()
+    if source.startswith(PREFIX):
+        path, sample = find_sample(source)
+        source, init_bbox = str(path), sample.box if init_bbox is None else init_bbox
     if init_bbox is None and obstacle:
         raise UserError(f"give the object as --init_bbox x y w h; it cannot be drawn: {obstacle}")
     frames = open_source(source)

@@ -16,7 +16,8 @@ def missing_display() -> str | None:
     """Why no window can be opened here, in a few words; None if one can."""
     toolkit = re.search(r"^\s*GUI:\s*(\S+)", cv2.getBuildInformation(), re.MULTILINE)
     if toolkit and toolkit.group(1).upper() == "NONE":
-        return "this OpenCV has no windows (pip uninstall opencv-python-headless; pip install opencv-python)"
+        packages = "pip uninstall opencv-contrib-python-headless; pip install opencv-contrib-python"
+        return f"this OpenCV has no windows ({packages})"
     # Without a display Qt ends the whole process, so it has to be known before.
     if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         return "there is no display (DISPLAY is not set)"

@@ -1,0 +1,51 @@
+"""Trackers without a network, by OpenCV: what one has for nothing, to compare with."""
+
+import cv2
+import numpy as np
+
+from lib.utils.errors import UserError
+from lib.utils.image import to_rgb8
+
+CLASSIC = {"csrt": "TrackerCSRT", "kcf": "TrackerKCF"}
+
+
+class ClassicTracker:
+    """CSRT (Lukežič et al., CVPR 2017) or KCF (Henriques et al., PAMI 2015) of OpenCV with its usual parameters.
+
+    Args:
+        name: a key of `CLASSIC`.
+
+    Raises:
+        UserError: this OpenCV has no such tracker.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._kind = getattr(cv2, CLASSIC[name], None)
+        if self._kind is None:
+            raise UserError(
+                f"this OpenCV has no {name.upper()}: pip uninstall opencv-python opencv-python-headless; "
+                "pip install opencv-contrib-python-headless"
+            )
+
+    def initialize(self, image: np.ndarray, info: dict) -> None:
+        """Start on a frame, (H, W, 3) RGB, with the box `info["init_bbox"]`, xywh in pixels.
+
+        Raises:
+            UserError: the box shows nothing of the image.
+        """
+        image = to_rgb8(image)
+        height, width = image.shape[:2]
+        x, y, w, h = (round(float(value)) for value in info["init_bbox"])
+        left, top, right, bottom = max(x, 0), max(y, 0), min(x + max(w, 1), width), min(y + max(h, 1), height)
+        if right <= left or bottom <= top:
+            raise UserError(f"box {[x, y, w, h]} lies outside the {width}x{height} image")
+        self._tracker = self._kind.create()
+        self._tracker.init(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), (left, top, right - left, bottom - top))
+        self._box = [float(value) for value in info["init_bbox"]]
+
+    def track(self, image: np.ndarray) -> dict:
+        """Give `target_bbox`, xywh in pixels, and `conf_score`: 0 where the object is lost and the last box stays."""
+        found, box = self._tracker.update(cv2.cvtColor(to_rgb8(image), cv2.COLOR_RGB2BGR))
+        if found:
+            self._box = [float(value) for value in box]
+        return {"target_bbox": list(self._box), "conf_score": float(found)}
