@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The main job: set up what is missing, make small videos, train a small tracker on them, evaluate it on unseen
-# ones beside a box that never moves, and save table, plots and a video. A few minutes on two CPU cores.
+# ones beside a box that never moves, and save table, plots and a video. Then track a clip with the weights that come
+# with the repository. A few minutes on two CPU cores.
 #
 #   bash tracking/quickstart.sh [OUTPUT]     OUTPUT: output/quickstart by default
 #
@@ -48,11 +49,15 @@ if trained < 2 * still:
     sys.exit("error: the trained tracker is not twice as good as a still box: model, data or schedule is wrong")
 PY
 
+run tracking/video_demo.py sample:bigbuckbunny --no_window --save_results --output "$output/sample" --overwrite
+
 cat <<EOF
 
 Look at    $output/plots/success.png
-           $output/overlay/video.mp4
+           $output/overlay/video.mp4   by what was trained just now
+           $output/sample/video.mp4    by the weights that come with the repository
 Try next, after  source .venv/bin/activate; export STARK_SAVE_DIR="$STARK_SAVE_DIR"
+  python tracking/video_demo.py <your video> --init_bbox <x> <y> <w> <h>
   python tracking/video_demo.py $tracker quickstart <your video> --init_bbox <x> <y> <w> <h>
   unset STARK_SAVE_DIR
   python tracking/train.py --script $tracker --config quickstart --opts "DATA.TRAIN.DATASETS_NAME=['FOLDER:<your sequences>']"

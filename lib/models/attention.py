@@ -31,7 +31,8 @@ class MultiheadAttention(nn.Module):
             key = F.normalize(key, dim=-1)
         weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
         q, k, v = (self._split(F.linear(x, w, b)) for x, w, b in zip((query, key, value), weights, biases, strict=True))
-        mask = None if padding is None else ~padding[:, None, None, :]
+        # Added to the logits: as a choice (a bool mask) it would be one more pass over them in exported graphs.
+        mask = None if padding is None else q.new_zeros(padding.shape).masked_fill(padding, -torch.inf)[:, None, None]
         with _exact_gradients(query):
             attended = F.scaled_dot_product_attention(q, k, v, mask, self.dropout if self.training else 0.0)
         return self.out_proj(attended.transpose(1, 2).flatten(2))
