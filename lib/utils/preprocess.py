@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -16,6 +17,9 @@ class Preprocessor:
         self.device = device
         self.mean = torch.tensor(mean, device=device).view(1, 3, 1, 1)
         self.std = torch.tensor(std, device=device).view(1, 3, 1, 1)
+        # What each of the 256 values becomes, by channel.
+        values = torch.arange(256, dtype=torch.uint8, device=device).view(1, 1, 256, 1).expand(-1, -1, -1, 3)
+        self.table = self.pixels(values).permute(0, 2, 3, 1)[0].cpu().numpy()  # (1, 256, 3)
 
     def pixels(self, crops: Tensor, brightness: Tensor | None = None) -> Tensor:
         """Crops (B, H, W, 3) uint8 to (B, 3, H, W) float32, channels last in memory.
@@ -30,4 +34,7 @@ class Preprocessor:
     def __call__(self, crop: np.ndarray, mask: np.ndarray) -> NestedTensor:
         """One crop (H, W, 3) uint8 and its padding mask (H, W) bool as a batch of one."""
         padding = torch.from_numpy(mask)[None].to(self.device) if mask.any() else None
-        return NestedTensor(self.pixels(torch.from_numpy(crop)[None]), padding)
+        if self.device.type != "cpu":
+            return NestedTensor(self.pixels(torch.from_numpy(crop)[None]), padding)
+        # Without PyTorch's threads: they would wait for more to do, and take the cores from another engine's.
+        return NestedTensor(torch.from_numpy(cv2.LUT(crop, self.table)).permute(2, 0, 1)[None], padding)

@@ -151,6 +151,8 @@ def open_graph(path: Path, device: torch.device) -> Any:
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3  # errors
+    # Threads that wait in a loop take the cores from those that read the next frames: half the speed.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     provider: Any = "CPUExecutionProvider"
     if device.type == "cuda":
         provider = ("CUDAExecutionProvider", {"device_id": device.index or 0})

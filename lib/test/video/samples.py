@@ -25,7 +25,7 @@ class Sample:
 
 
 SAMPLES = {
-    "bigbuckbunny": Sample("bigbuckbunny.mp4", (285, 255, 155, 235), "a rabbit's head, 1280x720, 132 frames"),
+    "bigbuckbunny": Sample("bigbuckbunny.mp4", (235, 258, 292, 304), "a rabbit, 1280x720, 132 frames"),
     "carphone": Sample("carphone_pristine.mp4", (58, 12, 57, 87), "a man's head, 176x144, 120 frames"),
 }
 

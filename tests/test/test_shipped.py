@@ -1,0 +1,36 @@
+"""The trained weights in the repository: they load anywhere, and they track."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lib.test.analysis.metrics import box_overlap
+from lib.test.evaluation.datasets import load_dataset, select_sequences
+from lib.test.evaluation.one_sequence import track_sequence
+from lib.test.tracker import create_tracker, shipped_weights, weights_path
+from lib.utils.workspace import REPOSITORY
+
+MINI = ("stark_lightning_X_trt", "mini")
+REAL = Path(os.environ.get("STARK_REAL_DATA", REPOSITORY.parent / "shared" / "real"))
+
+
+def test_they_are_found_small_and_plain(tmp_path, monkeypatch):
+    monkeypatch.setenv("STARK_SAVE_DIR", str(tmp_path))
+    path = weights_path(*MINI)
+    assert path == shipped_weights(*MINI) == REPOSITORY / "experiments" / MINI[0] / "mini.pth.tar"
+    assert path.stat().st_size < 20 * 2**20
+    assert set(torch.load(path, weights_only=True)) == {"net", "net_type"}
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason=f"no real data at {REAL}; set STARK_REAL_DATA")
+@pytest.mark.parametrize("engine", ["torch", "onnx"])
+def test_they_follow_a_real_object_that_they_never_saw(engine, tmp_path, monkeypatch):
+    monkeypatch.setenv("STARK_SAVE_DIR", str(tmp_path))
+    (sequence,) = select_sequences(load_dataset(f"folder:{REAL / 'got10k' / 'val'}"), "Crossing")
+    run = track_sequence(create_tracker(*MINI, engine=engine), sequence)
+    overlaps = box_overlap(run.boxes, sequence.truth)
+    assert np.mean(overlaps[1:]) > 0.6
+    assert np.mean(overlaps[1:] > 0.5) > 0.8
