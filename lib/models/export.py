@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from lib.config import option
 from lib.models.heads import CenterPredictor
-from lib.models.repvgg import fold_repvgg
+from lib.models.inference import prepare_for_tracking
 from lib.models.stark import STARKST, Tokens
 from lib.utils.errors import UserError
 from lib.utils.files import atomic_path
@@ -163,8 +163,8 @@ def export_search(model: nn.Module, cfg: EasyDict, path: Path) -> None:
 
 
 def _plain(model: nn.Module) -> nn.Module:
-    """A copy to trace: on the CPU, folded, all of it in fp32."""
-    plain = fold_repvgg(copy.deepcopy(model).cpu().eval())
+    """A copy to trace: on the CPU, rewritten for tracking, all of it in fp32."""
+    plain = prepare_for_tracking(copy.deepcopy(model).cpu())
     plain.extractor.dtype = "fp32"
     return plain.to(memory_format=torch.contiguous_format)
 

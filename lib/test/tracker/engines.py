@@ -14,7 +14,7 @@ from easydict import EasyDict
 from torch import Tensor, nn
 
 from lib.models.export import TEMPLATE_OUTPUTS, OnnxGraphs, kept_graphs, search_inputs
-from lib.models.repvgg import fold_repvgg
+from lib.models.inference import prepare_for_tracking
 from lib.utils.device import select_device
 from lib.utils.errors import UserError
 from lib.utils.tensors import NestedTensor
@@ -49,12 +49,12 @@ class TorchEngine:
     """PyTorch.
 
     Args:
-        model: a network with its weights; it is folded, set to evaluation and moved to `device`.
+        model: a network with its weights; it is rewritten for tracking and moved to `device`.
         device: where it runs.
     """
 
     def __init__(self, model: nn.Module, device: torch.device) -> None:
-        self.model = fold_repvgg(model).eval().to(device, memory_format=torch.channels_last)
+        self.model = prepare_for_tracking(model).to(device, memory_format=torch.channels_last)
         self.device, self.stride = device, model.extractor.stride
 
     @torch.inference_mode()

@@ -1,0 +1,59 @@
+"""Timing several ways of doing one thing, in turn, so that what else the machine does meets all alike."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lib.test.profiling.latency import describe_machine, machine_line
+from lib.utils.files import write_text
+
+
+def take_turns(ways: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 2) -> dict[str, np.ndarray]:
+    """Seconds of every run of every way: (rounds,) each, the ways one after the other in each round."""
+    for _ in range(warmup):
+        for way in ways.values():
+            way()
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: np.array(values) for name, values in seconds.items()}
+
+
+def ratios(seconds: Mapping[str, np.ndarray], plain: str) -> dict[str, float]:
+    """How many times as fast as `plain` each way is: the median over rounds, each held against its own round."""
+    return {name: float(np.median(seconds[plain] / values)) for name, values in seconds.items()}
+
+
+def report(title: str, rows: list[dict[str, object]], output: Path | None = None) -> None:
+    """Print the machine and the rows as a table, and write both as JSON."""
+    machine = describe_machine(torch.device("cpu"))
+    print(f"{title}\n{machine_line(machine)}; load before: {os.getloadavg()[0]:.1f}")
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    cells = [columns] + [[_cell(row.get(column)) for column in columns] for row in rows]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
+    for row in cells:
+        print(
+            "  ".join(
+                text.ljust(width) if i == 0 else text.rjust(width)
+                for i, (text, width) in enumerate(zip(row, widths, strict=True))
+            )
+        )
+    if output is not None:
+        write_text(
+            output, json.dumps({"title": title, "command": sys.argv, "machine": machine, "rows": rows}, indent=2)
+        )
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.2f}" if isinstance(value, float) else str(value)

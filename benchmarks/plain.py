@@ -1,0 +1,64 @@
+"""The plain eager path that fast ones are held against: module by module, fp32, contiguous, nothing folded."""
+
+import copy
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lib.models.stark import Tokens
+from lib.test.tracker.stark import StarkTracker
+from lib.utils.crop import box_to_image, clip_box, region_of
+from lib.utils.tensors import NestedTensor
+
+
+class PlainEngine:
+    """PyTorch as a research code runs it; see `lib.test.tracker.engines.Engine`."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = copy.deepcopy(model).eval()
+        self.device, self.stride = torch.device("cpu"), model.extractor.stride
+
+    def encode_template(self, region: NestedTensor) -> Tokens:
+        """See `Engine.encode_template`."""
+        with torch.no_grad():
+            return self.model.encode_template(region)
+
+    def search(self, templates: Sequence[Tokens], region: NestedTensor) -> dict[str, Tensor]:
+        """See `Engine.search`."""
+        with torch.no_grad():
+            return self.model.relate(templates, self.model.encode_search(region))
+
+
+class PlainTracker(StarkTracker):
+    """`StarkTracker` with the crop, the mask and the normalisation of a whole region built at full size."""
+
+    def _search(self, image: np.ndarray) -> dict:
+        crop, scale, mask = whole_crop(image, self.state, self.cfg.TEST.SEARCH_FACTOR, self.cfg.TEST.SEARCH_SIZE)
+        out = self.engine.search(self.templates, self._pixels(crop, mask))
+        box = out["pred_boxes"].view(-1, 4).mean(0).tolist()
+        self.state = clip_box(box_to_image(box, self.state, scale, self.cfg.TEST.SEARCH_SIZE), *image.shape[:2])
+        return out
+
+    def _pixels(self, crop: np.ndarray, mask: np.ndarray) -> NestedTensor:
+        mean = torch.tensor(self.cfg.DATA.MEAN).view(1, 3, 1, 1)
+        std = torch.tensor(self.cfg.DATA.STD).view(1, 3, 1, 1)
+        pixels = torch.tensor(crop).float().permute(2, 0, 1)[None]
+        return NestedTensor(((pixels / 255.0) - mean) / std, torch.from_numpy(mask)[None])
+
+
+def whole_crop(
+    image: np.ndarray, box: Sequence[float], factor: float, size: int
+) -> tuple[np.ndarray, float, np.ndarray]:
+    """As `lib.utils.crop.sample_target`: region and mask are padded at full size and then resized."""
+    left, top, side = region_of(box, factor)
+    height, width = image.shape[:2]
+    before_x, before_y = max(0, -left), max(0, -top)
+    after_x, after_y = max(left + side - width + 1, 0), max(top + side - height + 1, 0)
+    inside = image[top + before_y : top + side - after_y, left + before_x : left + side - after_x]
+    region = cv2.copyMakeBorder(inside, before_y, after_y, before_x, after_x, cv2.BORDER_CONSTANT)
+    mask = np.ones(region.shape[:2])
+    mask[before_y : side - after_y, before_x : side - after_x] = 0
+    return cv2.resize(region, (size, size)), size / side, cv2.resize(mask, (size, size)).astype(bool)
