@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from lib.test.analysis.tables import ruled_table
 from lib.test.profiling.latency import describe_machine, machine_line
 from lib.utils.files import write_text
 
@@ -36,17 +37,9 @@ def ratios(seconds: Mapping[str, np.ndarray], plain: str) -> dict[str, float]:
 def report(title: str, rows: list[dict[str, object]], output: Path | None = None) -> None:
     """Print the machine and the rows as a table, and write both as JSON."""
     machine = describe_machine(torch.device("cpu"))
-    print(f"{title}\n{machine_line(machine)}; load before: {os.getloadavg()[0]:.1f}")
+    print(f"{title}\n{machine_line(machine)}; load: {os.getloadavg()[0]:.1f}")
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    cells = [columns] + [[_cell(row.get(column)) for column in columns] for row in rows]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
-    for row in cells:
-        print(
-            "  ".join(
-                text.ljust(width) if i == 0 else text.rjust(width)
-                for i, (text, width) in enumerate(zip(row, widths, strict=True))
-            )
-        )
+    print(ruled_table([columns, *([_cell(row.get(column)) for column in columns] for row in rows)]))
     if output is not None:
         write_text(
             output, json.dumps({"title": title, "command": sys.argv, "machine": machine, "rows": rows}, indent=2)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lib.models.attention import MultiheadAttention
 from lib.models.heads import CORNERS, CornerPredictor
-from lib.models.layers import FrozenBatchNorm2d
+from lib.models.layers import FrozenBatchNorm2d, scale_and_shift
 from lib.models.repvgg import fold_repvgg
 from lib.models.transformer import Transformer, with_position
 
@@ -140,9 +140,8 @@ def _is_norm(module: nn.Module | None) -> bool:
 
 def _fold(conv: nn.Conv2d, norm: nn.Module) -> None:
     """Make a convolution compute what it and the norm behind it did."""
-    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-    bias = norm.running_mean.new_zeros(len(scale)) if conv.bias is None else conv.bias
-    conv.bias = nn.Parameter(norm.bias + (bias - norm.running_mean) * scale, requires_grad=False)
+    scale, shift = scale_and_shift(norm)
+    conv.bias = nn.Parameter(shift if conv.bias is None else shift + conv.bias * scale, requires_grad=False)
     conv.weight = nn.Parameter(conv.weight * scale.view(-1, 1, 1, 1), requires_grad=False)
 
 

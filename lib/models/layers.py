@@ -25,14 +25,15 @@ class FrozenBatchNorm2d(nn.Module):
         state_dict.pop(prefix + "num_batches_tracked", None)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
-    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
-        """The affine map the layer is: y = scale * x + shift, each (C,)."""
-        scale = self.weight * (self.running_var + self.eps).rsqrt()
-        return scale, self.bias - self.running_mean * scale
-
     def forward(self, x: Tensor) -> Tensor:
-        scale, shift = self.scale_and_shift()
+        scale, shift = scale_and_shift(self)
         return x * scale.to(x.dtype).view(1, -1, 1, 1) + shift.to(x.dtype).view(1, -1, 1, 1)
+
+
+def scale_and_shift(norm: nn.Module) -> tuple[Tensor, Tensor]:
+    """The affine map a batch norm is at evaluation, frozen or not: y = scale * x + shift, each (C,)."""
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    return scale, norm.bias - norm.running_mean * scale
 
 
 def conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.Module) -> Tensor:
@@ -43,7 +44,7 @@ def conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.Module) -> Tensor:
     """
     if not isinstance(norm, FrozenBatchNorm2d):
         return norm(conv(x))
-    scale, shift = norm.scale_and_shift()
+    scale, shift = scale_and_shift(norm)
     kernel = conv.weight * scale.view(-1, 1, 1, 1)
     return F.conv2d(x, kernel, shift, conv.stride, conv.padding, conv.dilation, conv.groups)
 

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.models.layers import FrozenBatchNorm2d
+from lib.models.layers import FrozenBatchNorm2d, scale_and_shift
 
 # RepVGG-A0: blocks in stages 1 to 4, and what the base widths 64, 64, 128, 256 are multiplied by.
 A0_BLOCKS = (2, 4, 14, 1)
@@ -96,5 +96,5 @@ def _conv_norm(inputs: int, outputs: int, size: int, stride: int, norm: type[nn.
 
 def _folded(kernel: Tensor, norm: nn.Module) -> tuple[Tensor, Tensor]:
     """A convolution kernel (O, I, k, k) and the norm behind it as one kernel and bias (O,)."""
-    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-    return kernel * scale.view(-1, 1, 1, 1), norm.bias - norm.running_mean * scale
+    scale, shift = scale_and_shift(norm)
+    return kernel * scale.view(-1, 1, 1, 1), shift

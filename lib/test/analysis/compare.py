@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lib.test.analysis.report import analyse
 from lib.test.analysis.sources import parse_trackers
-from lib.test.evaluation.datasets import TEST_SETS
+from lib.test.evaluation.datasets import PREFIXES, TEST_SETS
 from lib.test.evaluation.running import evaluate_tracker
 from lib.utils.errors import UserError
 from lib.utils.workspace import workspace
@@ -35,7 +35,7 @@ def compare(
     Raises:
         UserError: see `evaluate_tracker` and `analyse`.
     """
-    dataset = folder if folder in TEST_SETS or folder.startswith(("folder:", "vot:")) else f"folder:{folder}"
+    dataset = folder if folder in TEST_SETS or folder.startswith(PREFIXES) else f"folder:{folder}"
     # A wrong name is said before hours of work.
     parse_trackers(trackers, results_dir or workspace("test").results_dir)
     for tracker in trackers:

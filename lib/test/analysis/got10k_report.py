@@ -3,12 +3,12 @@
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from lib.test.analysis.plots import Line, PlotKind, save_lines
+from lib.test.analysis.plots import PLOTS, Line, save_lines
 from lib.test.analysis.tables import ruled_table
 from lib.utils.errors import UserError
 from lib.utils.workspace import workspace
@@ -59,16 +59,7 @@ def plot_got_success(reports: Sequence[Path], output_dir: Path | None = None) ->
     output_dir = output_dir or workspace("test").plots_dir / "got10k_reports"
     count = max(len(report.success_curve) for report in read)
     overlaps = np.linspace(0, 1, count)
-    spec = PlotKind(
-        title="Success",
-        x_label="Overlap threshold",
-        y_label="Success rate (%)",
-        curve="",
-        score="ao",
-        score_label="Average overlap",
-        thresholds=overlaps,
-        mark=None,
-    )
+    spec = replace(PLOTS["success"], score="ao", score_label="Average overlap", thresholds=overlaps)
     lines = [Line(r.tracker, r.ao, np.interp(overlaps, _thresholds(r.success_curve), r.success_curve)) for r in read]
     for suffix in ("png", "pdf"):
         save_lines(output_dir / f"got_success.{suffix}", spec, "Success on GOT-10k", lines)

@@ -15,7 +15,7 @@ from lib.test.evaluation.sequence import Sequence
 from lib.utils.errors import UserError
 from lib.utils.workspace import Workspace, workspace
 
-_PREFIXES = ("folder:", "vot:")
+PREFIXES = ("folder:", "vot:")
 
 
 def load_dataset(name: str, data_dir: Path | None = None) -> list[Sequence]:
@@ -83,7 +83,7 @@ def _select_one(sequences: list[Sequence], by_name: dict[str, Sequence], word: s
 
 def _prefix(name: str) -> str:
     """`folder:` or `vot:` where a name starts with it, else ""."""
-    return next((prefix for prefix in _PREFIXES if name.startswith(prefix)), "")
+    return next((prefix for prefix in PREFIXES if name.startswith(prefix)), "")
 
 
 def _folder(name: str) -> Path:
