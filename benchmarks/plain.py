@@ -8,17 +8,64 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lib.models.attention import MultiheadAttention
+from lib.models.layers import FrozenBatchNorm2d
 from lib.models.stark import Tokens
 from lib.test.tracker.stark import StarkTracker
 from lib.utils.crop import box_to_image, clip_box, region_of
 from lib.utils.tensors import NestedTensor
 
 
+class PlainNorm(nn.Module):
+    """A frozen batch norm as operations of its own, which no convolution takes in."""
+
+    def __init__(self, norm: FrozenBatchNorm2d) -> None:
+        super().__init__()
+        self.eps = norm.eps
+        for name, value in norm.named_buffers():
+            self.register_buffer(name, value)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to the same."""
+        weight, bias, mean, variance = (
+            each.reshape(1, -1, 1, 1) for each in (self.weight, self.bias, self.running_mean, self.running_var)
+        )
+        scale = weight * (variance + self.eps).rsqrt()
+        return x * scale + (bias - mean * scale)
+
+
+class PlainAttention(nn.Module):
+    """PyTorch's own module, which keeps the weights of all tokens."""
+
+    def __init__(self, attention: MultiheadAttention) -> None:
+        super().__init__()
+        dim = attention.out_proj.in_features
+        self.inner = nn.MultiheadAttention(dim, attention.heads, attention.dropout)
+        self.inner.load_state_dict(attention.state_dict())
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, padding: Tensor | None = None) -> Tensor:
+        """As `MultiheadAttention.forward`."""
+        tokens = (each.transpose(0, 1) for each in (query, key, value))
+        return self.inner(*tokens, key_padding_mask=padding)[0].transpose(0, 1)
+
+
+def plain_network(model: nn.Module) -> nn.Module:
+    """A copy of a network that computes module by module, contiguous; its trained parameters are its own."""
+    plain = copy.deepcopy(model).to(memory_format=torch.contiguous_format)
+    for module in list(plain.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, FrozenBatchNorm2d):
+                setattr(module, name, PlainNorm(child))
+            elif isinstance(child, MultiheadAttention) and not child.divide_norm:
+                setattr(module, name, PlainAttention(child).train(child.training))
+    return plain
+
+
 class PlainEngine:
     """PyTorch as a research code runs it; see `lib.test.tracker.engines.Engine`."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.model = copy.deepcopy(model).eval()
+        self.model = plain_network(model).eval()
         self.device, self.stride = torch.device("cpu"), model.extractor.stride
 
     def encode_template(self, region: NestedTensor) -> Tokens:

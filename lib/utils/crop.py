@@ -68,7 +68,8 @@ def sample_target(
     inside = image[top + before_y : top + side - after_y, left + before_x : left + side - after_x]
     if inside.size == 0:
         return np.zeros((output_size, output_size, image.shape[2]), np.uint8), scale, mask
-    inside = np.ascontiguousarray(inside)  # a mirrored frame is a view with a negative stride
+    if inside.strides[1] < 0:  # a mirrored frame, which OpenCV does not take
+        inside = np.ascontiguousarray(inside)
     if max(before_y, after_y, before_x, after_x):
         inside = cv2.copyMakeBorder(inside, before_y, after_y, before_x, after_x, cv2.BORDER_CONSTANT)
     return cv2.resize(inside, (output_size, output_size)), scale, mask

@@ -7,6 +7,7 @@ however that one ends.
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -217,8 +218,7 @@ def _work(connection: Connection, make_tracker: TrackerMaker, job: Job, threads:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the process that started this one decides
     signal.signal(signal.SIGTERM, _end)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # torch heeds it as it is imported
-    cv2.setNumThreads(threads)
+    _limit_threads(threads)
     trackers, report = _TrackerOfSet(make_tracker), _FrameReport(connection)
     try:
         while True:
@@ -236,6 +236,14 @@ def _work(connection: Connection, make_tracker: TrackerMaker, job: Job, threads:
         return  # the process that started this one has ended
     except SystemExit as end:
         os._exit(end.code)  # no file is open now, and to take the networks down in order can take seconds
+
+
+def _limit_threads(threads: int) -> None:
+    """Compute with so many threads: processes that share cores and wait for each other's turn lose nearly all."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # torch heeds it as it is imported
+    if "torch" in sys.modules:  # by what started the process
+        sys.modules["torch"].set_num_threads(threads)
+    cv2.setNumThreads(threads)
 
 
 class _FrameReport:
