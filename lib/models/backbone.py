@@ -5,40 +5,13 @@ from collections.abc import Sequence
 import torch
 from easydict import EasyDict
 from torch import Tensor, nn
-from torchvision.models import resnet
 
 from lib.config import ConfigError, option
 from lib.models.efficientnet_lite import EfficientNetLite0, convert_names
-from lib.models.layers import FrozenBatchNorm2d
 from lib.models.pretrained import imagenet_state_dict
 from lib.models.repvgg import RepVGGA0
+from lib.models.resnet import DEPTHS, ResNetBody
 from lib.utils.checkpoint import load_state
-
-RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
-
-
-class ResNetBody(nn.ModuleDict):
-    """torchvision's ResNet up to layer3, with frozen batch norms.
-
-    (B, 3, H, W) to (B, 1024, H / 16, W / 16); 256 channels for ResNet-18/34, stride 8 when dilated.
-    """
-
-    def __init__(self, name: str, dilation: bool) -> None:
-        if dilation and name in ("resnet18", "resnet34"):
-            raise ConfigError(f"'MODEL.BACKBONE.DILATION' needs bottleneck blocks: resnet50 or resnet101, not {name}")
-        full = getattr(resnet, name)(
-            weights=None,
-            norm_layer=FrozenBatchNorm2d,
-            replace_stride_with_dilation=[False, dilation, False],
-        )
-        names = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3")
-        super().__init__({name: getattr(full, name) for name in names})
-        self.channels = full.layer4[0].conv1.in_channels
-
-    def forward(self, x: Tensor) -> Tensor:
-        for layer in self.values():
-            x = layer(x)
-        return x
 
 
 class Backbone(nn.Module):
@@ -82,7 +55,7 @@ def build_backbone(cfg: EasyDict, pretrained: bool) -> Backbone:
     name, frozen_norm = options.TYPE, cfg.TRAIN.FREEZE_BACKBONE_BN
     trained = cfg.TRAIN.get("BACKBONE_TRAINED_LAYERS")
     stride = 16
-    if name in RESNETS:
+    if name in DEPTHS:
         if not frozen_norm:
             raise ConfigError("'TRAIN.FREEZE_BACKBONE_BN' must be true with a ResNet: its batch norms are frozen ones")
         body = ResNetBody(name, options.DILATION)
@@ -94,7 +67,7 @@ def build_backbone(cfg: EasyDict, pretrained: bool) -> Backbone:
         body = RepVGGA0(options.get("LAST_STAGE_BLOCK", 14), frozen_norm)
     else:
         body = EfficientNetLite0(frozen_norm)
-    if options.DILATION and name not in RESNETS:
+    if options.DILATION and name not in DEPTHS:
         raise ConfigError(f"'MODEL.BACKBONE.DILATION' is for ResNets, not {name}")
     _check_output(options, body, stride)
     _check_layers(body, cfg.TRAIN.get("FREEZE_LAYERS", []), "FREEZE_LAYERS")

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torchvision.models import get_model_weights
 
 from lib.utils.checkpoint import load_checkpoint
 from lib.utils.errors import UserError
@@ -70,6 +69,8 @@ def resnet_file_name(backbone: str) -> str:
 
 
 def _resnet_url(backbone: str) -> str:
+    from torchvision.models import get_model_weights  # takes two seconds, which nobody else need wait
+
     return get_model_weights(backbone).IMAGENET1K_V1.url
 
 
