@@ -46,7 +46,9 @@ class MultiheadAttention(nn.Module):
         """Attention of what `queries`, `keys` and `values` gave; (B, Lq, C)."""
         mask = None if padding is None else logit_bias(padding, queries.dtype)[:, None, None]
         with _exact_gradients(queries):
-            attended = F.scaled_dot_product_attention(queries, keys, values, mask, self.dropout if self.training else 0.0)
+            attended = F.scaled_dot_product_attention(
+                queries, keys, values, mask, self.dropout if self.training else 0.0
+            )
         return self.out_proj(attended.transpose(1, 2).flatten(2))
 
     def _project(self, x: Tensor, part: int) -> Tensor:

@@ -53,7 +53,10 @@ def join_padding(regions: Sequence[Tokens]) -> Tensor | None:
     if all(r.padding is None for r in regions):
         return None
     return torch.cat(
-        [r.feature.new_zeros(r.feature.shape[:2], dtype=torch.bool) if r.padding is None else r.padding for r in regions],
+        [
+            r.feature.new_zeros(r.feature.shape[:2], dtype=torch.bool) if r.padding is None else r.padding
+            for r in regions
+        ],
         dim=1,
     )
 

@@ -62,13 +62,14 @@ def video_demo(
     checkpoint: str | None = None,
     device: str = "auto",
     engine: str = "torch",
+    precision: str = "fp32",
     no_window: bool = False,
     debug: bool = False,
 ) -> DemoReport:
     """Track an object in a video, a folder of images or a camera's picture, and write what was found.
 
     Args:
-        tracker, config, checkpoint, device, engine: as `lib.test.tracker.create_tracker` takes them.
+        tracker, config, checkpoint, device, engine, precision: as `lib.test.tracker.create_tracker` takes them.
         source: as `open_source` takes it, or `sample:NAME` of `lib.test.video.samples`.
         init_bbox: the object in the first frame, xywh in pixels; drawn by the user if None, but for a sample, which
             has one.
@@ -94,7 +95,7 @@ def video_demo(
     # Imported here since the networks take a while to load, and the checks above do without.
     from lib.test.tracker import create_tracker
 
-    built = create_tracker(tracker, config, checkpoint=checkpoint, device=device, engine=engine)
+    built = create_tracker(tracker, config, checkpoint=checkpoint, device=device, engine=engine, precision=precision)
     with ExitStack() as stack:
         window = None
         if obstacle is None:
