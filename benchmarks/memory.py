@@ -1,8 +1,8 @@
-"""Memory of a process that tracks, engine by engine: resident after twenty frames, and the most it ever was.
+"""Memory of a process that tracks, by engine and precision: resident after twenty frames, and the most it ever was.
 
-Each engine has a process of its own. `import` is what Python, PyTorch and OpenCV take before there is a network.
+Each way has a process of its own. `import` is what Python, PyTorch and OpenCV take before there is a network.
 
-python benchmarks/memory.py [--variants stark_s:baseline …] [--engines torch onnx] [--output FILE]
+python benchmarks/memory.py [--variants stark_s:baseline …] [--ways torch:fp32 openvino:fp32 …] [--output FILE]
 """
 
 import argparse
@@ -24,6 +24,7 @@ from lib.utils.checkpoint import save_checkpoint
 from lib.utils.errors import UserError, run_command
 
 _FRAMES = 20
+WAYS = ("torch:fp32", "onnx:fp32", "openvino:fp32", "openvino:bf16", "openvino:int8")
 
 
 def resident() -> tuple[float, float]:
@@ -40,12 +41,13 @@ def resident() -> tuple[float, float]:
     return now, most
 
 
-def _track(connection, variant: str, engine: str, checkpoint: Path) -> None:
+def _track(connection, variant: str, way: str, checkpoint: Path) -> None:
     """In a process of its own: make a tracker, track, tell the memory."""
     from lib.test.tracker import create_tracker
 
     before, _ = resident()
-    tracker = create_tracker(*variant.split(":"), checkpoint=checkpoint, engine=engine)
+    engine, precision = way.split(":")
+    tracker = create_tracker(*variant.split(":"), checkpoint=checkpoint, engine=engine, precision=precision)
     frame = np.random.default_rng(0).integers(0, 256, (720, 1280, 3), dtype=np.uint8)
     tracker.initialize(frame, {"init_bbox": [520, 260, 170, 110]})
     for _ in range(_FRAMES):
@@ -53,19 +55,19 @@ def _track(connection, variant: str, engine: str, checkpoint: Path) -> None:
     connection.send((before, *resident()))
 
 
-def measure(variant: str, engine: str, checkpoint: Path) -> dict[str, object]:
+def measure(variant: str, way: str, checkpoint: Path) -> dict[str, object]:
     """One row of the table."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_track, args=(theirs, variant, engine, checkpoint))
+    process = context.Process(target=_track, args=(theirs, variant, way, checkpoint))
     process.start()
     theirs.close()
     try:
         before, now, most = ours.recv()
     except EOFError as error:
-        raise UserError(f"the process with {variant} on {engine} died; its message is above") from error
+        raise UserError(f"the process with {variant} on {way} died; its message is above") from error
     process.join()
-    return {"variant": variant, "engine": engine, "import (MB)": before, "resident (MB)": now, "most (MB)": most}
+    return {"variant": variant, "way": way, "import (MB)": before, "resident (MB)": now, "most (MB)": most}
 
 
 def main() -> None:
@@ -74,7 +76,7 @@ def main() -> None:
     parser.add_argument(
         "--variants", nargs="+", default=["stark_s:baseline", "stark_lightning_X_trt:mini"], metavar="TRACKER:CONFIG"
     )
-    parser.add_argument("--engines", nargs="+", default=["torch", "onnx"])
+    parser.add_argument("--ways", nargs="+", metavar="ENGINE:PRECISION", default=WAYS)
     parser.add_argument("--output", type=Path)
     given = parser.parse_args()
     rows = []
@@ -84,7 +86,7 @@ def main() -> None:
             checkpoint = Path(folder) / "random.pth.tar"
             model = build_model(SCRIPTS[name], load_config(SCRIPTS[name], config))
             save_checkpoint(checkpoint, {"net": model.state_dict(), "net_type": type(model).__name__})
-            rows += [measure(variant, engine, checkpoint) for engine in given.engines]
+            rows += [measure(variant, way, checkpoint) for way in given.ways]
     report("Memory of a tracking process", rows, given.output)
 
 
