@@ -30,9 +30,9 @@ from lib.test.evaluation.datasets import load_dataset
 from lib.test.evaluation.result_files import write_result
 from lib.test.evaluation.running import evaluate_tracker
 from lib.test.evaluation.sequence import Sequence
-from lib.test.evaluation.workers import available_cpus
 from lib.test.tracker import SCRIPTS, load_network, weights_path
 from lib.utils.errors import run_command
+from lib.utils.processors import available_cpus
 
 WAYS = ("torch:fp32", "openvino:fp32", "openvino:bf16", "openvino:int8")
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from lib.config import load_config
-from lib.models.export import GraphFiles, export_graphs, fingerprint, kept_graphs
-from lib.models.parts import Regions
+from lib.models.export import export_graphs, fingerprint, kept_graphs
+from lib.models.parts import regions_of
 from lib.test.analysis.tables import ruled_table
 from lib.test.tracker import SCRIPTS, graphs_dir, load_network, weights_path
 from lib.test.tracker.engines import choose_engine, engine_device
@@ -22,6 +22,7 @@ from lib.test.tracker.int8 import Clip, calibrate, clips_of, sample_clips
 from lib.test.tracker.stark import StarkTracker
 from lib.utils.crop import region_of
 from lib.utils.errors import UserError
+from lib.utils.graph_files import GraphFiles
 
 FORMATS = ("onnx", "openvino", "tensorrt")
 # Largest difference of an fp32 box, in fractions of the crop, that rounding explains.
@@ -141,7 +142,7 @@ def export(
     choose_engine(format, device, precision)
     cfg = load_config(script, config)
     model = load_network(script, cfg, weights_path(trackers[0], config, checkpoint))
-    root, regions = graphs_dir(script, config), Regions(model, cfg)
+    root, regions = graphs_dir(script, config), regions_of(model, cfg)
     files = GraphFiles(output or root / fingerprint(model, cfg))
     suffix = {"onnx": ".onnx", "openvino": INT8_SUFFIX if precision == "int8" else SUFFIX}.get(format)
     written = [files.made_of(part, suffix) for part in ("template", "search")] if suffix else []

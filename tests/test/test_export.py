@@ -8,14 +8,15 @@ import pytest
 import torch
 
 from lib.config import load_config
-from lib.models.export import GraphFiles, kept_graphs
-from lib.models.parts import Regions
+from lib.models.export import kept_graphs
+from lib.models.parts import regions_of
 from lib.test.export import TOLERANCE, compare_engines, export
 from lib.test.tracker import create_tracker, load_network, weights_path
 from lib.test.tracker.engines.openvino import INT8_SUFFIX, OpenVinoEngine
 from lib.test.tracker.engines.pytorch import TorchEngine
 from lib.test.tracker.int8 import Recorder, calibrate, clips_of, is_calibrated, record, sample_clips
 from lib.utils.errors import UserError
+from lib.utils.graph_files import GraphFiles
 from tests.golden.fill import image
 
 SCRIPT = "stark_lightning_X_trt"
@@ -59,7 +60,7 @@ def test_fp32_agrees_and_is_written_where_it_was_asked_for(place, folder, capsys
 def test_a_graph_of_other_weights_does_not_agree(folder, tmp_path):
     cfg = load_config(SCRIPT, "mini")
     model = load_network(SCRIPT, cfg, weights_path(SCRIPT, "mini"))
-    graphs, regions = kept_graphs(model, cfg, tmp_path), Regions(model, cfg)
+    graphs, regions = kept_graphs(model, cfg, tmp_path), regions_of(model, cfg)
     with torch.no_grad():
         model.box_head.score[-1].weight.mul_(-1)
     reference, other = TorchEngine(model, cfg, torch.device("cpu")), OpenVinoEngine(graphs, regions)
@@ -87,7 +88,7 @@ def test_int8_is_calibrated_on_frames_and_tracks(place, folder, capsys):
 def test_what_the_network_was_given_is_recorded(folder, tmp_path):
     cfg = load_config(SCRIPT, "mini")
     model = load_network(SCRIPT, cfg, weights_path(SCRIPT, "mini"))
-    regions = Regions(model, cfg)
+    regions = regions_of(model, cfg)
     recorder = record(TorchEngine(model, cfg, torch.device("cpu")), regions, cfg, clips_of(f"folder:{folder}"))
     assert isinstance(recorder, Recorder)
     assert len(recorder.search_inputs) == 22
@@ -111,7 +112,7 @@ def test_calibration_needs_its_package(monkeypatch, tmp_path):
     model = load_network(SCRIPT, cfg, weights_path(SCRIPT, "mini"))
     monkeypatch.setitem(sys.modules, "nncf", None)
     with pytest.raises(UserError, match="pip install nncf"):
-        calibrate(kept_graphs(model, cfg, tmp_path), Regions(model, cfg), cfg, [])
+        calibrate(kept_graphs(model, cfg, tmp_path), regions_of(model, cfg), cfg, [])
     assert not is_calibrated(GraphFiles(tmp_path))
 
 

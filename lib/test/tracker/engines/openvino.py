@@ -6,15 +6,14 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-import torch
 
-from lib.models.backbone import has_fast_bf16
-from lib.models.export import GraphFiles
-from lib.models.parts import Regions
 from lib.test.tracker.engines.base import Context, Engine
 from lib.test.tracker.engines.onnx import graph_inputs, package
 from lib.utils.errors import UserError
 from lib.utils.files import atomic_path
+from lib.utils.graph_files import GraphFiles
+from lib.utils.processors import thread_count
+from lib.utils.regions import Regions
 
 # OpenVINO's own files of a graph, beside the ONNX ones.
 SUFFIX, INT8_SUFFIX = ".xml", ".int8.xml"
@@ -38,7 +37,7 @@ class OpenVinoEngine(Engine):
         super().__init__(regions)
         self.name = f"openvino {precision}"
         hint = _HINTS[precision]
-        if precision == "int8" and has_fast_bf16(torch.device("cpu")):
+        if precision == "int8" and "BF16" in openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             hint = "bf16"
         suffix = suffix or (INT8_SUFFIX if precision == "int8" else ".onnx")
         self._template_graph, self._search_graph = (
@@ -91,7 +90,7 @@ def open_model(path: Path, hint: str) -> Any:
         options = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": hint,
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "INFERENCE_NUM_THREADS": thread_count(),
             # Pinned, the threads of two processes would share one core.
             "ENABLE_CPU_PINNING": False,
             # Numbers too small for fp32 are 0: attention that is sure of itself makes many, each slow to compute with.
