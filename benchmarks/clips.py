@@ -9,7 +9,9 @@ from lib.test.video.samples import find_sample
 _QUALITY = 90
 
 
-def write_clip(root: Path, sequences: int, frames: int, width: int = 1280, height: int = 720) -> None:
+def write_clip(
+    root: Path, sequences: int, frames: int, width: int = 1280, height: int = 720, quality: int = _QUALITY
+) -> None:
     """Write parts of the sample clip `bigbuckbunny` as sequences of a folder.
 
     Args:
@@ -17,6 +19,7 @@ def write_clip(root: Path, sequences: int, frames: int, width: int = 1280, heigh
         sequences: each begins some frames after the one before it, with the clip's first box.
         frames: of each sequence; the clip starts anew where it ends.
         width, height: of the frames, in pixels.
+        quality: of the JPEG files.
     """
     path, sample = find_sample("sample:bigbuckbunny")
     pictures = _pictures(path, width, height)
@@ -27,7 +30,7 @@ def write_clip(root: Path, sequences: int, frames: int, width: int = 1280, heigh
         folder.mkdir(parents=True)
         for index in range(frames):
             picture = pictures[(number * 4 + index) % len(pictures)]
-            cv2.imwrite(str(folder / f"{index + 1:08d}.jpg"), picture, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+            cv2.imwrite(str(folder / f"{index + 1:08d}.jpg"), picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
         (folder / "groundtruth.txt").write_text(f"{box}\n" * frames)
     (root / "list.txt").write_text("".join(f"clip{number + 1}\n" for number in range(sequences)))
 

@@ -42,8 +42,13 @@ def decode_image(data: bytes | np.ndarray, source: str | os.PathLike) -> np.ndar
     data = np.frombuffer(data, dtype=np.uint8)
     image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     if image is None:
-        raise ImageReadError(f"cannot decode image {source}: the file is damaged or not an image")
+        raise undecodable(source)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def undecodable(source: str | os.PathLike) -> ImageReadError:
+    """The error of a file whose content is no image, or half of one."""
+    return ImageReadError(f"cannot decode image {source}: the file is damaged or not an image")
 
 
 def to_rgb8(image: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 from lib.utils.box_files import parse_boxes, parse_flags
 from lib.utils.errors import UserError
 from lib.utils.image import ImageReadError, decode_image
+from lib.utils.picture import Picture, open_picture
 
 
 class Storage(ABC):
@@ -54,11 +55,22 @@ class Storage(ABC):
         Raises:
             ImageReadError: the file is missing, empty or not an image.
         """
+        return decode_image(self._image_bytes(path), self.locate(path))
+
+    def picture(self, path: str) -> Picture:
+        """The same, to be decoded where it is needed.
+
+        Raises:
+            ImageReadError: the file is missing, empty, cut off or not an image.
+        """
+        return open_picture(self._image_bytes(path), self.locate(path))
+
+    def _image_bytes(self, path: str) -> bytes:
+        """Content of an image's file."""
         try:
-            data = self._read(path)
+            return self._read(path)
         except OSError as error:
             raise ImageReadError(f"cannot read image {self.locate(path)}: {error.strerror or error}") from error
-        return decode_image(data, self.locate(path))
 
     def boxes(self, path: str) -> np.ndarray:
         """One xywh box a line: (N, 4) float64, nan where the file says so (see `parse_boxes`)."""

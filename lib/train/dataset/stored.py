@@ -5,6 +5,7 @@ from abc import abstractmethod
 import numpy as np
 
 from lib.train.dataset.base import TrackingDataset
+from lib.utils.picture import Picture
 from lib.utils.storage import Storage
 
 
@@ -24,6 +25,10 @@ class StoredDataset(TrackingDataset):
     def image(self, sequence: int, frame: int) -> np.ndarray:
         """See `TrackingDataset.image`."""
         return self.storage.image(self.frame_path(sequence, frame))
+
+    def picture(self, sequence: int, frame: int) -> Picture:
+        """See `TrackingDataset.picture`."""
+        return self.storage.picture(self.frame_path(sequence, frame))
 
     def source(self, sequence: int, frame: int) -> str:
         """See `TrackingDataset.source`."""
