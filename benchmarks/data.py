@@ -34,7 +34,7 @@ from lib.utils.errors import run_command
 from lib.utils.jpeg import turbojpeg
 from lib.utils.preprocess import Preprocessor
 
-_SEED = 1
+_SEED, _BATCH = 1, 8
 
 
 def write_moving_boxes(root: Path, width: int, height: int) -> None:
@@ -44,10 +44,11 @@ def write_moving_boxes(root: Path, width: int, height: int) -> None:
     course of a sequence, in which the centre crosses up to half of the frame.
     """
     rng = np.random.default_rng(_SEED)
-    for annotation in sorted(root.glob("*/groundtruth.txt")):
+    annotations = sorted(root.glob("*/groundtruth.txt"))
+    for annotation, share in zip(annotations, np.linspace(0.15, 0.25, len(annotations)), strict=True):
         way = np.linspace(0, 1, len(annotation.read_text().splitlines()))[:, None]
         begin, end = rng.uniform(0.25, 0.75, (2, 2)) * (width, height)
-        side = height * rng.uniform(0.15, 0.25) * np.exp(0.2 * rng.uniform(-1, 1) * (way - 0.5))
+        side = height * share * np.exp(0.2 * rng.uniform(-1, 1) * (way - 0.5))
         stretch = np.exp(rng.uniform(-0.3, 0.3))
         size = np.hstack((side * stretch, side / stretch))
         boxes = np.hstack((begin + (end - begin) * way - size / 2, size))
@@ -82,8 +83,8 @@ def ways(name: str, samples: int, lmdb: bool, opencv: bool) -> dict[str, Callabl
         return [samples_of[key] for key in keys]
 
     def with_floats() -> None:
-        for key in keys:
-            batch = collate([fast[key]])
+        for start in range(0, len(keys), _BATCH):
+            batch = collate([fast[key] for key in keys[start : start + _BATCH]])
             for number, crops in enumerate((*batch.templates, batch.search)):
                 floats.pixels(crops, batch.brightness[number])
 
@@ -165,7 +166,7 @@ def main() -> None:
         for frames in [] if given.data else given.frames:
             folder = Path(temporary) / frames
             width, height = map(int, frames.split("x"))
-            write_clip(folder, 4, 60, width, height, given.quality)
+            write_clip(folder, 6, 48, width, height, given.quality)
             write_moving_boxes(folder, width, height)
             rows += measure(f"{frames} JPEG", f"FOLDER:{folder}", given)
     decoder = "libjpeg-turbo's library" if turbojpeg() else "OpenCV"

@@ -215,11 +215,11 @@ def box_to_crop(
     Returns:
         (4,) float64 xywh in fractions of the crop (in crop pixels without `normalize`).
     """
-    box, around = np.asarray(box, np.float64), np.asarray(around, np.float64)
-    centre = (output_size - 1) / 2 + (box[:2] + box[2:] / 2 - around[:2] - around[2:] / 2) * resize_factor
-    size = box[2:] * resize_factor
-    out = np.concatenate((centre - size / 2, size))
-    return out / output_size if normalize else out
+    (x, y, w, h), (ax, ay, aw, ah) = (np.asarray(each, np.float64).tolist() for each in (box, around))
+    middle, unit = (output_size - 1) / 2, output_size if normalize else 1
+    cx, cy = middle + (x + w / 2 - ax - aw / 2) * resize_factor, middle + (y + h / 2 - ay - ah / 2) * resize_factor
+    w, h = w * resize_factor, h * resize_factor
+    return np.array(((cx - w / 2) / unit, (cy - h / 2) / unit, w / unit, h / unit))
 
 
 def box_to_image(box: Sequence[float], around: Sequence[float], resize_factor: float, output_size: int) -> list[float]:

@@ -61,30 +61,27 @@ class JpegHeader:
 
 def read_header(data: bytes) -> JpegHeader | None:
     """The header of a JPEG file; None where the content is something else, or damaged."""
-    size, coarseness, has_exif = None, None, False
+    width, height, coarseness, has_exif = 0, 0, 0.0, False
     for marker, begin, end in _segments(data):
-        if marker in _FRAME_HEADERS and end - begin >= 6:
-            size = int.from_bytes(data[begin + 3 : begin + 5]), int.from_bytes(data[begin + 1 : begin + 3])
-        elif marker == _TABLES and coarseness is None and end - begin >= 65:
-            wide = data[begin] >> 4  # two bytes a value
-            table = np.frombuffer(
-                data, ">u2" if wide else np.uint8, 64 if end - begin > 64 * (1 + wide) else 0, begin + 1
-            )
-            coarseness = float(table.mean()) if len(table) else None
+        if marker in _FRAME_HEADERS and begin + 6 <= end <= len(data):
+            height, width = (data[at] << 8 | data[at + 1] for at in (begin + 1, begin + 3))
+        elif marker == _TABLES and not coarseness:
+            coarseness = _mean_step(data[begin:end])
         elif marker == _APP1:
             has_exif |= data.startswith(b"Exif\0", begin)
         elif marker == _SCAN:
-            if size is None or coarseness is None or 0 in size:
-                return None
-            return JpegHeader(*size, has_exif, coarseness, end)
+            known = width and height and coarseness
+            return JpegHeader(width, height, has_exif, coarseness, end) if known else None
     return None
 
 
-def _mean_step(tables: bytes) -> float | None:
-    """Mean of the first quantisation table, brightness's; None where it is not whole."""
-    kind = np.uint8 if tables[:1] < b"\x10" else ">u2"
-    table = tables[1 : 1 + 64 * np.dtype(kind).itemsize]
-    return float(np.frombuffer(table, kind).mean()) if len(table) == 64 * np.dtype(kind).itemsize else None
+def _mean_step(tables: bytes) -> float:
+    """Mean of the first quantisation table, brightness's; 0 where it is not whole."""
+    wide = tables[:1] >= b"\x10"  # two bytes a value
+    table = tables[1:129] if wide else tables[1:65]
+    if len(table) < (128 if wide else 64):
+        return 0.0
+    return (256 * sum(table[::2]) + sum(table[1::2]) if wide else sum(table)) / 64
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
@@ -97,7 +94,7 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         if marker == 0xFF:  # filling
             place += 1
             continue
-        end = place + 2 + int.from_bytes(data[place + 2 : place + 4])
+        end = place + 2 + (data[place + 2] << 8 | data[place + 3])
         yield marker, place + 4, end
         place = end
 

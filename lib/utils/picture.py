@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 import cv2
 import numpy as np
 
-from lib.utils.image import decode_image, undecodable
+from lib.utils.image import decode_bgr, decode_image, undecodable
 from lib.utils.jpeg import JpegHeader, decode_part, read_header
 
 # How much there may be to see at the scale of a pixel (`JpegHeader.detail`) where a picture is decoded scaled down: up
@@ -103,8 +103,8 @@ class JpegPicture(Picture):
 
     def _part_of_whole(self, x: Span, y: Span, reduction: int) -> np.ndarray:
         """The same by OpenCV, which also puts up with faults that the other decoder objects to."""
-        whole = cv2.imdecode(np.frombuffer(self._data, np.uint8), _FLAGS[reduction])
-        if whole is None or whole.shape[:2] != (-(-self.height // reduction), -(-self.width // reduction)):
+        whole = decode_bgr(self._data, self._source, _FLAGS[reduction])
+        if whole.shape[:2] != (-(-self.height // reduction), -(-self.width // reduction)):
             raise undecodable(self._source)
         return cv2.cvtColor(whole[slice(*y), slice(*x)], cv2.COLOR_BGR2RGB)
 

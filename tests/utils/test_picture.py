@@ -74,7 +74,7 @@ def test_grey_files_and_other_formats_are_read():
 def test_a_picture_that_a_camera_turned_is_turned():
     data = encode(smooth(60, 100))
     orientation = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
-    turned = data[:2] + b"\xff\xe1" + (len(orientation) + 2).to_bytes(2) + orientation + data[2:]
+    turned = data[:2] + b"\xff\xe1" + (len(orientation) + 2).to_bytes(2, "big") + orientation + data[2:]
     found = open_picture(turned, "here")
     assert (found.height, found.width) == (100, 60)
     assert np.array_equal(found.part((0, 60), (0, 100)), decode_image(turned, "here"))
@@ -113,10 +113,20 @@ def test_a_file_that_was_cut_off_is_named(library, lost, progressive, monkeypatc
         open_picture(data[:keep], "here").part((0, 20), (0, 20))
 
 
+def test_a_header_of_billions_of_pixels_is_damage():
+    data = bytearray(encode(smooth(), cv2.IMWRITE_JPEG_PROGRESSIVE, 0))
+    place = data.find(b"\xff\xc0")
+    data[place + 5 : place + 9] = b"\xff\xf0\xff\xf0"
+    with pytest.raises(ImageReadError, match="here"):
+        decode_image(bytes(data), "here")
+    with pytest.raises(ImageReadError, match="here"):
+        open_picture(bytes(data), "here").part((30000, 30100), (30000, 30100))
+
+
 def test_an_end_inside_a_thumbnail_is_no_end():
     """A truncated file may hold a whole small one in its notes."""
     data, small = encode(smooth()), encode(smooth(48, 48))
-    comment = b"\xff\xe2" + (len(small) + 2).to_bytes(2) + small
+    comment = b"\xff\xe2" + (len(small) + 2).to_bytes(2, "big") + small
     with pytest.raises(ImageReadError, match="here"):
         open_picture((data[:2] + comment + data[2:])[:-500], "here").part((0, 20), (0, 20))
     assert open_picture(data[:2] + comment + data[2:] + b"more", "here").part((0, 20), (0, 20)).shape == (20, 20, 3)

@@ -18,6 +18,12 @@ class StoredDataset(TrackingDataset):
 
     storage: Storage
 
+    def keep_annotations(self) -> None:  # noqa: B027 - nothing is left to do where all is read at once
+        """Read all annotations now, into a file from which they come at once the next time.
+
+        The storage says where such files are; where it does not, nothing is kept.
+        """
+
     @abstractmethod
     def frame_path(self, sequence: int, frame: int) -> str:
         """Storage path of one frame."""
