@@ -1,11 +1,10 @@
-"""Arrays in one file that is mapped into memory: reading costs nothing until values are used, and processes share it.
+"""Arrays of numbers and text in one file, checked as it is read.
 
 The first line names the format and the CRC-32 of all that follows: a line of JSON, {name: [dtype, shape, offset]}, and
 the arrays' bytes.
 """
 
 import json
-import mmap
 import os
 import zlib
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ import numpy as np
 from lib.utils.files import atomic_path
 
 _FIRST_LINE = "STARK arrays 1 %08x\n"
-_ALIGNMENT = 64
+_ALIGNMENT = 16
 
 
 class ArrayFileError(Exception):
@@ -36,7 +35,7 @@ def write_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> N
         place += len(data) + len(parts[-1])
     # Offsets count from the header's end, which is filled up to a whole number of places.
     header = json.dumps(table).encode()
-    header += b" " * (-(len(_FIRST_LINE % 0) + len(header) + 1) % _ALIGNMENT) + b"\n"
+    header += b" " * (-(len(header) + 1) % _ALIGNMENT) + b"\n"
     checksum = 0
     for part in (header, *parts):
         checksum = zlib.crc32(part, checksum)
@@ -45,23 +44,21 @@ def write_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> N
 
 
 def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """The arrays of a file, read-only.
+    """The arrays of a file, read-only: views of its content, which forked processes share.
+
+    It is read, not mapped: where another machine replaces a mapped file, network file systems end who looks at it.
 
     Raises:
         OSError: there is no such file, or it cannot be read.
         ArrayFileError: the file is damaged, or another kind of file.
     """
     with open(path, "rb") as file:
-        first = file.readline()
-        try:
-            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except ValueError as error:
-            raise ArrayFileError(f"{path} is empty") from error
-    if first != (_FIRST_LINE % zlib.crc32(memoryview(content)[len(first) :])).encode():
+        first, content = file.readline(), file.read()
+    if first != (_FIRST_LINE % zlib.crc32(content)).encode():
         raise ArrayFileError(f"{path} is damaged, or no file of arrays")
-    begin = content.find(b"\n", len(first)) + 1
+    begin = content.index(b"\n") + 1
     found = {}
-    for name, (kind, shape, offset) in json.loads(content[len(first) : begin]).items():
+    for name, (kind, shape, offset) in json.loads(content[:begin]).items():
         count = int(np.prod(shape, dtype=np.int64))
         found[name] = np.frombuffer(content, np.dtype(kind), count, begin + offset).reshape(shape)
     return found

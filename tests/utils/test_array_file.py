@@ -36,7 +36,7 @@ def test_every_changed_byte_and_every_cut_is_noticed(arrays, tmp_path):
     damaged += [data[:length] for length in range(0, len(data), 9)] + [data + b"more"]
     for content in damaged:
         path.write_bytes(content)
-        with pytest.raises(ArrayFileError, match=r"kept\.arrays is (damaged|empty)"):
+        with pytest.raises(ArrayFileError, match=r"kept\.arrays is damaged"):
             read_arrays(path)
 
 

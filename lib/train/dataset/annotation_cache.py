@@ -61,10 +61,10 @@ Entry = tuple[SequenceInfo, Sequence[str]]
 
 
 class AnnotationCache:
-    """Annotations of some of a data set's sequences, mapped from a file.
+    """Annotations of some of a data set's sequences, from one file.
 
     Args:
-        path: of the file; a copy of this object in another process maps it, too.
+        path: of the file; where this object is sent to another process, that reads the file itself.
 
     Raises:
         OSError, ArrayFileError: see `read_arrays`.
