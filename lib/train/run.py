@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import torch
 from easydict import EasyDict
@@ -95,10 +96,9 @@ def build_trainer(options: RunOptions, cfg: EasyDict, device: torch.device, log:
     torch.manual_seed(seed)  # initial weights, alike on all ranks
     validation_sets = usable_validation(options, cfg)
     training_sets = cfg.DATA.TRAIN.DATASETS_NAME, cfg.DATA.TRAIN.DATASETS_RATIO
-    loader = build_loader(cfg, TRAINING, *training_sets, seed, options.use_lmdb, device)
-    validation = (
-        build_loader(cfg, VALIDATION, *validation_sets, seed, options.use_lmdb, device) if validation_sets[0] else None
-    )
+    source = seed, options.use_lmdb, device, options.cache
+    loader = build_loader(cfg, TRAINING, *training_sets, *source)
+    validation = build_loader(cfg, VALIDATION, *validation_sets, *source) if validation_sets[0] else None
     checkpoints = run_checkpoints(options, cfg)
     if distributed.rank() == 0:
         checkpoints.clear_unfinished()
@@ -136,11 +136,15 @@ def build_loader(
     seed: int,
     use_lmdb: bool,
     device: torch.device,
+    cache: Path | None = None,
 ) -> BatchLoader:
-    """Batches of the training or the validation sets, as `stream` says."""
+    """Batches of the training or the validation sets, as `stream` says; annotations are kept in the folder `cache`."""
     check_sampling(cfg)
+    datasets = [build_dataset(name, use_lmdb=use_lmdb, cache=cache) for name in names]
+    for dataset in datasets:
+        dataset.keep_annotations()
     sampler = FrameSampler(
-        [build_dataset(name, use_lmdb=use_lmdb) for name in names],
+        datasets,
         ratios,
         sampler_mode(cfg),
         sample_intervals(cfg),

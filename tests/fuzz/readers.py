@@ -14,6 +14,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+import cv2
+import numpy as np
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -24,6 +26,7 @@ from lib.test.evaluation.result_files import read_result, read_seconds
 from lib.utils import workspace as places
 from lib.utils.box_files import parse_boxes, parse_flags
 from lib.utils.errors import UserError
+from lib.utils.picture import JpegPicture, open_picture
 from lib.utils.text import read_names, read_ranges
 
 _SLOW_SECONDS = 2.0
@@ -108,6 +111,32 @@ _yaml_text = st.one_of(st.lists(st.sampled_from(_YAML_PIECES), max_size=30).map(
 _yaml = st.one_of(_yaml_text.map(lambda text: text.encode(errors="replace")), st.binary(max_size=100))
 _overrides = st.one_of(_yaml_text, st.builds("{}={}".format, st.sampled_from(_KEYS), _yaml_text))
 
+
+def _parts(data: bytes) -> None:
+    """Pieces of a picture at every scale."""
+    picture = open_picture(data, "fuzz.jpg")
+    for reduction in (1, 2, 4, 8):
+        x, y = ((extent // (3 * reduction), -(-extent // reduction)) for extent in (picture.width, picture.height))
+        if isinstance(picture, JpegPicture) and picture.width * picture.height < 1e7:
+            picture.part(x, y, reduction)
+
+
+def _jpeg(progressive: int) -> bytes:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
+    return cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_PROGRESSIVE, progressive])[1].tobytes()
+
+
+def _damaged(whole: bytes, changes: list[tuple[float, bytes]]) -> bytes:
+    """A file with some bytes replaced."""
+    for share, piece in changes:
+        place = int(share * len(whole))
+        whole = whole[:place] + piece + whole[place + len(piece) :]
+    return whole
+
+
+_changes = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.binary(min_size=1, max_size=4)), max_size=6)
+_jpegs = st.builds(_damaged, st.sampled_from([_jpeg(0), _jpeg(1)]), _changes)
+
 TARGETS: dict[str, tuple[st.SearchStrategy, Callable]] = {
     "boxes": (_bytes, lambda data: parse_boxes(data, "fuzz.txt")),
     "flags": (_bytes, lambda data: parse_flags(data, "fuzz.txt")),
@@ -117,6 +146,7 @@ TARGETS: dict[str, tuple[st.SearchStrategy, Callable]] = {
     "names": (_bytes, _written("list.txt", read_names)),
     "ranges": (_bytes, _written("fuzz.ranges.txt", read_ranges)),
     "attributes": (_bytes, _written("attrs.txt", lambda path: (listed(path), read_meta(path)))),
+    "picture": (st.one_of(_jpegs, st.binary(max_size=100)), _parts),
     "config": (_yaml, _written("fuzz.yaml", lambda path: load_config("stark_s", path))),
     "override": (_overrides, _override),
     "local_file": (_bytes, _written("local.py", _local_file)),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lib.train.dataset.annotation_cache import kept_arrays
 from lib.train.dataset.base import SequenceInfo
 from lib.train.dataset.stored import StoredDataset
 from lib.utils.errors import UserError
@@ -40,7 +41,8 @@ class Coco(StoredDataset):
             raise UserError(f"{name}: no images in {storage.locate(_IMAGE_FOLDERS[0])}: put COCO's train2017 there")
         self._folder = folders[0]
         # Arrays, not objects: there are 850,000 boxes, and every worker has its copy.
-        self._files, self._image, self._boxes = _read_annotations(storage)
+        found = kept_arrays(storage, name, ANNOTATIONS, lambda: _read_annotations(storage))
+        self._files, self._image, self._boxes = found["files"], found["images"], found["boxes"]
         if not len(self._boxes):
             raise UserError(f"{name}: {storage.locate(ANNOTATIONS)} has no boxes")
 
@@ -88,11 +90,12 @@ class _Object:
         return not self.crowd and self.box[2] > 0 and self.box[3] > 0
 
 
-def _read_annotations(storage: Storage) -> tuple[list[str], np.ndarray, np.ndarray]:
+def _read_annotations(storage: Storage) -> dict[str, np.ndarray]:
     """Read the annotation file.
 
     Returns:
-        Names of the images; for each object the index (M,) int32 of its image and its box (M, 4) float32 xywh.
+        `files`: names of the images; for each object the index (M,) int32 of its image in `images`, and in `boxes` its
+        box (M, 4) float32 xywh.
     """
     data = storage.read_bytes(ANNOTATIONS)
     try:
@@ -107,7 +110,7 @@ def _read_annotations(storage: Storage) -> tuple[list[str], np.ndarray, np.ndarr
     except (ValueError, TypeError) as error:
         raise UserError(f"{storage.locate(ANNOTATIONS)} is not a COCO annotation file: {error}") from error
     boxes = np.array([entry.box for entry in objects], dtype=np.float32).reshape(-1, 4)
-    return [image.file_name for image in images], image_of, boxes
+    return {"files": np.array([image.file_name for image in images], str), "images": image_of, "boxes": boxes}
 
 
 def _slim(entry: dict) -> object:
