@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from lib.models import kernels
+
 
 class MultiheadAttention(nn.Module):
     """Scaled dot-product attention over several heads (Vaswani et al., 2017, section 3.2).
@@ -30,11 +32,15 @@ class MultiheadAttention(nn.Module):
             query = F.normalize(query, dim=-1) * (query.shape[-1] // self.heads) ** 0.5
             key = F.normalize(key, dim=-1)
         weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
-        q, k, v = (self._split(F.linear(x, w, b)) for x, w, b in zip((query, key, value), weights, biases, strict=True))
+        q, k, v = (F.linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases, strict=True))
+        dropout = self.dropout if self.training else 0.0
+        if kernels.are_for(query) and (dropout or torch.is_grad_enabled()):
+            return self.out_proj(kernels.attend(q, k, v, self.heads, padding, dropout))
+        q, k, v = (self._split(x) for x in (q, k, v))
         # Added to the logits: as a choice (a bool mask) it would be one more pass over them in exported graphs.
         mask = None if padding is None else q.new_zeros(padding.shape).masked_fill(padding, -torch.inf)[:, None, None]
         with _exact_gradients(query):
-            attended = F.scaled_dot_product_attention(q, k, v, mask, self.dropout if self.training else 0.0)
+            attended = F.scaled_dot_product_attention(q, k, v, mask, dropout)
         return self.out_proj(attended.transpose(1, 2).flatten(2))
 
     def _split(self, x: Tensor) -> Tensor:

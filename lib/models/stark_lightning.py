@@ -13,6 +13,7 @@ from lib.config import option
 from lib.models.attention import MultiheadAttention
 from lib.models.backbone import Backbone, build_backbone
 from lib.models.heads import CenterPredictor, build_box_head
+from lib.models.layers import Dropout
 from lib.models.position_encoding import PositionEmbeddingLearned
 from lib.models.stark import Tokens, downsample_mask, join
 from lib.models.transformer import init_matrices
@@ -30,7 +31,7 @@ class LightEncoderLayer(nn.Module):
         self.linear2 = nn.Linear(feedforward, dim)
         self.norm1 = nn.LayerNorm(dim)
         self.norm2 = nn.LayerNorm(dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, templates: Tokens, search: Tokens) -> Tensor:
         """Template tokens (B, Lt, C) and search tokens (B, Ls, C) to new search features (B, Ls, C)."""
@@ -40,7 +41,7 @@ class LightEncoderLayer(nn.Module):
         attended = self.self_attn(query, keys, tokens.feature, tokens.padding)
         # The residual is the query with its position: later layers and the head need to know where a token lies.
         x = self.norm1(query + self.dropout(attended))
-        return self.norm2(x + self.dropout(self.linear2(self.dropout(self.linear1(x).relu()))))
+        return self.norm2(x + self.dropout(self.linear2(self.dropout.after_relu(self.linear1(x)))))
 
 
 class LightTransformer(nn.Module):

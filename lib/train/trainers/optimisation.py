@@ -32,7 +32,7 @@ class Optimisation:
         self.cfg, self.device, self.steps_per_epoch = cfg.TRAIN, device, steps_per_epoch
         groups = parameter_groups(net, cfg)
         self.parameters = [p for group in groups for p in group["params"]]
-        self.optimizer = torch.optim.AdamW(groups, lr=cfg.TRAIN.LR, weight_decay=cfg.TRAIN.WEIGHT_DECAY)
+        self.optimizer = torch.optim.AdamW(groups, lr=cfg.TRAIN.LR, weight_decay=cfg.TRAIN.WEIGHT_DECAY, fused=True)
         self.names = ["rest", "backbone"][: len(groups)]
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         amp = option(cfg, "TRAIN.AMP")
