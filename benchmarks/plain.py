@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lib.models.attention import MultiheadAttention
-from lib.models.layers import FrozenBatchNorm2d
+from lib.models.layers import Dropout, FrozenBatchNorm2d
 from lib.models.stark import Tokens
 from lib.test.tracker.stark import StarkTracker
 from lib.utils.crop import box_to_image, clip_box, region_of
@@ -49,6 +49,14 @@ class PlainAttention(nn.Module):
         return self.inner(*tokens, key_padding_mask=padding)[0].transpose(0, 1)
 
 
+class PlainDropout(nn.Dropout):
+    """PyTorch's own, whose random numbers come one after the other."""
+
+    def after_relu(self, x: Tensor) -> Tensor:
+        """As `Dropout.after_relu`."""
+        return self(x.relu())
+
+
 def plain_network(model: nn.Module) -> nn.Module:
     """A copy of a network that computes module by module, contiguous; its trained parameters are its own."""
     plain = copy.deepcopy(model).to(memory_format=torch.contiguous_format)
@@ -58,6 +66,8 @@ def plain_network(model: nn.Module) -> nn.Module:
                 setattr(module, name, PlainNorm(child))
             elif isinstance(child, MultiheadAttention) and not child.divide_norm:
                 setattr(module, name, PlainAttention(child).train(child.training))
+            elif isinstance(child, Dropout):
+                setattr(module, name, PlainDropout(child.p).train(child.training))
     return plain
 
 

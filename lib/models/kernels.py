@@ -7,9 +7,11 @@ goes through one sample at a time, whose weights stay in the cache. The function
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+_ONEDNN = torch.backends.mkldnn.is_available()
 # What dropout's probability is rounded to a multiple of.
 _STEPS = 2**16
 # Where keys are padding: far enough below every logit, and without the nan of a row of infinities.
@@ -17,8 +19,8 @@ _NEVER = -1e30
 
 
 def are_for(x: Tensor) -> bool:
-    """Whether a tensor is one to use these functions on. A compiler makes its own, and cannot read these."""
-    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+    """Whether a tensor is one to use these functions on. A compiler or a graph's export cannot read them."""
+    return x.device.type == "cpu" and not torch.compiler.is_compiling() and not torch.jit.is_tracing()
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, padding: Tensor | None, dropout: float) -> Tensor:
@@ -36,6 +38,15 @@ def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, padding: Tenso
     return _Attention.apply(query * (query.shape[2] // heads) ** -0.5, key, value, heads, padding, dropout)
 
 
+def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """A linear layer, (..., I) to (..., O), on a CPU.
+
+    In fp32 PyTorch leaves it to MKL, which on many processors is slower than oneDNN, to which convolutions go.
+    """
+    own = x.dtype == torch.float32 and are_for(x) and not torch.is_autocast_enabled("cpu") and _ONEDNN
+    return _Linear.apply(x, weight, bias) if own else F.linear(x, weight, bias)
+
+
 def drop(x: Tensor, dropout: float) -> Tensor:
     """Set elements of a CPU tensor to zero with the probability `dropout`, and scale the others up."""
     return _Dropout.apply(x, dropout)
@@ -46,18 +57,27 @@ def drop_relu(x: Tensor, dropout: float) -> Tensor:
     return _DroppedRelu.apply(x, dropout)
 
 
-class _Signs:
-    """Random signs, negative with a given probability; seeded from PyTorch's generator, as dropout is."""
+class _Draws:
+    """Which elements are dropped; seeded from PyTorch's generator, so that a run's dropout follows from its seed."""
 
     def __init__(self, probability: float) -> None:
-        self.below = round(probability * _STEPS)
-        self.scale = _STEPS / (_STEPS - self.below)  # exactly unbiased
+        dropped = round(probability * _STEPS)
+        self.limit = dropped - _STEPS // 2  # of the words that mean it
+        self.scale = _STEPS / (_STEPS - dropped)  # of what stays, so that the mean does
         self.bits = np.random.SFC64(int(torch.randint(2**63 - 1, ())))
 
-    def like(self, x: Tensor) -> Tensor:
-        """0 or -1 in the shape and type of a contiguous tensor."""
-        words = torch.from_numpy(self.bits.random_raw(-(-x.numel() // 4)).view(np.int16))[: x.numel()]
-        return words.lt_(self.below - _STEPS // 2).neg_().view(x.shape).to(x.dtype)
+    def signs(self, x: Tensor) -> Tensor:
+        """-1 where an element is dropped, else 0, in the shape and type of a tensor."""
+        return self._words(x).lt_(self.limit).neg_().to(x.dtype)
+
+    def factors(self, x: Tensor) -> Tensor:
+        """What an element is multiplied by, in the shape and type of a tensor."""
+        return self._words(x).ge_(self.limit).to(x.dtype).mul_(self.scale)
+
+    def _words(self, x: Tensor) -> Tensor:
+        """Random int16 numbers in the shape of a tensor."""
+        words = self.bits.random_raw(-(-x.numel() // 4)).view(np.int16)
+        return torch.from_numpy(words)[: x.numel()].view(x.shape)
 
 
 class _Attention(torch.autograd.Function):
@@ -76,23 +96,24 @@ class _Attention(torch.autograd.Function):
         keep = any(ctx.needs_input_grad)
         weights = query.new_empty(batch if keep else 1, heads, queries, keys)
         dropped = torch.empty_like(weights[0]) if dropout else None
-        signs = _Signs(dropout) if dropout else None
+        draws = _Draws(dropout) if dropout else None
         out = torch.empty_like(query, memory_format=torch.contiguous_format)
-        bias = None if padding is None else query.new_zeros(padding.shape).masked_fill_(padding, _NEVER)
+        if padding is not None:
+            bias, padded = query.new_zeros(padding.shape).masked_fill_(padding, _NEVER), padding.any(1).tolist()
         with torch.autocast("cpu", enabled=False):
             for i in range(batch):
                 own = weights[i if keep else 0]
                 torch.bmm(_by_head(query[i], heads), _by_head(key[i], heads).transpose(1, 2), out=own)
-                if bias is not None:
+                if padding is not None and padded[i]:
                     own += bias[i]
                 torch.softmax(own, dim=-1, out=own)
                 values = _by_head(value[i], heads)
-                if signs is not None:
-                    torch.copysign(own, signs.like(own), out=own)
-                    own, values = torch.clamp_min(own, 0, out=dropped), values * signs.scale
+                if draws is not None:
+                    torch.copysign(own, draws.signs(own), out=own)
+                    own, values = torch.clamp_min(own, 0, out=dropped), values * draws.scale
                 _by_head(out[i], heads).copy_(torch.bmm(own, values))
         ctx.save_for_backward(query, key, value, weights)
-        ctx.heads, ctx.scale = heads, None if signs is None else signs.scale
+        ctx.heads, ctx.scale = heads, None if draws is None else draws.scale
         return out
 
     @staticmethod
@@ -119,13 +140,31 @@ class _Attention(torch.autograd.Function):
         return *grads, None, None, None
 
 
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        grad_x = grad_weight = None
+        if ctx.needs_input_grad[0]:
+            grad_x = torch.ops.mkldnn._linear_pointwise(grad, weight.t(), None, "none", [], "")
+        grad = grad.flatten(0, -2)
+        if ctx.needs_input_grad[1]:
+            grad_weight = grad.t() @ x.flatten(0, -2)
+        return grad_x, grad_weight, grad.sum(0) if ctx.needs_input_grad[2] else None
+
+
 class _Dropout(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, dropout: float) -> Tensor:
-        signs = _Signs(dropout)
-        kept = signs.like(x).add_(1).mul_(signs.scale)
-        ctx.save_for_backward(kept)
-        return x * kept
+        factors = _Draws(dropout).factors(x)
+        ctx.save_for_backward(factors)
+        return x * factors
 
     @staticmethod
     @once_differentiable
@@ -136,11 +175,10 @@ class _Dropout(torch.autograd.Function):
 class _DroppedRelu(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, dropout: float) -> Tensor:
-        signs = _Signs(dropout)
-        kept = signs.like(x).add_(1).mul_(signs.scale)
-        out = torch.clamp_min(x, 0, out=torch.empty_like(x)).mul_(kept)
+        draws = _Draws(dropout)
+        out = torch.clamp_min(x, 0).mul_(draws.factors(x))
         ctx.save_for_backward(out)
-        ctx.scale = signs.scale
+        ctx.scale = draws.scale
         return out
 
     @staticmethod

@@ -34,7 +34,7 @@ class BasicBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.relu(conv_norm(x, self.conv1, self.bn1))
         y = conv_norm(y, self.conv2, self.bn2)
-        return self.relu(y + (x if self.downsample is None else conv_norm(x, *self.downsample)))
+        return self.relu(y.add_(x if self.downsample is None else conv_norm(x, *self.downsample)))
 
 
 class Bottleneck(nn.Module):
@@ -58,7 +58,7 @@ class Bottleneck(nn.Module):
         y = self.relu(conv_norm(x, self.conv1, self.bn1))
         y = self.relu(conv_norm(y, self.conv2, self.bn2))
         y = conv_norm(y, self.conv3, self.bn3)
-        return self.relu(y + (x if self.downsample is None else conv_norm(x, *self.downsample)))
+        return self.relu(y.add_(x if self.downsample is None else conv_norm(x, *self.downsample)))
 
 
 class ResNetBody(nn.ModuleDict):

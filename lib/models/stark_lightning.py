@@ -13,7 +13,7 @@ from lib.config import option
 from lib.models.attention import MultiheadAttention
 from lib.models.backbone import Backbone, build_backbone
 from lib.models.heads import CenterPredictor, build_box_head
-from lib.models.layers import Dropout
+from lib.models.layers import Dropout, Linear
 from lib.models.position_encoding import PositionEmbeddingLearned
 from lib.models.stark import Tokens, downsample_mask, join
 from lib.models.transformer import init_matrices
@@ -27,8 +27,8 @@ class LightEncoderLayer(nn.Module):
     def __init__(self, dim: int, heads: int, feedforward: int, dropout: float) -> None:
         super().__init__()
         self.self_attn = MultiheadAttention(dim, heads, dropout)
-        self.linear1 = nn.Linear(dim, feedforward)
-        self.linear2 = nn.Linear(feedforward, dim)
+        self.linear1 = Linear(dim, feedforward)
+        self.linear2 = Linear(feedforward, dim)
         self.norm1 = nn.LayerNorm(dim)
         self.norm2 = nn.LayerNorm(dim)
         self.dropout = Dropout(dropout)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from lib.models.attention import MultiheadAttention
-from lib.models.layers import Dropout
+from lib.models.layers import Dropout, Linear
 
 
 def with_position(tokens: Tensor, position: Tensor | None) -> Tensor:
@@ -21,8 +21,8 @@ class EncoderLayer(nn.Module):
         super().__init__()
         self.pre_norm = pre_norm
         self.self_attn = MultiheadAttention(dim, heads, dropout, divide_norm)
-        self.linear1 = nn.Linear(dim, feedforward)
-        self.linear2 = nn.Linear(feedforward, dim)
+        self.linear1 = Linear(dim, feedforward)
+        self.linear2 = Linear(feedforward, dim)
         self.norm1 = nn.LayerNorm(dim)
         self.norm2 = nn.LayerNorm(dim)
         self.dropout = Dropout(dropout)
@@ -54,8 +54,8 @@ class DecoderLayer(nn.Module):
         self.pre_norm = pre_norm
         self.self_attn = MultiheadAttention(dim, heads, dropout, divide_norm)
         self.multihead_attn = MultiheadAttention(dim, heads, dropout, divide_norm)
-        self.linear1 = nn.Linear(dim, feedforward)
-        self.linear2 = nn.Linear(feedforward, dim)
+        self.linear1 = Linear(dim, feedforward)
+        self.linear2 = Linear(feedforward, dim)
         self.norm1 = nn.LayerNorm(dim)
         self.norm2 = nn.LayerNorm(dim)
         self.norm3 = nn.LayerNorm(dim)

@@ -19,6 +19,7 @@ from lib.models.attention import MultiheadAttention
 from lib.models.efficientnet_lite import EfficientNetLite0
 from lib.models.export import template_count
 from lib.models.inference import fold_norms
+from lib.models.layers import Linear
 from lib.models.stark import Tokens
 from lib.utils.errors import UserError
 from lib.utils.tensors import NestedTensor
@@ -95,9 +96,14 @@ def count_macs(module: nn.Module, *inputs: object) -> float:
     Raises:
         UserError: thop cannot be imported.
     """
-    rules = {MultiheadAttention: _count_attention, EfficientNetLite0: _count_convolutions}
+    rules = {Linear: _count_linear, MultiheadAttention: _count_attention, EfficientNetLite0: _count_convolutions}
     # A copy, for thop leaves its counters behind; without norms, for convolutions that take theirs in go unseen.
     return _thop().profile(fold_norms(copy.deepcopy(module)), inputs, custom_ops=rules, verbose=False)[0]
+
+
+def _count_linear(module: Linear, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    """One for each weight and each row; thop has the rule, but not for classes derived from PyTorch's."""
+    module.total_ops += output.numel() * module.in_features
 
 
 def _count_attention(module: MultiheadAttention, inputs: tuple[Tensor, ...], output: Tensor) -> None:
