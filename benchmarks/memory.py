@@ -28,24 +28,21 @@ from lib.utils.workspace import REPOSITORY
 WAYS = ("torch:fp32", "onnx:fp32", "openvino:fp32", "openvino:bf16", "openvino:int8")
 
 _TRACK = """
-import json, re, sys
+import json, sys
 import numpy as np
-
-def memory():
-    status = open("/proc/self/status").read()
-    return [int(re.search(rf"{key}:\\s+(\\d+) kB", status)[1]) / 1024 for key in ("VmRSS", "VmHWM")]
+from benchmarks.resident import resident
 
 name, config, checkpoint, engine, precision = sys.argv[1:]
 if engine == "torch":
     import torch
 from lib.test.tracker import create_tracker
-before = memory()[0]
+before = resident()[0]
 tracker = create_tracker(name, config, checkpoint=checkpoint, engine=engine, precision=precision)
 frame = np.random.default_rng(0).integers(0, 256, (720, 1280, 3), dtype=np.uint8)
 tracker.initialize(frame, {"init_bbox": [520, 260, 170, 110]})
 for _ in range(20):
     tracker.track(frame)
-print(json.dumps([before, *memory()]))
+print(json.dumps([before, *resident()]))
 """
 
 

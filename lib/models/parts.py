@@ -111,7 +111,7 @@ class LightningParts(Parts):
         self.kept = tuple(names) if model.correlation is None else (*names, "feature")
 
     def template(self, crops: Tensor) -> tuple[Tensor, ...]:
-        """Template crops (B, Ht, Wt, 3) uint8 to keys and values (B, heads, Lt, C / heads) of each layer.
+        """Template crops (B, Ht, Wt, 3) uint8 to keys and values (B, Lt, C) of each layer.
 
         With the correlation hint, then the features (B, Lt, C).
         """

@@ -22,6 +22,7 @@ from lib.train.data.processing import Processing
 from lib.train.data.sampler import FrameSampler
 from lib.train.dataset import build_dataset
 from lib.train.options import RunOptions
+from lib.train.trainers.arithmetic import choose_arithmetic
 from lib.train.trainers.checkpoints import run_checkpoints
 from lib.train.trainers.optimisation import Optimisation
 from lib.train.trainers.trainer import Trainer
@@ -114,6 +115,7 @@ def build_trainer(options: RunOptions, cfg: EasyDict, device: torch.device, log:
     if fresh and options.previous is not None:
         load_previous_stage(net, options)
     net = net.to(device, memory_format=torch.channels_last)
+    choose_arithmetic(net, cfg, device)
     optimisation = Optimisation(net, cfg, device, loader.steps)
     actor = _build_actor(options, cfg, distributed.wrap(net, device), device)
     settings = {"script_name": options.script, "config_name": options.name, "seed": seed}
