@@ -1,6 +1,7 @@
 """From drawn frames to crops: colour, mirroring, jitter, cropping (DETR-style augmentation, STARK section 4.1)."""
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import cv2
 import numpy as np
@@ -9,6 +10,7 @@ from easydict import EasyDict
 from lib.config import option
 from lib.train.data.sampler import Draw, FrameRef
 from lib.utils.crop import CropError, Region, box_to_crop, cut_picture, shows_nothing
+from lib.utils.picture import Picture
 
 
 class Rejected(Exception):  # noqa: N818 - not an error: the sample is drawn again
@@ -84,8 +86,11 @@ class Processing:
         """
         # Rolled once a sample: the object must look and face alike in all its frames.
         gray, mirror = rng.random() < self.gray_probability, rng.random() < 0.5
-        templates = [self._cut(ref, self.template, gray, mirror, rng) for ref in draw.templates]
-        search, search_mask, box = self._cut(draw.search, self.search, gray, mirror, rng, draw.absent)
+        # Of a photograph all crops are cut: it is one picture, opened once.
+        pictures = {ref: ref.dataset.picture(ref.sequence, ref.frame) for ref in (*draw.templates, draw.search)}
+        cut = partial(self._cut, pictures, gray, mirror, rng)
+        templates = [cut(ref, self.template) for ref in draw.templates]
+        search, search_mask, box = cut(draw.search, self.search, draw.absent)
         jitter = self.brightness
         return Sample(
             templates=np.stack([crop for crop, _, _ in templates]),
@@ -98,9 +103,9 @@ class Processing:
             sources=[ref.source for ref in (*draw.templates, draw.search)],
         )
 
-    def _cut(self, ref: FrameRef, kind: _Kind, gray, mirror, rng, absent=False):
+    def _cut(self, pictures: dict[FrameRef, Picture], gray, mirror, rng, ref: FrameRef, kind: _Kind, absent=False):
         """One crop, its mask and the box in it (fractions of the crop)."""
-        picture = ref.dataset.picture(ref.sequence, ref.frame)
+        picture = pictures[ref]
         box = _centre_box(picture.height, picture.width) if absent else ref.dataset.info(ref.sequence).boxes[ref.frame]
         box = np.asarray(box, np.float64)
         if mirror:
