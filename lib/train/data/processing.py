@@ -1,5 +1,6 @@
 """From drawn frames to crops: colour, mirroring, jitter, cropping (DETR-style augmentation, STARK section 4.1)."""
 
+import math
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -141,7 +142,9 @@ def jitter_box(
     """
     size = box[2:] * np.exp(rng.standard_normal(2) * scale_jitter)
     way = 2 * (rng.random(2) - 0.5)
-    offset = np.sqrt(max(size.prod(), 0.0)) * center_jitter * 0.5 * np.sign(way) * np.abs(way) ** power
+    if power != 1:
+        way = np.sign(way) * np.abs(way) ** power
+    offset = way * (math.sqrt(max(size[0] * size[1], 0.0)) * center_jitter * 0.5)
     return np.concatenate((box[:2] + box[2:] / 2 + offset - size / 2, size))
 
 
