@@ -110,7 +110,7 @@ def ways(name: str, samples: int, lmdb: bool, opencv: bool) -> dict[str, Callabl
 def megabytes(name: str, samples: int) -> float:
     """Read for a sample, on average."""
     fast = stream(name, "fast")
-    sizes = [sum(map(os.path.getsize, fast[1, index].sources)) for index in range(samples)]
+    sizes = [sum(map(os.path.getsize, set(fast[1, index].sources))) for index in range(samples)]
     return float(np.mean(sizes)) / 1e6
 
 

@@ -89,11 +89,19 @@ class JpegPicture(Picture):
             raise undecodable(source)
         self.width, self.height = header.width, header.height
         self._data, self._source, self._detail = data, source, header.detail(data)
+        self._decoded: tuple[Span, Span, int, np.ndarray] | None = None
 
     def part(self, x: Span, y: Span, reduction: int = 1) -> np.ndarray:
-        """See `Picture.part`."""
+        """See `Picture.part`; what lies within the part that was decoded last is not decoded again."""
+        if self._decoded is not None:
+            known_x, known_y, known_reduction, pixels = self._decoded
+            if known_reduction == reduction and _contains(known_x, x) and _contains(known_y, y):
+                return pixels[y[0] - known_y[0] : y[1] - known_y[0], x[0] - known_x[0] : x[1] - known_x[0]]
         pixels = decode_part(self._data, x, y, reduction)
-        return self._part_of_whole(x, y, reduction) if pixels is None else pixels
+        if pixels is None:
+            pixels = self._part_of_whole(x, y, reduction)
+        self._decoded = x, y, reduction, pixels
+        return pixels
 
     def reduction(self, shrink: float, pixels: int) -> int:
         """See `Picture.reduction`; 1 where little is won by more, or so much is to be seen that the crop shows it."""
@@ -107,6 +115,10 @@ class JpegPicture(Picture):
         if whole.shape[:2] != (-(-self.height // reduction), -(-self.width // reduction)):
             raise undecodable(self._source)
         return cv2.cvtColor(whole[slice(*y), slice(*x)], cv2.COLOR_BGR2RGB)
+
+
+def _contains(outer: Span, inner: Span) -> bool:
+    return outer[0] <= inner[0] and inner[1] <= outer[1]
 
 
 def open_picture(data: bytes, source: str | os.PathLike) -> Picture:

@@ -58,6 +58,22 @@ def test_a_part_is_what_the_whole_has_there(sampling, library, monkeypatch):
             assert np.array_equal(found.part(x, y, reduction), expected[slice(*y), slice(*x)]), (x, y, reduction)
 
 
+def test_what_was_decoded_is_not_decoded_again(monkeypatch):
+    calls = []
+    monkeypatch.setattr(picture, "decode_part", lambda *args: calls.append(args[1:]))
+    found = open_picture(encode(smooth()), "here")
+    expected = found.part((0, 299), (0, 203))
+    found = open_picture(encode(smooth()), "here")
+    calls.clear()
+    for x, y in (((20, 90), (30, 80)), ((20, 90), (30, 80)), ((21, 90), (31, 79))):
+        assert np.array_equal(found.part(x, y), expected[slice(*y), slice(*x)])
+    assert calls == [((20, 90), (30, 80), 1)]
+    for x, y in (((20, 91), (30, 80)), ((20, 90), (29, 80))):
+        assert np.array_equal(found.part(x, y), expected[slice(*y), slice(*x)])
+    found.part((20, 30), (30, 40), 2)
+    assert len(calls) == 4
+
+
 def test_grey_files_and_other_formats_are_read():
     pixels = smooth()
     for suffix in (".png", ".bmp", ".webp"):

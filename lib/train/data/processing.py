@@ -1,6 +1,8 @@
 """From drawn frames to crops: colour, mirroring, jitter, cropping (DETR-style augmentation, STARK section 4.1)."""
 
+import math
 from dataclasses import dataclass, field
+from functools import partial
 
 import cv2
 import numpy as np
@@ -9,6 +11,7 @@ from easydict import EasyDict
 from lib.config import option
 from lib.train.data.sampler import Draw, FrameRef
 from lib.utils.crop import CropError, Region, box_to_crop, cut_picture, shows_nothing
+from lib.utils.picture import Picture
 
 
 class Rejected(Exception):  # noqa: N818 - not an error: the sample is drawn again
@@ -84,8 +87,11 @@ class Processing:
         """
         # Rolled once a sample: the object must look and face alike in all its frames.
         gray, mirror = rng.random() < self.gray_probability, rng.random() < 0.5
-        templates = [self._cut(ref, self.template, gray, mirror, rng) for ref in draw.templates]
-        search, search_mask, box = self._cut(draw.search, self.search, gray, mirror, rng, draw.absent)
+        # Of a photograph all crops are cut: it is one picture, opened once.
+        pictures = {ref: ref.dataset.picture(ref.sequence, ref.frame) for ref in (*draw.templates, draw.search)}
+        cut = partial(self._cut, pictures, gray, mirror, rng)
+        templates = [cut(ref, self.template) for ref in draw.templates]
+        search, search_mask, box = cut(draw.search, self.search, draw.absent)
         jitter = self.brightness
         return Sample(
             templates=np.stack([crop for crop, _, _ in templates]),
@@ -98,9 +104,9 @@ class Processing:
             sources=[ref.source for ref in (*draw.templates, draw.search)],
         )
 
-    def _cut(self, ref: FrameRef, kind: _Kind, gray, mirror, rng, absent=False):
+    def _cut(self, pictures: dict[FrameRef, Picture], gray, mirror, rng, ref: FrameRef, kind: _Kind, absent=False):
         """One crop, its mask and the box in it (fractions of the crop)."""
-        picture = ref.dataset.picture(ref.sequence, ref.frame)
+        picture = pictures[ref]
         box = _centre_box(picture.height, picture.width) if absent else ref.dataset.info(ref.sequence).boxes[ref.frame]
         box = np.asarray(box, np.float64)
         if mirror:
@@ -136,7 +142,9 @@ def jitter_box(
     """
     size = box[2:] * np.exp(rng.standard_normal(2) * scale_jitter)
     way = 2 * (rng.random(2) - 0.5)
-    offset = np.sqrt(max(size.prod(), 0.0)) * center_jitter * 0.5 * np.sign(way) * np.abs(way) ** power
+    if power != 1:
+        way = np.sign(way) * np.abs(way) ** power
+    offset = way * (math.sqrt(max(size[0] * size[1], 0.0)) * center_jitter * 0.5)
     return np.concatenate((box[:2] + box[2:] / 2 + offset - size / 2, size))
 
 
