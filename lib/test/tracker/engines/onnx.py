@@ -23,13 +23,13 @@ class OnnxEngine(Engine):
     Args:
         graphs: the exported network.
         regions: of the network.
-        device: the CPU or a CUDA device.
+        device: the CPU (None, too) or a CUDA device.
 
     Raises:
         UserError: onnxruntime is missing, does not support the device, or cannot read a graph.
     """
 
-    def __init__(self, graphs: GraphFiles, regions: Regions, device: "torch.device") -> None:
+    def __init__(self, graphs: GraphFiles, regions: Regions, device: "torch.device | None" = None) -> None:
         super().__init__(regions)
         self.name = "onnx fp32"
         self._template_graph, self._search_graph = (
