@@ -51,7 +51,7 @@ def graph_inputs(crop: np.ndarray, context: Context, kept: list[Any]) -> list[An
     return [crop[None], context.bias, *position, *kept]
 
 
-def open_graph(path: Path, device: "torch.device") -> Any:
+def open_graph(path: Path, device: "torch.device | None") -> Any:
     """A graph in onnxruntime, ready to run.
 
     Raises:
