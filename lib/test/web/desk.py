@@ -57,8 +57,12 @@ class Desk:
     # Commands, by the names that the server sends
 
     def open(self, path: Path, name: str, box: list[float] | None, ticket: str) -> None:
-        """Open another clip; `ticket` comes back with the answer. The one before goes, with all that was tracked."""
-        self.close()
+        """Open another clip; `ticket` comes back with the answer.
+
+        The one before goes, with all that was tracked, once the other one is known to be a clip.
+        """
+        self.pause()
+        self.turns.cancel(self.session)
         self._begin("open", self._opening(path, name, box, ticket), about="open")
 
     def draw(self, number: int, frame: int, box: list[float]) -> None:
@@ -112,7 +116,7 @@ class Desk:
     def close(self) -> None:
         """End all jobs and forget the clip."""
         self.turns.cancel(self.session)
-        self.clip, self.objects, self.credit, self._seconds = None, {}, WINDOW, None
+        self.clip, self.objects = None, {}
 
     # Jobs
 
@@ -120,7 +124,7 @@ class Desk:
         clip = open_clip(path, name, self.limits)
         yield None
         image = next(image for image in clip.frames() if image is not None)
-        self.clip = clip
+        self.clip, self.objects, self._seconds = clip, {}, None
         size = {"width": clip.size[0], "height": clip.size[1]}
         message = {"type": "opened", "name": name, "frames": clip.total, "fps": clip.fps, "box": box, "ticket": ticket}
         self.send(message | size, None)
@@ -167,12 +171,15 @@ class Desk:
     def _exporting(self, what: Download, objects: list[TrackedObject]) -> Steps:
         told = 0
         yield self.writers.free
-        with self.writers:
-            for share in WRITERS[what](self.folder / what, self.clip, objects):
-                if int(share * _PROGRESS_STEPS) > told:
-                    told = int(share * _PROGRESS_STEPS)
-                    self.send({"type": "progress", "what": what, "share": told / _PROGRESS_STEPS}, None)
-                yield None
+        try:
+            with self.writers:
+                for share in WRITERS[what](self.folder / what, self.clip, objects):
+                    if int(share * _PROGRESS_STEPS) > told:
+                        told = int(share * _PROGRESS_STEPS)
+                        self.send({"type": "progress", "what": what, "share": told / _PROGRESS_STEPS}, None)
+                    yield None
+        except OSError as error:
+            raise UserError(f"the server cannot write the file: {error.strerror}") from error
         self.send({"type": "exported", "what": what}, None)
 
     # Helpers

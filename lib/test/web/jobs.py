@@ -43,13 +43,18 @@ class Job:
         except Exception as error:
             # One page's trouble must not end the others' work; the log has the traceback.
             log.exception("a job failed")
-            self._failed(f"something went wrong in the server ({type(error).__name__}: {error}); its log says where")
+            self._failed(unexpected(error))
             return False
         return True
 
     def cancel(self) -> None:
         """End it where it is."""
         self._steps.close()
+
+
+def unexpected(error: Exception) -> str:
+    """What a page is told of a mistake of ours."""
+    return f"something went wrong in the server ({type(error).__name__}: {error}); its log says where"
 
 
 class Places:

@@ -1,6 +1,7 @@
 """The server's end of the process that tracks: it is started, spoken to, and started again if it dies."""
 
 import asyncio
+import contextlib
 import multiprocessing
 import queue
 import shutil
@@ -82,6 +83,7 @@ class TrackerProcess:
                 while True:
                     loop.call_soon_threadsafe(deliver, *connection.recv())
             except (EOFError, OSError):
+                self._commands.put(None)
                 if not self._stopping:
                     loop.call_soon_threadsafe(lost)
 
@@ -103,12 +105,9 @@ class TrackerProcess:
 
 def _send_all(connection: Connection, commands: queue.SimpleQueue) -> None:
     """Send commands as they come, in a thread of its own: the server's loop never waits for the process."""
-    while (command := commands.get()) is not None:
-        try:
+    with connection, contextlib.suppress(OSError):  # it died, which the other thread notices
+        while (command := commands.get()) is not None:
             connection.send(command)
-        except (BrokenPipeError, ConnectionResetError, OSError):
-            return  # it died, which the other thread notices
-    connection.close()
 
 
 def _run(connection: Connection, start: Start) -> None:

@@ -23,6 +23,7 @@ from lib.utils.errors import UserError
 _PAGE = Path(__file__).parent / "page"
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 _BLOCK = 1 << 20  # bytes of an upload that are written at once
+_DRAINED = 32 << 20  # bytes of a refused upload that are still let come
 _SECONDS_TO_SAY = 2
 _TRY_LATER, _CLOSED = 1013, 1000  # codes of closed WebSockets
 
@@ -70,7 +71,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
             return _refusal(409, "another upload of this page is still arriving")
         known.uploading = True
         try:
-            return await _receive_upload(request, known, name, more, service.limits)
+            return await _receive_upload(request, known, name, more, service)
         finally:
             known.uploading = False
 
@@ -180,8 +181,9 @@ def _command(message: protocol.AnyMessage, session: Session, service: Service) -
     return message.type, message.model_dump(exclude={"type"})
 
 
-async def _receive_upload(request: Request, session: Session, name: str, more: bool, limits: Limits) -> Response:
+async def _receive_upload(request: Request, session: Session, name: str, more: bool, service: Service) -> Response:
     """Write an upload to the disk as it comes; what is cut off or too large leaves nothing."""
+    limits = service.limits
     upload = session.upload if more and session.upload is not None else session.begin_upload()
     try:
         announced = request.headers.get("content-length", "")
@@ -190,19 +192,22 @@ async def _receive_upload(request: Request, session: Session, name: str, more: b
         with open(upload.next_file(name, limits), "wb") as file:
             async for block in _blocks(request):
                 session.hear()
+                if service.sessions.get(session.name) is None:
+                    raise UserError("the page was closed")
                 upload.size += len(block)
                 if upload.size > limits.upload_bytes:
                     raise UserError(_too_large(limits))
                 await asyncio.to_thread(file.write, block)
-    except UserError as error:
-        session.begin_upload()
+    except (UserError, ClientDisconnect, OSError) as error:
+        session.upload = None
+        service.remove(*session.stale())
+        if isinstance(error, ClientDisconnect):
+            return _refusal(400, "the upload was cut off")
+        await _drain(request)
+        if isinstance(error, OSError):
+            return _refusal(507, f"the server cannot keep the upload: {error.strerror}")
         return _refusal(413, str(error))
-    except ClientDisconnect:
-        session.begin_upload()
-        return _refusal(400, "the upload was cut off")
-    except OSError as error:
-        session.begin_upload()
-        return _refusal(507, f"the server cannot keep the upload: {error.strerror}")
+    service.remove(*session.stale())
     return JSONResponse({"size": upload.size, "pictures": upload.pictures})
 
 
@@ -215,6 +220,16 @@ async def _blocks(request: Request) -> AsyncIterator[bytes]:
             yield bytes(waiting)
             waiting.clear()
     yield bytes(waiting)
+
+
+async def _drain(request: Request) -> None:
+    """Let the rest of a refused upload come, within limits: who still sends does not hear that it was refused."""
+    left = _DRAINED
+    with contextlib.suppress(RuntimeError):  # all of it was read
+        async for part in request.stream():
+            left -= len(part)
+            if left < 0:
+                return
 
 
 def _too_large(limits: Limits) -> str:

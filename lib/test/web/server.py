@@ -50,11 +50,7 @@ def run_server(options: Options) -> None:
         UserError: the port is taken, a directory is none, or the tracker cannot be used.
     """
     media = Media(options.media)
-    token = options.token
-    if token is None and not is_loopback(options.host):
-        token = secrets.token_urlsafe(24)
-    elif token is not None and len(token) < 8:
-        raise UserError("a --token has at least 8 characters")
+    token = choose_token(options.host, options.token)
     listener = _listen(options.host, options.port)
     with listener, tempfile.TemporaryDirectory(prefix="stark-web-", ignore_cleanup_errors=True) as folder:
         process = TrackerProcess(Start(options.settings, options.limits, Path(folder)))
@@ -77,6 +73,19 @@ def run_server(options: Options) -> None:
             process.stop()
 
 
+def choose_token(host: str, given: str | None) -> str | None:
+    """The token that pages need: the given one, else a new one beyond this machine, else none.
+
+    Raises:
+        UserError: the given one could be guessed.
+    """
+    if given is None:
+        return None if is_loopback(host) else secrets.token_urlsafe(24)
+    if len(given) < 8:
+        raise UserError("a --token has at least 8 characters")
+    return given
+
+
 def create_app(service: Service) -> FastAPI:
     """The application over a service whose process has been started."""
 
@@ -97,6 +106,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listener = socket.socket(family, kind)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
+        listener.listen(128)  # before the address is printed
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"cannot listen on {host}, port {port}: {reason}; choose another --port or --host") from error

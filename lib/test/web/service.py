@@ -75,7 +75,7 @@ class Service:
         if message["type"] == "gone":
             folder = self.sessions.gone(name)
             if folder is not None:
-                self._remove(folder)
+                self.remove(folder)
             return
         session = self.sessions.get(name)
         if session is None:
@@ -85,14 +85,14 @@ class Service:
             return
         if message["type"] == "opened":
             session.opened(message)
+            self.remove(*session.stale())
         session.put(message, picture)
 
     def _lost(self) -> None:
         """The process died, with the state of all sessions."""
         for session in self.sessions.all():
             session.close("the process that tracks ended unexpectedly and is started again; reload the page")
-        for folder in self.sessions.all_gone():
-            self._remove(folder)
+        self.remove(*self.sessions.all_gone())
         self.unusable = "the process that tracks is being started again: try again in a few seconds"
         self._restart = self._loop.create_task(self._start_again())
 
@@ -102,10 +102,11 @@ class Service:
         except UserError as error:
             self.unusable = f"the process that tracks cannot be started: {error}"
             return
-        for folder in self.sessions.all_gone():
-            self._remove(folder)
+        self.remove(*self.sessions.all_gone())
         self.attach(self._loop)
         self.unusable = ""
 
-    def _remove(self, folder: Path) -> None:
-        self._loop.run_in_executor(None, shutil.rmtree, folder, True)
+    def remove(self, *folders: Path) -> None:
+        """Remove folders beside the loop: they may hold many files."""
+        for folder in folders:
+            self._loop.run_in_executor(None, shutil.rmtree, folder, True)

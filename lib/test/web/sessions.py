@@ -3,7 +3,6 @@
 import asyncio
 import itertools
 import secrets
-import shutil
 import time
 from pathlib import Path
 
@@ -82,8 +81,7 @@ class Session:
         await self.commands.acquire()
 
     def begin_upload(self) -> "Upload":
-        """Another upload. Of those before only the one that is the open clip stays, until another clip is open."""
-        self.drop_uploads()
+        """Another upload; see `stale` for those before."""
         self.upload = Upload(self.folder / f"upload{next(self._numbers)}")
         return self.upload
 
@@ -91,13 +89,11 @@ class Session:
         """Note what the page is told of the clip that is open now."""
         self.clip_name = message["name"]
         self._open_upload = message.pop("ticket")
-        self.drop_uploads()
 
-    def drop_uploads(self) -> None:
-        """Remove the files of uploads but for the open clip's."""
-        for folder in self.folder.glob("upload*"):
-            if folder.name != self._open_upload:
-                shutil.rmtree(folder, ignore_errors=True)
+    def stale(self) -> list[Path]:
+        """Folders of uploads to be removed: all but the last one, and the one that is the open clip."""
+        kept = {self._open_upload, self.upload.folder.name if self.upload else ""}
+        return [folder for folder in self.folder.glob("upload*") if folder.name not in kept]
 
 
 class Upload:

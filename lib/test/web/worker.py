@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lib.test.web.catalogue import Catalogue, Choice, Settings, Trackers
 from lib.test.web.desk import Desk
-from lib.test.web.jobs import Places, Turns
+from lib.test.web.jobs import Places, Turns, unexpected
 from lib.test.web.limits import Limits
 from lib.utils.errors import UserError
 
@@ -91,6 +91,10 @@ class Worker:
             getattr(desk, name)(**arguments)
         except UserError as error:
             desk.send({"type": "error", "about": name, "text": str(error)}, None)
+        except Exception as error:
+            # As with jobs: one page's trouble must not end the others' work.
+            log.exception("the command %s failed", name)
+            desk.send({"type": "error", "about": name, "text": unexpected(error)}, None)
         self._connection.send((session, {"type": "done"}, None))
 
     def _desk(self, session: str, folder: Path) -> Desk:

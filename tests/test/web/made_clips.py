@@ -17,9 +17,12 @@ def numbered(index: int, size: tuple[int, int] = SIZE) -> np.ndarray:
 
 
 def scene(index: int, size: tuple[int, int] = (160, 120)) -> np.ndarray:
-    """A bright square of 24 pixels that moves 2 pixels a frame to the right, from (20, 40), on a dark ground."""
+    """A bright square of 24 pixels that moves 2 pixels a frame to the right, from (20, 40), and a blue
+    one with a hole that rests at (110, 84)."""
     image = np.full((size[1], size[0], 3), 40, np.uint8)
     image[40:64, 20 + 2 * index : 44 + 2 * index] = (230, 180, 60)
+    image[84:108, 110:134] = (40, 90, 220)
+    image[92:100, 118:126] = 240
     return image
 
 

@@ -117,7 +117,7 @@ const answers = {
   },
   closed({ text }) {
     $("connection").textContent = "closed";
-    complain(text);
+    complain(`${text}. Reload the page to go on.`);
   },
 };
 
