@@ -15,6 +15,7 @@ from lib.test.evaluation.running import Tracker
 from lib.test.tracker import SCRIPTS, create_tracker, weights_path
 from lib.test.tracker.classic import CLASSIC
 from lib.test.tracker.engines import ENGINES, engine_device
+from lib.utils.checkpoint import CheckpointError
 from lib.utils.errors import UserError
 
 _KEPT = 3  # trackers that are kept although nobody uses them
@@ -84,6 +85,10 @@ class Catalogue:
             raise UserError("this tracker is not offered here; reload the page")
         name, config = self.trackers[choice.key]
         checkpoint = self._checkpoint(name, config)
+        try:
+            weights_path(name, config, checkpoint)
+        except CheckpointError as error:
+            raise UserError(f"the weights of {choice.key} are missing: choose another tracker ({error})") from error
         tracker = create_tracker(name, config, checkpoint, device=self.settings.device, engine=choice.engine)
         noise = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
         tracker.initialize(noise, {"init_bbox": [40.0, 30.0, 32.0, 24.0]})

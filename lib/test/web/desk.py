@@ -166,6 +166,8 @@ class Desk:
         for each in objects:
             each.step(index, image)
         seconds = self.clock() - begin
+        if any(index in each.drawn for each in objects):
+            return  # a tracker was begun here, which takes another time
         self._seconds = seconds if self._seconds is None else 0.9 * self._seconds + 0.1 * seconds
 
     def _exporting(self, what: Download, objects: list[TrackedObject]) -> Steps:

@@ -44,6 +44,7 @@ const answers = {
     state.clip = message;
     state.objects.clear();
     pictures.clear();
+    pictures.wanted = pictures.asked = 0; // its picture follows
     Object.assign(state, { shown: 0, running: false, holding: false, fps: null, size: [message.width, message.height] });
     select(newObject(1).number);
     $("chooser").hidden = true;
@@ -55,7 +56,6 @@ const answers = {
   },
   picture(message, picture) {
     pictures.keep(message.frame, picture, [message.width, message.height]);
-    if (pictures.wanted === null) pictures.want(message.frame);
     pictures.answer(message.frame);
   },
   frame(message, picture) {
@@ -64,7 +64,7 @@ const answers = {
       state.objects.get(object)?.results.set(message.frame, { box, score, drawn });
     }
     state.fps = message.fps;
-    pictures.wanted = null;
+    if (!state.holding) pictures.wanted = null;
     const painted = state.holding ? Promise.resolve() : pictures.paintKept(message.frame, () => !state.holding);
     painted.then(
       () => connection.send("ack"),
@@ -300,7 +300,8 @@ function say(text) {
 }
 
 function complain(text) {
-  $("alert-text").textContent = text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?)]$/.test(text) ? "" : ".");
+  const sentence = text.replace(/^[a-z]+ /, (word) => word.charAt(0).toUpperCase() + word.slice(1)); // but no file's name
+  $("alert-text").textContent = sentence + (/[.!?]$/.test(sentence) ? "" : ".");
   $("alert").hidden = false;
   $("alert").scrollIntoView({ block: "nearest" });
 }
