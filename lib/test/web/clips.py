@@ -5,6 +5,7 @@ number, a file cannot name other files, and the decoder itself refuses frames th
 """
 
 import io
+import struct
 import warnings
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from lib.utils.image import decode_image, list_images
 # Containers that hold their pictures themselves. Playlists (HLS, concat, DASH, SDP) would name files of the server, or
 # addresses that it then asks.
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,ogg,flv,asf,gif,ivf,h264,hevc"
+_PNG = b"\x89PNG\r\n\x1a\n"
 _LARGEST_FPS = 240.0  # beyond it a header is wrong
 # A seek goes a little further back: frames right before a key frame may need what comes before it.
 _SEEK_BEFORE = 8
@@ -162,6 +164,8 @@ class VideoClip(Clip):
             if not container.streams.video:
                 raise UserError(f"{self.name} holds no pictures, only sound or text")
             stream = container.streams.video[0]
+            if stream.codec_context is None:
+                raise UserError(f"{self.name} is coded in a way that is not known here, or is damaged")
             self._check_size(stream.codec_context.width, stream.codec_context.height)
             stream.codec_context.options = pixels
             yield container, stream
@@ -195,6 +199,7 @@ class FolderClip(Clip):
             except OSError as error:
                 raise UserError(f"{path.name} of {self.name} cannot be read: {error.strerror}") from error
             _check_size(path.name, *_image_size(data, path.name, self.limits), self.limits)
+            _check_chunks(data, path.name)
             yield decode_image(data, path.name)
 
 
@@ -216,13 +221,25 @@ def _image_size(data: bytes, name: str, limits: Limits) -> tuple[int, int]:
     """Width and height by the header; nothing is decoded."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit follows
+            warnings.simplefilter("ignore")  # of large pictures, for which our own limit follows, and of damage
             with Image.open(io.BytesIO(data)) as image:
                 return image.size
     except Image.DecompressionBombError as error:
         raise UserError(_too_large(name, "far more", limits)) from error
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         raise UserError(f"{name} is not a picture, or is damaged") from error
+
+
+def _check_chunks(data: bytes, name: str) -> None:
+    """Refuse a PNG file with a part that claims more bytes than there are: OpenCV makes room for it, up to 4 GB."""
+    place = len(_PNG)
+    while data.startswith(_PNG) and place + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, place)
+        place += 12 + length
+        if place > len(data):
+            raise UserError(f"{name} is not a picture, or is damaged")
+        if kind == b"IEND":
+            return
 
 
 def _check_size(name: str, width: int, height: int, limits: Limits) -> None:

@@ -47,11 +47,6 @@ class TrackerProcess:
         self._process: multiprocessing.Process | None = None
         self._stopping = False
 
-    @property
-    def pid(self) -> int:
-        """Of the process."""
-        return self._process.pid
-
     def start(self) -> dict:
         """Start it; gives what there is to choose (`Catalogue.describe`). It takes some seconds.
 

@@ -128,7 +128,11 @@ async def _listen(socket: WebSocket, session: Session, service: Service) -> None
         await session.room()
         try:
             message = protocol.MESSAGES.validate_json(event.get("text") or "")
-            name, arguments = _command(message, session, service)
+            if message.type.startswith("open"):
+                # Beside the loop: a directory may lie on a slow disk.
+                name, arguments = "open", await asyncio.to_thread(_to_open, message, session, service)
+            else:
+                name, arguments = message.type, message.model_dump(exclude={"type"})
         except (ValidationError, UserError) as error:
             session.commands.release()
             text = str(error) if isinstance(error, UserError) else "the server does not understand the page: reload it"
@@ -153,7 +157,7 @@ async def _watch(session: Session, limits: Limits) -> None:
     """End when the page has to be closed: after long idleness, or for another reason."""
     allowed = limits.idle_minutes * 60
     while not session.closing.is_set():
-        left = 1.0 if session.uploading else allowed - session.idle_seconds
+        left = allowed - session.idle_seconds
         if left <= 0:
             session.close(f"closed after {limits.idle_minutes:g} minutes without use; its files are removed")
             return
@@ -163,22 +167,22 @@ async def _watch(session: Session, limits: Limits) -> None:
             continue
 
 
-def _command(message: protocol.AnyMessage, session: Session, service: Service) -> tuple[str, dict]:
-    """The command for the process that tracks, with its arguments: only here a name becomes a path."""
+def _to_open(
+    message: protocol.OpenSample | protocol.OpenMedia | protocol.OpenUpload, session: Session, service: Service
+) -> dict:
+    """What the process that tracks is to open: only here a name becomes a path."""
     if isinstance(message, protocol.OpenSample):
         path, sample = find_sample(PREFIX + message.name)
-        return "open", {"path": path, "name": message.name, "box": list(sample.box), "ticket": ""}
+        return {"path": path, "name": message.name, "box": list(sample.box), "ticket": ""}
     if isinstance(message, protocol.OpenMedia):
         path = service.media.find(message.path)
-        return "open", {"path": path, "name": path.name, "box": None, "ticket": ""}
-    if isinstance(message, protocol.OpenUpload):
-        upload = session.upload
-        if upload is None or session.uploading:
-            raise UserError("nothing has been uploaded yet")
-        if upload.pictures == 1:
-            raise UserError("that is a single picture: choose a video, or all pictures of a sequence together")
-        return "open", {"path": upload.path, "name": upload.name, "box": None, "ticket": upload.folder.name}
-    return message.type, message.model_dump(exclude={"type"})
+        return {"path": path, "name": path.name, "box": None, "ticket": ""}
+    upload = session.upload
+    if upload is None or session.uploading:
+        raise UserError("nothing has been uploaded yet")
+    if upload.pictures == 1:
+        raise UserError("that is a single picture: choose a video, or all pictures of a sequence together")
+    return {"path": upload.path, "name": upload.name, "box": None, "ticket": upload.folder.name}
 
 
 async def _receive_upload(request: Request, session: Session, name: str, more: bool, service: Service) -> Response:

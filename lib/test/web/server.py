@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 import secrets
 import socket
 import tempfile
@@ -65,6 +66,7 @@ def run_server(options: Options) -> None:
                 server_header=False,
                 ws_max_size=_LARGEST_MESSAGE,
                 ws_per_message_deflate=False,  # pictures are compressed already
+                ws_ping_timeout=120,  # a laptop may sleep a little
                 timeout_graceful_shutdown=2,
             )
             _print_address(options.host, listener.getsockname()[1], token)
@@ -77,12 +79,12 @@ def choose_token(host: str, given: str | None) -> str | None:
     """The token that pages need: the given one, else a new one beyond this machine, else none.
 
     Raises:
-        UserError: the given one could be guessed.
+        UserError: the given one could be guessed, or does not fit into an address.
     """
     if given is None:
         return None if is_loopback(host) else secrets.token_urlsafe(24)
-    if len(given) < 8:
-        raise UserError("a --token has at least 8 characters")
+    if not re.fullmatch(r"[A-Za-z0-9._~-]{8,}", given):
+        raise UserError("a --token has at least 8 letters, digits, dots, dashes and underscores")
     return given
 
 

@@ -121,7 +121,7 @@ class Upload:
         Raises:
             UserError: a picture beside a video, or too many pictures.
         """
-        self.name = self.name or name
+        self.name = self.name or Path(name.replace("\\", "/")).name
         suffix = Path(name).suffix.lower()
         if suffix not in IMAGE_SUFFIXES:
             if self.size:

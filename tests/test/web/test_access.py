@@ -6,7 +6,7 @@ import pytest
 
 from lib.test.web.access import Guard, is_loopback
 
-TOKEN = "correct horse battery"
+TOKEN = "correct-horse-battery"
 
 
 async def _app(scope, receive, send):
@@ -89,14 +89,14 @@ def test_nothing_is_served_without_the_token():
         {"authorization": "Bearer é"},
         {"cookie": "stark_token_8080=wrong"},
         {"cookie": f"stark_token_9090={TOKEN}"},
-        {"path": "/api/sessions/x/media", "query": "token=correct+horse+battery"},  # only the page's address has it
+        {"path": "/api/sessions/x/media", "query": "token=correct-horse-battery"},  # only the page's address has it
     ]
     for given in wrong:
         assert ask(TOKEN, **given)["status"] == 401, given
 
 
 def test_the_token_moves_from_the_address_to_a_cookie():
-    answer = ask(TOKEN, query="token=correct+horse+battery")
+    answer = ask(TOKEN, query="token=correct-horse-battery")
     assert (answer["status"], header(answer, "location")) == (303, "/")
     cookie = header(answer, "set-cookie")
     assert "HttpOnly" in cookie

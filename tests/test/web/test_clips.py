@@ -174,11 +174,17 @@ def test_a_bomb_is_refused_before_its_frame_is_there(tmp_path):
     png = tmp_path / "png"
     png.mkdir()
     Image.fromarray(large).save(png / "1.png")
-    files = (honest, lying, growing, jpeg, png)
+    claim = tmp_path / "claim"  # a part of a PNG that says it has 3 GB
+    write_images(claim, 1, ".png")
+    data = (claim / "1.png").read_bytes()
+    at = data.index(b"IDAT")
+    (claim / "1.png").write_bytes(data[: at - 4] + struct.pack(">I", 3 << 30) + data[at:])
+    files = (honest, lying, growing, jpeg, png, claim)
     assert max((png / "1.png").stat().st_size, *(path.stat().st_size for path in files[:3])) < 300_000
     run = subprocess.run([sys.executable, "-c", BOMB, *files], cwd=REPOSITORY, capture_output=True, text=True)
     *said, used = run.stdout.splitlines()
-    assert len(said) == 5, run.stderr
+    assert len(said) == 6, run.stderr
+    assert said[5] == "1.png is not a picture, or is damaged"
     for line in (said[0], said[1], said[4]):
         assert "too large" in line
         assert "at most 1000x1000 pixels" in line

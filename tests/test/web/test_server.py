@@ -66,12 +66,14 @@ def test_the_token_is_needed_everywhere(server):
 
 def test_a_token_is_made_up_beyond_this_machine():
     assert choose_token("127.0.0.1", None) is None
-    assert choose_token("::1", "given one") == "given one"
+    assert choose_token("::1", "given-one") == "given-one"
     made = choose_token("0.0.0.0", None)
     assert len(made) >= 32
     assert made != choose_token("0.0.0.0", None)
-    with pytest.raises(UserError, match="at least 8 characters"):
+    with pytest.raises(UserError, match="at least 8 letters"):
         choose_token("0.0.0.0", "short")
+    with pytest.raises(UserError, match="at least 8 letters"):
+        choose_token("127.0.0.1", "with a space")
 
 
 # Clips
@@ -224,6 +226,7 @@ def test_twenty_sessions_at_once_lose_nothing(server, tmp_path):
         write_clip(tmp_path / f"{number}.mp4", [numbered(number)] * COUNT).read_bytes() for number in range(SESSIONS)
     ]
     pages = [Page(server) for _ in range(SESSIONS)]
+    memory = server.memory()
     try:
         assert "20 pages are open already" in Page(server).greeting["text"]
 
@@ -244,6 +247,7 @@ def test_twenty_sessions_at_once_lose_nothing(server, tmp_path):
         with ThreadPoolExecutor(SESSIONS) as pool:
             assert list(pool.map(track, range(SESSIONS))) == ["end"] * SESSIONS
         assert len(server.folders()) == SESSIONS
+        assert server.memory() - memory < 100
     finally:
         for page in pages:
             page.close()
