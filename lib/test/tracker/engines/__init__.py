@@ -98,6 +98,9 @@ def engine_device(engine: str, device: str) -> "torch.device":
 
     from lib.utils.device import select_device
 
+    if engine not in installed():
+        name = _PACKAGES[engine]
+        raise UserError(f"the engine {engine} needs the package {name}: pip install {name}")
     if engine in ("torch", "compile"):
         return select_device(device)
     if engine == "openvino":
