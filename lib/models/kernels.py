@@ -99,7 +99,8 @@ class _Attention(torch.autograd.Function):
         draws = _Draws(dropout) if dropout else None
         out = torch.empty_like(query, memory_format=torch.contiguous_format)
         if padding is not None:
-            bias, padded = query.new_zeros(padding.shape).masked_fill_(padding, _NEVER), padding.any(1).tolist()
+            never = max(_NEVER, torch.finfo(query.dtype).min)
+            bias, padded = query.new_zeros(padding.shape).masked_fill_(padding, never), padding.any(1).tolist()
         with torch.autocast("cpu", enabled=False):
             for i in range(batch):
                 own = weights[i if keep else 0]
