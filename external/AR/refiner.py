@@ -1,0 +1,190 @@
+"""From boxes to masks: the network applied to frames, and a tracker that gives a mask with each box."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from easydict import EasyDict
+from torch import Tensor
+
+from external.AR.crops import box_in_crop, mask_in_image, stretched_crop
+from external.AR.network import AlphaRefine
+from lib.config import load_config
+from lib.config.loader import experiment_name
+from lib.models.inference import prepare_for_tracking
+from lib.utils.checkpoint import CheckpointError, find_checkpoint, load_checkpoint, load_state
+from lib.utils.device import select_device
+from lib.utils.errors import UserError
+from lib.utils.image import to_rgb8
+from lib.utils.preprocess import Preprocessor
+from lib.utils.workspace import workspace
+
+SCRIPT, DEFAULT_CONFIG = "alpha_refine", "baseline"
+# The published weights, under `checkpoints/`.
+PUBLISHED_FILE = "AR/ARcm_coco_seg_only_mask_384.pth.tar"
+
+
+class MaskEngine(Protocol):
+    """Runs an `AlphaRefine` network, a crop at a time.
+
+    Attributes:
+        device: where the crops given to it lie.
+    """
+
+    device: torch.device
+
+    def encode_reference(self, crop: Tensor, box: Tensor) -> Any:
+        """What `segment` needs of the object: from a crop (1, 3, S, S) and its box (1, 4), xywh in its pixels."""
+
+    def segment(self, kernels: Any, crop: Tensor) -> Tensor:
+        """The mask's logits (1, 1, S, S) in a crop (1, 3, S, S)."""
+
+
+class TorchMaskEngine:
+    """PyTorch.
+
+    Args:
+        model: a network with its weights; its norms are folded, and it is moved to `device`.
+        device: where it runs.
+    """
+
+    def __init__(self, model: AlphaRefine, device: torch.device) -> None:
+        self.model = prepare_for_tracking(model).to(device, memory_format=torch.channels_last)
+        self.device = device
+
+    @torch.inference_mode()
+    def encode_reference(self, crop: Tensor, box: Tensor) -> Tensor:
+        """See `MaskEngine.encode_reference`."""
+        return self.model.encode_reference(crop, box.to(self.device))
+
+    @torch.inference_mode()
+    def segment(self, kernels: Tensor, crop: Tensor) -> Tensor:
+        """See `MaskEngine.segment`."""
+        return self.model.segment(kernels, crop)
+
+
+class Refiner:
+    """Masks of one object, which is shown once.
+
+    Args:
+        engine: runs the network.
+        cfg: the effective configuration it was built from.
+    """
+
+    def __init__(self, engine: MaskEngine, cfg: EasyDict) -> None:
+        self.engine, self.cfg = engine, cfg
+        self.preprocess = Preprocessor(cfg.DATA.MEAN, cfg.DATA.STD, engine.device)
+        self.kernels: Any = None
+
+    def initialize(self, image: np.ndarray, box: Sequence[float]) -> None:
+        """Look at the object: image (H, W, 3) uint8 RGB, box xywh in pixels.
+
+        Raises:
+            CropError: the box has no area.
+        """
+        size = self.cfg.DATA.TEMPLATE.SIZE
+        inside = torch.from_numpy(box_in_crop(box, box, size))[None]
+        self.kernels = self.engine.encode_reference(self._crop(image, box, size), inside)
+
+    def probabilities(self, image: np.ndarray, box: Sequence[float]) -> np.ndarray:
+        """How likely each pixel is the object's.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            box: xywh in pixels, about the object.
+
+        Returns:
+            (H, W) float32 in [0, 1]; 0 beyond twice the box.
+
+        Raises:
+            CropError: the box has no area.
+            UserError: the mask is not finite.
+        """
+        size = self.cfg.DATA.SEARCH.SIZE
+        logits = self.engine.segment(self.kernels, self._crop(image, box, size))[0, 0].float().cpu()
+        if not torch.isfinite(logits).all():
+            raise UserError("the mask is not finite: the weights are damaged or the training diverged")
+        return mask_in_image(logits.sigmoid().numpy(), box, image.shape[:2])
+
+    def mask(self, image: np.ndarray, box: Sequence[float]) -> np.ndarray:
+        """The object's pixels, (H, W) bool; arguments and errors as of `probabilities`."""
+        return self.probabilities(image, box) > self.cfg.TEST.MASK_THRESHOLD
+
+    def _crop(self, image: np.ndarray, box: Sequence[float], size: int) -> Tensor:
+        crop = stretched_crop(image, box, size)
+        return self.preprocess(crop, np.zeros((size, size), bool)).tensors
+
+
+class MaskTracker:
+    """A tracker of boxes, and a mask for each of them; the boxes stay the tracker's own.
+
+    Args:
+        tracker: has `initialize` and `track`, as those of `lib.test.tracker`.
+        refiner: makes the masks.
+    """
+
+    def __init__(self, tracker: Any, refiner: Refiner) -> None:
+        self.tracker, self.refiner = tracker, refiner
+
+    def __copy__(self) -> "MaskTracker":
+        """Another object's tracker, on the same networks."""
+        return MaskTracker(copy.copy(self.tracker), copy.copy(self.refiner))
+
+    def initialize(self, image: np.ndarray, info: Mapping) -> None:
+        """Start on a frame, (H, W, 3) RGB, with the box `info["init_bbox"]`, xywh in pixels.
+
+        Raises:
+            UserError: the box shows nothing of the image.
+        """
+        self.tracker.initialize(image, info)
+        self.refiner.initialize(to_rgb8(image), info["init_bbox"])
+
+    def track(self, image: np.ndarray) -> dict:
+        """What the tracker gives of the next frame, and `mask`, (H, W) bool."""
+        result = self.tracker.track(image)
+        return result | {"mask": self.refiner.mask(to_rgb8(image), result["target_bbox"])}
+
+
+def create_refiner(config: str = DEFAULT_CONFIG, checkpoint: str | Path | None = None, device: str = "auto") -> Refiner:
+    """Build the network of a configuration with its weights.
+
+    Args:
+        config: configuration in `experiments/alpha_refine/`, or a YAML file.
+        checkpoint: weights as a file; see `refiner_weights`.
+        device: as `lib.utils.device.select_device` takes it.
+
+    Raises:
+        UserError: an unknown configuration or device; weights that are missing, damaged or of another network.
+    """
+    cfg = load_config(SCRIPT, config)
+    target = select_device(device)
+    path = refiner_weights(config, checkpoint)
+    model = AlphaRefine(cfg)
+    load_state(model, load_checkpoint(path), path)
+    return Refiner(TorchMaskEngine(model, target), cfg)
+
+
+def refiner_weights(config: str = DEFAULT_CONFIG, checkpoint: str | Path | None = None) -> Path:
+    """The file with a refiner's weights: `checkpoint`, or what training left, or for `baseline` the published file.
+
+    Raises:
+        UserError: there is none; the message says where it was looked for.
+    """
+    if checkpoint is not None:
+        return Path(checkpoint)
+    folder = workspace("test").checkpoint_dir
+    published = folder / PUBLISHED_FILE
+    try:
+        return find_checkpoint(folder / "train" / SCRIPT / experiment_name(config), AlphaRefine.__name__)
+    except CheckpointError as error:
+        if config != DEFAULT_CONFIG:
+            raise CheckpointError(f"no weights for masks: {error}") from error
+        if not published.is_file():
+            raise CheckpointError(
+                f"no weights for masks: put the published checkpoint at {published}, name a file with "
+                f"--refine_checkpoint, or train with `python tracking/train.py --script {SCRIPT}`"
+            ) from error
+    return published
