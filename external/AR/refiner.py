@@ -148,6 +148,13 @@ class MaskTracker:
         return result | {"mask": self.refiner.mask(to_rgb8(image), result["target_bbox"])}
 
 
+def with_masks(
+    tracker: Any, config: str = DEFAULT_CONFIG, checkpoint: str | Path | None = None, device: str = "auto"
+) -> MaskTracker:
+    """A tracker of boxes with masks; arguments and errors as of `create_refiner`."""
+    return MaskTracker(tracker, create_refiner(config, checkpoint, device))
+
+
 def create_refiner(config: str = DEFAULT_CONFIG, checkpoint: str | Path | None = None, device: str = "auto") -> Refiner:
     """Build the network of a configuration with its weights.
 
