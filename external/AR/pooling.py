@@ -45,4 +45,4 @@ def mean_of_hats(start: Tensor, end: Tensor, bins: int, size: int) -> Tensor:
     integral = t - t * t.abs() / 2  # of a hat from its middle to t
     length = (end - start)[:, None, None] / bins
     has_area = length > 0
-    return torch.where(has_area, integral.diff(dim=1) / torch.where(has_area, length, 1), 0)
+    return torch.where(has_area, (integral[:, 1:] - integral[:, :-1]) / torch.where(has_area, length, 1.0), 0.0)

@@ -11,10 +11,10 @@ from easydict import EasyDict
 from torch import Tensor
 
 from external.AR.crops import box_in_crop, mask_in_image, stretched_crop
+from external.AR.inference import prepare_for_masks
 from external.AR.network import AlphaRefine
 from lib.config import load_config
 from lib.config.loader import experiment_name
-from lib.models.inference import prepare_for_tracking
 from lib.utils.checkpoint import CheckpointError, find_checkpoint, load_checkpoint, load_state
 from lib.utils.device import select_device
 from lib.utils.errors import UserError
@@ -47,12 +47,13 @@ class TorchMaskEngine:
     """PyTorch.
 
     Args:
-        model: a network with its weights; its norms are folded, and it is moved to `device`.
+        model: a network with its weights; it is rewritten for tracking and moved to `device`.
+        size: of the crops in which it finds masks.
         device: where it runs.
     """
 
-    def __init__(self, model: AlphaRefine, device: torch.device) -> None:
-        self.model = prepare_for_tracking(model).to(device, memory_format=torch.channels_last)
+    def __init__(self, model: AlphaRefine, size: int, device: torch.device) -> None:
+        self.model = prepare_for_masks(model, size).to(device, memory_format=torch.channels_last)
         self.device = device
 
     @torch.inference_mode()
@@ -171,7 +172,7 @@ def create_refiner(config: str = DEFAULT_CONFIG, checkpoint: str | Path | None =
     path = refiner_weights(config, checkpoint)
     model = AlphaRefine(cfg)
     load_state(model, load_checkpoint(path), path)
-    return Refiner(TorchMaskEngine(model, target), cfg)
+    return Refiner(TorchMaskEngine(model, cfg.DATA.SEARCH.SIZE, target), cfg)
 
 
 def refiner_weights(config: str = DEFAULT_CONFIG, checkpoint: str | Path | None = None) -> Path:

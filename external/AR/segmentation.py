@@ -16,7 +16,7 @@ SCORES, WIDTH = 144, 64  # channels: a score for each cell of the reference's bo
 
 
 class ScoresAndFeatures(nn.Module):
-    """TSE: features (B, C, h, w) are reduced, and scores (B, 144, h, w) mixed into them; (B, 64, h, w) comes out."""
+    """TSE: features (B, C, h, h) are reduced, and scores (B, 144, h', h') mixed into them; (B, 64, h, h) comes out."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class ScoresAndFeatures(nn.Module):
     def forward(self, feature: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
         """What was mixed, and the reduced features themselves."""
         reduced = self.reduce(feature)
-        return self.transform(torch.cat((reduced, scores), dim=1)), reduced
+        return self.transform(torch.cat((reduced, resize(scores, feature.shape[-1])), dim=1)), reduced
 
 
 class Residual(nn.Module):
@@ -104,7 +104,7 @@ class SegmentationNetwork(nn.Module):
         """
         found = None
         for level in self.levels:
-            mixed, reduced = self.TSE[level](features[level], resize(scores, features[level].shape[-1]))
+            mixed, reduced = self.TSE[level](features[level], scores)
             # Below the deepest level there is none: its features' means stand in.
             deeper = reduced.mean((2, 3), keepdim=True) if found is None else found
             found = self.RRB2[level](self.CAB[level](deeper, self.RRB1[level](mixed)))
@@ -117,8 +117,17 @@ def resize(x: Tensor, size: int) -> Tensor:
 
 
 def double(x: Tensor) -> Tensor:
-    """Maps (B, C, h, w) at twice the size, (B, C, 2 h, 2 w): bicubic (Keys, a = -0.75), borders replicated."""
-    return F.interpolate(x, scale_factor=2, mode="bicubic", align_corners=False)
+    """A square map (B, C, h, h) at twice the size: bicubic (Keys, a = -0.75), borders replicated.
+
+    Two matrix products, which are several times as fast on a CPU as PyTorch's interpolation, and the same everywhere.
+    """
+    matrix = doubling(x.shape[-1]).to(x)
+    return matrix @ x @ matrix.T
+
+
+def doubling(size: int) -> Tensor:
+    """The matrix (2 * size, size) by which `double` enlarges one side."""
+    return F.interpolate(torch.eye(size)[None, None], (2 * size, size), mode="bicubic", align_corners=False)[0, 0]
 
 
 def _conv(inputs: int, outputs: int, size: int) -> nn.Conv2d:

@@ -1,5 +1,7 @@
 """Alpha-Refine against the numbers of the published system, and its network's parts."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from torch import nn
 
 from external.AR.crops import box_in_crop, mask_in_image, stretched_crop, stretched_region
 from external.AR.features import COMPARED
+from external.AR.inference import prepare_for_masks
 from external.AR.network import AlphaRefine
 from external.AR.pooling import mean_of_hats, precise_roi_pool
 from external.AR.segmentation import double
@@ -39,6 +42,23 @@ def test_kernels_scores_and_mask_are_the_published_ones(network, expected):
     features = network.feature_extractor(crop, list(network.feature_extractor.levels))
     near(network.neck(kernels, features[COMPARED])[0, :4], expected["fused_head"])
     near(network.segment(kernels, crop)[0, 0, ::4, ::4], expected["mask_logits"])
+
+
+@torch.no_grad()
+def test_the_network_for_tracking_is_the_same_function(network, expected):
+    rewritten = prepare_for_masks(copy.deepcopy(network), 384)
+    reference, crop = (normal(f"alpha_refine.{name}", (1, 1, 3, 384, 384))[0] for name in ("reference", "test"))
+    kernels = rewritten.encode_reference(reference, torch.from_numpy(expected["reference_box"])[None])
+    near(rewritten.segment(kernels, crop)[0, 0, ::4, ::4], expected["mask_logits"])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size", [96, 128])
+def test_so_is_the_light_network_at_other_sizes(size):
+    plain = fill(AlphaRefine(load_config("alpha_refine", "small"))).eval()
+    rewritten = prepare_for_masks(copy.deepcopy(plain), size)
+    crops, boxes = normal("crops", (2, 3, size, size)), torch.tensor([[20.0, 16, 48, 40], [3, 5, 60, 62]])
+    near(rewritten(crops, boxes, crops.flip(0)), plain(crops, boxes, crops.flip(0)).numpy())
 
 
 def near(found, wanted):
