@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from external.AR.crops import box_in_crop, mask_in_image, stretched_crop, stretched_region
-from external.AR.features import COMPARED
+from external.AR.features import COMPARED, STRIDE
 from external.AR.inference import prepare_for_masks
 from external.AR.network import AlphaRefine
 from external.AR.pooling import mean_of_hats, precise_roi_pool
@@ -128,6 +128,27 @@ def test_what_learns_and_which_norms_keep_their_statistics(network):
     norms = {name: module.training for name, module in fresh.named_modules() if isinstance(module, nn.BatchNorm2d)}
     assert {name.split(".")[0] for name, training in norms.items() if training} == {"neck", "refiner"}
     assert not any(training for name, training in norms.items() if name.startswith("feature_extractor"))
+
+
+@torch.no_grad()
+def test_levels_are_those_of_imagenets_network(tmp_path, monkeypatch):
+    """ImageNet weights load by torchvision's names, and levels count on from the stem."""
+    from torchvision.models import resnet50
+
+    theirs = fill(resnet50()).eval()
+    torch.save(theirs.state_dict(), tmp_path / "resnet50-0676ba61.pth")
+    monkeypatch.setenv("STARK_PRETRAINED_DIR", str(tmp_path))
+    ours = AlphaRefine(load_config("alpha_refine", "baseline"), pretrained=True).eval().feature_extractor
+    crop = normal("crop", (1, 3, 64, 64))
+    found = ours(crop, ["layer2", "layer4", "layer5"])
+    assert {level: ours.levels[level] for level in found} == {level: map.shape[1] for level, map in found.items()}
+    x = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(crop))))
+    for i in range(1, 5):
+        x = getattr(theirs, f"layer{i}")(x)
+        if f"layer{i + 1}" in found:
+            near(found[f"layer{i + 1}"], x.numpy())
+    assert found["layer4"].shape[-1] == 64 // STRIDE
+    assert set(ours(crop, [COMPARED])) == {COMPARED}
 
 
 def test_other_backbones_are_named():

@@ -1,6 +1,8 @@
 """Training of masks: data sets that have them, crops, the loss, whole runs."""
 
 import json
+import os
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -17,15 +19,18 @@ from lib.train.admin.pictures import CAPTION_HEIGHT, sample_pictures
 from lib.train.check import check_run
 from lib.train.data.loader import SampleStream, collate
 from lib.train.data.masks import MaskProcessing
-from lib.train.data.sampler import FrameSampler
+from lib.train.data.sampler import Draw, FrameRef, FrameSampler
 from lib.train.dataset import build_dataset, pack
 from lib.train.options import RunOptions
 from lib.train.run import train
 from lib.train.trainers.optimisation import parameter_groups
+from lib.utils.boxes import box_iou
 from lib.utils.checkpoint import load_checkpoint
 from lib.utils.errors import UserError
 from lib.utils.image import ImageReadError
 from tests.train.made_trees import davis_part, make_davis, make_got10k, make_outlined_coco, shows, write_image
+
+REAL = Path(os.environ.get("STARK_REAL_DATA", Path(__file__).resolve().parents[3] / "shared" / "real"))
 
 
 def config(*overrides):
@@ -146,6 +151,30 @@ def test_the_mask_and_the_boxes_lie_on_the_object_in_the_crops(tmp_path):
         assert np.abs(np.subtract(found, np.clip([x, y, x + w, y + h], 0, 64))).max() < 4.5
         np.testing.assert_allclose(sample.template_box, [15.5, 15.5, 32, 32], atol=0.5)
         assert sample.templates[0, 18:22, 30:34].min(-1).mean() > 60  # the reference shows the object's inside
+
+
+def test_frames_of_videos_are_cut_with_their_own_masks(tmp_path):
+    dataset = build_dataset(f"DAVIS:{make_davis(tmp_path)}")
+    process = MaskProcessing(config("DATA.SEARCH.CENTER_JITTER=0", "DATA.SEARCH.SCALE_JITTER=0"), augment=False)
+    rng = np.random.default_rng(0)
+    for sequence in range(4):
+        sample = process(Draw((FrameRef(dataset, sequence, 0),), FrameRef(dataset, sequence, 2)), rng)
+        # Objects are rectangles in the middle of their crops, half as wide and high.
+        assert sample.object_mask.mean() == pytest.approx(0.25, abs=0.03)
+        assert sample.object_mask[20:44, 20:44].all()
+        assert [source.split("/")[-1] for source in sample.sources] == ["00000.jpg", "00002.jpg"]
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason=f"no real data at {REAL}; set STARK_REAL_DATA")
+def test_outlines_of_real_photographs_fill_their_boxes():
+    dataset = build_dataset(f"COCO_masks:{REAL / 'coco'}")
+    assert len(dataset) > 1000
+    for i in range(0, len(dataset), 60):
+        mask, (x, y, w, h) = dataset.mask(i, 0), dataset.info(i).boxes[0]
+        assert mask.shape == dataset.image(i, 0).shape[:2]
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        found = torch.tensor([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
+        assert box_iou(found, torch.tensor([x, y, x + w, y + h]))[0] > 0.85, dataset.source(i, 0)
 
 
 def test_an_image_and_a_mask_of_different_sizes_are_named(tmp_path):
