@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from external.AR.features import STRIDE
 from external.AR.network import AlphaRefine
-from external.AR.segmentation import WIDTH, Enlarge, ScoresAndFeatures, double, doubling
+from external.AR.segmentation import WIDTH, Enlarge, ScoresAndFeatures, doubling
 from lib.models.inference import prepare_for_tracking
 
 
@@ -23,13 +23,12 @@ def prepare_for_masks(model: AlphaRefine, size: int) -> AlphaRefine:
 
     Args:
         model: with its weights.
-        size: of the crops in which it finds masks.
+        size: of the crops in which it finds masks, as configured.
     """
     prepare_for_tracking(model)
     for level, stride in (("layer3", 8), ("layer2", 4)):
         model.refiner.TSE[level] = MixedFirst(model.refiner.TSE[level], size // STRIDE, size // stride)
-    if size % 16 == 0:
-        model.refiner.project = MaskFirst(model.refiner.project, size)
+    model.refiner.project = MaskFirst(model.refiner.project, size)
     return model
 
 
@@ -86,9 +85,10 @@ class MaskFirst(nn.Module):
     def __init__(self, plain: Enlarge, size: int) -> None:
         super().__init__()
         self.conv1 = plain.conv1
+        self.register_buffer("matrix", doubling(size // 4))
         self.mask = ConvolvedEnlargement(plain.conv2.weight, doubling(size // 2))
         self.bias = plain.conv2.bias
 
     def forward(self, x: Tensor, size: int) -> Tensor:
         """As `Enlarge.forward`."""
-        return self.mask(self.conv1(double(x)).relu()) + self.bias
+        return self.mask(self.conv1(self.matrix @ x @ self.matrix.T).relu()) + self.bias

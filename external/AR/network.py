@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from external.AR.features import COMPARED, STRIDE, build_features
 from external.AR.pooling import precise_roi_pool
 from external.AR.segmentation import SCORES, SegmentationNetwork
+from lib.config import ConfigError
 from lib.utils.boxes import xywh_to_xyxy
 
 CELLS = 12  # bins of the reference's box along each side
@@ -68,10 +69,17 @@ class AlphaRefine(nn.Module):
     Args:
         cfg: the effective configuration of the script `alpha_refine`.
         pretrained: start the backbone from ImageNet weights.
+
+    Raises:
+        ConfigError: an unknown backbone, or a crop's size that does not suit the strides.
     """
 
     def __init__(self, cfg: EasyDict, pretrained: bool = False) -> None:
         super().__init__()
+        for region in ("SEARCH", "TEMPLATE"):
+            size = cfg.DATA[region].SIZE
+            if size % 32:
+                raise ConfigError(f"'DATA.{region}.SIZE' ({size}) must be divisible by 32, the largest stride")
         self.feature_extractor = build_features(cfg, pretrained)
         self.neck = Neck()
         self.refiner = SegmentationNetwork(self.feature_extractor.levels)

@@ -7,6 +7,7 @@ residual block; in the end the mask is enlarged.
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -125,9 +126,11 @@ def double(x: Tensor) -> Tensor:
     return matrix @ x @ matrix.T
 
 
+@lru_cache(maxsize=8)
 def doubling(size: int) -> Tensor:
-    """The matrix (2 * size, size) by which `double` enlarges one side."""
-    return F.interpolate(torch.eye(size)[None, None], (2 * size, size), mode="bicubic", align_corners=False)[0, 0]
+    """The matrix (2 * size, size) by which `double` enlarges one side; do not write to it."""
+    with torch.inference_mode(False):  # it is kept, and may serve for training next
+        return F.interpolate(torch.eye(size)[None, None], (2 * size, size), mode="bicubic", align_corners=False)[0, 0]
 
 
 def _conv(inputs: int, outputs: int, size: int) -> nn.Conv2d:

@@ -116,7 +116,10 @@ def test_doubling_is_keys_interpolation_with_replicated_borders():
         centre = (i + 0.5) / 2 - 0.5
         for j in range(-3, 10):
             along[i, min(max(j, 0), 6)] += weight(centre - j)
-    np.testing.assert_allclose(double(x)[0, 0], along @ x[0, 0].double().numpy() @ along.T, atol=1e-5)
+    with torch.inference_mode():
+        np.testing.assert_allclose(double(x)[0, 0], along @ x[0, 0].double().numpy() @ along.T, atol=1e-5)
+    double(x.requires_grad_()).sum().backward()  # also after it was used without gradients
+    np.testing.assert_allclose(x.grad.sum(), 4 * 49, rtol=1e-5)
 
 
 def test_what_learns_and_which_norms_keep_their_statistics(network):
@@ -154,6 +157,11 @@ def test_levels_are_those_of_imagenets_network(tmp_path, monkeypatch):
 def test_other_backbones_are_named():
     with pytest.raises(ConfigError, match="resnet50, EfficientNet-Lite0 for alpha_refine, not resnet18"):
         AlphaRefine(load_config("alpha_refine", "baseline", ["MODEL.BACKBONE.TYPE=resnet18"]))
+
+
+def test_sizes_that_do_not_suit_the_strides_are_named():
+    with pytest.raises(ConfigError, match=r"'DATA.SEARCH.SIZE' \(400\) must be divisible by 32"):
+        AlphaRefine(load_config("alpha_refine", "baseline", ["DATA.SEARCH.SIZE=400"]))
 
 
 @pytest.mark.parametrize("i", range(4))

@@ -174,7 +174,7 @@ def test_outlines_of_real_photographs_fill_their_boxes():
         assert mask.shape == dataset.image(i, 0).shape[:2]
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         found = torch.tensor([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
-        assert box_iou(found, torch.tensor([x, y, x + w, y + h]))[0] > 0.85, dataset.source(i, 0)
+        assert box_iou(found, torch.tensor([x, y, x + w, y + h]))[0] > 0.75, dataset.source(i, 0)
 
 
 def test_an_image_and_a_mask_of_different_sizes_are_named(tmp_path):
