@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import cv2
+import numpy as np
 
 from lib.test.video.samples import find_sample
 
@@ -18,24 +19,25 @@ def write_clip(root: Path, sequences: int, frames: int, width: int = 1280, heigh
         frames: of each sequence; the clip starts anew where it ends.
         width, height: of the frames, in pixels.
     """
-    path, sample = find_sample("sample:bigbuckbunny")
-    pictures = _pictures(path, width, height)
+    _, sample = find_sample("sample:bigbuckbunny")
+    found = pictures(frames + 4 * sequences, width, height)
     scale = width / 1280, height / 720
     box = ",".join(f"{value * scale[i % 2]:.2f}" for i, value in enumerate(sample.box))
     for number in range(sequences):
         folder = root / f"clip{number + 1}"
         folder.mkdir(parents=True)
         for index in range(frames):
-            picture = pictures[(number * 4 + index) % len(pictures)]
+            picture = cv2.cvtColor(found[(number * 4 + index) % len(found)], cv2.COLOR_RGB2BGR)
             cv2.imwrite(str(folder / f"{index + 1:08d}.jpg"), picture, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
         (folder / "groundtruth.txt").write_text(f"{box}\n" * frames)
     (root / "list.txt").write_text("".join(f"clip{number + 1}\n" for number in range(sequences)))
 
 
-def _pictures(path: Path, width: int, height: int) -> list:
-    """The clip's frames, BGR."""
-    video, pictures = cv2.VideoCapture(str(path)), []
-    while (found := video.read())[0]:
-        pictures.append(cv2.resize(found[1], (width, height)))
+def pictures(count: int, width: int, height: int) -> list[np.ndarray]:
+    """The clip's first frames (height, width, 3) uint8 RGB, at most so many."""
+    path, _ = find_sample("sample:bigbuckbunny")
+    video, found = cv2.VideoCapture(str(path)), []
+    while len(found) < count and (frame := video.read())[0]:
+        found.append(cv2.cvtColor(cv2.resize(frame[1], (width, height)), cv2.COLOR_BGR2RGB))
     video.release()
-    return pictures
+    return found

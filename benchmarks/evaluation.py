@@ -71,7 +71,7 @@ def _track_plainly(job: tuple[str, Sequence, Path]) -> tuple[float, float]:
 def _plain_tracker(variant: str) -> PlainTracker:
     name, config = variant.split(":")
     cfg = load_config(SCRIPTS[name], config)
-    return PlainTracker(PlainEngine(load_network(SCRIPTS[name], cfg, weights_path(name, config))), cfg)
+    return PlainTracker(PlainEngine(load_network(SCRIPTS[name], cfg, weights_path(name, config)), cfg), cfg)
 
 
 def main() -> None:

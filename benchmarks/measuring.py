@@ -1,18 +1,54 @@
 """Timing several ways of doing one thing, in turn, so that what else the machine does meets all alike."""
 
 import json
+import multiprocessing
 import os
 import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from lib.test.analysis.tables import ruled_table
 from lib.test.profiling.latency import describe_machine, machine_line
+from lib.utils.errors import UserError
 from lib.utils.files import write_text
+
+
+class Worker:
+    """A process that answers one question after the other, so that ways do not share threads and memory.
+
+    Args:
+        serve: called there with a connection and `arguments`; it sends None when it is ready, then an answer to each
+            question that it receives, until that is None.
+    """
+
+    def __init__(self, serve: Callable[..., None], *arguments: object) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=serve, args=(theirs, *arguments), daemon=True)
+        self._process.start()
+        theirs.close()
+        self._receive()
+
+    def ask(self, question: object) -> Any:
+        """The answer to a question."""
+        self._connection.send(question)
+        return self._receive()
+
+    def end(self) -> None:
+        """Let it end."""
+        self._connection.send(None)
+        self._process.join()
+
+    def _receive(self) -> Any:
+        try:
+            return self._connection.recv()
+        except EOFError as error:
+            raise UserError("a process that is measured died; its message is above") from error
 
 
 def take_turns(ways: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 2) -> dict[str, np.ndarray]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 import torch
+from easydict import EasyDict
 from torch import Tensor, nn
 
 from lib.models.attention import MultiheadAttention
@@ -48,6 +49,16 @@ class PlainAttention(nn.Module):
         tokens = (each.transpose(0, 1) for each in (query, key, value))
         return self.inner(*tokens, key_padding_mask=padding)[0].transpose(0, 1)
 
+    def keys(self, x: Tensor) -> Tensor:
+        """The tokens (B, L, C) themselves as (B, 1, L, C): nothing is projected before `attend`."""
+        return x.unsqueeze(1)
+
+    queries = values = keys
+
+    def attend(self, queries: Tensor, keys: Tensor, values: Tensor, padding: Tensor | None) -> Tensor:
+        """As `MultiheadAttention.attend`."""
+        return self(queries.squeeze(1), keys.squeeze(1), values.squeeze(1), padding)
+
 
 def plain_network(model: nn.Module) -> nn.Module:
     """A copy of a network that computes module by module, contiguous; its trained parameters are its own."""
@@ -62,38 +73,39 @@ def plain_network(model: nn.Module) -> nn.Module:
 
 
 class PlainEngine:
-    """PyTorch as a research code runs it; see `lib.test.tracker.engines.Engine`."""
+    """PyTorch as a research code runs it; see `lib.test.tracker.engines.base.Engine`."""
 
-    def __init__(self, model: nn.Module) -> None:
-        self.model = plain_network(model).eval()
-        self.device, self.stride = torch.device("cpu"), model.extractor.stride
+    def __init__(self, model: nn.Module, cfg: EasyDict) -> None:
+        self.model, self.cfg = plain_network(model).eval(), cfg
+        self.stride = model.extractor.stride
 
-    def encode_template(self, region: NestedTensor) -> Tokens:
+    def encode_template(self, crop: np.ndarray, mask: np.ndarray) -> Tokens:
         """See `Engine.encode_template`."""
         with torch.no_grad():
-            return self.model.encode_template(region)
+            return self.model.encode_template(self._pixels(crop, mask))
 
-    def search(self, templates: Sequence[Tokens], region: NestedTensor) -> dict[str, Tensor]:
+    def search(self, templates: Sequence[Tokens], crop: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:
         """See `Engine.search`."""
         with torch.no_grad():
-            return self.model.relate(templates, self.model.encode_search(region))
-
-
-class PlainTracker(StarkTracker):
-    """`StarkTracker` with the crop, the mask and the normalisation of a whole region built at full size."""
-
-    def _search(self, image: np.ndarray) -> dict:
-        crop, scale, mask = whole_crop(image, self.state, self.cfg.TEST.SEARCH_FACTOR, self.cfg.TEST.SEARCH_SIZE)
-        out = self.engine.search(self.templates, self._pixels(crop, mask))
-        box = out["pred_boxes"].view(-1, 4).mean(0).tolist()
-        self.state = clip_box(box_to_image(box, self.state, scale, self.cfg.TEST.SEARCH_SIZE), *image.shape[:2])
-        return out
+            out = self.model.relate(templates, self.model.encode_search(self._pixels(crop, mask)))
+        return {name: out[name].numpy() for name in ("pred_boxes", "pred_logits") if name in out}
 
     def _pixels(self, crop: np.ndarray, mask: np.ndarray) -> NestedTensor:
         mean = torch.tensor(self.cfg.DATA.MEAN).view(1, 3, 1, 1)
         std = torch.tensor(self.cfg.DATA.STD).view(1, 3, 1, 1)
         pixels = torch.tensor(crop).float().permute(2, 0, 1)[None]
         return NestedTensor(((pixels / 255.0) - mean) / std, torch.from_numpy(mask)[None])
+
+
+class PlainTracker(StarkTracker):
+    """`StarkTracker` with the crop and the mask of a whole region built at full size."""
+
+    def _search(self, image: np.ndarray) -> dict:
+        crop, scale, mask = whole_crop(image, self.state, self.cfg.TEST.SEARCH_FACTOR, self.cfg.TEST.SEARCH_SIZE)
+        out = self.engine.search(self.templates, crop, mask)
+        box = out["pred_boxes"].reshape(-1, 4).mean(0).tolist()
+        self.state = clip_box(box_to_image(box, self.state, scale, self.cfg.TEST.SEARCH_SIZE), *image.shape[:2])
+        return out
 
 
 def whole_crop(

@@ -11,6 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib.test.analysis.compare import DEFAULT_TRACKERS, compare
+from lib.test.utils.arguments import add_engine_arguments
 from lib.utils.errors import run_command
 
 
@@ -26,7 +27,7 @@ def main() -> int:
         help=f"by default {' '.join(DEFAULT_TRACKERS)}",
     )
     parser.add_argument("--threads", type=int, default=0, help="worker processes; 0 tracks in this one")
-    parser.add_argument("--engine", default="torch", help="what computes the networks: torch (default) or onnx")
+    add_engine_arguments(parser)
     parser.add_argument("--results_dir", type=Path, help="where results go; test/tracking_results by default")
     parser.add_argument("--output", type=Path, help="folder of plots and page; test/result_plots/<folder> by default")
     return compare(**vars(parser.parse_args()))

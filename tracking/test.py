@@ -10,6 +10,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib.test.evaluation.running import DEBUG_LEVELS, evaluate_tracker
+from lib.test.utils.arguments import add_engine_arguments
 from lib.utils.errors import run_command
 
 
@@ -40,8 +41,7 @@ def main() -> int:
     )
     parser.add_argument("--checkpoint", help="checkpoint file; the configuration's own by default")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    parser.add_argument("--engine", default="torch", help="what computes the network: torch (default) or onnx")
-    parser.add_argument("--precision", default="fp32", help="of the computation: fp32 (default)")
+    add_engine_arguments(parser)
     parser.add_argument("--results_dir", type=Path, help="where results go; test/tracking_results by default")
     report = evaluate_tracker(**vars(parser.parse_args()))
     return 1 if report.failed else 0

@@ -13,6 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from lib.test.utils.arguments import add_engine_arguments
 from lib.test.video.demo import DEFAULT_TRACKER, video_demo
 from lib.utils.errors import run_command
 
@@ -43,7 +44,7 @@ def main() -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace the results of an earlier run")
     parser.add_argument("--checkpoint", help="checkpoint file; the configuration's own by default")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    parser.add_argument("--engine", default="torch", help="torch, or onnx: onnxruntime on graphs exported once")
+    add_engine_arguments(parser)
     parser.add_argument(
         "--refine",
         nargs="?",

@@ -6,20 +6,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from easydict import EasyDict
-from torch import Tensor
 
 from external.AR.crops import box_in_crop, mask_in_image, stretched_crop
-from external.AR.inference import prepare_for_masks
 from external.AR.network import AlphaRefine
 from lib.config import load_config
 from lib.config.loader import experiment_name
 from lib.utils.checkpoint import CheckpointError, find_checkpoint, load_checkpoint, load_state
-from lib.utils.device import select_device
 from lib.utils.errors import UserError
 from lib.utils.image import to_rgb8
-from lib.utils.preprocess import Preprocessor
 from lib.utils.workspace import workspace
 
 SCRIPT, DEFAULT_CONFIG = "alpha_refine", "baseline"
@@ -31,40 +26,21 @@ class MaskEngine(Protocol):
     """Runs an `AlphaRefine` network, a crop at a time.
 
     Attributes:
-        device: where the crops given to it lie.
+        name: the engine's name and precision, for people.
     """
 
-    device: torch.device
+    name: str
 
-    def encode_reference(self, crop: Tensor, box: Tensor) -> Any:
-        """What `segment` needs of the object: from a crop (1, 3, S, S) and its box (1, 4), xywh in its pixels."""
+    def encode_reference(self, crop: np.ndarray, box: np.ndarray) -> np.ndarray:
+        """What `segment` needs of an object.
 
-    def segment(self, kernels: Any, crop: Tensor) -> Tensor:
-        """The mask's logits (1, 1, S, S) in a crop (1, 3, S, S)."""
+        Args:
+            crop: (S, S, 3) uint8 RGB.
+            box: (4,) float32 xywh in pixels of the crop.
+        """
 
-
-class TorchMaskEngine:
-    """PyTorch.
-
-    Args:
-        model: a network with its weights; it is rewritten for tracking and moved to `device`.
-        size: of the crops in which it finds masks.
-        device: where it runs.
-    """
-
-    def __init__(self, model: AlphaRefine, size: int, device: torch.device) -> None:
-        self.model = prepare_for_masks(model, size).to(device, memory_format=torch.channels_last)
-        self.device = device
-
-    @torch.inference_mode()
-    def encode_reference(self, crop: Tensor, box: Tensor) -> Tensor:
-        """See `MaskEngine.encode_reference`."""
-        return self.model.encode_reference(crop, box.to(self.device))
-
-    @torch.inference_mode()
-    def segment(self, kernels: Tensor, crop: Tensor) -> Tensor:
-        """See `MaskEngine.segment`."""
-        return self.model.segment(kernels, crop)
+    def segment(self, kernels: np.ndarray, crop: np.ndarray) -> np.ndarray:
+        """How likely each pixel of a crop (S, S, 3) uint8 RGB is the object's, (S, S) float32."""
 
 
 class Refiner:
@@ -77,8 +53,7 @@ class Refiner:
 
     def __init__(self, engine: MaskEngine, cfg: EasyDict) -> None:
         self.engine, self.cfg = engine, cfg
-        self.preprocess = Preprocessor(cfg.DATA.MEAN, cfg.DATA.STD, engine.device)
-        self.kernels: Any = None
+        self.kernels: np.ndarray | None = None
 
     def initialize(self, image: np.ndarray, box: Sequence[float]) -> None:
         """Look at the object: image (H, W, 3) uint8 RGB, box xywh in pixels.
@@ -87,8 +62,7 @@ class Refiner:
             CropError: the box has no area.
         """
         size = self.cfg.DATA.TEMPLATE.SIZE
-        inside = torch.from_numpy(box_in_crop(box, box, size))[None]
-        self.kernels = self.engine.encode_reference(self._crop(image, box, size), inside)
+        self.kernels = self.engine.encode_reference(stretched_crop(image, box, size), box_in_crop(box, box, size))
 
     def probabilities(self, image: np.ndarray, box: Sequence[float]) -> np.ndarray:
         """How likely each pixel is the object's.
@@ -104,19 +78,14 @@ class Refiner:
             CropError: the box has no area.
             UserError: the mask is not finite.
         """
-        size = self.cfg.DATA.SEARCH.SIZE
-        logits = self.engine.segment(self.kernels, self._crop(image, box, size))[0, 0].float().cpu()
-        if not torch.isfinite(logits).all():
+        mask = self.engine.segment(self.kernels, stretched_crop(image, box, self.cfg.DATA.SEARCH.SIZE))
+        if not np.isfinite(mask).all():
             raise UserError("the mask is not finite: the weights are damaged or the training diverged")
-        return mask_in_image(logits.sigmoid().numpy(), box, image.shape[:2])
+        return mask_in_image(mask, box, image.shape[:2])
 
     def mask(self, image: np.ndarray, box: Sequence[float]) -> np.ndarray:
         """The object's pixels, (H, W) bool; arguments and errors as of `probabilities`."""
         return self.probabilities(image, box) > self.cfg.TEST.MASK_THRESHOLD
-
-    def _crop(self, image: np.ndarray, box: Sequence[float], size: int) -> Tensor:
-        crop = stretched_crop(image, box, size)
-        return self.preprocess(crop, np.zeros((size, size), bool)).tensors
 
 
 class MaskTracker:
@@ -149,30 +118,21 @@ class MaskTracker:
         return result | {"mask": self.refiner.mask(to_rgb8(image), result["target_bbox"])}
 
 
-def with_masks(
-    tracker: Any, config: str = DEFAULT_CONFIG, checkpoint: str | Path | None = None, device: str = "auto"
-) -> MaskTracker:
-    """A tracker of boxes with masks; arguments and errors as of `create_refiner`."""
-    return MaskTracker(tracker, create_refiner(config, checkpoint, device))
-
-
-def create_refiner(config: str = DEFAULT_CONFIG, checkpoint: str | Path | None = None, device: str = "auto") -> Refiner:
-    """Build the network of a configuration with its weights.
+def load_refiner(config: str, checkpoint: str | Path | None = None) -> tuple[AlphaRefine, EasyDict]:
+    """The network of a configuration with its weights, on the CPU, and the effective configuration.
 
     Args:
         config: configuration in `experiments/alpha_refine/`, or a YAML file.
         checkpoint: weights as a file; see `refiner_weights`.
-        device: as `lib.utils.device.select_device` takes it.
 
     Raises:
-        UserError: an unknown configuration or device; weights that are missing, damaged or of another network.
+        UserError: an unknown configuration; weights that are missing, damaged or of another network.
     """
     cfg = load_config(SCRIPT, config)
-    target = select_device(device)
     path = refiner_weights(config, checkpoint)
     model = AlphaRefine(cfg)
     load_state(model, load_checkpoint(path), path)
-    return Refiner(TorchMaskEngine(model, cfg.DATA.SEARCH.SIZE, target), cfg)
+    return model, cfg
 
 
 def refiner_weights(config: str = DEFAULT_CONFIG, checkpoint: str | Path | None = None) -> Path:

@@ -25,21 +25,45 @@ class MultiheadAttention(nn.Module):
         nn.init.zeros_(self.out_proj.bias)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, padding: Tensor | None = None) -> Tensor:
-        """Attend from (B, Lq, C) to (B, Lk, C); `padding` (B, Lk) is True on keys to ignore. Gives (B, Lq, C)."""
+        """Attend from (B, Lq, C) to (B, Lk, C); `padding` (B, Lk): see `logit_bias`. Gives (B, Lq, C)."""
+        return self.attend(self.queries(query), self.keys(key), self.values(value), padding)
+
+    def queries(self, x: Tensor) -> Tensor:
+        """What is looked for: tokens (B, L, C) to (B, heads, L, C / heads); `keys` and `values` likewise."""
         if self.divide_norm:
-            query = F.normalize(query, dim=-1) * (query.shape[-1] // self.heads) ** 0.5
-            key = F.normalize(key, dim=-1)
-        weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
-        q, k, v = (self._split(F.linear(x, w, b)) for x, w, b in zip((query, key, value), weights, biases, strict=True))
-        # Added to the logits: as a choice (a bool mask) it would be one more pass over them in exported graphs.
-        mask = None if padding is None else q.new_zeros(padding.shape).masked_fill(padding, -torch.inf)[:, None, None]
-        with _exact_gradients(query):
-            attended = F.scaled_dot_product_attention(q, k, v, mask, self.dropout if self.training else 0.0)
+            x = F.normalize(x, dim=-1) * (x.shape[-1] // self.heads) ** 0.5
+        return self._project(x, 0)
+
+    def keys(self, x: Tensor) -> Tensor:
+        """What tokens are found by."""
+        return self._project(F.normalize(x, dim=-1) if self.divide_norm else x, 1)
+
+    def values(self, x: Tensor) -> Tensor:
+        """What found tokens give."""
+        return self._project(x, 2)
+
+    def attend(self, queries: Tensor, keys: Tensor, values: Tensor, padding: Tensor | None) -> Tensor:
+        """Attention of what `queries`, `keys` and `values` gave; (B, Lq, C)."""
+        mask = None if padding is None else logit_bias(padding, queries.dtype)[:, None, None]
+        with _exact_gradients(queries):
+            attended = F.scaled_dot_product_attention(
+                queries, keys, values, mask, self.dropout if self.training else 0.0
+            )
         return self.out_proj(attended.transpose(1, 2).flatten(2))
 
-    def _split(self, x: Tensor) -> Tensor:
-        """(B, L, C) to (B, heads, L, C / heads)."""
-        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+    def _project(self, x: Tensor, part: int) -> Tensor:
+        projected = F.linear(x, self.in_proj_weight.chunk(3)[part], self.in_proj_bias.chunk(3)[part])
+        return projected.unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+
+def logit_bias(padding: Tensor, dtype: torch.dtype) -> Tensor:
+    """What padding (B, L) adds to the logits of attention: minus infinity where a bool is True; floats are it already.
+
+    Added, since as a choice (a bool mask) it would be one more pass over them in exported graphs.
+    """
+    if padding.is_floating_point():
+        return padding.to(dtype)
+    return torch.zeros_like(padding, dtype=dtype).masked_fill(padding, -torch.inf)
 
 
 def _exact_gradients(query: Tensor) -> contextlib.AbstractContextManager:

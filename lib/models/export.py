@@ -1,22 +1,21 @@
-"""The networks as ONNX graphs: one for a template, run once; one for the search region, run each frame.
+"""The networks as ONNX graphs for engines: one for a template, run once; one for the search region, run each frame.
 
-The names of files, inputs and outputs, and the shapes, are those of the published STARK-Lightning graphs; the
-other variants follow them. A graph takes one crop at a time, in fp32:
+    template.onnx   image (B, Ht, Wt, 3) uint8 RGB -> what is kept of a template
+    search.onnx     image (B, H, W, 3) uint8 RGB, bias (1, L), STARK-S and -ST also position (1, L, C), and of each
+                    template what template.onnx gave (the second one's names end in _1)
+                    -> pred_boxes (B, Nq, 4) cxcywh in fractions of the crop; where there is a confidence also
+                       pred_logits (B, Nq, 1)
 
-    backbone_bottleneck_pe.onnx   img_z (1, 3, Ht, Wt), mask_z (1, Ht, Wt) bool, True on padding
-                                  -> feat (Lt, 1, C), mask (1, Lt) bool, pos (Lt, 1, C)
-    complete.onnx                 img_x (1, 3, H, W), mask_x (1, H, W) bool, and of each template
-                                  feat_vec_z, mask_vec_z, pos_vec_z (the second one's end in 1)
-                                  -> outputs_coord (1, Nq, 4) cxcywh in fractions of the crop;
-                                     where there is a confidence also pred_logits (1, Nq, 1)
+Bias and position are those of `lib.models.parts`; the batch B is free, and everything is fp32.
+`lib.models.published_graphs` writes the layout of the published graphs.
 """
 
 import copy
 import hashlib
 import json
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -24,103 +23,51 @@ from easydict import EasyDict
 from torch import Tensor, nn
 
 from lib.config import option
-from lib.models.heads import CenterPredictor
 from lib.models.inference import prepare_for_tracking
-from lib.models.stark import STARKST, Tokens
+from lib.models.parts import Parts, cut, joined
 from lib.utils.errors import UserError
-from lib.utils.files import atomic_path
-from lib.utils.tensors import NestedTensor
+from lib.utils.files import atomic_path, locked
 
-TEMPLATE_FILE = "backbone_bottleneck_pe.onnx"
-SEARCH_FILE = "complete.onnx"
-TEMPLATE_OUTPUTS = ("feat", "mask", "pos")
 OPSET = 17
 
 
 @dataclass(frozen=True)
-class OnnxGraphs:
-    """The two files of one network.
+class GraphFiles:
+    """Where the graphs of one network lie, written or not.
 
     Attributes:
-        template: turns a template crop into tokens.
-        search: finds the box in a search crop, given the templates' tokens.
-        templates: how many templates the search graph takes.
+        folder: holds nothing else, but what engines make of the graphs.
     """
 
-    template: Path
-    search: Path
-    templates: int
+    folder: Path
+
+    @property
+    def template(self) -> Path:
+        """Turns a template crop into what is kept of it."""
+        return self.folder / "template.onnx"
+
+    @property
+    def search(self) -> Path:
+        """Finds the box in a search crop."""
+        return self.folder / "search.onnx"
+
+    def made_of(self, part: str, suffix: str) -> Path:
+        """The file that an engine makes of the `template` or the `search` graph."""
+        return self.folder / f"{part}{suffix}"
 
 
-class TemplateGraph(nn.Module):
-    """Backbone, bottleneck and position encoding of a template."""
+class _Part(nn.Module):
+    """One part of a network as the module that tracing wants."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, parts: Parts, name: str) -> None:
         super().__init__()
-        self.model = model
+        self.parts, self.name = parts, name
 
-    def forward(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Crop (1, 3, Ht, Wt) and mask (1, Ht, Wt) to features (Lt, 1, C), padding (1, Lt), positions (Lt, 1, C)."""
-        tokens = _with_position(self.model.encode_template(NestedTensor(image, mask)))
-        return tokens.feature.transpose(0, 1), tokens.padding, tokens.position.transpose(0, 1)
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        return getattr(self.parts, self.name)(*inputs)
 
 
-class SearchGraph(nn.Module):
-    """The whole network but for the templates' backbone."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, image: Tensor, mask: Tensor, *templates: Tensor) -> tuple[Tensor, ...]:
-        """Crop (1, 3, H, W), mask (1, H, W) and what `TemplateGraph` gave of each template to boxes (1, Nq, 4).
-
-        Where there is a confidence, also its logits (1, Nq, 1).
-        """
-        parts = [templates[i : i + 3] for i in range(0, len(templates), 3)]
-        regions = [Tokens(f.transpose(0, 1), p.transpose(0, 1), padding) for f, padding, p in parts]
-        search = _with_position(self.model.encode_search(NestedTensor(image, mask)))
-        out = self.model.relate(regions, search)
-        return tuple(out[name] for name in ("pred_boxes", "pred_logits") if name in out)
-
-
-def template_count(model: nn.Module) -> int:
-    """How many templates a network takes."""
-    return 2 if isinstance(model, STARKST) else 1
-
-
-def search_inputs(templates: int) -> list[str]:
-    """The names of the search graph's inputs, in order."""
-    ends = ["", *(str(i) for i in range(1, templates))]
-    return ["img_x", "mask_x", *(f"{name}_vec_z{end}" for end in ends for name in TEMPLATE_OUTPUTS)]
-
-
-def search_outputs(model: nn.Module) -> list[str]:
-    """The names of the search graph's outputs, in order."""
-    scores = isinstance(model, STARKST) or isinstance(model.box_head, CenterPredictor)
-    return ["outputs_coord", "pred_logits"] if scores else ["outputs_coord"]
-
-
-def fingerprint(model: nn.Module, cfg: EasyDict) -> str:
-    """Names the graphs of a network: another one as soon as its weights, its sizes or this code change."""
-    digest = hashlib.sha256(f"{torch.__version__} {OPSET} ".encode())
-    sizes = [cfg.DATA.TEMPLATE.SIZE, cfg.DATA.SEARCH.SIZE]
-    window = option(cfg, "TEST.WINDOW")
-    digest.update(json.dumps([type(model).__name__, cfg.MODEL, sizes, window], sort_keys=True).encode())
-    for source in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(source.read_bytes())
-    for name, value in model.state_dict().items():
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:20]
-
-
-def graphs_in(folder: Path, model: nn.Module) -> OnnxGraphs:
-    """Where the graphs of a network lie in a folder, written or not."""
-    return OnnxGraphs(folder / TEMPLATE_FILE, folder / SEARCH_FILE, template_count(model))
-
-
-def kept_graphs(model: nn.Module, cfg: EasyDict, root: Path) -> OnnxGraphs:
+def kept_graphs(model: nn.Module, cfg: EasyDict, root: Path) -> GraphFiles:
     """The graphs of a network, exported unless an earlier call left them.
 
     Args:
@@ -131,72 +78,105 @@ def kept_graphs(model: nn.Module, cfg: EasyDict, root: Path) -> OnnxGraphs:
     Raises:
         UserError: they cannot be written.
     """
-    graphs = graphs_in(root / fingerprint(model, cfg), model)
-    if not graphs.template.is_file():
-        export_template(model, cfg, graphs.template)
-    if not graphs.search.is_file():
-        export_search(model, cfg, graphs.search)
-    return graphs
+    return written_once(GraphFiles(root / fingerprint(model, cfg)), lambda files: export_graphs(model, cfg, files))
 
 
-def export_template(model: nn.Module, cfg: EasyDict, path: Path) -> None:
-    """Write the template graph of a network, which stays as it is.
+def written_once(files: GraphFiles, write: Callable[[GraphFiles], None]) -> GraphFiles:
+    """Files that `write` makes, unless an earlier call left them.
 
     Raises:
-        UserError: the file cannot be written.
+        UserError: they cannot be written.
     """
-    crop = _blank(cfg.DATA.TEMPLATE.SIZE)
-    _export(TemplateGraph(_plain(model)), crop, ["img_z", "mask_z"], TEMPLATE_OUTPUTS, path)
+    if not (files.template.is_file() and files.search.is_file()):
+        try:
+            with locked(files.folder):  # of several processes that start together one exports
+                if not (files.template.is_file() and files.search.is_file()):
+                    write(files)
+        except OSError as error:
+            raise UserError(f"cannot write the graphs to {files.folder}: {error.strerror or error}") from error
+    return files
 
 
-def export_search(model: nn.Module, cfg: EasyDict, path: Path) -> None:
-    """Write the search graph of a network, which stays as it is.
+def export_graphs(model: nn.Module, cfg: EasyDict, files: GraphFiles) -> None:
+    """Write both graphs of a network, which stays as it is.
 
     Raises:
-        UserError: the file cannot be written.
+        UserError: a file cannot be written.
     """
-    plain = _plain(model)
+    parts = cut(plain_copy(model), cfg)
+    regions = parts.regions
+    crops = {name: torch.zeros(1, size, size, 3, dtype=torch.uint8) for name, size in regions.sizes.items()}
     with torch.no_grad():
-        template = TemplateGraph(plain)(*_blank(cfg.DATA.TEMPLATE.SIZE))
-    arguments = (*_blank(cfg.DATA.SEARCH.SIZE), *template * template_count(model))
-    _export(SearchGraph(plain), arguments, search_inputs(template_count(model)), search_outputs(model), path)
+        kept = parts.template(crops["template"])
+    around = [regions.surroundings(name, None) for name in ("template",) * regions.templates + ("search",)]
+    position, bias, _ = joined(around)
+    arguments = {"image": crops["search"], "bias": bias}
+    if position is not None:
+        arguments["position"] = position
+    for i in range(regions.templates):
+        arguments |= {f"{name}_{i}" if i else name: tensor for name, tensor in zip(parts.kept, kept, strict=True)}
+    batched = {"image", *parts.outputs, *arguments} - {"bias", "position"}
+    write_graph(
+        _Part(parts, "template"), {"image": crops["template"]}, parts.kept, files.template, {"image", *parts.kept}
+    )
+    write_graph(_Part(parts, "search"), arguments, parts.outputs, files.search, batched)
 
 
-def _plain(model: nn.Module) -> nn.Module:
+def fingerprint(model: nn.Module, cfg: EasyDict, code: Sequence[Path] = ()) -> str:
+    """Names the graphs of a network: another one as soon as its weights, its sizes or this code change.
+
+    Args:
+        model: the network with its weights.
+        cfg: the configuration it was built from.
+        code: further folders whose code makes the graphs.
+    """
+    digest = hashlib.sha256(f"{torch.__version__} {OPSET} ".encode())
+    sizes = [cfg.DATA.TEMPLATE.SIZE, cfg.DATA.SEARCH.SIZE]
+    others = [option(cfg, "TEST.WINDOW"), cfg.DATA.MEAN, cfg.DATA.STD]
+    digest.update(json.dumps([type(model).__name__, cfg.MODEL, sizes, *others], sort_keys=True).encode())
+    for folder in (Path(__file__).parent, *code):
+        for source in sorted(folder.glob("*.py")):
+            digest.update(source.read_bytes())
+    for name, value in model.state_dict().items():
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:20]
+
+
+def plain_copy(model: nn.Module) -> nn.Module:
     """A copy to trace: on the CPU, rewritten for tracking, all of it in fp32."""
     plain = prepare_for_tracking(copy.deepcopy(model).cpu())
     plain.extractor.dtype = "fp32"
     return plain.to(memory_format=torch.contiguous_format)
 
 
-def _blank(size: int) -> tuple[Tensor, Tensor]:
-    """A crop and a mask in which nothing is padded."""
-    return torch.zeros(1, 3, size, size), torch.zeros(1, size, size, dtype=torch.bool)
-
-
-def _with_position(tokens: Tokens) -> Tokens:
-    """A graph's inputs and outputs are fixed: without position encoding the positions are zeros."""
-    return tokens if tokens.position is not None else replace(tokens, position=torch.zeros_like(tokens.feature))
-
-
-def _export(
-    graph: nn.Module, arguments: tuple[Tensor, ...], inputs: Sequence[str], outputs: Sequence[str], path: Path
+def write_graph(
+    graph: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str], path: Path, batched: Iterable[str] = ()
 ) -> None:
-    """Trace a graph and write it, whole or not at all."""
+    """Trace a graph and write it, whole or not at all.
+
+    Args:
+        inputs: by name, values to trace with.
+        batched: names of inputs and outputs whose first size is free.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
     try:
         with atomic_path(path) as temporary, warnings.catch_warnings(), torch.no_grad():
-            # Tracing fixes every size, which is what these graphs are meant for, and says so each time. The other
+            # Tracing fixes sizes, which is what these graphs are meant for, and says so each time. The other
             # exporter of PyTorch needs one package more and ten times as long for the same graph.
             warnings.simplefilter("ignore", torch.jit.TracerWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
             torch.onnx.export(
                 graph.eval(),
-                arguments,
+                tuple(inputs.values()),
                 str(temporary),
                 input_names=list(inputs),
                 output_names=list(outputs),
                 opset_version=OPSET,
                 dynamo=False,
+                dynamic_axes={name: {0: "batch"} for name in batched},
             )
     except OSError as error:
         raise UserError(f"cannot write the ONNX graph {path}: {error.strerror or error}") from error

@@ -7,7 +7,7 @@ one, and the decoder's single query attends without projecting every token to ke
 import torch
 from torch import Tensor, nn
 
-from lib.models.attention import MultiheadAttention
+from lib.models.attention import MultiheadAttention, logit_bias
 from lib.models.heads import CORNERS, CornerPredictor
 from lib.models.layers import FrozenBatchNorm2d, scale_and_shift
 from lib.models.repvgg import fold_repvgg
@@ -128,7 +128,7 @@ def _look(attention: MultiheadAttention, query: Tensor, keys: Tensor, values: Te
     in_tokens_space = (projected * (dim // heads) ** -0.5) @ key_weight.view(heads, dim // heads, dim)  # (B, H, 1, C)
     logits = in_tokens_space[:, :, 0] @ keys.transpose(1, 2)  # (B, H, L)
     if padding is not None:
-        logits = logits.masked_fill(padding[:, None], -torch.inf)
+        logits = logits + logit_bias(padding, logits.dtype)[:, None]
     mean = logits.softmax(dim=-1) @ values  # (B, H, C)
     value = mean[:, :, None] @ value_weight.view(heads, dim // heads, dim).transpose(1, 2)  # (B, H, 1, D)
     return attention.out_proj(value.reshape(batch, 1, dim) + value_bias)

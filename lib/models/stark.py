@@ -41,14 +41,24 @@ def downsample_mask(mask: Tensor | None, size: Sequence[int]) -> Tensor | None:
 def join(regions: Sequence[Tokens]) -> Tokens:
     """Put regions one behind the other."""
     feature = torch.cat([r.feature for r in regions], dim=1)
-    position = padding = None
+    position = None
     if regions[0].position is not None:
         batch = max(r.position.shape[0] for r in regions)
         position = torch.cat([r.position.expand(batch, -1, -1) for r in regions], dim=1)
-    if any(r.padding is not None for r in regions):
-        blank = [torch.zeros(r.feature.shape[:2], dtype=torch.bool, device=feature.device) for r in regions]
-        padding = torch.cat([b if r.padding is None else r.padding for r, b in zip(regions, blank, strict=True)], dim=1)
-    return Tokens(feature, position, padding)
+    return Tokens(feature, position, join_padding(regions))
+
+
+def join_padding(regions: Sequence[Tokens]) -> Tensor | None:
+    """The padding of all regions' tokens (B, L), None where nothing is padded."""
+    if all(r.padding is None for r in regions):
+        return None
+    return torch.cat(
+        [
+            r.feature.new_zeros(r.feature.shape[:2], dtype=torch.bool) if r.padding is None else r.padding
+            for r in regions
+        ],
+        dim=1,
+    )
 
 
 class _BackboneWithPosition(nn.ModuleList):

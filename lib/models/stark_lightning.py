@@ -14,7 +14,7 @@ from lib.models.attention import MultiheadAttention
 from lib.models.backbone import Backbone, build_backbone
 from lib.models.heads import CenterPredictor, build_box_head
 from lib.models.position_encoding import PositionEmbeddingLearned
-from lib.models.stark import Tokens, downsample_mask, join
+from lib.models.stark import Tokens, downsample_mask, join, join_padding
 from lib.models.transformer import init_matrices
 from lib.utils.boxes import xyxy_to_cxcywh
 from lib.utils.tensors import NestedTensor
@@ -34,10 +34,17 @@ class LightEncoderLayer(nn.Module):
 
     def forward(self, templates: Tokens, search: Tokens) -> Tensor:
         """Template tokens (B, Lt, C) and search tokens (B, Ls, C) to new search features (B, Ls, C)."""
-        tokens = join([templates, search])
-        keys = tokens.feature + tokens.position
-        query = keys[:, -search.feature.shape[1] :]
-        attended = self.self_attn(query, keys, tokens.feature, tokens.padding)
+        return self.look(self.keep(templates), search, join_padding([templates, search]))
+
+    def keep(self, region: Tokens) -> tuple[Tensor, Tensor]:
+        """A region's keys and values (B, heads, L, C / heads), all that search tokens see of it."""
+        return self.self_attn.keys(region.feature + region.position), self.self_attn.values(region.feature)
+
+    def look(self, templates: tuple[Tensor, Tensor], search: Tokens, padding: Tensor | None) -> Tensor:
+        """As `forward`, with what `keep` gave of the templates; `padding` (B, Lt + Ls) is of all keys."""
+        query = search.feature + search.position
+        keys, values = (torch.cat(pair, dim=2) for pair in zip(templates, self.keep(search), strict=True))
+        attended = self.self_attn.attend(self.self_attn.queries(query), keys, values, padding)
         # The residual is the query with its position: later layers and the head need to know where a token lies.
         x = self.norm1(query + self.dropout(attended))
         return self.norm2(x + self.dropout(self.linear2(self.dropout(self.linear1(x).relu()))))
@@ -54,10 +61,13 @@ class LightTransformer(nn.Module):
 
     def forward(self, templates: Tokens, search: Tokens) -> Tensor:
         """Template and search tokens to the search region's features (B, Ls, C)."""
-        feature = self.encoder(templates, search)
-        for layer in self.more:
-            feature = layer(templates, Tokens(feature, search.position, search.padding))
-        return feature
+        for layer in self.layers():
+            search = replace(search, feature=layer(templates, search))
+        return search.feature
+
+    def layers(self) -> list[LightEncoderLayer]:
+        """All layers, in order."""
+        return [self.encoder, *self.more]
 
 
 class Correlation(nn.Module):
@@ -121,7 +131,10 @@ class STARKLightningXtrt(nn.Module):
         """Transformer and head on encoded regions; see `forward`."""
         if self.correlation is not None:
             search = replace(search, feature=self.correlation(templates[0].feature, search.feature))
-        feature = self.transformer(join(templates), search)
+        return self.predict_boxes(self.transformer(join(templates), search))
+
+    def predict_boxes(self, feature: Tensor) -> dict[str, Tensor]:
+        """The transformer's search features (B, S * S, C) to boxes."""
         side = math.isqrt(feature.shape[1])
         feature = feature.transpose(1, 2).unflatten(2, (side, side))
         if isinstance(self.box_head, CenterPredictor):

@@ -1,6 +1,7 @@
 """Writing files so that a reader sees the old one or the new one, never half of one."""
 
 import errno
+import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
@@ -31,6 +32,26 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(folder: str | os.PathLike) -> Iterator[None]:
+    """Hold a folder, made where it is missing, against other processes that want it so; they wait.
+
+    On a file system without locks nobody waits.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            os.close(handle)
+            raise
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

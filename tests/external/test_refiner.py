@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from external.AR.network import AlphaRefine
-from external.AR.refiner import PUBLISHED_FILE, MaskTracker, Refiner, create_refiner, refiner_weights
+from external.AR.refiner import PUBLISHED_FILE, MaskTracker, Refiner, load_refiner, refiner_weights
 from lib.config import load_config
+from lib.test.tracker.masks import create_refiner
 from lib.test.tracker.still import StillTracker
 from lib.test.video.demo import video_demo
 from lib.test.video.output import VIDEO
@@ -70,12 +71,8 @@ def test_a_published_checkpoint_loads_without_the_program_that_wrote_it(tmp_path
     for module in list(sys.modules):
         if module.partition(".")[0] == "ltr":
             monkeypatch.delitem(sys.modules, module)
-    refiner = create_refiner("small", path, "cpu")
-    crop, box = torch.randn(1, 3, 128, 128), torch.tensor([[32.0, 32, 64, 64]])
-    with torch.no_grad():
-        wanted = net.eval()(crop, box, crop)
-    found = refiner.engine.segment(refiner.engine.encode_reference(crop, box), crop)
-    np.testing.assert_allclose(found, wanted, atol=1e-4 * wanted.abs().max())
+    loaded, _ = load_refiner("small", path)
+    assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in net.state_dict().items())
 
 
 def test_where_weights_are_looked_for(saved, tmp_path):
@@ -97,7 +94,7 @@ def test_where_weights_are_looked_for(saved, tmp_path):
 
 def test_weights_of_another_network_are_refused(weights):
     with pytest.raises(CheckpointError, match="does not fit the model"):
-        create_refiner("baseline", weights, "cpu")
+        load_refiner("baseline", weights)
 
 
 def test_masks_are_where_the_box_is_and_their_threshold_is_the_configurations(weights):
@@ -119,7 +116,7 @@ def test_a_mask_that_is_not_finite_is_an_error(weights):
     refiner = create_refiner("small", weights, "cpu")
     frame = image("frame", 60, 80)
     refiner.initialize(frame, [10, 10, 20, 20])
-    refiner.kernels = refiner.kernels * float("nan")
+    refiner.kernels = refiner.kernels * np.nan
     with pytest.raises(UserError, match="not finite"):
         refiner.mask(frame, [10, 10, 20, 20])
 
@@ -127,14 +124,14 @@ def test_a_mask_that_is_not_finite_is_an_error(weights):
 class Brightest:
     """A mask engine without a network: the object is what is at least as bright as it was."""
 
-    device = torch.device("cpu")
+    name = "brightest"
 
     def encode_reference(self, crop, box):
-        x, y, w, h = box[0].round().int().tolist()
-        return crop[0, 0, y : y + h, x : x + w].mean()
+        x, y, w, h = box.round().astype(int)
+        return crop[y : y + h, x : x + w].mean()
 
     def segment(self, kernels, crop):
-        return (crop[:, :1] >= kernels - 0.1) * 20.0 - 10
+        return (crop[..., 0] >= kernels - 10).astype(np.float32)
 
 
 def squares(shift=0):
@@ -162,7 +159,7 @@ def test_each_copy_has_its_own_object():
 def test_the_demo_draws_masks(tmp_path, monkeypatch):
     refiner = Refiner(Brightest(), load_config("alpha_refine", "small"))
     asked = []
-    monkeypatch.setattr("external.AR.refiner.create_refiner", lambda *given: asked.append(given) or refiner)
+    monkeypatch.setattr("lib.test.tracker.masks.create_refiner", lambda *given: asked.append(given) or refiner)
     frames = tmp_path / "frames"
     frames.mkdir()
     for i in range(3):
@@ -172,10 +169,11 @@ def test_the_demo_draws_masks(tmp_path, monkeypatch):
         *("still", "x", str(frames), [70, 30, 20, 20], False, output),
         no_window=True,
         device="cpu",
+        precision="bf16",
         refine="small",
         refine_checkpoint="some file",
     )
-    assert asked == [("small", "some file", "cpu")]
+    assert asked == [("small", "some file", "cpu", "torch", "bf16")]
     capture = cv2.VideoCapture(str(output / VIDEO))
     shown = [capture.read()[1].astype(int) for _ in range(3)]
     # Blue, green, red of the square's middle: green from the second frame on, white before.

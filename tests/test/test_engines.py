@@ -1,4 +1,4 @@
-"""onnxruntime gives what PyTorch gives: the graphs, the tracker on them, and when they are made anew."""
+"""Every engine gives what PyTorch gives: the graphs, the tracker on them, and when they are made anew."""
 
 import copy
 import sys
@@ -11,16 +11,20 @@ import torch
 from lib.config import load_config
 from lib.config.loader import EXPERIMENTS
 from lib.models import build_model
-from lib.models.export import SEARCH_FILE, TEMPLATE_FILE, kept_graphs
-from lib.test.tracker import create_tracker, engines
-from lib.test.tracker.engines import OnnxEngine, TorchEngine, create_engine, engine_device, open_graph
+from lib.models.export import kept_graphs
+from lib.models.parts import Regions
+from lib.test.tracker import create_tracker, engines, load_network, weights_path
+from lib.test.tracker.engines import PRECISIONS_OF, choose_engine, create_engine, engine_device, installed
+from lib.test.tracker.engines.base import Context
+from lib.test.tracker.engines.onnx import OnnxEngine, open_graph
+from lib.test.tracker.engines.pytorch import TorchEngine
 from lib.test.tracker.stark import SpatioTemporalTracker
 from lib.utils.checkpoint import save_checkpoint
 from lib.utils.crop import region_of
 from lib.utils.errors import UserError
 from lib.utils.tensors import NestedTensor
-from tests.golden.fill import fill, image, normal, padded_mask
-from tests.golden_cases import VARIANTS, golden, reference_inputs, reference_model
+from tests.golden.fill import fill, image, padded_mask
+from tests.golden_cases import VARIANTS, reference_model
 
 CPU = torch.device("cpu")
 SCRIPT, CONFIG, _ = VARIANTS["stark_lightning"]
@@ -32,17 +36,13 @@ SMALL = [
 ]
 
 
-@pytest.fixture(scope="module")
-def lightning(tmp_path_factory):
-    """The reference Lightning in PyTorch and in onnxruntime."""
-    return both_engines(
-        reference_model("stark_lightning"), load_config(SCRIPT, CONFIG), tmp_path_factory.mktemp("onnx")
-    )
+ON_GRAPHS = ("onnx", "openvino")
 
 
-def both_engines(model, cfg, folder) -> tuple[TorchEngine, OnnxEngine]:
-    in_onnx = create_engine("onnx", model, cfg, CPU, folder)
-    return TorchEngine(model, CPU), in_onnx
+def all_engines(model, cfg, folder, names=ON_GRAPHS):
+    """The network in PyTorch, then in the engines that run its graphs."""
+    others = [create_engine(name, model, cfg, CPU, folder) for name in names]
+    return [TorchEngine(model, cfg, CPU), *others]
 
 
 @torch.no_grad()
@@ -52,18 +52,27 @@ def tamed(model):
     return model
 
 
-def assert_equal(pair, templates, search):
-    """Both engines find the same; gives what PyTorch finds."""
-    expected, found = (e.search([e.encode_template(t) for t in templates], search) for e in pair)
-    assert set(found) == {"pred_boxes", "pred_logits"} & set(expected)
-    for name, value in found.items():
-        assert value.shape == expected[name].shape
-        np.testing.assert_allclose(value, expected[name], atol=1e-4)
+def assert_equal(engines, templates, search):
+    """All engines find what the network finds; gives that. Regions are crops with their masks."""
+    expected, *others = (e.search([e.encode_template(*t) for t in templates], *search) for e in engines)
+    for found in others:
+        assert set(found) == set(expected)
+        for name, value in found.items():
+            assert value.shape == expected[name].shape
+            np.testing.assert_allclose(value, expected[name], atol=1e-4)
     return expected
 
 
-def region(name: str, size: int, padded: bool) -> NestedTensor:
-    return NestedTensor(normal(name, (1, 3, size, size)), padded_mask(f"{name}.mask", 1, size) if padded else None)
+def region(name: str, size: int, padded: bool):
+    """A crop and its mask, or None."""
+    return image(name, size, size), padded_mask(f"{name}.mask", 1, size)[0].numpy() if padded else None
+
+
+@pytest.fixture(scope="module")
+def lightning(tmp_path_factory):
+    """The reference Lightning in all engines."""
+    folder = tmp_path_factory.mktemp("graphs")
+    return all_engines(reference_model("stark_lightning"), load_config(SCRIPT, CONFIG), folder)
 
 
 @pytest.mark.parametrize("template_padded", [False, True])
@@ -74,12 +83,36 @@ def test_lightning_on_random_crops(lightning, template_padded, search_padded):
         assert_equal(lightning, [template], region(f"engine.search{i}", 320, search_padded))
 
 
-def test_lightning_gives_the_published_boxes(lightning):
-    templates, search = reference_inputs("stark_lightning")
-    for i in range(2):
-        one = [NestedTensor(r.tensors[i : i + 1], r.mask[i : i + 1]) for r in (*templates, search)]
-        found = lightning[1].search([lightning[1].encode_template(one[0])], one[1])
-        np.testing.assert_allclose(found["pred_boxes"].view(4), golden("stark_lightning")["pred_boxes"][i], atol=1e-4)
+@pytest.mark.parametrize("variant", ["stark_s50", "stark_lightning"])
+@pytest.mark.parametrize("padded", [False, True])
+def test_parts_are_the_network(variant, padded):
+    """Cut in two, with masks that only reach attention and positions, it gives what the whole network gives."""
+    script, config, count = VARIANTS[variant]
+    model, cfg = reference_model(variant), load_config(script, config)
+    templates = [region(f"parts{i}", cfg.DATA.TEMPLATE.SIZE, padded) for i in range(count)]
+    search = region("parts", cfg.DATA.SEARCH.SIZE, padded)
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (cfg.DATA.MEAN, cfg.DATA.STD))
+
+    def normalised(crop, mask):
+        pixels = (torch.from_numpy(crop).permute(2, 0, 1)[None] / 255 - mean) / std
+        return NestedTensor(pixels, None if mask is None else torch.from_numpy(mask)[None])
+
+    with torch.inference_mode():
+        expected = model.eval()([normalised(*t) for t in templates], normalised(*search))["pred_boxes"]
+    engine = TorchEngine(model, cfg, CPU)
+    found = engine.search([engine.encode_template(*t) for t in templates], *search)["pred_boxes"]
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+def test_nothing_is_made_anew_for_regions_without_padding(lightning):
+    engine, seen = lightning[0], []
+    template, search = region("again", 128, False), region("again.search", 320, False)
+    kept = engine.encode_template(*template)
+    for mask in (None, np.zeros((320, 320), bool), padded_mask("again.mask", 1, 320)[0].numpy(), None):
+        engine.search([kept], search[0], mask)
+        seen.append(engine._last[1])
+    assert seen[0] is seen[1]
+    assert [isinstance(each, Context) and each.padded for each in seen] == [False, False, True, False]
 
 
 @pytest.mark.parametrize(
@@ -99,50 +132,40 @@ def test_lightning_gives_the_published_boxes(lightning):
 )
 def test_other_networks_on_random_crops(script, config, overrides, tmp_path):
     cfg = load_config(script, config, overrides)
-    pair = both_engines(tamed(fill(build_model(script, cfg))), cfg, tmp_path)
+    compared = all_engines(tamed(fill(build_model(script, cfg))), cfg, tmp_path)
     names = ("first", "second")[: 2 if script == "stark_st2" else 1]
     scored = script == "stark_st2" or cfg.MODEL.HEAD_TYPE == "CENTER"
     for padded in (False, True):
         templates = [region(name, cfg.DATA.TEMPLATE.SIZE, padded) for name in names]
         search = region("search", cfg.DATA.SEARCH.SIZE, padded)
-        expected = assert_equal(pair, templates, search)
+        expected = assert_equal(compared, templates, search)
         assert ("pred_logits" in expected) == scored
 
 
 def test_graphs_are_fp32_whatever_the_network_runs_in(tmp_path):
     cfg = load_config(SCRIPT, "quickstart", ["MODEL.BACKBONE.DTYPE=bf16", "MODEL.HEAD_TYPE=CORNER_LITE"])
-    model = fill(build_model(SCRIPT, cfg))
-    in_torch, in_onnx = both_engines(model, cfg, tmp_path)
-    assert in_torch.model.extractor.dtype == "bf16"
-    in_torch.model.extractor.dtype = "fp32"
-    assert_equal(
-        (in_torch, in_onnx), [region("t", cfg.DATA.TEMPLATE.SIZE, False)], region("s", cfg.DATA.SEARCH.SIZE, True)
-    )
+    engines = all_engines(fill(build_model(SCRIPT, cfg)), cfg, tmp_path)
+    assert engines[0].parts.model.extractor.dtype == "bf16"
+    engines[0].parts.model.extractor.dtype = "fp32"
+    assert_equal(engines, [region("t", cfg.DATA.TEMPLATE.SIZE, False)], region("s", cfg.DATA.SEARCH.SIZE, True))
 
 
-def test_names_and_shapes_are_the_published_ones(lightning, tmp_path):
-    graphs = kept_graphs(lightning[0].model, load_config(SCRIPT, CONFIG), tmp_path)
-
-    def described(values):
-        return [(value.name, value.shape, value.type) for value in values]
-
-    floats, flags = "tensor(float)", "tensor(bool)"
+@pytest.mark.parametrize("name", ["stark_s", SCRIPT])
+def test_graphs_take_several_crops_at_a_time(name, tmp_path):
+    cfg = load_config(name, "baseline" if name == "stark_s" else "mini", SMALL if name == "stark_s" else [])
+    model = tamed(fill(build_model(name, cfg)))
+    graphs, regions = kept_graphs(model, cfg, tmp_path), Regions(model, cfg)
     template, search = open_graph(graphs.template, CPU), open_graph(graphs.search, CPU)
-    assert described(template.get_inputs()) == [("img_z", [1, 3, 128, 128], floats), ("mask_z", [1, 128, 128], flags)]
-    assert described(template.get_outputs()) == [
-        ("feat", [64, 1, 128], floats),
-        ("mask", [1, 64], flags),
-        ("pos", [64, 1, 128], floats),
-    ]
-    assert described(search.get_inputs()) == [
-        ("img_x", [1, 3, 320, 320], floats),
-        ("mask_x", [1, 320, 320], flags),
-        ("feat_vec_z", [64, 1, 128], floats),
-        ("mask_vec_z", [1, 64], flags),
-        ("pos_vec_z", [64, 1, 128], floats),
-    ]
-    assert described(search.get_outputs()) == [("outputs_coord", [1, 1, 4], floats)]
-    assert (graphs.template.name, graphs.search.name) == ("backbone_bottleneck_pe.onnx", "complete.onnx")
+    sizes = [cfg.DATA.TEMPLATE.SIZE, cfg.DATA.SEARCH.SIZE]
+    crops = [np.stack([image(f"batch{size}.{i}", size, size) for i in range(3)]) for size in sizes]
+    engine = OnnxEngine(graphs, regions, CPU)
+    alone = [engine.search([engine.encode_template(z)], x)["pred_boxes"][0] for z, x in zip(*crops, strict=True)]
+    kept = template.run(None, {"image": crops[0]})
+    context = engine._last[1]
+    position = [] if context.position is None else [context.position.numpy()]
+    names = [each.name for each in search.get_inputs()]
+    found = search.run(None, dict(zip(names, [crops[1], context.bias.numpy(), *position, *kept], strict=True)))[0]
+    np.testing.assert_allclose(found, alone, atol=1e-5)
 
 
 @pytest.fixture
@@ -160,25 +183,28 @@ def saved(model, path):
 @pytest.mark.parametrize("box", [[200, 150, 60, 50], [-15, 320, 60, 50]], ids=["inside", "at the border"])
 def test_tracker_gives_the_same_boxes(place, box):
     path = saved(tamed(reference_model("stark_lightning")), place / "weights.pth.tar")
-    trackers = [create_tracker(SCRIPT, CONFIG, path, device="cpu", engine=engine) for engine in ("torch", "onnx")]
-    assert isinstance(trackers[1].engine, OnnxEngine)
+    trackers = [create_tracker(SCRIPT, CONFIG, path, device="cpu", engine=name) for name in ("torch", *ON_GRAPHS)]
+    assert [tracker.engine.name for tracker in trackers] == ["torch fp32", "onnx fp32", "openvino fp32"]
     frame = image("track.frame", 360, 480)
     for tracker in trackers:
         tracker.initialize(frame, {"init_bbox": box})
     for i in range(1, 6):
         side = region_of(trackers[0].state, 5.0)[2]
-        expected, found = (t.track(np.roll(frame, (3 * i, 5 * i), (0, 1)))["target_bbox"] for t in trackers)
-        np.testing.assert_allclose(found, expected, atol=1e-4 * side)
-        trackers[1].state = list(trackers[0].state)  # so that rounding does not add up
+        expected, *found = (t.track(np.roll(frame, (3 * i, 5 * i), (0, 1)))["target_bbox"] for t in trackers)
+        for tracker, box in zip(trackers[1:], found, strict=True):
+            np.testing.assert_allclose(box, expected, atol=1e-4 * side)
+            tracker.state = list(trackers[0].state)  # so that rounding does not add up
     assert len(list(place.glob(f"checkpoints/onnx/{SCRIPT}/{CONFIG}/*/*.onnx"))) == 2
 
 
-def test_the_dynamic_template_is_replaced_in_onnxruntime_too(tmp_path):
+@pytest.mark.parametrize("name", ON_GRAPHS)
+def test_the_dynamic_template_is_replaced_in_every_engine(name, tmp_path):
     cfg = load_config("stark_st2", "baseline", SMALL)
     model = tamed(fill(build_model("stark_st2", cfg)))
     with torch.no_grad():
         model.cls_head.layers[-1].bias.fill_(20)  # sure of itself
-    trackers = [SpatioTemporalTracker(e, cfg, update_interval=2) for e in both_engines(model, cfg, tmp_path)[::-1]]
+    pair = all_engines(model, cfg, tmp_path, [name])[::-1]
+    trackers = [SpatioTemporalTracker(engine, cfg, update_interval=2) for engine in pair]
     frame = image("track.frame", 240, 320)
     for tracker in trackers:
         tracker.initialize(frame, {"init_bbox": [150, 100, 60, 50]})
@@ -215,30 +241,84 @@ def test_graphs_are_kept_for_the_same_weights_and_made_for_new_ones(place):
     assert files.items() <= written().items()
 
 
-def test_a_graph_that_is_missing_or_damaged(tmp_path):
+@pytest.mark.parametrize("name", ON_GRAPHS)
+def test_a_graph_that_is_missing_or_damaged(name, tmp_path):
     model, cfg = reference_model("stark_lightning"), load_config(SCRIPT, CONFIG)
     graphs = kept_graphs(copy.deepcopy(model), cfg, tmp_path)
     whole = graphs.search.read_bytes()
     for damaged in (whole[:1000], b"", b"text"):
         graphs.search.write_bytes(damaged)
-        with pytest.raises(UserError, match=rf"cannot load .*{SEARCH_FILE}; remove it") as caught:
-            create_engine("onnx", model, cfg, CPU, tmp_path)
+        with pytest.raises(UserError, match=r"cannot load .*search.onnx; remove it") as caught:
+            create_engine(name, model, cfg, CPU, tmp_path)
         assert "\n" not in str(caught.value)
     graphs.search.unlink()
-    create_engine("onnx", model, cfg, CPU, tmp_path)
+    create_engine(name, model, cfg, CPU, tmp_path)
     assert graphs.search.stat().st_size == len(whole)
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=rf"cannot write .*{TEMPLATE_FILE}"):
+    with pytest.raises(UserError, match=r"cannot write the graphs to .*file"):
         create_engine("onnx", reference_model("stark_lightning"), load_config(SCRIPT, CONFIG), CPU, tmp_path / "file")
 
 
-def test_onnxruntime_missing(monkeypatch):
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(UserError, match="pip install onnxruntime"):
-        create_tracker(SCRIPT, CONFIG, "no_such_file", engine="onnx")
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_pytorch_in_half_precision_stays_near(precision, tmp_path):
+    cfg = load_config(SCRIPT, "mini")
+    weights = load_network(SCRIPT, cfg, weights_path(SCRIPT, "mini"))
+    engines = [TorchEngine(copy.deepcopy(weights), cfg, CPU, p) for p in ("fp32", precision)]
+    assert engines[1].parts.dtype == {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    template, search = region("half.template", 96, False), region("half.search", 224, True)
+    expected, found = (e.search([e.encode_template(*template)], *search) for e in engines)
+    for name, value in found.items():
+        assert value.dtype == np.float32
+        np.testing.assert_allclose(value, expected[name], atol=0.02 if name == "pred_boxes" else 0.3)
+
+
+@pytest.mark.parametrize("package", ["onnxruntime", "openvino", "tensorrt"])
+def test_a_package_is_missing(package, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    engine = {"onnxruntime": "onnx"}.get(package, package)
+    if engine == "tensorrt":
+        from lib.test.tracker.engines.tensorrt import build
+
+        with pytest.raises(UserError, match="pip install tensorrt"):
+            build("search.onnx", "fp16")
+        return
+    with pytest.raises(UserError, match=f"pip install {package}"):
+        create_tracker(SCRIPT, "mini", engine=engine)
+
+
+def test_compiling_needs_a_compiler(monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(UserError, match="C\\+\\+ compiler"):
+        create_tracker(SCRIPT, "mini", device="cpu", engine="compile")
+
+
+def test_auto_is_the_fastest_that_is_installed_and_says_so(place, monkeypatch, capsys):
+    tracker = create_tracker(SCRIPT, "mini", device="cpu", engine="auto")
+    assert tracker.engine.name == "openvino fp32"
+    assert "engine: openvino fp32" in capsys.readouterr().out
+    monkeypatch.setattr(engines, "installed", lambda: ["torch", "onnx"])
+    assert choose_engine("auto", "cpu", "fp32") == "onnx"
+    assert choose_engine("auto", "cpu", "bf16") == "torch"
+    with pytest.raises(UserError, match="no engine here computes in int8 on cpu; those that know it: openvino"):
+        choose_engine("auto", "cpu", "int8")
+
+
+def test_engines_know_their_precisions():
+    assert set(PRECISIONS_OF) >= {name for name in installed() if name != "auto"}
+    for engine, known in PRECISIONS_OF.items():
+        for precision in engines.PRECISIONS:
+            if precision in known:
+                assert choose_engine(engine, "cpu", precision) == engine
+            else:
+                with pytest.raises(UserError, match=f"{engine} does not compute in {precision}"):
+                    choose_engine(engine, "cpu", precision)
+    with pytest.raises(UserError, match="unknown engine 'fast'"):
+        choose_engine("fast", "cpu", "fp32")
+    with pytest.raises(UserError, match="unknown precision 'fp8'"):
+        choose_engine("auto", "cpu", "fp8")
 
 
 @pytest.mark.parametrize(

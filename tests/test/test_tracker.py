@@ -27,7 +27,7 @@ def reference_tracker(variant: str) -> StarkTracker:
             if name in SHARPENED:
                 parameter.mul_(30)
     cfg = load_config(*VARIANTS[variant][:2])
-    engine = TorchEngine(model, CPU)
+    engine = TorchEngine(model, cfg, CPU)
     return SpatioTemporalTracker(engine, cfg, 200) if variant == "stark_st50" else StarkTracker(engine, cfg)
 
 
@@ -145,8 +145,8 @@ def test_frames_may_change_size(lightning):
 
 
 def test_track_before_initialize():
-    engine = TorchEngine(reference_model("stark_lightning"), CPU)
-    tracker = StarkTracker(engine, load_config(*VARIANTS["stark_lightning"][:2]))
+    cfg = load_config(*VARIANTS["stark_lightning"][:2])
+    tracker = StarkTracker(TorchEngine(reference_model("stark_lightning"), cfg, CPU), cfg)
     with pytest.raises(UserError, match="initialize"):
         tracker.track(image("track.frame", 60, 60))
 
@@ -163,7 +163,7 @@ class _Scored(SpatioTemporalTracker):
 @pytest.mark.parametrize(("confidence", "replaced"), [(0.9, True), (0.5, False)])
 def test_the_dynamic_template_is_replaced_when_the_score_is_high(confidence, replaced):
     cfg = load_config("stark_st2", "baseline")
-    tracker = _Scored(TorchEngine(reference_model("stark_st50"), CPU), cfg, update_interval=2)
+    tracker = _Scored(TorchEngine(reference_model("stark_st50"), cfg, CPU), cfg, update_interval=2)
     tracker.confidence = confidence
     frame = image("track.frame", 120, 160)
     tracker.initialize(frame, {"init_bbox": [50, 40, 30, 30]})
@@ -189,7 +189,8 @@ def test_create_tracker_from_a_checkpoint(tmp_path, monkeypatch):
     save_checkpoint(path, {"net": model.state_dict(), "net_type": "STARKLightningXtrt", "epoch": 3})
     config = "baseline_rephead_4_lite_search5"
     made = create_tracker("stark_lightning_X_trt", config, path, device="cpu")
-    direct = StarkTracker(TorchEngine(model, CPU), load_config("stark_lightning_X_trt", config))
+    cfg = load_config("stark_lightning_X_trt", config)
+    direct = StarkTracker(TorchEngine(model, cfg, CPU), cfg)
     frame = image("track.frame", 120, 160)
     for tracker in (made, direct):
         tracker.initialize(frame, {"init_bbox": [50, 40, 30, 30]})

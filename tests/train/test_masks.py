@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from external.AR.network import AlphaRefine
-from external.AR.refiner import MaskTracker, create_refiner
 from lib.config import load_config
+from lib.test.tracker.masks import with_masks
 from lib.test.tracker.still import StillTracker
 from lib.train.actors.mask import filled_boxes, mask_iou
 from lib.train.actors.stark import Outcome
@@ -210,7 +210,7 @@ def test_a_run_learns_stops_goes_on_and_its_checkpoint_makes_masks(tmp_path):
     path = tmp_path / "checkpoints/train/alpha_refine/small/AlphaRefine_ep0006.pth.tar"
     assert load_checkpoint(path)["net_type"] == "AlphaRefine"
     dataset = build_dataset(f"COCO_masks:{root}")
-    tracker = MaskTracker(StillTracker(), create_refiner("small", path, "cpu"))
+    tracker = with_masks(StillTracker(), "small", path, "cpu")
     tracker.initialize(dataset.image(0, 0), {"init_bbox": dataset.info(0).boxes[0].tolist()})
     result = tracker.track(dataset.image(0, 0))
     assert result["mask"].shape == (48, 64)

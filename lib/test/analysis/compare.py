@@ -18,6 +18,7 @@ def compare(
     trackers: Sequence[str] = DEFAULT_TRACKERS,
     threads: int = 0,
     engine: str = "torch",
+    precision: str = "fp32",
     results_dir: Path | None = None,
     output: Path | None = None,
 ) -> int:
@@ -26,7 +27,7 @@ def compare(
     Args:
         folder: sequences in GOT-10k layout, or what `lib.test.evaluation.datasets.load_dataset` takes.
         trackers: each `tracker:config`, as `lib.test.tracker.create_tracker` takes them.
-        threads, engine, results_dir: as `evaluate_tracker` takes them.
+        threads, engine, precision, results_dir: as `evaluate_tracker` takes them.
         output: as `analyse` takes it.
 
     Returns:
@@ -45,7 +46,8 @@ def compare(
     for tracker in trackers:
         name, config = tracker.split(":")
         print(f"{tracker}:")
-        report = evaluate_tracker(name, config, dataset, threads=threads, engine=engine, results_dir=results_dir)
+        how = {"threads": threads, "engine": engine, "precision": precision}
+        report = evaluate_tracker(name, config, dataset, **how, results_dir=results_dir)
         failed += len(report.failed)
     analyse(trackers, [dataset], output, results_dir=results_dir, per_sequence=True)
     return 1 if failed else 0

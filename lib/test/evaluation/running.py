@@ -139,12 +139,17 @@ def evaluate_tracker(
         UserError: a name is unknown, an option is out of range, or the tracker cannot be made.
     """
     from lib.test.tracker import weights_path
+    from lib.test.tracker.engines import choose_engine
 
     rank = Rank.from_environment()
     sequences = select_sequences(load_dataset(dataset), sequence)
-    devices = spread_devices(device, threads, num_gpus, rank, engine)
     output_dir = run_dir(results_dir or workspace("test").results_dir, tracker, config, run_id)
     weights = weights_path(tracker, config, checkpoint)
+    if weights is not None:
+        wanted, engine = engine, choose_engine(engine, device, precision)
+        if wanted == "auto":
+            print(f"{rank.label}engine: {engine} {precision}, the fastest that is installed", flush=True)
+    devices = spread_devices(device, threads, num_gpus, rank, engine)
     if weights is not None:
         claim_for_weights(output_dir, weights, engine, precision)
     maker = NamedTracker(tracker, config, weights, engine=engine, precision=precision)

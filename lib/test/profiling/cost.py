@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lib.models.attention import MultiheadAttention
 from lib.models.efficientnet_lite import EfficientNetLite0
-from lib.models.export import template_count
+from lib.models.parts import template_count
 from lib.models.stark import Tokens
 from lib.utils.errors import UserError
 from lib.utils.tensors import NestedTensor

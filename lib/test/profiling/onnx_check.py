@@ -7,22 +7,26 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from lib.config import load_config
-from lib.models.export import (
+from lib.models.export import fingerprint
+from lib.models.inference import prepare_for_tracking
+from lib.models.parts import template_count
+from lib.models.published_graphs import (
+    SEARCH_FILE,
+    TEMPLATE_FILE,
     TEMPLATE_OUTPUTS,
     TemplateGraph,
     export_search,
     export_template,
-    fingerprint,
-    graphs_in,
     search_inputs,
-    template_count,
 )
 from lib.test.profiling.crops import example_crops
 from lib.test.profiling.latency import Latency, describe_machine, machine_line, measure
 from lib.test.tracker import SCRIPTS, graphs_dir, load_network, weights_path
-from lib.test.tracker.engines import TorchEngine, engine_device, graph_arrays, open_graph
+from lib.test.tracker.engines import engine_device
+from lib.test.tracker.engines.onnx import open_graph
 from lib.utils.errors import UserError
 from lib.utils.tensors import NestedTensor
 
@@ -117,7 +121,7 @@ def check_graph(
     cfg, target = load_config(script, config), engine_device("onnx", device)
     model = load_network(script, cfg, weights_path(trackers[0], config, checkpoint))
     folder = output or graphs_dir(script, config) / fingerprint(model, cfg)
-    path = getattr(graphs_in(folder, model), part)
+    path = folder / (TEMPLATE_FILE if part == "template" else SEARCH_FILE)
     if path.exists() and output is not None and not overwrite:
         raise UserError(f"{path} exists; add --overwrite to replace it, or give --output another folder")
     if path.exists() and output is None:
@@ -125,22 +129,24 @@ def check_graph(
     else:
         (export_template if part == "template" else export_search)(model, cfg, path)
         print(f"wrote {path}")
-    engine = TorchEngine(model, target)
-    engine.model.extractor.dtype = "fp32"  # as the graphs
+    model = prepare_for_tracking(model).to(target, memory_format=torch.channels_last)
+    model.extractor.dtype = "fp32"  # as the graphs
     print(machine_line(describe_machine(target)))
     compare = _compare_template if part == "template" else _compare_search
-    return compare(engine, path, example_crops(cfg, target), runs)
+    return compare(model, path, example_crops(cfg, target), runs)
 
 
-def _compare_template(engine: TorchEngine, path: Path, pairs: Pairs, runs: int) -> Comparison:
-    """The template graph against the tokens that the tracker would keep."""
-    session = open_graph(path, engine.device)
+@torch.inference_mode()
+def _compare_template(model: nn.Module, path: Path, pairs: Pairs, runs: int) -> Comparison:
+    """The template graph against the tokens that the network makes."""
     templates = [template for template, _ in pairs]
-    inputs = [dict(zip(("img_z", "mask_z"), graph_arrays(template), strict=True)) for template in templates]
+    device = templates[0].tensors.device
+    session = open_graph(path, device)
+    inputs = [dict(zip(("img_z", "mask_z"), _arrays(template), strict=True)) for template in templates]
 
     def difference(index: int) -> float:
         found = session.run(list(TEMPLATE_OUTPUTS), inputs[index])
-        expected = _template_arrays(engine, templates[index])
+        expected = _template_arrays(model, templates[index])
         return np.max(
             [np.abs(a * 1.0 - b).max() / max(np.abs(b).max(), 1) for a, b in zip(found, expected, strict=True)]
         )
@@ -148,20 +154,25 @@ def _compare_template(engine: TorchEngine, path: Path, pairs: Pairs, runs: int) 
     return Comparison(
         path,
         *_largest(difference, [template.mask is not None for template in templates]),
-        measure(lambda: engine.encode_template(templates[0]), engine.device, runs, _WARMUP),
-        measure(lambda: session.run(None, inputs[0]), engine.device, runs, _WARMUP),
+        measure(lambda: model.encode_template(templates[0]), device, runs, _WARMUP),
+        measure(lambda: session.run(None, inputs[0]), device, runs, _WARMUP),
     )
 
 
-def _compare_search(engine: TorchEngine, path: Path, pairs: Pairs, runs: int) -> Comparison:
-    """The search graph against the boxes, and the scores, that the tracker would get."""
-    session, count = open_graph(path, engine.device), template_count(engine.model)
-    tokens = [[engine.encode_template(template)] * count for template, _ in pairs]
-    arrays = [[*graph_arrays(search), *_template_arrays(engine, template) * count] for template, search in pairs]
+@torch.inference_mode()
+def _compare_search(model: nn.Module, path: Path, pairs: Pairs, runs: int) -> Comparison:
+    """The search graph against the boxes, and the scores, that the network finds."""
+    device, count = pairs[0][1].tensors.device, template_count(model)
+    session = open_graph(path, device)
+    tokens = [[model.encode_template(template)] * count for template, _ in pairs]
+    arrays = [[*_arrays(search), *_template_arrays(model, template) * count] for template, search in pairs]
     inputs = [dict(zip(search_inputs(count), these, strict=True)) for these in arrays]
 
+    def find(index: int) -> dict[str, Tensor]:
+        return model.relate(tokens[index], model.encode_search(pairs[index][1]))
+
     def difference(index: int) -> float:
-        expected = engine.search(tokens[index], pairs[index][1])
+        expected = find(index)
         found = session.run(None, inputs[index])
         wanted = [expected[name].cpu().numpy() for name in ("pred_boxes", "pred_logits") if name in expected]
         return np.max([np.abs(a - b).max() for a, b in zip(found, wanted, strict=True)])
@@ -169,8 +180,8 @@ def _compare_search(engine: TorchEngine, path: Path, pairs: Pairs, runs: int) ->
     return Comparison(
         path,
         *_largest(difference, [template.mask is not None or search.mask is not None for template, search in pairs]),
-        measure(lambda: engine.search(tokens[0], pairs[0][1]), engine.device, runs, _WARMUP),
-        measure(lambda: session.run(None, inputs[0]), engine.device, runs, _WARMUP),
+        measure(lambda: find(0), device, runs, _WARMUP),
+        measure(lambda: session.run(None, inputs[0]), device, runs, _WARMUP),
     )
 
 
@@ -181,8 +192,15 @@ def _largest(difference: Callable[[int], float], padded: Sequence[bool]) -> tupl
     return float(np.max(plain, initial=0)), float(np.max(others, initial=0))
 
 
-@torch.inference_mode()
-def _template_arrays(engine: TorchEngine, template: NestedTensor) -> list[np.ndarray]:
+def _template_arrays(model: nn.Module, template: NestedTensor) -> list[np.ndarray]:
     """What the template graph gives, computed by PyTorch."""
-    image, mask = (torch.from_numpy(array).to(engine.device) for array in graph_arrays(template))
-    return [tensor.cpu().numpy() for tensor in TemplateGraph(engine.model)(image, mask)]
+    image, mask = (torch.from_numpy(array).to(template.tensors.device) for array in _arrays(template))
+    return [tensor.cpu().numpy() for tensor in TemplateGraph(model)(image, mask)]
+
+
+def _arrays(region: NestedTensor) -> tuple[np.ndarray, np.ndarray]:
+    """A crop (1, 3, H, W) and its mask (1, H, W) as the graphs take them."""
+    image = np.ascontiguousarray(region.tensors.cpu().numpy())
+    if region.mask is None:
+        return image, np.zeros((len(image), *image.shape[2:]), dtype=bool)
+    return image, region.mask.cpu().numpy()

@@ -11,10 +11,10 @@ from torch import nn
 
 from lib.config import load_config
 from lib.models import build_model
-from lib.models.export import template_count
+from lib.models.inference import prepare_for_tracking
+from lib.models.parts import template_count
 from lib.test.profiling.cost import BACKBONE, RELATION, TEMPLATE, WHOLE, Cost, network_costs
 from lib.test.profiling.latency import Latency, describe_machine, machine_line, measure
-from lib.test.tracker.engines import TorchEngine
 from lib.utils.device import select_device
 from lib.utils.errors import UserError
 from lib.utils.files import write_text
@@ -120,9 +120,9 @@ def profile_network(script: str, config: str, device: str = "auto", runs: int = 
     target = select_device(device)
     model = build_model(script, cfg)
     trained = sum(parameter.numel() for parameter in model.parameters())
-    engine = TorchEngine(model, target)
-    costs = network_costs(engine.model, cfg)
-    latencies = _latencies(engine.model, cfg, target, runs, warmup)
+    model = prepare_for_tracking(model).to(target, memory_format=torch.channels_last)
+    costs = network_costs(model, cfg)
+    latencies = _latencies(model, cfg, target, runs, warmup)
     return Profile(script, str(config), costs, latencies, trained, describe_machine(target))
 
 

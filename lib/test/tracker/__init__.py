@@ -10,7 +10,7 @@ from lib.config.loader import config_path, experiment_name
 from lib.models import NETWORKS, build_model
 from lib.models.repvgg import fold_repvgg
 from lib.test.tracker.classic import CLASSIC, ClassicTracker
-from lib.test.tracker.engines import ENGINES, create_engine, engine_device
+from lib.test.tracker.engines import choose_engine, create_engine, engine_device
 from lib.test.tracker.stark import SpatioTemporalTracker, StarkTracker
 from lib.test.tracker.still import StillTracker
 from lib.utils.checkpoint import CheckpointError, epoch_name, find_checkpoint, load_checkpoint, load_state
@@ -23,7 +23,6 @@ SCRIPTS = {
     "stark_st": "stark_st2",
     "stark_lightning_X_trt": "stark_lightning_X_trt",
 }
-PRECISIONS = ("fp32",)
 
 
 def create_tracker(
@@ -45,8 +44,10 @@ def create_tracker(
             TEST.EPOCH under `checkpoints/`, else the newest there, else the weights that lie beside the configuration.
         dataset_name: the test set, which decides how often STARK-ST renews its dynamic template.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`; `auto` is one that the engine can use.
-        engine: `torch`, or `onnx`: onnxruntime on graphs that are exported the first time, and kept by the checkpoints.
-        precision: `fp32`.
+        engine: `torch`, `compile` (torch.compile), or `onnx` (onnxruntime), `openvino`, `tensorrt` on graphs that are
+            exported the first time, and kept by the checkpoints; `auto` is the fastest that is installed, and is said.
+        precision: `fp32`, `bf16`, `fp16` or `int8`; `lib.test.tracker.engines.PRECISIONS_OF` says which engine knows
+            which.
 
     Returns:
         An object with `initialize(image_rgb, {"init_bbox": [x, y, w, h]})` and
@@ -62,12 +63,13 @@ def create_tracker(
         return ClassicTracker(name)
     if name not in SCRIPTS:
         raise UserError(f"unknown tracker '{name}'; valid: {', '.join([*SCRIPTS, *CLASSIC, 'still'])}")
-    _check_choice("engine", engine, ENGINES)
-    _check_choice("precision", precision, PRECISIONS)
+    chosen = choose_engine(engine, device, precision)
+    if engine == "auto":
+        print(f"engine: {chosen} {precision}, the fastest that is installed", flush=True)
     cfg = load_config(SCRIPTS[name], config)
-    target = engine_device(engine, device)
+    target = engine_device(chosen, device)
     model = load_network(SCRIPTS[name], cfg, weights_path(name, config, checkpoint))
-    runner = create_engine(engine, model, cfg, target, graphs_dir(SCRIPTS[name], config))
+    runner = create_engine(chosen, model, cfg, target, graphs_dir(SCRIPTS[name], config), precision)
     if name == "stark_st":
         return SpatioTemporalTracker(runner, cfg, update_interval(cfg, dataset_name))
     return StarkTracker(runner, cfg)
@@ -141,8 +143,3 @@ def _trained_checkpoint(script: str, config: str, net_type: str, epoch: int) -> 
     newest = find_checkpoint(folder, net_type, None)
     print(f"{wanted.name} is not there; using the newest: {newest}")
     return newest
-
-
-def _check_choice(what: str, value: str, valid: tuple[str, ...]) -> None:
-    if value not in valid:
-        raise UserError(f"unknown {what} '{value}'; valid: {', '.join(valid)}")

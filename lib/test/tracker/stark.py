@@ -1,5 +1,6 @@
 """Tracking with a STARK network (section 3 of the paper): no windows, no penalties, no post-processing."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,6 @@ from lib.test.tracker.engines import Engine
 from lib.utils.crop import box_to_image, clip_box, sample_target, shows_nothing
 from lib.utils.errors import UserError
 from lib.utils.image import to_rgb8
-from lib.utils.preprocess import Preprocessor
 
 # A dynamic template is replaced only by a frame in which the object is more likely there than not.
 UPDATE_THRESHOLD = 0.5
@@ -28,7 +28,6 @@ class StarkTracker:
     def __init__(self, engine: Engine, cfg: EasyDict) -> None:
         self.engine, self.cfg = engine, cfg
         self.scores = cfg.MODEL.HEAD_TYPE == "CENTER"  # whether the network says how sure it is
-        self.preprocess = Preprocessor(cfg.DATA.MEAN, cfg.DATA.STD, engine.device)
         self.state: list[float] | None = None
         self.frame_size: tuple[int, int] | None = None
         self.templates: list[Any] = []  # what the engine made of each
@@ -85,8 +84,8 @@ class StarkTracker:
         if shows_nothing(mask, test.SEARCH_SIZE // self.engine.stride):
             self.state = clip_box(self.state, height, width)
             return None
-        out = self.engine.search(self.templates, self.preprocess(crop, mask))
-        box = out["pred_boxes"].view(-1, 4).mean(0).tolist()
+        out = self.engine.search(self.templates, crop, mask)
+        box = out["pred_boxes"].reshape(-1, 4).mean(0).tolist()
         if not np.isfinite(box).all():
             raise UserError("the network's box is not finite: its weights are damaged or the training diverged")
         self.state = clip_box(box_to_image(box, self.state, scale, test.SEARCH_SIZE), height, width)
@@ -100,7 +99,7 @@ class StarkTracker:
         """What `track` returns; `out` is None where no image was in the search region."""
         result: dict[str, Any] = {"target_bbox": list(self.state)}
         if self.scores:
-            result["conf_score"] = 0.0 if out is None else out["pred_logits"].view(-1).mean().sigmoid().item()
+            result["conf_score"] = 0.0 if out is None else _sigmoid(float(out["pred_logits"].mean()))
         return result
 
     def _after_frame(self, image: np.ndarray, result: dict) -> None:
@@ -113,7 +112,7 @@ class StarkTracker:
         if shows_nothing(mask, size // self.engine.stride):
             height, width = image.shape[:2]
             raise UserError(f"box {box} lies outside the {width}x{height} image, or shows too little of it")
-        return self.engine.encode_template(self.preprocess(crop, mask))
+        return self.engine.encode_template(crop, mask)
 
 
 class SpatioTemporalTracker(StarkTracker):
@@ -141,6 +140,11 @@ class SpatioTemporalTracker(StarkTracker):
         self.frame_index += 1
         if self.frame_index % self.update_interval == 0 and result["conf_score"] > UPDATE_THRESHOLD:
             self.templates[1] = self._encode_template(image, self.state)
+
+
+def _sigmoid(x: float) -> float:
+    """Between 0 and 1, without overflow however far from 0."""
+    return 0.5 * (1 + math.tanh(0.5 * x))
 
 
 def _checked_box(info: Mapping) -> list[float]:

@@ -16,7 +16,7 @@ class Got10kTracker(Tracker):
     `ExperimentGOT10k("data/got10k", subset="val").run(Got10kTracker("stark_s", "baseline"))`
 
     Args:
-        name, config, checkpoint, dataset_name, device, engine: as `create_tracker` takes them.
+        name, config, checkpoint, dataset_name, device, engine, precision: as `create_tracker` takes them.
 
     Raises:
         UserError: as `create_tracker`.
@@ -30,11 +30,12 @@ class Got10kTracker(Tracker):
         dataset_name: str = "got10k_test",
         device: str = "auto",
         engine: str = "torch",
+        precision: str = "fp32",
     ) -> None:
         label = f"{name}_{experiment_name(config)}" if config else name
         # The toolkit repeats the runs of trackers that are not deterministic.
         super().__init__(name=label, is_deterministic=True)
-        self._tracker = create_tracker(name, config, checkpoint, dataset_name, device, engine)
+        self._tracker = create_tracker(name, config, checkpoint, dataset_name, device, engine, precision)
 
     def init(self, image: Image.Image, box: np.ndarray) -> None:
         """Start on a frame.

@@ -62,6 +62,7 @@ def video_demo(
     checkpoint: str | None = None,
     device: str = "auto",
     engine: str = "torch",
+    precision: str = "fp32",
     no_window: bool = False,
     debug: bool = False,
     refine: str | None = None,
@@ -70,7 +71,7 @@ def video_demo(
     """Track an object in a video, a folder of images or a camera's picture, and write what was found.
 
     Args:
-        tracker, config, checkpoint, device, engine: as `lib.test.tracker.create_tracker` takes them.
+        tracker, config, checkpoint, device, engine, precision: as `lib.test.tracker.create_tracker` takes them.
         source: as `open_source` takes it, or `sample:NAME` of `lib.test.video.samples`.
         init_bbox: the object in the first frame, xywh in pixels; drawn by the user if None, but for a sample, which
             has one.
@@ -98,8 +99,8 @@ def video_demo(
     # Imported here since the networks take a while to load, and the checks above do without.
     from lib.test.tracker import create_tracker
 
-    built = create_tracker(tracker, config, checkpoint=checkpoint, device=device, engine=engine)
-    built = built if refine is None else _refined(built, refine, refine_checkpoint, device)
+    built = create_tracker(tracker, config, checkpoint=checkpoint, device=device, engine=engine, precision=precision)
+    built = built if refine is None else _refined(built, refine, refine_checkpoint, device, engine, precision)
     with ExitStack() as stack:
         window = None
         if obstacle is None:
@@ -243,11 +244,11 @@ def _track(
     return box, None if score is None else float(score), result.get("mask")
 
 
-def _refined(tracker: Tracker, config: str, checkpoint: str | None, device: str) -> Tracker:
-    """A tracker that also gives masks."""
-    from external.AR.refiner import with_masks
+def _refined(tracker: Tracker, config: str, checkpoint: str | None, *how: str) -> Tracker:
+    """A tracker that also gives masks; `how` is device, engine and precision."""
+    from lib.test.tracker.masks import with_masks
 
-    return with_masks(tracker, config, checkpoint, device)
+    return with_masks(tracker, config, checkpoint, *how)
 
 
 def _then(first: np.ndarray, rest: Iterator[np.ndarray]) -> Iterator[np.ndarray]:

@@ -120,7 +120,7 @@ def run_tracker(tracker: str, config: str, kind: str, dataset_name: str, name: s
         made = create_tracker(tracker, config, dataset_name=dataset_name)
         if not refined:
             return made
-        from external.AR.refiner import with_masks
+        from lib.test.tracker.masks import with_masks
 
         return with_masks(made)
 

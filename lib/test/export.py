@@ -1,0 +1,182 @@
+"""The command `tracking/export.py`: write a network for an engine, and compare it with PyTorch on real crops."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from external.AR.refiner import SCRIPT as MASK_SCRIPT
+from lib.config import load_config
+from lib.models.export import GraphFiles, export_graphs, fingerprint, kept_graphs
+from lib.models.parts import Regions
+from lib.test.analysis.tables import ruled_table
+from lib.test.tracker import SCRIPTS, graphs_dir, load_network, weights_path
+from lib.test.tracker.engines import choose_engine, engine_device
+from lib.test.tracker.engines.base import Engine
+from lib.test.tracker.engines.onnx import OnnxEngine
+from lib.test.tracker.engines.openvino import INT8_SUFFIX, SUFFIX, OpenVinoEngine, openvino, save_model
+from lib.test.tracker.engines.pytorch import TorchEngine
+from lib.test.tracker.int8 import Clip, calibrate, clips_of, sample_clips
+from lib.test.tracker.stark import StarkTracker
+from lib.utils.crop import region_of
+from lib.utils.errors import UserError
+
+FORMATS = ("onnx", "openvino", "tensorrt")
+# Largest difference of an fp32 box, in fractions of the crop, that rounding explains.
+TOLERANCE = 1e-4
+_FRAMES = 60  # of each clip that is compared
+
+
+@dataclass
+class Comparison:
+    """An engine held against PyTorch in fp32, on the same crops.
+
+    Attributes:
+        fractions: largest difference of each box's four numbers, in fractions of the crop.
+        pixels: the same in pixels of the frame.
+        logits: differences of the confidence's logit, where there is one.
+    """
+
+    fractions: list[float] = field(default_factory=list)
+    pixels: list[float] = field(default_factory=list)
+    logits: list[float] = field(default_factory=list)
+
+    def table(self) -> str:
+        """For people: mean, 95th percentile and maximum."""
+        rows = [["difference to PyTorch in fp32", "mean", "95 %", "largest"]]
+        named = {"box (fraction of the crop)": self.fractions, "box (pixels of the frame)": self.pixels}
+        named |= {"logit of the confidence": self.logits} if self.logits else {}
+        for name, values in named.items():
+            found = np.mean(values), np.percentile(values, 95), np.max(values)
+            rows.append([name, *(f"{value:.2e}" for value in found)])
+        return f"{len(self.fractions)} search regions of real frames\n{ruled_table(rows)}"
+
+
+class _Side:
+    """Two engines in one: a tracker follows the first, and the second is given the same crops."""
+
+    def __init__(self, reference: Engine, other: Engine) -> None:
+        self.stride, self._engines, self.pairs = reference.stride, (reference, other), []
+
+    def encode_template(self, crop: np.ndarray, mask: np.ndarray | None) -> tuple[Any, ...]:
+        return tuple(engine.encode_template(crop, mask) for engine in self._engines)
+
+    def search(self, templates: Sequence[tuple[Any, ...]], crop: np.ndarray, mask: np.ndarray | None) -> dict:
+        each = zip(self._engines, zip(*templates, strict=True), strict=True)
+        found = [engine.search(list(own), crop, mask) for engine, own in each]
+        self.pairs.append(found)
+        return found[0]
+
+
+def compare_engines(reference: Engine, other: Engine, cfg: Any, clips: list[Clip], templates: int = 1) -> Comparison:
+    """Track clips with one engine, and see what another one finds in the same crops.
+
+    Args:
+        templates: how many the network takes; all are the first one.
+
+    Raises:
+        UserError: a frame cannot be read, or there is none.
+    """
+    side, comparison = _Side(reference, other), Comparison()
+    tracker = StarkTracker(side, cfg)
+    for frames, boxes in clips:
+        for index, frame in enumerate(frames):
+            if index == 0:
+                tracker.initialize(frame, {"init_bbox": list(boxes[0])})
+                tracker.templates = tracker.templates * templates
+                continue
+            if index > _FRAMES:
+                break
+            extent, before = region_of(tracker.state, cfg.TEST.SEARCH_FACTOR)[2], len(side.pairs)
+            tracker.track(frame)
+            for expected, found in side.pairs[before:]:
+                difference = float(np.abs(expected["pred_boxes"] - found["pred_boxes"]).max())
+                comparison.fractions.append(difference)
+                comparison.pixels.append(difference * extent)
+                if "pred_logits" in expected:
+                    comparison.logits.append(float(np.abs(expected["pred_logits"] - found["pred_logits"]).max()))
+    if not comparison.fractions:
+        raise UserError("there is no frame to compare on: sequences need at least two")
+    return comparison
+
+
+def export(
+    script: str,
+    config: str,
+    checkpoint: str | None = None,
+    format: str = "onnx",
+    precision: str = "fp32",
+    output: Path | None = None,
+    overwrite: bool = False,
+    calibration: str | None = None,
+    frames: str | None = None,
+    device: str = "auto",
+) -> int:
+    """Write both graphs of a network for an engine, and print how what they find differs from PyTorch's.
+
+    Args:
+        script: of a tracker: `stark_s`, `stark_st2` or `stark_lightning_X_trt`; or `alpha_refine`, whose masks are
+            compared.
+        config, checkpoint: as `lib.test.tracker.create_tracker` takes them.
+        format: `onnx`, `openvino` or `tensorrt`.
+        precision: one that the engine of that name knows.
+        output: folder for the files; by default where trackers look for them.
+        overwrite: write files again that are there.
+        calibration: test set by name whose sequences int8 is calibrated on; the samples' clips by default.
+        frames: test set by name whose frames are compared on; the samples' clips by default.
+        device: for TensorRT, the CUDA device that it builds for.
+
+    Returns:
+        0, or 1 where fp32 boxes differ by more than rounding explains.
+
+    Raises:
+        UserError: an unknown name, a missing checkpoint or package, a file that stands in the way.
+    """
+    if script == MASK_SCRIPT:
+        from lib.test.export_masks import export_masks
+
+        return export_masks(config, checkpoint, format, precision, output, overwrite, calibration, frames, device)
+    trackers = [name for name, its_script in SCRIPTS.items() if its_script == script]
+    if not trackers:
+        raise UserError(f"no tracker runs networks of '{script}'; valid: {', '.join(SCRIPTS.values())}")
+    if format not in FORMATS:
+        raise UserError(f"unknown format '{format}'; valid: {', '.join(FORMATS)}")
+    choose_engine(format, device, precision)
+    cfg = load_config(script, config)
+    model = load_network(script, cfg, weights_path(trackers[0], config, checkpoint))
+    root, regions = graphs_dir(script, config), Regions(model, cfg)
+    files = GraphFiles(output or root / fingerprint(model, cfg))
+    suffix = {"onnx": ".onnx", "openvino": INT8_SUFFIX if precision == "int8" else SUFFIX}.get(format)
+    written = [files.made_of(part, suffix) for part in ("template", "search")] if suffix else []
+    standing = [path for path in written if path.exists()]
+    if standing and output is not None and not overwrite:
+        raise UserError(f"{standing[0]} exists; add --overwrite to replace it, or give --output another folder")
+    if format == "onnx":
+        if overwrite or not all(path.is_file() for path in written):
+            export_graphs(model, cfg, files)
+        other = OnnxEngine(files, regions, torch.device("cpu"))
+    elif format == "openvino":
+        graphs = kept_graphs(model, cfg, root)
+        if precision == "int8":
+            calibrate(graphs, regions, cfg, calibration and clips_of(calibration), files, overwrite)
+        else:
+            for part, path in zip(("template", "search"), written, strict=True):
+                save_model(openvino().Core().read_model(graphs.made_of(part, ".onnx")), path)
+        other = OpenVinoEngine(files, regions, precision, suffix)
+    else:
+        from lib.test.tracker.engines.tensorrt import TensorRtEngine
+
+        other = TensorRtEngine(kept_graphs(model, cfg, root), regions, engine_device(format, device), precision, files)
+        written = other.paths
+    print("\n".join(f"wrote {path}" for path in written))
+    reference = TorchEngine(model, cfg, torch.device("cpu"))
+    clips = clips_of(frames) if frames else sample_clips()
+    comparison = compare_engines(reference, other, cfg, clips, regions.templates)
+    print(f"{other.name}: {comparison.table()}")
+    if precision == "fp32" and not max(comparison.fractions) <= TOLERANCE:
+        print(f"boxes differ by more than {TOLERANCE:.0e} of the crop, which rounding does not explain")
+        return 1
+    return 0

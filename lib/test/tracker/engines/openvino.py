@@ -1,0 +1,116 @@
+"""OpenVINO on exported graphs: fp32, bf16 where the processor multiplies it, and int8 after calibration."""
+
+import tempfile
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+
+from lib.models.backbone import has_fast_bf16
+from lib.models.export import GraphFiles
+from lib.models.parts import Regions
+from lib.test.tracker.engines.base import Context, Engine
+from lib.test.tracker.engines.onnx import graph_inputs, package
+from lib.utils.errors import UserError
+from lib.utils.files import atomic_path
+
+# OpenVINO's own files of a graph, beside the ONNX ones.
+SUFFIX, INT8_SUFFIX = ".xml", ".int8.xml"
+_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+
+
+class OpenVinoEngine(Engine):
+    """OpenVINO on the graphs of `lib.models.export`, on the CPU, with as many threads as PyTorch has.
+
+    Args:
+        graphs: the exported network; for `int8` calibrated (see `lib.test.tracker.int8`).
+        regions: of the network.
+        precision: `fp32`, `bf16` or `int8`. What is not quantised of an int8 network runs in bf16 where that is fast.
+        suffix: of the files, where they are not the ONNX graphs, or for `int8` the calibrated ones.
+
+    Raises:
+        UserError: OpenVINO is missing, or cannot read a graph.
+    """
+
+    def __init__(self, graphs: GraphFiles, regions: Regions, precision: str = "fp32", suffix: str = "") -> None:
+        super().__init__(regions)
+        self.name = f"openvino {precision}"
+        hint = hint_of(precision)
+        suffix = suffix or (INT8_SUFFIX if precision == "int8" else ".onnx")
+        self._template_graph, self._search_graph = (
+            open_model(graphs.made_of(part, suffix), hint) for part in ("template", "search")
+        )
+
+    def _template(self, crop: np.ndarray) -> tuple[Any, ...]:
+        found = self._template_graph.infer([crop[None]], share_inputs=True)
+        return tuple(np.array(array) for array in found.values())
+
+    def _search(self, crop: np.ndarray, context: Context, kept: list[Any]) -> list[np.ndarray]:
+        found = self._search_graph.infer(graph_inputs(crop, context, kept), share_inputs=True)
+        return [np.array(array) for array in found.values()]
+
+
+def hint_of(precision: str) -> str:
+    """OpenVINO's name of what computes a precision; what is not quantised of int8 runs in bf16 where that is fast."""
+    fast = precision == "int8" and has_fast_bf16(torch.device("cpu"))
+    return "bf16" if fast else _HINTS[precision]
+
+
+def save_model(model: Any, path: Path) -> None:
+    """Write a model in OpenVINO's format, `.xml` with `.bin` beside it; the `.xml` is there only when both are whole.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            tempfile.TemporaryDirectory(dir=path.parent, prefix=".openvino") as folder,
+            atomic_path(path) as description,
+        ):
+            made = Path(folder) / path.name
+            openvino().save_model(model, made, compress_to_fp16=False)
+            with atomic_path(path.with_suffix(".bin")) as weights:
+                made.with_suffix(".bin").replace(weights)
+            made.replace(description)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def open_model(path: Path, hint: str) -> Any:
+    """A graph (ONNX or OpenVINO's own format) for one crop at a time, as an inference request.
+
+    Args:
+        hint: OpenVINO's name of the precision to compute in: `f32` or `bf16`.
+
+    Raises:
+        UserError: OpenVINO is missing, or cannot read the file.
+    """
+    vino = openvino()
+    try:
+        model = vino.Core().read_model(path)
+        model.reshape({each: [1, *each.partial_shape[1:]] for each in model.inputs})
+        options = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": hint,
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            # Pinned, the threads of two processes would share one core.
+            "ENABLE_CPU_PINNING": False,
+            # Numbers too small for fp32 are 0: attention that is sure of itself makes many, each slow to compute with.
+            "CPU_DENORMALS_OPTIMIZATION": True,
+        }
+        return vino.Core().compile_model(model, "CPU", options).create_infer_request()
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"OpenVINO cannot load {path}; remove it to have it made anew ({reason})") from error
+
+
+def openvino() -> ModuleType:
+    """The package, which only this engine needs.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    return package("openvino", "the engine openvino")

@@ -1,0 +1,165 @@
+"""Networks in 8-bit integers for the engine openvino: ranges of activations are measured on frames, then rounded to.
+
+Quantisation after training (Jacob et al., CVPR 2018) by NNCF, OpenVINO's own tool.
+"""
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import cv2
+import numpy as np
+from easydict import EasyDict
+
+from lib.models.export import GraphFiles
+from lib.models.parts import Regions
+from lib.test.evaluation.datasets import load_dataset
+from lib.test.tracker.engines.base import Context, Engine
+from lib.test.tracker.engines.onnx import graph_inputs, package
+from lib.test.tracker.engines.openvino import INT8_SUFFIX, OpenVinoEngine, openvino, save_model
+from lib.test.tracker.stark import StarkTracker
+from lib.test.video.samples import SAMPLES, find_sample
+from lib.utils.errors import UserError
+from lib.utils.files import locked
+
+# A sequence to measure on: frames (H, W, 3) uint8 RGB, and a box xywh of each, or of the first alone.
+Clip = tuple[Iterable[np.ndarray], Sequence[Sequence[float]]]
+# Search regions that are measured on, of all sequences together.
+SEARCHES = 64
+_RESTART = 10  # frames, where every frame has its box
+
+
+class Recorder(Engine):
+    """Passes everything on to another engine, and keeps what the network's parts were given.
+
+    Attributes:
+        template_inputs, search_inputs: what each graph took, by call.
+    """
+
+    def __init__(self, inner: Engine, regions: Regions) -> None:
+        super().__init__(regions)
+        self.inner, self.name = inner, inner.name
+        self.template_inputs: list[list[Any]] = []
+        self.search_inputs: list[list[Any]] = []
+
+    def _template(self, crop: np.ndarray) -> tuple[Any, ...]:
+        self.template_inputs.append([crop[None].copy()])
+        return self.inner._template(crop)
+
+    def _search(self, crop: np.ndarray, context: Context, kept: list[Any]) -> Sequence[np.ndarray]:
+        self.search_inputs.append(graph_inputs(crop.copy(), context, kept))
+        return self.inner._search(crop, context, kept)
+
+
+def is_calibrated(graphs: GraphFiles) -> bool:
+    """Whether the int8 graphs of a network are there."""
+    return all(graphs.made_of(part, INT8_SUFFIX).is_file() for part in ("template", "search"))
+
+
+def calibrate(
+    graphs: GraphFiles,
+    regions: Regions,
+    cfg: EasyDict,
+    clips: Iterable[Clip] | None = None,
+    target: GraphFiles | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write the int8 graphs of a network; nothing happens where they are there.
+
+    Args:
+        graphs: the exported network.
+        regions: of the network.
+        cfg: the configuration it was built from.
+        clips: sequences like those that will be tracked; by default `sample_clips`.
+        target: where the int8 graphs go; beside the others by default.
+        overwrite: write them again.
+
+    Raises:
+        UserError: a package is missing, the clips show too little, or the files cannot be written.
+    """
+    target = target or graphs
+    with locked(target.folder):  # of several processes that start together one calibrates
+        if is_calibrated(target) and not overwrite:
+            return
+        nncf = load_nncf()
+        recorder = record(OpenVinoEngine(graphs, regions), regions, cfg, sample_clips() if clips is None else clips)
+        print(f"calibrating int8 on {len(recorder.search_inputs)} search regions (about a minute)", flush=True)
+        for part, inputs in (("template", recorder.template_inputs), ("search", recorder.search_inputs)):
+            quantised = nncf.quantize(
+                openvino().Core().read_model(graphs.made_of(part, ".onnx")),
+                nncf.Dataset(inputs),
+                model_type=nncf.ModelType.TRANSFORMER,
+                preset=nncf.QuantizationPreset.MIXED,
+                subset_size=len(inputs),
+            )
+            save_model(quantised, target.made_of(part, INT8_SUFFIX))
+
+
+def record(engine: Engine, regions: Regions, cfg: EasyDict, clips: Iterable[Clip]) -> Recorder:
+    """Track clips, and keep what the network was given.
+
+    Raises:
+        UserError: there is no frame to track in, or a frame cannot be read.
+    """
+    recorder, clips = Recorder(engine, regions), list(clips)
+    tracker = StarkTracker(recorder, cfg)
+    for frames, boxes in clips:
+        for index, frame in enumerate(islice(frames, SEARCHES // max(1, len(clips)) + 1)):
+            if index == 0 or (index % _RESTART == 0 and index < len(boxes) and _is_box(boxes[index])):
+                tracker.initialize(frame, {"init_bbox": list(boxes[index])})
+                tracker.templates = tracker.templates * regions.templates
+            if index:
+                tracker.track(frame)
+    if not recorder.search_inputs:
+        raise UserError("int8 is calibrated on sequences of at least two frames, and there is none")
+    return recorder
+
+
+def _is_box(box: Sequence[float]) -> bool:
+    return bool(np.isfinite(box).all()) and box[2] > 0 and box[3] > 0
+
+
+def clips_of(dataset: str) -> list[Clip]:
+    """The sequences of a test set, by its name, each from its first frame on.
+
+    Raises:
+        UserError: there is no such set, or it is damaged.
+    """
+    return [((s.read_frame(i) for i in range(len(s))), s.truth) for s in load_dataset(dataset)]
+
+
+def sample_clips() -> list[Clip]:
+    """The clips that a package ships, and the first one at smaller sizes; for want of anything like the user's own.
+
+    Raises:
+        UserError: the package is missing.
+    """
+    clips = []
+    for name in SAMPLES:
+        path, sample = find_sample(name)
+        for scale in (1.0, 0.5):
+            clips.append((_frames(path, scale), [[value * scale for value in sample.box]]))
+    return clips
+
+
+def _frames(path: Path, scale: float) -> Iterator[np.ndarray]:
+    video = cv2.VideoCapture(str(path))
+    try:
+        while (found := video.read())[0]:
+            yield cv2.cvtColor(cv2.resize(found[1], None, fx=scale, fy=scale), cv2.COLOR_BGR2RGB)
+    finally:
+        video.release()
+
+
+def load_nncf() -> ModuleType:
+    """The package, which only this precision needs, told to say errors alone.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    found = package("nncf", "the precision int8")
+    logging.getLogger("nncf").setLevel(logging.ERROR)
+    return found

@@ -1,0 +1,56 @@
+"""STARK-Lightning's graphs in the published layout: names, shapes and numbers."""
+
+import numpy as np
+import pytest
+import torch
+
+from lib.config import load_config
+from lib.models.published_graphs import SEARCH_FILE, TEMPLATE_FILE, export_search, export_template
+from lib.test.tracker.engines.onnx import open_graph
+from tests.golden_cases import VARIANTS, golden, reference_inputs, reference_model
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def graphs(tmp_path_factory):
+    """The reference Lightning's template and search graph."""
+    folder = tmp_path_factory.mktemp("published")
+    model, cfg = reference_model("stark_lightning"), load_config(*VARIANTS["stark_lightning"][:2])
+    export_template(model, cfg, folder / TEMPLATE_FILE)
+    export_search(model, cfg, folder / SEARCH_FILE)
+    return [open_graph(folder / name, CPU) for name in ("backbone_bottleneck_pe.onnx", "complete.onnx")]
+
+
+def test_the_published_boxes(graphs):
+    (template,), search = reference_inputs("stark_lightning")
+    for i in range(2):
+        (z, z_mask), (x, x_mask) = (
+            (r.tensors[i : i + 1].numpy(), r.mask[i : i + 1].numpy()) for r in (template, search)
+        )
+        kept = graphs[0].run(None, {"img_z": z, "mask_z": z_mask})
+        names = [each.name for each in graphs[1].get_inputs()]
+        found = graphs[1].run(None, dict(zip(names, [x, x_mask, *kept], strict=True)))[0]
+        np.testing.assert_allclose(found.reshape(4), golden("stark_lightning")["pred_boxes"][i], atol=1e-4)
+
+
+def test_names_and_shapes_are_the_published_ones(graphs):
+    def described(values):
+        return [(value.name, value.shape, value.type) for value in values]
+
+    floats, flags = "tensor(float)", "tensor(bool)"
+    template, search = graphs
+    assert described(template.get_inputs()) == [("img_z", [1, 3, 128, 128], floats), ("mask_z", [1, 128, 128], flags)]
+    assert described(template.get_outputs()) == [
+        ("feat", [64, 1, 128], floats),
+        ("mask", [1, 64], flags),
+        ("pos", [64, 1, 128], floats),
+    ]
+    assert described(search.get_inputs()) == [
+        ("img_x", [1, 3, 320, 320], floats),
+        ("mask_x", [1, 320, 320], flags),
+        ("feat_vec_z", [64, 1, 128], floats),
+        ("mask_vec_z", [1, 64], flags),
+        ("pos_vec_z", [64, 1, 128], floats),
+    ]
+    assert described(search.get_outputs()) == [("outputs_coord", [1, 1, 4], floats)]
