@@ -15,6 +15,7 @@ from lib.test.tracker import graphs_dir
 from lib.test.tracker.engines import choose_engine, engine_device
 from lib.test.tracker.engines.onnx import open_graph
 from lib.test.tracker.engines.pytorch import DTYPES, compile_part
+from lib.utils.graph_files import GraphFiles
 
 # A part of the network on some engine: arrays in, its one output out.
 Part = Callable[[Sequence[np.ndarray]], np.ndarray]
