@@ -41,3 +41,11 @@ def golden(name: str) -> dict[str, np.ndarray]:
     """The arrays of one reference file."""
     with np.load(GOLDEN / f"{name}.npz") as file:
         return dict(file)
+
+
+def state_lines(model: nn.Module) -> list[str]:
+    """A network's state dict as the reference files have it: name, type and shape of every entry."""
+    return [
+        f"{name}\t{str(value.dtype).removeprefix('torch.')}\t{'x'.join(map(str, value.shape)) or 'scalar'}"
+        for name, value in model.state_dict().items()
+    ]

@@ -21,7 +21,7 @@ from lib.utils.errors import run_command
 def main() -> int:
     """Parse the arguments and export; 1 where fp32 boxes disagree with PyTorch's."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--script", required=True, help="stark_s, stark_st2 or stark_lightning_X_trt")
+    parser.add_argument("--script", required=True, help="stark_s, stark_st2, stark_lightning_X_trt or alpha_refine")
     parser.add_argument("--config", required=True, help="a configuration's name under experiments/, or a path")
     parser.add_argument("--checkpoint", help="checkpoint file; the configuration's own by default")
     parser.add_argument("--format", default="onnx", choices=FORMATS)

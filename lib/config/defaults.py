@@ -9,7 +9,7 @@ holds one only where a YAML file or an override sets it, and code reads it with
 import math
 from typing import Any
 
-SCRIPTS = ("stark_s", "stark_st1", "stark_st2", "stark_lightning_X_trt")
+SCRIPTS = ("stark_s", "stark_st1", "stark_st2", "stark_lightning_X_trt", "alpha_refine")
 
 # Options beyond the published ones: key path -> (default, what it does).
 EXTENSIONS: dict[str, tuple[Any, str]] = {
@@ -91,6 +91,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "MODEL.TRANSFORMER.ENC_LAYERS": (1, ANY),
     "MODEL.TRANSFORMER.NHEADS": (1, ANY),
     "TEST.EPOCH": (1, ANY),
+    "TEST.MASK_THRESHOLD": (0, 1),
     "TEST.SEARCH_FACTOR": (0.1, ANY),
     "TEST.TEMPLATE_FACTOR": (0.1, ANY),
     "TEST.UPDATE_INTERVALS": (1, ANY),
@@ -122,6 +123,8 @@ LENGTHS = {"DATA.MEAN": 3, "DATA.STD": 3}
 
 def published(script: str) -> dict[str, Any]:
     """The options that every configuration of a script has, with their defaults (a fresh tree)."""
+    if script == "alpha_refine":
+        return _alpha_refine()
     lightning, two_templates = script == "stark_lightning_X_trt", script in ("stark_st1", "stark_st2")
     tree: dict[str, Any] = {
         "MODEL": _lightning_model() if lightning else _spatial_model(),
@@ -193,6 +196,38 @@ def _lightning_model() -> dict[str, Any]:
             "LAST_STAGE_BLOCK": 4,
         },
         "TRANSFORMER": {"NHEADS": 8, "DROPOUT": 0.1, "DIM_FEEDFORWARD": 1024},
+    }
+
+
+def _alpha_refine() -> dict[str, Any]:
+    """The mask head for VOT2020. Here the template is the reference, the search region the crop about a frame's box."""
+    region = {"SIZE": 384, "CENTER_JITTER": 0.25, "SCALE_JITTER": 0.25}
+    kept = ("WEIGHT_DECAY", "NUM_WORKER", "OPTIMIZER", "BACKBONE_MULTIPLIER", "PRINT_INTERVAL", "SCHEDULER")
+    return {
+        "MODEL": {"BACKBONE": {"TYPE": "resnet50"}},
+        "DATA": {
+            **{key: value for key, value in _data().items() if key in ("MEAN", "STD")},
+            "MAX_SAMPLE_INTERVAL": 50,
+            "TRAIN": {
+                "DATASETS_NAME": ["COCO17_masks", "YOUTUBE_VOS", "DAVIS17_train"],
+                "DATASETS_RATIO": [2, 2, 1],
+                "SAMPLE_PER_EPOCH": 32000,
+            },
+            "VAL": {"DATASETS_NAME": ["DAVIS17_val"], "DATASETS_RATIO": [1], "SAMPLE_PER_EPOCH": 2000},
+            "SEARCH": dict(region),
+            "TEMPLATE": region | {"CENTER_JITTER": 0.0, "SCALE_JITTER": 0.0},
+        },
+        "TRAIN": {
+            **{key: value for key, value in _train().items() if key in kept},
+            "LR": 0.0002,
+            "EPOCH": 40,
+            "LR_DROP_EPOCH": 30,
+            "BATCH_SIZE": 32,
+            "FREEZE_BACKBONE_BN": True,
+            "VAL_EPOCH_INTERVAL": 5,
+            "GRAD_CLIP_NORM": 0.1,
+        },
+        "TEST": {"EPOCH": 40, "MASK_THRESHOLD": 0.65},
     }
 
 

@@ -33,7 +33,7 @@ def load_config(script: str, config: str | Path, overrides: Sequence[str] = ()) 
     """The effective configuration of one experiment, a fresh object each call.
 
     Args:
-        script: `stark_s`, `stark_st1`, `stark_st2` or `stark_lightning_X_trt`.
+        script: `stark_s`, `stark_st1`, `stark_st2`, `stark_lightning_X_trt` or `alpha_refine`.
         config: a name in `experiments/<script>/` (`baseline`), or the path of a YAML file.
         overrides: `KEY.PATH=value` texts; the value is read as YAML (`TRAIN.BATCH_SIZE=4`). Where they name data
             sets of another number than there are ratios, and give no ratios, all sets are drawn equally often.

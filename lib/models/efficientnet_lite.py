@@ -3,6 +3,8 @@
 Inverted residual blocks (Sandler et al., CVPR 2018) with ReLU6 and without squeeze-and-excitation.
 """
 
+import itertools
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -69,10 +71,17 @@ class EfficientNetLite0(nn.Module):
         self.blocks = nn.ModuleList(blocks)
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.stages(x)[-1]
+
+    def stages(self, x: Tensor) -> list[Tensor]:
+        """The outputs of all stages, at strides 2, 4, 8, 16 and 16."""
         x = F.relu6(_conv_norm(x, self.conv_stem, self.bn0), inplace=True)
-        for block in self.blocks:
-            x = block(x)
-        return x
+        found, blocks = [], iter(self.blocks)
+        for count, *_ in STAGES:
+            for block in itertools.islice(blocks, count):
+                x = block(x)
+            found.append(x)
+        return found
 
 
 def convert_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ import copy
 import hashlib
 import json
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -55,11 +55,20 @@ def kept_graphs(model: nn.Module, cfg: EasyDict, root: Path) -> GraphFiles:
         UserError: they cannot be written.
     """
     files = GraphFiles(root / fingerprint(model, cfg))
-    if not files.complete:
+    return written_once(files, lambda: export_graphs(model, cfg, files), lambda: files.complete)
+
+
+def written_once(files: GraphFiles, write: Callable[[], None], written: Callable[[], bool]) -> GraphFiles:
+    """Files that `write` makes, unless `written` says that an earlier call left them.
+
+    Raises:
+        UserError: they cannot be written.
+    """
+    if not written():
         try:
             with locked(files.folder):  # of several processes that start together one exports
-                if not files.complete:
-                    export_graphs(model, cfg, files)
+                if not written():
+                    write()
         except OSError as error:
             raise UserError(f"cannot write the graphs to {files.folder}: {error.strerror or error}") from error
     return files
@@ -91,14 +100,21 @@ def export_graphs(model: nn.Module, cfg: EasyDict, files: GraphFiles) -> None:
     regions.save(files.regions)
 
 
-def fingerprint(model: nn.Module, cfg: EasyDict) -> str:
-    """Names the graphs of a network: another one as soon as its weights, its sizes or this code change."""
+def fingerprint(model: nn.Module, cfg: EasyDict, code: Sequence[Path] = ()) -> str:
+    """Names the graphs of a network: another one as soon as its weights, its sizes or this code change.
+
+    Args:
+        model: the network with its weights.
+        cfg: the configuration it was built from.
+        code: further folders whose code makes the graphs.
+    """
     digest = hashlib.sha256(f"{torch.__version__} {OPSET} ".encode())
     sizes = [cfg.DATA.TEMPLATE.SIZE, cfg.DATA.SEARCH.SIZE]
     others = [option(cfg, "TEST.WINDOW"), cfg.DATA.MEAN, cfg.DATA.STD]
     digest.update(json.dumps([type(model).__name__, cfg.MODEL, sizes, *others], sort_keys=True).encode())
-    for source in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(source.read_bytes())
+    for folder in (Path(__file__).parent, *code):
+        for source in sorted(folder.glob("*.py")):
+            digest.update(source.read_bytes())
     for name, value in model.state_dict().items():
         digest.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())

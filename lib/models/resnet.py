@@ -41,18 +41,19 @@ class Bottleneck(nn.Module):
     """Narrow, convolve, widen; (B, Cin, H, W) to (B, 4 * width, H / stride, W / stride)."""
 
     expansion = 4
+    norm: type[nn.Module] = FrozenBatchNorm2d
 
     def __init__(self, inputs: int, width: int, stride: int = 1, dilation: int = 1) -> None:
         super().__init__()
         self.conv1 = _conv(inputs, width, 1)
-        self.bn1 = FrozenBatchNorm2d(width)
+        self.bn1 = self.norm(width)
         # The stride is here and not in the first convolution: what published weights were trained with.
         self.conv2 = _conv(width, width, 3, stride, dilation)
-        self.bn2 = FrozenBatchNorm2d(width)
+        self.bn2 = self.norm(width)
         self.conv3 = _conv(width, 4 * width, 1)
-        self.bn3 = FrozenBatchNorm2d(4 * width)
+        self.bn3 = self.norm(4 * width)
         self.relu = nn.ReLU(inplace=True)
-        self.downsample = _shortcut(inputs, 4 * width, stride)
+        self.downsample = _shortcut(inputs, 4 * width, stride, self.norm)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.relu(conv_norm(x, self.conv1, self.bn1))
@@ -79,9 +80,9 @@ class ResNetBody(nn.ModuleDict):
                 "bn1": FrozenBatchNorm2d(64),
                 "relu": nn.ReLU(inplace=True),
                 "maxpool": nn.MaxPool2d(3, 2, 1),
-                "layer1": _layer(block, 64, 64, first),
-                "layer2": _layer(block, 64 * wide, 128, second, stride=2),
-                "layer3": _layer(block, 128 * wide, 256, third, 1 if dilation else 2, 2 if dilation else 1),
+                "layer1": make_layer(block, 64, 64, first),
+                "layer2": make_layer(block, 64 * wide, 128, second, stride=2),
+                "layer3": make_layer(block, 128 * wide, 256, third, 1 if dilation else 2, 2 if dilation else 1),
             }
         )
         self.channels = 256 * wide
@@ -94,17 +95,19 @@ class ResNetBody(nn.ModuleDict):
         return self["layer3"](self["layer2"](self["layer1"](x)))
 
 
-def _layer(block: type, inputs: int, width: int, count: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
+def make_layer(block: type, inputs: int, width: int, count: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
     """Blocks of one width. Dilation stands in for the stride, so the first block, which would have it, has none."""
     rest = [block(block.expansion * width, width, 1, dilation) for _ in range(count - 1)]
     return nn.Sequential(block(inputs, width, stride), *rest)
 
 
-def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:
+def _shortcut(
+    inputs: int, outputs: int, stride: int, norm: type[nn.Module] = FrozenBatchNorm2d
+) -> nn.Sequential | None:
     """What brings a block's input to the shape of its output, where they differ."""
     if stride == 1 and inputs == outputs:
         return None
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), FrozenBatchNorm2d(outputs))
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), norm(outputs))
 
 
 def _conv(inputs: int, outputs: int, size: int, stride: int = 1, dilation: int = 1) -> nn.Conv2d:

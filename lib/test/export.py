@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from easydict import EasyDict
 
+from external.AR.refiner import SCRIPT as MASK_SCRIPT
 from lib.config import load_config
 from lib.models.export import export_graphs, fingerprint, kept_graphs
 from lib.models.parts import regions_of, template_count
@@ -122,7 +123,8 @@ def export(
     """Write both graphs of a network for an engine, and print how what they find differs from PyTorch's.
 
     Args:
-        script: of a tracker: `stark_s`, `stark_st2` or `stark_lightning_X_trt`.
+        script: of a tracker: `stark_s`, `stark_st2` or `stark_lightning_X_trt`; or `alpha_refine`, whose masks are
+            compared.
         config, checkpoint: as `lib.test.tracker.create_tracker` takes them.
         format: `onnx`, `openvino` or `tensorrt`.
         precision: one that the engine of that name knows.
@@ -138,6 +140,10 @@ def export(
     Raises:
         UserError: an unknown name, a missing checkpoint or package, a file that stands in the way.
     """
+    if script == MASK_SCRIPT:
+        from lib.test.export_masks import export_masks
+
+        return export_masks(config, checkpoint, format, precision, output, overwrite, calibration, frames, device)
     trackers = [name for name, its_script in SCRIPTS.items() if its_script == script]
     if not trackers:
         raise UserError(f"no tracker runs networks of '{script}'; valid: {', '.join(SCRIPTS.values())}")

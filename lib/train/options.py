@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lib.config.loader import experiment_name
-from lib.models import NETWORKS
+from lib.train.networks import NETWORKS
 from lib.utils.checkpoint import find_checkpoint
 
 

@@ -9,18 +9,20 @@ from easydict import EasyDict
 from torch import nn
 
 from lib.config import load_config, option
-from lib.models import build_model
 from lib.train import distributed
 from lib.train.actors.distill import DistillActor, distills, load_teacher
+from lib.train.actors.mask import MaskActor
 from lib.train.actors.stark import Actor, BoxActor, ScoreActor
 from lib.train.admin.lock import FolderLock
 from lib.train.admin.log import RunLog
 from lib.train.check import check_run, usable_validation
 from lib.train.checks.settings import check_sampling, sample_intervals, sampler_mode
 from lib.train.data.loader import BatchLoader, SampleStream, lost_workers_named
+from lib.train.data.masks import MaskProcessing
 from lib.train.data.processing import Processing
 from lib.train.data.sampler import FrameSampler
 from lib.train.dataset import build_dataset
+from lib.train.networks import MASK_SCRIPT, build_network
 from lib.train.options import RunOptions
 from lib.train.trainers.arithmetic import choose_arithmetic
 from lib.train.trainers.checkpoints import run_checkpoints
@@ -97,7 +99,7 @@ def build_trainer(options: RunOptions, cfg: EasyDict, device: torch.device, log:
     torch.manual_seed(seed)  # initial weights, alike on all ranks
     validation_sets = usable_validation(options, cfg)
     training_sets = cfg.DATA.TRAIN.DATASETS_NAME, cfg.DATA.TRAIN.DATASETS_RATIO
-    source = seed, options.use_lmdb, device, options.cache
+    source = seed, options.use_lmdb, device, options.cache, options.script == MASK_SCRIPT
     loader = build_loader(cfg, TRAINING, *training_sets, *source)
     validation = build_loader(cfg, VALIDATION, *validation_sets, *source) if validation_sets[0] else None
     checkpoints = run_checkpoints(options, cfg)
@@ -111,7 +113,7 @@ def build_trainer(options: RunOptions, cfg: EasyDict, device: torch.device, log:
             "all machines; if it is, one of them saw an older state: start again"
         )
     # Rank 0 alone fetches ImageNet weights; joining the ranks gives every one its values.
-    net = build_model(options.script, cfg, pretrained=fresh and options.previous is None and distributed.rank() == 0)
+    net = build_network(options.script, cfg, pretrained=fresh and options.previous is None and distributed.rank() == 0)
     if fresh and options.previous is not None:
         load_previous_stage(net, options)
     net = net.to(device, memory_format=torch.channels_last)
@@ -126,6 +128,8 @@ def _build_actor(options: RunOptions, cfg: EasyDict, net: nn.Module, device: tor
     """Forward pass and loss of the kind of training that the options ask for."""
     if distills(options, cfg):
         return DistillActor(net, cfg, device, load_teacher(options.teacher, options.save_dir, device))
+    if options.script == MASK_SCRIPT:
+        return MaskActor(net, cfg, device)
     actor = ScoreActor if cfg.TRAIN.get("TRAIN_CLS", False) else BoxActor
     return actor(net, cfg, device)
 
@@ -139,8 +143,12 @@ def build_loader(
     use_lmdb: bool,
     device: torch.device,
     cache: Path | None = None,
+    masks: bool = False,
 ) -> BatchLoader:
-    """Batches of the training or the validation sets, as `stream` says; annotations are kept in the folder `cache`."""
+    """Batches of the training or the validation sets, as `stream` says; with `masks` for Alpha-Refine.
+
+    Annotations are kept in the folder `cache`.
+    """
     check_sampling(cfg)
     datasets = [build_dataset(name, use_lmdb=use_lmdb, cache=cache) for name in names]
     for dataset in datasets:
@@ -153,7 +161,8 @@ def build_loader(
         negatives=cfg.TRAIN.get("TRAIN_CLS", False),
     )
     part = cfg.DATA.TRAIN if stream == TRAINING else cfg.DATA.VAL
-    samples = SampleStream(sampler, Processing(cfg, stream == TRAINING), seed, stream)
+    processing = (MaskProcessing if masks else Processing)(cfg, stream == TRAINING)
+    samples = SampleStream(sampler, processing, seed, stream)
     return BatchLoader(
         samples,
         part.SAMPLE_PER_EPOCH,

@@ -33,6 +33,8 @@ class EnvironmentSettings:
         self.trackingnet_lmdb_dir = {data}/trackingnet_lmdb
         self.coco_dir = {data}/coco
         self.coco_lmdb_dir = {data}/coco_lmdb
+        self.davis_dir = {data}/davis
+        self.youtube_vos_dir = {data}/youtube_vos
         self.imagenet_dir = {data}/vid
         self.imagenet_lmdb_dir = {data}/vid_lmdb
 '''

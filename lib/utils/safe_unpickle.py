@@ -80,12 +80,18 @@ def numpy_scalar(dtype: PickledDtype, data: bytes) -> bool | int | float | compl
     return value.item()
 
 
+# Classes of the framework that published Alpha-Refine checkpoints were trained with, in its package `ltr.admin`.
+_LTR = (
+    *("model_constructor.NetConstructor", "settings.Settings", "local.EnvironmentSettings"),
+    *("stats.AverageMeter", "stats.StatValue"),
+)
 # What stands in, and the name in the file that it stands for: all that published checkpoints hold beside tensors.
 STAND_INS = [
     (PickledObject, "lib.train.admin.settings.Settings"),
     (PickledObject, "lib.train.admin.local.EnvironmentSettings"),
     (PickledObject, "lib.train.admin.stats.AverageMeter"),
     (PickledObject, "lib.train.admin.stats.StatValue"),
+    *((PickledObject, f"ltr.admin.{name}") for name in _LTR),
     (OrderedDict, "easydict.EasyDict"),
     (PickledDtype, "numpy.dtype"),
     (numpy_scalar, "numpy.core.multiarray.scalar"),

@@ -12,20 +12,13 @@ from lib.models import build_model
 from lib.models.repvgg import fold_repvgg
 from lib.utils.boxes import box_iou, cxcywh_to_xyxy, generalized_box_iou, sort_corners, xywh_to_xyxy
 from tests.golden.fill import uniform
-from tests.golden_cases import GOLDEN, VARIANTS, golden, reference_inputs, reference_model
+from tests.golden_cases import GOLDEN, VARIANTS, golden, reference_inputs, reference_model, state_lines
 
 
 @pytest.fixture(scope="module", params=list(VARIANTS))
 def case(request):
     """A variant's name, its reference network, inputs and numbers."""
     return request.param, reference_model(request.param), reference_inputs(request.param), golden(request.param)
-
-
-def state_lines(model) -> list[str]:
-    return [
-        f"{name}\t{str(value.dtype).removeprefix('torch.')}\t{'x'.join(map(str, value.shape)) or 'scalar'}"
-        for name, value in model.state_dict().items()
-    ]
 
 
 def test_state_dict_is_the_published_one(case):

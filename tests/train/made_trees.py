@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
 Box = tuple[float, float, float, float]
 
@@ -119,6 +120,63 @@ def make_vid(root: Path) -> Path:
     return root
 
 
+def make_davis(root: Path, resolution: str = "480p/", videos: Sequence[str] = ("bear", "kite")) -> Path:
+    """DAVIS: 2017's splits; two objects a video, the second hidden in the last frame, and an image without a mask."""
+    frames = 4
+    for number, video in enumerate(videos):
+        for frame in range(frames + 1):
+            write_image(root / f"JPEGImages/{resolution}{video}/{frame:05d}.jpg", number, frame)
+        for frame in range(frames):
+            mask = np.zeros((16, 24), np.uint8)
+            for label in (1, 2):
+                mask[davis_part(number, frame, label)] = label
+            path = root / f"Annotations/{resolution}{video}/{frame:05d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture = Image.fromarray(mask, "P")
+            picture.putpalette([0, 0, 0, 0, 128, 0, 128, 0, 0])
+            picture.save(path)
+    for split, name in zip(("train", "val"), videos, strict=False):
+        write_lines(root / f"ImageSets/2017/{split}.txt", [name])
+    return root
+
+
+def davis_part(video: int, frame: int, label: int) -> tuple[slice, slice]:
+    """Rows and columns of an object of `make_davis`."""
+    hidden = label == 2 and frame == 3
+    top, left = 2 + video, 10 * label - 8 + frame
+    return slice(top, top if hidden else top + 5), slice(left, left + 6)
+
+
+def make_outlined_coco(root: Path, size: int = 64, images: int = 3) -> Path:
+    """COCO: on each image a bright triangle and a bright square of two parts; and what has no outline, or is too small.
+
+    Images are dark, and as wide as `size`; where objects lie depends on the image.
+    """
+    entries, pictures = [], []
+    for i in range(images):
+        x, y = 4.0 + i, 6.0
+        triangle = [x, y, x + 24, y, x, y + 20]
+        halves = [[36, 20, 46, 20, 46, 40, 36, 40], [46, 20, 56, 20, 56, 40, 46, 40]]
+        box = [36, 20, 20, 20]
+        picture = np.full((48, size, 3), 30, np.uint8)
+        for polygon in (triangle, *halves):
+            cv2.fillPoly(picture, [np.array(polygon).reshape(-1, 2).astype(np.int32)], (90, 200, 220))
+        (root / "images/train2017").mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(root / f"images/train2017/{i}.jpg"), picture)
+        pictures.append({"id": i, "file_name": f"{i}.jpg", "height": 48, "width": size})
+        common = {"image_id": i, "iscrowd": 0}
+        entries += [
+            common | {"bbox": [x, y, 24, 20], "segmentation": [triangle]},
+            common | {"bbox": box, "segmentation": halves},
+            common | {"bbox": box, "segmentation": [[36, 20, 56, 20, 56, 40, 36, 40]], "exact_mask": False},
+            common | {"bbox": box, "segmentation": {"counts": [1], "size": [1, 1]}, "iscrowd": 1},
+            common | {"bbox": [1, 1, 8, 40], "segmentation": [[1, 1, 9, 1, 9, 41]]},
+        ]
+    content = json.dumps({"images": pictures, "annotations": entries})
+    write_lines(root / "annotations/instances_train2017.json", [content])
+    return root
+
+
 # name of a data set -> what makes a small one in a folder of all data sets
 MAKERS = {
     "LASOT": lambda data: make_lasot(data / "lasot", ["airplane-1", "airplane-2", "airplane-10"]),
@@ -126,6 +184,9 @@ MAKERS = {
         data / "got10k" / "train", [f"GOT-10k_Train_{n:06d}" for n in (1, 2, 3)]
     ),
     "COCO17": lambda data: make_coco(data / "coco"),
+    "COCO17_masks": lambda data: make_outlined_coco(data / "coco"),
+    "DAVIS17_train": lambda data: make_davis(data / "davis"),
+    "YOUTUBE_VOS": lambda data: make_davis(data / "youtube_vos/train", ""),
     "VID": lambda data: make_vid(data / "vid"),
     "TRACKINGNET": lambda data: make_trackingnet(data / "trackingnet", ["TRAIN_0/b_0", "TRAIN_2/c_1", "TRAIN_11/a_2"]),
 }

@@ -283,7 +283,8 @@ def test_vid_in_a_folder_that_cannot_be_written_trains_without_an_index(tmp_path
 @pytest.mark.parametrize("name", MAKERS)
 def test_a_missing_root_says_where_and_what_to_do(tmp_path, name):
     message = user_error(name, tmp_path)
-    assert str(tmp_path / {"COCO17": "coco", "GOT10K_vottrain": "got10k"}.get(name, name.lower())) in message
+    folders = {"COCO17": "coco", "COCO17_masks": "coco", "DAVIS17_train": "davis", "GOT10K_vottrain": "got10k"}
+    assert str(tmp_path / folders.get(name, name.lower())) in message
     assert "STARK_DATA_DIR" in message
 
 

@@ -84,7 +84,7 @@ def calibrate(
     with locked(target.folder):  # of several processes that start together one calibrates
         if is_calibrated(target) and not overwrite:
             return
-        nncf = _nncf()
+        nncf = load_nncf()
         recorder = record(OpenVinoEngine(graphs, regions), regions, cfg, sample_clips() if clips is None else clips)
         print(f"calibrating int8 on {len(recorder.search_inputs)} search regions (about a minute)", flush=True)
         for part, inputs in (("template", recorder.template_inputs), ("search", recorder.search_inputs)):
@@ -154,7 +154,12 @@ def _frames(path: Path, scale: float) -> Iterator[np.ndarray]:
         video.release()
 
 
-def _nncf() -> ModuleType:
+def load_nncf() -> ModuleType:
+    """The package, which only this precision needs, told to say errors alone.
+
+    Raises:
+        UserError: it is not installed.
+    """
     found = package("nncf", "the precision int8")
     logging.getLogger("nncf").setLevel(logging.ERROR)
     return found

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from lib.config.loader import experiment_name
 from lib.test.evaluation.running import Tracker
 from lib.test.video.output import ResultWriter, fit_frame, result_folder, video_size
-from lib.test.video.overlay import SURE, UNSURE, draw_box, draw_caption
+from lib.test.video.overlay import SURE, UNSURE, draw_box, draw_caption, draw_mask
 from lib.test.video.samples import PREFIX, find_sample
 from lib.test.video.source import FrameSource, open_source
 from lib.test.video.window import Window, missing_display
@@ -65,6 +65,8 @@ def video_demo(
     precision: str = "fp32",
     no_window: bool = False,
     debug: bool = False,
+    refine: str | None = None,
+    refine_checkpoint: str | None = None,
 ) -> DemoReport:
     """Track an object in a video, a folder of images or a camera's picture, and write what was found.
 
@@ -78,6 +80,8 @@ def video_demo(
         overwrite: replace results of an earlier run.
         no_window: open no window even where there is a display.
         debug: print every frame's box.
+        refine: draw masks, too, of a network as configured in `experiments/alpha_refine/`.
+        refine_checkpoint: its weights; see `external.AR.refiner.refiner_weights`.
 
     Raises:
         UserError: the source, the box, the tracker or the folder is unusable, or there is nowhere to draw a box.
@@ -96,6 +100,7 @@ def video_demo(
     from lib.test.tracker import create_tracker
 
     built = create_tracker(tracker, config, checkpoint=checkpoint, device=device, engine=engine, precision=precision)
+    built = built if refine is None else _refined(built, refine, refine_checkpoint, device, engine, precision)
     with ExitStack() as stack:
         window = None
         if obstacle is None:
@@ -143,13 +148,13 @@ def run_demo(
     start = time.perf_counter()
     box = [float(value) for value in box]
     tracker.initialize(first, {"init_bbox": box})
-    image, score = first, None
+    image, score, mask = first, None, None
     with tqdm(total=source.total, desc=source.name, unit="frame") as bar:
         for image in _then(first, source.frames):
             if report.frames:
-                box, score = _track(tracker, image, report)
+                box, score, mask = _track(tracker, image, report)
             fps = report.tracked / report.track_seconds if report.tracked else None
-            canvas = annotate(image, writer.size, box, report.frames + 1, score, fps)
+            canvas = annotate(image, writer.size, box, report.frames + 1, score, fps, mask)
             key = window.show(canvas) if window else ""
             if key == "r":
                 drawn = window.select_box(image)
@@ -176,6 +181,7 @@ def annotate(
     number: int,
     score: float | None,
     fps: float | None,
+    mask: np.ndarray | None = None,
 ) -> np.ndarray:
     """A frame of the result: the image fitted to `size`, with box, frame number, confidence and speed.
 
@@ -186,7 +192,11 @@ def annotate(
         number: of the frame, from 1.
         score: confidence in [0, 1], where the tracker gives one; below 0.5 the box is orange.
         fps: the tracker's speed, where known.
+        mask: (H, W) bool, the object's pixels in `image`, where they are known.
     """
+    if mask is not None:
+        image = image.copy()
+        draw_mask(image, mask)
     canvas, scale, (left, top) = fit_frame(image, size)
     x, y, w, h = (value * scale for value in box)
     draw_box(canvas, [x + left, y + top, w, h], UNSURE if score is not None and score < _SURE_FROM else SURE)
@@ -219,8 +229,10 @@ def check_box(box: Sequence[float], image: np.ndarray) -> None:
         raise UserError(f"the box {_plain(box)} (x y w h) lies outside the first frame, which is {width}x{height}")
 
 
-def _track(tracker: Tracker, image: np.ndarray, report: DemoReport) -> tuple[list[float], float | None]:
-    """One step, timed: box xywh and confidence."""
+def _track(
+    tracker: Tracker, image: np.ndarray, report: DemoReport
+) -> tuple[list[float], float | None, np.ndarray | None]:
+    """One step, timed: box xywh, confidence and mask."""
     start = time.perf_counter()
     result = tracker.track(image)
     report.track_seconds += time.perf_counter() - start
@@ -229,7 +241,14 @@ def _track(tracker: Tracker, image: np.ndarray, report: DemoReport) -> tuple[lis
     if len(box) != 4 or not all(map(math.isfinite, box)):
         raise UserError(f"the tracker gave {box} for frame {report.frames + 1}: its weights may be damaged")
     score = result.get("conf_score")
-    return box, None if score is None else float(score)
+    return box, None if score is None else float(score), result.get("mask")
+
+
+def _refined(tracker: Tracker, config: str, checkpoint: str | None, *how: str) -> Tracker:
+    """A tracker that also gives masks; `how` is device, engine and precision."""
+    from lib.test.tracker.masks import with_masks
+
+    return with_masks(tracker, config, checkpoint, *how)
 
 
 def _then(first: np.ndarray, rest: Iterator[np.ndarray]) -> Iterator[np.ndarray]:

@@ -36,6 +36,22 @@ def draw_box(image: np.ndarray, box: list[float], color: tuple[int, int, int] = 
         cv2.rectangle(image, (x1, y1), (x2, y2), paint, thickness)
 
 
+def draw_mask(image: np.ndarray, mask: np.ndarray, color: tuple[int, int, int] = SURE) -> None:
+    """Tint a mask's pixels, and draw its outline with a dark line outside.
+
+    Args:
+        image: (H, W, 3) uint8 RGB, changed in place.
+        mask: (H, W) bool.
+        color: RGB.
+    """
+    tinted = (image[mask].astype(np.uint16) + color) // 2
+    image[mask] = tinted.astype(np.uint8)
+    line = max(1, round(min(image.shape[:2]) / 360))
+    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    for thickness, paint in ((3 * line, _DARK), (line, color)):
+        cv2.drawContours(image, outlines, -1, paint, thickness)
+
+
 def draw_caption(image: np.ndarray, text: str) -> None:
     """Write one line of ASCII text on a dark plate in the top left corner.
 

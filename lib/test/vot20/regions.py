@@ -73,3 +73,11 @@ def region_of_box(box: list[float], kind: str, image_size: tuple[int, int]) -> t
         return trax.Rectangle.create(*box)
     mask, (x, y) = mask_of_box(box, image_size)
     return trax.Mask.create(mask, x, y)
+
+
+def region_of_mask(mask: np.ndarray) -> trax.Region:
+    """What the toolkit is told of a mask (H, W) bool of the image; it may be empty."""
+    if not mask.any():
+        return trax.Mask.create(np.zeros((1, 1), np.uint8), 0, 0)
+    x, y, w, h = (int(value) for value in box_of_mask(mask))
+    return trax.Mask.create(np.ascontiguousarray(mask[y : y + h, x : x + w], np.uint8), x, y)

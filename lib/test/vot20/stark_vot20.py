@@ -1,7 +1,8 @@
 """The trackers as the VOT toolkit starts them: a process that speaks the TraX protocol.
 
 The toolkit shows objects as masks, rectangles or polygons; each is followed as its bounding rectangle by a tracker of
-its own. VOT2020 is answered with filled masks, VOT2020-LT with rectangles and the confidence.
+its own. VOT2020 is answered with Alpha-Refine's masks or filled rectangles, VOT2020-LT with rectangles and the
+confidence.
 """
 
 import copy
@@ -12,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 import trax
 
-from lib.test.vot20.regions import box_of_region, region_of_box
+from lib.test.vot20.regions import box_of_region, region_of_box, region_of_mask
 from lib.test.vot20.variants import VARIANTS
 from lib.utils.errors import UserError, run_command
 from lib.utils.image import read_image
@@ -63,6 +64,8 @@ class ObjectTrackers:
 
     def _answer(self, result: dict, image: np.ndarray) -> tuple[trax.Region, dict]:
         properties = {"confidence": result["conf_score"]} if "conf_score" in result else {}
+        if "mask" in result:
+            return region_of_mask(result["mask"]), properties
         return region_of_box(result["target_bbox"], self.kind, image.shape[:2]), properties
 
 
@@ -101,19 +104,25 @@ def serve(load: Callable[[], object], kind: str, name: str) -> int:
         server.status(found)
 
 
-def run_tracker(tracker: str, config: str, kind: str, dataset_name: str, name: str) -> None:
+def run_tracker(tracker: str, config: str, kind: str, dataset_name: str, name: str, refined: bool = False) -> None:
     """Serve a tracker of `lib.test.tracker.create_tracker` to the toolkit, and leave the process.
 
     Args:
         tracker, config, dataset_name: as `create_tracker` takes them.
         kind, name: as `serve` takes them.
+        refined: answer with Alpha-Refine's masks.
     """
 
     def load() -> object:
         # Imported here since it takes seconds, and may fail for a reason that the toolkit shall hear.
         from lib.test.tracker import create_tracker
 
-        return create_tracker(tracker, config, dataset_name=dataset_name)
+        made = create_tracker(tracker, config, dataset_name=dataset_name)
+        if not refined:
+            return made
+        from lib.test.tracker.masks import with_masks
+
+        return with_masks(made)
 
     run_command(lambda: serve(load, kind, name))
 
@@ -122,7 +131,9 @@ def run_variant(identifier: str) -> None:
     """Serve one of `lib.test.vot20.variants.VARIANTS` to the toolkit, and leave the process."""
     variant = VARIANTS[identifier]
     challenge = variant.challenge
-    run_tracker(variant.tracker, variant.config, challenge.answer, challenge.dataset_name, variant.label)
+    run_tracker(
+        variant.tracker, variant.config, challenge.answer, challenge.dataset_name, variant.label, variant.refined
+    )
 
 
 def _give_up(server: trax.Server, error: Exception) -> int:

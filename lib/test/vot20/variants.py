@@ -33,6 +33,7 @@ class Variant:
         label: its name in reports.
         tracker, config: as `lib.test.tracker.create_tracker` takes them.
         challenge: where it competes.
+        refined: whether Alpha-Refine makes masks of its boxes.
     """
 
     identifier: str
@@ -40,6 +41,7 @@ class Variant:
     tracker: str
     config: str
     challenge: Challenge
+    refined: bool = False
 
 
 VOT2020 = Challenge("VOT2020", "vot20", "../stack.yaml", "vot2020", "mask", "VOT20")
@@ -51,6 +53,9 @@ VARIANTS = {
         Variant("stark_s50", "STARK-S50", "stark_s", "baseline", VOT2020),
         Variant("stark_st50", "STARK-ST50", "stark_st", "baseline", VOT2020),
         Variant("stark_st101", "STARK-ST101", "stark_st", "baseline_R101", VOT2020),
+        Variant("stark_s50_ar", "STARK-S50-AR", "stark_s", "baseline", VOT2020, refined=True),
+        Variant("stark_st50_ar", "STARK-ST50-AR", "stark_st", "baseline", VOT2020, refined=True),
+        Variant("stark_st101_ar", "STARK-ST101-AR", "stark_st", "baseline_R101", VOT2020, refined=True),
         Variant("stark_st50_lt", "STARK-ST50-LT", "stark_st", "baseline", VOT2020_LT),
         Variant("stark_st101_lt", "STARK-ST101-LT", "stark_st", "baseline_R101", VOT2020_LT),
     )

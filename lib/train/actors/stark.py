@@ -34,12 +34,14 @@ class Outcome:
         values: scalars for the log, without one.
         boxes: (B, 4) predicted boxes, xyxy in fractions of the search crop; None where boxes are not trained.
         scores: (B,) confidence in [0, 1]; None where the score head is not trained.
+        masks: (B, H, W) how likely each pixel of the search crop is the object's; None where masks are not trained.
     """
 
     loss: Tensor
     values: dict[str, Tensor]
     boxes: Tensor | None = None
     scores: Tensor | None = None
+    masks: Tensor | None = None
 
 
 class FiniteChecks:

@@ -22,8 +22,9 @@ FRACTION_BITS = 4
 def sample_pictures(batch: Batch, outcome: Outcome, limit: int = 4) -> np.ndarray:
     """Strips of template(s) and search region as the network sees them, with their brightness; captions above.
 
-    The true box is green, the predicted one red. Where only the score head is trained, the caption has its score and
-    whether the object is there; the stand-in box of an absent object is not drawn.
+    The true box is green, the predicted one red, a predicted mask reddish with the true one's outline in green. Where
+    only the score head is trained, the caption has its score and whether the object is there; the stand-in box of an
+    absent object is not drawn.
 
     Args:
         batch: B samples with T templates.
@@ -45,6 +46,8 @@ def sample_pictures(batch: Batch, outcome: Outcome, limit: int = 4) -> np.ndarra
             panel = _seen(crop, batch.brightness[t, i], height)
             panels.append(_captioned(panel, [("template" if t == 0 else "dynamic template", WHITE)]))
         search = _seen(batch.search[i], batch.brightness[-1, i], height)
+        if outcome.masks is not None:
+            _tint(search, outcome.masks[i], batch.object_masks[i])
         caption = [("search", WHITE)]
         if batch.labels[i] > 0.5:
             _draw(search, truth[i], TRUTH)
@@ -66,6 +69,15 @@ def _seen(crop: Tensor, brightness: Tensor, height: int) -> np.ndarray:
     pixels = (crop.float() * brightness).clamp(max=255).round().byte().numpy()
     width = round(pixels.shape[1] * height / pixels.shape[0])
     return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def _tint(picture: np.ndarray, mask: Tensor, truth: Tensor) -> None:
+    """Redden a picture where a mask (S, S) is likely, and draw the true mask's outline."""
+    size = picture.shape[1::-1]
+    likely = cv2.resize(mask.float().cpu().numpy(), size)[..., None]
+    picture[:] = (picture * (1 - 0.5 * likely) + np.array(PREDICTION) * 0.5 * likely).round()
+    shown = cv2.resize(truth.numpy().astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+    cv2.drawContours(picture, cv2.findContours(shown, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)[0], -1, TRUTH, 1)
 
 
 def _draw(picture: np.ndarray, box: Tensor, colour: tuple[int, int, int]) -> None:

@@ -13,9 +13,11 @@ from lib.train.checks.report import Finding, named, note, ok, problem
 from lib.train.checks.settings import sample_intervals, sampler_mode
 from lib.train.data.sampler import MIN_FRAMES, FrameSampler
 from lib.train.dataset import SequenceInfo, build_dataset
+from lib.train.dataset.base import MaskedDataset
 from lib.train.dataset.registry import find_lack, waits_to_be_generated
 from lib.train.dataset.stored import StoredDataset
 from lib.train.dataset.video import VideoDataset
+from lib.train.networks import MASK_SCRIPT
 from lib.train.options import RunOptions
 from lib.utils.errors import UserError
 from lib.utils.image import ImageReadError
@@ -47,7 +49,7 @@ def check_data(options: RunOptions, cfg: EasyDict) -> Iterator[Finding]:
         names = list(dict.fromkeys(cfg.DATA[part].DATASETS_NAME))
         for name in names:
             if name not in inspected:
-                inspected[name] = inspect(name, cfg, options.use_lmdb, options.cache)
+                inspected[name] = inspect(name, cfg, options.use_lmdb, options.cache, options.script == MASK_SCRIPT)
         may_be_missing = part == "VAL" and options.validation_may_be_missing
         remedy = _without(part, [name for name in names if inspected[name].serves])
         for name in names:
@@ -87,13 +89,16 @@ class Inspection:
         return all(finding.state != "problem" for finding in self.findings)
 
 
-def inspect(name: str, cfg: EasyDict, use_lmdb: bool = False, cache: Path | None = None) -> Inspection:
+def inspect(
+    name: str, cfg: EasyDict, use_lmdb: bool = False, cache: Path | None = None, masks: bool = False
+) -> Inspection:
     """Open a data set and read some of it, the same at each call.
 
     Args:
         name: as in DATA.TRAIN.DATASETS_NAME.
         cfg: the effective configuration, which says how frames are drawn.
         use_lmdb, cache: see `build_dataset`.
+        masks: the training needs masks.
     """
     try:
         lack = find_lack(name, use_lmdb=use_lmdb)
@@ -105,6 +110,8 @@ def inspect(name: str, cfg: EasyDict, use_lmdb: bool = False, cache: Path | None
             dataset = build_dataset(name, use_lmdb=use_lmdb, cache=cache)
     except UserError as error:
         return Inspection([problem("", str(error).removeprefix(f"{name}: "))])
+    if masks and not isinstance(dataset, MaskedDataset):
+        return Inspection([problem("", "has no masks", "name sets that have, such as COCO17_masks or DAVIS:<path>")])
     # The sampler's own figure: how many visible frames a video must have more than.
     needed = FrameSampler([dataset], [1], sampler_mode(cfg), sample_intervals(cfg)).min_visible
     sample = _Sample(dataset, needed)

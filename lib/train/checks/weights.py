@@ -10,10 +10,10 @@ from easydict import EasyDict
 from torch import nn
 
 from lib.config import ConfigError, load_config, option
-from lib.models import build_model
 from lib.models.pretrained import imagenet_file, resnet_file_name, torch_cache
 from lib.train.actors.distill import check_fit, distills
 from lib.train.checks.report import Finding, note, ok, problem
+from lib.train.networks import build_network
 from lib.train.options import RunOptions, Stage
 from lib.utils.checkpoint import CheckpointError, load_checkpoint, load_state
 from lib.utils.errors import UserError
@@ -27,7 +27,7 @@ def outline(script: str, cfg: EasyDict) -> nn.Module:
         ConfigError: options that do not fit together.
     """
     with torch.device("meta"):
-        return build_model(script, cfg)
+        return build_network(script, cfg)
 
 
 def fit(net: nn.Module, checkpoint: dict[str, Any], path: Path, allow_missing: Sequence[str] = ()) -> None:

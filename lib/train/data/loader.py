@@ -4,7 +4,7 @@ import contextlib
 import logging
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from lib.train.data.processing import Processing, Rejected, Sample
-from lib.train.data.sampler import AnnotationError, FrameSampler
+from lib.train.data.processing import Rejected, Sample
+from lib.train.data.sampler import AnnotationError, Draw, FrameSampler
 from lib.utils.errors import UserError
 from lib.utils.image import ImageReadError
 
@@ -41,6 +41,8 @@ class Batch:
     sources: list[list[str]]
     failures: list[str]
     error: str | None = None
+    template_boxes: Tensor | None = None
+    object_masks: Tensor | None = None
 
     def pin_memory(self) -> "Batch":
         """Page-locked copies of all tensors, so that they reach a GPU while it computes."""
@@ -55,12 +57,14 @@ class SampleStream(Dataset):
 
     Args:
         sampler: chooses frames.
-        processing: makes crops.
+        processing: makes crops, as `Processing` does.
         seed: of the run.
         stream: tells training (0) from validation (1).
     """
 
-    def __init__(self, sampler: FrameSampler, processing: Processing, seed: int, stream: int) -> None:
+    def __init__(
+        self, sampler: FrameSampler, processing: Callable[[Draw, np.random.Generator], Sample], seed: int, stream: int
+    ) -> None:
         self.sampler, self.processing = sampler, processing
         self.entropy = (seed, stream)
 
@@ -209,6 +213,7 @@ def collate(samples: list[Sample | str]) -> Batch:
         return torch.from_numpy(np.stack([getattr(s, name) for s in samples], axis=axis))
 
     template_masks, search_mask = stacked("template_masks", 1), stacked("search_mask")
+    with_masks = samples[0].object_mask is not None
     return Batch(
         templates=stacked("templates", 1),
         template_masks=template_masks if template_masks.any() else None,
@@ -219,6 +224,8 @@ def collate(samples: list[Sample | str]) -> Batch:
         brightness=stacked("brightness", 1),
         sources=[s.sources for s in samples],
         failures=[f for s in samples for f in s.failures],
+        template_boxes=stacked("template_box") if with_masks else None,
+        object_masks=stacked("object_mask") if with_masks else None,
     )
 
 

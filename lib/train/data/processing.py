@@ -29,6 +29,8 @@ class Sample:
         label: 1.0 where the object is in the search region, else 0.0.
         brightness: (T + 1,) float32 factors, applied on the device where pixels become floats.
         sources: where the frames came from.
+        template_box: (4,) float32 xywh of the object in pixels of its template; None where masks are not trained.
+        object_mask: (H, W) bool, the object's pixels in the search crop; None where masks are not trained.
     """
 
     templates: np.ndarray
@@ -40,6 +42,8 @@ class Sample:
     brightness: np.ndarray
     sources: list[str]
     failures: list[str] = field(default_factory=list)
+    template_box: np.ndarray | None = None
+    object_mask: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

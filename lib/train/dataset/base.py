@@ -68,3 +68,15 @@ class TrackingDataset(ABC):
     @abstractmethod
     def source(self, sequence: int, frame: int) -> str:
         """Where a frame lies, for messages."""
+
+
+class MaskedDataset(TrackingDataset):
+    """Sequences whose objects are outlined in every frame."""
+
+    @abstractmethod
+    def mask(self, sequence: int, frame: int) -> np.ndarray:
+        """The object's pixels in a frame, (H, W) bool, as large as the image.
+
+        Raises:
+            ImageReadError: the file of the mask is missing or damaged.
+        """

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.train.dataset.coco import Coco
+from lib.train.dataset.coco import Coco, CocoMasks
+from lib.train.dataset.davis import Davis
 from lib.train.dataset.embedded_set import ensure_embedded, is_whole
 from lib.train.dataset.got10k import Got10k
 from lib.train.dataset.lasot import Lasot
@@ -45,8 +46,9 @@ def build_dataset(
 ) -> StoredDataset:
     """A training set by its name in DATA.TRAIN.DATASETS_NAME.
 
-    `FOLDER:<path>` is any folder in GOT-10k layout and `COCO:<path>` any in COCO's; paths start at the working
-    directory. `EMBEDDED_train` and `EMBEDDED_test` are generated on first use and always read from their folder.
+    `FOLDER:<path>` is any folder in GOT-10k layout, `COCO:<path>` any in COCO's, and for masks `COCO_masks:<path>` and
+    `DAVIS:<path>`; paths start at the working directory. `EMBEDDED_train` and `EMBEDDED_test` are generated on first
+    use and always read from their folder.
 
     Args:
         name: of the set.
@@ -74,7 +76,7 @@ def lmdb_path(root: Path) -> Path:
 
 def find_kind(name: str, data_dir: Path | None = None) -> Kind:
     """How a data set is found and read; see `build_dataset`."""
-    for prefix, build in (("FOLDER:", Got10k), ("COCO:", Coco)):
+    for prefix, build in _BY_PATH.items():
         if name.startswith(prefix):
             path = name.removeprefix(prefix)
             if not path:
@@ -84,7 +86,8 @@ def find_kind(name: str, data_dir: Path | None = None) -> Kind:
     if name not in _KNOWN:
         close = difflib.get_close_matches(name.upper(), {known.upper() for known in _KNOWN}, n=1)
         hint = f", did you mean {_spelled(close[0])}?" if close else ";"
-        raise UserError(f"unknown data set {name!r}{hint} known: {', '.join(_KNOWN)}, FOLDER:<path>, COCO:<path>")
+        known = ", ".join([*_KNOWN, *(f"{prefix}<path>" for prefix in _BY_PATH)])
+        raise UserError(f"unknown data set {name!r}{hint} known: {known}")
     folder, build, build_whole = _KNOWN[name]
     place = workspace("train") if data_dir is None else workspace("train").moved(Path(data_dir))
     root = place.dataset_dir(folder)
@@ -138,6 +141,15 @@ def _got10k(split: str | None) -> Builder:
     return build
 
 
+def _davis(split: str | None) -> Builder:
+    """Videos with masks, in `train/`, as YouTube-VOS has them, or right in the data set's folder."""
+
+    def build(name: str, storage: Storage) -> Davis:
+        return Davis(name, storage, base="train/" if storage.exists("train") else "", split=split)
+
+    return build
+
+
 def _vid(name: str, storage: Storage) -> Vid:
     """VID in its archive's folder `ILSVRC2015`, or without it."""
     return Vid(name, storage, base="ILSVRC2015/" if storage.exists("ILSVRC2015") else "")
@@ -154,6 +166,9 @@ def _spelled(upper: str) -> str:
 
 _EMBEDDED = {"EMBEDDED_train": "train", "EMBEDDED_test": "test"}
 
+# What is read from a path of the user's: prefix of the name -> builder
+_BY_PATH: dict[str, Builder] = {"FOLDER:": Got10k, "COCO:": Coco, "COCO_masks:": CocoMasks, "DAVIS:": _davis(None)}
+
 # name -> folder in the folder of all data sets, builder, builder of the whole
 _KNOWN: dict[str, tuple[str, Builder, Builder]] = {
     "LASOT": ("lasot", Lasot, _whole_lasot),
@@ -161,6 +176,10 @@ _KNOWN: dict[str, tuple[str, Builder, Builder]] = {
     "GOT10K_votval": ("got10k", _got10k("votval"), _got10k(None)),
     "GOT10K_train_full": ("got10k", _got10k("train_full"), _got10k(None)),
     "COCO17": ("coco", Coco, Coco),
+    "COCO17_masks": ("coco", CocoMasks, CocoMasks),
+    "DAVIS17_train": ("davis", _davis("2017/train"), _davis(None)),
+    "DAVIS17_val": ("davis", _davis("2017/val"), _davis(None)),
+    "YOUTUBE_VOS": ("youtube_vos", _davis(None), _davis(None)),
     "VID": ("vid", _vid, _vid),
     "TRACKINGNET": ("trackingnet", TrackingNet, TrackingNet),
     "EMBEDDED_train": ("embedded/train", Got10k, Got10k),

@@ -123,12 +123,17 @@ def parameter_groups(net: nn.Module, cfg: EasyDict) -> list[dict[str, Any]]:
         if score_stage != ("cls" in name):
             parameter.requires_grad_(False)
     learning = [(name, p) for name, p in net.named_parameters() if p.requires_grad]
-    rest = [p for name, p in learning if "backbone" not in name]
-    backbone = [p for name, p in learning if "backbone" in name]
+    rest = [p for name, p in learning if not _is_backbones(name)]
+    backbone = [p for name, p in learning if _is_backbones(name)]
     groups = [{"params": rest, "lr": cfg.TRAIN.LR}]
     if backbone:
         groups.append({"params": backbone, "lr": cfg.TRAIN.LR * cfg.TRAIN.BACKBONE_MULTIPLIER})
     return groups
+
+
+def _is_backbones(name: str) -> bool:
+    """Whether a parameter is the backbone's, which Alpha-Refine's published names call `feature_extractor`."""
+    return "backbone" in name or "feature_extractor" in name
 
 
 def rate_factor(train: EasyDict, epoch: int, step: int, steps_per_epoch: int) -> float:

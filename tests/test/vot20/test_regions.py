@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import trax
 
-from lib.test.vot20.regions import box_of_mask, box_of_region, mask_of_box, region_of_box
+from lib.test.vot20.regions import box_of_mask, box_of_region, mask_of_box, region_of_box, region_of_mask
 from lib.utils.errors import UserError
 
 
@@ -45,6 +45,18 @@ def test_a_box_survives_the_protocol(kind):
     region = region_of_box([5, 3, 9, 7], kind, (40, 50))
     assert region.type == kind
     assert box_of_region(region) == [5, 3, 9, 7]
+
+
+def test_a_mask_survives_the_protocol():
+    mask = np.zeros((20, 30), bool)
+    mask[4, 7] = mask[9, 3] = mask[6, 5] = True
+    region = region_of_mask(mask)
+    assert region.type == trax.Region.MASK
+    (x, y), found = region.offset(), region.array()
+    placed = np.zeros_like(mask)
+    placed[y : y + found.shape[0], x : x + found.shape[1]] = found
+    assert (placed == mask).all()
+    assert not region_of_mask(np.zeros((20, 30), bool)).array().any()
 
 
 def test_only_the_mask_is_rounded():

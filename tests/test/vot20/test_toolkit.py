@@ -7,11 +7,17 @@ import shutil
 
 import pytest
 import yaml
+from vot.region import Mask
+from vot.region.io import read_trajectory
 
+from external.AR.network import AlphaRefine
+from external.AR.refiner import PUBLISHED_FILE
+from lib.config import load_config
 from lib.test.vot20.variants import VARIANTS, VOT2020_LT
 from lib.test.vot20.workspaces import published_folder, workspace_files, write_workspace
 from lib.utils.checkpoint import save_checkpoint
 from lib.utils.workspace import REPOSITORY
+from tests.golden.fill import fill
 from tests.golden_cases import reference_model
 from tests.test.vot20 import made_workspaces as made
 from tests.test.vot20.made_workspaces import FRAMES, as_rectangle, environment, run, vot, write_sequence
@@ -82,11 +88,16 @@ def test_several_objects_are_followed_at_once(tmp_path):
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
-    """A folder with a checkpoint of the full STARK-S50 whose weights were never trained."""
+    """A folder with checkpoints of the full STARK-S50 and of Alpha-Refine whose weights were never trained."""
     folder = tmp_path_factory.mktemp("network")
     checkpoint = folder / "checkpoints" / "train" / "stark_s" / "baseline" / "STARKS_ep0500.pth.tar"
     weights = {"net": reference_model("stark_s50").state_dict(), "net_type": "STARKS", "epoch": 500}
     save_checkpoint(checkpoint, weights)
+    masks = fill(AlphaRefine(load_config("alpha_refine", "baseline")))
+    # Masks of untrained weights are all or nothing; without their means the last kernels give edges.
+    kernels = masks.refiner.project.conv2.weight
+    kernels.data -= kernels.data.mean((2, 3), keepdim=True)
+    save_checkpoint(folder / "checkpoints" / PUBLISHED_FILE, {"net": masks.state_dict()})
     yield folder
     shutil.rmtree(folder)
 
@@ -98,15 +109,21 @@ def test_a_network_passes_the_toolkits_test_from_the_published_workspace(network
     assert "Test concluded successfuly" in said
 
 
-def test_a_networks_experiment_by_its_script(network, tmp_path):
+@pytest.mark.parametrize("identifier", ["stark_s50", "stark_s50_ar"])
+def test_a_networks_experiment_by_its_script(network, tmp_path, identifier):
     write_sequence(tmp_path / "sequences" / "squares", anchors=(FRAMES - 3,))
     made.write_workspace(tmp_path, {"baseline": published_stack("vot20")["baseline"]})
-    write_workspace(VARIANTS["stark_s50"], tmp_path, stack="./stack.yaml", sequences="sequences")
+    write_workspace(VARIANTS[identifier], tmp_path, stack="./stack.yaml", sequences="sequences")
     said = run(["bash", str(tmp_path / "exp.sh"), "--experiments", "baseline"], network, environment(network))
     assert "Evaluation concluded successfuly" in said
     assert "Analysis successful" in said
-    times = tmp_path / "results" / "stark_s50" / "baseline" / "squares" / f"squares_{FRAMES - 3:08d}_time.value"
-    assert len(times.read_text().split()) == 3
+    results = tmp_path / "results" / identifier / "baseline" / "squares"
+    assert len((results / f"squares_{FRAMES - 3:08d}_time.value").read_text().split()) == 3
+    for region in read_trajectory(str(results / f"squares_{FRAMES - 3:08d}.bin"))[1:]:
+        assert isinstance(region, Mask)
+        assert region.mask.any()
+        # A box is answered as a filled rectangle.
+        assert region.mask.all() == (identifier == "stark_s50")
     assert len(list((tmp_path / "analysis").glob("*.json"))) == 1
 
 

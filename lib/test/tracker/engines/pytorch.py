@@ -39,7 +39,7 @@ class TorchEngine(Engine):
             parameter.data = parameter.data.to(DTYPES[precision])
         self.parts.to(device, memory_format=torch.channels_last)
         self.device, self.name = device, f"{'compile' if compiled else 'torch'} {precision}"
-        self._search_part = _compile(self.parts.search, device) if compiled else self.parts.search
+        self._search_part = compile_part(self.parts.search, device) if compiled else self.parts.search
         self._moved: tuple[Context, list[Tensor | None]] | None = None
 
     @torch.inference_mode()
@@ -60,7 +60,7 @@ class TorchEngine(Engine):
         return torch.from_numpy(crop)[None].to(self.device, non_blocking=True)
 
 
-def _compile(function: Any, device: torch.device) -> Any:
+def compile_part(function: Any, device: torch.device) -> Any:
     """A function compiled for the shapes that it is called with."""
     if device.type == "cpu" and not any(shutil.which(name) for name in ("g++", "c++", "clang++")):
         raise UserError(

@@ -51,7 +51,7 @@ class TensorRtEngine(Engine):
                 kept_plan(graphs.made_of(part, ".onnx"), target or graphs, device, precision)
                 for part in ("template", "search")
             ]
-            self._template_plan, self._search_plan = (_Plan(path, device) for path in self.paths)
+            self._template_plan, self._search_plan = (Plan(path, device) for path in self.paths)
         self._moved: tuple[Context, list[Tensor]] | None = None
 
     @torch.inference_mode()
@@ -69,7 +69,7 @@ class TensorRtEngine(Engine):
         return torch.from_numpy(crop)[None].to(self.device, non_blocking=True)
 
 
-class _Plan:
+class Plan:
     """A built engine, and the memory that its outputs go to."""
 
     def __init__(self, path: Path, device: torch.device) -> None:

@@ -1,0 +1,1 @@
+"""Alpha-Refine: a mask for every box of a tracker."""

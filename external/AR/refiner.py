@@ -1,0 +1,158 @@
+"""From boxes to masks: the network applied to frames, and a tracker that gives a mask with each box."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from easydict import EasyDict
+
+from external.AR.crops import box_in_crop, mask_in_image, stretched_crop
+from external.AR.network import AlphaRefine
+from lib.config import load_config
+from lib.config.loader import experiment_name
+from lib.utils.checkpoint import CheckpointError, find_checkpoint, load_checkpoint, load_state
+from lib.utils.errors import UserError
+from lib.utils.image import to_rgb8
+from lib.utils.workspace import workspace
+
+SCRIPT, DEFAULT_CONFIG = "alpha_refine", "baseline"
+# The published weights, under `checkpoints/`.
+PUBLISHED_FILE = "AR/ARcm_coco_seg_only_mask_384.pth.tar"
+
+
+class MaskEngine(Protocol):
+    """Runs an `AlphaRefine` network, a crop at a time.
+
+    Attributes:
+        name: the engine's name and precision, for people.
+    """
+
+    name: str
+
+    def encode_reference(self, crop: np.ndarray, box: np.ndarray) -> np.ndarray:
+        """What `segment` needs of an object.
+
+        Args:
+            crop: (S, S, 3) uint8 RGB.
+            box: (4,) float32 xywh in pixels of the crop.
+        """
+
+    def segment(self, kernels: np.ndarray, crop: np.ndarray) -> np.ndarray:
+        """How likely each pixel of a crop (S, S, 3) uint8 RGB is the object's, (S, S) float32."""
+
+
+class Refiner:
+    """Masks of one object, which is shown once.
+
+    Args:
+        engine: runs the network.
+        cfg: the effective configuration it was built from.
+    """
+
+    def __init__(self, engine: MaskEngine, cfg: EasyDict) -> None:
+        self.engine, self.cfg = engine, cfg
+        self.kernels: np.ndarray | None = None
+
+    def initialize(self, image: np.ndarray, box: Sequence[float]) -> None:
+        """Look at the object: image (H, W, 3) uint8 RGB, box xywh in pixels.
+
+        Raises:
+            CropError: the box has no area.
+        """
+        size = self.cfg.DATA.TEMPLATE.SIZE
+        self.kernels = self.engine.encode_reference(stretched_crop(image, box, size), box_in_crop(box, box, size))
+
+    def probabilities(self, image: np.ndarray, box: Sequence[float]) -> np.ndarray:
+        """How likely each pixel is the object's.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            box: xywh in pixels, about the object.
+
+        Returns:
+            (H, W) float32 in [0, 1]; 0 beyond twice the box.
+
+        Raises:
+            CropError: the box has no area.
+            UserError: the mask is not finite.
+        """
+        mask = self.engine.segment(self.kernels, stretched_crop(image, box, self.cfg.DATA.SEARCH.SIZE))
+        if not np.isfinite(mask).all():
+            raise UserError("the mask is not finite: the weights are damaged or the training diverged")
+        return mask_in_image(mask, box, image.shape[:2])
+
+    def mask(self, image: np.ndarray, box: Sequence[float]) -> np.ndarray:
+        """The object's pixels, (H, W) bool; arguments and errors as of `probabilities`."""
+        return self.probabilities(image, box) > self.cfg.TEST.MASK_THRESHOLD
+
+
+class MaskTracker:
+    """A tracker of boxes, and a mask for each of them; the boxes stay the tracker's own.
+
+    Args:
+        tracker: has `initialize` and `track`, as those of `lib.test.tracker`.
+        refiner: makes the masks.
+    """
+
+    def __init__(self, tracker: Any, refiner: Refiner) -> None:
+        self.tracker, self.refiner = tracker, refiner
+
+    def __copy__(self) -> "MaskTracker":
+        """Another object's tracker, on the same networks."""
+        return MaskTracker(copy.copy(self.tracker), copy.copy(self.refiner))
+
+    def initialize(self, image: np.ndarray, info: Mapping) -> None:
+        """Start on a frame, (H, W, 3) RGB, with the box `info["init_bbox"]`, xywh in pixels.
+
+        Raises:
+            UserError: the box shows nothing of the image.
+        """
+        self.tracker.initialize(image, info)
+        self.refiner.initialize(to_rgb8(image), info["init_bbox"])
+
+    def track(self, image: np.ndarray) -> dict:
+        """What the tracker gives of the next frame, and `mask`, (H, W) bool."""
+        result = self.tracker.track(image)
+        return result | {"mask": self.refiner.mask(to_rgb8(image), result["target_bbox"])}
+
+
+def load_refiner(config: str, checkpoint: str | Path | None = None) -> tuple[AlphaRefine, EasyDict]:
+    """The network of a configuration with its weights, on the CPU, and the effective configuration.
+
+    Args:
+        config: configuration in `experiments/alpha_refine/`, or a YAML file.
+        checkpoint: weights as a file; see `refiner_weights`.
+
+    Raises:
+        UserError: an unknown configuration; weights that are missing, damaged or of another network.
+    """
+    cfg = load_config(SCRIPT, config)
+    path = refiner_weights(config, checkpoint)
+    model = AlphaRefine(cfg)
+    load_state(model, load_checkpoint(path), path)
+    return model, cfg
+
+
+def refiner_weights(config: str = DEFAULT_CONFIG, checkpoint: str | Path | None = None) -> Path:
+    """The file with a refiner's weights: `checkpoint`, or what training left, or for `baseline` the published file.
+
+    Raises:
+        UserError: there is none; the message says where it was looked for.
+    """
+    if checkpoint is not None:
+        return Path(checkpoint)
+    folder = workspace("test").checkpoint_dir
+    published = folder / PUBLISHED_FILE
+    try:
+        return find_checkpoint(folder / "train" / SCRIPT / experiment_name(config), AlphaRefine.__name__)
+    except CheckpointError as error:
+        if config != DEFAULT_CONFIG:
+            raise CheckpointError(f"no weights for masks: {error}") from error
+        if not published.is_file():
+            raise CheckpointError(
+                f"no weights for masks: put the published checkpoint at {published}, name a file with "
+                f"--refine_checkpoint, or train with `python tracking/train.py --script {SCRIPT}`"
+            ) from error
+    return published

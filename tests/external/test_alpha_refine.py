@@ -1,0 +1,193 @@
+"""Alpha-Refine against the numbers of the published system, and its network's parts."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from external.AR.crops import box_in_crop, mask_in_image, stretched_crop, stretched_region
+from external.AR.features import COMPARED, STRIDE
+from external.AR.inference import prepare_for_masks
+from external.AR.network import AlphaRefine
+from external.AR.pooling import mean_of_hats, precise_roi_pool
+from external.AR.segmentation import double
+from lib.config import ConfigError, load_config
+from lib.utils.crop import CropError
+from tests.golden.fill import fill, image, normal, uniform
+from tests.golden_cases import GOLDEN, golden, state_lines
+
+
+@pytest.fixture(scope="module")
+def network():
+    return fill(AlphaRefine(load_config("alpha_refine", "baseline"))).eval()
+
+
+@pytest.fixture(scope="module")
+def expected():
+    return golden("alpha_refine")
+
+
+def test_the_state_dict_is_the_published_one(network, expected):
+    assert state_lines(network) == (GOLDEN / "alpha_refine.state_dict.txt").read_text().splitlines()
+    assert sum(parameter.numel() for parameter in network.parameters()) == expected["parameters"]
+
+
+@torch.no_grad()
+def test_kernels_scores_and_mask_are_the_published_ones(network, expected):
+    reference, crop = (normal(f"alpha_refine.{name}", (1, 1, 3, 384, 384))[0] for name in ("reference", "test"))
+    kernels = network.encode_reference(reference, torch.from_numpy(expected["reference_box"])[None])
+    near(kernels[0].T.unflatten(1, (12, 12))[:4], expected["reference_kernel_head"])
+    features = network.feature_extractor(crop, list(network.feature_extractor.levels))
+    near(network.neck(kernels, features[COMPARED])[0, :4], expected["fused_head"])
+    near(network.segment(kernels, crop)[0, 0, ::4, ::4], expected["mask_logits"])
+
+
+@torch.no_grad()
+def test_the_network_for_tracking_is_the_same_function(network, expected):
+    rewritten = prepare_for_masks(copy.deepcopy(network), 384)
+    reference, crop = (normal(f"alpha_refine.{name}", (1, 1, 3, 384, 384))[0] for name in ("reference", "test"))
+    kernels = rewritten.encode_reference(reference, torch.from_numpy(expected["reference_box"])[None])
+    near(rewritten.segment(kernels, crop)[0, 0, ::4, ::4], expected["mask_logits"])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size", [96, 128])
+def test_so_is_the_light_network_at_other_sizes(size):
+    plain = fill(AlphaRefine(load_config("alpha_refine", "small"))).eval()
+    rewritten = prepare_for_masks(copy.deepcopy(plain), size)
+    crops, boxes = normal("crops", (2, 3, size, size)), torch.tensor([[20.0, 16, 48, 40], [3, 5, 60, 62]])
+    near(rewritten(crops, boxes, crops.flip(0)), plain(crops, boxes, crops.flip(0)).numpy())
+
+
+def near(found, wanted):
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-3 * np.abs(wanted).mean())
+
+
+@pytest.mark.parametrize("i", range(3))
+def test_pooling_is_the_published_one(i, expected):
+    roi = torch.from_numpy(expected["pool_rois"][i : i + 1])
+    feature = normal("alpha_refine.pool", (1, 3, 24, 24))
+    np.testing.assert_allclose(precise_roi_pool(feature, roi[:, 1:], 12, 1 / 16)[0], expected["pool_out"][i], atol=1e-4)
+
+
+def test_pooling_is_the_mean_of_the_interpolated_map():
+    """Against a fine sum; the second box reaches beyond the map, where there is nothing."""
+    feature = normal("map", (2, 1, 5, 6)).double()
+    boxes = torch.tensor([[1.2, 0.4, 4.1, 3.3], [-3.0, 2.5, 2.0, 9.0]], dtype=torch.float64)
+    found = precise_roi_pool(feature, boxes, 2, 1.0)
+    steps = 400
+    for b, (x1, y1, x2, y2) in enumerate(boxes.tolist()):
+        y = y1 + (y2 - y1) * (np.arange(2 * steps) + 0.5) / (2 * steps)
+        x = x1 + (x2 - x1) * (np.arange(2 * steps) + 0.5) / (2 * steps)
+        rows = np.maximum(0, 1 - np.abs(y[:, None] - np.arange(5)))
+        columns = np.maximum(0, 1 - np.abs(x[:, None] - np.arange(6)))
+        values = rows @ feature[b, 0].numpy() @ columns.T
+        wanted = values.reshape(2, steps, 2, steps).mean((1, 3))
+        np.testing.assert_allclose(found[b, 0], wanted, atol=1e-5)
+
+
+def test_pooling_has_exact_gradients_in_features_and_boxes():
+    feature = normal("map", (2, 2, 5, 6)).double().requires_grad_()
+    boxes = torch.tensor([[1.2, 0.4, 4.1, 3.3], [-1.3, 2.5, 2.1, 9.2]], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda f, b: precise_roi_pool(f, b, 3, 0.9), (feature, boxes))
+
+
+def test_a_box_without_area_pools_zeros_and_finite_gradients():
+    feature, boxes = torch.ones(1, 1, 4, 4), torch.tensor([[2.0, 1.0, 2.0, 3.0]], requires_grad=True)
+    pooled = precise_roi_pool(feature, boxes, 2, 1.0)
+    pooled.sum().backward()
+    assert not pooled.any()
+    assert torch.isfinite(boxes.grad).all()
+    assert mean_of_hats(torch.tensor([1.0]), torch.tensor([2.0]), 1, 4).tolist() == [[[0, 0.5, 0.5, 0]]]
+
+
+def test_doubling_is_keys_interpolation_with_replicated_borders():
+    def weight(t, a=-0.75):
+        t = abs(t)
+        if t <= 1:
+            return (a + 2) * t**3 - (a + 3) * t**2 + 1
+        return a * t**3 - 5 * a * t**2 + 8 * a * t - 4 * a if t < 2 else 0
+
+    x = normal("row", (1, 1, 7, 7))
+    along = np.zeros((14, 7))
+    for i in range(14):
+        centre = (i + 0.5) / 2 - 0.5
+        for j in range(-3, 10):
+            along[i, min(max(j, 0), 6)] += weight(centre - j)
+    with torch.inference_mode():
+        np.testing.assert_allclose(double(x)[0, 0], along @ x[0, 0].double().numpy() @ along.T, atol=1e-5)
+    double(x.requires_grad_()).sum().backward()  # also after it was used without gradients
+    np.testing.assert_allclose(x.grad.sum(), 4 * 49, rtol=1e-5)
+
+
+def test_what_learns_and_which_norms_keep_their_statistics(network):
+    fresh = AlphaRefine(load_config("alpha_refine", "baseline")).train()
+    assert {name for name, p in fresh.named_parameters() if not p.requires_grad} == {
+        "feature_extractor.fc.weight",
+        "feature_extractor.fc.bias",
+    }
+    norms = {name: module.training for name, module in fresh.named_modules() if isinstance(module, nn.BatchNorm2d)}
+    assert {name.split(".")[0] for name, training in norms.items() if training} == {"neck", "refiner"}
+    assert not any(training for name, training in norms.items() if name.startswith("feature_extractor"))
+
+
+@torch.no_grad()
+def test_levels_are_those_of_imagenets_network(tmp_path, monkeypatch):
+    """ImageNet weights load by torchvision's names, and levels count on from the stem."""
+    from torchvision.models import resnet50
+
+    theirs = fill(resnet50()).eval()
+    torch.save(theirs.state_dict(), tmp_path / "resnet50-0676ba61.pth")
+    monkeypatch.setenv("STARK_PRETRAINED_DIR", str(tmp_path))
+    ours = AlphaRefine(load_config("alpha_refine", "baseline"), pretrained=True).eval().feature_extractor
+    crop = normal("crop", (1, 3, 64, 64))
+    found = ours(crop, ["layer2", "layer4", "layer5"])
+    assert {level: ours.levels[level] for level in found} == {level: map.shape[1] for level, map in found.items()}
+    x = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(crop))))
+    for i in range(1, 5):
+        x = getattr(theirs, f"layer{i}")(x)
+        if f"layer{i + 1}" in found:
+            near(found[f"layer{i + 1}"], x.numpy())
+    assert found["layer4"].shape[-1] == 64 // STRIDE
+    assert set(ours(crop, [COMPARED])) == {COMPARED}
+
+
+def test_other_backbones_are_named():
+    with pytest.raises(ConfigError, match="resnet50, EfficientNet-Lite0 for alpha_refine, not resnet18"):
+        AlphaRefine(load_config("alpha_refine", "baseline", ["MODEL.BACKBONE.TYPE=resnet18"]))
+
+
+def test_sizes_that_do_not_suit_the_strides_are_named():
+    with pytest.raises(ConfigError, match=r"'DATA.SEARCH.SIZE' \(400\) must be divisible by 32"):
+        AlphaRefine(load_config("alpha_refine", "baseline", ["DATA.SEARCH.SIZE=400"]))
+
+
+@pytest.mark.parametrize("i", range(4))
+def test_crops_and_the_way_back_are_the_published_ones(i, expected):
+    frame, box = image("alpha_refine.image", 360, 480), expected["se_boxes"][i]
+    crop = stretched_crop(frame, box, 384)
+    assert np.abs(crop[::6, ::6].astype(int) - expected[f"se{i}.crop"]).max() <= 1
+    width, height = stretched_region(box)[2:]
+    np.testing.assert_allclose([384 / height, 384 / width], expected[f"se{i}.factors_h_w"])
+    np.testing.assert_allclose(box_in_crop(box, box, 384), expected[f"se{i}.box_in_crop"], atol=1e-4)
+    back = mask_in_image(uniform(f"alpha_refine.mask{i}", (384, 384)).numpy(), box, (360, 480))
+    np.testing.assert_allclose(back[::4, ::4], expected[f"se{i}.mask_back"], atol=1e-6)
+
+
+@pytest.mark.parametrize("box", [[-90, 20, 30, 30], [200, -80, 30, 30], [190, 20, 30, 30], [20, 150, 30, 30]])
+def test_regions_outside_the_image_are_black_and_their_masks_lost(box):
+    assert not stretched_crop(np.full((120, 160, 3), 9, np.uint8), box, 64).any()
+    assert not mask_in_image(np.ones((64, 64), np.float32), box, (120, 160)).any()
+
+
+def test_a_mirrored_frame_is_taken():
+    frame = image("frame", 60, 80)[:, ::-1]
+    assert (stretched_crop(frame, [10, 10, 20, 20], 32) == stretched_crop(frame.copy(), [10, 10, 20, 20], 32)).all()
+
+
+@pytest.mark.parametrize("box", [[0, 0, 0, 5], [0, 0, 5, -1], [0, 0, np.nan, 5], [0, 0, 1e12, 5], [0, 0, 9e4, 9e4]])
+def test_boxes_without_a_region_are_refused(box):
+    with pytest.raises(CropError, match="box"):
+        stretched_region(box)

@@ -1,0 +1,189 @@
+"""Masks of frames: weights by their published names, the tracker around a tracker, the demo."""
+
+import copy
+import sys
+import types
+from collections import OrderedDict
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from external.AR.network import AlphaRefine
+from external.AR.refiner import PUBLISHED_FILE, MaskTracker, Refiner, load_refiner, refiner_weights
+from lib.config import load_config
+from lib.test.tracker.masks import create_refiner
+from lib.test.tracker.still import StillTracker
+from lib.test.video.demo import video_demo
+from lib.test.video.output import VIDEO
+from lib.utils.checkpoint import CheckpointError, save_checkpoint
+from lib.utils.errors import UserError
+from tests.golden.fill import fill, image
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A file with weights of the configuration `small`, never trained."""
+    path = tmp_path_factory.mktemp("weights") / "small.pth.tar"
+    save_checkpoint(path, {"net": fill(AlphaRefine(load_config("alpha_refine", "small"))).state_dict()})
+    return path
+
+
+@pytest.fixture
+def saved(monkeypatch, tmp_path):
+    """Where checkpoints are looked for."""
+    monkeypatch.setenv("STARK_SAVE_DIR", str(tmp_path / "saved"))
+    return tmp_path / "saved" / "checkpoints"
+
+
+def test_a_published_checkpoint_loads_without_the_program_that_wrote_it(tmp_path, monkeypatch):
+    cfg = load_config("alpha_refine", "small")
+    net = fill(AlphaRefine(cfg))
+    made = {}
+    for package in ("ltr", "ltr.admin"):
+        monkeypatch.setitem(sys.modules, package, types.ModuleType(package))
+    for name, kinds in {
+        "model_constructor": ("NetConstructor",),
+        "settings": ("Settings",),
+        "local": ("EnvironmentSettings",),
+        "stats": ("AverageMeter", "StatValue"),
+    }.items():
+        module = f"ltr.admin.{name}"
+        monkeypatch.setitem(sys.modules, module, types.ModuleType(module))
+        for kind in kinds:
+            made[kind] = type(kind, (), {"__module__": module})
+            setattr(sys.modules[module], kind, made[kind])
+    objects = {kind: make() for kind, make in made.items()}
+    vars(objects["NetConstructor"]).update(fun_name="ARcm_seg", args=(), kwds={"backbone_pretrained": True})
+    vars(objects["Settings"]).update(env=objects["EnvironmentSettings"], device=torch.device("cuda:0"))
+    vars(objects["AverageMeter"]).update(avg=np.float64(0.5), history=[np.float64(0.25)])
+    content = {
+        "epoch": 40,
+        "net_type": "ARnet_seg_mask",
+        "net": OrderedDict(net.state_dict()),
+        "constructor": objects["NetConstructor"],
+        "stats": OrderedDict(train=OrderedDict(mask=objects["AverageMeter"], rate=objects["StatValue"])),
+        "settings": objects["Settings"],
+    }
+    path = tmp_path / "published.pth.tar"
+    torch.save(content, path, _use_new_zipfile_serialization=False)
+    for module in list(sys.modules):
+        if module.partition(".")[0] == "ltr":
+            monkeypatch.delitem(sys.modules, module)
+    loaded, _ = load_refiner("small", path)
+    assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in net.state_dict().items())
+
+
+def test_where_weights_are_looked_for(saved, tmp_path):
+    with pytest.raises(CheckpointError) as caught:
+        refiner_weights()
+    for part in (str(saved / PUBLISHED_FILE), "--refine_checkpoint", "--script alpha_refine"):
+        assert part in str(caught.value)
+    with pytest.raises(CheckpointError, match="train/alpha_refine/small"):
+        refiner_weights("small")
+    (saved / PUBLISHED_FILE).parent.mkdir(parents=True)
+    (saved / PUBLISHED_FILE).touch()
+    assert refiner_weights() == saved / PUBLISHED_FILE
+    own = saved / "train/alpha_refine/baseline/AlphaRefine_ep0003.pth.tar"
+    own.parent.mkdir(parents=True)
+    own.touch()
+    assert refiner_weights() == own
+    assert refiner_weights("baseline", tmp_path / "given") == tmp_path / "given"
+
+
+def test_weights_of_another_network_are_refused(weights):
+    with pytest.raises(CheckpointError, match="does not fit the model"):
+        load_refiner("baseline", weights)
+
+
+def test_masks_are_where_the_box_is_and_their_threshold_is_the_configurations(weights):
+    refiner = create_refiner("small", weights, "cpu")
+    frame, box = image("frame", 120, 160), [70.0, 40, 20, 10]
+    refiner.initialize(frame, box)
+    found = refiner.probabilities(frame, box)
+    assert found.shape == (120, 160)
+    assert found.dtype == np.float32
+    region = np.zeros_like(found, bool)
+    region[35:55, 60:100] = True
+    assert found[region].any()
+    assert not found[~region].any()
+    refiner.probabilities = lambda *_: np.array([[0.49, 0.51]], np.float32)
+    assert refiner.mask(frame, box).tolist() == [[False, True]]
+
+
+def test_a_mask_that_is_not_finite_is_an_error(weights):
+    refiner = create_refiner("small", weights, "cpu")
+    frame = image("frame", 60, 80)
+    refiner.initialize(frame, [10, 10, 20, 20])
+    refiner.kernels = refiner.kernels * np.nan
+    with pytest.raises(UserError, match="not finite"):
+        refiner.mask(frame, [10, 10, 20, 20])
+
+
+class Brightest:
+    """A mask engine without a network: the object is what is at least as bright as it was."""
+
+    name = "brightest"
+
+    def encode_reference(self, crop, box):
+        x, y, w, h = box.round().astype(int)
+        return crop[y : y + h, x : x + w].mean()
+
+    def segment(self, kernels, crop):
+        return (crop[..., 0] >= kernels - 10).astype(np.float32)
+
+
+def squares(shift=0):
+    """A dark frame with a grey and a white square."""
+    frame = np.zeros((80, 120, 3), np.uint8)
+    frame[20:40, 20 + shift : 40 + shift], frame[30:50, 70:90] = 90, 250
+    return frame
+
+
+def test_each_copy_has_its_own_object():
+    pristine = MaskTracker(StillTracker(), Refiner(Brightest(), load_config("alpha_refine", "small")))
+    grey, white = copy.copy(pristine), copy.copy(pristine)
+    grey.initialize(squares(), {"init_bbox": [20, 20, 20, 20]})
+    white.initialize(squares(), {"init_bbox": [70, 30, 20, 20]})
+    for tracker, part in ((grey, np.s_[20:40, 20:40]), (white, np.s_[30:50, 70:90])):
+        result = tracker.track(squares())
+        wanted = np.zeros((80, 120), bool)
+        wanted[part] = True
+        assert (result["mask"] != wanted).sum() <= 80  # a pixel along the border
+        assert result["target_bbox"] == [part[1].start, part[0].start, 20, 20]
+    assert grey.track(squares(shift=3))["mask"][30, 41]
+    assert pristine.refiner.kernels is None
+
+
+def test_the_demo_draws_masks(tmp_path, monkeypatch):
+    refiner = Refiner(Brightest(), load_config("alpha_refine", "small"))
+    asked = []
+    monkeypatch.setattr("lib.test.tracker.masks.create_refiner", lambda *given: asked.append(given) or refiner)
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for i in range(3):
+        cv2.imwrite(str(frames / f"{i}.png"), squares())
+    output = tmp_path / "out"
+    video_demo(
+        *("still", "x", str(frames), [70, 30, 20, 20], False, output),
+        no_window=True,
+        device="cpu",
+        precision="bf16",
+        refine="small",
+        refine_checkpoint="some file",
+    )
+    assert asked == [("small", "some file", "cpu", "torch", "bf16")]
+    capture = cv2.VideoCapture(str(output / VIDEO))
+    shown = [capture.read()[1].astype(int) for _ in range(3)]
+    # Blue, green, red of the square's middle: green from the second frame on, white before.
+    assert shown[0][40, 80].min() > 200
+    blue, green, red = shown[2][40, 80]
+    assert green > 200 > max(blue, red)
+    assert np.abs(shown[2][60, 30] - shown[0][60, 30]).max() < 30
+
+
+def test_the_demo_says_where_weights_are_missing(saved, tmp_path):
+    cv2.imwrite(str(tmp_path / "0.png"), squares())
+    with pytest.raises(UserError, match="--refine_checkpoint"):
+        video_demo("still", "x", str(tmp_path), [70, 30, 20, 20], no_window=True, device="cpu", refine="baseline")

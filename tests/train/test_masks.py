@@ -1,0 +1,248 @@
+"""Training of masks: data sets that have them, crops, the loss, whole runs."""
+
+import json
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from external.AR.network import AlphaRefine
+from lib.config import load_config
+from lib.test.tracker.masks import with_masks
+from lib.test.tracker.still import StillTracker
+from lib.train.actors.mask import filled_boxes, mask_iou
+from lib.train.actors.stark import Outcome
+from lib.train.admin.pictures import CAPTION_HEIGHT, sample_pictures
+from lib.train.check import check_run
+from lib.train.data.loader import SampleStream, collate
+from lib.train.data.masks import MaskProcessing
+from lib.train.data.sampler import Draw, FrameRef, FrameSampler
+from lib.train.dataset import build_dataset, pack
+from lib.train.options import RunOptions
+from lib.train.run import train
+from lib.train.trainers.optimisation import parameter_groups
+from lib.utils.boxes import box_iou
+from lib.utils.checkpoint import load_checkpoint
+from lib.utils.errors import UserError
+from lib.utils.image import ImageReadError
+from tests.train.made_trees import davis_part, make_davis, make_got10k, make_outlined_coco, shows, write_image
+
+REAL = Path(os.environ.get("STARK_REAL_DATA", Path(__file__).resolve().parents[3] / "shared" / "real"))
+
+
+def config(*overrides):
+    small = [f"DATA.{region}.SIZE=64" for region in ("SEARCH", "TEMPLATE")]
+    return load_config("alpha_refine", "small", [*small, *overrides])
+
+
+def test_outlines_become_masks(tmp_path):
+    dataset = build_dataset(f"COCO_masks:{make_outlined_coco(tmp_path)}")
+    assert (len(dataset), dataset.is_video) == (6, False)
+    for i in range(6):
+        mask, (x, y, w, h) = dataset.mask(i, 0), dataset.info(i).boxes[0]
+        assert mask.shape == dataset.image(i, 0).shape[:2]
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        np.testing.assert_allclose([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], [x, y, x + w, y + h], atol=1)
+        assert mask.sum() == pytest.approx(w * h / (1 if i % 2 else 2), rel=0.06)
+        # What is bright in the picture is the objects.
+        assert dataset.image(i, 0)[mask].mean() > 120
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"segmentation": [[1, 2, 3]]}, "segmentation of annotation None is not polygons"),
+        ({"segmentation": [[1, 2, 3, float("inf"), 4, 5]]}, "is not polygons"),
+        ({"segmentation": []}, "no outlines of at least 16 pixels"),
+        ({"image_id": 77}, "77 is missing"),
+    ],
+)
+def test_outlines_that_are_none_are_named(tmp_path, change, part):
+    root = make_outlined_coco(tmp_path, images=1)
+    file = root / "annotations/instances_train2017.json"
+    content = json.loads(file.read_text())
+    content["annotations"] = [content["annotations"][0] | change]
+    file.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=part):
+        build_dataset(f"COCO_masks:{root}")
+
+
+@pytest.mark.parametrize("resolution", ["480p/", ""])
+def test_videos_with_masks(tmp_path, resolution):
+    root = make_davis(tmp_path, resolution)
+    dataset = build_dataset(f"DAVIS:{root}")
+    assert (len(dataset), dataset.is_video) == (4, True)
+    for sequence in range(4):
+        video, label = divmod(sequence, 2)
+        info = dataset.info(sequence)
+        assert len(info) == 4  # the image without a mask does not count
+        assert info.visible.tolist() == [True, True, True, label == 0]
+        for frame in range(4):
+            wanted = np.zeros((16, 24), bool)
+            wanted[davis_part(video, frame, label + 1)] = True
+            assert (dataset.mask(sequence, frame) == wanted).all()
+            assert shows(dataset.image(sequence, frame), video, frame)
+        rows, columns = davis_part(video, 1, label + 1)
+        assert info.boxes[1].tolist() == [columns.start, rows.start, 6, 5]
+
+
+def test_white_masks_are_one_object_and_beside_others_none(tmp_path):
+    write_image(tmp_path / "JPEGImages/a/0.jpg", 0, 0)
+    file = tmp_path / "Annotations/a/0.png"
+    file.parent.mkdir(parents=True)
+    mask = np.zeros((16, 24), np.uint8)
+    mask[3:6, 4:9] = 255
+    cv2.imwrite(str(file), mask)
+    dataset = build_dataset(f"DAVIS:{tmp_path}")
+    assert len(dataset) == 1
+    assert dataset.info(0).boxes.tolist() == [[4, 3, 5, 3]]
+    colours = np.dstack([mask] * 3)
+    colours[8:12, 2:4] = (0, 0, 128)
+    cv2.imwrite(str(file), colours)
+    dataset = build_dataset(f"DAVIS:{tmp_path}")
+    assert len(dataset) == 1
+    assert dataset.info(0).boxes.tolist() == [[2, 8, 2, 4]]
+
+
+def test_splits_of_davis(tmp_path):
+    make_davis(tmp_path / "davis")
+    for split, video in (("train", 0), ("val", 1)):
+        dataset = build_dataset(f"DAVIS17_{split}", tmp_path)
+        assert len(dataset) == 2
+        assert shows(dataset.image(0, 0), video, 0)
+    output = pack.pack("DAVIS17_train", tmp_path, progress=False)
+    packed = build_dataset("DAVIS17_val", tmp_path, use_lmdb=True)
+    assert packed.source(1, 2).startswith(str(output))
+    assert (packed.mask(1, 2) == build_dataset("DAVIS17_val", tmp_path).mask(1, 2)).all()
+
+
+def test_what_lacks_of_masked_videos_is_named(tmp_path):
+    root = make_davis(tmp_path)
+    (root / "JPEGImages/480p/bear/00002.jpg").unlink()
+    dataset = build_dataset(f"DAVIS:{root}")
+    with pytest.raises(UserError, match="00002.png is the mask of a missing image"):
+        dataset.info(0)
+    (root / "Annotations/480p/kite/00001.png").write_bytes(b"nothing")
+    with pytest.raises(ImageReadError, match="00001.png"):
+        dataset.info(2)
+    with pytest.raises(UserError, match="JPEGImages"):
+        build_dataset(f"DAVIS:{tmp_path / 'Annotations'}")
+
+
+def stream(root, *overrides, augment=True, data="COCO_masks"):
+    sampler = FrameSampler([build_dataset(f"{data}:{root}")], [1], "causal", [2])
+    return SampleStream(sampler, MaskProcessing(config(*overrides), augment), 3, 0)
+
+
+def test_the_mask_and_the_boxes_lie_on_the_object_in_the_crops(tmp_path):
+    samples = stream(make_outlined_coco(tmp_path), "DATA.BRIGHTNESS_JITTER=0")
+    for index in range(40):
+        sample = samples[(1, index)]
+        assert sample.search.shape == (64, 64, 3)
+        assert sample.object_mask.dtype == bool
+        bright = sample.search.min(2) > 60
+        assert (bright & sample.object_mask).sum() > 0.85 * sample.object_mask.sum()
+        rows, columns = np.flatnonzero(sample.object_mask.any(1)), np.flatnonzero(sample.object_mask.any(0))
+        x, y, w, h = sample.box * 64
+        found = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+        assert np.abs(np.subtract(found, np.clip([x, y, x + w, y + h], 0, 64))).max() < 4.5
+        np.testing.assert_allclose(sample.template_box, [15.5, 15.5, 32, 32], atol=0.5)
+        assert sample.templates[0, 18:22, 30:34].min(-1).mean() > 60  # the reference shows the object's inside
+
+
+def test_frames_of_videos_are_cut_with_their_own_masks(tmp_path):
+    dataset = build_dataset(f"DAVIS:{make_davis(tmp_path)}")
+    process = MaskProcessing(config("DATA.SEARCH.CENTER_JITTER=0", "DATA.SEARCH.SCALE_JITTER=0"), augment=False)
+    rng = np.random.default_rng(0)
+    for sequence in range(4):
+        sample = process(Draw((FrameRef(dataset, sequence, 0),), FrameRef(dataset, sequence, 2)), rng)
+        # Objects are rectangles in the middle of their crops, half as wide and high.
+        assert sample.object_mask.mean() == pytest.approx(0.25, abs=0.03)
+        assert sample.object_mask[20:44, 20:44].all()
+        assert [source.split("/")[-1] for source in sample.sources] == ["00000.jpg", "00002.jpg"]
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason=f"no real data at {REAL}; set STARK_REAL_DATA")
+def test_outlines_of_real_photographs_fill_their_boxes():
+    dataset = build_dataset(f"COCO_masks:{REAL / 'coco'}")
+    assert len(dataset) > 1000
+    for i in range(0, len(dataset), 60):
+        mask, (x, y, w, h) = dataset.mask(i, 0), dataset.info(i).boxes[0]
+        assert mask.shape == dataset.image(i, 0).shape[:2]
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        found = torch.tensor([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
+        assert box_iou(found, torch.tensor([x, y, x + w, y + h]))[0] > 0.75, dataset.source(i, 0)
+
+
+def test_an_image_and_a_mask_of_different_sizes_are_named(tmp_path):
+    root = make_outlined_coco(tmp_path, images=1)
+    cv2.imwrite(str(root / "images/train2017/0.jpg"), np.zeros((50, 64, 3), np.uint8))
+    message = stream(root)[(1, 0)]
+    assert "0.jpg is 64x50, and its mask 64x48" in message
+
+
+def test_overlap_of_masks_and_of_filled_boxes():
+    a, b = torch.zeros(3, 4, 4, dtype=torch.bool), torch.zeros(3, 4, 4, dtype=torch.bool)
+    a[0, :2], b[0, 1:3], b[1, 0, 0] = True, True, True
+    assert mask_iou(a, b).tolist() == pytest.approx([4 / 12, 0, 0])
+    filled = filled_boxes(torch.tensor([[0.25, 0.5, 0.5, 0.25], [-1, -1, 3, 3]]), 4)
+    assert filled[0].nonzero().tolist() == [[2, 1], [2, 2]]
+    assert filled[1].all()
+
+
+def options(root, folder, *more):
+    sets = (f"DATA.{part}.DATASETS_NAME=['COCO_masks:{root}']" for part in ("TRAIN", "VAL"))
+    tiny = ("MODEL.BACKBONE.PRETRAINED=false", "DATA.SEARCH.SIZE=64", "DATA.TEMPLATE.SIZE=64", "TRAIN.NUM_WORKER=0")
+    sizes = ("DATA.TRAIN.SAMPLE_PER_EPOCH=8", "DATA.VAL.SAMPLE_PER_EPOCH=4", "TRAIN.BATCH_SIZE=4", "TRAIN.AMP=off")
+    return RunOptions("alpha_refine", "small", folder, device="cpu", overrides=(*sets, *tiny, *sizes, *more))
+
+
+def test_a_run_learns_stops_goes_on_and_its_checkpoint_makes_masks(tmp_path):
+    root = make_outlined_coco(tmp_path / "coco")
+    first = train(options(root, tmp_path, "TRAIN.EPOCH=1"))["train"]["Loss/total"]
+    stats = train(options(root, tmp_path, "TRAIN.EPOCH=6"))
+    assert stats["train"]["Loss/total"] < 0.8 * first
+    assert {"Loss/total", "IoU", "IoU of boxes"} <= set(stats["val"])
+    assert 0.5 < stats["val"]["IoU of boxes"] < 1
+    path = tmp_path / "checkpoints/train/alpha_refine/small/AlphaRefine_ep0006.pth.tar"
+    assert load_checkpoint(path)["net_type"] == "AlphaRefine"
+    dataset = build_dataset(f"COCO_masks:{root}")
+    tracker = with_masks(StillTracker(), "small", path, "cpu")
+    tracker.initialize(dataset.image(0, 0), {"init_bbox": dataset.info(0).boxes[0].tolist()})
+    result = tracker.track(dataset.image(0, 0))
+    assert result["mask"].shape == (48, 64)
+    assert result["mask"].dtype == bool
+
+
+def test_the_backbone_learns_slower():
+    cfg = config("MODEL.BACKBONE.PRETRAINED=false")
+    net = AlphaRefine(cfg)
+    rest, backbone = parameter_groups(net, cfg)
+    assert backbone["lr"] == pytest.approx(0.1 * rest["lr"])
+    names = {id(p): name.split(".")[0] for name, p in net.named_parameters()}
+    assert {names[id(p)] for p in backbone["params"]} == {"feature_extractor"}
+    assert {names[id(p)] for p in rest["params"]} == {"neck", "refiner"}
+
+
+def test_sets_without_masks_are_found_before_training(tmp_path):
+    root = make_got10k(tmp_path / "videos", ["a", "b"], frames=24)
+    run = options("-", tmp_path, f"DATA.TRAIN.DATASETS_NAME=['FOLDER:{root}']", "DATA.VAL.DATASETS_NAME=[]")
+    report = check_run(run, load_config(run.script, run.config, run.overrides))
+    assert [finding.text.partition(":")[0] for finding in report.problems] == ["has no masks"]
+
+
+def test_pictures_show_masks(tmp_path):
+    root = make_outlined_coco(tmp_path)
+    batch = collate([stream(root, augment=False)[(1, index)] for index in range(2)])
+    masks = batch.object_masks.float()
+    plain = sample_pictures(batch, Outcome(torch.tensor(0.0), {}, masks=torch.zeros_like(masks)))
+    shown = sample_pictures(batch, Outcome(torch.tensor(0.0), {}, masks=masks))
+    change = shown.astype(int)[..., 0] - plain[..., 0]
+    part = change[0, CAPTION_HEIGHT:, -320:]
+    inside = cv2.erode(cv2.resize(masks[0].numpy(), (320, 320)), np.ones((15, 15))) > 0.99
+    outside = cv2.dilate(cv2.resize(masks[0].numpy(), (320, 320)), np.ones((15, 15))) < 0.01
+    assert (part[inside] > 10).mean() > 0.95
+    assert not part[outside].any()
