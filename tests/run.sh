@@ -16,8 +16,8 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
 # The page's tests drive a Chromium. Where it can be installed at once, as by the root of a container, it is (in about 20
 # seconds); elsewhere these tests are skipped, and say so.
-chromium() { command -v chromium || command -v chromium-browser || command -v google-chrome; }
-if [[ $# -eq 0 && $(id -u) -eq 0 ]] && command -v apt-get >/dev/null && ! chromium >/dev/null; then
+find_chromium() { command -v chromium || command -v chromium-browser || command -v google-chrome; }
+if [[ $# -eq 0 && $(id -u) -eq 0 ]] && command -v apt-get >/dev/null && ! find_chromium >/dev/null; then
   echo "installing chromium for the tests of the page"
   timeout 180 bash -c 'apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium' \
     >/dev/null 2>&1 || echo "note: it could not be installed; the tests of the page are skipped"

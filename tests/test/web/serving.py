@@ -49,6 +49,7 @@ class Server:
             if self.process.poll() is not None:
                 break
             time.sleep(0.05)
+        self.stop(signal.SIGKILL)
         raise AssertionError(f"the server did not start:\n{self.log.read_text()}")
 
     @property

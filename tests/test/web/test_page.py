@@ -23,7 +23,7 @@ SWITCHES = (
 )
 COUNT = 40
 BOX, OTHER = (20, 40, 24, 24), (110, 84, 24, 24)  # `scene`'s squares, the moving one in the first frame
-WAIT = 60_000  # ms
+WAIT = 180_000  # ms; for slow machines
 TRACKED = "Tracked to the end."
 
 
