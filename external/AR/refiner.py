@@ -92,7 +92,8 @@ class MaskTracker:
     """A tracker of boxes, and a mask for each of them; the boxes stay the tracker's own.
 
     Args:
-        tracker: has `initialize` and `track`, as those of `lib.test.tracker`.
+        tracker: has `initialize` and `track`, as those of `lib.test.tracker`; `lib.test.tracker.masks.with_masks` adds
+            masks to one of them.
         refiner: makes the masks.
     """
 
