@@ -81,7 +81,7 @@ make_venv() {
 
 # Prints what has to be installed; status 3 when some of it is missing from the environment.
 probe='
-import re, sys
+import platform, re, sys
 from importlib import metadata
 
 def version(name):
@@ -90,9 +90,15 @@ def version(name):
     except metadata.PackageNotFoundError:
         return None
 
+# Whether a package is for this processor and Python: what follows ";" reads like Python, versions aside.
+def applies(condition):
+    names = {"python_version": sys.version_info[:2], "platform_machine": platform.machine(), "sys_platform": sys.platform}
+    return eval(re.sub(r"\"(\d+)\.(\d+)\"", r"(\1, \2)", condition.strip() or "True"), names)
+
 wanted = sys.argv[2].split()
 with open(sys.argv[1], encoding="utf-8") as file:
-    wanted += [line for line in (raw.split("#")[0].strip() for raw in file) if line]
+    lines = [raw.split("#")[0].partition(";") for raw in file]
+wanted += [package.strip() for package, _, condition in lines if package.strip() and applies(condition)]
 # The OpenCV packages share one folder of files: a second one would damage the one that is there.
 if any(map(version, ("opencv-python", "opencv-contrib-python", "opencv-python-headless"))):
     wanted = [line for line in wanted if not line.startswith("opencv-")]

@@ -10,7 +10,9 @@ from lib.test.video.samples import find_sample
 _QUALITY = 90
 
 
-def write_clip(root: Path, sequences: int, frames: int, width: int = 1280, height: int = 720) -> None:
+def write_clip(
+    root: Path, sequences: int, frames: int, width: int = 1280, height: int = 720, quality: int = _QUALITY
+) -> None:
     """Write parts of the sample clip `bigbuckbunny` as sequences of a folder.
 
     Args:
@@ -18,6 +20,7 @@ def write_clip(root: Path, sequences: int, frames: int, width: int = 1280, heigh
         sequences: each begins some frames after the one before it, with the clip's first box.
         frames: of each sequence; the clip starts anew where it ends.
         width, height: of the frames, in pixels.
+        quality: of the JPEG files.
     """
     _, sample = find_sample("sample:bigbuckbunny")
     found = pictures(frames + 4 * sequences, width, height)
@@ -28,7 +31,7 @@ def write_clip(root: Path, sequences: int, frames: int, width: int = 1280, heigh
         folder.mkdir(parents=True)
         for index in range(frames):
             picture = cv2.cvtColor(found[(number * 4 + index) % len(found)], cv2.COLOR_RGB2BGR)
-            cv2.imwrite(str(folder / f"{index + 1:08d}.jpg"), picture, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+            cv2.imwrite(str(folder / f"{index + 1:08d}.jpg"), picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
         (folder / "groundtruth.txt").write_text(f"{box}\n" * frames)
     (root / "list.txt").write_text("".join(f"clip{number + 1}\n" for number in range(sequences)))
 

@@ -3,7 +3,9 @@
 Each way tracks with as many processes as `--threads` says, as `tracking/test.py` does. `plain` reads a frame, tracks,
 reads the next, on the plain eager network.
 
-python benchmarks/evaluation.py [--threads 2] [--engines torch onnx] [--variant TRACKER:CONFIG] [--output FILE]
+A way is ENGINE:PRECISION.
+
+python benchmarks/evaluation.py [--threads 2] [--ways openvino:fp32 …] [--variant TRACKER:CONFIG] [--output FILE]
 """
 
 import argparse
@@ -28,9 +30,11 @@ from lib.test.evaluation.datasets import load_dataset
 from lib.test.evaluation.result_files import write_result
 from lib.test.evaluation.running import evaluate_tracker
 from lib.test.evaluation.sequence import Sequence
-from lib.test.evaluation.workers import available_cpus
 from lib.test.tracker import SCRIPTS, load_network, weights_path
 from lib.utils.errors import run_command
+from lib.utils.processors import available_cpus
+
+WAYS = ("torch:fp32", "openvino:fp32", "openvino:bf16", "openvino:int8")
 
 
 def plain_frames_per_second(variant: str, folder: Path, results: Path, threads: int) -> float:
@@ -78,13 +82,13 @@ def main() -> None:
     """Parse the arguments, measure each way in turn, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--variant", default="stark_lightning_X_trt:mini", metavar="TRACKER:CONFIG")
-    parser.add_argument("--engines", nargs="+", default=["torch", "onnx"])
+    parser.add_argument("--ways", nargs="+", metavar="ENGINE:PRECISION", default=WAYS)
     parser.add_argument("--threads", type=int, default=2, help="processes that track")
     parser.add_argument("--frames", type=int, default=132, help="of each of four sequences, 1280x720")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--output", type=Path)
     given = parser.parse_args()
-    found: dict[str, list[float]] = {name: [] for name in ("plain", *given.engines)}
+    found: dict[str, list[float]] = {name: [] for name in ("plain", *given.ways)}
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         write_clip(root / "clips", 4, given.frames)
@@ -94,15 +98,17 @@ def main() -> None:
             found["plain"].append(
                 plain_frames_per_second(given.variant, root / "clips", results / "plain", given.threads)
             )
-            for engine in given.engines:
+            for way in given.ways:
+                engine, precision = way.split(":")
                 run = evaluate_tracker(
                     *given.variant.split(":"),
                     f"folder:{root / 'clips'}",
                     threads=given.threads,
                     engine=engine,
-                    results_dir=results / engine,
+                    precision=precision,
+                    results_dir=results / way.replace(":", "_"),
                 )
-                found[engine].append(run.tracked_frames / run.wall_seconds)
+                found[way].append(run.tracked_frames / run.wall_seconds)
     plain = np.array(found["plain"])
     rows = [
         {

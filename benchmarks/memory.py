@@ -1,18 +1,19 @@
-"""Memory of a process that tracks, engine by engine: resident after twenty frames, and the most it ever was.
+"""Memory of a process that tracks, by engine and precision: resident after twenty frames, and the most it ever was.
 
-Each engine has a process of its own. `import` is what Python, PyTorch and OpenCV take before there is a network.
+Each way has a process of its own. Engines that run exported graphs are started twice: the first time exports them, with
+PyTorch, and the second one is measured. `network` is what a way takes beside Python, NumPy, OpenCV and, where it is
+loaded, PyTorch.
 
-python benchmarks/memory.py [--variants stark_s:baseline …] [--engines torch onnx] [--output FILE]
+python benchmarks/memory.py [--variants stark_s:baseline …] [--ways torch:fp32 openvino:fp32 …] [--output FILE]
 """
 
 import argparse
-import multiprocessing
-import re
+import json
+import os
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
-
-import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -22,50 +23,49 @@ from lib.models import build_model
 from lib.test.tracker import SCRIPTS
 from lib.utils.checkpoint import save_checkpoint
 from lib.utils.errors import UserError, run_command
+from lib.utils.workspace import REPOSITORY
 
-_FRAMES = 20
+WAYS = ("torch:fp32", "onnx:fp32", "openvino:fp32", "openvino:bf16", "openvino:int8")
+
+_TRACK = """
+import json, sys
+import numpy as np
+from benchmarks.resident import resident
+
+name, config, checkpoint, engine, precision = sys.argv[1:]
+if engine == "torch":
+    import torch
+from lib.test.tracker import create_tracker
+before = resident()[0]
+tracker = create_tracker(name, config, checkpoint=checkpoint, engine=engine, precision=precision)
+frame = np.random.default_rng(0).integers(0, 256, (720, 1280, 3), dtype=np.uint8)
+tracker.initialize(frame, {"init_bbox": [520, 260, 170, 110]})
+for _ in range(20):
+    tracker.track(frame)
+print(json.dumps([before, *resident()]))
+"""
 
 
-def resident() -> tuple[float, float]:
-    """MB of this process in memory: now, and at most.
+def track(variant: str, way: str, checkpoint: Path, save_dir: Path) -> list[float]:
+    """MB before there is a network, after twenty frames, and at most, of a new process.
 
     Raises:
-        UserError: the system does not tell.
+        UserError: it died.
     """
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError as error:
-        raise UserError("memory is read from /proc/self/status, which this system does not have") from error
-    now, most = (int(re.search(rf"{key}:\s+(\d+) kB", status)[1]) / 1024 for key in ("VmRSS", "VmHWM"))
-    return now, most
+    command = [sys.executable, "-c", _TRACK, *variant.split(":"), str(checkpoint), *way.split(":")]
+    environment = os.environ | {"STARK_SAVE_DIR": str(save_dir)}
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"the process with {variant} on {way} died: {' '.join(done.stderr.split())[-300:]}")
+    return json.loads(done.stdout.splitlines()[-1])
 
 
-def _track(connection, variant: str, engine: str, checkpoint: Path) -> None:
-    """In a process of its own: make a tracker, track, tell the memory."""
-    from lib.test.tracker import create_tracker
-
-    before, _ = resident()
-    tracker = create_tracker(*variant.split(":"), checkpoint=checkpoint, engine=engine)
-    frame = np.random.default_rng(0).integers(0, 256, (720, 1280, 3), dtype=np.uint8)
-    tracker.initialize(frame, {"init_bbox": [520, 260, 170, 110]})
-    for _ in range(_FRAMES):
-        tracker.track(frame)
-    connection.send((before, *resident()))
-
-
-def measure(variant: str, engine: str, checkpoint: Path) -> dict[str, object]:
+def measure(variant: str, way: str, checkpoint: Path, save_dir: Path) -> dict[str, object]:
     """One row of the table."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_track, args=(theirs, variant, engine, checkpoint))
-    process.start()
-    theirs.close()
-    try:
-        before, now, most = ours.recv()
-    except EOFError as error:
-        raise UserError(f"the process with {variant} on {engine} died; its message is above") from error
-    process.join()
-    return {"variant": variant, "engine": engine, "import (MB)": before, "resident (MB)": now, "most (MB)": most}
+    if not way.startswith("torch"):
+        track(variant, way, checkpoint, save_dir)
+    before, now, most = track(variant, way, checkpoint, save_dir)
+    return {"variant": variant, "way": way, "resident (MB)": now, "network (MB)": now - before, "most (MB)": most}
 
 
 def main() -> None:
@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument(
         "--variants", nargs="+", default=["stark_s:baseline", "stark_lightning_X_trt:mini"], metavar="TRACKER:CONFIG"
     )
-    parser.add_argument("--engines", nargs="+", default=["torch", "onnx"])
+    parser.add_argument("--ways", nargs="+", metavar="ENGINE:PRECISION", default=WAYS)
     parser.add_argument("--output", type=Path)
     given = parser.parse_args()
     rows = []
@@ -84,7 +84,7 @@ def main() -> None:
             checkpoint = Path(folder) / "random.pth.tar"
             model = build_model(SCRIPTS[name], load_config(SCRIPTS[name], config))
             save_checkpoint(checkpoint, {"net": model.state_dict(), "net_type": type(model).__name__})
-            rows += [measure(variant, engine, checkpoint) for engine in given.engines]
+            rows += [measure(variant, way, checkpoint, Path(folder)) for way in given.ways]
     report("Memory of a tracking process", rows, given.output)
 
 

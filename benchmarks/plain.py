@@ -10,7 +10,7 @@ from easydict import EasyDict
 from torch import Tensor, nn
 
 from lib.models.attention import MultiheadAttention
-from lib.models.layers import FrozenBatchNorm2d
+from lib.models.layers import Dropout, FrozenBatchNorm2d
 from lib.models.stark import Tokens
 from lib.test.tracker.stark import StarkTracker
 from lib.utils.crop import box_to_image, clip_box, region_of
@@ -50,14 +50,22 @@ class PlainAttention(nn.Module):
         return self.inner(*tokens, key_padding_mask=padding)[0].transpose(0, 1)
 
     def keys(self, x: Tensor) -> Tensor:
-        """The tokens (B, L, C) themselves as (B, 1, L, C): nothing is projected before `attend`."""
-        return x.unsqueeze(1)
+        """The tokens (B, L, C) themselves: nothing is projected before `attend`."""
+        return x
 
     queries = values = keys
 
     def attend(self, queries: Tensor, keys: Tensor, values: Tensor, padding: Tensor | None) -> Tensor:
         """As `MultiheadAttention.attend`."""
-        return self(queries.squeeze(1), keys.squeeze(1), values.squeeze(1), padding)
+        return self(queries, keys, values, padding)
+
+
+class PlainDropout(nn.Dropout):
+    """PyTorch's own, whose random numbers come one after the other."""
+
+    def after_relu(self, x: Tensor) -> Tensor:
+        """As `Dropout.after_relu`."""
+        return self(x.relu())
 
 
 def plain_network(model: nn.Module) -> nn.Module:
@@ -69,6 +77,8 @@ def plain_network(model: nn.Module) -> nn.Module:
                 setattr(module, name, PlainNorm(child))
             elif isinstance(child, MultiheadAttention) and not child.divide_norm:
                 setattr(module, name, PlainAttention(child).train(child.training))
+            elif isinstance(child, Dropout):
+                setattr(module, name, PlainDropout(child.p).train(child.training))
     return plain
 
 

@@ -14,6 +14,15 @@ cores=$(getconf _NPROCESSORS_ONLN)
 processes=$((cores < 4 ? cores : 4))
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
+# The page's tests drive a Chromium. Where it can be installed at once, as by the root of a container, it is (in about 20
+# seconds); elsewhere these tests are skipped, and say so.
+find_chromium() { command -v chromium || command -v chromium-browser || command -v google-chrome; }
+if [[ $# -eq 0 && $(id -u) -eq 0 ]] && command -v apt-get >/dev/null && ! find_chromium >/dev/null; then
+  echo "installing chromium for the tests of the page"
+  timeout 180 bash -c 'apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium' \
+    >/dev/null 2>&1 || echo "note: it could not be installed; the tests of the page are skipped"
+fi
+
 status=0
 style=clean
 "$python" -m ruff check . || { style=failed; status=1; }

@@ -108,6 +108,16 @@ def test_a_changed_list_or_a_missing_package_is_installed(place):
     assert "tqdm" in place.installed_lists()[before:]
 
 
+def test_packages_for_other_machines_are_left_out(place):
+    with open(place.checkout / "requirements.txt", "a") as requirements:
+        requirements.write('elsewhere>=1.0; sys_platform == "plan9" or python_version < "3.9"\n')
+        requirements.write('here>=1.0; sys_platform != "plan9" and python_version >= "3.9"  # says why\n')
+    assert place.install().returncode == 0
+    assert "elsewhere" not in place.installed_lists()
+    assert "\nhere>=1.0\n" in place.installed_lists()
+    assert place.install("--python").stderr == ""  # nothing is missing
+
+
 def test_opencv_with_windows_is_left_as_it_is(place):
     (site,) = place.environment.glob("lib/python*/site-packages")
     info = site / "opencv_python-4.12.0.dist-info"

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from external.AR.inference import prepare_for_masks
 from external.AR.network import AlphaRefine
-from lib.models.export import GraphFiles, fingerprint, write_graph, written_once
+from lib.models.export import fingerprint, write_graph, written_once
+from lib.utils.graph_files import GraphFiles
 
 
 class MaskParts(nn.Module):
@@ -62,7 +63,12 @@ def kept_mask_graphs(model: AlphaRefine, cfg: EasyDict, root: Path) -> GraphFile
     Raises:
         UserError: they cannot be written.
     """
-    return written_once(mask_graphs_in(model, cfg, root), lambda files: export_mask_graphs(model, cfg, files))
+    files = mask_graphs_in(model, cfg, root)
+    return written_once(
+        files,
+        lambda: export_mask_graphs(model, cfg, files),
+        lambda: files.template.is_file() and files.search.is_file(),
+    )
 
 
 def mask_graphs_in(model: AlphaRefine, cfg: EasyDict, root: Path) -> GraphFiles:

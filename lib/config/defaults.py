@@ -19,6 +19,7 @@ EXTENSIONS: dict[str, tuple[Any, str]] = {
         1.0,
         "above 1 small offsets of a region's centre become more frequent than large ones",
     ),
+    "DATA.DECODE": ("fast", "JPEG frames: fast (scaled down where a crop shows little of the difference) or exact"),
     "MODEL.BACKBONE.PRETRAINED": (True, "start the backbone from ImageNet weights"),
     "MODEL.BACKBONE.DTYPE": ("fp32", "arithmetic of the backbone: fp32, bf16, or auto (bf16 where it is fast)"),
     "MODEL.CORRELATION": (False, "Lightning's search tokens are told their likeness to each template token"),
@@ -28,15 +29,21 @@ EXTENSIONS: dict[str, tuple[Any, str]] = {
     "TRAIN.CENTER_WEIGHT": (1.0, "weight of the loss on where the centre is, with the head CENTER"),
     "TRAIN.ACCUM_STEPS": (1, "batches whose gradients make one step: as if the batch were so many times larger"),
     "TRAIN.AMP": (False, "automatic mixed precision: off, bf16 or fp16 (which true means, too)"),
+    "TRAIN.COMPILE": (
+        False,
+        "compile the network: off, default, reduce-overhead (CUDA graphs) or max-autotune; needs a C++ compiler",
+    ),
     "TRAIN.KEEP_CHECKPOINTS": (0, "how many of the checkpoints that stay are kept, the newest; 0: all"),
     "TRAIN.KEEP_EVERY": (100, "epochs between checkpoints that stay"),
     "TRAIN.KEEP_LAST": (10, "epochs at the end of a run whose checkpoints stay"),
     "TRAIN.SAVE_EVERY_STEPS": (0, "steps between savings within an epoch; 0: only after each epoch"),
     "TRAIN.SEED": (42, "seed of the run"),
+    "TRAIN.TF32": (False, "on CUDA compute fp32 products in TF32, with ten bits of mantissa"),
 }
 
 # Where only certain values make sense. Key path -> allowed values.
 CHOICES: dict[str, tuple[Any, ...]] = {
+    "DATA.DECODE": ("fast", "exact"),
     "DATA.SAMPLER_MODE": ("causal", "trident", "trident_pro", "stark"),
     "MODEL.BACKBONE.DTYPE": ("fp32", "bf16", "auto"),
     "MODEL.BACKBONE.TYPE": (
@@ -51,6 +58,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "MODEL.POSITION_EMBEDDING": ("sine", "learned", "none"),
     "MODEL.PREDICT_MASK": (False,),
     "TRAIN.AMP": (False, True, "off", "bf16", "fp16"),
+    "TRAIN.COMPILE": (False, "off", "default", "reduce-overhead", "max-autotune"),
     "TRAIN.DEEP_SUPERVISION": (False,),
     "TRAIN.DISTILL_LOSS_TYPE": ("KL", "L1"),
     "TRAIN.OPTIMIZER": ("ADAMW",),

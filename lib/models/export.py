@@ -6,8 +6,8 @@
                     -> pred_boxes (B, Nq, 4) cxcywh in fractions of the crop; where there is a confidence also
                        pred_logits (B, Nq, 1)
 
-Bias and position are those of `lib.models.parts`; the batch B is free, and everything is fp32.
-`lib.models.published_graphs` writes the layout of the published graphs.
+Bias and position are those of `lib.utils.regions`, which are kept beside the graphs (regions.npz). The batch B is free,
+and everything is fp32. `lib.models.published_graphs` writes the layout of the published graphs.
 """
 
 import copy
@@ -15,7 +15,6 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -24,36 +23,13 @@ from torch import Tensor, nn
 
 from lib.config import option
 from lib.models.inference import prepare_for_tracking
-from lib.models.parts import Parts, cut, joined
+from lib.models.parts import Parts, cut
 from lib.utils.errors import UserError
 from lib.utils.files import atomic_path, locked
+from lib.utils.graph_files import GraphFiles
+from lib.utils.regions import joined
 
 OPSET = 17
-
-
-@dataclass(frozen=True)
-class GraphFiles:
-    """Where the graphs of one network lie, written or not.
-
-    Attributes:
-        folder: holds nothing else, but what engines make of the graphs.
-    """
-
-    folder: Path
-
-    @property
-    def template(self) -> Path:
-        """Turns a template crop into what is kept of it."""
-        return self.folder / "template.onnx"
-
-    @property
-    def search(self) -> Path:
-        """Finds the box in a search crop."""
-        return self.folder / "search.onnx"
-
-    def made_of(self, part: str, suffix: str) -> Path:
-        """The file that an engine makes of the `template` or the `search` graph."""
-        return self.folder / f"{part}{suffix}"
 
 
 class _Part(nn.Module):
@@ -78,20 +54,21 @@ def kept_graphs(model: nn.Module, cfg: EasyDict, root: Path) -> GraphFiles:
     Raises:
         UserError: they cannot be written.
     """
-    return written_once(GraphFiles(root / fingerprint(model, cfg)), lambda files: export_graphs(model, cfg, files))
+    files = GraphFiles(root / fingerprint(model, cfg))
+    return written_once(files, lambda: export_graphs(model, cfg, files), lambda: files.complete)
 
 
-def written_once(files: GraphFiles, write: Callable[[GraphFiles], None]) -> GraphFiles:
-    """Files that `write` makes, unless an earlier call left them.
+def written_once(files: GraphFiles, write: Callable[[], None], written: Callable[[], bool]) -> GraphFiles:
+    """Files that `write` makes, unless `written` says that an earlier call left them.
 
     Raises:
         UserError: they cannot be written.
     """
-    if not (files.template.is_file() and files.search.is_file()):
+    if not written():
         try:
             with locked(files.folder):  # of several processes that start together one exports
-                if not (files.template.is_file() and files.search.is_file()):
-                    write(files)
+                if not written():
+                    write()
         except OSError as error:
             raise UserError(f"cannot write the graphs to {files.folder}: {error.strerror or error}") from error
     return files
@@ -110,9 +87,9 @@ def export_graphs(model: nn.Module, cfg: EasyDict, files: GraphFiles) -> None:
         kept = parts.template(crops["template"])
     around = [regions.surroundings(name, None) for name in ("template",) * regions.templates + ("search",)]
     position, bias, _ = joined(around)
-    arguments = {"image": crops["search"], "bias": bias}
+    arguments = {"image": crops["search"], "bias": torch.from_numpy(bias)}
     if position is not None:
-        arguments["position"] = position
+        arguments["position"] = torch.from_numpy(position)
     for i in range(regions.templates):
         arguments |= {f"{name}_{i}" if i else name: tensor for name, tensor in zip(parts.kept, kept, strict=True)}
     batched = {"image", *parts.outputs, *arguments} - {"bias", "position"}
@@ -120,6 +97,7 @@ def export_graphs(model: nn.Module, cfg: EasyDict, files: GraphFiles) -> None:
         _Part(parts, "template"), {"image": crops["template"]}, parts.kept, files.template, {"image", *parts.kept}
     )
     write_graph(_Part(parts, "search"), arguments, parts.outputs, files.search, batched)
+    regions.save(files.regions)
 
 
 def fingerprint(model: nn.Module, cfg: EasyDict, code: Sequence[Path] = ()) -> str:

@@ -1,83 +1,43 @@
 """A network cut where tracking cuts it: a template's part, computed once, and the search region's, each frame.
 
-What depends on padding alone (positions and what attention may not see) is neither's: `Surroundings` makes it, once
-for all regions without padding, so that of masks nothing is computed where nothing is padded.
+What depends on padding alone (positions, and what attention may not see) is neither's: `lib.utils.regions` makes it,
+once for all regions without padding, so that of masks nothing is computed where nothing is padded.
 """
 
 import copy
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
 from easydict import EasyDict
 from torch import Tensor, nn
 
-from lib.models.attention import logit_bias
 from lib.models.heads import CenterPredictor
-from lib.models.stark import STARKST, downsample_mask
+from lib.models.position_encoding import PositionEmbeddingSine
+from lib.models.stark import STARKST
 from lib.models.stark_lightning import STARKLightningXtrt
+from lib.utils.regions import Regions
 from lib.utils.tensors import NestedTensor
 
 
-@dataclass(frozen=True)
-class Surroundings:
-    """What the attention of a region's tokens needs beside them.
-
-    Attributes:
-        position: (1, L, C) float; None where the network's parts have it themselves.
-        bias: (1, L) float, minus infinity on padding, else 0.
-        padded: whether anything is padded.
-    """
-
-    position: Tensor | None
-    bias: Tensor
-    padded: bool
-
-
-class Regions:
-    """Sizes of a network's regions, and their surroundings; small, and of use without the network.
+def regions_of(model: nn.Module, cfg: EasyDict) -> Regions:
+    """What there is to know of a network's regions beside it.
 
     Args:
         model: the network.
         cfg: the configuration it was built from.
-
-    Attributes:
-        sizes: sides in pixels of the crops, of a `template` and the `search` region.
-        stride: pixels of a crop per cell of its feature.
-        templates: how many templates the network takes.
-        takes_position: whether its search part is given positions.
     """
-
-    def __init__(self, model: nn.Module, cfg: EasyDict) -> None:
-        self.sizes = {"template": cfg.DATA.TEMPLATE.SIZE, "search": cfg.DATA.SEARCH.SIZE}
-        self.stride = model.extractor.stride
-        self.templates = template_count(model)
-        self.takes_position = not isinstance(model, STARKLightningXtrt)
-        self._dim, self._encoding = cfg.MODEL.HIDDEN_DIM, None
-        if self.takes_position and len(model.backbone) > 1:
-            # A copy: on the CPU and in fp32, whatever the network runs in.
-            self._encoding = copy.deepcopy(model.backbone[1]).cpu().float()
-
-    def cells(self, region: str) -> int:
-        """Cells a side of the feature of a region."""
-        return self.sizes[region] // self.stride
-
-    @torch.inference_mode()
-    def surroundings(self, region: str, mask: np.ndarray | None) -> Surroundings:
-        """Of a `template` or the `search` region with a padding mask (H, W) bool, None where nothing is padded."""
-        cells = self.cells(region)
-        if mask is None:
-            return Surroundings(self._position(cells, None), torch.zeros(1, cells**2), padded=False)
-        padding = downsample_mask(torch.from_numpy(mask)[None], (cells, cells))
-        return Surroundings(self._position(cells, padding), logit_bias(padding.flatten(1), torch.float32), padded=True)
-
-    def _position(self, cells: int, padding: Tensor | None) -> Tensor | None:
-        """Positions (1, cells * cells, C), zeros without position encoding; None where the parts have them."""
-        if not self.takes_position:
-            return None
-        blank = torch.zeros(1, self._dim, cells, cells)
-        return blank.flatten(2).transpose(1, 2) if self._encoding is None else self._encoding(blank, padding)
+    sizes, stride = {"template": cfg.DATA.TEMPLATE.SIZE, "search": cfg.DATA.SEARCH.SIZE}, model.extractor.stride
+    positions: dict[str, np.ndarray] = {}
+    encoding = None
+    if not isinstance(model, STARKLightningXtrt):
+        encoding = copy.deepcopy(model.backbone[1]).cpu().float() if len(model.backbone) > 1 else None
+        for name, size in sizes.items():
+            blank = torch.zeros(1, cfg.MODEL.HIDDEN_DIM, size // stride, size // stride)
+            with torch.no_grad():
+                position = blank.flatten(2).transpose(1, 2) if encoding is None else encoding(blank, None)
+            positions[name] = np.ascontiguousarray(position.numpy())
+    return Regions(sizes, stride, template_count(model), positions, isinstance(encoding, PositionEmbeddingSine))
 
 
 class Parts(nn.Module):
@@ -98,7 +58,7 @@ class Parts(nn.Module):
 
     def __init__(self, model: nn.Module, cfg: EasyDict) -> None:
         super().__init__()
-        self.model, self.regions = model, Regions(model, cfg)
+        self.model, self.regions = model, regions_of(model, cfg)
         scores = isinstance(model, STARKST) or isinstance(model.box_head, CenterPredictor)
         self.outputs = ("pred_boxes", "pred_logits") if scores else ("pred_boxes",)
         mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (cfg.DATA.MEAN, cfg.DATA.STD))
@@ -151,7 +111,7 @@ class LightningParts(Parts):
         self.kept = tuple(names) if model.correlation is None else (*names, "feature")
 
     def template(self, crops: Tensor) -> tuple[Tensor, ...]:
-        """Template crops (B, Ht, Wt, 3) uint8 to keys and values (B, heads, Lt, C / heads) of each layer.
+        """Template crops (B, Ht, Wt, 3) uint8 to keys and values (B, Lt, C) of each layer.
 
         With the correlation hint, then the features (B, Lt, C).
         """
@@ -182,10 +142,3 @@ def template_count(model: nn.Module) -> int:
 def cut(model: nn.Module, cfg: EasyDict) -> Parts:
     """A network for tracking in its two parts."""
     return (LightningParts if isinstance(model, STARKLightningXtrt) else StarkParts)(model, cfg)
-
-
-def joined(surroundings: Sequence[Surroundings]) -> tuple[Tensor | None, Tensor, bool]:
-    """Templates and search region one behind the other: position (1, L, C) or None, bias (1, L), any padding."""
-    positions = [each.position for each in surroundings]
-    position = None if positions[0] is None else torch.cat(positions, dim=1)
-    return position, torch.cat([each.bias for each in surroundings], dim=1), any(s.padded for s in surroundings)

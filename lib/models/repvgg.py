@@ -33,8 +33,23 @@ class RepVGGBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if hasattr(self, "rbr_reparam"):
             return self.rbr_reparam(x).relu()
+        if isinstance(self.rbr_dense.bn, FrozenBatchNorm2d):
+            # What `fold` does once, in each step: gradients reach the branches' kernels through the one they make.
+            dense = self.rbr_dense.conv
+            return F.conv2d(x, *self._joined(), dense.stride, dense.padding).relu_()
         branches = self.rbr_dense(x) + self.rbr_1x1(x)
         return (branches if self.rbr_identity is None else branches + self.rbr_identity(x)).relu()
+
+    def _joined(self) -> tuple[Tensor, Tensor]:
+        """The kernel (O, I, 3, 3) and bias (O,) of the convolution that the three branches are together."""
+        dense = self.rbr_dense.conv
+        kernel, bias = _folded(dense.weight, self.rbr_dense.bn)
+        kernel_1x1, bias_1x1 = _folded(self.rbr_1x1.conv.weight, self.rbr_1x1.bn)
+        kernel, bias = kernel + F.pad(kernel_1x1, (1, 1, 1, 1)), bias + bias_1x1
+        if self.rbr_identity is not None:
+            scale, shift = scale_and_shift(self.rbr_identity)
+            kernel, bias = kernel + F.pad(scale.diag()[..., None, None], (1, 1, 1, 1)), bias + shift
+        return kernel, bias
 
     @torch.no_grad()
     def fold(self) -> None:
@@ -42,14 +57,7 @@ class RepVGGBlock(nn.Module):
         if hasattr(self, "rbr_reparam"):
             return
         dense = self.rbr_dense.conv
-        kernel, bias = _folded(dense.weight, self.rbr_dense.bn)
-        kernel_1x1, bias_1x1 = _folded(self.rbr_1x1.conv.weight, self.rbr_1x1.bn)
-        kernel, bias = kernel + F.pad(kernel_1x1, (1, 1, 1, 1)), bias + bias_1x1
-        if self.rbr_identity is not None:
-            eye = torch.zeros_like(dense.weight)
-            eye[:, :, 1, 1] = torch.eye(len(eye), device=eye.device, dtype=eye.dtype)
-            kernel_eye, bias_eye = _folded(eye, self.rbr_identity)
-            kernel, bias = kernel + kernel_eye, bias + bias_eye
+        kernel, bias = self._joined()
         reparam = nn.Conv2d(dense.in_channels, dense.out_channels, 3, dense.stride, padding=1)
         self.rbr_reparam = reparam.to(kernel.device, kernel.dtype)
         self.rbr_reparam.weight.copy_(kernel)

@@ -6,7 +6,7 @@ torchvision's own module is not used: with it comes a compiler, two seconds and 
 from torch import Tensor, nn
 
 from lib.config import ConfigError
-from lib.models.layers import FrozenBatchNorm2d
+from lib.models.layers import FrozenBatchNorm2d, conv_norm
 
 # Kind of block, and how many of them layer1, layer2 and layer3 have.
 DEPTHS = {
@@ -32,9 +32,9 @@ class BasicBlock(nn.Module):
         self.downsample = _shortcut(inputs, width, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.relu(self.bn1(self.conv1(x)))
-        y = self.bn2(self.conv2(y))
-        return self.relu(y + (x if self.downsample is None else self.downsample(x)))
+        y = self.relu(conv_norm(x, self.conv1, self.bn1))
+        y = conv_norm(y, self.conv2, self.bn2)
+        return self.relu(y.add_(x if self.downsample is None else conv_norm(x, *self.downsample)))
 
 
 class Bottleneck(nn.Module):
@@ -56,10 +56,10 @@ class Bottleneck(nn.Module):
         self.downsample = _shortcut(inputs, 4 * width, stride, self.norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.relu(self.bn1(self.conv1(x)))
-        y = self.relu(self.bn2(self.conv2(y)))
-        y = self.bn3(self.conv3(y))
-        return self.relu(y + (x if self.downsample is None else self.downsample(x)))
+        y = self.relu(conv_norm(x, self.conv1, self.bn1))
+        y = self.relu(conv_norm(y, self.conv2, self.bn2))
+        y = conv_norm(y, self.conv3, self.bn3)
+        return self.relu(y.add_(x if self.downsample is None else conv_norm(x, *self.downsample)))
 
 
 class ResNetBody(nn.ModuleDict):
@@ -91,9 +91,8 @@ class ResNetBody(nn.ModuleDict):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        for layer in self.values():
-            x = layer(x)
-        return x
+        x = self["maxpool"](self["relu"](conv_norm(x, self["conv1"], self["bn1"])))
+        return self["layer3"](self["layer2"](self["layer1"](x)))
 
 
 def make_layer(block: type, inputs: int, width: int, count: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:

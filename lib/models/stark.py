@@ -102,6 +102,20 @@ class STARKS(nn.Module):
 
     encode_template = encode_search = encode
 
+    def encode_templates(self, regions: Sequence[NestedTensor]) -> list[Tokens]:
+        """The tokens of each template, from one pass of the backbone over all of them; a repeated one counts once."""
+        if all(region is regions[0] for region in regions):
+            return [self.encode_template(regions[0])] * len(regions)
+        if not self.extractor.by_sample:
+            return [self.encode_template(region) for region in regions]
+        mask = None
+        if any(region.mask is not None for region in regions):
+            masks = [torch.zeros_like(r.tensors[:, 0], dtype=torch.bool) if r.mask is None else r.mask for r in regions]
+            mask = torch.cat(masks)
+        tokens = self.encode_template(NestedTensor(torch.cat([r.tensors for r in regions]), mask))
+        parts = [_parts(each, len(regions)) for each in (tokens.feature, tokens.position, tokens.padding)]
+        return [Tokens(*each) for each in zip(*parts, strict=True)]
+
     def relate(self, templates: Sequence[Tokens], search: Tokens) -> dict[str, Tensor]:
         """Transformer and heads on encoded regions; see `forward` for what comes out."""
         hs, memory = self.transform(templates, search)
@@ -136,7 +150,12 @@ class STARKS(nn.Module):
             (2, B * Nq, S * S), logits of the two corners (corner heads only);
             `pred_logits` (B, Nq, 1), confidence before the sigmoid (STARK-ST only).
         """
-        return self.relate([self.encode_template(t) for t in templates], self.encode_search(search))
+        return self.relate(self.encode_templates(templates), self.encode_search(search))
+
+
+def _parts(values: Tensor | None, count: int) -> Sequence[Tensor | None]:
+    """Values (count * B, ...) of joined regions as those of each; what all share stays shared."""
+    return [values] * count if values is None or len(values) == 1 else values.chunk(count)
 
 
 class STARKST(STARKS):
@@ -157,5 +176,5 @@ class STARKST(STARKS):
         if not score_only:
             return super().forward(templates, search)
         with torch.no_grad():
-            hs, _ = self.transform([self.encode_template(t) for t in templates], self.encode_search(search))
+            hs, _ = self.transform(self.encode_templates(templates), self.encode_search(search))
         return {"pred_logits": self.cls_head(hs)}

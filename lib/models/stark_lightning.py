@@ -13,6 +13,7 @@ from lib.config import option
 from lib.models.attention import MultiheadAttention
 from lib.models.backbone import Backbone, build_backbone
 from lib.models.heads import CenterPredictor, build_box_head
+from lib.models.layers import Dropout, Linear
 from lib.models.position_encoding import PositionEmbeddingLearned
 from lib.models.stark import Tokens, downsample_mask, join, join_padding
 from lib.models.transformer import init_matrices
@@ -26,28 +27,28 @@ class LightEncoderLayer(nn.Module):
     def __init__(self, dim: int, heads: int, feedforward: int, dropout: float) -> None:
         super().__init__()
         self.self_attn = MultiheadAttention(dim, heads, dropout)
-        self.linear1 = nn.Linear(dim, feedforward)
-        self.linear2 = nn.Linear(feedforward, dim)
+        self.linear1 = Linear(dim, feedforward)
+        self.linear2 = Linear(feedforward, dim)
         self.norm1 = nn.LayerNorm(dim)
         self.norm2 = nn.LayerNorm(dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, templates: Tokens, search: Tokens) -> Tensor:
         """Template tokens (B, Lt, C) and search tokens (B, Ls, C) to new search features (B, Ls, C)."""
         return self.look(self.keep(templates), search, join_padding([templates, search]))
 
     def keep(self, region: Tokens) -> tuple[Tensor, Tensor]:
-        """A region's keys and values (B, heads, L, C / heads), all that search tokens see of it."""
+        """A region's keys and values (B, L, C), all that search tokens see of it."""
         return self.self_attn.keys(region.feature + region.position), self.self_attn.values(region.feature)
 
     def look(self, templates: tuple[Tensor, Tensor], search: Tokens, padding: Tensor | None) -> Tensor:
         """As `forward`, with what `keep` gave of the templates; `padding` (B, Lt + Ls) is of all keys."""
         query = search.feature + search.position
-        keys, values = (torch.cat(pair, dim=2) for pair in zip(templates, self.keep(search), strict=True))
+        keys, values = (torch.cat(pair, dim=1) for pair in zip(templates, self.keep(search), strict=True))
         attended = self.self_attn.attend(self.self_attn.queries(query), keys, values, padding)
         # The residual is the query with its position: later layers and the head need to know where a token lies.
         x = self.norm1(query + self.dropout(attended))
-        return self.norm2(x + self.dropout(self.linear2(self.dropout(self.linear1(x).relu()))))
+        return self.norm2(x + self.dropout(self.linear2(self.dropout.after_relu(self.linear1(x)))))
 
 
 class LightTransformer(nn.Module):

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from lib.models.attention import MultiheadAttention
+from lib.models.layers import Dropout, Linear
 
 
 def with_position(tokens: Tensor, position: Tensor | None) -> Tensor:
@@ -20,11 +21,11 @@ class EncoderLayer(nn.Module):
         super().__init__()
         self.pre_norm = pre_norm
         self.self_attn = MultiheadAttention(dim, heads, dropout, divide_norm)
-        self.linear1 = nn.Linear(dim, feedforward)
-        self.linear2 = nn.Linear(feedforward, dim)
+        self.linear1 = Linear(dim, feedforward)
+        self.linear2 = Linear(feedforward, dim)
         self.norm1 = nn.LayerNorm(dim)
         self.norm2 = nn.LayerNorm(dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, tokens: Tensor, padding: Tensor | None, position: Tensor | None) -> Tensor:
         """(B, L, C) to (B, L, C); `padding` (B, L) True on padding, `position` (B, L, C)."""
@@ -40,7 +41,7 @@ class EncoderLayer(nn.Module):
         return self.self_attn(query, query, tokens, padding)
 
     def _feedforward(self, tokens: Tensor) -> Tensor:
-        return self.linear2(self.dropout(self.linear1(tokens).relu()))
+        return self.linear2(self.dropout.after_relu(self.linear1(tokens)))
 
 
 class DecoderLayer(nn.Module):
@@ -53,12 +54,12 @@ class DecoderLayer(nn.Module):
         self.pre_norm = pre_norm
         self.self_attn = MultiheadAttention(dim, heads, dropout, divide_norm)
         self.multihead_attn = MultiheadAttention(dim, heads, dropout, divide_norm)
-        self.linear1 = nn.Linear(dim, feedforward)
-        self.linear2 = nn.Linear(feedforward, dim)
+        self.linear1 = Linear(dim, feedforward)
+        self.linear2 = Linear(feedforward, dim)
         self.norm1 = nn.LayerNorm(dim)
         self.norm2 = nn.LayerNorm(dim)
         self.norm3 = nn.LayerNorm(dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self, target: Tensor, memory: Tensor, padding: Tensor | None, position: Tensor | None, query_position: Tensor
@@ -67,7 +68,7 @@ class DecoderLayer(nn.Module):
         steps = (
             (self.norm1, lambda x: self._attend_queries(x, query_position)),
             (self.norm2, lambda x: self._attend_memory(x, memory, padding, position, query_position)),
-            (self.norm3, lambda x: self.linear2(self.dropout(self.linear1(x).relu()))),
+            (self.norm3, lambda x: self.linear2(self.dropout.after_relu(self.linear1(x)))),
         )
         for norm, step in steps:
             if self.pre_norm:

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from easydict import EasyDict
 
 from external.AR.refiner import SCRIPT as MASK_SCRIPT
 from lib.config import load_config
-from lib.models.export import GraphFiles, export_graphs, fingerprint, kept_graphs
-from lib.models.parts import Regions
+from lib.models.export import export_graphs, fingerprint, kept_graphs
+from lib.models.parts import regions_of, template_count
 from lib.test.analysis.tables import ruled_table
 from lib.test.tracker import SCRIPTS, graphs_dir, load_network, weights_path
 from lib.test.tracker.engines import choose_engine, engine_device
@@ -23,6 +24,8 @@ from lib.test.tracker.int8 import Clip, calibrate, clips_of, sample_clips
 from lib.test.tracker.stark import StarkTracker
 from lib.utils.crop import region_of
 from lib.utils.errors import UserError
+from lib.utils.graph_files import GraphFiles
+from lib.utils.regions import Regions
 
 FORMATS = ("onnx", "openvino", "tensorrt")
 # Largest difference of an fp32 box, in fractions of the crop, that rounding explains.
@@ -71,7 +74,9 @@ class _Side:
         return found[0]
 
 
-def compare_engines(reference: Engine, other: Engine, cfg: Any, clips: list[Clip], templates: int = 1) -> Comparison:
+def compare_engines(
+    reference: Engine, other: Engine, cfg: EasyDict, clips: list[Clip], templates: int = 1
+) -> Comparison:
     """Track clips with one engine, and see what another one finds in the same crops.
 
     Args:
@@ -147,36 +152,53 @@ def export(
     choose_engine(format, device, precision)
     cfg = load_config(script, config)
     model = load_network(script, cfg, weights_path(trackers[0], config, checkpoint))
-    root, regions = graphs_dir(script, config), Regions(model, cfg)
-    files = GraphFiles(output or root / fingerprint(model, cfg))
-    suffix = {"onnx": ".onnx", "openvino": INT8_SUFFIX if precision == "int8" else SUFFIX}.get(format)
-    written = [files.made_of(part, suffix) for part in ("template", "search")] if suffix else []
+    files = GraphFiles(output or graphs_dir(script, config) / fingerprint(model, cfg))
+    suffix = {"onnx": ".onnx", "openvino": INT8_SUFFIX if precision == "int8" else SUFFIX}.get(format, ".plan")
+    written = [files.made_of(part, suffix) for part in ("template", "search")]
     standing = [path for path in written if path.exists()]
     if standing and output is not None and not overwrite:
         raise UserError(f"{standing[0]} exists; add --overwrite to replace it, or give --output another folder")
     if format == "onnx":
-        if overwrite or not all(path.is_file() for path in written):
+        if overwrite or not files.complete:
             export_graphs(model, cfg, files)
-        other = OnnxEngine(files, regions, torch.device("cpu"))
-    elif format == "openvino":
-        graphs = kept_graphs(model, cfg, root)
-        if precision == "int8":
-            calibrate(graphs, regions, cfg, calibration and clips_of(calibration), files, overwrite)
-        else:
-            for part, path in zip(("template", "search"), written, strict=True):
-                save_model(openvino().Core().read_model(graphs.made_of(part, ".onnx")), path)
-        other = OpenVinoEngine(files, regions, precision, suffix)
+        other = OnnxEngine(files, regions_of(model, cfg))
     else:
-        from lib.test.tracker.engines.tensorrt import TensorRtEngine
-
-        other = TensorRtEngine(kept_graphs(model, cfg, root), regions, engine_device(format, device), precision, files)
-        written = other.paths
+        graphs = kept_graphs(model, cfg, graphs_dir(script, config))
+        if format == "openvino":
+            clips = clips_of(calibration) if calibration else None
+            other = _for_openvino(graphs, files, cfg, precision, clips, overwrite)
+        else:
+            other = _for_tensorrt(graphs, files, precision, device)
+            written = other.paths
     print("\n".join(f"wrote {path}" for path in written))
     reference = TorchEngine(model, cfg, torch.device("cpu"))
-    clips = clips_of(frames) if frames else sample_clips()
-    comparison = compare_engines(reference, other, cfg, clips, regions.templates)
+    comparison = compare_engines(
+        reference, other, cfg, clips_of(frames) if frames else sample_clips(), template_count(model)
+    )
     print(f"{other.name}: {comparison.table()}")
     if precision == "fp32" and not max(comparison.fractions) <= TOLERANCE:
         print(f"boxes differ by more than {TOLERANCE:.0e} of the crop, which rounding does not explain")
         return 1
     return 0
+
+
+def _for_openvino(
+    graphs: GraphFiles, files: GraphFiles, cfg: EasyDict, precision: str, clips: list[Clip] | None, overwrite: bool
+) -> Engine:
+    """The engine openvino on the files that it writes of exported graphs."""
+    regions = Regions.load(graphs.regions)
+    if precision == "int8":
+        calibrate(graphs, regions, cfg, clips, files, overwrite)
+        return OpenVinoEngine(files, regions, precision)
+    for part in ("template", "search"):
+        model = openvino().Core().read_model(graphs.made_of(part, ".onnx"))
+        save_model(model, files.made_of(part, SUFFIX))
+    return OpenVinoEngine(files, regions, precision, SUFFIX)
+
+
+def _for_tensorrt(graphs: GraphFiles, files: GraphFiles, precision: str, device: str) -> Engine:
+    """The engine tensorrt on the files that it builds of exported graphs."""
+    from lib.test.tracker.engines.tensorrt import TensorRtEngine
+
+    target = engine_device("tensorrt", device)
+    return TensorRtEngine(graphs, Regions.load(graphs.regions), target, precision, files)

@@ -17,7 +17,7 @@ __all__ = ["Finding", "Report", "check_run", "check_sampling", "usable_validatio
 def check_run(options: RunOptions, cfg: EasyDict) -> Report:
     """Look at all that a training needs: settings, device, weights, data sets, and where it writes.
 
-    Nothing is downloaded, and nothing written but the index that ImageNet VID makes of itself on first use.
+    Nothing is downloaded, and nothing written but what COCO and ImageNet VID keep of their annotations on first use.
 
     Args:
         options: what the command line says.

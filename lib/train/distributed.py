@@ -5,7 +5,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 
 import torch
@@ -90,8 +90,8 @@ def wrap(net: nn.Module, device: torch.device) -> nn.Module:
     if not dist.is_initialized():
         return net
     if device.type == "cuda":
-        return DistributedDataParallel(net, device_ids=[device.index])
-    wrapped = DistributedDataParallel(net)
+        return DistributedDataParallel(net, device_ids=[device.index], gradient_as_bucket_view=True)
+    wrapped = DistributedDataParallel(net, gradient_as_bucket_view=True)  # no copies between gradients and buckets
     wrapped.register_comm_hook(None, _mean_in_order)
     return wrapped
 
@@ -113,10 +113,10 @@ def without_exchange(net: nn.Module, active: bool) -> contextlib.AbstractContext
     return net.no_sync() if active and isinstance(net, DistributedDataParallel) else contextlib.nullcontext()
 
 
-def mean_over_ranks(values: dict[str, float]) -> dict[str, float]:
+def mean_over_ranks(values: Mapping[str, float | torch.Tensor]) -> dict[str, float]:
     """The mean of each scalar over all processes, which must name them in the same order."""
     if not dist.is_initialized() or not values:
-        return values
-    shared = torch.tensor(list(values.values()), dtype=torch.float64)
+        return {name: float(value) for name, value in values.items()}
+    shared = torch.tensor([float(value) for value in values.values()], dtype=torch.float64)
     dist.all_reduce(shared)
     return dict(zip(values, (shared / dist.get_world_size()).tolist(), strict=True))

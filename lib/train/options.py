@@ -66,6 +66,11 @@ class RunOptions:
         return checkpoint_folder(self.save_dir, self.script, self.config)
 
     @property
+    def cache(self) -> Path:
+        """Where the annotations of data sets are kept, once they are read."""
+        return self.save_dir / "cache"
+
+    @property
     def validation_may_be_missing(self) -> bool:
         """Whether validation sets that are not there are left out with a notice.
 

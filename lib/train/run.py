@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import torch
 from easydict import EasyDict
@@ -23,6 +24,7 @@ from lib.train.data.sampler import FrameSampler
 from lib.train.dataset import build_dataset
 from lib.train.networks import MASK_SCRIPT, build_network
 from lib.train.options import RunOptions
+from lib.train.trainers.arithmetic import choose_arithmetic
 from lib.train.trainers.checkpoints import run_checkpoints
 from lib.train.trainers.optimisation import Optimisation
 from lib.train.trainers.trainer import Trainer
@@ -97,9 +99,9 @@ def build_trainer(options: RunOptions, cfg: EasyDict, device: torch.device, log:
     torch.manual_seed(seed)  # initial weights, alike on all ranks
     validation_sets = usable_validation(options, cfg)
     training_sets = cfg.DATA.TRAIN.DATASETS_NAME, cfg.DATA.TRAIN.DATASETS_RATIO
-    how = {"seed": seed, "use_lmdb": options.use_lmdb, "device": device, "masks": options.script == MASK_SCRIPT}
-    loader = build_loader(cfg, TRAINING, *training_sets, **how)
-    validation = build_loader(cfg, VALIDATION, *validation_sets, **how) if validation_sets[0] else None
+    source = seed, options.use_lmdb, device, options.cache, options.script == MASK_SCRIPT
+    loader = build_loader(cfg, TRAINING, *training_sets, *source)
+    validation = build_loader(cfg, VALIDATION, *validation_sets, *source) if validation_sets[0] else None
     checkpoints = run_checkpoints(options, cfg)
     if distributed.rank() == 0:
         checkpoints.clear_unfinished()
@@ -115,6 +117,7 @@ def build_trainer(options: RunOptions, cfg: EasyDict, device: torch.device, log:
     if fresh and options.previous is not None:
         load_previous_stage(net, options)
     net = net.to(device, memory_format=torch.channels_last)
+    choose_arithmetic(net, cfg, device)
     optimisation = Optimisation(net, cfg, device, loader.steps)
     actor = _build_actor(options, cfg, distributed.wrap(net, device), device)
     settings = {"script_name": options.script, "config_name": options.name, "seed": seed}
@@ -139,12 +142,19 @@ def build_loader(
     seed: int,
     use_lmdb: bool,
     device: torch.device,
+    cache: Path | None = None,
     masks: bool = False,
 ) -> BatchLoader:
-    """Batches of the training or the validation sets, as `stream` says; with `masks` for Alpha-Refine."""
+    """Batches of the training or the validation sets, as `stream` says; with `masks` for Alpha-Refine.
+
+    Annotations are kept in the folder `cache`.
+    """
     check_sampling(cfg)
+    datasets = [build_dataset(name, use_lmdb=use_lmdb, cache=cache) for name in names]
+    for dataset in datasets:
+        dataset.keep_annotations()
     sampler = FrameSampler(
-        [build_dataset(name, use_lmdb=use_lmdb) for name in names],
+        datasets,
         ratios,
         sampler_mode(cfg),
         sample_intervals(cfg),

@@ -18,6 +18,10 @@ _SEPARATOR_PATTERN = r"(?:\s*[,;]\s*|\s+)"
 _NUMBER = re.compile(_NUMBER_PATTERN, re.IGNORECASE | re.ASCII)
 _SEPARATOR = re.compile(_SEPARATOR_PATTERN, re.ASCII)
 _BOX = re.compile(r"\s*" + _SEPARATOR_PATTERN.join([f"({_NUMBER_PATTERN})"] * 4) + r"\s*", re.IGNORECASE | re.ASCII)
+# What nearly all files look like, which needs no look at each line.
+_PLAIN_NUMBER = rb"-?\d+(?:\.\d+)?"
+_PLAIN_BOXES = re.compile(rb"(?:" + rb",".join([_PLAIN_NUMBER] * 4) + rb"\n)+")
+_PLAIN_FLAGS = re.compile(rb"(?:-?\d{1,8}[\n,])+")
 _LARGEST = 1e7  # pixels; beyond it a value is damage, and areas would overflow
 
 
@@ -34,17 +38,32 @@ def read_boxes(path: str | os.PathLike, allow_nan: bool = True) -> np.ndarray:
 
 def parse_boxes(data: bytes, source: str | os.PathLike, allow_nan: bool = True) -> np.ndarray:
     """The same as `read_boxes` from a file's content; `source` names it in messages."""
+    boxes = _plain_boxes(data)
+    if boxes is None:
+        boxes = _boxes_by_line(data, source)
+    if not allow_nan:
+        _refuse(np.isnan(boxes), source, "nan is not allowed here")
+    _refuse(np.abs(boxes) > _LARGEST, source, "a number too large to be in pixels")
+    return boxes
+
+
+def _plain_boxes(data: bytes) -> np.ndarray | None:
+    """(N, 4) float64 of a file of numbers separated by commas; None where it has anything else in it."""
+    data = data.rstrip() + b"\n"
+    if not _PLAIN_BOXES.fullmatch(data):
+        return None
+    return np.fromstring(data.replace(b"\n", b","), np.float64, sep=",").reshape(-1, 4)
+
+
+def _boxes_by_line(data: bytes, source: str | os.PathLike) -> np.ndarray:
+    """(N, 4) float64 of any file of boxes."""
     rows = []
     for number, line in enumerate(text_lines(data, source), start=1):
         match = _BOX.fullmatch(line)
         if not match:
             raise UserError(f"{source}, line {number}: {line.strip()[:60]!r} is not x, y, width, height")
         rows.append(match.groups())
-    boxes = np.array(rows, dtype=np.float64)
-    if not allow_nan:
-        _refuse(np.isnan(boxes), source, "nan is not allowed here")
-    _refuse(np.abs(boxes) > _LARGEST, source, "a number too large to be in pixels")
-    return boxes
+    return np.array(rows, dtype=np.float64)
 
 
 def read_flags(path: str | os.PathLike) -> np.ndarray:
@@ -58,6 +77,11 @@ def read_flags(path: str | os.PathLike) -> np.ndarray:
 
 def parse_flags(data: bytes, source: str | os.PathLike) -> np.ndarray:
     """The same as `read_flags` from a file's content; `source` names it in messages."""
+    plain = data.rstrip() + b"\n"
+    if _PLAIN_FLAGS.fullmatch(plain):
+        values = list(map(int, plain[:-1].replace(b"\n", b",").split(b",")))
+        if max(map(abs, values)) <= _LARGEST:
+            return np.array(values, dtype=np.int64)
     flags = []
     for number, line in enumerate(text_lines(data, source), start=1):
         for field in _SEPARATOR.split(line.strip()):

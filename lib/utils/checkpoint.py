@@ -13,10 +13,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lib.utils.checkpoint_files import (
+    CheckpointError,
+    epoch_name,
+    few,
+    find_checkpoint,
+    latest_name,
+    previous_name,
+)
 from lib.utils.files import atomic_path
-from lib.utils.safe_unpickle import CheckpointError, InertObject, few, read_untrusted, to_plain
+from lib.utils.safe_unpickle import InertObject, read_untrusted, to_plain
 
-__all__ = ["CheckpointError", "InertObject", "find_checkpoint", "load_checkpoint", "load_state", "save_checkpoint"]
+__all__ = [
+    "CheckpointError",
+    "InertObject",
+    "epoch_name",
+    "find_checkpoint",
+    "latest_name",
+    "load_checkpoint",
+    "load_state",
+    "previous_name",
+    "save_checkpoint",
+]
 
 COUNTER = "num_batches_tracked"
 
@@ -169,41 +187,3 @@ def save_checkpoint(path: str | os.PathLike, checkpoint: Mapping[str, Any]) -> N
         if not isinstance(cause, OSError):
             raise
         raise CheckpointError(f"cannot write checkpoint {path}: {cause.strerror or cause}") from error
-
-
-def epoch_name(net_type: str, epoch: int) -> str:
-    """The published file name of one epoch's checkpoint."""
-    return f"{net_type}_ep{epoch:04d}.pth.tar"
-
-
-def latest_name(net_type: str) -> str:
-    """The file name of the rolling checkpoint that a run goes on from."""
-    return f"{net_type}_latest.pth.tar"
-
-
-def previous_name(net_type: str) -> str:
-    """The file name of the rolling checkpoint before the latest."""
-    return f"{net_type}_previous.pth.tar"
-
-
-def find_checkpoint(folder: str | os.PathLike, net_type: str, epoch: int | None = None) -> Path:
-    """The file `<net_type>_ep<epoch>.pth.tar` of a folder; without an epoch the newest, whole epoch or not.
-
-    Raises:
-        CheckpointError: there is none; the message lists what is there.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise CheckpointError(f"no checkpoint folder {folder}: train first, or give a checkpoint file")
-    names = sorted(entry.name for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith("."))
-    pattern = re.compile(rf"{re.escape(net_type)}_ep(\d{{4,}})\.pth\.tar")
-    epochs = {int(match[1]): match[0] for match in map(pattern.fullmatch, names) if match}
-    for rolling in (latest_name(net_type), previous_name(net_type)):
-        if epoch is None and rolling in names:
-            return folder / rolling
-    if epoch is None and epochs:
-        return folder / epochs[max(epochs)]
-    if epoch in epochs:
-        return folder / epochs[epoch]
-    wanted = f"{net_type}_ep*.pth.tar" if epoch is None else epoch_name(net_type, epoch)
-    raise CheckpointError(f"no checkpoint {wanted} in {folder}; there: {few(names[::-1], 5)}")

@@ -7,11 +7,13 @@ what lies outside the frame is black padding, marked in a mask.
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
 from lib.utils.errors import UserError
+from lib.utils.picture import Picture
 
 # A region with a longer side is sampled without building it first: at factor 5 the region of
 # an object that fills a 4K frame would take a gigabyte.
@@ -57,22 +59,139 @@ def sample_target(
     Raises:
         CropError: see `region_of`.
     """
-    left, top, side = region_of(box, factor)
-    scale = output_size / side
-    columns = _padding(left, side, image.shape[1])
-    rows = _padding(top, side, image.shape[0])
-    mask = _resized_padding(rows, side, output_size)[:, None] | _resized_padding(columns, side, output_size)[None, :]
-    if side > LARGEST_BUILT_SIDE:
-        return _sample_sparsely(image, (left, top, side), rows, columns, output_size), scale, mask
-    (before_y, after_y), (before_x, after_x) = rows, columns
-    inside = image[top + before_y : top + side - after_y, left + before_x : left + side - after_x]
-    if inside.size == 0:
-        return np.zeros((output_size, output_size, image.shape[2]), np.uint8), scale, mask
-    if inside.strides[1] < 0:  # a mirrored frame, which OpenCV does not take
-        inside = np.ascontiguousarray(inside)
-    if max(before_y, after_y, before_x, after_x):
-        inside = cv2.copyMakeBorder(inside, before_y, after_y, before_x, after_x, cv2.BORDER_CONSTANT)
-    return cv2.resize(inside, (output_size, output_size)), scale, mask
+    region = Region.around(box, factor, output_size, *image.shape[:2])
+    return region.cut(image), region.scale, region.mask()
+
+
+@dataclass(frozen=True)
+class Region:
+    """A region of a frame, of which a crop is made.
+
+    Attributes:
+        left, top, side: in whole pixels of the frame; may lie partly or wholly outside it.
+        size: side of the crop.
+        rows, columns: pixels of padding before and after the frame.
+    """
+
+    left: int
+    top: int
+    side: int
+    size: int
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+
+    @classmethod
+    def around(cls, box: Sequence[float], factor: float, size: int, height: int, width: int) -> "Region":
+        """The region around a box in a frame of that height and width; see `sample_target`.
+
+        Raises:
+            CropError: see `region_of`.
+        """
+        left, top, side = region_of(box, factor)
+        return cls(left, top, side, size, _padding(top, side, height), _padding(left, side, width))
+
+    @property
+    def scale(self) -> float:
+        """From pixels of the frame to pixels of the crop."""
+        return self.size / self.side
+
+    @property
+    def x(self) -> tuple[int, int]:
+        """First column of the frame that is in the region, and the one after the last; none where they are equal."""
+        return self.left + self.columns[0], self.left + self.side - self.columns[1]
+
+    @property
+    def y(self) -> tuple[int, int]:
+        """The same for rows."""
+        return self.top + self.rows[0], self.top + self.side - self.rows[1]
+
+    def mirrored(self, width: int) -> "Region":
+        """The same region where the frame of that width is mirrored."""
+        return replace(self, left=width - self.left - self.side, columns=self.columns[::-1])
+
+    def padded(self) -> tuple[np.ndarray, np.ndarray]:
+        """Which of the crop's rows and which of its columns draw on any padding, (size,) bool each."""
+        return tuple(_resized_padding(padding, self.side, self.size) for padding in (self.rows, self.columns))
+
+    def mask(self) -> np.ndarray:
+        """(size, size) bool, True on padding."""
+        rows, columns = self.padded()
+        return rows[:, None] | columns[None, :]
+
+    def cut(self, image: np.ndarray) -> np.ndarray:
+        """The crop (size, size, 3) uint8 from a frame (H, W, 3) uint8."""
+        if self.side > LARGEST_BUILT_SIDE:
+            return _sample_sparsely(image, (self.left, self.top, self.side), self.rows, self.columns, self.size)
+        return self.scaled(image[slice(*self.y), slice(*self.x)])
+
+    def scaled(self, inside: np.ndarray) -> np.ndarray:
+        """The crop from that part of the frame which is in the region."""
+        if inside.size == 0:
+            return np.zeros((self.size, self.size, inside.shape[2]), np.uint8)
+        if inside.strides[1] < 0:  # a mirrored frame, which OpenCV does not take
+            inside = np.ascontiguousarray(inside)
+        if max(*self.rows, *self.columns):
+            inside = cv2.copyMakeBorder(inside, *self.rows, *self.columns, cv2.BORDER_CONSTANT)
+        return cv2.resize(inside, (self.size, self.size))
+
+
+def cut_picture(
+    picture: Picture, region: Region, mirrored: bool = False, flipped: bool = False, reduced: bool = False
+) -> np.ndarray:
+    """A region's crop, decoding no more of the picture than it needs.
+
+    Args:
+        picture: the frame as it lies on disk.
+        region: of the frame, which is mirrored first where `mirrored` says so.
+        flipped: mirror the crop.
+        reduced: where the crop is scaled down, the picture may be decoded scaled down, and where not much detail is
+            lost by that, it is; else the crop equals that of the whole frame.
+
+    Returns:
+        (size, size, 3) uint8.
+
+    Raises:
+        ImageReadError: the picture is damaged.
+    """
+    if mirrored:
+        region = region.mirrored(picture.width)
+    width, height = region.x[1] - region.x[0], region.y[1] - region.y[0]
+    reduction = picture.reduction(region.side / region.size, width * height) if reduced else 1
+    if width <= 0 or height <= 0:
+        crop = np.zeros((region.size, region.size, 3), np.uint8)
+    elif reduction > 1:
+        crop = _cut_reduced(picture, region, reduction)
+    elif region.side > LARGEST_BUILT_SIDE:
+        crop = region.cut(picture.part((0, picture.width), (0, picture.height)))
+    else:
+        crop = region.scaled(picture.part(region.x, region.y))
+    # Mirroring and scaling can change places: the outcome is the same to the last bit.
+    return cv2.flip(crop, 1) if mirrored != flipped else crop
+
+
+def _cut_reduced(picture: Picture, region: Region, reduction: int) -> np.ndarray:
+    """The crop from the picture decoded `reduction` times smaller.
+
+    Pixels count by their centres: of the picture at (index + 0.5), of the smaller one at (index + 0.5) * reduction.
+    """
+    factor, spans, offsets = region.side / region.size / reduction, [], []
+    for start, extent in ((region.left, picture.width), (region.top, picture.height)):
+        # Index i of the crop is at factor * i + offset in the smaller picture.
+        offset = start / reduction + 0.5 * factor - 0.5
+        last = min(-(-extent // reduction), math.floor(offset + factor * (region.size - 1)) + 2)
+        spans.append((max(0, math.floor(offset)), last))
+        offsets.append(offset - spans[-1][0])
+    crop = cv2.warpAffine(
+        picture.part(*spans, reduction),
+        np.array([[factor, 0, offsets[0]], [0, factor, offsets[1]]]),
+        (region.size, region.size),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    rows, columns = region.padded()
+    crop[rows] = 0
+    crop[:, columns] = 0
+    return crop
 
 
 def shows_nothing(mask: np.ndarray, cells: int) -> bool:
@@ -96,11 +215,11 @@ def box_to_crop(
     Returns:
         (4,) float64 xywh in fractions of the crop (in crop pixels without `normalize`).
     """
-    box, around = np.asarray(box, np.float64), np.asarray(around, np.float64)
-    centre = (output_size - 1) / 2 + (box[:2] + box[2:] / 2 - around[:2] - around[2:] / 2) * resize_factor
-    size = box[2:] * resize_factor
-    out = np.concatenate((centre - size / 2, size))
-    return out / output_size if normalize else out
+    (x, y, w, h), (ax, ay, aw, ah) = (np.asarray(each, np.float64).tolist() for each in (box, around))
+    middle, unit = (output_size - 1) / 2, output_size if normalize else 1
+    cx, cy = middle + (x + w / 2 - ax - aw / 2) * resize_factor, middle + (y + h / 2 - ay - ah / 2) * resize_factor
+    w, h = w * resize_factor, h * resize_factor
+    return np.array(((cx - w / 2) / unit, (cy - h / 2) / unit, w / unit, h / unit))
 
 
 def box_to_image(box: Sequence[float], around: Sequence[float], resize_factor: float, output_size: int) -> list[float]:
@@ -131,6 +250,8 @@ def _padding(start: int, side: int, extent: int) -> tuple[int, int]:
 
 def _resized_padding(padding: tuple[int, int], side: int, output_size: int) -> np.ndarray:
     """Which of the crop's rows (or columns) draw on any padding, (output_size,) bool."""
+    if padding == (0, 0):
+        return np.zeros(output_size, bool)
     low, high = _neighbours(side, output_size)[:2]
     return (low < padding[0]) | (high >= side - padding[1])
 

@@ -39,11 +39,24 @@ def decode_image(data: bytes | np.ndarray, source: str | os.PathLike) -> np.ndar
     Raises:
         ImageReadError: the content is empty or not an image.
     """
+    return cv2.cvtColor(decode_bgr(data, source), cv2.COLOR_BGR2RGB)
+
+
+def decode_bgr(data: bytes | np.ndarray, source: str | os.PathLike, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
+    """The same as OpenCV gives it, (H, W, 3) uint8 BGR; its `flags` may say to decode it scaled down."""
     data = np.frombuffer(data, dtype=np.uint8)
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    try:
+        image = cv2.imdecode(data, flags) if data.size else None
+    except cv2.error as error:  # of a header that speaks of billions of pixels
+        raise undecodable(source) from error
     if image is None:
-        raise ImageReadError(f"cannot decode image {source}: the file is damaged or not an image")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        raise undecodable(source)
+    return image
+
+
+def undecodable(source: str | os.PathLike) -> ImageReadError:
+    """The error of a file whose content is no image, or half of one."""
+    return ImageReadError(f"cannot decode image {source}: the file is damaged or not an image")
 
 
 def to_rgb8(image: np.ndarray) -> np.ndarray:
@@ -82,8 +95,13 @@ def list_images(folder: str | os.PathLike) -> list[Path]:
 
 def image_names(names: Iterable[str]) -> list[str]:
     """Those of `names` that are images and not hidden, in natural order (frame 2 before frame 10)."""
-    images = (name for name in names if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith("."))
+    images = filter(is_image_name, names)
     return sorted(images, key=lambda name: (_number_key(os.path.splitext(name)[0]), name))
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file of that name is an image, and not hidden."""
+    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
 
 
 def _number_key(text: str) -> list:

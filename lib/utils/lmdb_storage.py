@@ -8,7 +8,7 @@ from pathlib import Path
 import lmdb
 
 from lib.utils.errors import UserError
-from lib.utils.storage import Storage, missing_file
+from lib.utils.storage import Storage, file_stamp, missing_file
 
 DATA_FILE = "data.mdb"
 
@@ -73,6 +73,10 @@ class LmdbStorage(Storage):
         """See `Storage.locate`."""
         return f"{self.path}:{path}" if path else str(self.path)
 
+    def stamp(self, path: str) -> tuple[int, ...] | None:
+        """See `Storage.stamp`: that of the LMDB as a whole."""
+        return file_stamp(_data_file(self.path))
+
     def _read(self, path: str) -> bytes:
         try:
             with self._environment().begin() as transaction:
@@ -98,6 +102,10 @@ def _key(path: str) -> bytes:
     return os.fsencode(path)
 
 
+def _data_file(path: Path) -> Path:
+    return path / DATA_FILE if path.is_dir() else path
+
+
 def _open(path: Path) -> lmdb.Environment:
     """Open for reading. No lock file, so that a read-only disk will do; no read-ahead, since access is random."""
     try:
@@ -108,7 +116,7 @@ def _open(path: Path) -> lmdb.Environment:
         raise UserError(f"cannot open the LMDB {path}: {error}; pack it again (tracking/make_lmdb.py)") from error
     # Reading beyond the end of a file that is too short would kill the process.
     needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
-    size = (path / DATA_FILE if path.is_dir() else path).stat().st_size
+    size = _data_file(path).stat().st_size
     if size < needed:
         environment.close()
         raise UserError(f"the LMDB {path} has {size} of its {needed} bytes: copy or pack it again")

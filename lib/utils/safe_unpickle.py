@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.utils.errors import UserError
+from lib.utils.checkpoint_files import CheckpointError, few
 
 MAX_DEPTH = 100
 # What torch raises on a file that is not what it claims to be; too many kinds to be told apart usefully.
@@ -29,16 +29,6 @@ MALFORMED = (
     *(EOFError, RuntimeError, ValueError, TypeError, AttributeError, AssertionError),
     *(LookupError, ArithmeticError, MemoryError, struct.error, zipfile.BadZipFile),
 )
-
-
-class CheckpointError(UserError):
-    """A checkpoint that cannot be read, is refused, does not fit or cannot be written.
-
-    Messages quote names out of untrusted files, so anything that could steer a terminal is replaced.
-    """
-
-    def __init__(self, message: str) -> None:
-        super().__init__("".join(character if character.isprintable() else "?" for character in message))
 
 
 class InertObject(SimpleNamespace):
@@ -200,12 +190,6 @@ def _refusal(message: str) -> str:
         return "its pickle is damaged, or of a protocol that torch.save does not use"
     lines = [line.strip() for line in message.splitlines() if line.strip() and "documentation" not in line]
     return f"it does what no checkpoint needs ({lines[-1].split('WeightsUnpickler error: ')[-1]:.150})"
-
-
-def few(names: list[str], count: int = 3) -> str:
-    """The first names, each shortened, and how many more there are."""
-    more = f", and {len(names) - count} more" if len(names) > count else ""
-    return (", ".join(f"{name:.150}" for name in names[:count]) or "nothing") + more
 
 
 def to_plain(value: Any) -> Any:

@@ -6,16 +6,24 @@ Paths are relative to the data set's root and use "/"; "" is the root.
 import errno
 import os
 from abc import ABC, abstractmethod
+from pathlib import Path
 
 import numpy as np
 
 from lib.utils.box_files import parse_boxes, parse_flags
 from lib.utils.errors import UserError
 from lib.utils.image import ImageReadError, decode_image
+from lib.utils.picture import Picture, open_picture
 
 
 class Storage(ABC):
-    """Files below one root, to be read."""
+    """Files below one root, to be read.
+
+    Attributes:
+        cache: folder for files with what is worth keeping of them in another form; None keeps nothing.
+    """
+
+    cache: Path | None = None
 
     @abstractmethod
     def names(self, folder: str = "") -> list[str]:
@@ -28,6 +36,10 @@ class Storage(ABC):
     @abstractmethod
     def locate(self, path: str = "") -> str:
         """A path as a user knows it, for messages."""
+
+    @abstractmethod
+    def stamp(self, path: str) -> tuple[int, ...] | None:
+        """Numbers that change when a file does, or what is in a folder; None where there is nothing of that path."""
 
     @abstractmethod
     def _read(self, path: str) -> bytes:
@@ -54,11 +66,22 @@ class Storage(ABC):
         Raises:
             ImageReadError: the file is missing, empty or not an image.
         """
+        return decode_image(self._image_bytes(path), self.locate(path))
+
+    def picture(self, path: str) -> Picture:
+        """The same, to be decoded where it is needed.
+
+        Raises:
+            ImageReadError: the file is missing, empty, cut off or not an image.
+        """
+        return open_picture(self._image_bytes(path), self.locate(path))
+
+    def _image_bytes(self, path: str) -> bytes:
+        """Content of an image's file."""
         try:
-            data = self._read(path)
+            return self._read(path)
         except OSError as error:
             raise ImageReadError(f"cannot read image {self.locate(path)}: {error.strerror or error}") from error
-        return decode_image(data, self.locate(path))
 
     def boxes(self, path: str) -> np.ndarray:
         """One xywh box a line: (N, 4) float64, nan where the file says so (see `parse_boxes`)."""
@@ -108,9 +131,23 @@ class FolderStorage(Storage):
         """See `Storage.locate`."""
         return os.path.join(self.root, path) if path else str(self.root)
 
+    def stamp(self, path: str) -> tuple[int, ...] | None:
+        """See `Storage.stamp`."""
+        return file_stamp(self.locate(path))
+
     def _read(self, path: str) -> bytes:
         with open(self.locate(path), "rb") as file:
             return file.read()
+
+
+def file_stamp(path: str | os.PathLike) -> tuple[int, ...] | None:
+    """Size and times of a file or folder; None where there is none."""
+    try:
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    # The second time is set by the system alone: it changes where a file is replaced by one with the first time copied.
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def missing_file() -> FileNotFoundError:

@@ -5,8 +5,14 @@ import pytest
 import torch
 
 from benchmarks.plain import plain_network, whole_crop
+from benchmarks.plain_data import PlainProcessing
 from lib.config import load_config
 from lib.models.layers import FrozenBatchNorm2d
+from lib.train.data.loader import SampleStream
+from lib.train.data.processing import Processing
+from lib.train.data.sampler import FrameSampler
+from lib.train.dataset import build_dataset
+from lib.train.dataset.embedded import generate
 from lib.utils.crop import sample_target
 from tests.golden_cases import VARIANTS, reference_model
 from tests.models.test_inference import regions
@@ -30,3 +36,26 @@ def test_the_plain_crop_shows_the_same(box):
     assert np.abs(crop.astype(int) - plain_crop).max() <= 1
     assert scale == plain_scale
     assert (mask == plain_mask).all()
+
+
+def test_plain_samples_are_the_same(tmp_path):
+    """Crops to one level of 255 (before brightness), masks and boxes as they are."""
+    generate(tmp_path / "videos", seed=3, sequences=2, frames=24, split="train", workers=1, progress=False)
+    dataset = build_dataset(f"FOLDER:{tmp_path / 'videos'}")
+    cfg = load_config("stark_st1", "baseline", ["DATA.DECODE=exact", "DATA.GRAY_PROBABILITY=0.3"])
+    sampler = FrameSampler([dataset], [1], "trident_pro", [200])
+    ours, plain = (
+        SampleStream(sampler, processing, 5, 0) for processing in (Processing(cfg, True), PlainProcessing(cfg))
+    )
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (cfg.DATA.MEAN, cfg.DATA.STD))
+    for index in range(12):
+        a, b = ours[1, index], plain[1, index]
+        assert a.sources == b.sources
+        assert np.allclose(a.box, b.box, atol=1e-6)
+        masks = zip((*a.template_masks, a.search_mask), (*b.template_masks, b.search_mask), strict=True)
+        assert all(np.array_equal(mask, plain_mask) for mask, plain_mask in masks)
+        pairs = zip((*a.templates, a.search), (*b.templates, b.search), a.brightness, strict=True)
+        for crop, plain_crop, brightness in pairs:
+            levels = ((plain_crop * std + mean) * 255).permute(1, 2, 0).numpy()
+            expected = (crop * brightness).clip(max=255)
+            assert np.abs(levels - expected).max() <= 1.01 * max(1, brightness)

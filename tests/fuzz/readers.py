@@ -6,14 +6,20 @@ runs each target for that long and prints the text that broke it; `tests/fuzz/te
 """
 
 import argparse
+import io
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+import av
+import cv2
+import numpy as np
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -21,9 +27,13 @@ from lib.config import load_config
 from lib.test.evaluation.attributes import listed, read_meta
 from lib.test.evaluation.regions import parse_regions
 from lib.test.evaluation.result_files import read_result, read_seconds
+from lib.test.web.clips import open_clip
+from lib.test.web.limits import Limits
 from lib.utils import workspace as places
 from lib.utils.box_files import parse_boxes, parse_flags
 from lib.utils.errors import UserError
+from lib.utils.image import IMAGE_SUFFIXES
+from lib.utils.picture import JpegPicture, open_picture
 from lib.utils.text import read_names, read_ranges
 
 _SLOW_SECONDS = 2.0
@@ -95,6 +105,45 @@ def _local_file(path: Path) -> None:
     places._read(path, "train")
 
 
+def _clip(data: bytes) -> None:
+    """A video or a picture that somebody uploads."""
+    folder = SCRATCH / "pictures"
+    folder.mkdir(exist_ok=True)
+    for path in (SCRATCH / "video", folder / "1.png"):
+        path.write_bytes(data)
+    for path in (SCRATCH / "video", folder):
+        try:
+            deque(open_clip(path, "clip", Limits(frames=50, side=500)).frames(), maxlen=0)
+        except UserError as error:
+            check_message(error)
+
+
+@cache
+def _whole(kind: str) -> bytes:
+    """A small video or picture."""
+    frames = [np.full((32, 48, 3), 20 * index, np.uint8) for index in range(6)]
+    if kind.startswith("."):
+        return cv2.imencode(kind, frames[1])[1].tobytes()
+    file = io.BytesIO()
+    codec = {"avi": "mjpeg", "webm": "libvpx"}.get(kind, "libx264")
+    with av.open(file, "w", format={"ts": "mpegts"}.get(kind, kind)) as container:
+        stream = container.add_stream(codec, rate=25, width=48, height=32)
+        stream.pix_fmt = "yuvj420p" if kind == "avi" else "yuv420p"
+        for image in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+    return file.getvalue()
+
+
+def _damaged(kind: str, places: list[tuple[int, bytes]], cut: int) -> bytes:
+    """The same with bytes put in place of others, and perhaps without its end."""
+    data = bytearray(_whole(kind))
+    for place, patch in places:
+        place %= len(data)
+        data[place : place + len(patch)] = patch
+    return bytes(data[: len(data) - cut % len(data)] if cut % 4 == 3 else data)
+
+
 def _override(text: str) -> None:
     load_config("stark_s", "baseline", [text])
 
@@ -107,6 +156,36 @@ _bytes = st.one_of(
 _yaml_text = st.one_of(st.lists(st.sampled_from(_YAML_PIECES), max_size=30).map("".join), st.text(max_size=60))
 _yaml = st.one_of(_yaml_text.map(lambda text: text.encode(errors="replace")), st.binary(max_size=100))
 _overrides = st.one_of(_yaml_text, st.builds("{}={}".format, st.sampled_from(_KEYS), _yaml_text))
+_places = st.lists(st.tuples(st.integers(0, 10**6), st.binary(min_size=1, max_size=8)), max_size=6)
+_clips = st.builds(
+    _damaged, st.sampled_from(("mp4", "avi", "webm", "ts", "matroska", *IMAGE_SUFFIXES)), _places, st.integers(0)
+)
+
+
+def _parts(data: bytes) -> None:
+    """Pieces of a picture at every scale."""
+    picture = open_picture(data, "fuzz.jpg")
+    for reduction in (1, 2, 4, 8):
+        x, y = ((extent // (3 * reduction), -(-extent // reduction)) for extent in (picture.width, picture.height))
+        if isinstance(picture, JpegPicture) and picture.width * picture.height < 1e7:
+            picture.part(x, y, reduction)
+
+
+def _jpeg(progressive: int) -> bytes:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
+    return cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_PROGRESSIVE, progressive])[1].tobytes()
+
+
+def _changed(whole: bytes, changes: list[tuple[float, bytes]]) -> bytes:
+    """A file with some bytes replaced."""
+    for share, piece in changes:
+        place = int(share * len(whole))
+        whole = whole[:place] + piece + whole[place + len(piece) :]
+    return whole
+
+
+_changes = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.binary(min_size=1, max_size=4)), max_size=6)
+_jpegs = st.builds(_changed, st.sampled_from([_jpeg(0), _jpeg(1)]), _changes)
 
 TARGETS: dict[str, tuple[st.SearchStrategy, Callable]] = {
     "boxes": (_bytes, lambda data: parse_boxes(data, "fuzz.txt")),
@@ -117,8 +196,10 @@ TARGETS: dict[str, tuple[st.SearchStrategy, Callable]] = {
     "names": (_bytes, _written("list.txt", read_names)),
     "ranges": (_bytes, _written("fuzz.ranges.txt", read_ranges)),
     "attributes": (_bytes, _written("attrs.txt", lambda path: (listed(path), read_meta(path)))),
+    "picture": (st.one_of(_jpegs, st.binary(max_size=100)), _parts),
     "config": (_yaml, _written("fuzz.yaml", lambda path: load_config("stark_s", path))),
     "override": (_overrides, _override),
+    "clip": (_clips, _clip),
     "local_file": (_bytes, _written("local.py", _local_file)),
 }
 
@@ -129,11 +210,16 @@ def check(read: Callable, data: bytes | str) -> None:
     try:
         read(data)
     except UserError as error:
-        message = str(error)
-        assert message.strip(), "an error without words"
-        assert "\n" not in message, f"more than one line: {message!r}"
+        check_message(error)
     seconds = time.process_time() - start
     assert seconds < _SLOW_SECONDS, f"{seconds:.1f} s for {data[:100]!r}"
+
+
+def check_message(error: UserError) -> None:
+    """Raise an `AssertionError` where what a user would see is not one line."""
+    message = str(error)
+    assert message.strip(), "an error without words"
+    assert "\n" not in message, f"more than one line: {message!r}"
 
 
 def fuzz(target: str, seconds: float) -> int:

@@ -1,6 +1,7 @@
 """Every engine gives what PyTorch gives: the graphs, the tracker on them, and when they are made anew."""
 
 import copy
+import subprocess
 import sys
 
 import numpy as np
@@ -12,7 +13,8 @@ from lib.config import load_config
 from lib.config.loader import EXPERIMENTS
 from lib.models import build_model
 from lib.models.export import kept_graphs
-from lib.models.parts import Regions
+from lib.models.parts import regions_of
+from lib.models.position_encoding import PositionEmbeddingSine
 from lib.test.tracker import create_tracker, engines, load_network, weights_path
 from lib.test.tracker.engines import PRECISIONS_OF, choose_engine, create_engine, engine_device, installed
 from lib.test.tracker.engines.base import Context
@@ -22,7 +24,9 @@ from lib.test.tracker.stark import SpatioTemporalTracker
 from lib.utils.checkpoint import save_checkpoint
 from lib.utils.crop import region_of
 from lib.utils.errors import UserError
+from lib.utils.regions import Regions, sine_position
 from lib.utils.tensors import NestedTensor
+from lib.utils.workspace import REPOSITORY
 from tests.golden.fill import fill, image, padded_mask
 from tests.golden_cases import VARIANTS, reference_model
 
@@ -154,7 +158,7 @@ def test_graphs_are_fp32_whatever_the_network_runs_in(tmp_path):
 def test_graphs_take_several_crops_at_a_time(name, tmp_path):
     cfg = load_config(name, "baseline" if name == "stark_s" else "mini", SMALL if name == "stark_s" else [])
     model = tamed(fill(build_model(name, cfg)))
-    graphs, regions = kept_graphs(model, cfg, tmp_path), Regions(model, cfg)
+    graphs, regions = kept_graphs(model, cfg, tmp_path), regions_of(model, cfg)
     template, search = open_graph(graphs.template, CPU), open_graph(graphs.search, CPU)
     sizes = [cfg.DATA.TEMPLATE.SIZE, cfg.DATA.SEARCH.SIZE]
     crops = [np.stack([image(f"batch{size}.{i}", size, size) for i in range(3)]) for size in sizes]
@@ -162,9 +166,9 @@ def test_graphs_take_several_crops_at_a_time(name, tmp_path):
     alone = [engine.search([engine.encode_template(z)], x)["pred_boxes"][0] for z, x in zip(*crops, strict=True)]
     kept = template.run(None, {"image": crops[0]})
     context = engine._last[1]
-    position = [] if context.position is None else [context.position.numpy()]
+    position = [] if context.position is None else [context.position]
     names = [each.name for each in search.get_inputs()]
-    found = search.run(None, dict(zip(names, [crops[1], context.bias.numpy(), *position, *kept], strict=True)))[0]
+    found = search.run(None, dict(zip(names, [crops[1], context.bias, *position, *kept], strict=True)))[0]
     np.testing.assert_allclose(found, alone, atol=1e-5)
 
 
@@ -335,9 +339,53 @@ def test_engines_know_their_precisions():
 )
 def test_devices_of_onnxruntime(monkeypatch, wanted, best, providers, expected):
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
-    monkeypatch.setattr(engines, "select_device", lambda name: torch.device(best if name == "auto" else name))
+    monkeypatch.setattr("lib.utils.device.select_device", lambda name: torch.device(best if name == "auto" else name))
     if expected is UserError:
         with pytest.raises(UserError, match="onnx"):
             engine_device("onnx", wanted)
     else:
         assert engine_device("onnx", wanted) == torch.device(expected)
+
+
+def test_kept_graphs_run_without_pytorch(place):
+    """It would take half a gigabyte of memory in every process that tracks."""
+    create_tracker(SCRIPT, "mini", device="cpu", engine="openvino")
+    code = """if True:
+        import sys
+        import numpy as np
+        from lib.test.tracker import create_tracker
+        frame = np.full((90, 120, 3), 90, np.uint8)
+        for engine in ("openvino", "onnx"):
+            tracker = create_tracker("stark_lightning_X_trt", "mini", engine=engine, device="cpu")
+            tracker.initialize(frame, {"init_bbox": [2, 40, 30, 30]})
+            print(tracker.track(frame)["target_bbox"])
+        assert "torch" not in sys.modules
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY)
+    assert done.returncode == 0, done.stderr
+    first, second = ([float(v) for v in line.strip("[]").split(",")] for line in done.stdout.splitlines())
+    np.testing.assert_allclose(first, second, atol=0.01)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_positions_without_pytorch_are_the_networks(padded):
+    mask = padded_mask("positions", 1, 20) if padded else torch.zeros(1, 20, 20, dtype=torch.bool)
+    expected = PositionEmbeddingSine(64)(torch.zeros(1, 64, 20, 20), mask)[0]
+    np.testing.assert_allclose(sine_position(~mask[0].numpy(), 64), expected, atol=1e-5)
+
+
+def test_what_is_known_of_regions_is_kept(tmp_path):
+    cfg = load_config("stark_st2", "baseline", SMALL)
+    regions = regions_of(build_model("stark_st2", cfg), cfg)
+    regions.save(tmp_path / "regions.npz")
+    again = Regions.load(tmp_path / "regions.npz")
+    mask = padded_mask("regions", 1, 160)[0].numpy()
+    for region, given in (("template", None), ("search", None), ("search", mask)):
+        a, b = (each.surroundings(region, given) for each in (regions, again))
+        assert a.padded == b.padded == (given is not None)
+        np.testing.assert_array_equal(a.bias, b.bias)
+        np.testing.assert_array_equal(a.position, b.position)
+    assert (again.stride, again.templates, again.sizes) == (16, 2, {"template": 64, "search": 160})
+    (tmp_path / "regions.npz").write_bytes(b"text")
+    with pytest.raises(UserError, match="remove it to have it made anew"):
+        Regions.load(tmp_path / "regions.npz")

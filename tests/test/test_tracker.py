@@ -7,7 +7,7 @@ import torch
 from lib.config import load_config
 from lib.test.tracker import create_tracker, update_interval
 from lib.test.tracker import stark as tracking
-from lib.test.tracker.engines import TorchEngine
+from lib.test.tracker.engines.pytorch import TorchEngine
 from lib.test.tracker.stark import SpatioTemporalTracker, StarkTracker
 from lib.utils.checkpoint import save_checkpoint
 from lib.utils.crop import region_of

@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from lib.config import load_config
 from lib.train.data.loader import BatchLoader, SampleStream
@@ -112,6 +113,17 @@ def test_the_number_of_workers_changes_nothing():
             assert (a == b).all()
             assert (boxes_a == boxes_b).all()
             assert sources_a == sources_b
+
+
+def test_workers_compute_with_one_thread_each():
+    class Threads(FakeVideos):
+        """Frames that come from where they are read."""
+
+        def source(self, sequence, frame):
+            return f"{torch.get_num_threads()} {cv2.getNumThreads()}"
+
+    sources = [s for b in BatchLoader(stream(Threads(VIDEOS)), 8, 4, 2).epoch(1) for pair in b.sources for s in pair]
+    assert set(sources) == {"1 1"}
 
 
 def test_samples_differ_by_epoch_rank_seed_and_stream_and_not_by_where_an_epoch_starts():

@@ -13,18 +13,9 @@ from lib.test.analysis.results import TrackerScores
 from lib.test.analysis.tables import sequence_aucs
 from lib.test.evaluation.result_files import read_result
 from lib.test.evaluation.sequence import Sequence
+from lib.test.video.overlay import DISTINCT
 from lib.utils.errors import UserError
 
-# RGB: the page's colours, as light as on its dark ground but for the last, in the order of the trackers.
-_COLOURS = (
-    (63, 160, 224),
-    (245, 129, 58),
-    (34, 196, 147),
-    (231, 154, 196),
-    (242, 182, 60),
-    (155, 215, 251),
-    (30, 30, 30),
-)
 _TRUTH_COLOUR, _EDGE = (255, 255, 255), (16, 16, 16)
 
 _LARGEST = (400, 300)  # width, height
@@ -112,7 +103,7 @@ def _picture(sequence: Sequence, frame: int, drawn: list[tuple[int, np.ndarray]]
     image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     for index, result in drawn:
         if 0 < frame < len(result):  # the first box is given
-            _draw(image, result[frame] * scale, _COLOURS[index % len(_COLOURS)])
+            _draw(image, result[frame] * scale, DISTINCT[index % len(DISTINCT)])
     if frame < len(sequence.truth):
         _draw(image, sequence.truth[frame] * scale, _TRUTH_COLOUR)
     done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 82])

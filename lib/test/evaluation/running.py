@@ -22,9 +22,10 @@ from lib.test.evaluation.overlays import FOLDER, Overlays
 from lib.test.evaluation.progress import Progress, rate
 from lib.test.evaluation.result_files import claim_for_weights, read_result, result_path, run_dir, to_integers
 from lib.test.evaluation.sequence import Sequence
-from lib.test.evaluation.workers import TrackerMaker, available_cpus, track_here, track_in_workers
+from lib.test.evaluation.workers import TrackerMaker, track_here, track_in_workers
 from lib.test.video.window import Window, missing_display
 from lib.utils.errors import UserError
+from lib.utils.processors import available_cpus
 from lib.utils.workspace import workspace
 
 FAILURE_LOG = "failures.log"

@@ -96,11 +96,6 @@ def track_in_workers(
         _stop(list(workers.values()))
 
 
-def available_cpus() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class _TrackerOfSet:
     """Makes a tracker once a test set, only when there is something to track."""
 

@@ -5,6 +5,7 @@ published figures. A frame costs the backbone on its search crop, and the transf
 the template's backbone runs once and is counted apart.
 """
 
+import copy
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from torch import Tensor, nn
 
 from lib.models.attention import MultiheadAttention
 from lib.models.efficientnet_lite import EfficientNetLite0
+from lib.models.inference import fold_norms
+from lib.models.layers import Linear
 from lib.models.parts import template_count
 from lib.models.stark import Tokens
 from lib.utils.errors import UserError
@@ -93,14 +96,14 @@ def count_macs(module: nn.Module, *inputs: object) -> float:
     Raises:
         UserError: thop cannot be imported.
     """
-    rules = {MultiheadAttention: _count_attention, EfficientNetLite0: _count_convolutions}
-    try:
-        return _thop().profile(module, inputs, custom_ops=rules, verbose=False)[0]
-    finally:
-        # Where it has a rule of its own for a module, thop leaves its counters behind.
-        for part in module.modules():
-            for counter in ("total_ops", "total_params"):
-                part._buffers.pop(counter, None)
+    rules = {Linear: _count_linear, MultiheadAttention: _count_attention, EfficientNetLite0: _count_convolutions}
+    # A copy, for thop leaves its counters behind; without norms, for convolutions that take theirs in go unseen.
+    return _thop().profile(fold_norms(copy.deepcopy(module)), inputs, custom_ops=rules, verbose=False)[0]
+
+
+def _count_linear(module: Linear, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    """One for each weight and each row; thop has the rule, but not for classes derived from PyTorch's."""
+    module.total_ops += output.numel() * module.in_features
 
 
 def _count_attention(module: MultiheadAttention, inputs: tuple[Tensor, ...], output: Tensor) -> None:

@@ -1,21 +1,27 @@
-"""Trackers by name."""
+"""Trackers by name. PyTorch is loaded only where it is needed: on a CPU, graphs that are there run without it."""
 
+import hashlib
+import json
+from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from easydict import EasyDict
-from torch import nn
 
 from lib.config import load_config
 from lib.config.loader import config_path, experiment_name
-from lib.models import NETWORKS, build_model
-from lib.models.repvgg import fold_repvgg
 from lib.test.tracker.classic import CLASSIC, ClassicTracker
-from lib.test.tracker.engines import choose_engine, create_engine, engine_device
+from lib.test.tracker.engines import Engine, choose_engine, create_engine, device_kind, engine_device, graph_engine
 from lib.test.tracker.stark import SpatioTemporalTracker, StarkTracker
 from lib.test.tracker.still import StillTracker
-from lib.utils.checkpoint import CheckpointError, epoch_name, find_checkpoint, load_checkpoint, load_state
+from lib.utils.checkpoint_files import CheckpointError, epoch_name, find_checkpoint
 from lib.utils.errors import UserError
+from lib.utils.files import write_text
+from lib.utils.graph_files import GraphFiles
 from lib.utils.workspace import workspace
+
+if TYPE_CHECKING:
+    from torch import nn
 
 # Tracker -> the script whose experiments it reads.
 SCRIPTS = {
@@ -23,6 +29,8 @@ SCRIPTS = {
     "stark_st": "stark_st2",
     "stark_lightning_X_trt": "stark_lightning_X_trt",
 }
+# Script -> the class of its network, by which checkpoints are named.
+_NETWORKS = {"stark_s": "STARKS", "stark_st2": "STARKST", "stark_lightning_X_trt": "STARKLightningXtrt"}
 
 
 def create_tracker(
@@ -67,20 +75,56 @@ def create_tracker(
     if engine == "auto":
         print(f"engine: {chosen} {precision}, the fastest that is installed", flush=True)
     cfg = load_config(SCRIPTS[name], config)
-    target = engine_device(chosen, device)
-    model = load_network(SCRIPTS[name], cfg, weights_path(name, config, checkpoint))
-    runner = create_engine(chosen, model, cfg, target, graphs_dir(SCRIPTS[name], config), precision)
+    runner = _create_engine(
+        SCRIPTS[name], config, cfg, weights_path(name, config, checkpoint), chosen, device, precision
+    )
     if name == "stark_st":
         return SpatioTemporalTracker(runner, cfg, update_interval(cfg, dataset_name))
     return StarkTracker(runner, cfg)
 
 
-def load_network(script: str, cfg: EasyDict, path: Path) -> nn.Module:
+def _create_engine(
+    script: str, config: str, cfg: EasyDict, weights: Path, engine: str, device: str, precision: str
+) -> Engine:
+    """The engine with the weights of a checkpoint; on a CPU with graphs that an earlier call left, without PyTorch."""
+    root = graphs_dir(script, config)
+    note = root / f"{_key(script, cfg, weights)}.txt"
+    if engine in ("onnx", "openvino") and note.is_file() and device_kind(device) == "cpu":
+        graphs = GraphFiles(root / note.read_text(encoding="utf-8"))
+        if graphs.complete:
+            return graph_engine(engine, graphs, cfg, None, precision)
+    target = engine_device(engine, device)
+    model = load_network(script, cfg, weights)
+    made = create_engine(engine, model, cfg, target, root, precision)
+    if engine not in ("torch", "compile"):
+        from lib.models.export import fingerprint
+
+        write_text(note, fingerprint(model, cfg))
+    return made
+
+
+def _key(script: str, cfg: EasyDict, weights: Path) -> str:
+    """Names a checkpoint's content, and all that decides with it what its graphs are."""
+    try:
+        digest = hashlib.sha256(weights.read_bytes())
+    except OSError as error:
+        raise CheckpointError(f"cannot read {weights}: {error.strerror}") from error
+    digest.update(json.dumps([script, cfg, metadata.version("torch")], sort_keys=True).encode())
+    for source in sorted((Path(__file__).parents[2] / "models").glob("*.py")):
+        digest.update(source.read_bytes())
+    return digest.hexdigest()[:20]
+
+
+def load_network(script: str, cfg: EasyDict, path: Path) -> "nn.Module":
     """The network of a script with the weights of a checkpoint, on the CPU.
 
     Raises:
         UserError: the checkpoint is missing, damaged or of another network.
     """
+    from lib.models import build_model
+    from lib.models.repvgg import fold_repvgg
+    from lib.utils.checkpoint import load_checkpoint, load_state
+
     model = build_model(script, cfg)
     weights = load_checkpoint(path)
     if any("rbr_reparam" in key for key in weights["net"]):
@@ -111,7 +155,7 @@ def weights_path(name: str, config: str, checkpoint: str | Path | None = None) -
     script = SCRIPTS[name]
     epoch = load_config(script, config).TEST.EPOCH
     try:
-        return _trained_checkpoint(script, experiment_name(config), NETWORKS[script].__name__, epoch)
+        return _trained_checkpoint(script, experiment_name(config), _NETWORKS[script], epoch)
     except CheckpointError:
         shipped = shipped_weights(script, config)
         if not shipped.is_file():

@@ -14,8 +14,6 @@ import cv2
 import numpy as np
 from easydict import EasyDict
 
-from lib.models.export import GraphFiles
-from lib.models.parts import Regions
 from lib.test.evaluation.datasets import load_dataset
 from lib.test.tracker.engines.base import Context, Engine
 from lib.test.tracker.engines.onnx import graph_inputs, package
@@ -24,6 +22,8 @@ from lib.test.tracker.stark import StarkTracker
 from lib.test.video.samples import SAMPLES, find_sample
 from lib.utils.errors import UserError
 from lib.utils.files import locked
+from lib.utils.graph_files import GraphFiles
+from lib.utils.regions import Regions
 
 # A sequence to measure on: frames (H, W, 3) uint8 RGB, and a box xywh of each, or of the first alone.
 Clip = tuple[Iterable[np.ndarray], Sequence[Sequence[float]]]

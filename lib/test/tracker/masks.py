@@ -11,11 +11,11 @@ from easydict import EasyDict
 from external.AR.graphs import MaskParts, kept_mask_graphs
 from external.AR.network import AlphaRefine
 from external.AR.refiner import DEFAULT_CONFIG, SCRIPT, MaskEngine, MaskTracker, Refiner, load_refiner
-from lib.models.export import GraphFiles
 from lib.test.tracker import graphs_dir
 from lib.test.tracker.engines import choose_engine, engine_device
 from lib.test.tracker.engines.onnx import open_graph
 from lib.test.tracker.engines.pytorch import DTYPES, compile_part
+from lib.utils.graph_files import GraphFiles
 
 # A part of the network on some engine: arrays in, its one output out.
 Part = Callable[[Sequence[np.ndarray]], np.ndarray]

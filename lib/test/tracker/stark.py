@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from easydict import EasyDict
 
 from lib.test.tracker.engines import Engine
@@ -32,7 +31,6 @@ class StarkTracker:
         self.frame_size: tuple[int, int] | None = None
         self.templates: list[Any] = []  # what the engine made of each
 
-    @torch.inference_mode()
     def initialize(self, image: np.ndarray, info: Mapping) -> None:
         """Start on a frame.
 
@@ -49,7 +47,6 @@ class StarkTracker:
         self.templates = self._initial_templates(self._encode_template(image, box))
         self.state, self.frame_size = box, image.shape[:2]
 
-    @torch.inference_mode()
     def track(self, image: np.ndarray) -> dict:
         """Find the object in the next frame.
 

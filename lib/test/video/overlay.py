@@ -5,6 +5,16 @@ import numpy as np
 
 # RGB; both are apart in lightness from the dark line around the box, and from each other for the colour-blind.
 SURE, UNSURE = (80, 255, 80), (255, 140, 0)
+# Of several objects or trackers: the colours of the project's pages on a dark ground, but for the last.
+DISTINCT = (
+    (63, 160, 224),
+    (245, 129, 58),
+    (34, 196, 147),
+    (231, 154, 196),
+    (242, 182, 60),
+    (155, 215, 251),
+    (30, 30, 30),
+)
 _DARK = (16, 16, 16)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lib.config import load_config
 from lib.models import build_model
+from lib.models.inference import prepare_for_tracking
 from lib.models.layers import MLP
 from lib.train.actors.stark import Actor, BoxActor, Outcome
 from lib.train.data.loader import Batch
@@ -68,6 +69,7 @@ class DistillActor(BoxActor):
         super().__init__(net, cfg, device)
         check_fit(cfg, teacher.cfg, teacher.net)
         self.teacher = teacher
+        teacher.checks = self.checks
 
     def __call__(self, batch: Batch, step: str = "") -> Outcome:
         """The loss of a batch and its parts.
@@ -121,6 +123,7 @@ def load_teacher(stage: Stage, save_dir: Path, device: torch.device) -> Teacher:
             f"teacher {stage.script} {stage.config}: {error}; "
             "--script_teacher and --config_teacher name the run it was trained by"
         ) from error
+    net = prepare_for_tracking(net)  # the same maps, sooner
     return Teacher(net.to(device, memory_format=torch.channels_last), cfg, device)
 
 

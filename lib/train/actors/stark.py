@@ -44,6 +44,40 @@ class Outcome:
     masks: Tensor | None = None
 
 
+class FiniteChecks:
+    """What has to be finite.
+
+    On a CPU it is looked at as it comes. Another device would have to be waited for, so there it is looked at when
+    `settle` is called; meanwhile gradients that are not finite change nothing (`Optimisation.step`).
+    """
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[Tensor, str, list[list[str]]]] = []
+
+    def require(self, values: Tensor, what: str, sources: list[list[str]]) -> None:
+        """Values (B, ...) of B samples with their frames; `what` begins the message.
+
+        Raises:
+            NonFiniteError: on a CPU, they are not finite.
+        """
+        self.waiting.append((~torch.isfinite(values.detach()).flatten(1).all(1), what, sources))
+        if values.device.type == "cpu":
+            self.settle()
+
+    def settle(self) -> None:
+        """Look at what was required since the last time.
+
+        Raises:
+            NonFiniteError: something is not finite; the message is that of the first, and names the samples.
+        """
+        waiting, self.waiting = self.waiting, []
+        if not waiting or not torch.stack([broken.any() for broken, *_ in waiting]).any():
+            return
+        broken, what, sources = next(each for each in waiting if each[0].any())
+        samples = name_sources([sources[i] for i in broken.nonzero().flatten().tolist()])
+        raise NonFiniteError(f"{what} is not finite; samples: {samples}")
+
+
 class Actor:
     """What both kinds of training share: bringing a batch to the network's form.
 
@@ -56,6 +90,7 @@ class Actor:
     def __init__(self, net: nn.Module, cfg: EasyDict, device: torch.device) -> None:
         self.net, self.cfg, self.device = net, cfg, device
         self.preprocess = Preprocessor(cfg.DATA.MEAN, cfg.DATA.STD, device)
+        self.checks = FiniteChecks()
 
     def regions(self, batch: Batch) -> tuple[list[NestedTensor], NestedTensor]:
         """A batch's templates and search region as normalised pixels on the device."""
@@ -70,10 +105,7 @@ class Actor:
 
     def check_finite(self, prediction: Tensor, batch: Batch, step: str) -> None:
         """Stop on a non-finite prediction (B, ...) and say which samples it came from."""
-        broken = ~torch.isfinite(prediction.detach()).flatten(1).all(1)
-        if broken.any():
-            samples = name_sources([batch.sources[i] for i in broken.nonzero().flatten().tolist()])
-            raise NonFiniteError(f"{step}: the network's prediction is not finite; samples: {samples}")
+        self.checks.require(prediction, f"{step}: the network's prediction", batch.sources)
 
 
 class BoxActor(Actor):
@@ -91,7 +123,7 @@ class BoxActor(Actor):
         """The loss of what the network made of a batch; see `__call__`."""
         prediction = output["pred_boxes"]  # (B, Nq, 4)
         self.check_finite(prediction, batch, step)
-        truth = xywh_to_xyxy(batch.boxes.to(self.device)).clamp(0, 1)
+        truth = xywh_to_xyxy(batch.boxes.to(self.device, non_blocking=True)).clamp(0, 1)
         weights = self.cfg.TRAIN.GIOU_WEIGHT, self.cfg.TRAIN.L1_WEIGHT
         if "cell_boxes" in output:
             loss, values = center_losses(output, truth, *weights, option(self.cfg, "TRAIN.CENTER_WEIGHT"))
@@ -111,7 +143,7 @@ class ScoreActor(Actor):
         """
         logits = self.net(*self.regions(batch), score_only=True)["pred_logits"].flatten(1)  # (B, Nq)
         self.check_finite(logits, batch, step)
-        labels = batch.labels.to(self.device)[:, None].expand_as(logits)
+        labels = batch.labels.to(self.device, non_blocking=True)[:, None].expand_as(logits)
         loss = F.binary_cross_entropy_with_logits(logits, labels)
         accuracy = ((logits > 0) == (labels > 0.5)).float().mean()
         values = {"Loss/total": loss.detach(), "cls_loss": loss.detach(), "accuracy": accuracy}

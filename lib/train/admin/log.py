@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from lib.train.actors.stark import Outcome
@@ -19,6 +20,7 @@ from lib.train.data.loader import Batch
 # Seconds between two states of the progress bar where it goes to a file, and cannot replace its last one.
 BAR_INTERVAL_IN_FILES = 30.0
 MIB = 2**20
+Number = float | Tensor  # a tensor is a scalar
 
 log = logging.getLogger(__name__)
 
@@ -27,18 +29,24 @@ class Meters:
     """Running means of scalars, by name, since the last `reset`."""
 
     def __init__(self) -> None:
-        self.sums: dict[str, float] = {}
+        self.sums: dict[str, Number] = {}
         self.counts: dict[str, int] = {}
 
-    def update(self, values: Mapping[str, float]) -> None:
-        """Add one step's values."""
+    def update(self, values: Mapping[str, Number]) -> None:
+        """Add one step's values; those on CUDA are added up there, for nobody waits for them yet."""
         for name, value in values.items():
-            self.sums[name] = self.sums.get(name, 0.0) + float(value)
+            number = value.double() if isinstance(value, Tensor) and value.is_cuda else float(value)
+            self.sums[name] = self.sums.get(name, 0.0) + number
             self.counts[name] = self.counts.get(name, 0) + 1
 
-    def means(self) -> dict[str, float]:
+    def means(self) -> dict[str, Number]:
         """The mean of each scalar."""
         return {name: total / self.counts[name] for name, total in self.sums.items()}
+
+    def read(self) -> dict[str, float]:
+        """The sum of each scalar as a plain number, which is waited for."""
+        self.sums = {name: float(total) for name, total in self.sums.items()}
+        return self.sums
 
     def reset(self) -> None:
         """Start anew."""
@@ -46,7 +54,7 @@ class Meters:
 
     def state_dict(self) -> dict[str, Any]:
         """Plain numbers, to go on with after a restart."""
-        return {"sums": dict(self.sums), "counts": dict(self.counts)}
+        return {"sums": dict(self.read()), "counts": dict(self.counts)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from `state_dict`."""

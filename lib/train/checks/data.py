@@ -4,6 +4,7 @@ import contextlib
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 from easydict import EasyDict
@@ -48,7 +49,7 @@ def check_data(options: RunOptions, cfg: EasyDict) -> Iterator[Finding]:
         names = list(dict.fromkeys(cfg.DATA[part].DATASETS_NAME))
         for name in names:
             if name not in inspected:
-                inspected[name] = inspect(name, cfg, options.use_lmdb, options.script == MASK_SCRIPT)
+                inspected[name] = inspect(name, cfg, options.use_lmdb, options.cache, options.script == MASK_SCRIPT)
         may_be_missing = part == "VAL" and options.validation_may_be_missing
         remedy = _without(part, [name for name in names if inspected[name].serves])
         for name in names:
@@ -88,13 +89,15 @@ class Inspection:
         return all(finding.state != "problem" for finding in self.findings)
 
 
-def inspect(name: str, cfg: EasyDict, use_lmdb: bool = False, masks: bool = False) -> Inspection:
+def inspect(
+    name: str, cfg: EasyDict, use_lmdb: bool = False, cache: Path | None = None, masks: bool = False
+) -> Inspection:
     """Open a data set and read some of it, the same at each call.
 
     Args:
         name: as in DATA.TRAIN.DATASETS_NAME.
         cfg: the effective configuration, which says how frames are drawn.
-        use_lmdb: see `build_dataset`.
+        use_lmdb, cache: see `build_dataset`.
         masks: the training needs masks.
     """
     try:
@@ -104,7 +107,7 @@ def inspect(name: str, cfg: EasyDict, use_lmdb: bool = False, masks: bool = Fals
         if waits_to_be_generated(name):
             return Inspection([ok("", "will be generated when training starts")])
         with _warnings_of_sets() as warnings:
-            dataset = build_dataset(name, use_lmdb=use_lmdb)
+            dataset = build_dataset(name, use_lmdb=use_lmdb, cache=cache)
     except UserError as error:
         return Inspection([problem("", str(error).removeprefix(f"{name}: "))])
     if masks and not isinstance(dataset, MaskedDataset):

@@ -12,6 +12,7 @@ from lib.models.backbone import has_fast_bf16
 from lib.train import distributed
 from lib.train.checks.report import Finding, note, ok, problem
 from lib.train.options import RunOptions
+from lib.train.trainers.arithmetic import compiles
 from lib.utils.device import select_device
 from lib.utils.errors import UserError
 
@@ -56,6 +57,10 @@ def check_device(options: RunOptions, cfg: EasyDict) -> Iterator[Finding]:
         return
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _count_of_cores()
     yield ok("device", f"{device}: {name}")
+    try:
+        compiles(cfg)
+    except UserError as error:
+        yield problem("device", str(error))
     precision = "fp16" if option(cfg, "TRAIN.AMP") is True else option(cfg, "TRAIN.AMP")
     if precision == "fp16" and device.type not in ("cuda", "cpu"):
         yield problem("device", f"TRAIN.AMP fp16 does not work on {device.type}", "--opts TRAIN.AMP=off, or bf16")

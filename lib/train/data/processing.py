@@ -1,6 +1,8 @@
 """From drawn frames to crops: colour, mirroring, jitter, cropping (DETR-style augmentation, STARK section 4.1)."""
 
+import math
 from dataclasses import dataclass, field
+from functools import partial
 
 import cv2
 import numpy as np
@@ -8,7 +10,8 @@ from easydict import EasyDict
 
 from lib.config import option
 from lib.train.data.sampler import Draw, FrameRef
-from lib.utils.crop import CropError, box_to_crop, sample_target, shows_nothing
+from lib.utils.crop import CropError, Region, box_to_crop, cut_picture, shows_nothing
+from lib.utils.picture import Picture
 
 
 class Rejected(Exception):  # noqa: N818 - not an error: the sample is drawn again
@@ -44,7 +47,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class _Region:
+class _Kind:
     """How crops of one kind are cut."""
 
     size: int
@@ -54,7 +57,7 @@ class _Region:
     cells: int
 
     @classmethod
-    def of(cls, options: EasyDict, stride: int) -> "_Region":
+    def of(cls, options: EasyDict, stride: int) -> "_Kind":
         return cls(
             options.SIZE, options.FACTOR, options.CENTER_JITTER, options.SCALE_JITTER, max(1, options.SIZE // stride)
         )
@@ -71,12 +74,13 @@ class Processing:
 
     def __init__(self, cfg: EasyDict, augment: bool) -> None:
         stride = 8 if cfg.MODEL.BACKBONE.DILATION else 16
-        self.template = _Region.of(cfg.DATA.TEMPLATE, stride)
-        self.search = _Region.of(cfg.DATA.SEARCH, stride)
+        self.template = _Kind.of(cfg.DATA.TEMPLATE, stride)
+        self.search = _Kind.of(cfg.DATA.SEARCH, stride)
         self.gray_probability = option(cfg, "DATA.GRAY_PROBABILITY")
         self.brightness = option(cfg, "DATA.BRIGHTNESS_JITTER") if augment else 0.0
         self.flip_probability = 0.5 if augment else 0.0
         self.jitter_power = option(cfg, "DATA.CENTER_JITTER_POWER")
+        self.reduced = option(cfg, "DATA.DECODE") == "fast"
 
     def __call__(self, draw: Draw, rng: np.random.Generator) -> Sample:
         """Read the frames and cut the crops.
@@ -87,8 +91,11 @@ class Processing:
         """
         # Rolled once a sample: the object must look and face alike in all its frames.
         gray, mirror = rng.random() < self.gray_probability, rng.random() < 0.5
-        templates = [self._cut(ref, self.template, gray, mirror, rng) for ref in draw.templates]
-        search, search_mask, box = self._cut(draw.search, self.search, gray, mirror, rng, draw.absent)
+        # Of a photograph all crops are cut: it is one picture, opened once.
+        pictures = {ref: ref.dataset.picture(ref.sequence, ref.frame) for ref in (*draw.templates, draw.search)}
+        cut = partial(self._cut, pictures, gray, mirror, rng)
+        templates = [cut(ref, self.template) for ref in draw.templates]
+        search, search_mask, box = cut(draw.search, self.search, draw.absent)
         jitter = self.brightness
         return Sample(
             templates=np.stack([crop for crop, _, _ in templates]),
@@ -101,27 +108,28 @@ class Processing:
             sources=[ref.source for ref in (*draw.templates, draw.search)],
         )
 
-    def _cut(self, ref: FrameRef, region: _Region, gray, mirror, rng, absent=False):
+    def _cut(self, pictures: dict[FrameRef, Picture], gray, mirror, rng, ref: FrameRef, kind: _Kind, absent=False):
         """One crop, its mask and the box in it (fractions of the crop)."""
-        image = ref.dataset.image(ref.sequence, ref.frame)
-        height, width = image.shape[:2]
-        box = _centre_box(height, width) if absent else ref.dataset.info(ref.sequence).boxes[ref.frame]
+        picture = pictures[ref]
+        box = _centre_box(picture.height, picture.width) if absent else ref.dataset.info(ref.sequence).boxes[ref.frame]
         box = np.asarray(box, np.float64)
         if mirror:
-            image = image[:, ::-1]
-            box = np.array([width - box[0] - box[2], *box[1:]])
-        around = jitter_box(box, region.center_jitter, region.scale_jitter, rng, self.jitter_power)
+            box = np.array([picture.width - box[0] - box[2], *box[1:]])
+        around = jitter_box(box, kind.center_jitter, kind.scale_jitter, rng, self.jitter_power)
         try:
-            crop, scale, mask = sample_target(image, around, region.factor, region.size)
+            region = Region.around(around, kind.factor, kind.size, picture.height, picture.width)
         except CropError as error:
             raise Rejected(str(error)) from error
-        if shows_nothing(mask, region.cells) or mask.all():
+        mask = region.mask()
+        if shows_nothing(mask, kind.cells) or mask.all():
             raise Rejected("the region shows nothing of the image")
+        flip = rng.random() < self.flip_probability
+        crop = cut_picture(picture, region, mirror, flip, self.reduced)
         if gray:
             crop = cv2.cvtColor(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-        box = box_to_crop(box, around, scale, region.size)
-        if rng.random() < self.flip_probability:
-            crop, mask = crop[:, ::-1], mask[:, ::-1]
+        box = box_to_crop(box, around, region.scale, kind.size)
+        if flip:
+            mask = mask[:, ::-1]
             box[0] = 1 - box[0] - box[2]
         return crop, mask, box
 
@@ -138,7 +146,9 @@ def jitter_box(
     """
     size = box[2:] * np.exp(rng.standard_normal(2) * scale_jitter)
     way = 2 * (rng.random(2) - 0.5)
-    offset = np.sqrt(max(size.prod(), 0.0)) * center_jitter * 0.5 * np.sign(way) * np.abs(way) ** power
+    if power != 1:
+        way = np.sign(way) * np.abs(way) ** power
+    offset = way * (math.sqrt(max(size[0] * size[1], 0.0)) * center_jitter * 0.5)
     return np.concatenate((box[:2] + box[2:] / 2 + offset - size / 2, size))
 
 

@@ -82,7 +82,8 @@ class FrameSampler:
             if not len(dataset):
                 raise UserError(f"data set {dataset.name} has no sequences")
         self.datasets, self.mode, self.intervals, self.negatives = list(datasets), mode, list(intervals), negatives
-        self.probabilities = np.asarray(ratios, np.float64) / total
+        shares = np.cumsum(np.asarray(ratios, np.float64) / total)
+        self.shares = shares / shares[-1]
         templates = 1 if mode == "causal" else 1 + len(self.intervals)
         self.min_visible = 2 * (templates + 1)
 
@@ -109,7 +110,7 @@ class FrameSampler:
 
     def _sequence(self, rng: np.random.Generator) -> tuple[TrackingDataset, int, SequenceInfo]:
         """A data set by ratio, and a sequence of it with enough visible frames."""
-        dataset = self.datasets[rng.choice(len(self.datasets), p=self.probabilities)]
+        dataset = self.datasets[int(self.shares.searchsorted(rng.random(), side="right"))]
         for _ in range(MAX_TRIES):
             sequence = int(rng.integers(len(dataset)))
             try:
@@ -117,7 +118,7 @@ class FrameSampler:
             except UserError as error:
                 raise AnnotationError(str(error)) from error
             if dataset.is_video:
-                if info.visible.sum() > self.min_visible and len(info) >= MIN_FRAMES:
+                if len(info) >= MIN_FRAMES and np.count_nonzero(info.visible) > self.min_visible:
                     return dataset, sequence, info
             elif info.visible[0]:
                 return dataset, sequence, info
@@ -132,17 +133,20 @@ class FrameSampler:
             return [0] * (2 if self.mode == "causal" else 2 + len(self.intervals))
         visible = np.flatnonzero(info.visible)
         if self.mode == "causal":
-            template = rng.choice(visible[:-1])
+            template = _one_of(visible[:-1], rng)
             return [template, _within(visible, template + 1, self.intervals[0], rng)]
-        template, search = rng.choice(visible, 2)
-        allowed = {"trident": visible, "stark": np.flatnonzero(info.valid), "trident_pro": np.arange(len(info))}
+        template, search = _one_of(visible, rng), _one_of(visible, rng)
+        if self.mode == "trident":
+            allowed = visible
+        else:
+            allowed = np.flatnonzero(info.valid) if self.mode == "stark" else np.arange(len(info))
         dynamic = []
         for interval in self.intervals:
             low, high = (search - interval, search) if template < search else (search + 1, search + interval + 1)
-            candidates = _between(allowed[self.mode], low, high)
+            candidates = _between(allowed, low, high)
             if not len(candidates):
                 return None
-            dynamic.append(rng.choice(candidates))
+            dynamic.append(_one_of(candidates, rng))
         return [template, *dynamic, search]
 
     def _negative(self, templates: tuple[FrameRef, ...], info: SequenceInfo, rng: np.random.Generator) -> Draw:
@@ -150,12 +154,12 @@ class FrameSampler:
         dataset, sequence = templates[0].dataset, templates[0].sequence
         hidden = np.flatnonzero(~info.visible)
         if dataset.is_video and len(hidden):
-            search = FrameRef(dataset, sequence, int(rng.choice(hidden)))
+            search = FrameRef(dataset, sequence, _one_of(hidden, rng))
             return Draw(templates, search, positive=False, absent=True)
         for _ in range(MAX_TRIES):
             other, number, other_info = self._sequence(rng)
             if (other, number) != (dataset, sequence):
-                frame = int(rng.choice(np.flatnonzero(other_info.visible)))
+                frame = _one_of(np.flatnonzero(other_info.visible), rng)
                 return Draw(templates, FrameRef(other, number, frame), positive=False)
         raise UserError(f"{dataset.name}: the only sequence to draw from; the score head needs at least two")
 
@@ -171,4 +175,9 @@ def _within(visible: np.ndarray, start: int, interval: int, rng: np.random.Gener
     nearest = visible[np.searchsorted(visible, start)]
     while start + interval <= nearest:
         interval += GAP_STEP
-    return int(rng.choice(_between(visible, start, start + interval)))
+    return _one_of(_between(visible, start, start + interval), rng)
+
+
+def _one_of(ids: np.ndarray, rng: np.random.Generator) -> int:
+    """One of the ids; the generator's own `choice` draws the same, and takes longer."""
+    return int(ids[rng.integers(len(ids))])

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lib.utils.picture import DecodedPicture, Picture
+
 
 @dataclass(frozen=True)
 class SequenceInfo:
@@ -54,6 +56,14 @@ class TrackingDataset(ABC):
         Raises:
             ImageReadError: the file is missing or damaged.
         """
+
+    def picture(self, sequence: int, frame: int) -> Picture:
+        """The same frame, of which parts can be had; overridden where they are had for less than the whole.
+
+        Raises:
+            ImageReadError: see `image`; damage to the pixels may be found only when they are asked for.
+        """
+        return DecodedPicture(self.image(sequence, frame))
 
     @abstractmethod
     def source(self, sequence: int, frame: int) -> str:

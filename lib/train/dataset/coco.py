@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from lib.train.dataset.annotation_cache import kept_arrays
 from lib.train.dataset.base import MaskedDataset, SequenceInfo
 from lib.train.dataset.stored import StoredDataset
 from lib.utils.errors import UserError
@@ -45,17 +46,24 @@ class Coco(StoredDataset):
             raise UserError(f"{name}: no images in {storage.locate(_IMAGE_FOLDERS[0])}: put COCO's train2017 there")
         self._folder = folders[0]
         # Arrays, not objects: there are 850,000 boxes, and every worker has its copy.
-        self._files, self._image, self._boxes = self._take(_read_annotations(storage, self.outlined))
+        self._found = kept_arrays(
+            storage, name, ANNOTATIONS, lambda: self._arrays(_read_annotations(storage, self.outlined))
+        )
+        self._files, self._image, self._boxes = (self._found[key] for key in ("files", "images", "boxes"))
         if not len(self._boxes):
             what = f"outlines of at least {_LEAST_OUTLINED_SIDE} pixels a side" if self.outlined else "boxes"
             raise UserError(f"{name}: {storage.locate(ANNOTATIONS)} has no {what}")
 
-    def _take(self, found: "_Annotations") -> tuple[list[str], np.ndarray, np.ndarray]:
-        """Names of the images; for each object the index (M,) int32 of its image and its box (M, 4) float32 xywh."""
+    def _arrays(self, found: "_Annotations") -> dict[str, np.ndarray]:
+        """`files`: names of the images; for each object the index (M,) int32 of its image in `images`, and in `boxes`
+        its box (M, 4) float32 xywh.
+        """
         index = {image.id: number for number, image in enumerate(found.images)}
-        image_of = np.array([index[entry.image_id] for entry in found.objects], dtype=np.int32)
-        boxes = np.array([entry.box for entry in found.objects], dtype=np.float32).reshape(-1, 4)
-        return [image.file_name for image in found.images], image_of, boxes
+        return {
+            "files": np.array([image.file_name for image in found.images], str),
+            "images": np.array([index[entry.image_id] for entry in found.objects], dtype=np.int32),
+            "boxes": np.array([entry.box for entry in found.objects], dtype=np.float32).reshape(-1, 4),
+        }
 
     def __len__(self) -> int:
         return len(self._boxes)
@@ -87,22 +95,27 @@ class CocoMasks(Coco, MaskedDataset):
 
     outlined = True
 
-    def _take(self, found: "_Annotations") -> tuple[list[str], np.ndarray, np.ndarray]:
-        self._sizes = np.array([image.size for image in found.images], dtype=np.int32)
+    def _arrays(self, found: "_Annotations") -> dict[str, np.ndarray]:
+        """As of `Coco`, with sizes of images and outlines.
+
+        All numbers of outlines are in one array: polygon p is numbers[ends[p] : ends[p + 1]], object i has polygons
+        from last[i] on.
+        """
         polygons = [polygon for entry in found.objects for polygon in entry.outline]
-        # All numbers in one array: polygon p is numbers[ends[p] : ends[p + 1]], object i has polygons from last[i] on.
-        self._numbers = np.concatenate([np.zeros(0, np.float32), *polygons])
-        self._ends = np.cumsum([0, *map(len, polygons)])
-        self._last = np.cumsum([0, *(len(entry.outline) for entry in found.objects)])
-        return super()._take(found)
+        return super()._arrays(found) | {
+            "sizes": np.array([image.size for image in found.images], dtype=np.int32),
+            "numbers": np.concatenate([np.zeros(0, np.float32), *polygons]),
+            "ends": np.cumsum([0, *map(len, polygons)]),
+            "last": np.cumsum([0, *(len(entry.outline) for entry in found.objects)]),
+        }
 
     def mask(self, sequence: int, frame: int) -> np.ndarray:
         """See `MaskedDataset.mask`."""
         from pycocotools import mask as outlines  # which nothing else needs
 
-        height, width = self._sizes[self._image[sequence]].tolist()
-        first, last = self._last[sequence], self._last[sequence + 1]
-        polygons = [self._numbers[self._ends[p] : self._ends[p + 1]].tolist() for p in range(first, last)]
+        sizes, numbers, ends, last = (self._found[key] for key in ("sizes", "numbers", "ends", "last"))
+        height, width = sizes[self._image[sequence]].tolist()
+        polygons = [numbers[ends[p] : ends[p + 1]].tolist() for p in range(last[sequence], last[sequence + 1])]
         return outlines.decode(outlines.merge(outlines.frPyObjects(polygons, height, width))).astype(bool)
 
 

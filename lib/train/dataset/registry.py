@@ -41,7 +41,9 @@ class Kind:
     remedy: str
 
 
-def build_dataset(name: str, data_dir: Path | None = None, use_lmdb: bool = False) -> StoredDataset:
+def build_dataset(
+    name: str, data_dir: Path | None = None, use_lmdb: bool = False, cache: Path | None = None
+) -> StoredDataset:
     """A training set by its name in DATA.TRAIN.DATASETS_NAME.
 
     `FOLDER:<path>` is any folder in GOT-10k layout, `COCO:<path>` any in COCO's, and for masks `COCO_masks:<path>` and
@@ -52,6 +54,7 @@ def build_dataset(name: str, data_dir: Path | None = None, use_lmdb: bool = Fals
         name: of the set.
         data_dir: folder of all data sets; the workspace's by default.
         use_lmdb: read the LMDB beside the set's folder, `<folder>_lmdb`.
+        cache: folder in which annotations are kept in a form that is read fast.
 
     Raises:
         UserError: the name is unknown, or the set is missing or malformed.
@@ -60,7 +63,9 @@ def build_dataset(name: str, data_dir: Path | None = None, use_lmdb: bool = Fals
     if name in _EMBEDDED:
         ensure_embedded(kind.root, _EMBEDDED[name])
         use_lmdb = False
-    return kind.build(name, _storage(name, data_dir, use_lmdb))
+    storage = _storage(name, data_dir, use_lmdb)
+    storage.cache = cache
+    return kind.build(name, storage)
 
 
 def lmdb_path(root: Path) -> Path:

@@ -5,6 +5,7 @@ from abc import abstractmethod
 import numpy as np
 
 from lib.train.dataset.base import TrackingDataset
+from lib.utils.picture import Picture
 from lib.utils.storage import Storage
 
 
@@ -17,6 +18,12 @@ class StoredDataset(TrackingDataset):
 
     storage: Storage
 
+    def keep_annotations(self) -> None:  # noqa: B027 - nothing is left to do where all is read at once
+        """Read all annotations now, into a file from which they come at once the next time.
+
+        The storage says where such files are; where it does not, nothing is kept.
+        """
+
     @abstractmethod
     def frame_path(self, sequence: int, frame: int) -> str:
         """Storage path of one frame."""
@@ -24,6 +31,10 @@ class StoredDataset(TrackingDataset):
     def image(self, sequence: int, frame: int) -> np.ndarray:
         """See `TrackingDataset.image`."""
         return self.storage.image(self.frame_path(sequence, frame))
+
+    def picture(self, sequence: int, frame: int) -> Picture:
+        """See `TrackingDataset.picture`."""
+        return self.storage.picture(self.frame_path(sequence, frame))
 
     def source(self, sequence: int, frame: int) -> str:
         """See `TrackingDataset.source`."""

@@ -5,6 +5,7 @@ Data/VID/train/ILSVRC2015_VID_train_0000/ILSVRC2015_train_00000000/000000.JPEG, 
 cache.json      all annotations in one; made on first use, since the XML files are more than a million
 """
 
+import itertools
 import json
 import logging
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lib.train.dataset.annotation_cache import kept_arrays
 from lib.train.dataset.base import SequenceInfo
 from lib.train.dataset.stored import StoredDataset
 from lib.train.dataset.vid_index import build_index
@@ -55,7 +57,8 @@ class Vid(StoredDataset):
         self.name = name
         self.storage = storage
         self.base = base
-        self._tracks = _load_tracks(storage, base)
+        kept = kept_arrays(storage, name, self._index, lambda: _as_arrays(_load_tracks(storage, base)))
+        self._tracks = _from_arrays(kept)
         if not self._tracks:
             raise UserError(f"{name}: {storage.locate(self._index)} holds no objects: remove it to have it made anew")
         self._videos = sorted({track.folder for track in self._tracks})
@@ -117,6 +120,25 @@ def _track(entry: dict) -> _Track:
     set_id, video_id = int(entry["set_id"]), int(entry["vid_id"])
     folder = f"ILSVRC2015_VID_train_{set_id:04d}/ILSVRC2015_train_{video_id:08d}"
     return _Track(folder, int(entry["start_frame"]), sequence_info(boxes, ~visible))
+
+
+def _as_arrays(tracks: list[_Track]) -> dict[str, np.ndarray]:
+    """All tracks in a few arrays; `ends` says where in those of the frames a track begins and ends."""
+    return {
+        "folders": np.array([track.folder for track in tracks], str),
+        "starts": np.array([track.start for track in tracks], np.int64),
+        "ends": np.cumsum([0, *(len(track.info) for track in tracks)], dtype=np.int64),
+        "boxes": np.concatenate([np.zeros((0, 4), np.float32), *(track.info.boxes for track in tracks)]),
+        "valid": np.concatenate([np.zeros(0, bool), *(track.info.valid for track in tracks)]),
+        "visible": np.concatenate([np.zeros(0, bool), *(track.info.visible for track in tracks)]),
+    }
+
+
+def _from_arrays(kept: dict[str, np.ndarray]) -> list[_Track]:
+    """The tracks again."""
+    spans = [slice(*span) for span in itertools.pairwise(kept["ends"].tolist())]
+    infos = [SequenceInfo(kept["boxes"][span], kept["valid"][span], kept["visible"][span]) for span in spans]
+    return [_Track(*track) for track in zip(kept["folders"].tolist(), kept["starts"].tolist(), infos, strict=True)]
 
 
 def _save(path: Path, text: str) -> None:

@@ -3,56 +3,53 @@
 from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from lib.train.dataset.annotation_cache import (
+    AnnotationCache,
+    Entry,
+    NumberedNames,
+    cache_file,
+    gather,
+    sequence_key,
+)
 from lib.train.dataset.base import SequenceInfo
 from lib.train.dataset.stored import StoredDataset
 from lib.utils.errors import UserError
-from lib.utils.image import image_names
+from lib.utils.image import image_names, is_image_name
 from lib.utils.storage import Storage
 
 # Frames whose annotation is kept in memory, a data set and process: 18 bytes each.
 _CACHED_FRAMES = 4_000_000
 
 
-@dataclass(frozen=True)
-class NumberedNames(Sequence):
-    """File names that count up, `00000001.jpg, 00000002.jpg, …`, without a string for each.
-
-    Attributes:
-        start: the first number.
-        digits: numbers are padded with zeros to so many.
-        suffix: what follows the number, dot included.
-        count: how many names.
-    """
-
-    start: int
-    digits: int
-    suffix: str
-    count: int
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> str:
-        if not 0 <= index < self.count:
-            raise IndexError(f"frame {index} of {self.count}")
-        return f"{self.start + index:0{self.digits}d}{self.suffix}"
-
-
 def frame_names(names: list[str]) -> Sequence[str]:
     """The frames among the names in a folder, in natural order; compact where they count up without a gap."""
-    names = image_names(names)
+    names = [name for name in names if is_image_name(name)]
     if not names:
         return names
-    number, dot, suffix = names[0].partition(".")
+    first = min(names, key=lambda name: (len(name), name))
+    number, dot, suffix = first.partition(".")
     if number.isascii() and number.isdigit():
         numbered = NumberedNames(int(number), len(number), dot + suffix, len(names))
-        if all(a == b for a, b in zip(names, numbered, strict=True)):
+        # Names of one length are in order already, and most are.
+        if _count_up(sorted(names), numbered) or sorted(names) == sorted(numbered):
             return numbered
-    return names
+    return image_names(names)
+
+
+def _count_up(names: list[str], numbered: NumberedNames) -> bool:
+    """Whether sorted names of one length are `numbered`, without making each of those."""
+    digits, ending, length = numbered.digits, numbered.suffix, len(names[0])
+    return (
+        names[0] == numbered[0]
+        and names[-1] == numbered[len(names) - 1]
+        and all(len(name) == length and name.endswith(ending) for name in names)
+        and (stems := "".join([name[:digits] for name in names])).isascii()
+        and stems.isdigit()
+        and len(set(names)) == len(names)
+    )
 
 
 def sequence_info(boxes: np.ndarray, hidden: np.ndarray | None = None) -> SequenceInfo:
@@ -84,8 +81,10 @@ class VideoDataset(StoredDataset):
         self.name = name
         self.storage = storage
         self.sequences = sequences
-        self._recent: OrderedDict[int, tuple[SequenceInfo, Sequence[str]]] = OrderedDict()
+        self._recent: OrderedDict[int, Entry] = OrderedDict()
         self._recent_frames = 0
+        self._kept: AnnotationCache | None = None
+        self._keys: list[bytes] = []
 
     @abstractmethod
     def frames_folder(self, sequence: int) -> str:
@@ -110,8 +109,18 @@ class VideoDataset(StoredDataset):
     def __len__(self) -> int:
         return len(self.sequences)
 
+    def keep_annotations(self) -> None:
+        """See `StoredDataset.keep_annotations`; without it, each is read at the first call for its sequence."""
+        if self.storage.cache is not None:
+            self._keys = [sequence_key(self.storage, self._annotation_paths(number)) for number in range(len(self))]
+            self._kept = gather(cache_file(self.storage, self.name), self.name, self._keys, self._load)
+
+    def _annotation_paths(self, sequence: int) -> list[str]:
+        """Storage paths of all that `_load` looks at."""
+        return [self.annotation_file(sequence), *self.other_files(sequence), self.frames_folder(sequence)]
+
     def info(self, sequence: int) -> SequenceInfo:
-        """See `TrackingDataset.info`; read at the first call for a sequence, then kept."""
+        """See `TrackingDataset.info`."""
         return self._entry(sequence)[0]
 
     def file_groups(self) -> int:
@@ -144,19 +153,22 @@ class VideoDataset(StoredDataset):
             raise UserError(f"{self.storage.locate(path)} has {len(flags)} labels for {frames} frames")
         return flags
 
-    def _entry(self, sequence: int) -> tuple[SequenceInfo, Sequence[str]]:
+    def _entry(self, sequence: int) -> Entry:
         """Annotation and names of the frames. The least recently used make room when there are too many."""
         if sequence in self._recent:
             self._recent.move_to_end(sequence)
             return self._recent[sequence]
-        entry = self._load(sequence)
+        if self._kept is not None and self._keys[sequence] in self._kept:
+            entry = self._kept.entry(self._keys[sequence])
+        else:
+            entry = self._load(sequence)
         self._recent[sequence] = entry
         self._recent_frames += len(entry[0])
         while self._recent_frames > _CACHED_FRAMES and len(self._recent) > 1:
             self._recent_frames -= len(self._recent.popitem(last=False)[1][0])
         return entry
 
-    def _load(self, sequence: int) -> tuple[SequenceInfo, Sequence[str]]:
+    def _load(self, sequence: int) -> Entry:
         """Read the annotation and hold it against the frames."""
         folder, annotation = self.frames_folder(sequence), self.annotation_file(sequence)
         boxes = self.storage.boxes(annotation)

@@ -9,7 +9,6 @@ from easydict import EasyDict
 from torch import Tensor, nn
 
 from lib.config import ConfigError, option
-from lib.train.actors.stark import NonFiniteError
 from lib.utils.checkpoint import CheckpointError
 
 # Share of a cosine schedule in which the rate rises from 0.
@@ -32,7 +31,10 @@ class Optimisation:
         self.cfg, self.device, self.steps_per_epoch = cfg.TRAIN, device, steps_per_epoch
         groups = parameter_groups(net, cfg)
         self.parameters = [p for group in groups for p in group["params"]]
-        self.optimizer = torch.optim.AdamW(groups, lr=cfg.TRAIN.LR, weight_decay=cfg.TRAIN.WEIGHT_DECAY)
+        self.fused = device.type in ("cpu", "cuda")
+        self.optimizer = torch.optim.AdamW(
+            groups, lr=cfg.TRAIN.LR, weight_decay=cfg.TRAIN.WEIGHT_DECAY, fused=self.fused
+        )
         self.names = ["rest", "backbone"][: len(groups)]
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         amp = option(cfg, "TRAIN.AMP")
@@ -40,6 +42,7 @@ class Optimisation:
         self.dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, True: torch.float16}.get(amp)
         if self.dtype == torch.float16 and device.type not in ("cuda", "cpu"):
             raise ConfigError(f"'TRAIN.AMP' fp16 does not work on {device.type}; use bf16 or off")
+        self.may_skip = False  # whether fp16's scale may be why the last step's gradient was not finite
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
 
     def autocast(self) -> contextlib.AbstractContextManager:
@@ -55,12 +58,11 @@ class Optimisation:
     def step(self, epoch: int, step: int) -> Tensor:
         """Change the weights by the gradients of the losses since the last step; gives their norm before clipping.
 
+        Where the norm is nan or infinite the weights stay as they were; see `may_skip`.
+
         Args:
             epoch: counted from 1.
             step: within the epoch, counted from 0.
-
-        Raises:
-            NonFiniteError: the gradient is nan or infinite; the weights stay as they were.
         """
         factor = rate_factor(self.cfg, epoch, step, self.steps_per_epoch)
         for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
@@ -68,11 +70,13 @@ class Optimisation:
         self.scaler.unscale_(self.optimizer)
         limit = self.cfg.GRAD_CLIP_NORM if self.cfg.GRAD_CLIP_NORM > 0 else math.inf
         norm = nn.utils.clip_grad_norm_(self.parameters, limit)
-        # Clipping has made every gradient nan; a step would destroy the weights. The scaler of fp16 skips such steps
-        # and lowers its scale, until there is nothing left to lower.
-        if self.scaler.get_scale() <= LEAST_SCALE and not torch.isfinite(norm):
-            raise NonFiniteError("the gradient is not finite")
-        self.scaler.step(self.optimizer)
+        # Clipping has made every gradient nan, and a step would destroy the weights. The scaler of fp16 skips it and
+        # lowers its scale, until there is nothing left to lower; without one the fused step is told so, on the device.
+        self.may_skip = self.scaler.is_enabled() and self.scaler.get_scale() > LEAST_SCALE
+        if self.fused and not self.scaler.is_enabled():
+            self.optimizer.found_inf = (~norm.isfinite()).float()
+        if self.fused or self.scaler.is_enabled() or torch.isfinite(norm):
+            self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         return norm
@@ -100,7 +104,12 @@ class Optimisation:
                 f"the run that was begun trains {sum(sizes[0])} parameters, this configuration {sum(sizes[1])}: "
                 "go on with the options it began with, or choose another --save_dir"
             )
-        self.optimizer.load_state_dict(state["optimizer"])
+        # Which of PyTorch's implementations makes the step is not the file's: each can go on from each.
+        ways = [key for key in ("foreach", "fused", "capturable") if key in self.optimizer.defaults]
+        groups = [
+            group | {key: self.optimizer.defaults[key] for key in ways} for group in state["optimizer"]["param_groups"]
+        ]
+        self.optimizer.load_state_dict(state["optimizer"] | {"param_groups": groups})
         for group in self.optimizer.param_groups:  # like the rates, it is the configuration's and not the file's
             group["weight_decay"] = self.cfg.WEIGHT_DECAY
         if state.get("scaler"):

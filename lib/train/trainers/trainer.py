@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 from easydict import EasyDict
-from torch import Tensor, nn
+from torch import nn
 
 from lib.config import option
 from lib.train import distributed
-from lib.train.actors.stark import Actor, NonFiniteError, name_sources
-from lib.train.admin.log import Meters, RunLog, Stopwatch, memory_use
+from lib.train.actors.stark import Actor
+from lib.train.admin.log import Meters, Number, RunLog, Stopwatch, memory_use
 from lib.train.admin.stop import StopRequest
 from lib.train.data.loader import Batch, BatchLoader
 from lib.train.trainers.checkpoints import CheckpointFolder
@@ -99,6 +99,7 @@ class Trainer:
                 interval.update(values)
                 bar.update()
                 if self.step % self.cfg.TRAIN.PRINT_INTERVAL == 0 or self.step == steps:
+                    self.actor.checks.settle()
                     seconds = watch.lap()
                     speed = (self.step - since) * self.loader.samples_per_step / seconds
                     numbers = {"lr": self.optimisation.rates(), "data_wait": waiting / seconds}
@@ -114,7 +115,7 @@ class Trainer:
         self.stats["train"] = distributed.mean_over_ranks(self.meters.means())
         self.log.scalars("train", epoch, self.stats["train"])
 
-    def train_step(self, epoch: int, batches: Iterator[Batch]) -> tuple[dict[str, float], float]:
+    def train_step(self, epoch: int, batches: Iterator[Batch]) -> tuple[dict[str, Number], float]:
         """Change the weights once, by ACCUM_STEPS batches.
 
         Returns:
@@ -131,14 +132,13 @@ class Trainer:
                 with self.optimisation.autocast():
                     outcome = self.actor(batch, where)
                 self.optimisation.backward(outcome.loss / self.accumulate)
-            meters.update(_numbers(outcome.values))
-        try:
-            norm = self.optimisation.step(epoch, self.step)
-        except NonFiniteError as error:
-            raise NonFiniteError(f"{where}: {error}; samples: {name_sources(sources)}") from error
+            meters.update(outcome.values)
+        norm = self.optimisation.step(epoch, self.step)
+        if not self.optimisation.may_skip:
+            self.actor.checks.require(norm.expand(len(sources), 1), f"{where}: the gradient", sources)
         values = meters.means()
-        if torch.isfinite(norm):  # else fp16's scale was too high: the step was skipped, and says nothing of the norm
-            values["grad_norm"] = norm.item()
+        if not self.optimisation.may_skip or torch.isfinite(norm):  # a skipped step says nothing of the norm
+            values["grad_norm"] = norm
         return values, waited
 
     def seed_dropout(self, epoch: int, batch: int) -> None:
@@ -157,9 +157,10 @@ class Trainer:
                     outcome = self.actor(batch, f"validation after epoch {epoch}, step {step + 1}")
                 if step == 0:
                     self.log.pictures("val", epoch, batch, outcome)
-                meters.update(_numbers(outcome.values))
+                meters.update(outcome.values)
                 bar.update()
                 self.end_if_asked()
+        self.actor.checks.settle()
         self.stats["val"] = distributed.mean_over_ranks(meters.means())
         speed = self.validation.steps * self.validation.samples_per_step / watch.lap()
         self.log.interval("val", epoch, steps, steps, speed, self.stats["val"])
@@ -179,8 +180,9 @@ class Trainer:
 
     def save(self, epoch_is_done: bool = False) -> None:
         """Write the state; all processes wait for the one that does."""
+        self.actor.checks.settle()
         # Means over all processes, here as in the run that goes on from it.
-        self.meters.sums = distributed.mean_over_ranks(self.meters.sums)
+        self.meters.sums = distributed.mean_over_ranks(self.meters.read())
         if distributed.rank() == 0:
             if epoch_is_done:
                 self.checkpoints.save_epoch(self.state_dict(), self.epoch)
@@ -223,7 +225,3 @@ class Trainer:
             "progress": {"samples": self.step * self.loader.samples_per_step, "meters": self.meters.state_dict()},
             **self.optimisation.state_dict(),
         }
-
-
-def _numbers(values: dict[str, Tensor]) -> dict[str, float]:
-    return {name: value.item() for name, value in values.items()}

@@ -1,22 +1,25 @@
 """What a tracker computes its network with.
 
 A new engine is a class derived from `base.Engine`, and a line in `PRECISIONS_OF`, `engine_device` and `create_engine`.
+PyTorch is loaded only where it is needed: on a CPU, graphs that are there run without it.
 """
 
 import importlib.util
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from easydict import EasyDict
-from torch import nn
 
-from lib.models.export import kept_graphs
-from lib.models.parts import Regions
 from lib.test.tracker.engines.base import PRECISIONS, Engine
 from lib.test.tracker.engines.onnx import OnnxEngine, onnxruntime
-from lib.test.tracker.engines.pytorch import TorchEngine
-from lib.utils.device import select_device
 from lib.utils.errors import UserError
+from lib.utils.graph_files import GraphFiles
+from lib.utils.regions import Regions
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 __all__ = [
     "ENGINES",
@@ -25,7 +28,9 @@ __all__ = [
     "Engine",
     "choose_engine",
     "create_engine",
+    "device_kind",
     "engine_device",
+    "graph_engine",
     "installed",
 ]
 
@@ -59,9 +64,7 @@ def choose_engine(engine: str, device: str, precision: str) -> str:
             raise UserError(f"unknown {what} '{value}'; valid: {', '.join(valid)}")
     if engine == "auto":
         here = installed()
-        able = [
-            name for name in _FASTEST[select_device(device).type] if name in here and precision in PRECISIONS_OF[name]
-        ]
+        able = [name for name in _FASTEST[device_kind(device)] if name in here and precision in PRECISIONS_OF[name]]
         if not able:
             able_elsewhere = ", ".join(name for name, known in PRECISIONS_OF.items() if precision in known)
             raise UserError(f"no engine here computes in {precision} on {device}; those that know it: {able_elsewhere}")
@@ -73,12 +76,31 @@ def choose_engine(engine: str, device: str, precision: str) -> str:
     return engine
 
 
-def engine_device(engine: str, device: str) -> torch.device:
+def device_kind(device: str) -> str:
+    """The kind of device that a name of `select_device` stands for here."""
+    no_accelerator = sys.platform == "linux" and not any(
+        map(Path.exists, map(Path, ("/proc/driver/nvidia", "/dev/kfd")))
+    )
+    if device == "cpu" or (device == "auto" and no_accelerator):
+        return "cpu"  # which PyTorch need not be loaded to know
+    from lib.utils.device import select_device
+
+    return select_device(device).type
+
+
+def engine_device(engine: str, device: str) -> "torch.device":
     """The device that an engine runs on by the name of `select_device`.
 
     Raises:
         UserError: the engine's package is missing, or it cannot use the device.
     """
+    import torch
+
+    from lib.utils.device import select_device
+
+    if engine not in installed():
+        name = _PACKAGES[engine]
+        raise UserError(f"the engine {engine} needs the package {name}: pip install {name}")
     if engine in ("torch", "compile"):
         return select_device(device)
     if engine == "openvino":
@@ -104,7 +126,7 @@ def engine_device(engine: str, device: str) -> torch.device:
 
 
 def create_engine(
-    engine: str, model: nn.Module, cfg: EasyDict, device: torch.device, graphs_dir: Path, precision: str = "fp32"
+    engine: str, model: "nn.Module", cfg: EasyDict, device: "torch.device", graphs_dir: Path, precision: str = "fp32"
 ) -> Engine:
     """The engine of a name for a network.
 
@@ -114,15 +136,36 @@ def create_engine(
         cfg: the configuration it was built from.
         device: from `engine_device`.
         graphs_dir: where exported graphs are kept; those of other weights are never taken.
-        precision: one that the engine knows. For `int8` the network is calibrated, where that is still to be done, on
-            clips that a package ships; `lib.test.tracker.int8.calibrate` does it on others.
+        precision: one that the engine knows; see `graph_engine` on `int8`.
 
     Raises:
         UserError: a package is missing; graphs cannot be written, or not be run.
     """
     if engine in ("torch", "compile"):
+        from lib.test.tracker.engines.pytorch import TorchEngine
+
         return TorchEngine(model, cfg, device, precision, compiled=engine == "compile")
-    graphs, regions = kept_graphs(model, cfg, graphs_dir), Regions(model, cfg)
+    from lib.models.export import kept_graphs
+
+    return graph_engine(engine, kept_graphs(model, cfg, graphs_dir), cfg, device, precision)
+
+
+def graph_engine(
+    engine: str, graphs: GraphFiles, cfg: EasyDict, device: "torch.device | None" = None, precision: str = "fp32"
+) -> Engine:
+    """The engine `onnx`, `openvino` or `tensorrt` for exported graphs.
+
+    Args:
+        graphs: all of them written.
+        cfg: the configuration that their network was built from.
+        device: from `engine_device`; None for the CPU.
+        precision: one that the engine knows. For `int8` the network is calibrated, where that is still to be done, on
+            clips that a package ships; `lib.test.tracker.int8.calibrate` does it on others.
+
+    Raises:
+        UserError: a package is missing, or the graphs cannot be run.
+    """
+    regions = Regions.load(graphs.regions)
     if engine == "onnx":
         return OnnxEngine(graphs, regions, device)
     if engine == "tensorrt":

@@ -1,15 +1,15 @@
-"""What all engines share: crops come in, boxes go out; of masks nothing is computed where nothing is padded."""
+"""What all engines share: crops come in, boxes go out; of masks nothing is computed where nothing is padded.
 
-import contextlib
-from collections.abc import Iterator, Sequence
+Without PyTorch: an engine that runs exported graphs does not load it.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from lib.models.parts import Regions, Surroundings, joined
+from lib.utils.regions import Regions, Surroundings, joined
 
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 
@@ -26,8 +26,8 @@ class Template:
 class Context:
     """Positions (1, L, C), where the network takes them, and the bias (1, L) of templates and search region."""
 
-    bias: Tensor
-    position: Tensor | None
+    bias: np.ndarray
+    position: np.ndarray | None
     padded: bool
 
 
@@ -50,7 +50,6 @@ class Engine:
         self._plain = {region: regions.surroundings(region, None) for region in regions.sizes}
         self._last: tuple[list[Surroundings], Context] | None = None
 
-    @torch.inference_mode()
     def encode_template(self, crop: np.ndarray, mask: np.ndarray | None = None) -> Template:
         """What `search` needs of a template.
 
@@ -60,7 +59,6 @@ class Engine:
         """
         return Template(self._template(np.ascontiguousarray(crop)), self._surroundings("template", mask))
 
-    @torch.inference_mode()
     def search(
         self, templates: Sequence[Template], crop: np.ndarray, mask: np.ndarray | None = None
     ) -> dict[str, np.ndarray]:
@@ -85,30 +83,11 @@ class Engine:
         raise TypeError("an engine says how it computes")
 
     def _surroundings(self, region: str, mask: np.ndarray | None) -> Surroundings:
-        if mask is None or not mask.any():
-            return self._plain[region]
-        with _one_thread():
-            return self._regions.surroundings(region, mask)
+        return self._plain[region] if mask is None or not mask.any() else self._regions.surroundings(region, mask)
 
     def _context(self, around: list[Surroundings]) -> Context:
         """Joined anew only where something changed, so that an engine can tell by identity what it was given before."""
         if self._last is None or any(a is not b for a, b in zip(self._last[0], around, strict=True)):
-            with _one_thread():
-                position, bias, padded = joined(around)
+            position, bias, padded = joined(around)
             self._last = around, Context(bias, position, padded)
         return self._last[1]
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Have PyTorch compute something small alone.
-
-    Its threads would then wait in a loop for more, and take the cores from another engine's: a third of the time of a
-    small network.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -3,15 +3,18 @@
 import importlib
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from lib.models.export import GraphFiles
-from lib.models.parts import Regions
 from lib.test.tracker.engines.base import Context, Engine
 from lib.utils.errors import UserError
+from lib.utils.graph_files import GraphFiles
+from lib.utils.processors import thread_count
+from lib.utils.regions import Regions
+
+if TYPE_CHECKING:
+    import torch
 
 
 class OnnxEngine(Engine):
@@ -20,13 +23,13 @@ class OnnxEngine(Engine):
     Args:
         graphs: the exported network.
         regions: of the network.
-        device: the CPU or a CUDA device.
+        device: the CPU (None, too) or a CUDA device.
 
     Raises:
         UserError: onnxruntime is missing, does not support the device, or cannot read a graph.
     """
 
-    def __init__(self, graphs: GraphFiles, regions: Regions, device: torch.device) -> None:
+    def __init__(self, graphs: GraphFiles, regions: Regions, device: "torch.device | None" = None) -> None:
         super().__init__(regions)
         self.name = "onnx fp32"
         self._template_graph, self._search_graph = (
@@ -44,11 +47,11 @@ class OnnxEngine(Engine):
 
 def graph_inputs(crop: np.ndarray, context: Context, kept: list[Any]) -> list[Any]:
     """What a search graph takes, in order."""
-    position = [] if context.position is None else [context.position.numpy()]
-    return [crop[None], context.bias.numpy(), *position, *kept]
+    position = [] if context.position is None else [context.position]
+    return [crop[None], context.bias, *position, *kept]
 
 
-def open_graph(path: Path, device: torch.device) -> Any:
+def open_graph(path: Path, device: "torch.device | None") -> Any:
     """A graph in onnxruntime, ready to run.
 
     Raises:
@@ -56,12 +59,12 @@ def open_graph(path: Path, device: torch.device) -> Any:
     """
     runtime = onnxruntime()
     options = runtime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
+    options.intra_op_num_threads = thread_count()
     options.log_severity_level = 3  # errors
     # Threads that wait in a loop take the cores from those that read the next frames: half the speed.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     provider: Any = "CPUExecutionProvider"
-    if device.type == "cuda":
+    if device is not None and device.type == "cuda":
         provider = ("CUDAExecutionProvider", {"device_id": device.index or 0})
     errors = runtime.capi.onnxruntime_pybind11_state
     try:
@@ -78,7 +81,7 @@ def open_graph(path: Path, device: torch.device) -> Any:
         reason = " ".join(str(error).split())
         raise UserError(f"onnxruntime cannot load {path}; remove it to have it made anew ({reason})") from error
     # Where a provider's libraries are missing, onnxruntime goes on without it.
-    if device.type == "cuda" and "CUDAExecutionProvider" not in session.get_providers():
+    if device is not None and device.type == "cuda" and "CUDAExecutionProvider" not in session.get_providers():
         raise UserError("onnxruntime cannot use CUDA here: its CUDA or cuDNN libraries are missing; try the device cpu")
     return session
 

@@ -6,15 +6,14 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-import torch
 
-from lib.models.backbone import has_fast_bf16
-from lib.models.export import GraphFiles
-from lib.models.parts import Regions
 from lib.test.tracker.engines.base import Context, Engine
 from lib.test.tracker.engines.onnx import graph_inputs, package
 from lib.utils.errors import UserError
 from lib.utils.files import atomic_path
+from lib.utils.graph_files import GraphFiles
+from lib.utils.processors import thread_count
+from lib.utils.regions import Regions
 
 # OpenVINO's own files of a graph, beside the ONNX ones.
 SUFFIX, INT8_SUFFIX = ".xml", ".int8.xml"
@@ -54,7 +53,7 @@ class OpenVinoEngine(Engine):
 
 def hint_of(precision: str) -> str:
     """OpenVINO's name of what computes a precision; what is not quantised of int8 runs in bf16 where that is fast."""
-    fast = precision == "int8" and has_fast_bf16(torch.device("cpu"))
+    fast = precision == "int8" and "BF16" in openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return "bf16" if fast else _HINTS[precision]
 
 
@@ -95,7 +94,7 @@ def open_model(path: Path, hint: str) -> Any:
         options = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": hint,
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "INFERENCE_NUM_THREADS": thread_count(),
             # Pinned, the threads of two processes would share one core.
             "ENABLE_CPU_PINNING": False,
             # Numbers too small for fp32 are 0: attention that is sure of itself makes many, each slow to compute with.

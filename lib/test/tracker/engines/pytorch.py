@@ -42,15 +42,17 @@ class TorchEngine(Engine):
         self._search_part = compile_part(self.parts.search, device) if compiled else self.parts.search
         self._moved: tuple[Context, list[Tensor | None]] | None = None
 
+    @torch.inference_mode()
     def _template(self, crop: np.ndarray) -> tuple[Tensor, ...]:
         return tuple(tensor.clone() for tensor in self.parts.template(self._crop(crop)))
 
+    @torch.inference_mode()
     def _search(self, crop: np.ndarray, context: Context, kept: list[Any]) -> list[np.ndarray]:
         if self._moved is None or self._moved[0] is not context:
             # Without padding nothing is added to the logits.
-            inputs = [context.bias.to(self.device) if context.padded else None]
+            inputs = [torch.from_numpy(context.bias).to(self.device) if context.padded else None]
             if context.position is not None:
-                inputs.append(context.position.to(self.device))
+                inputs.append(torch.from_numpy(context.position).to(self.device))
             self._moved = context, inputs
         return [found.cpu().numpy() for found in self._search_part(self._crop(crop), *self._moved[1], *kept)]
 

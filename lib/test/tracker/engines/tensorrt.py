@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from lib.models.export import GraphFiles
-from lib.models.parts import Regions
 from lib.test.tracker.engines.base import Context, Engine
 from lib.test.tracker.engines.onnx import package
 from lib.utils.errors import UserError
 from lib.utils.files import atomic_path, locked
+from lib.utils.regions import Regions
 
 _WORKSPACE_BYTES = 2 << 30
 _FLAGS = {"bf16": "BF16", "fp16": "FP16"}
@@ -54,13 +54,15 @@ class TensorRtEngine(Engine):
             self._template_plan, self._search_plan = (Plan(path, device) for path in self.paths)
         self._moved: tuple[Context, list[Tensor]] | None = None
 
+    @torch.inference_mode()
     def _template(self, crop: np.ndarray) -> tuple[Tensor, ...]:
         return tuple(tensor.clone() for tensor in self._template_plan.run([self._crop(crop)]))
 
+    @torch.inference_mode()
     def _search(self, crop: np.ndarray, context: Context, kept: list[Any]) -> list[np.ndarray]:
         if self._moved is None or self._moved[0] is not context:
             given = [context.bias] if context.position is None else [context.bias, context.position]
-            self._moved = context, [tensor.to(self.device) for tensor in given]
+            self._moved = context, [torch.from_numpy(array).to(self.device) for array in given]
         return [found.cpu().numpy() for found in self._search_plan.run([self._crop(crop), *self._moved[1], *kept])]
 
     def _crop(self, crop: np.ndarray) -> Tensor:

@@ -1,0 +1,147 @@
+"""Trackers and engines to choose from, and making those that are chosen."""
+
+import contextlib
+import os
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from lib.config import load_config
+from lib.config.loader import EXPERIMENTS, experiment_name
+from lib.test.evaluation.running import Tracker
+from lib.test.tracker import SCRIPTS, create_tracker, weights_path
+from lib.test.tracker.classic import CLASSIC
+from lib.test.tracker.engines import ENGINES, choose_engine, engine_device
+from lib.utils.checkpoint import CheckpointError
+from lib.utils.errors import UserError
+
+_KEPT = 3  # trackers that are kept although nobody uses them
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The tracker that a server was started with; as `lib.test.tracker.create_tracker` takes them."""
+
+    tracker: str
+    config: str
+    checkpoint: str | None = None
+    device: str = "auto"
+    engine: str = "auto"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a person chose: a key of `Catalogue.trackers`, and an engine."""
+
+    key: str
+    engine: str
+
+
+class Catalogue:
+    """The trackers that may be chosen, by their names alone: nothing a page sends becomes a path.
+
+    Args:
+        settings: the tracker that comes first.
+
+    Raises:
+        UserError: there is no such tracker, configuration, engine or device.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        first = (settings.tracker, settings.config)
+        if settings.tracker not in (*SCRIPTS, *CLASSIC, "still"):
+            create_tracker(*first)  # says which there are
+        if settings.tracker in SCRIPTS:
+            load_config(SCRIPTS[settings.tracker], settings.config)
+        engine_device(choose_engine(settings.engine, settings.device, "fp32"), settings.device)
+        pairs = [first]
+        for name, script in SCRIPTS.items():
+            pairs += [(name, path.stem) for path in sorted((EXPERIMENTS / script).glob("*.yaml"))]
+        pairs += [(name, name) for name in CLASSIC]
+        self.trackers = {_key(*pair): pair for pair in reversed(pairs)}  # of two of one name the first
+
+    def describe(self) -> dict:
+        """What the page shows: trackers, those with weights first, and engines, with what is missing of each."""
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+            trackers = [self._describe(key, *pair) for key, pair in self.trackers.items()]
+        first = _key(self.settings.tracker, self.settings.config)
+        trackers.sort(key=lambda each: (each["key"] != first, each["missing"] != "", each["key"]))
+        engines = [{"name": name, "missing": self._missing_engine(name)} for name in ENGINES]
+        return {"trackers": trackers, "engines": engines, "engine": self.settings.engine}
+
+    def make(self, choice: Choice) -> Tracker:
+        """The chosen tracker, after a first step: what an engine compiles, it compiles now.
+
+        Raises:
+            UserError: it is not in the catalogue, its weights are missing, or its engine is.
+        """
+        if choice.key not in self.trackers or choice.engine not in ENGINES:
+            raise UserError("this tracker is not offered here; reload the page")
+        name, config = self.trackers[choice.key]
+        checkpoint = self._checkpoint(name, config)
+        try:
+            weights_path(name, config, checkpoint)
+        except CheckpointError as error:
+            raise UserError(f"the weights of {choice.key} are missing: choose another tracker ({error})") from error
+        tracker = create_tracker(name, config, checkpoint, device=self.settings.device, engine=choice.engine)
+        noise = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
+        tracker.initialize(noise, {"init_bbox": [40.0, 30.0, 32.0, 24.0]})
+        tracker.track(noise)
+        return tracker
+
+    def _describe(self, key: str, name: str, config: str) -> dict:
+        missing = ""
+        try:
+            weights_path(name, config, self._checkpoint(name, config))
+        except UserError as error:
+            missing = str(error)
+        return {"key": key, "missing": missing, "engine": name in SCRIPTS}
+
+    def _checkpoint(self, name: str, config: str) -> str | None:
+        ours = (name, config) == (self.settings.tracker, self.settings.config)
+        return self.settings.checkpoint if ours else None
+
+    def _missing_engine(self, engine: str) -> str:
+        try:
+            engine_device(choose_engine(engine, self.settings.device, "fp32"), self.settings.device)
+        except UserError as error:
+            return str(error)
+        return ""
+
+
+class Trackers:
+    """Trackers by choice, made beside the loop that tracks; objects share the network of each.
+
+    Args:
+        catalogue: what can be made.
+        made: called from another thread whenever one is ready or has failed.
+    """
+
+    def __init__(self, catalogue: Catalogue, made: Callable[[], None]) -> None:
+        self._catalogue, self._made = catalogue, made
+        self._makers = ThreadPoolExecutor(2, "tracker")
+        self._futures: OrderedDict[Choice, Future[Tracker]] = OrderedDict()
+
+    def get(self, choice: Choice) -> "Future[Tracker]":
+        """The tracker to come; one that failed is tried again, since the user may have put it right."""
+        future = self._futures.pop(choice, None)
+        if future is None or (future.done() and future.exception() is not None):
+            future = self._makers.submit(self._catalogue.make, choice)
+            future.add_done_callback(lambda _: self._made())
+        self._futures[choice] = future
+        while len(self._futures) > _KEPT:
+            self._futures.popitem(last=False)
+        return future
+
+    def close(self) -> None:
+        """Make no more."""
+        self._makers.shutdown(wait=False, cancel_futures=True)
+
+
+def _key(name: str, config: str) -> str:
+    config = experiment_name(config)
+    return name if name == config else f"{name} {config}"

@@ -1,0 +1,137 @@
+"""What a person takes home: the video with the boxes drawn in, the boxes as a table, sequences to train on.
+
+Each writer is a generator that does a frame a step and gives the share that is done, 0 to 1.
+"""
+
+import csv
+import io
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+
+from lib.test.video.output import fit_frame, video_size
+from lib.test.video.overlay import DISTINCT, draw_box, draw_caption
+from lib.test.web.clips import Clip, FolderClip
+from lib.test.web.downloads import Download, file_name
+from lib.test.web.objects import TrackedObject
+from lib.utils.errors import UserError
+from lib.utils.files import atomic_path, write_text
+
+Writer = Callable[[Path, Clip, Sequence[TrackedObject]], Iterator[float]]
+
+_QUALITY = 95  # of the frames to train on
+# H.264 plays everywhere, in browsers, too; a build without its encoder has MPEG-4.
+_CODECS = ("libx264", "libopenh264", "mpeg4")
+
+
+def write_video(path: Path, clip: Clip, objects: Sequence[TrackedObject]) -> Iterator[float]:
+    """The clip from its start to the last frame that has a box, the boxes drawn in, as an mp4 video.
+
+    Raises:
+        UserError: a frame cannot be read.
+    """
+    end = max(each.next for each in objects)
+    size = video_size(np.broadcast_to(np.uint8(0), (clip.size[1], clip.size[0], 3)))
+    with atomic_path(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
+        codec = next(name for name in _CODECS if name in av.codecs_available)
+        stream = container.add_stream(codec, rate=Fraction(clip.fps).limit_denominator(1001))
+        stream.width, stream.height = size
+        stream.pix_fmt = "yuv420p"
+        if codec == "libx264":
+            stream.options = {"preset": "veryfast", "crf": "20"}
+        for index, image in _numbered(clip, 0, end):
+            canvas = _annotated(image, size, index, objects)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(canvas, format="rgb24")))
+            yield (index + 1) / end
+        container.mux(stream.encode(None))
+
+
+def write_table(path: Path, clip: Clip, objects: Sequence[TrackedObject]) -> Iterator[float]:
+    """A line for each box: object, frame (from 1), x, y, w, h, confidence where there is one, 1 where it was drawn."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(("object", "frame", "x", "y", "w", "h", "confidence", "drawn"))
+    for each in objects:
+        for index in each.boxes:
+            score = f"{each.scores[index]:.4f}" if index in each.scores else ""
+            box = (f"{value:.2f}" for value in each.boxes[index])
+            rows.writerow((each.number, index + 1, *box, score, int(index in each.drawn)))
+    write_text(path, text.getvalue())
+    yield 1.0
+
+
+def write_sequences(path: Path, clip: Clip, objects: Sequence[TrackedObject]) -> Iterator[float]:
+    """A zip file in GOT-10k layout, a sequence for each object: `FOLDER:` trains on it where it is unpacked.
+
+    A sequence holds the frames from the first to the last that has a box of its object.
+
+    Raises:
+        UserError: a frame cannot be read.
+    """
+    names = {each.number: f"{file_name(clip.name)}_{each.number}" for each in objects}
+    first, end = min(each.first for each in objects), max(each.next for each in objects)
+    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr("list.txt", "".join(f"{name}\n" for name in names.values()))
+        for each in objects:
+            lines = (",".join(f"{value:.4f}" for value in box) for box in each.boxes.values())
+            archive.writestr(f"{names[each.number]}/groundtruth.txt", "".join(f"{line}\n" for line in lines))
+        for index, image in _numbered(clip, first, end):
+            data = None
+            for each in objects:
+                if index in each.boxes:
+                    data = data or _jpeg(clip, index, image)
+                    archive.writestr(f"{names[each.number]}/{index - each.first + 1:08d}.jpg", data)
+            yield (index + 1 - first) / (end - first)
+
+
+WRITERS: dict[Download, Writer] = {"video": write_video, "table": write_table, "sequences": write_sequences}
+
+
+def _numbered(clip: Clip, start: int, end: int) -> Iterator[tuple[int, np.ndarray]]:
+    index = start
+    for image in clip.frames(start):
+        if image is None:
+            continue
+        if index >= end:
+            return
+        yield index, image
+        index += 1
+    if index < end:
+        raise UserError(f"{clip.name} ended at frame {index}: it was changed since it was tracked")
+
+
+def _annotated(image: np.ndarray, size: tuple[int, int], index: int, objects: Sequence[TrackedObject]) -> np.ndarray:
+    """A frame fitted to the video's size, with the boxes, the frame's number and the confidences."""
+    canvas, scale, (left, top) = fit_frame(image, size)
+    words = [f"frame {index + 1}"]
+    for each in objects:
+        if index not in each.boxes:
+            continue
+        x, y, w, h = (value * scale for value in each.boxes[index])
+        draw_box(canvas, [x + left, y + top, w, h], DISTINCT[(each.number - 1) % len(DISTINCT)])
+        if index in each.scores:
+            words.append(
+                f"{each.number}: {each.scores[index]:.2f}" if len(objects) > 1 else f"{each.scores[index]:.2f}"
+            )
+    draw_caption(canvas, "   ".join(words))
+    return canvas
+
+
+def _jpeg(clip: Clip, index: int, image: np.ndarray) -> bytes:
+    """A frame to train on; that of a folder of JPEGs as it is."""
+    if isinstance(clip, FolderClip) and clip.files[index].suffix.lower() in (".jpg", ".jpeg"):
+        return clip.files[index].read_bytes()
+    return encode_jpeg(image, _QUALITY)
+
+
+def encode_jpeg(image: np.ndarray, quality: int) -> bytes:
+    """An image (H, W, 3) uint8 RGB as the content of a JPEG file."""
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not done:
+        raise UserError(f"a frame of {image.shape[1]}x{image.shape[0]} cannot be written as JPEG")
+    return data.tobytes()

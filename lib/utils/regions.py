@@ -1,0 +1,109 @@
+"""What a network needs to know of its regions beside their pixels: where tokens lie, and which show padding.
+
+Apart from the networks, so that exported graphs are run without PyTorch, which takes half a gigabyte of memory.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lib.utils.errors import UserError
+from lib.utils.files import atomic_path
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the attention of a region's tokens needs beside them.
+
+    Attributes:
+        position: (1, L, C) float32; None where the network's parts have it themselves.
+        bias: (1, L) float32, added to the logits of attention: minus infinity on padding, else 0.
+        padded: whether anything is padded.
+    """
+
+    position: np.ndarray | None
+    bias: np.ndarray
+    padded: bool
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Sizes of a network's regions, and their surroundings.
+
+    Attributes:
+        sizes: sides in pixels of the crops, of a `template` and the `search` region.
+        stride: pixels of a crop per cell of its feature.
+        templates: how many templates the network takes.
+        positions: (1, L, C) float32 of each region without padding; empty where the search part is given none.
+        sine: whether positions are counted over what is not padded (see `sine_position`), or stay as they are.
+    """
+
+    sizes: Mapping[str, int]
+    stride: int
+    templates: int
+    positions: Mapping[str, np.ndarray]
+    sine: bool
+
+    def surroundings(self, region: str, mask: np.ndarray | None) -> Surroundings:
+        """Of a `template` or the `search` region with a padding mask (H, W) bool, None where nothing is padded."""
+        cells, position = self.sizes[region] // self.stride, self.positions.get(region)
+        if mask is None:
+            return Surroundings(position, np.zeros((1, cells**2), np.float32), padded=False)
+        padding = mask[:: self.stride, :: self.stride]  # by nearest neighbour
+        if self.sine and position is not None:
+            position = sine_position(~padding, position.shape[2])[None]
+        bias = np.where(padding.reshape(1, -1), np.float32(-np.inf), np.float32(0))
+        return Surroundings(position, bias, padded=True)
+
+    def save(self, path: Path) -> None:
+        """Write it to an `.npz` file.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        about = {"sizes": dict(self.sizes), "stride": self.stride, "templates": self.templates, "sine": self.sine}
+        with atomic_path(path) as temporary:
+            np.savez(temporary, about=json.dumps(about), **self.positions)
+
+    @classmethod
+    def load(cls, path: Path) -> "Regions":
+        """What `save` wrote.
+
+        Raises:
+            UserError: the file is missing or damaged.
+        """
+        try:
+            with np.load(path) as file:
+                about = json.loads(str(file["about"]))
+                positions = {name: file[name] for name in file.files if name != "about"}
+            return cls(positions=positions, **about)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"cannot read {path}; remove it to have it made anew ({error})") from error
+
+
+def joined(surroundings: Sequence[Surroundings]) -> tuple[np.ndarray | None, np.ndarray, bool]:
+    """Templates and search region one behind the other: position (1, L, C) or None, bias (1, L), any padding."""
+    positions = [each.position for each in surroundings]
+    position = None if positions[0] is None else np.concatenate(positions, axis=1)
+    return position, np.concatenate([each.bias for each in surroundings], axis=1), any(s.padded for s in surroundings)
+
+
+def sine_position(inside: np.ndarray, dim: int) -> np.ndarray:
+    """`lib.models.position_encoding.PositionEmbeddingSine` of one region, for cells (h, w) bool that are not padded.
+
+    Returns:
+        (h * w, dim) float32.
+    """
+    half = dim // 2
+    wavelengths = (10000.0 ** (2 * (np.arange(half) // 2) / half)).astype(np.float32)
+    axes = []
+    for axis in (0, 1):
+        count = inside.cumsum(axis, dtype=np.float32)
+        last = count[-1:] if axis == 0 else count[:, -1:]
+        angle = (count / (last + np.float32(1e-6)) * np.float32(2 * math.pi))[..., None] / wavelengths
+        axes.append(np.stack((np.sin(angle[..., 0::2]), np.cos(angle[..., 1::2])), axis=-1).reshape(*count.shape, half))
+    return np.concatenate(axes, axis=-1).reshape(-1, dim)

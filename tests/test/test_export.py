@@ -1,0 +1,129 @@
+"""Exporting for an engine: files, the comparison on real crops, int8 after calibration."""
+
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from lib.config import load_config
+from lib.models.export import kept_graphs
+from lib.models.parts import regions_of
+from lib.test.export import TOLERANCE, compare_engines, export
+from lib.test.tracker import create_tracker, load_network, weights_path
+from lib.test.tracker.engines.openvino import INT8_SUFFIX, OpenVinoEngine
+from lib.test.tracker.engines.pytorch import TorchEngine
+from lib.test.tracker.int8 import Recorder, calibrate, clips_of, is_calibrated, record, sample_clips
+from lib.utils.errors import UserError
+from lib.utils.graph_files import GraphFiles
+from tests.golden.fill import image
+
+SCRIPT = "stark_lightning_X_trt"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two sequences of a moving picture, in GOT-10k layout."""
+    root = tmp_path_factory.mktemp("sequences")
+    frame = image("export.frame", 120, 160)
+    for name in ("first", "second"):
+        (root / name).mkdir()
+        for i in range(12):
+            cv2.imwrite(str(root / name / f"{i + 1:08d}.png"), np.roll(frame, 2 * i, 1))
+        (root / name / "groundtruth.txt").write_text("".join(f"{50 + 2 * i},40,30,30\n" for i in range(12)))
+    (root / "list.txt").write_text("first\nsecond\n")
+    return root
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A working place of its own; gives its folder."""
+    monkeypatch.setenv("STARK_SAVE_DIR", str(tmp_path / "save"))
+    return tmp_path
+
+
+@pytest.mark.parametrize(("format", "ending"), [("onnx", "onnx"), ("openvino", "xml")])
+def test_fp32_agrees_and_is_written_where_it_was_asked_for(place, folder, capsys, format, ending):
+    output = place / "out"
+    given = {"format": format, "output": output, "frames": f"folder:{folder}"}
+    assert export(SCRIPT, "mini", **given) == 0
+    assert {f"{part}.{ending}" for part in ("template", "search")} <= {path.name for path in output.iterdir()}
+    out = capsys.readouterr().out
+    assert "22 search regions of real frames" in out
+    assert "logit of the confidence" in out
+    with pytest.raises(UserError, match="exists; add --overwrite"):
+        export(SCRIPT, "mini", **given)
+    assert export(SCRIPT, "mini", overwrite=True, **given) == 0
+
+
+def test_a_graph_of_other_weights_does_not_agree(folder, tmp_path):
+    cfg = load_config(SCRIPT, "mini")
+    model = load_network(SCRIPT, cfg, weights_path(SCRIPT, "mini"))
+    graphs, regions = kept_graphs(model, cfg, tmp_path), regions_of(model, cfg)
+    with torch.no_grad():
+        model.box_head.score[-1].weight.mul_(-1)
+    reference, other = TorchEngine(model, cfg, torch.device("cpu")), OpenVinoEngine(graphs, regions)
+    comparison = compare_engines(reference, other, cfg, clips_of(f"folder:{folder}"))
+    assert len(comparison.fractions) == len(comparison.pixels) == len(comparison.logits) == 22
+    assert max(comparison.fractions) > TOLERANCE
+    assert "box (pixels of the frame)" in comparison.table()
+
+
+def test_int8_is_calibrated_on_frames_and_tracks(place, folder, capsys):
+    assert export(SCRIPT, "mini", format="openvino", precision="int8", calibration=f"folder:{folder}") == 0
+    assert "calibrating int8 on 22 search regions" in capsys.readouterr().out
+    tracker = create_tracker(SCRIPT, "mini", device="cpu", engine="openvino", precision="int8")
+    assert tracker.engine.name == "openvino int8"
+    assert "calibrating" not in capsys.readouterr().out  # it runs what was exported
+    frame = image("export.frame", 120, 160)
+    tracker.initialize(frame, {"init_bbox": [50, 40, 30, 30]})
+    x, y, w, h = tracker.track(frame)["target_bbox"]
+    assert abs(x + w / 2 - 65) < 6
+    assert abs(y + h / 2 - 55) < 6
+    (plain,), (small,) = place.rglob("search.onnx"), place.rglob(f"search{INT8_SUFFIX}")
+    assert small.with_suffix(".bin").stat().st_size < 0.4 * plain.stat().st_size
+
+
+def test_what_the_network_was_given_is_recorded(folder, tmp_path):
+    cfg = load_config(SCRIPT, "mini")
+    model = load_network(SCRIPT, cfg, weights_path(SCRIPT, "mini"))
+    regions = regions_of(model, cfg)
+    recorder = record(TorchEngine(model, cfg, torch.device("cpu")), regions, cfg, clips_of(f"folder:{folder}"))
+    assert isinstance(recorder, Recorder)
+    assert len(recorder.search_inputs) == 22
+    assert len(recorder.template_inputs) == 4  # each begins anew at frame 10, whose box is known
+    assert recorder.template_inputs[0][0].shape == (1, 96, 96, 3)
+    assert recorder.search_inputs[0][0].shape == (1, 224, 224, 3)
+    with pytest.raises(UserError, match="at least two frames"):
+        record(recorder.inner, regions, cfg, [])
+
+
+def test_the_samples_serve_where_nothing_else_is_given():
+    for frames, boxes in sample_clips():
+        first = next(iter(frames))
+        x, y, w, h = boxes[0]
+        assert 0 <= x < x + w <= first.shape[1]
+        assert 0 <= y < y + h <= first.shape[0]
+
+
+def test_calibration_needs_its_package(monkeypatch, tmp_path):
+    cfg = load_config(SCRIPT, "mini")
+    model = load_network(SCRIPT, cfg, weights_path(SCRIPT, "mini"))
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    with pytest.raises(UserError, match="pip install nncf"):
+        calibrate(kept_graphs(model, cfg, tmp_path), regions_of(model, cfg), cfg, [])
+    assert not is_calibrated(GraphFiles(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"script": "stark_st1", "config": "baseline"}, "no tracker runs networks of 'stark_st1'"),
+        ({"script": SCRIPT, "config": "mini", "format": "coreml"}, "unknown format 'coreml'"),
+        ({"script": SCRIPT, "config": "mini", "precision": "bf16"}, "onnx does not compute in bf16"),
+    ],
+)
+def test_what_cannot_be_exported_is_said(place, arguments, message):
+    with pytest.raises(UserError, match=message):
+        export(**arguments)

@@ -1,0 +1,57 @@
+"""The server's directories: what lies in them can be chosen, and nothing else."""
+
+import pytest
+
+from lib.test.web.media import Media
+from lib.utils.errors import UserError
+
+
+@pytest.fixture
+def media(tmp_path):
+    """`clips` and `more` are given; `secret` lies beside them, and links lead there and about."""
+    for name in ("clips/inner/frames", "more", "secret", "clips-other"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("clips/a.mp4", "clips/inner/b.MKV", "clips/notes.txt", "clips/.hidden.mp4", "more/c.avi"):
+        (tmp_path / name).touch()
+    for name in ("secret/s.mp4", "clips-other/o.mp4", "top.mp4"):
+        (tmp_path / name).touch()
+    for index in range(3):
+        (tmp_path / f"clips/inner/frames/{index}.jpg").touch()
+    (tmp_path / "clips/out").symlink_to(tmp_path / "secret")
+    (tmp_path / "clips/out.mp4").symlink_to(tmp_path / "secret/s.mp4")
+    (tmp_path / "clips/over.mp4").symlink_to(tmp_path / "more/c.avi")
+    (tmp_path / "clips/loop.mp4").symlink_to(tmp_path / "clips/loop.mp4")
+    return Media([tmp_path / "clips", tmp_path / "more"])
+
+
+def test_directories_and_videos_are_listed(media):
+    assert [(each["name"], each["path"]) for each in media.list("")["entries"]] == [("clips", "0"), ("more", "1")]
+    top = media.list("0")
+    assert [(each["name"], each["kind"]) for each in top["entries"]] == [
+        ("inner", "folder"),
+        ("a.mp4", "video"),
+        ("over.mp4", "video"),
+    ]
+    assert media.list("0/inner/frames") == {"path": "0/inner/frames", "frames": 3, "entries": [], "more": False}
+    assert media.find("0/inner/b.MKV").name == "b.MKV"
+    assert media.find("0/over.mp4").name == "c.avi"  # a link from one of the directories into another
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("0/..", "0/../secret/s.mp4", "0/../top.mp4", "0/inner/../../secret/s.mp4", "0/../clips-other/o.mp4"),
+        *("0/out/s.mp4", "0/out", "0/out.mp4", "0/loop.mp4", "0//etc/passwd", "/etc/passwd", "etc/passwd"),
+        *("2/a.mp4", "-1/a.mp4", "00000/a.mp4", "²/a.mp4", "0/a.mp4\0", "0/..\\secret", "0/%2e%2e/top.mp4", "", ".."),
+        "0/" + "a" * 5000,
+    ],
+)
+def test_nothing_leads_out_of_them(media, name):
+    with pytest.raises(UserError, match="among the server's directories"):
+        media.find(name)
+
+
+def test_a_directory_that_is_none_is_refused_at_the_start(tmp_path):
+    with pytest.raises(UserError, match="--media .*missing is not a directory"):
+        Media([tmp_path / "missing"])
+    assert not Media([])

@@ -1,0 +1,426 @@
+"""The page in a real browser: what a person does, sees, hears and takes home."""
+
+import csv
+import shutil
+import zipfile
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+import av
+import cv2
+import numpy as np
+import pytest
+from playwright.sync_api import Error, expect, sync_playwright
+
+from lib.test.evaluation.datasets import load_dataset
+from tests.test.web.made_clips import scene, write_clip, write_images
+from tests.test.web.serving import Server
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+SWITCHES = (
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync"),
+)
+COUNT = 40
+BOX, OTHER = (20, 40, 24, 24), (110, 84, 24, 24)  # `scene`'s squares, the moving one in the first frame
+WAIT = 180_000  # ms; for slow machines
+TRACKED = "Tracked to the end."
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """The system's Chromium; no browser is downloaded."""
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.skip("the page is not tested: no Chromium here (apt-get install chromium)")
+    expect.set_options(timeout=WAIT)
+    with sync_playwright() as playwright:
+        try:
+            browser = playwright.chromium.launch(executable_path=path, args=list(SWITCHES))
+        except Error as error:
+            pytest.skip(f"the page is not tested: {path} does not start: {str(error).splitlines()[0]}")
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("media")
+    write_clip(folder / "square.mp4", map(scene, range(COUNT)), g="10")
+    write_images(folder / "frames", 5)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory, media):
+    limits = ("--media", str(media), "--max_upload", "1")
+    server = Server(tmp_path_factory.mktemp("server"), *limits)
+    yield server
+    server.stop()
+    assert "Traceback" not in server.log.read_text()
+
+
+@contextmanager
+def opened(browser, server, prepare=lambda page: None, **options):
+    """The page, by the address that the server printed; its mistakes and its calls elsewhere are errors."""
+    context = browser.new_context(**({"viewport": {"width": 1280, "height": 860}} | options))
+    page, wrong = context.new_page(), []
+    page.set_default_timeout(WAIT)
+    page.on("pageerror", lambda error: wrong.append(f"error: {error}"))
+    page.on("console", lambda message: message.type == "error" and wrong.append(f"console: {message.text}"))
+    page.on("request", lambda request: _is_elsewhere(request.url, server) and wrong.append(request.url))
+    prepare(page)
+    page.goto(f"{server.base}/?token={server.token}")
+    expect(page.locator("#connection")).to_have_text("")
+    assert page.url == f"{server.base}/"  # the token is not left in the address
+    yield page
+    context.close()
+    assert wrong == []
+
+
+def _is_elsewhere(url, server):
+    return urlsplit(url).scheme not in ("blob", "data") and not url.startswith(server.base)
+
+
+@pytest.fixture
+def page(browser, server):
+    with opened(browser, server) as page:
+        yield page
+
+
+def open_square(page):
+    """Open `square.mp4` of the server's directory."""
+    for name in ("media", "square.mp4"):
+        page.locator("#media").get_by_role("button", name=name).click()
+    expect(page.locator("#facts")).to_contain_text("frame 1 of")
+
+
+def place(page, x, y):
+    """Where a point of the frame is on the screen."""
+    area = page.locator("#stage").bounding_box()
+    width, height = page.evaluate("[document.querySelector('#stage').width, document.querySelector('#stage').height]")
+    return area["x"] + x * area["width"] / width, area["y"] + y * area["height"] / height
+
+
+def drag(page, box):
+    """Draw a box xywh in the frame's pixels with the mouse."""
+    x, y, w, h = box
+    page.mouse.move(*place(page, x, y))
+    page.mouse.down()
+    page.mouse.move(*place(page, x + w / 2, y + h / 2))
+    page.mouse.move(*place(page, x + w, y + h))
+    page.mouse.up()
+
+
+def shown_box(page):
+    """The selected object's box in the fields."""
+    return [float(page.locator(f"#box-{side}").input_value() or "nan") for side in "xywh"]
+
+
+def expect_box(page, box, within=1.0):
+    expect(page.locator("#box-x")).not_to_have_value("")
+    assert np.abs(np.subtract(shown_box(page), box)).max() <= within, shown_box(page)
+
+
+def track(page, until=TRACKED):
+    page.get_by_role("button", name="Track", exact=True).click()
+    expect(page.locator("#status")).to_have_text(until)
+
+
+def scrub(page, frame):
+    """Go to a frame, from 1."""
+    page.locator("#scrub").evaluate(
+        "(line, value) => { line.value = value; line.dispatchEvent(new Event('input')); }", frame - 1
+    )
+    expect(page.locator("#facts")).to_contain_text(f"frame {frame} of")
+
+
+def alert(page):
+    expect(page.get_by_role("alert")).to_be_visible()
+    return page.locator("#alert-text").inner_text()
+
+
+# A sample, from start to end
+
+
+def test_a_sample_is_tracked_in_two_clicks(page):
+    page.get_by_role("button", name="carphone").click()
+    expect(page.locator("#facts")).to_have_text("frame 1 of 120drawn")
+    expect_box(page, (58, 12, 57, 87))
+    track(page)
+    expect(page.locator("#facts")).to_contain_text("frame 120 of 120")
+    expect(page.locator("#facts")).to_contain_text("confidence 0.")
+    expect(page.locator("#facts")).to_contain_text("FPS")
+    x, y, w, h = shown_box(page)
+    assert 20 < x < 100
+    assert 0 <= y < 60
+    assert 30 < w < 100
+    assert 50 < h < 140
+    # The timeline has a line of the object's colour.
+    colours = page.locator("#timeline").evaluate(
+        "canvas => { const d = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;"
+        "  let n = 0; for (let i = 0; i < d.length; i += 4) if (d[i+2] > 180 && d[i] < 120) n++; return n; }"
+    )
+    assert colours > 200
+    before = shown_box(page)
+    scrub(page, 60)
+    assert shown_box(page) != before
+    scrub(page, 1)
+    expect_box(page, (58, 12, 57, 87))
+
+
+# Drawing, tracking, correcting
+
+
+def test_upload_draw_track_scrub_and_draw_again(page, tmp_path):
+    path = write_clip(tmp_path / "my square.mp4", map(scene, range(COUNT)), g="10")
+    page.locator("#file").set_input_files(path)
+    expect(page.locator("#clip-name")).to_have_text("my square.mp4")
+    expect(page.locator("#hint")).to_have_text("Draw a box around what to follow")
+    expect(page.get_by_role("button", name="Track", exact=True)).to_be_disabled()
+    drag(page, BOX)
+    expect(page.locator("#hint")).to_have_text("")
+    expect_box(page, BOX)
+    track(page)
+    expect(page.locator("#facts")).to_contain_text(f"frame {COUNT} of {COUNT}")
+    # It followed the square; scrubbing shows the box where it was.
+    expect_box(page, (20 + 2 * (COUNT - 1), 40, 24, 24), within=8)
+    scrub(page, 11)
+    expect_box(page, (40, 40, 24, 24), within=8)
+    page.get_by_role("button", name="One frame forward").click()
+    expect(page.locator("#facts")).to_contain_text("frame 12 of")
+    # Drawn again elsewhere: from there on it is tracked anew, before it all stays.
+    drag(page, OTHER)
+    expect(page.locator("#facts")).to_contain_text("drawn")
+    expect_box(page, OTHER)
+    page.get_by_role("button", name="One frame forward").click()
+    expect(page.locator("#box-x")).to_have_value("")
+    track(page)
+    scrub(page, 11)
+    expect_box(page, (40, 40, 24, 24), within=8)
+    scrub(page, 14)
+    expect_box(page, OTHER, within=8)
+
+
+def test_a_pause_on_the_way_and_a_second_object(page):
+    page.get_by_role("button", name="carphone").click()
+    expect(page.locator("#facts")).to_contain_text("drawn")
+    page.get_by_role("button", name="Track", exact=True).click()
+    expect(page.locator("#facts")).to_contain_text("confidence")  # not in the first frame
+    page.get_by_role("button", name="Pause").click()
+    expect(page.locator("#status")).to_have_text("Paused.")
+    paused = int(page.locator("#facts").inner_text().split()[1])
+    assert 1 < paused < 120
+    page.get_by_role("button", name="Add an object").click()
+    expect(page.get_by_role("radio")).to_have_count(2)
+    expect(page.locator("#box-x")).to_have_value("")
+    drag(page, (120, 20, 40, 60))
+    expect_box(page, (120, 20, 40, 60))
+    track(page)
+    # Both have a box now, each its colour.
+    swatches = page.locator(".swatch").evaluate_all("all => all.map((each) => each.style.background)")
+    assert len(set(swatches)) == 2
+    for name in ("Object 1", "Object 2"):
+        page.get_by_role("radio", name=name).check()
+        expect(page.locator("#box-x")).not_to_have_value("")
+    scrub(page, 1)
+    expect(page.locator(".object").nth(1)).to_contain_text("no box here")
+    page.get_by_role("button", name="Remove it").click()
+    expect(page.get_by_role("radio")).to_have_count(1)
+
+
+def test_a_finger_draws(browser, server):
+    with opened(browser, server, has_touch=True, viewport={"width": 390, "height": 800}) as page:
+        open_square(page)
+        page.locator("#stage").scroll_into_view_if_needed()
+        (x, y), (a, b) = place(page, 20, 40), place(page, 44, 64)
+        touch = page.context.new_cdp_session(page)
+        for kind, points in (("touchStart", [(x, y)]), ("touchMove", [(a, b)]), ("touchEnd", [])):
+            touch.send(
+                "Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": px, "y": py} for px, py in points]}
+            )
+        expect_box(page, BOX)
+
+
+def test_all_of_it_by_keyboard(page):
+    def press(*keys):
+        for key in keys:
+            page.keyboard.press(key)
+
+    def tab_to(selector, key="Tab"):
+        for _ in range(60):
+            if page.locator(selector).evaluate("each => each === document.activeElement"):
+                return
+            press(key)
+        raise AssertionError(f"the key {key} does not lead to {selector}")
+
+    tab_to("#media button")
+    press("Enter")
+    expect(page.locator("#media").get_by_role("button", name="square.mp4")).to_be_visible()
+    page.locator("#media").get_by_role("button", name="square.mp4").focus()
+    press("Enter")
+    expect(page.locator("#facts")).to_contain_text("frame 1 of")
+    expect(page.locator("#stage")).to_be_focused()
+    # The box typed, …
+    tab_to("#box-x")
+    for value in (18, 38, 28, 28):
+        page.keyboard.type(str(value))
+        press("Tab")
+    press("Enter")
+    expect(page.locator("#facts")).to_contain_text("drawn")
+    # … moved and made smaller by arrow keys, …
+    tab_to("#stage", "Shift+Tab")
+    press("ArrowRight", "ArrowRight", "ArrowDown", "ArrowDown", *["Shift+ArrowLeft"] * 4, *["Shift+ArrowUp"] * 4)
+    expect_box(page, BOX)
+    # … tracked by the space bar, and looked at frame by frame.
+    press(" ")
+    expect(page.locator("#status")).to_have_text(TRACKED)
+    press(",", ",")
+    expect(page.locator("#facts")).to_contain_text(f"frame {COUNT - 2} of")
+    tab_to("#scrub")
+    press("Home")
+    expect(page.locator("#facts")).to_contain_text("frame 1 of")
+    expect_box(page, BOX)
+    press("ArrowRight")
+    expect(page.locator("#facts")).to_contain_text("frame 2 of")
+
+
+# Taking it home
+
+
+def test_downloads(page, tmp_path):
+    open_square(page)
+    for each in page.locator(".download").all():
+        expect(each).to_be_disabled()
+    drag(page, BOX)
+    track(page)
+    files = {}
+    for name in ("Video with boxes", "Boxes (CSV)", "GOT-10k folder (zip)"):
+        with page.expect_download() as caught:
+            page.get_by_role("button", name=name).click()
+        files[name] = tmp_path / caught.value.suggested_filename
+        caught.value.save_as(files[name])
+    assert sorted(path.name for path in files.values()) == [
+        "square_boxes.csv",
+        "square_got10k.zip",
+        "square_tracked.mp4",
+    ]
+    with av.open(str(files["Video with boxes"])) as container:
+        assert sum(1 for _ in container.decode(video=0)) == COUNT
+    with open(files["Boxes (CSV)"], newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == COUNT
+    with zipfile.ZipFile(files["GOT-10k folder (zip)"]) as archive:
+        archive.extractall(tmp_path / "mine")
+    (sequence,) = load_dataset(f"folder:{tmp_path / 'mine'}")
+    assert sequence.truth[:, 0].tolist() == pytest.approx([float(row["x"]) for row in rows], abs=0.006)
+
+
+# What goes wrong is said in plain words
+
+
+def test_mistakes_are_said_plainly(page, tmp_path):
+    text = tmp_path / "letter.mp4"
+    text.write_text("not a video\n" * 99)
+    page.locator("#file").set_input_files(text)
+    assert alert(page) == "letter.mp4 is not a video: it is another kind of file, or damaged."
+    page.get_by_role("button", name="Dismiss this message").click()
+    expect(page.get_by_role("alert")).to_be_hidden()
+    large = tmp_path / "large.mp4"
+    large.write_bytes(bytes(2 * 2**20))
+    page.locator("#file").set_input_files(large)
+    assert alert(page) == "The file is too large (2 MB): at most 1 MB are taken here."
+    picture = next(iter(sorted(write_images(tmp_path / "one", 1).iterdir())))
+    page.locator("#file").set_input_files(picture)
+    assert alert(page).startswith("That is a single picture")
+    open_square(page)
+    drag(page, (20, 40, 3, 3))
+    assert alert(page) == "The box is too small (3x3 pixels): draw it at least 4 pixels wide and high."
+    drag(page, BOX)
+    expect_box(page, BOX)
+    page.locator("#tracker").select_option("stark_s baseline")
+    page.get_by_role("button", name="Track", exact=True).click()
+    assert alert(page).startswith("The weights of stark_s baseline are missing: choose another tracker (")
+    # It goes on from there.
+    page.locator("#tracker").select_option("stark_lightning_X_trt mini")
+    track(page)
+
+
+def test_pictures_of_a_sequence_are_uploaded(page, media):
+    page.locator("#file").set_input_files(sorted((media / "frames").iterdir()))
+    expect(page.locator("#facts")).to_contain_text("frame 1 of 5")
+
+
+def test_a_lost_connection_is_said(browser, server):
+    sockets = []
+
+    def prepare(page):
+        page.route_web_socket("**/api/session", lambda socket: sockets.append(socket) or socket.connect_to_server())
+
+    with opened(browser, server, prepare) as page:
+        open_square(page)
+        sockets[0].close()
+        assert alert(page).startswith("The connection to the server is lost")
+
+
+# For everybody
+
+
+@pytest.mark.parametrize(
+    ("width", "scheme"), [(1280, "light"), (1280, "dark"), (820, "light"), (390, "dark"), (320, "light")]
+)
+def test_it_fits_and_can_be_read(browser, server, width, scheme, tmp_path):
+    with opened(browser, server, viewport={"width": width, "height": 800}, color_scheme=scheme) as page:
+        for step in ("choose", "work"):
+            if step == "work":
+                open_square(page)
+                drag(page, BOX)
+            overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+            assert overflow <= 0, step
+            ground, ink = page.evaluate(
+                "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]"
+            )
+            assert (brightness(ground) < brightness(ink)) == (scheme == "dark")
+            assert contrast(page, "h1") > 7
+            assert contrast(page, ".hint:visible") > 4.5
+            for each in page.locator("button:visible, .button:visible, select:visible").all():
+                assert each.bounding_box()["height"] >= 24
+        # The picture that a person sees has the square, and the box around it.
+        page.locator("#stage").scroll_into_view_if_needed()
+        page.screenshot(path=tmp_path / "page.png")
+        screen = cv2.imread(str(tmp_path / "page.png"))[:, :, ::-1].astype(int)
+        (x, y), (left, middle) = place(page, 32, 52), place(page, 20, 52)
+        assert np.abs(screen[int(y), int(x)] - (230, 180, 60)).max() < 25
+        edge = screen[int(middle), int(left) - 4 : int(left) + 5]
+        assert np.abs(edge - (63, 160, 224)).max(axis=1).min() < 25
+
+
+def test_a_screen_reader_finds_a_name_for_everything(page):
+    for step in ("choose", "work"):
+        if step == "work":
+            open_square(page)
+            drag(page, BOX)
+            track(page)
+        tree = page.locator("body").aria_snapshot()
+        for line in tree.splitlines():
+            role = line.strip("- ").split(" ")[0].rstrip(":")
+            if role in ("button", "slider", "combobox", "spinbutton", "radio", "img", "progressbar"):
+                assert '"' in line, line
+    assert 'slider "Frame"' in tree
+    assert page.locator("#scrub").get_attribute("aria-valuetext").startswith(f"frame {COUNT} of {COUNT}, confidence 0.")
+    assert page.locator("#status").get_attribute("role") == "status"
+
+
+def brightness(colour):
+    """Relative luminance of `rgb(…)`."""
+    channels = [float(each) / 255 for each in colour[colour.index("(") + 1 : -1].split(",")[:3]]
+    linear = [each / 12.92 if each <= 0.04045 else ((each + 0.055) / 1.055) ** 2.4 for each in channels]
+    return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+
+
+def contrast(page, selector):
+    """Of a text to the page's ground."""
+    ink = page.locator(selector).first.evaluate("each => getComputedStyle(each).color")
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    bright, dark = sorted((brightness(ink), brightness(ground)), reverse=True)
+    return (bright + 0.05) / (dark + 0.05)

@@ -1,0 +1,52 @@
+"""Track objects in the browser: prints the address of a page on which a clip is chosen, a box drawn, and tracked.
+
+It listens on this machine only (from another one: ssh -L 8080:127.0.0.1:8080 machine). Beyond it, with --host 0.0.0.0,
+a token is needed, which is part of the printed address. Videos and folders of images under the directories given with
+--media can be chosen on the page; uploads and results are removed when a page is closed.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from lib.test.video.demo import DEFAULT_TRACKER
+from lib.test.web.limits import Limits
+from lib.test.web.server import Options, run_server
+from lib.utils.errors import run_command
+
+
+def main() -> None:
+    """Parse the arguments and serve."""
+    usual = Limits()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 is all of this machine's")
+    parser.add_argument("--port", type=int, default=8080, help="0 takes any free one")
+    parser.add_argument("--token", help="what a page has to know; made up where one is needed")
+    parser.add_argument("--media", type=Path, nargs="+", default=[], help="directories whose videos can be chosen")
+    parser.add_argument("--tracker", help="the tracker that is offered first; stark_lightning_X_trt mini by default")
+    parser.add_argument("--config", help="its configuration")
+    parser.add_argument("--checkpoint", help="its weights; the configuration's own by default")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    parser.add_argument("--engine", default="auto", help="the engine that is offered first")
+    limits = parser.add_argument_group("limits")
+    limits.add_argument("--max_sessions", type=int, default=usual.sessions, help="open pages at the same time")
+    limits.add_argument("--max_upload", type=float, default=usual.upload_mb, help="size of an upload, in MB")
+    limits.add_argument("--max_frames", type=int, default=usual.frames, help="length of a video or folder, in frames")
+    limits.add_argument("--max_side", type=int, default=usual.side, help="width and height of a frame, in pixels")
+    limits.add_argument("--idle_minutes", type=float, default=usual.idle_minutes, help="unused pages are closed")
+    given = parser.parse_args()
+    sizes = (given.max_sessions, given.max_upload, given.max_frames, given.max_side, given.idle_minutes)
+    if min(sizes) <= 0:
+        parser.error("every limit must be above 0")
+    usual_tracker, usual_config = DEFAULT_TRACKER
+    tracker = given.tracker or usual_tracker
+    config = given.config or (usual_config if tracker == usual_tracker else tracker)
+    settings = {"tracker": tracker, "config": config, "checkpoint": given.checkpoint}
+    settings |= {"device": given.device, "engine": given.engine}
+    run_server(Options(given.host, given.port, given.token, given.media, Limits(*sizes), settings))
+
+
+if __name__ == "__main__":
+    run_command(main)
