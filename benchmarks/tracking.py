@@ -2,7 +2,7 @@
 
 Every way has a process of its own; they take turns, some frames each, as frames come in a video. Weights are random but
 for configurations that come with trained ones; frames are those of a clip that a package ships. A way is
-ENGINE:PRECISION.
+ENGINE:PRECISION, or ENGINE:PRECISION+PRECISION, which also makes masks (Alpha-Refine) in the second one.
 
 python benchmarks/tracking.py [--variants stark_s:baseline …] [--ways openvino:fp32 openvino:bf16 …] [--output FILE]
 """
@@ -23,10 +23,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.clips import pictures
 from benchmarks.measuring import Worker, ratios, report
 from benchmarks.plain import PlainEngine, PlainTracker
+from external.AR.network import AlphaRefine
+from external.AR.refiner import SCRIPT as MASK_SCRIPT
+from external.AR.refiner import MaskTracker, Refiner
 from lib.config import load_config
 from lib.models import build_model
 from lib.test.tracker import SCRIPTS, load_network, shipped_weights
 from lib.test.tracker.engines import create_engine, engine_device
+from lib.test.tracker.masks import create_mask_engine
 from lib.test.tracker.stark import StarkTracker
 from lib.utils.errors import run_command
 
@@ -54,8 +58,8 @@ class _PlainPair(PlainTracker, _Pair):
     pass
 
 
-def make_tracker(variant: str, way: str, folder: Path) -> StarkTracker:
-    """A tracker by `plain` or ENGINE:PRECISION; all ways of a variant have the same weights."""
+def make_tracker(variant: str, way: str, folder: Path) -> StarkTracker | MaskTracker:
+    """A tracker by `plain` or a way; all ways of a variant have the same weights."""
     name, config = variant.split(":")
     cfg = load_config(SCRIPTS[name], config)
     trained = shipped_weights(SCRIPTS[name], config)
@@ -64,8 +68,16 @@ def make_tracker(variant: str, way: str, folder: Path) -> StarkTracker:
     kinds = (_PlainPair, _Pair) if name == "stark_st" else (PlainTracker, StarkTracker)
     if way == "plain":
         return kinds[0](PlainEngine(model, cfg), cfg)
-    engine, precision = way.split(":")
-    return kinds[1](create_engine(engine, model, cfg, engine_device(engine, "cpu"), folder, precision), cfg)
+    engine, precisions = way.split(":")
+    precision, *masks = precisions.split("+")
+    device = engine_device(engine, "cpu")
+    tracker = kinds[1](create_engine(engine, model, cfg, device, folder, precision), cfg)
+    if not masks:
+        return tracker
+    cfg = load_config(MASK_SCRIPT, "baseline")
+    return MaskTracker(
+        tracker, Refiner(create_mask_engine(engine, AlphaRefine(cfg).eval(), cfg, device, folder, masks[0]), cfg)
+    )
 
 
 def serve(connection: Connection, variant: str, way: str, folder: Path, threads: int) -> None:
@@ -77,11 +89,12 @@ def serve(connection: Connection, variant: str, way: str, folder: Path, threads:
     cv2.setNumThreads(threads)
     tracker, frames = make_tracker(variant, way, folder), pictures(_BURST, 1280, 720)
     tracker.initialize(frames[0], {"init_bbox": BOX})
+    boxes_of = tracker.tracker if isinstance(tracker, MaskTracker) else tracker
     connection.send(None)
     while connection.recv() is not None:
         seconds, boxes = [], []
         for frame in frames[1:]:
-            tracker.state = list(BOX)
+            boxes_of.state = list(BOX)
             start = time.perf_counter()
             boxes.append(tracker.track(frame)["target_bbox"])
             seconds.append(time.perf_counter() - start)
@@ -117,7 +130,7 @@ def main() -> None:
     """Parse the arguments, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--variants", nargs="+", default=VARIANTS, metavar="TRACKER:CONFIG")
-    parser.add_argument("--ways", nargs="+", default=WAYS, metavar="ENGINE:PRECISION")
+    parser.add_argument("--ways", nargs="+", default=WAYS, metavar="ENGINE:PRECISION[+PRECISION]")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--graphs", type=Path, help="folder to keep exported graphs in, for the next time")

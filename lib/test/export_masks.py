@@ -1,5 +1,6 @@
 """`tracking/export.py` for Alpha-Refine: write its graphs, and compare their masks with PyTorch's."""
 
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +82,8 @@ def compare_masks(reference: Refiner, other: Refiner, clips: list[Clip]) -> tupl
     Raises:
         UserError: a frame cannot be read, or there is none.
     """
-    kept = [(list(_first(frames)), boxes) for frames, boxes in clips]
+    # Read once, for both, and no more of it than is compared.
+    kept = [(list(islice(frames, max(1, _MASKS // len(clips)))), boxes) for frames, boxes in clips]
     threshold = reference.cfg.TEST.MASK_THRESHOLD
     differences, overlaps = [], []
     for a, b in zip(walk(reference, kept, _MASKS), walk(other, kept, _MASKS), strict=True):
@@ -89,8 +91,3 @@ def compare_masks(reference: Refiner, other: Refiner, clips: list[Clip]) -> tupl
         a, b = a > threshold, b > threshold
         overlaps.append(float((a & b).sum() / (a | b).sum()) if (a | b).any() else 1.0)
     return differences, overlaps
-
-
-def _first(frames):
-    """No more frames than are compared: a clip may be long, and is read twice."""
-    return (frame for frame, _ in zip(frames, range(_MASKS), strict=False))

@@ -4,9 +4,9 @@ from easydict import EasyDict
 from torch import nn
 
 from external.AR.network import AlphaRefine
+from external.AR.refiner import SCRIPT as MASK_SCRIPT
 from lib import models
 
-MASK_SCRIPT = "alpha_refine"
 NETWORKS: dict[str, type[nn.Module]] = {**models.NETWORKS, MASK_SCRIPT: AlphaRefine}
 
 

@@ -1,0 +1,101 @@
+"""What a person does with the page, and sees of it."""
+
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+import numpy as np
+from playwright.sync_api import expect
+
+COUNT = 40
+BOX, OTHER = (20, 40, 24, 24), (110, 84, 24, 24)  # `scene`'s squares, the moving one in the first frame
+WAIT = 180_000  # ms; for slow machines
+TRACKED = "Tracked to the end."
+
+
+@contextmanager
+def opened(browser, server, prepare=lambda page: None, **options):
+    """The page, by the address that the server printed; its mistakes and its calls elsewhere are errors."""
+    context = browser.new_context(**({"viewport": {"width": 1280, "height": 860}} | options))
+    page, wrong = context.new_page(), []
+    page.set_default_timeout(WAIT)
+    page.on("pageerror", lambda error: wrong.append(f"error: {error}"))
+    page.on("console", lambda message: message.type == "error" and wrong.append(f"console: {message.text}"))
+    page.on("request", lambda request: _is_elsewhere(request.url, server) and wrong.append(request.url))
+    prepare(page)
+    page.goto(f"{server.base}/?token={server.token}")
+    expect(page.locator("#connection")).to_have_text("")
+    assert page.url == f"{server.base}/"  # the token is not left in the address
+    yield page
+    context.close()
+    assert wrong == []
+
+
+def _is_elsewhere(url, server):
+    return urlsplit(url).scheme not in ("blob", "data") and not url.startswith(server.base)
+
+
+def open_square(page):
+    """Open `square.mp4` of the server's directory."""
+    for name in ("media", "square.mp4"):
+        page.locator("#media").get_by_role("button", name=name).click()
+    expect(page.locator("#facts")).to_contain_text("frame 1 of")
+
+
+def place(page, x, y):
+    """Where a point of the frame is on the screen."""
+    area = page.locator("#stage").bounding_box()
+    width, height = page.evaluate("[document.querySelector('#stage').width, document.querySelector('#stage').height]")
+    return area["x"] + x * area["width"] / width, area["y"] + y * area["height"] / height
+
+
+def drag(page, box):
+    """Draw a box xywh in the frame's pixels with the mouse."""
+    x, y, w, h = box
+    page.mouse.move(*place(page, x, y))
+    page.mouse.down()
+    page.mouse.move(*place(page, x + w / 2, y + h / 2))
+    page.mouse.move(*place(page, x + w, y + h))
+    page.mouse.up()
+
+
+def shown_box(page):
+    """The selected object's box in the fields."""
+    return [float(page.locator(f"#box-{side}").input_value() or "nan") for side in "xywh"]
+
+
+def expect_box(page, box, within=1.0):
+    expect(page.locator("#box-x")).not_to_have_value("")
+    assert np.abs(np.subtract(shown_box(page), box)).max() <= within, shown_box(page)
+
+
+def track(page, until=TRACKED):
+    page.get_by_role("button", name="Track", exact=True).click()
+    expect(page.locator("#status")).to_have_text(until)
+
+
+def scrub(page, frame):
+    """Go to a frame, from 1."""
+    page.locator("#scrub").evaluate(
+        "(line, value) => { line.value = value; line.dispatchEvent(new Event('input')); }", frame - 1
+    )
+    expect(page.locator("#facts")).to_contain_text(f"frame {frame} of")
+
+
+def alert(page):
+    expect(page.get_by_role("alert")).to_be_visible()
+    return page.locator("#alert-text").inner_text()
+
+
+def brightness(colour):
+    """Relative luminance of `rgb(…)`."""
+    channels = [float(each) / 255 for each in colour[colour.index("(") + 1 : -1].split(",")[:3]]
+    linear = [each / 12.92 if each <= 0.04045 else ((each + 0.055) / 1.055) ** 2.4 for each in channels]
+    return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+
+
+def contrast(page, selector):
+    """Of a text to the page's ground."""
+    ink = page.locator(selector).first.evaluate("each => getComputedStyle(each).color")
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    bright, dark = sorted((brightness(ink), brightness(ground)), reverse=True)
+    return (bright + 0.05) / (dark + 0.05)
