@@ -176,7 +176,7 @@ class _DroppedRelu(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, dropout: float) -> Tensor:
         draws = _Draws(dropout)
-        out = torch.clamp_min(x, 0).mul_(draws.factors(x))
+        out = draws.factors(x).mul_(x).clamp_min_(0)
         ctx.save_for_backward(out)
         ctx.scale = draws.scale
         return out
