@@ -50,9 +50,8 @@ class MultiheadAttention(nn.Module):
         dim = query.shape[2]
         if query is key:
             weights, biases = self.in_proj_weight.split([2 * dim, dim]), self.in_proj_bias.split([2 * dim, dim])
-            return *kernels.linear(query, weights[0], biases[0]).chunk(2, dim=2), kernels.linear(
-                value, weights[1], biases[1]
-            )
+            both, values = (kernels.linear(x, w, b) for x, w, b in zip((query, value), weights, biases, strict=True))
+            return *both.chunk(2, dim=2), values
         weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
         return tuple(kernels.linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases, strict=True))
 
