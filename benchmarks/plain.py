@@ -10,7 +10,7 @@ from easydict import EasyDict
 from torch import Tensor, nn
 
 from lib.models.attention import MultiheadAttention
-from lib.models.layers import Dropout, FrozenBatchNorm2d
+from lib.models.layers import Dropout, FrozenBatchNorm2d, Linear
 from lib.models.stark import Tokens
 from lib.test.tracker.stark import StarkTracker
 from lib.utils.crop import box_to_image, clip_box, region_of
@@ -68,6 +68,13 @@ class PlainDropout(nn.Dropout):
         return self(x.relu())
 
 
+def _plain_linear(layer: Linear) -> nn.Linear:
+    """PyTorch's own class, with the same parameters."""
+    plain = nn.Linear(layer.in_features, layer.out_features, device="meta")
+    plain.weight, plain.bias = layer.weight, layer.bias
+    return plain
+
+
 def plain_network(model: nn.Module) -> nn.Module:
     """A copy of a network that computes module by module, contiguous; its trained parameters are its own."""
     plain = copy.deepcopy(model).to(memory_format=torch.contiguous_format)
@@ -77,6 +84,8 @@ def plain_network(model: nn.Module) -> nn.Module:
                 setattr(module, name, PlainNorm(child))
             elif isinstance(child, MultiheadAttention) and not child.divide_norm:
                 setattr(module, name, PlainAttention(child).train(child.training))
+            elif isinstance(child, Linear):
+                setattr(module, name, _plain_linear(child))
             elif isinstance(child, Dropout):
                 setattr(module, name, PlainDropout(child.p).train(child.training))
     return plain

@@ -62,8 +62,8 @@ class _Draws:
 
     def __init__(self, probability: float) -> None:
         dropped = round(probability * _STEPS)
-        self.limit = dropped - _STEPS // 2  # of the words that mean it
-        self.scale = _STEPS / (_STEPS - dropped)  # of what stays, so that the mean does
+        self.limit = min(dropped - _STEPS // 2, 2**15 - 1)  # of the words that mean it
+        self.scale = _STEPS / (_STEPS - dropped) if dropped < _STEPS else 0.0  # of what stays, so that the mean does
         self.bits = np.random.SFC64(int(torch.randint(2**63 - 1, ())))
 
     def signs(self, x: Tensor) -> Tensor:
@@ -151,6 +151,7 @@ class _Linear(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
+        grad = grad.contiguous()
         grad_x = grad_weight = None
         if ctx.needs_input_grad[0]:
             grad_x = torch.ops.mkldnn._linear_pointwise(grad, weight.t(), None, "none", [], "")
@@ -177,7 +178,7 @@ class _DroppedRelu(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, dropout: float) -> Tensor:
         draws = _Draws(dropout)
-        out = torch.clamp_min(x, 0).mul_(draws.factors(x))
+        out = draws.factors(x).mul_(x).clamp_min_(0)
         ctx.save_for_backward(out)
         ctx.scale = draws.scale
         return out

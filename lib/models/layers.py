@@ -1,5 +1,9 @@
 """Small layers that several networks share."""
 
+import contextlib
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -38,6 +42,37 @@ def scale_and_shift(norm: nn.Module) -> tuple[Tensor, Tensor]:
     return scale, norm.bias - norm.running_mean * scale
 
 
+# Kernels that were made in the body of `kernels_once`, by the module they are for; None outside.
+_MADE: ContextVar[dict[nn.Module, tuple[Tensor, Tensor]] | None] = ContextVar("made", default=None)
+
+
+@contextlib.contextmanager
+def kernels_once() -> Iterator[None]:
+    """In the body, weights do not change: a kernel that is computed from them is, once, for templates and search."""
+    if torch.compiler.is_compiling():  # sees it by itself
+        yield
+        return
+    token = _MADE.set({})
+    try:
+        yield
+    finally:
+        _MADE.reset(token)
+
+
+def made_once(module: nn.Module, make: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """A kernel and its bias, in the body of `kernels_once` from there, in the arithmetic that is to be used."""
+    made = _MADE.get()
+    if made is None:
+        return make()
+    if module not in made:
+        kernel, bias = make()
+        kind = kernel.device.type
+        if torch.is_autocast_enabled(kind):  # which keeps only casts of parameters
+            kernel = kernel.to(torch.get_autocast_dtype(kind))
+        made[module] = kernel, bias
+    return made[module]
+
+
 def conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.Module) -> Tensor:
     """A convolution without bias and the norm behind it.
 
@@ -46,9 +81,14 @@ def conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.Module) -> Tensor:
     """
     if not isinstance(norm, FrozenBatchNorm2d):
         return norm(conv(x))
-    scale, shift = scale_and_shift(norm)
-    kernel = conv.weight * scale.view(-1, 1, 1, 1)
+    kernel, shift = made_once(conv, lambda: folded(conv.weight, norm))
     return F.conv2d(x, kernel, shift, conv.stride, conv.padding, conv.dilation, conv.groups)
+
+
+def folded(kernel: Tensor, norm: nn.Module) -> tuple[Tensor, Tensor]:
+    """A convolution's kernel (O, I, k, k) and the norm behind it as one kernel and bias (O,)."""
+    scale, shift = scale_and_shift(norm)
+    return kernel * scale.view(-1, 1, 1, 1), shift
 
 
 class Linear(nn.Linear):

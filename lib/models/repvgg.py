@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.models.layers import FrozenBatchNorm2d, scale_and_shift
+from lib.models.layers import FrozenBatchNorm2d, folded, made_once, scale_and_shift
 
 # RepVGG-A0: blocks in stages 1 to 4, and what the base widths 64, 64, 128, 256 are multiplied by.
 A0_BLOCKS = (2, 4, 14, 1)
@@ -36,15 +36,15 @@ class RepVGGBlock(nn.Module):
         if isinstance(self.rbr_dense.bn, FrozenBatchNorm2d):
             # What `fold` does once, in each step: gradients reach the branches' kernels through the one they make.
             dense = self.rbr_dense.conv
-            return F.conv2d(x, *self._joined(), dense.stride, dense.padding).relu_()
+            return F.conv2d(x, *made_once(self, self._joined), dense.stride, dense.padding).relu_()
         branches = self.rbr_dense(x) + self.rbr_1x1(x)
         return (branches if self.rbr_identity is None else branches + self.rbr_identity(x)).relu()
 
     def _joined(self) -> tuple[Tensor, Tensor]:
         """The kernel (O, I, 3, 3) and bias (O,) of the convolution that the three branches are together."""
         dense = self.rbr_dense.conv
-        kernel, bias = _folded(dense.weight, self.rbr_dense.bn)
-        kernel_1x1, bias_1x1 = _folded(self.rbr_1x1.conv.weight, self.rbr_1x1.bn)
+        kernel, bias = folded(dense.weight, self.rbr_dense.bn)
+        kernel_1x1, bias_1x1 = folded(self.rbr_1x1.conv.weight, self.rbr_1x1.bn)
         kernel, bias = kernel + F.pad(kernel_1x1, (1, 1, 1, 1)), bias + bias_1x1
         if self.rbr_identity is not None:
             scale, shift = scale_and_shift(self.rbr_identity)
@@ -100,9 +100,3 @@ def _conv_norm(inputs: int, outputs: int, size: int, stride: int, norm: type[nn.
     branch.add_module("conv", conv)
     branch.add_module("bn", norm(outputs))
     return branch
-
-
-def _folded(kernel: Tensor, norm: nn.Module) -> tuple[Tensor, Tensor]:
-    """A convolution kernel (O, I, k, k) and the norm behind it as one kernel and bias (O,)."""
-    scale, shift = scale_and_shift(norm)
-    return kernel * scale.view(-1, 1, 1, 1), shift

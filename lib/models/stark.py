@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lib.models.backbone import Backbone, build_backbone
 from lib.models.heads import build_box_head
-from lib.models.layers import MLP
+from lib.models.layers import MLP, kernels_once
 from lib.models.position_encoding import build_position_encoding
 from lib.models.transformer import Transformer
 from lib.utils.boxes import xyxy_to_cxcywh
@@ -150,7 +150,8 @@ class STARKS(nn.Module):
             (2, B * Nq, S * S), logits of the two corners (corner heads only);
             `pred_logits` (B, Nq, 1), confidence before the sigmoid (STARK-ST only).
         """
-        return self.relate(self.encode_templates(templates), self.encode_search(search))
+        with kernels_once():
+            return self.relate(self.encode_templates(templates), self.encode_search(search))
 
 
 def _parts(values: Tensor | None, count: int) -> Sequence[Tensor | None]:
@@ -175,6 +176,6 @@ class STARKST(STARKS):
         """As STARK-S; with `score_only` just `pred_logits`, with gradients for the score head alone (stage 2)."""
         if not score_only:
             return super().forward(templates, search)
-        with torch.no_grad():
+        with torch.no_grad(), kernels_once():
             hs, _ = self.transform(self.encode_templates(templates), self.encode_search(search))
         return {"pred_logits": self.cls_head(hs)}

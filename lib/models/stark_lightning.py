@@ -13,7 +13,7 @@ from lib.config import option
 from lib.models.attention import MultiheadAttention
 from lib.models.backbone import Backbone, build_backbone
 from lib.models.heads import CenterPredictor, build_box_head
-from lib.models.layers import Dropout, Linear
+from lib.models.layers import Dropout, Linear, kernels_once
 from lib.models.position_encoding import PositionEmbeddingLearned
 from lib.models.stark import Tokens, downsample_mask, join, join_padding
 from lib.models.transformer import init_matrices
@@ -159,4 +159,5 @@ class STARKLightningXtrt(nn.Module):
             `pred_logits` (B, 1, 1), confidence before the sigmoid, `scores` (B, S * S), logits of the centre, and
             `cell_boxes` (B, S * S, 4), cxcywh.
         """
-        return self.relate([self.encode_template(t) for t in templates], self.encode_search(search))
+        with kernels_once():
+            return self.relate([self.encode_template(t) for t in templates], self.encode_search(search))

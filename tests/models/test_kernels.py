@@ -27,7 +27,7 @@ def padding_of(batch, count):
 
 def gradients(out, *inputs):
     torch.manual_seed(9)
-    return torch.autograd.grad(out, inputs, torch.randn(out.shape, dtype=out.dtype))
+    return torch.autograd.grad(out, inputs, torch.randn(out.shape, dtype=out.dtype), retain_graph=True)
 
 
 @pytest.mark.parametrize("padded", [False, True])
@@ -126,6 +126,12 @@ def test_dropout_keeps_the_mean_and_passes_gradients_where_it_kept(relu):
     assert torch.equal(layer.eval()(x), x)
 
 
+def test_everything_can_be_dropped():
+    x = torch.randn(50, 50)
+    assert (Dropout(1.0)(x) == 0).all()
+    assert (kernels.attend(*(tokens(1, 4) for _ in range(3)), 4, None, 1.0) == 0).all()
+
+
 def test_relu_before_dropout():
     x = torch.randn(100, 100).requires_grad_()
     out = Dropout(0.5).after_relu(x)
@@ -143,6 +149,7 @@ def test_linear_layers_are_pytorchs():
     torch.testing.assert_close(found, expected)
     for a, b in zip(gradients(found, x, *ours.parameters()), gradients(expected, x, *theirs.parameters()), strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(gradients(found.sum(), x), gradients(expected.sum(), x))  # of equal, shared slopes
     with torch.autocast("cpu", torch.bfloat16):
         assert ours(x.transpose(1, 2)).dtype == torch.bfloat16
 
