@@ -18,7 +18,7 @@ from lib.test.tracker import SCRIPTS, graphs_dir, load_network, weights_path
 from lib.test.tracker.engines import choose_engine, engine_device
 from lib.test.tracker.engines.base import Engine
 from lib.test.tracker.engines.onnx import OnnxEngine
-from lib.test.tracker.engines.openvino import INT8_SUFFIX, SUFFIX, OpenVinoEngine, openvino, save_model
+from lib.test.tracker.engines.openvino import INT8_SUFFIX, SUFFIX, OpenVinoEngine, core, save_model
 from lib.test.tracker.engines.pytorch import TorchEngine
 from lib.test.tracker.int8 import Clip, calibrate, clips_of, sample_clips
 from lib.test.tracker.stark import StarkTracker
@@ -191,7 +191,7 @@ def _for_openvino(
         calibrate(graphs, regions, cfg, clips, files, overwrite)
         return OpenVinoEngine(files, regions, precision)
     for part in ("template", "search"):
-        model = openvino().Core().read_model(graphs.made_of(part, ".onnx"))
+        model = core().read_model(graphs.made_of(part, ".onnx"))
         save_model(model, files.made_of(part, SUFFIX))
     return OpenVinoEngine(files, regions, precision, SUFFIX)
 

@@ -12,7 +12,7 @@ from lib.models.export import GraphFiles
 from lib.test.analysis.tables import ruled_table
 from lib.test.tracker import graphs_dir
 from lib.test.tracker.engines import choose_engine, engine_device
-from lib.test.tracker.engines.openvino import INT8_SUFFIX, SUFFIX, openvino, save_model
+from lib.test.tracker.engines.openvino import INT8_SUFFIX, SUFFIX, core, save_model
 from lib.test.tracker.int8 import Clip, clips_of, sample_clips
 from lib.test.tracker.mask_int8 import calibrate_masks, walk
 from lib.test.tracker.masks import create_mask_engine, onnx_mask_engine, openvino_mask_engine, tensorrt_mask_engine
@@ -57,7 +57,7 @@ def export_masks(
             other = openvino_mask_engine(graphs.template, written[0], precision)
         else:
             for part, path in zip(("template", "search"), written, strict=True):
-                save_model(openvino().Core().read_model(graphs.made_of(part, ".onnx")), path)
+                save_model(core().read_model(graphs.made_of(part, ".onnx")), path)
             other = openvino_mask_engine(*written, precision)
     else:
         graphs = kept_mask_graphs(model, cfg, root)

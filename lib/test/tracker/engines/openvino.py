@@ -1,5 +1,6 @@
 """OpenVINO on exported graphs: fp32, bf16 where the processor multiplies it, and int8 after calibration."""
 
+import functools
 import tempfile
 from pathlib import Path
 from types import ModuleType
@@ -53,7 +54,7 @@ class OpenVinoEngine(Engine):
 
 def hint_of(precision: str) -> str:
     """OpenVINO's name of what computes a precision; what is not quantised of int8 runs in bf16 where that is fast."""
-    fast = precision == "int8" and "BF16" in openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    fast = precision == "int8" and "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return "bf16" if fast else _HINTS[precision]
 
 
@@ -87,9 +88,8 @@ def open_model(path: Path, hint: str) -> Any:
     Raises:
         UserError: OpenVINO is missing, or cannot read the file.
     """
-    vino = openvino()
     try:
-        model = vino.Core().read_model(path)
+        model = core().read_model(path)
         model.reshape({each: [1, *each.partial_shape[1:]] for each in model.inputs})
         options = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -100,7 +100,7 @@ def open_model(path: Path, hint: str) -> Any:
             # Numbers too small for fp32 are 0: attention that is sure of itself makes many, each slow to compute with.
             "CPU_DENORMALS_OPTIMIZATION": True,
         }
-        return vino.Core().compile_model(model, "CPU", options).create_infer_request()
+        return core().compile_model(model, "CPU", options).create_infer_request()
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"OpenVINO cannot load {path}; remove it to have it made anew ({reason})") from error
@@ -113,3 +113,18 @@ def openvino() -> ModuleType:
         UserError: it is not installed.
     """
     return package("openvino", "the engine openvino")
+
+
+@functools.cache
+def core() -> Any:
+    """OpenVINO's entry point, the same for the whole process, with what computes on the CPU loaded.
+
+    That gives the thread that loads it a stack for signals, and takes a stack away from the thread that drops it. Were
+    these two threads, the next signal that Python handles, as that of Ctrl-C, would be a segmentation fault.
+
+    Raises:
+        UserError: OpenVINO is missing.
+    """
+    kept = openvino().Core()
+    kept.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return kept
