@@ -6,16 +6,17 @@ import sys
 import numpy as np
 import openvino
 import openvino.opset13 as operations
+import pytest
 
-from lib.test.tracker.engines.openvino import save_model
+from lib.test.tracker.engines.openvino import OpenVinoGraph, save_model
 from lib.utils.workspace import REPOSITORY
 
 DROPPED_IN_ANOTHER_THREAD = """
 import gc, os, signal, sys, threading
 from pathlib import Path
-from lib.test.tracker.engines.openvino import open_model
+from lib.test.tracker.engines.openvino import OpenVinoGraph
 
-kept = [open_model(Path(sys.argv[1]), "f32")]
+kept = [OpenVinoGraph(Path(sys.argv[1]), "f32")]
 
 def drop():
     kept.clear()
@@ -29,9 +30,22 @@ os.kill(os.getpid(), signal.SIGINT)
 """
 
 
-def test_a_signal_is_heard_after_a_network_was_dropped_by_another_thread(tmp_path):
+@pytest.fixture
+def graph(tmp_path):
+    """Of one operation, as a file."""
     x = operations.parameter([1, 3], np.float32)
     save_model(openvino.Model([operations.relu(x)], [x]), tmp_path / "relu.xml")
-    command = [sys.executable, "-c", DROPPED_IN_ANOTHER_THREAD, str(tmp_path / "relu.xml")]
+    return tmp_path / "relu.xml"
+
+
+def test_numbers_nearly_0_stay_what_they_are_outside(graph):
+    smallest = np.full((1, 3), 1e-40, np.float32)
+    (found,) = OpenVinoGraph(graph, "f32")([smallest])
+    assert found.shape == (1, 3)
+    assert (smallest * np.float32(0.5) > 0).all()
+
+
+def test_a_signal_is_heard_after_a_network_was_dropped_by_another_thread(graph):
+    command = [sys.executable, "-c", DROPPED_IN_ANOTHER_THREAD, str(graph)]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "heard 2\n"), done.stderr

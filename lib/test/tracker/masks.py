@@ -112,11 +112,11 @@ def onnx_mask_engine(graphs: GraphFiles, device: torch.device) -> PartsEngine:
 
 def openvino_mask_engine(template: Path, search: Path, precision: str) -> PartsEngine:
     """OpenVINO on the files of both parts; the template's part, run once, is always computed in fp32."""
-    from lib.test.tracker.engines.openvino import hint_of, open_model
+    from lib.test.tracker.engines.openvino import OpenVinoGraph, hint_of
 
     def opened(path: Path, hint: str) -> Part:
-        request = open_model(path, hint)
-        return lambda given: np.array(next(iter(request.infer(list(given), share_inputs=True).values())))
+        graph = OpenVinoGraph(path, hint)
+        return lambda given: graph(list(given))[0]
 
     return PartsEngine(f"openvino {precision}", opened(template, "f32"), opened(search, hint_of(precision)))
 

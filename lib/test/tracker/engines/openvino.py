@@ -12,6 +12,7 @@ from lib.test.tracker.engines.base import Context, Engine
 from lib.test.tracker.engines.onnx import graph_inputs, package
 from lib.utils.errors import UserError
 from lib.utils.files import atomic_path
+from lib.utils.floats import environment, environment_kept, has_environment, set_environment
 from lib.utils.graph_files import GraphFiles
 from lib.utils.processors import thread_count
 from lib.utils.regions import Regions
@@ -40,15 +41,54 @@ class OpenVinoEngine(Engine):
         hint = hint_of(precision)
         suffix = suffix or (INT8_SUFFIX if precision == "int8" else ".onnx")
         self._template_graph, self._search_graph = (
-            open_model(graphs.made_of(part, suffix), hint) for part in ("template", "search")
+            OpenVinoGraph(graphs.made_of(part, suffix), hint) for part in ("template", "search")
         )
 
     def _template(self, crop: np.ndarray) -> tuple[Any, ...]:
-        found = self._template_graph.infer([crop[None]], share_inputs=True)
-        return tuple(np.array(array) for array in found.values())
+        return tuple(self._template_graph([crop[None]]))
 
     def _search(self, crop: np.ndarray, context: Context, kept: list[Any]) -> list[np.ndarray]:
-        found = self._search_graph.infer(graph_inputs(crop, context, kept), share_inputs=True)
+        return self._search_graph(graph_inputs(crop, context, kept))
+
+
+class OpenVinoGraph:
+    """A graph (ONNX or OpenVINO's own format) for one crop at a time.
+
+    Numbers too small for fp32 are 0 in it: attention that is sure of itself makes many, each slow to compute with.
+    OpenVINO asks that of the threads that it computes with, this one being among them; outside, it stays as it was.
+
+    Args:
+        path: the graph's file.
+        hint: OpenVINO's name of the precision to compute in: `f32` or `bf16`.
+
+    Raises:
+        UserError: OpenVINO is missing, or cannot read the file.
+    """
+
+    def __init__(self, path: Path, hint: str) -> None:
+        options = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": hint,
+            "INFERENCE_NUM_THREADS": thread_count(),
+            # Pinned, the threads of two processes would share one core.
+            "ENABLE_CPU_PINNING": False,
+            "CPU_DENORMALS_OPTIMIZATION": has_environment(),
+        }
+        try:
+            model = core().read_model(path)
+            model.reshape({each: [1, *each.partial_shape[1:]] for each in model.inputs})
+            with environment_kept():
+                self._request = core().compile_model(model, "CPU", options).create_infer_request()
+                self._environment = environment()
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:300]
+            raise UserError(f"OpenVINO cannot load {path}; remove it to have it made anew ({reason})") from error
+
+    def __call__(self, inputs: list[np.ndarray]) -> list[np.ndarray]:
+        """The graph's outputs, in their order."""
+        with environment_kept():
+            set_environment(self._environment)
+            found = self._request.infer(inputs, share_inputs=True)
         return [np.array(array) for array in found.values()]
 
 
@@ -77,33 +117,6 @@ def save_model(model: Any, path: Path) -> None:
             made.replace(description)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-def open_model(path: Path, hint: str) -> Any:
-    """A graph (ONNX or OpenVINO's own format) for one crop at a time, as an inference request.
-
-    Args:
-        hint: OpenVINO's name of the precision to compute in: `f32` or `bf16`.
-
-    Raises:
-        UserError: OpenVINO is missing, or cannot read the file.
-    """
-    try:
-        model = core().read_model(path)
-        model.reshape({each: [1, *each.partial_shape[1:]] for each in model.inputs})
-        options = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": hint,
-            "INFERENCE_NUM_THREADS": thread_count(),
-            # Pinned, the threads of two processes would share one core.
-            "ENABLE_CPU_PINNING": False,
-            # Numbers too small for fp32 are 0: attention that is sure of itself makes many, each slow to compute with.
-            "CPU_DENORMALS_OPTIMIZATION": True,
-        }
-        return core().compile_model(model, "CPU", options).create_infer_request()
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"OpenVINO cannot load {path}; remove it to have it made anew ({reason})") from error
 
 
 def openvino() -> ModuleType:
