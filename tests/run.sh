@@ -28,5 +28,6 @@ style=clean
 "$python" -m ruff check . || { style=failed; status=1; }
 "$python" -m ruff format --check . || { style=failed; status=1; }
 echo "style: $style"
-"$python" -m pytest --numprocesses "$processes" --dist loadfile "$@" || status=$?
+# A process that dies ends the run: pytest-xdist, having replaced it, may wait for ever for tests that it had.
+"$python" -m pytest --numprocesses "$processes" --dist loadfile --max-worker-restart 0 "$@" || status=$?
 exit "$status"
