@@ -53,14 +53,16 @@ def main() -> None:
         help="draw masks, too: Alpha-Refine's, of a configuration in experiments/alpha_refine/ (baseline)",
     )
     parser.add_argument("--refine_checkpoint", help="weights for masks; by default what training left, or published")
+    parser.add_argument("--refine_precision", help="of masks, as --precision is of boxes, which it is by default")
     parser.add_argument("--no_window", action="store_true", help="show nothing, even where there is a display")
     parser.add_argument("--debug", type=int, nargs="?", const=1, default=0, help="1 prints every frame's box")
     given = vars(parser.parse_args())
     words = given.pop("words")
     if len(words) not in (1, 3):
         parser.error(f"expected a video, or tracker, config and video; got {len(words)} words: {' '.join(words)}")
-    if given["refine_checkpoint"] is not None and given["refine"] is None:
-        parser.error("--refine_checkpoint is for masks: add --refine")
+    for option in ("refine_checkpoint", "refine_precision"):
+        if given[option] is not None and given["refine"] is None:
+            parser.error(f"--{option} is for masks: add --refine")
     tracker, config = words[:-1] or DEFAULT_TRACKER
     video_demo(tracker, config, words[-1], **given)
 

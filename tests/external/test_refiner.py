@@ -169,9 +169,10 @@ def test_the_demo_draws_masks(tmp_path, monkeypatch):
         *("still", "x", str(frames), [70, 30, 20, 20], False, output),
         no_window=True,
         device="cpu",
-        precision="bf16",
+        precision="fp32",
         refine="small",
         refine_checkpoint="some file",
+        refine_precision="bf16",
     )
     assert asked == [("small", "some file", "cpu", "torch", "bf16")]
     capture = cv2.VideoCapture(str(output / VIDEO))

@@ -67,6 +67,7 @@ def video_demo(
     debug: bool = False,
     refine: str | None = None,
     refine_checkpoint: str | None = None,
+    refine_precision: str | None = None,
 ) -> DemoReport:
     """Track an object in a video, a folder of images or a camera's picture, and write what was found.
 
@@ -82,6 +83,7 @@ def video_demo(
         debug: print every frame's box.
         refine: draw masks, too, of a network as configured in `experiments/alpha_refine/`.
         refine_checkpoint: its weights; see `external.AR.refiner.refiner_weights`.
+        refine_precision: of masks; `precision` by default.
 
     Raises:
         UserError: the source, the box, the tracker or the folder is unusable, or there is nowhere to draw a box.
@@ -100,7 +102,8 @@ def video_demo(
     from lib.test.tracker import create_tracker
 
     built = create_tracker(tracker, config, checkpoint=checkpoint, device=device, engine=engine, precision=precision)
-    built = built if refine is None else _refined(built, refine, refine_checkpoint, device, engine, precision)
+    if refine is not None:
+        built = _refined(built, refine, refine_checkpoint, device, engine, refine_precision or precision)
     with ExitStack() as stack:
         window = None
         if obstacle is None:
