@@ -10,6 +10,7 @@ import numpy as np
 
 from lib.test.tracker.engines.base import Context, Engine
 from lib.test.tracker.engines.onnx import graph_inputs, package
+from lib.test.tracker.engines.products import use_fast_products
 from lib.test.tracker.engines.winograd import use_winograd
 from lib.utils.errors import UserError
 from lib.utils.files import atomic_path
@@ -80,6 +81,7 @@ class OpenVinoGraph:
             model.reshape({each: [1, *each.partial_shape[1:]] for each in model.inputs})
             if hint == "f32":
                 use_winograd(model)
+                use_fast_products(model)
             with environment_kept():
                 self._request = core().compile_model(model, "CPU", options).create_infer_request()
                 self._environment = environment()

@@ -1,4 +1,4 @@
-"""3x3 convolutions with fewer multiplications."""
+"""What is rewritten of a graph before OpenVINO computes it in fp32."""
 
 import numpy as np
 import openvino
@@ -6,6 +6,7 @@ import openvino.opset13 as op
 import pytest
 
 from lib.test.tracker.engines.openvino import core
+from lib.test.tracker.engines.products import use_fast_products
 from lib.test.tracker.engines.winograd import matrices, use_winograd
 
 
@@ -72,3 +73,19 @@ def test_maps_of_unknown_size_stay():
     model = convolution(256, 256, (20, 20))
     model.reshape([-1, 256, 20, 20])
     assert use_winograd(model) == 0
+
+
+@pytest.mark.parametrize(("length", "expected"), [(2048, 1), (256, 0)])
+def test_long_products_are_the_same_computed_by_another_library(length, expected):
+    rng = np.random.default_rng(0)
+    weights = rng.standard_normal((length, 64)).astype(np.float32) * np.float32(length**-0.5)
+    x = op.parameter([1, 40, length], np.float32)
+    product = op.add(op.matmul(x, op.constant(weights), False, False), op.constant(np.ones(64, np.float32)))
+    model = openvino.Model([op.relu(product), product], [x])
+    given = rng.standard_normal((1, 40, length)).astype(np.float32)
+    assert use_fast_products(model) == expected
+    compiled = core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    found = compiled([given])
+    wanted = given @ weights + 1
+    np.testing.assert_allclose(found[compiled.output(1)], wanted, atol=1e-4)
+    np.testing.assert_allclose(found[compiled.output(0)], wanted.clip(0), atol=1e-4)
