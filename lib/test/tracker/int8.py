@@ -128,7 +128,8 @@ def clips_of(dataset: str) -> list[Clip]:
     Raises:
         UserError: there is no such set, or it is damaged.
     """
-    return [((s.read_frame(i) for i in range(len(s))), s.truth) for s in load_dataset(dataset)]
+    # A generator in place of `map` would read frames of the last sequence, whichever clip they are for.
+    return [(map(s.read_frame, range(len(s))), s.truth) for s in load_dataset(dataset)]
 
 
 def sample_clips() -> list[Clip]:
