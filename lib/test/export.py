@@ -3,18 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from easydict import EasyDict
+from torch import nn
 
 from external.AR.refiner import SCRIPT as MASK_SCRIPT
 from lib.config import load_config
 from lib.models.export import export_graphs, fingerprint, kept_graphs
 from lib.models.parts import regions_of, template_count
 from lib.test.analysis.tables import ruled_table
-from lib.test.tracker import SCRIPTS, graphs_dir, load_network, weights_path
+from lib.test.tracker import graphs_dir, load_network, tracker_of, weights_path
 from lib.test.tracker.engines import choose_engine, engine_device
 from lib.test.tracker.engines.base import Engine
 from lib.test.tracker.engines.onnx import OnnxEngine
@@ -22,10 +23,14 @@ from lib.test.tracker.engines.openvino import INT8_SUFFIX, SUFFIX, OpenVinoEngin
 from lib.test.tracker.engines.pytorch import TorchEngine
 from lib.test.tracker.int8 import Clip, calibrate, clips_of, sample_clips
 from lib.test.tracker.stark import StarkTracker
+from lib.test.utils.arguments import refuse_to_replace
 from lib.utils.crop import region_of
 from lib.utils.errors import UserError
 from lib.utils.graph_files import GraphFiles
 from lib.utils.regions import Regions
+
+if TYPE_CHECKING:
+    from lib.test.tracker.engines.tensorrt import TensorRtEngine
 
 FORMATS = ("onnx", "openvino", "tensorrt")
 # Largest difference of an fp32 box, in fractions of the crop, that rounding explains.
@@ -144,37 +149,34 @@ def export(
         from lib.test.export_masks import export_masks
 
         return export_masks(config, checkpoint, format, precision, output, overwrite, calibration, frames, device)
-    trackers = [name for name, its_script in SCRIPTS.items() if its_script == script]
-    if not trackers:
-        raise UserError(f"no tracker runs networks of '{script}'; valid: {', '.join(SCRIPTS.values())}")
+    tracker = tracker_of(script)
     if format not in FORMATS:
         raise UserError(f"unknown format '{format}'; valid: {', '.join(FORMATS)}")
     choose_engine(format, device, precision)
     cfg = load_config(script, config)
-    model = load_network(script, cfg, weights_path(trackers[0], config, checkpoint))
-    files = GraphFiles(output or graphs_dir(script, config) / fingerprint(model, cfg))
+    model = load_network(script, cfg, weights_path(tracker, config, checkpoint))
+    root = graphs_dir(script, config)
+    files = GraphFiles(output or root / fingerprint(model, cfg))
     suffix = {"onnx": ".onnx", "openvino": INT8_SUFFIX if precision == "int8" else SUFFIX}.get(format, ".plan")
     written = [files.made_of(part, suffix) for part in ("template", "search")]
-    standing = [path for path in written if path.exists()]
-    if standing and output is not None and not overwrite:
-        raise UserError(f"{standing[0]} exists; add --overwrite to replace it, or give --output another folder")
+    if output is not None and not overwrite:
+        refuse_to_replace(written)
     if format == "onnx":
-        if overwrite or not files.complete:
-            export_graphs(model, cfg, files)
-        other = OnnxEngine(files, regions_of(model, cfg))
+        other = _for_onnx(model, cfg, files, overwrite)
+    elif format == "openvino":
+        other = _for_openvino(kept_graphs(model, cfg, root), files, cfg, precision, calibration, overwrite)
     else:
-        graphs = kept_graphs(model, cfg, graphs_dir(script, config))
-        if format == "openvino":
-            clips = clips_of(calibration) if calibration else None
-            other = _for_openvino(graphs, files, cfg, precision, clips, overwrite)
-        else:
-            other = _for_tensorrt(graphs, files, precision, device)
-            written = other.paths
+        other = _for_tensorrt(kept_graphs(model, cfg, root), files, precision, device)
+        written = other.paths
     print("\n".join(f"wrote {path}" for path in written))
+    return _report(model, cfg, other, frames, precision)
+
+
+def _report(model: nn.Module, cfg: EasyDict, other: Engine, frames: str | None, precision: str) -> int:
+    """Print how an engine's boxes differ from PyTorch's; 1 where fp32 ones do by more than rounding explains."""
+    clips = clips_of(frames) if frames else sample_clips()
     reference = TorchEngine(model, cfg, torch.device("cpu"))
-    comparison = compare_engines(
-        reference, other, cfg, clips_of(frames) if frames else sample_clips(), template_count(model)
-    )
+    comparison = compare_engines(reference, other, cfg, clips, template_count(model))
     print(f"{other.name}: {comparison.table()}")
     if precision == "fp32" and not max(comparison.fractions) <= TOLERANCE:
         print(f"boxes differ by more than {TOLERANCE:.0e} of the crop, which rounding does not explain")
@@ -182,13 +184,20 @@ def export(
     return 0
 
 
+def _for_onnx(model: nn.Module, cfg: EasyDict, files: GraphFiles, overwrite: bool) -> OnnxEngine:
+    """The engine onnx on the exported graphs."""
+    if overwrite or not files.complete:
+        export_graphs(model, cfg, files)
+    return OnnxEngine(files, regions_of(model, cfg))
+
+
 def _for_openvino(
-    graphs: GraphFiles, files: GraphFiles, cfg: EasyDict, precision: str, clips: list[Clip] | None, overwrite: bool
-) -> Engine:
+    graphs: GraphFiles, files: GraphFiles, cfg: EasyDict, precision: str, calibration: str | None, overwrite: bool
+) -> OpenVinoEngine:
     """The engine openvino on the files that it writes of exported graphs."""
     regions = Regions.load(graphs.regions)
     if precision == "int8":
-        calibrate(graphs, regions, cfg, clips, files, overwrite)
+        calibrate(graphs, regions, cfg, clips_of(calibration) if calibration else None, files, overwrite)
         return OpenVinoEngine(files, regions, precision)
     for part in ("template", "search"):
         model = core().read_model(graphs.made_of(part, ".onnx"))
@@ -196,7 +205,7 @@ def _for_openvino(
     return OpenVinoEngine(files, regions, precision, SUFFIX)
 
 
-def _for_tensorrt(graphs: GraphFiles, files: GraphFiles, precision: str, device: str) -> Engine:
+def _for_tensorrt(graphs: GraphFiles, files: GraphFiles, precision: str, device: str) -> "TensorRtEngine":
     """The engine tensorrt on the files that it builds of exported graphs."""
     from lib.test.tracker.engines.tensorrt import TensorRtEngine
 

@@ -16,7 +16,7 @@ from lib.test.tracker.engines.openvino import INT8_SUFFIX, SUFFIX, core, save_mo
 from lib.test.tracker.int8 import Clip, clips_of, sample_clips
 from lib.test.tracker.mask_int8 import calibrate_masks, walk
 from lib.test.tracker.masks import create_mask_engine, onnx_mask_engine, openvino_mask_engine, tensorrt_mask_engine
-from lib.utils.errors import UserError
+from lib.test.utils.arguments import refuse_to_replace
 
 # Largest difference of an fp32 probability that rounding explains.
 TOLERANCE = 1e-3
@@ -43,9 +43,8 @@ def export_masks(
     written = [files.made_of(part, suffix) for part in ("template", "search")] if suffix else []
     if format == "openvino" and precision == "int8":
         written = [files.made_of("search", INT8_SUFFIX)]
-    standing = [path for path in written if path.exists()]
-    if standing and output is not None and not overwrite:
-        raise UserError(f"{standing[0]} exists; add --overwrite to replace it, or give --output another folder")
+    if output is not None and not overwrite:
+        refuse_to_replace(written)
     if format == "onnx":
         if overwrite or not all(path.is_file() for path in written):
             export_mask_graphs(model, cfg, files)

@@ -8,8 +8,11 @@ import cv2
 import numpy as np
 
 from lib.utils.errors import UserError
+from lib.utils.image_claims import read_claim
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+# Of a picture that is decoded: more than the largest cameras take, and a gigabyte of memory.
+LARGEST_PIXELS = 2**28
 
 
 class ImageReadError(UserError):
@@ -20,7 +23,7 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     """Read an image file as (H, W, 3) uint8 RGB.
 
     Raises:
-        ImageReadError: the file is missing, empty or not an image.
+        ImageReadError: the file is missing, empty, not an image, or too large.
     """
     try:
         data = np.fromfile(path, dtype=np.uint8)
@@ -37,7 +40,7 @@ def decode_image(data: bytes | np.ndarray, source: str | os.PathLike) -> np.ndar
         source: where they come from, for the message.
 
     Raises:
-        ImageReadError: the content is empty or not an image.
+        ImageReadError: the content is empty, not an image, or too large.
     """
     return cv2.cvtColor(decode_bgr(data, source), cv2.COLOR_BGR2RGB)
 
@@ -45,6 +48,14 @@ def decode_image(data: bytes | np.ndarray, source: str | os.PathLike) -> np.ndar
 def decode_bgr(data: bytes | np.ndarray, source: str | os.PathLike, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
     """The same as OpenCV gives it, (H, W, 3) uint8 BGR; its `flags` may say to decode it scaled down."""
     data = np.frombuffer(data, dtype=np.uint8)
+    claim = read_claim(data.data)
+    if claim is not None and claim.least_bytes > len(data):
+        raise undecodable(source)
+    if claim is not None and claim.width * claim.height > LARGEST_PIXELS:
+        size = f"{claim.width}x{claim.height} pixels"
+        raise ImageReadError(
+            f"image {source} is too large ({size}): at most {LARGEST_PIXELS // 10**6} million are read"
+        )
     try:
         image = cv2.imdecode(data, flags) if data.size else None
     except cv2.error as error:  # of a header that speaks of billions of pixels

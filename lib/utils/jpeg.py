@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 # Markers, the byte after 0xFF. Of the frame headers C0 to CF, three are something else.
-_FRAME_HEADERS = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+FRAME_HEADERS = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _TABLES, _SCAN, _APP1 = 0xDB, 0xDA, 0xE1
 _END = b"\xff\xd9"
 
@@ -62,8 +62,8 @@ class JpegHeader:
 def read_header(data: bytes) -> JpegHeader | None:
     """The header of a JPEG file; None where the content is something else, or damaged."""
     width, height, coarseness, has_exif = 0, 0, 0.0, False
-    for marker, begin, end in _segments(data):
-        if marker in _FRAME_HEADERS and begin + 6 <= end <= len(data):
+    for marker, begin, end in segments(data):
+        if marker in FRAME_HEADERS and begin + 6 <= end <= len(data):
             height, width = (data[at] << 8 | data[at + 1] for at in (begin + 1, begin + 3))
         elif marker == _TABLES and not coarseness:
             coarseness = _mean_step(data[begin:end])
@@ -84,9 +84,9 @@ def _mean_step(tables: bytes) -> float:
     return (256 * sum(table[::2]) + sum(table[1::2]) if wide else sum(table)) / 64
 
 
-def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+def segments(data: bytes | memoryview) -> Iterator[tuple[int, int, int]]:
     """Marker, begin and end of each segment up to the first scan's; none where it is no JPEG."""
-    if not data.startswith(b"\xff\xd8\xff"):
+    if data[:3] != b"\xff\xd8\xff":
         return
     place = 2
     while place + 4 <= len(data) and data[place] == 0xFF:

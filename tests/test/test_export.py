@@ -92,11 +92,21 @@ def test_what_the_network_was_given_is_recorded(folder, tmp_path):
     recorder = record(TorchEngine(model, cfg, torch.device("cpu")), regions, cfg, clips_of(f"folder:{folder}"))
     assert isinstance(recorder, Recorder)
     assert len(recorder.search_inputs) == 22
-    assert len(recorder.template_inputs) == 4  # each begins anew at frame 10, whose box is known
-    assert recorder.template_inputs[0][0].shape == (1, 96, 96, 3)
+    # Each begins anew at frame 10, whose box is known: there are four templates.
+    assert len({id(inputs[2]) for inputs in recorder.search_inputs}) == 4
     assert recorder.search_inputs[0][0].shape == (1, 224, 224, 3)
     with pytest.raises(UserError, match="at least two frames"):
         record(recorder.inner, regions, cfg, [])
+
+
+def test_each_clip_of_a_set_shows_its_own_frames(tmp_path):
+    for grey, name in ((50, "first"), (200, "second")):
+        (tmp_path / name).mkdir()
+        for i in (1, 2):
+            cv2.imwrite(str(tmp_path / name / f"{i:08d}.png"), np.full((40, 60, 3), grey, np.uint8))
+        (tmp_path / name / "groundtruth.txt").write_text("5,5,20,20\n" * 2)
+    (tmp_path / "list.txt").write_text("first\nsecond\n")
+    assert [[frame.mean() for frame in frames] for frames, _ in clips_of(f"folder:{tmp_path}")] == [[50] * 2, [200] * 2]
 
 
 def test_the_samples_serve_where_nothing_else_is_given():

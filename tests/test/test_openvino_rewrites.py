@@ -39,7 +39,7 @@ def test_four_outputs_of_three_weights_from_six_products():
 
 @pytest.mark.parametrize(
     ("outputs", "size", "groups"),
-    [(256, (20, 20), 1), (384, (20, 20), 1), (128, (20, 20), 2), (256, (12, 20), 1), (128, (8, 8), 4)],
+    [(256, (20, 20), 1), (384, (20, 20), 1), (128, (20, 20), 2), (256, (16, 20), 1), (128, (16, 16), 4)],
 )
 def test_results_are_the_convolutions(outputs, size, groups):
     model = convolution(256, outputs, size, groups)
@@ -59,6 +59,7 @@ def test_results_are_the_convolutions(outputs, size, groups):
         {"padding": 0},
         {"padding": 2, "dilation": 2},
         {"size": (18, 20)},
+        {"size": (8, 8)},
         {"channels": 16, "outputs": 16},  # more is moved about than is saved
         {"channels": 64, "outputs": 64, "size": (80, 80)},
     ],

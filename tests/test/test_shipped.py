@@ -7,10 +7,15 @@ import numpy as np
 import pytest
 import torch
 
+from lib.config import load_config
+from lib.models.export import kept_graphs
 from lib.test.analysis.metrics import box_overlap
 from lib.test.evaluation.datasets import load_dataset, select_sequences
 from lib.test.evaluation.one_sequence import track_sequence
-from lib.test.tracker import create_tracker, shipped_weights, weights_path
+from lib.test.export import compare_engines
+from lib.test.tracker import create_tracker, load_network, shipped_weights, weights_path
+from lib.test.tracker.engines import graph_engine
+from lib.test.tracker.int8 import clips_of
 from lib.utils.workspace import REPOSITORY
 
 MINI = ("stark_lightning_X_trt", "mini")
@@ -34,3 +39,15 @@ def test_they_follow_a_real_object_that_they_never_saw(engine, tmp_path, monkeyp
     overlaps = box_overlap(run.boxes, sequence.truth)
     assert np.mean(overlaps[1:]) > 0.6
     assert np.mean(overlaps[1:] > 0.5) > 0.8
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason=f"no real data at {REAL}; set STARK_REAL_DATA")
+def test_bf16_moves_boxes_by_less_than_half_a_pixel(tmp_path):
+    """From the same box before each frame, as the mean over the frames of the largest of a box's four numbers."""
+    cfg = load_config(*MINI)
+    graphs = kept_graphs(load_network(MINI[0], cfg, shipped_weights(*MINI)), cfg, tmp_path)
+    fp32, bf16 = (graph_engine("openvino", graphs, cfg, precision=precision) for precision in ("fp32", "bf16"))
+    found = compare_engines(fp32, bf16, cfg, clips_of(f"folder:{REAL / 'got10k' / 'val'}"))
+    assert len(found.pixels) == 180
+    assert np.mean(found.pixels) < 0.4
+    assert np.max(found.fractions) < 0.01

@@ -24,9 +24,10 @@ from lib.models.published_graphs import (
 )
 from lib.test.profiling.crops import example_crops
 from lib.test.profiling.latency import Latency, describe_machine, machine_line, measure
-from lib.test.tracker import SCRIPTS, graphs_dir, load_network, weights_path
+from lib.test.tracker import graphs_dir, load_network, tracker_of, weights_path
 from lib.test.tracker.engines import engine_device
 from lib.test.tracker.engines.onnx import open_graph
+from lib.test.utils.arguments import refuse_to_replace
 from lib.utils.errors import UserError
 from lib.utils.tensors import NestedTensor
 
@@ -115,15 +116,13 @@ def check_graph(
     """
     if runs < 1:
         raise UserError("--runs must be at least 1")
-    trackers = [name for name, its_script in SCRIPTS.items() if its_script == script]
-    if not trackers:
-        raise UserError(f"no tracker runs networks of '{script}'; valid: {', '.join(SCRIPTS.values())}")
+    tracker = tracker_of(script)
     cfg, target = load_config(script, config), engine_device("onnx", device)
-    model = load_network(script, cfg, weights_path(trackers[0], config, checkpoint))
+    model = load_network(script, cfg, weights_path(tracker, config, checkpoint))
     folder = output or graphs_dir(script, config) / fingerprint(model, cfg)
     path = folder / (TEMPLATE_FILE if part == "template" else SEARCH_FILE)
-    if path.exists() and output is not None and not overwrite:
-        raise UserError(f"{path} exists; add --overwrite to replace it, or give --output another folder")
+    if output is not None and not overwrite:
+        refuse_to_replace([path])
     if path.exists() and output is None:
         print(f"{path} holds these weights already")
     else:

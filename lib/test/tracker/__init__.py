@@ -138,6 +138,17 @@ def graphs_dir(script: str, config: str | Path) -> Path:
     return workspace("test").checkpoint_dir / "onnx" / script / experiment_name(config)
 
 
+def tracker_of(script: str) -> str:
+    """The tracker that runs networks of a script.
+
+    Raises:
+        UserError: there is none.
+    """
+    if script not in SCRIPTS.values():
+        raise UserError(f"no tracker runs networks of '{script}'; valid: {', '.join(SCRIPTS.values())}")
+    return next(name for name, its_script in SCRIPTS.items() if its_script == script)
+
+
 def weights_path(name: str, config: str, checkpoint: str | Path | None = None) -> Path | None:
     """The weights a tracker is made with; None for a tracker without weights.
 

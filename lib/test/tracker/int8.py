@@ -18,6 +18,7 @@ from lib.test.evaluation.datasets import load_dataset
 from lib.test.tracker.engines.base import Context, Engine
 from lib.test.tracker.engines.onnx import graph_inputs, package
 from lib.test.tracker.engines.openvino import INT8_SUFFIX, OpenVinoEngine, core, save_model
+from lib.test.tracker.engines.openvino_cut import first_layers
 from lib.test.tracker.stark import StarkTracker
 from lib.test.video.samples import SAMPLES, find_sample
 from lib.utils.errors import UserError
@@ -33,20 +34,18 @@ _RESTART = 10  # frames, where every frame has its box
 
 
 class Recorder(Engine):
-    """Passes everything on to another engine, and keeps what the network's parts were given.
+    """Passes everything on to another engine, and keeps what the network's search part was given.
 
     Attributes:
-        template_inputs, search_inputs: what each graph took, by call.
+        search_inputs: what its graph took, by call.
     """
 
     def __init__(self, inner: Engine, regions: Regions) -> None:
         super().__init__(regions)
         self.inner, self.name = inner, inner.name
-        self.template_inputs: list[list[Any]] = []
         self.search_inputs: list[list[Any]] = []
 
     def _template(self, crop: np.ndarray) -> tuple[Any, ...]:
-        self.template_inputs.append([crop[None].copy()])
         return self.inner._template(crop)
 
     def _search(self, crop: np.ndarray, context: Context, kept: list[Any]) -> Sequence[np.ndarray]:
@@ -87,15 +86,19 @@ def calibrate(
         nncf = load_nncf()
         recorder = record(OpenVinoEngine(graphs, regions), regions, cfg, sample_clips() if clips is None else clips)
         print(f"calibrating int8 on {len(recorder.search_inputs)} search regions (about a minute)", flush=True)
-        for part, inputs in (("template", recorder.template_inputs), ("search", recorder.search_inputs)):
-            quantised = nncf.quantize(
-                core().read_model(graphs.made_of(part, ".onnx")),
-                nncf.Dataset(inputs),
-                model_type=nncf.ModelType.TRANSFORMER,
-                preset=nncf.QuantizationPreset.MIXED,
-                subset_size=len(inputs),
-            )
-            save_model(quantised, target.made_of(part, INT8_SUFFIX))
+        model = core().read_model(graphs.search)
+        exact = [each.get_friendly_name() for each in first_layers(model) if "Convolution" in each.get_type_name()]
+        quantised = nncf.quantize(
+            model,
+            nncf.Dataset(recorder.search_inputs),
+            model_type=nncf.ModelType.TRANSFORMER,
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=len(recorder.search_inputs),
+            ignored_scope=nncf.IgnoredScope(names=exact),
+        )
+        # A template is computed once, and all boxes come of it: it stays as it is.
+        save_model(core().read_model(graphs.template), target.made_of("template", INT8_SUFFIX))
+        save_model(quantised, target.made_of("search", INT8_SUFFIX))
 
 
 def record(engine: Engine, regions: Regions, cfg: EasyDict, clips: Iterable[Clip]) -> Recorder:
@@ -128,7 +131,8 @@ def clips_of(dataset: str) -> list[Clip]:
     Raises:
         UserError: there is no such set, or it is damaged.
     """
-    return [((s.read_frame(i) for i in range(len(s))), s.truth) for s in load_dataset(dataset)]
+    # A generator in place of `map` would read frames of the last sequence, whichever clip they are for.
+    return [(map(s.read_frame, range(len(s))), s.truth) for s in load_dataset(dataset)]
 
 
 def sample_clips() -> list[Clip]:

@@ -1,6 +1,10 @@
 """Arguments that several commands share."""
 
 import argparse
+from collections.abc import Iterable
+from pathlib import Path
+
+from lib.utils.errors import UserError
 
 
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,3 +20,14 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
         help="fp32 (default); bf16 and int8 (openvino), bf16 and fp16 (torch, compile, tensorrt) are faster and differ "
         "a little",
     )
+
+
+def refuse_to_replace(paths: Iterable[Path]) -> None:
+    """For commands that write where `--output` says, and replace what is there with `--overwrite` alone.
+
+    Raises:
+        UserError: one of the files is there.
+    """
+    for path in paths:
+        if path.exists():
+            raise UserError(f"{path} exists; add --overwrite to replace it, or give --output another folder")

@@ -5,7 +5,6 @@ number, a file cannot name other files, and the decoder itself refuses frames th
 """
 
 import io
-import struct
 import warnings
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -19,11 +18,11 @@ from lib.test.video.source import DEFAULT_FPS
 from lib.test.web.limits import Limits
 from lib.utils.errors import UserError
 from lib.utils.image import decode_image, list_images
+from lib.utils.image_claims import read_claim
 
 # Containers that hold their pictures themselves. Playlists (HLS, concat, DASH, SDP) would name files of the server, or
 # addresses that it then asks.
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,ogg,flv,asf,gif,ivf,h264,hevc"
-_PNG = b"\x89PNG\r\n\x1a\n"
 _LARGEST_FPS = 240.0  # beyond it a header is wrong
 # A seek goes a little further back: frames right before a key frame may need what comes before it.
 _SEEK_BEFORE = 8
@@ -199,7 +198,9 @@ class FolderClip(Clip):
             except OSError as error:
                 raise UserError(f"{path.name} of {self.name} cannot be read: {error.strerror}") from error
             _check_size(path.name, *_image_size(data, path.name, self.limits), self.limits)
-            _check_chunks(data, path.name)
+            claim = read_claim(data)
+            if claim is not None and claim.least_bytes > len(data):
+                raise _not_a_picture(path.name)
             yield decode_image(data, path.name)
 
 
@@ -227,19 +228,11 @@ def _image_size(data: bytes, name: str, limits: Limits) -> tuple[int, int]:
     except Image.DecompressionBombError as error:
         raise UserError(_too_large(name, "far more", limits)) from error
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise UserError(f"{name} is not a picture, or is damaged") from error
+        raise _not_a_picture(name) from error
 
 
-def _check_chunks(data: bytes, name: str) -> None:
-    """Refuse a PNG file with a part that claims more bytes than there are: OpenCV makes room for it, up to 4 GB."""
-    place = len(_PNG)
-    while data.startswith(_PNG) and place + 12 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, place)
-        place += 12 + length
-        if place > len(data):
-            raise UserError(f"{name} is not a picture, or is damaged")
-        if kind == b"IEND":
-            return
+def _not_a_picture(name: str) -> UserError:
+    return UserError(f"{name} is not a picture, or is damaged")
 
 
 def _check_size(name: str, width: int, height: int, limits: Limits) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from lib.test.tracker.engines.base import Context, Engine
 from lib.test.tracker.engines.onnx import graph_inputs, package
+from lib.test.tracker.engines.openvino_cut import cut
 from lib.test.tracker.engines.products import use_fast_products
 from lib.test.tracker.engines.winograd import use_winograd
 from lib.utils.errors import UserError
@@ -31,6 +32,7 @@ class OpenVinoEngine(Engine):
         graphs: the exported network; for `int8` calibrated (see `lib.test.tracker.int8`).
         regions: of the network.
         precision: `fp32`, `bf16` or `int8`. What is not quantised of an int8 network runs in bf16 where that is fast.
+            Templates, and first layers that `lib.test.tracker.engines.openvino_cut` names, are fp32 all the same.
         suffix: of the files, where they are not the ONNX graphs, or for `int8` the calibrated ones.
 
     Raises:
@@ -42,9 +44,9 @@ class OpenVinoEngine(Engine):
         self.name = f"openvino {precision}"
         hint = hint_of(precision)
         suffix = suffix or (INT8_SUFFIX if precision == "int8" else ".onnx")
-        self._template_graph, self._search_graph = (
-            OpenVinoGraph(graphs.made_of(part, suffix), hint) for part in ("template", "search")
-        )
+        # A template is computed once, and all boxes come of it: fp32 costs nothing there.
+        self._template_graph = OpenVinoGraph(graphs.made_of("template", suffix), "f32")
+        self._search_graph = OpenVinoGraph(graphs.made_of("search", suffix), hint)
 
     def _template(self, crop: np.ndarray) -> tuple[Any, ...]:
         return tuple(self._template_graph([crop[None]]))
@@ -61,7 +63,8 @@ class OpenVinoGraph:
 
     Args:
         path: the graph's file.
-        hint: OpenVINO's name of the precision to compute in: `f32` or `bf16`.
+        hint: OpenVINO's name of the precision to compute in: `f32` or `bf16`, which first layers may be kept from
+            (see `lib.test.tracker.engines.openvino_cut`).
 
     Raises:
         UserError: OpenVINO is missing, or cannot read the file.
@@ -79,11 +82,16 @@ class OpenVinoGraph:
         try:
             model = core().read_model(path)
             model.reshape({each: [1, *each.partial_shape[1:]] for each in model.inputs})
+            first, model = (cut(model) if hint == "bf16" else None) or (None, model)
             if hint == "f32":
                 use_winograd(model)
                 use_fast_products(model)
             with environment_kept():
                 self._request = core().compile_model(model, "CPU", options).create_infer_request()
+                if first is not None:
+                    options["INFERENCE_PRECISION_HINT"] = "f32"
+                    first = core().compile_model(first, "CPU", options).create_infer_request()
+                self._first = first
                 self._environment = environment()
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:300]
@@ -93,6 +101,9 @@ class OpenVinoGraph:
         """The graph's outputs, in their order."""
         with environment_kept():
             set_environment(self._environment)
+            if self._first is not None:
+                self._first.infer(inputs[:1], share_inputs=True)
+                inputs = [self._first.get_output_tensor(0), *inputs[1:]]
             found = self._request.infer(inputs, share_inputs=True)
         return [np.array(array) for array in found.values()]
 

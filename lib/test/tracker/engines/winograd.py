@@ -16,13 +16,15 @@ _OUT, _IN = 4, 6
 _POINTS = (0.0, 0.75, -0.75, 1.5, -1.5)
 # Where more than this part of the multiplications is left, it is slower for what is moved about.
 _WORTHWHILE = 0.45
+# With fewer tiles, as of a template, reading four times the weights is what takes the time.
+_LEAST_TILES = 16
 
 
 def use_winograd(model: Any) -> int:
     """Replace convolutions of an `openvino.Model` with constant shapes, in place, where it saves enough; how many.
 
     Those have constant kernels of 3x3, stride 1, one cell of padding on each side, and a map (1, C, H, W) whose height
-    and width are multiples of 4.
+    and width are multiples of 4, not too few.
     """
     count = 0
     for node in model.get_ordered_ops():
@@ -77,6 +79,8 @@ def _shape(node: Any) -> tuple[int, ...]:
 
 def _saves(kernel: np.ndarray, height: int, width: int) -> bool:
     """Whether few enough multiplications are left; the matrices that take values are multiplied as full ones."""
+    if height * width < _LEAST_TILES * _OUT**2:
+        return False
     groups, outputs, inputs = kernel.shape[:3]
     rows, columns = (_IN * extent // _OUT for extent in (height, width))
     values = groups * (inputs + outputs) * rows * width * (height + columns)
