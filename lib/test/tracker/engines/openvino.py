@@ -114,7 +114,10 @@ def save_model(model: Any, path: Path) -> None:
             atomic_path(path) as description,
         ):
             made = Path(folder) / path.name
-            openvino().save_model(model, made, compress_to_fp16=False)
+            try:
+                openvino().save_model(model, made, compress_to_fp16=False)
+            except RuntimeError as error:  # which says of no file why
+                raise UserError(f"OpenVINO cannot write {path}: the disk may be full") from error
             with atomic_path(path.with_suffix(".bin")) as weights:
                 made.with_suffix(".bin").replace(weights)
             made.replace(description)
