@@ -13,7 +13,7 @@ from lib.test.analysis.tables import ruled_table
 from lib.test.tracker import graphs_dir
 from lib.test.tracker.engines import choose_engine, engine_device
 from lib.test.tracker.engines.openvino import INT8_SUFFIX, SUFFIX, core, save_model
-from lib.test.tracker.int8 import Clip, clips_of, sample_clips
+from lib.test.tracker.int8 import Clip, clips_of, sample_clips, spread
 from lib.test.tracker.mask_int8 import calibrate_masks, walk
 from lib.test.tracker.masks import create_mask_engine, onnx_mask_engine, openvino_mask_engine, tensorrt_mask_engine
 from lib.utils.errors import UserError
@@ -83,6 +83,7 @@ def compare_masks(reference: Refiner, other: Refiner, clips: list[Clip]) -> tupl
         UserError: a frame cannot be read, or there is none.
     """
     # Read once, for both, and no more of it than is compared.
+    clips = spread(clips, _MASKS)
     kept = [(list(islice(frames, max(1, _MASKS // len(clips)))), boxes) for frames, boxes in clips]
     threshold = reference.cfg.TEST.MASK_THRESHOLD
     differences, overlaps = [], []

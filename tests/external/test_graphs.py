@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from external.AR.graphs import mask_graphs_in
+from external.AR.graphs import kept_mask_graphs, mask_graphs_in
 from external.AR.network import AlphaRefine
 from lib.config import load_config
+from lib.test.tracker.mask_int8 import calibrate_masks
 from lib.test.tracker.masks import create_mask_engine
 from tests.golden.fill import fill, image
 
@@ -61,6 +62,18 @@ def test_bf16_changes_masks_little(case, name):
     found = engine.segment(engine.encode_reference(reference, box), crop)
     assert found.dtype == np.float32
     assert np.abs(found - mask).mean() < 0.1  # these weights make much of rounding
+
+
+def test_int8_is_calibrated_and_changes_masks_little(case, tmp_path, monkeypatch):
+    monkeypatch.setattr("lib.test.tracker.mask_int8.CROPS", 4)
+    model, cfg, _, (reference, box, crop), (kernels, mask) = case
+    graphs = kept_mask_graphs(model, cfg, tmp_path)
+    calibrate_masks(graphs, cfg, [([reference, crop], [box.tolist()])] * 9)
+    engine = create_mask_engine("openvino", copy.deepcopy(model), cfg, CPU, tmp_path, "int8")
+    found = engine.segment(engine.encode_reference(reference, box), crop)
+    assert np.abs(found - mask).mean() < 0.2  # these weights make much of rounding
+    (weights,) = tmp_path.rglob("*.int8.bin")
+    assert weights.stat().st_size < 0.4 * graphs.search.stat().st_size
 
 
 def test_graphs_are_kept_and_belong_to_weights_and_code(case, tmp_path, monkeypatch):

@@ -12,11 +12,22 @@ from lib.models.export import kept_graphs
 from lib.models.parts import regions_of
 from lib.test.export import TOLERANCE, compare_engines, export
 from lib.test.tracker import create_tracker, load_network, weights_path
+from lib.test.tracker.engines.base import Engine
 from lib.test.tracker.engines.openvino import INT8_SUFFIX, OpenVinoEngine
 from lib.test.tracker.engines.pytorch import TorchEngine
-from lib.test.tracker.int8 import Recorder, calibrate, clips_of, is_calibrated, record, sample_clips
+from lib.test.tracker.int8 import (
+    SEARCHES,
+    Recorder,
+    calibrate,
+    clips_of,
+    is_calibrated,
+    record,
+    sample_clips,
+    spread,
+)
 from lib.utils.errors import UserError
 from lib.utils.graph_files import GraphFiles
+from lib.utils.regions import Regions
 from tests.golden.fill import image
 
 SCRIPT = "stark_lightning_X_trt"
@@ -97,6 +108,28 @@ def test_what_the_network_was_given_is_recorded(folder, tmp_path):
     assert recorder.search_inputs[0][0].shape == (1, 224, 224, 3)
     with pytest.raises(UserError, match="at least two frames"):
         record(recorder.inner, regions, cfg, [])
+
+
+def test_of_many_sequences_some_are_measured_on():
+    class Standing(Engine):
+        """Finds the object in the middle."""
+
+        name = "standing"
+
+        def _template(self, crop):
+            return (np.zeros(1),)
+
+        def _search(self, crop, context, kept):
+            return np.array([[[0.5, 0.5, 0.2, 0.2]]]), np.zeros((1, 1, 1))
+
+    regions = Regions({"template": 96, "search": 224}, 16, 1, {}, sine=False)
+    clips = [([np.full((60, 80, 3), i, np.uint8)] * 5, [[30, 20, 20, 20]]) for i in range(180)]
+    recorder = record(Standing(regions), regions, load_config(SCRIPT, "mini"), clips)
+    assert len(recorder.search_inputs) == SEARCHES
+    shown = {int(image[0].max()) for image, *_ in recorder.search_inputs}
+    assert len(shown) == SEARCHES
+    assert max(shown) > 170
+    assert spread(clips[:3], SEARCHES) == clips[:3]
 
 
 def test_the_samples_serve_where_nothing_else_is_given():

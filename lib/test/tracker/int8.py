@@ -27,7 +27,7 @@ from lib.utils.regions import Regions
 
 # A sequence to measure on: frames (H, W, 3) uint8 RGB, and a box xywh of each, or of the first alone.
 Clip = tuple[Iterable[np.ndarray], Sequence[Sequence[float]]]
-# Search regions that are measured on, of all sequences together.
+# Search regions that are measured on, of all sequences together; of more sequences some are left out.
 SEARCHES = 64
 _RESTART = 10  # frames, where every frame has its box
 
@@ -104,7 +104,7 @@ def record(engine: Engine, regions: Regions, cfg: EasyDict, clips: Iterable[Clip
     Raises:
         UserError: there is no frame to track in, or a frame cannot be read.
     """
-    recorder, clips = Recorder(engine, regions), list(clips)
+    recorder, clips = Recorder(engine, regions), spread(clips, SEARCHES)
     tracker = StarkTracker(recorder, cfg)
     for frames, boxes in clips:
         for index, frame in enumerate(islice(frames, SEARCHES // max(1, len(clips)) + 1)):
@@ -116,6 +116,12 @@ def record(engine: Engine, regions: Regions, cfg: EasyDict, clips: Iterable[Clip
     if not recorder.search_inputs:
         raise UserError("int8 is calibrated on sequences of at least two frames, and there is none")
     return recorder
+
+
+def spread(clips: Iterable[Clip], most: int) -> list[Clip]:
+    """The clips, or so many of them from all over the list."""
+    clips = list(clips)
+    return clips if len(clips) <= most else [clips[i * len(clips) // most] for i in range(most)]
 
 
 def _is_box(box: Sequence[float]) -> bool:
@@ -132,7 +138,7 @@ def clips_of(dataset: str) -> list[Clip]:
 
 
 def sample_clips() -> list[Clip]:
-    """The clips that a package ships, and the first one at smaller sizes; for want of anything like the user's own.
+    """The clips that a package ships, each also at half its size; for want of anything like the user's own.
 
     Raises:
         UserError: the package is missing.
