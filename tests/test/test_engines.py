@@ -280,7 +280,7 @@ def test_graphs_that_others_left_serve_where_nothing_can_be_written(place, monke
     assert f"{graphs.folder.parent} cannot be written (Permission denied)" in capsys.readouterr().out
     assert set(place.rglob("*")) == before
     graphs.search.unlink()
-    with pytest.raises(UserError, match=r"cannot write .*template.onnx: Permission denied; the engine torch needs none"):
+    with pytest.raises(UserError, match=r"template.onnx: Permission denied; the engine torch needs none"):
         create_tracker(SCRIPT, "mini", device="cpu", engine="onnx")
 
 

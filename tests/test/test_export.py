@@ -59,7 +59,8 @@ def test_fp32_agrees_and_is_written_where_it_was_asked_for(place, folder, capsys
     output = place / "out"
     given = {"format": format, "output": output, "frames": f"folder:{folder}"}
     assert export(SCRIPT, "mini", **given) == 0
-    assert {f"{part}.{ending}" for part in ("template", "search")} <= {path.name for path in output.iterdir()}
+    needed = {f"template.{ending}", f"search.{ending}", "regions.npz"}
+    assert needed <= {path.name for path in output.iterdir()}
     out = capsys.readouterr().out
     assert "22 search regions of real frames" in out
     assert "logit of the confidence" in out

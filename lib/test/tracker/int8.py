@@ -17,7 +17,7 @@ from easydict import EasyDict
 from lib.test.evaluation.datasets import load_dataset
 from lib.test.tracker.engines.base import Context, Engine
 from lib.test.tracker.engines.onnx import graph_inputs, package
-from lib.test.tracker.engines.openvino import INT8_SUFFIX, OpenVinoEngine, core, save_model
+from lib.test.tracker.engines.openvino import INT8_SUFFIX, OpenVinoEngine, read_model, save_model
 from lib.test.tracker.stark import StarkTracker
 from lib.test.video.samples import SAMPLES, find_sample
 from lib.utils.errors import UserError
@@ -89,7 +89,7 @@ def calibrate(
         print(f"calibrating int8 on {len(recorder.search_inputs)} search regions (about a minute)", flush=True)
         for part, inputs in (("template", recorder.template_inputs), ("search", recorder.search_inputs)):
             quantised = nncf.quantize(
-                core().read_model(graphs.made_of(part, ".onnx")),
+                read_model(graphs.made_of(part, ".onnx")),
                 nncf.Dataset(inputs),
                 model_type=nncf.ModelType.TRANSFORMER,
                 preset=nncf.QuantizationPreset.MIXED,

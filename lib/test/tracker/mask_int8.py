@@ -8,7 +8,7 @@ from easydict import EasyDict
 
 from external.AR.refiner import Refiner
 from lib.models.export import GraphFiles
-from lib.test.tracker.engines.openvino import INT8_SUFFIX, core, save_model
+from lib.test.tracker.engines.openvino import INT8_SUFFIX, read_model, save_model
 from lib.test.tracker.int8 import Clip, load_nncf, sample_clips, spread
 from lib.test.tracker.masks import openvino_mask_engine
 from lib.utils.errors import UserError
@@ -43,7 +43,7 @@ def calibrate_masks(
             pass
         inputs = recorder.inputs
         print(f"calibrating masks in int8 on {len(inputs)} crops (about a minute)", flush=True)
-        model = core().read_model(graphs.search)
+        model = read_model(graphs.search)
         dataset, preset = tool.Dataset(inputs), tool.QuantizationPreset.MIXED
         # The one bias that it would correct is no layer's: the mask's, a single number after two products of matrices.
         plain = tool.AdvancedQuantizationParameters(disable_bias_correction=True)

@@ -75,8 +75,8 @@ class OpenVinoGraph:
             "ENABLE_CPU_PINNING": False,
             "CPU_DENORMALS_OPTIMIZATION": has_environment(),
         }
+        model = read_model(path)
         try:
-            model = core().read_model(path)
             model.reshape({each: [1, *each.partial_shape[1:]] for each in model.inputs})
             if hint == "f32":
                 use_winograd(model)
@@ -84,8 +84,7 @@ class OpenVinoGraph:
                 self._request = core().compile_model(model, "CPU", options).create_infer_request()
                 self._environment = environment()
         except RuntimeError as error:
-            reason = " ".join(str(error).split())[:300]
-            raise UserError(f"OpenVINO cannot load {path}; remove it to have it made anew ({reason})") from error
+            raise _unusable(path, error) from error
 
     def __call__(self, inputs: list[np.ndarray]) -> list[np.ndarray]:
         """The graph's outputs, in their order."""
@@ -99,6 +98,23 @@ def hint_of(precision: str) -> str:
     """OpenVINO's name of what computes a precision; what is not quantised of int8 runs in bf16 where that is fast."""
     fast = precision == "int8" and "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return "bf16" if fast else _HINTS[precision]
+
+
+def read_model(path: Path) -> Any:
+    """An `openvino.Model` from a file (ONNX or OpenVINO's own format).
+
+    Raises:
+        UserError: OpenVINO is missing, or cannot read the file.
+    """
+    try:
+        return core().read_model(path)
+    except RuntimeError as error:
+        raise _unusable(path, error) from error
+
+
+def _unusable(path: Path, error: RuntimeError) -> UserError:
+    reason = " ".join(str(error).split())[:300]
+    return UserError(f"OpenVINO cannot load {path}; remove it to have it made anew ({reason})")
 
 
 def save_model(model: Any, path: Path) -> None:
