@@ -54,7 +54,7 @@ def export_masks(
         graphs = kept_mask_graphs(model, cfg, root)
         save_model(read_model(graphs.template), written[0])
         if precision == "int8":
-            calibrate_masks(graphs, cfg, calibration and clips_of(calibration), files, overwrite)
+            calibrate_masks(graphs, cfg, clips_of(calibration) if calibration else None, files, overwrite)
         else:
             save_model(read_model(graphs.search), written[1])
         other = openvino_mask_engine(*written, precision)

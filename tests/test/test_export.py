@@ -111,6 +111,17 @@ def test_what_the_network_was_given_is_recorded(folder, tmp_path):
         record(recorder.inner, regions, cfg, [])
 
 
+def test_what_was_calibrated_on_the_samples_is_so_anew_on_clips_of_ones_own(tmp_path):
+    cfg = load_config(SCRIPT, "mini")
+    model = load_network(SCRIPT, cfg, weights_path(SCRIPT, "mini"))
+    graphs, regions = kept_graphs(model, cfg, tmp_path), regions_of(model, cfg)
+    for part in ("template", "search"):
+        graphs.made_of(part, INT8_SUFFIX).touch()
+    calibrate(graphs, regions, cfg)  # a first start did it
+    with pytest.raises(UserError, match="at least two frames"):
+        calibrate(graphs, regions, cfg, [])
+
+
 def test_of_many_sequences_some_are_measured_on():
     class Standing(Engine):
         """Finds the object in the middle."""

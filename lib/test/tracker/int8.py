@@ -67,7 +67,7 @@ def calibrate(
     target: GraphFiles | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write the int8 graphs of a network; nothing happens where they are there.
+    """Write the int8 graphs of a network; without clips of one's own nothing happens where they are there.
 
     Args:
         graphs: the exported network.
@@ -82,7 +82,7 @@ def calibrate(
     """
     target = target or graphs
     with locked(target.folder):  # of several processes that start together one calibrates
-        if is_calibrated(target) and not overwrite:
+        if is_calibrated(target) and clips is None and not overwrite:
             return
         nncf = load_nncf()
         recorder = record(OpenVinoEngine(graphs, regions), regions, cfg, sample_clips() if clips is None else clips)

@@ -25,7 +25,7 @@ def calibrate_masks(
     target: GraphFiles | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write the int8 graph of a network's search part; nothing happens where it is there.
+    """Write the int8 graph of a network's search part; without clips nothing happens where it is there.
 
     Args: as of `lib.test.tracker.int8.calibrate`.
 
@@ -35,7 +35,7 @@ def calibrate_masks(
     target = target or graphs
     path = target.made_of("search", INT8_SUFFIX)
     with locked(target.folder):  # of several processes that start together one calibrates
-        if path.is_file() and not overwrite:
+        if path.is_file() and clips is None and not overwrite:
             return
         tool = load_nncf()
         recorder = _Recorder(graphs)
