@@ -9,7 +9,7 @@ import openvino
 import openvino.opset13 as operations
 import pytest
 
-from lib.test.tracker.engines.openvino import OpenVinoGraph, core, save_model
+from lib.test.tracker.engines.openvino import OpenVinoGraph, core, hint_of, save_model
 from lib.utils.errors import UserError
 from lib.utils.workspace import REPOSITORY
 
@@ -50,6 +50,17 @@ def test_a_full_disk_is_said(graph, tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert not list((tmp_path / "full").iterdir())
+
+
+def test_a_processor_without_bf16(monkeypatch):
+    class Core:
+        def get_property(self, device, name):
+            return ["FP32", "INT8"]
+
+    monkeypatch.setattr("lib.test.tracker.engines.openvino.core", Core)
+    assert hint_of("fp32") == hint_of("int8") == "f32"
+    with pytest.raises(UserError, match="does not compute in bf16 on this processor"):
+        hint_of("bf16")
 
 
 def test_numbers_nearly_0_stay_what_they_are_outside(graph):

@@ -33,7 +33,7 @@ class OpenVinoEngine(Engine):
         suffix: of the files, where they are not the ONNX graphs, or for `int8` the calibrated ones.
 
     Raises:
-        UserError: OpenVINO is missing, or cannot read a graph.
+        UserError: OpenVINO is missing, cannot read a graph, or does not compute in that precision here.
     """
 
     def __init__(self, graphs: GraphFiles, regions: Regions, precision: str = "fp32", suffix: str = "") -> None:
@@ -95,9 +95,15 @@ class OpenVinoGraph:
 
 
 def hint_of(precision: str) -> str:
-    """OpenVINO's name of what computes a precision; what is not quantised of int8 runs in bf16 where that is fast."""
-    fast = precision == "int8" and "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    return "bf16" if fast else _HINTS[precision]
+    """OpenVINO's name of what computes a precision; what is not quantised of int8 runs in bf16 where that is fast.
+
+    Raises:
+        UserError: OpenVINO is missing, or the processor does not compute in that precision.
+    """
+    has_bf16 = "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if precision == "bf16" and not has_bf16:  # OpenVINO would compute in fp32 without a word
+        raise UserError("OpenVINO does not compute in bf16 on this processor: choose the precision fp32 or int8")
+    return "bf16" if precision == "int8" and has_bf16 else _HINTS[precision]
 
 
 def read_model(path: Path) -> Any:
