@@ -30,7 +30,7 @@ from lib.train.dataset import build_dataset
 from lib.train.dataset.pack import pack
 from lib.train.dataset.stored import StoredDataset
 from lib.utils import picture
-from lib.utils.errors import run_command
+from lib.utils.errors import UserError, run_command
 from lib.utils.jpeg import turbojpeg
 from lib.utils.preprocess import Preprocessor
 
@@ -143,6 +143,13 @@ def measure(title: str, name: str, given: argparse.Namespace) -> list[dict[str, 
     ]
 
 
+def _size(frames: str) -> tuple[int, int]:
+    width, _, height = frames.partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise UserError(f"'{frames}' is not WIDTHxHEIGHT in pixels")
+    return int(width), int(height)
+
+
 def main() -> None:
     """Parse the arguments, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -165,7 +172,7 @@ def main() -> None:
             rows += measure(name, name, given)
         for frames in [] if given.data else given.frames:
             folder = Path(temporary) / frames
-            width, height = map(int, frames.split("x"))
+            width, height = _size(frames)
             write_clip(folder, 6, 48, width, height, given.quality)
             write_moving_boxes(folder, width, height)
             rows += measure(f"{frames} JPEG", f"FOLDER:{folder}", given)

@@ -23,7 +23,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.clips import write_clip
-from benchmarks.measuring import report
+from benchmarks.measuring import known_variant, known_way, report
 from benchmarks.plain import PlainEngine, PlainTracker
 from lib.config import load_config
 from lib.test.evaluation.datasets import load_dataset
@@ -81,8 +81,8 @@ def _plain_tracker(variant: str) -> PlainTracker:
 def main() -> None:
     """Parse the arguments, measure each way in turn, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--variant", default="stark_lightning_X_trt:mini", metavar="TRACKER:CONFIG")
-    parser.add_argument("--ways", nargs="+", metavar="ENGINE:PRECISION", default=WAYS)
+    parser.add_argument("--variant", type=known_variant, default="stark_lightning_X_trt:mini", metavar="TRACKER:CONFIG")
+    parser.add_argument("--ways", nargs="+", type=known_way, metavar="ENGINE:PRECISION", default=WAYS)
     parser.add_argument("--threads", type=int, default=2, help="processes that track")
     parser.add_argument("--frames", type=int, default=132, help="of each of four sequences, 1280x720")
     parser.add_argument("--rounds", type=int, default=3)

@@ -12,10 +12,38 @@ from typing import Any
 import numpy as np
 import torch
 
+from lib.config import load_config
 from lib.test.analysis.tables import ruled_table
 from lib.test.profiling.latency import describe_machine, machine_line
+from lib.test.tracker import SCRIPTS
+from lib.test.tracker.engines import choose_engine
 from lib.utils.errors import UserError
 from lib.utils.files import write_text
+
+
+def known_variant(text: str) -> str:
+    """TRACKER:CONFIG of a command line.
+
+    Raises:
+        UserError: there is no such tracker or configuration.
+    """
+    name, _, config = text.partition(":")
+    if name not in SCRIPTS:
+        raise UserError(f"'{text}' is not TRACKER:CONFIG; trackers: {', '.join(SCRIPTS)}")
+    load_config(SCRIPTS[name], config)
+    return text
+
+
+def known_way(text: str) -> str:
+    """ENGINE:PRECISION or ENGINE:PRECISION+PRECISION of a command line.
+
+    Raises:
+        UserError: there is no such engine, or it does not compute in that.
+    """
+    engine, _, precisions = text.partition(":")
+    for precision in precisions.split("+"):
+        choose_engine(engine, "cpu", precision)
+    return text
 
 
 class Worker:
@@ -47,7 +75,7 @@ class Worker:
     def _receive(self) -> Any:
         try:
             return self._connection.recv()
-        except EOFError as error:
+        except (EOFError, ConnectionResetError) as error:
             raise UserError("a process that is measured died; its message is above") from error
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.measuring import report
+from benchmarks.measuring import known_variant, known_way, report
 from lib.config import load_config
 from lib.models import build_model
 from lib.test.tracker import SCRIPTS
@@ -71,10 +71,9 @@ def measure(variant: str, way: str, checkpoint: Path, save_dir: Path) -> dict[st
 def main() -> None:
     """Parse the arguments, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--variants", nargs="+", default=["stark_s:baseline", "stark_lightning_X_trt:mini"], metavar="TRACKER:CONFIG"
-    )
-    parser.add_argument("--ways", nargs="+", metavar="ENGINE:PRECISION", default=WAYS)
+    variants = ["stark_s:baseline", "stark_lightning_X_trt:mini"]
+    parser.add_argument("--variants", nargs="+", type=known_variant, default=variants, metavar="TRACKER:CONFIG")
+    parser.add_argument("--ways", nargs="+", type=known_way, metavar="ENGINE:PRECISION", default=WAYS)
     parser.add_argument("--output", type=Path)
     given = parser.parse_args()
     rows = []

@@ -21,7 +21,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.clips import pictures
-from benchmarks.measuring import Worker, ratios, report
+from benchmarks.measuring import Worker, known_variant, known_way, ratios, report
 from benchmarks.plain import PlainEngine, PlainTracker
 from external.AR.network import AlphaRefine
 from external.AR.refiner import SCRIPT as MASK_SCRIPT
@@ -129,8 +129,8 @@ def measure(variant: str, ways: list[str], rounds: int, threads: int, folder: Pa
 def main() -> None:
     """Parse the arguments, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--variants", nargs="+", default=VARIANTS, metavar="TRACKER:CONFIG")
-    parser.add_argument("--ways", nargs="+", default=WAYS, metavar="ENGINE:PRECISION[+PRECISION]")
+    parser.add_argument("--variants", nargs="+", type=known_variant, default=VARIANTS, metavar="TRACKER:CONFIG")
+    parser.add_argument("--ways", nargs="+", type=known_way, default=WAYS, metavar="ENGINE:PRECISION[+PRECISION]")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--graphs", type=Path, help="folder to keep exported graphs in, for the next time")

@@ -119,7 +119,7 @@ class Worker:
         try:
             self.pipe.send(True)
             self.memory = self.pipe.recv()
-        except (EOFError, BrokenPipeError) as error:
+        except (EOFError, BrokenPipeError, ConnectionResetError) as error:
             raise UserError("a process that measures died; its message is above") from error
 
     def close(self) -> None:
@@ -152,10 +152,18 @@ def measure(variant: str, ways: list[str], threads: int, rounds: int) -> list[di
     return rows
 
 
+def _known(variant: str) -> str:
+    script, config, size = [*variant.split(":"), "", ""][:3]
+    if not size.isdecimal():
+        raise UserError(f"'{variant}' is not SCRIPT:CONFIG:BATCH")
+    load_config(script, config)
+    return variant
+
+
 def main() -> None:
     """Parse the arguments, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--variants", nargs="+", default=VARIANTS, metavar="SCRIPT:CONFIG:BATCH")
+    parser.add_argument("--variants", nargs="+", type=_known, default=VARIANTS, metavar="SCRIPT:CONFIG:BATCH")
     parser.add_argument("--ways", nargs="+", default=WAYS, help="`plain` is always one")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)

@@ -31,7 +31,10 @@ def main() -> int:
     parser.add_argument("--calibration", metavar="DATASET", help="test set that int8 is calibrated on")
     parser.add_argument("--frames", metavar="DATASET", help="test set whose frames are compared on")
     parser.add_argument("--device", default="auto", help="TensorRT builds for this CUDA device")
-    return export(**vars(parser.parse_args()))
+    given = vars(parser.parse_args())
+    if given["calibration"] is not None and given["precision"] != "int8":
+        parser.error("--calibration is for --precision int8")
+    return export(**given)
 
 
 if __name__ == "__main__":

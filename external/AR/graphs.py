@@ -1,9 +1,9 @@
 """Alpha-Refine cut where tracking cuts it, and written as ONNX graphs for engines.
 
-    template.onnx   image (1, S, S, 3) uint8 RGB, box (1, 4), xywh in pixels of the crop -> kernels (1, 144, C)
-    search.onnx     image (1, S, S, 3) uint8 RGB, kernels (1, 144, C) -> mask (1, S, S), probabilities
+    template.onnx   image (B, S, S, 3) uint8 RGB, box (B, 4), xywh in pixels of the crop -> kernels (B, 144, C)
+    search.onnx     image (B, S, S, 3) uint8 RGB, kernels (B, 144, C) -> mask (B, S, S), probabilities
 
-The first is run once for an object, the second each frame. Everything is fp32, and sizes are fixed.
+The first is run once for an object, the second each frame. The batch B is free, and everything is fp32.
 """
 
 import copy
@@ -87,9 +87,9 @@ def export_mask_graphs(model: AlphaRefine, cfg: EasyDict, files: GraphFiles) -> 
     shown = {"image": _blank(size), "box": torch.tensor([[size / 4, size / 4, size / 2, size / 2]])}
     with torch.no_grad():
         kernels = parts.template(*shown.values())
-    write_graph(_Part(parts, "template"), shown, ["kernels"], files.template)
+    write_graph(_Part(parts, "template"), shown, ["kernels"], files.template, {*shown, "kernels"})
     given = {"image": _blank(cfg.DATA.SEARCH.SIZE), "kernels": kernels}
-    write_graph(_Part(parts, "search"), given, ["mask"], files.search)
+    write_graph(_Part(parts, "search"), given, ["mask"], files.search, {*given, "mask"})
 
 
 def _blank(size: int) -> Tensor:

@@ -53,9 +53,8 @@ class ConvolvedEnlargement(nn.Module):
         self.register_buffer("matrix", torch.cat(shifted, dim=1))  # (H, 3 h)
 
     def forward(self, x: Tensor) -> Tensor:
-        side = x.shape[-1]
-        mixed = self.mix(x).view(x.shape[0], self.outputs, 3, 3, side, side)  # kernel's row and column, map's
-        mixed = mixed.transpose(3, 4).reshape(x.shape[0], self.outputs, 3 * side, 3 * side)
+        mixed = self.mix(x).unflatten(1, (self.outputs, 3, 3))  # kernel's row and column, before the map's
+        mixed = mixed.transpose(3, 4).flatten(4, 5).flatten(2, 3)
         return self.matrix @ (mixed @ self.matrix.T)
 
 

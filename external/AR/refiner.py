@@ -154,6 +154,7 @@ def refiner_weights(config: str = DEFAULT_CONFIG, checkpoint: str | Path | None 
         if not published.is_file():
             raise CheckpointError(
                 f"no weights for masks: put the published checkpoint at {published}, name a file with "
-                f"--refine_checkpoint, or train with `python tracking/train.py --script {SCRIPT}`"
+                "--refine_checkpoint (of export.py: --checkpoint), or train with "
+                f"`python tracking/train.py --script {SCRIPT}`"
             ) from error
     return published

@@ -30,6 +30,7 @@ from lib.utils.graph_files import GraphFiles
 from lib.utils.regions import joined
 
 OPSET = 17
+_WITHOUT = "the engine torch needs none"
 
 
 class _Part(nn.Module):
@@ -70,7 +71,10 @@ def written_once(files: GraphFiles, write: Callable[[], None], written: Callable
                 if not written():
                     write()
         except OSError as error:
-            raise UserError(f"cannot write the graphs to {files.folder}: {error.strerror or error}") from error
+            reason = f"cannot write the graphs to {files.folder}: {error.strerror or error}"
+            raise UserError(f"{reason}; {_WITHOUT}") from error
+        except UserError as error:
+            raise UserError(f"{error}; {_WITHOUT}") from error
     return files
 
 

@@ -19,7 +19,7 @@ from lib.test.tracker import graphs_dir, load_network, tracker_of, weights_path
 from lib.test.tracker.engines import choose_engine, engine_device
 from lib.test.tracker.engines.base import Engine
 from lib.test.tracker.engines.onnx import OnnxEngine
-from lib.test.tracker.engines.openvino import INT8_SUFFIX, SUFFIX, OpenVinoEngine, core, save_model
+from lib.test.tracker.engines.openvino import INT8_SUFFIX, SUFFIX, OpenVinoEngine, read_model, save_model
 from lib.test.tracker.engines.pytorch import TorchEngine
 from lib.test.tracker.int8 import Clip, calibrate, clips_of, sample_clips
 from lib.test.tracker.stark import StarkTracker
@@ -195,13 +195,12 @@ def _for_openvino(
     graphs: GraphFiles, files: GraphFiles, cfg: EasyDict, precision: str, calibration: str | None, overwrite: bool
 ) -> OpenVinoEngine:
     """The engine openvino on the files that it writes of exported graphs."""
-    regions = Regions.load(graphs.regions)
+    regions = _with_regions(graphs, files)
     if precision == "int8":
         calibrate(graphs, regions, cfg, clips_of(calibration) if calibration else None, files, overwrite)
         return OpenVinoEngine(files, regions, precision)
     for part in ("template", "search"):
-        model = core().read_model(graphs.made_of(part, ".onnx"))
-        save_model(model, files.made_of(part, SUFFIX))
+        save_model(read_model(graphs.made_of(part, ".onnx")), files.made_of(part, SUFFIX))
     return OpenVinoEngine(files, regions, precision, SUFFIX)
 
 
@@ -210,4 +209,12 @@ def _for_tensorrt(graphs: GraphFiles, files: GraphFiles, precision: str, device:
     from lib.test.tracker.engines.tensorrt import TensorRtEngine
 
     target = engine_device("tensorrt", device)
-    return TensorRtEngine(graphs, Regions.load(graphs.regions), target, precision, files)
+    return TensorRtEngine(graphs, _with_regions(graphs, files), target, precision, files)
+
+
+def _with_regions(graphs: GraphFiles, files: GraphFiles) -> Regions:
+    """What is known of a network's regions: what an engine makes of its graphs cannot be used without it, either."""
+    regions = Regions.load(graphs.regions)
+    if not files.regions.is_file() or files.regions.read_bytes() != graphs.regions.read_bytes():
+        regions.save(files.regions)
+    return regions

@@ -12,8 +12,8 @@ from lib.models.export import GraphFiles
 from lib.test.analysis.tables import ruled_table
 from lib.test.tracker import graphs_dir
 from lib.test.tracker.engines import choose_engine, engine_device
-from lib.test.tracker.engines.openvino import INT8_SUFFIX, SUFFIX, core, save_model
-from lib.test.tracker.int8 import Clip, clips_of, sample_clips
+from lib.test.tracker.engines.openvino import INT8_SUFFIX, SUFFIX, read_model, save_model
+from lib.test.tracker.int8 import Clip, clips_of, sample_clips, spread
 from lib.test.tracker.mask_int8 import calibrate_masks, walk
 from lib.test.tracker.masks import create_mask_engine, onnx_mask_engine, openvino_mask_engine, tensorrt_mask_engine
 from lib.test.utils.arguments import refuse_to_replace
@@ -41,8 +41,8 @@ def export_masks(
     files = GraphFiles(output) if output else mask_graphs_in(model, cfg, root)
     suffix = {"onnx": ".onnx", "openvino": SUFFIX}.get(format)
     written = [files.made_of(part, suffix) for part in ("template", "search")] if suffix else []
-    if format == "openvino" and precision == "int8":
-        written = [files.made_of("search", INT8_SUFFIX)]
+    if format == "openvino" and precision == "int8":  # of the search part alone: the other is run once
+        written[1] = files.made_of("search", INT8_SUFFIX)
     if output is not None and not overwrite:
         refuse_to_replace(written)
     if format == "onnx":
@@ -51,13 +51,12 @@ def export_masks(
         other = onnx_mask_engine(files, torch.device("cpu"))
     elif format == "openvino":
         graphs = kept_mask_graphs(model, cfg, root)
+        save_model(read_model(graphs.template), written[0])
         if precision == "int8":
-            calibrate_masks(graphs, cfg, calibration and clips_of(calibration), files, overwrite)
-            other = openvino_mask_engine(graphs.template, written[0], precision)
+            calibrate_masks(graphs, cfg, clips_of(calibration) if calibration else None, files, overwrite)
         else:
-            for part, path in zip(("template", "search"), written, strict=True):
-                save_model(core().read_model(graphs.made_of(part, ".onnx")), path)
-            other = openvino_mask_engine(*written, precision)
+            save_model(read_model(graphs.search), written[1])
+        other = openvino_mask_engine(*written, precision)
     else:
         graphs = kept_mask_graphs(model, cfg, root)
         other, written = tensorrt_mask_engine(graphs, engine_device(format, device), precision, files)
@@ -82,6 +81,7 @@ def compare_masks(reference: Refiner, other: Refiner, clips: list[Clip]) -> tupl
         UserError: a frame cannot be read, or there is none.
     """
     # Read once, for both, and no more of it than is compared.
+    clips = spread(clips, _MASKS)
     kept = [(list(islice(frames, max(1, _MASKS // len(clips)))), boxes) for frames, boxes in clips]
     threshold = reference.cfg.TEST.MASK_THRESHOLD
     differences, overlaps = [], []

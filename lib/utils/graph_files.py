@@ -9,7 +9,7 @@ class GraphFiles:
     """Where the graphs of one network lie, written or not.
 
     Attributes:
-        folder: holds nothing else, but what engines make of the graphs.
+        folder: holds nothing else, but what is made of the graphs, and the published ones.
     """
 
     folder: Path

@@ -5,6 +5,7 @@ Apart from the networks, so that exported graphs are run without PyTorch, which 
 
 import json
 import math
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,8 +82,10 @@ class Regions:
                 about = json.loads(str(file["about"]))
                 positions = {name: file[name] for name in file.files if name != "about"}
             return cls(positions=positions, **about)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"cannot read {path}; remove it to have it made anew ({error})") from error
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+        except (zipfile.BadZipFile, EOFError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} is damaged; remove it to have it made anew") from error
 
 
 def joined(surroundings: Sequence[Surroundings]) -> tuple[np.ndarray | None, np.ndarray, bool]:

@@ -3,12 +3,16 @@
 import copy
 
 import numpy as np
+import openvino
 import pytest
 import torch
 
-from external.AR.graphs import mask_graphs_in
+from external.AR.graphs import kept_mask_graphs, mask_graphs_in
 from external.AR.network import AlphaRefine
 from lib.config import load_config
+from lib.test.tracker.engines.onnx import open_graph
+from lib.test.tracker.engines.openvino import core
+from lib.test.tracker.mask_int8 import calibrate_masks
 from lib.test.tracker.masks import create_mask_engine
 from tests.golden.fill import fill, image
 
@@ -54,6 +58,31 @@ def test_engines_agree_with_the_network(case, name):
     np.testing.assert_allclose(engine.segment(found, crop), mask, atol=1e-3)
 
 
+def test_graphs_take_several_crops_at_a_time(case, tmp_path):
+    model, cfg, _, (reference, box, crop), _ = case
+    graphs = kept_mask_graphs(model, cfg, tmp_path)
+    references, boxes = np.stack([reference, crop, reference]), np.stack([box, box + 9, box / 2])
+    images = np.stack([crop, reference, crop[::-1]])
+    for read in (lambda path: open_graph(path, None), core().read_model):
+        template, search = (runner(read(path)) for path in (graphs.template, graphs.search))
+        kernels = template(references, boxes)
+        masks = search(images, kernels)
+        assert masks.shape == (3, 128, 128)
+        for i in range(3):
+            one = template(references[i : i + 1], boxes[i : i + 1])
+            np.testing.assert_allclose(one[0], kernels[i], atol=1e-4 * np.abs(kernels).mean())
+            np.testing.assert_allclose(search(images[i : i + 1], one)[0], masks[i], atol=1e-3)
+
+
+def runner(graph):
+    """A function of arrays: the graph's one output."""
+    if isinstance(graph, openvino.Model):
+        compiled = core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        return lambda *given: compiled(list(given))[0]
+    names = [each.name for each in graph.get_inputs()]
+    return lambda *given: graph.run(None, dict(zip(names, given, strict=True)))[0]
+
+
 @pytest.mark.parametrize("name", ["torch", "openvino"])
 def test_bf16_changes_masks_little(case, name):
     engine = engine_of(case, name, "bf16")
@@ -61,6 +90,18 @@ def test_bf16_changes_masks_little(case, name):
     found = engine.segment(engine.encode_reference(reference, box), crop)
     assert found.dtype == np.float32
     assert np.abs(found - mask).mean() < 0.1  # these weights make much of rounding
+
+
+def test_int8_is_calibrated_and_changes_masks_little(case, tmp_path, monkeypatch):
+    monkeypatch.setattr("lib.test.tracker.mask_int8.CROPS", 4)
+    model, cfg, _, (reference, box, crop), (kernels, mask) = case
+    graphs = kept_mask_graphs(model, cfg, tmp_path)
+    calibrate_masks(graphs, cfg, [([reference, crop], [box.tolist()])] * 9)
+    engine = create_mask_engine("openvino", copy.deepcopy(model), cfg, CPU, tmp_path, "int8")
+    found = engine.segment(engine.encode_reference(reference, box), crop)
+    assert np.abs(found - mask).mean() < 0.2  # these weights make much of rounding
+    (weights,) = tmp_path.rglob("*.int8.bin")
+    assert weights.stat().st_size < 0.4 * graphs.search.stat().st_size
 
 
 def test_graphs_are_kept_and_belong_to_weights_and_code(case, tmp_path, monkeypatch):

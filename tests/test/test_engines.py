@@ -1,11 +1,12 @@
 """Every engine gives what PyTorch gives: the graphs, the tracker on them, and when they are made anew."""
 
 import copy
+import errno
+import os
 import subprocess
 import sys
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 
@@ -15,10 +16,10 @@ from lib.models import build_model
 from lib.models.export import kept_graphs
 from lib.models.parts import regions_of
 from lib.models.position_encoding import PositionEmbeddingSine
-from lib.test.tracker import create_tracker, engines, load_network, weights_path
+from lib.test.tracker import create_tracker, engines, graphs_dir, load_network, weights_path
 from lib.test.tracker.engines import PRECISIONS_OF, choose_engine, create_engine, engine_device, installed
 from lib.test.tracker.engines.base import Context
-from lib.test.tracker.engines.onnx import OnnxEngine, open_graph
+from lib.test.tracker.engines.onnx import OnnxEngine, onnxruntime, open_graph
 from lib.test.tracker.engines.pytorch import TorchEngine
 from lib.test.tracker.stark import SpatioTemporalTracker
 from lib.utils.checkpoint import save_checkpoint
@@ -262,8 +263,53 @@ def test_a_graph_that_is_missing_or_damaged(name, tmp_path):
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"cannot write the graphs to .*file"):
+    with pytest.raises(UserError, match=r"cannot write the graphs to .*file.*the engine torch needs none"):
         create_engine("onnx", reference_model("stark_lightning"), load_config(SCRIPT, CONFIG), CPU, tmp_path / "file")
+
+
+def test_graphs_that_others_left_serve_where_nothing_can_be_written(place, monkeypatch, capsys):
+    cfg = load_config(SCRIPT, "mini")
+    graphs = kept_graphs(load_network(SCRIPT, cfg, weights_path(SCRIPT, "mini")), cfg, graphs_dir(SCRIPT, "mini"))
+    before = set(place.rglob("*"))
+
+    def refuse(**_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("lib.utils.files.tempfile.mkstemp", refuse)
+    assert create_tracker(SCRIPT, "mini", device="cpu", engine="onnx").engine.name == "onnx fp32"
+    assert f"{graphs.folder.parent} cannot be written (Permission denied)" in capsys.readouterr().out
+    assert set(place.rglob("*")) == before
+    graphs.search.unlink()
+    with pytest.raises(UserError, match=r"template.onnx: Permission denied; the engine torch needs none"):
+        create_tracker(SCRIPT, "mini", device="cpu", engine="onnx")
+
+
+def test_nothing_is_told_to_the_makers_of_packages(place):
+    """They send reports over the network unless they are kept from it, by a number that they keep at home."""
+    cfg = load_config(SCRIPT, "mini")
+    graphs = kept_graphs(load_network(SCRIPT, cfg, weights_path(SCRIPT, "mini")), cfg, place)
+    code = """if True:
+        import sys
+        from pathlib import Path
+        from lib.test.tracker.engines.onnx import open_graph
+        from lib.test.tracker.engines.openvino import openvino
+        from lib.test.tracker.int8 import load_nncf
+        open_graph(Path(sys.argv[1]), None)
+        openvino()
+        load_nncf()
+    """
+    home = place / "home"
+    home.mkdir()
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(graphs.template)],
+        env=environment | {"HOME": str(home)},
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not [path for path in home.rglob("*") if path.name in (".onnxruntime", "intel")]
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
@@ -338,7 +384,7 @@ def test_engines_know_their_precisions():
     ],
 )
 def test_devices_of_onnxruntime(monkeypatch, wanted, best, providers, expected):
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
+    monkeypatch.setattr(onnxruntime(), "get_available_providers", lambda: providers)
     monkeypatch.setattr("lib.utils.device.select_device", lambda name: torch.device(best if name == "auto" else name))
     if expected is UserError:
         with pytest.raises(UserError, match="onnx"):
@@ -386,6 +432,11 @@ def test_what_is_known_of_regions_is_kept(tmp_path):
         np.testing.assert_array_equal(a.bias, b.bias)
         np.testing.assert_array_equal(a.position, b.position)
     assert (again.stride, again.templates, again.sizes) == (16, 2, {"template": 64, "search": 160})
-    (tmp_path / "regions.npz").write_bytes(b"text")
-    with pytest.raises(UserError, match="remove it to have it made anew"):
+    whole = (tmp_path / "regions.npz").read_bytes()
+    for damaged in (b"", b"text", whole[:100], whole[:-100], whole[:60] + b"*" + whole[61:]):
+        (tmp_path / "regions.npz").write_bytes(damaged)
+        with pytest.raises(UserError, match="regions.npz is damaged; remove it to have it made anew"):
+            Regions.load(tmp_path / "regions.npz")
+    (tmp_path / "regions.npz").unlink()
+    with pytest.raises(UserError, match="No such file"):
         Regions.load(tmp_path / "regions.npz")

@@ -12,11 +12,22 @@ from lib.models.export import kept_graphs
 from lib.models.parts import regions_of
 from lib.test.export import TOLERANCE, compare_engines, export
 from lib.test.tracker import create_tracker, load_network, weights_path
+from lib.test.tracker.engines.base import Engine
 from lib.test.tracker.engines.openvino import INT8_SUFFIX, OpenVinoEngine
 from lib.test.tracker.engines.pytorch import TorchEngine
-from lib.test.tracker.int8 import Recorder, calibrate, clips_of, is_calibrated, record, sample_clips
+from lib.test.tracker.int8 import (
+    SEARCHES,
+    Recorder,
+    calibrate,
+    clips_of,
+    is_calibrated,
+    record,
+    sample_clips,
+    spread,
+)
 from lib.utils.errors import UserError
 from lib.utils.graph_files import GraphFiles
+from lib.utils.regions import Regions
 from tests.golden.fill import image
 
 SCRIPT = "stark_lightning_X_trt"
@@ -48,7 +59,8 @@ def test_fp32_agrees_and_is_written_where_it_was_asked_for(place, folder, capsys
     output = place / "out"
     given = {"format": format, "output": output, "frames": f"folder:{folder}"}
     assert export(SCRIPT, "mini", **given) == 0
-    assert {f"{part}.{ending}" for part in ("template", "search")} <= {path.name for path in output.iterdir()}
+    needed = {f"template.{ending}", f"search.{ending}", "regions.npz"}
+    assert needed <= {path.name for path in output.iterdir()}
     out = capsys.readouterr().out
     assert "22 search regions of real frames" in out
     assert "logit of the confidence" in out
@@ -107,6 +119,39 @@ def test_each_clip_of_a_set_shows_its_own_frames(tmp_path):
         (tmp_path / name / "groundtruth.txt").write_text("5,5,20,20\n" * 2)
     (tmp_path / "list.txt").write_text("first\nsecond\n")
     assert [[frame.mean() for frame in frames] for frames, _ in clips_of(f"folder:{tmp_path}")] == [[50] * 2, [200] * 2]
+
+
+def test_what_was_calibrated_on_the_samples_is_so_anew_on_clips_of_ones_own(tmp_path):
+    cfg = load_config(SCRIPT, "mini")
+    model = load_network(SCRIPT, cfg, weights_path(SCRIPT, "mini"))
+    graphs, regions = kept_graphs(model, cfg, tmp_path), regions_of(model, cfg)
+    for part in ("template", "search"):
+        graphs.made_of(part, INT8_SUFFIX).touch()
+    calibrate(graphs, regions, cfg)  # a first start did it
+    with pytest.raises(UserError, match="at least two frames"):
+        calibrate(graphs, regions, cfg, [])
+
+
+def test_of_many_sequences_some_are_measured_on():
+    class Standing(Engine):
+        """Finds the object in the middle."""
+
+        name = "standing"
+
+        def _template(self, crop):
+            return (np.zeros(1),)
+
+        def _search(self, crop, context, kept):
+            return np.array([[[0.5, 0.5, 0.2, 0.2]]]), np.zeros((1, 1, 1))
+
+    regions = Regions({"template": 96, "search": 224}, 16, 1, {}, sine=False)
+    clips = [([np.full((60, 80, 3), i, np.uint8)] * 5, [[30, 20, 20, 20]]) for i in range(180)]
+    recorder = record(Standing(regions), regions, load_config(SCRIPT, "mini"), clips)
+    assert len(recorder.search_inputs) == SEARCHES
+    shown = {int(image[0].max()) for image, *_ in recorder.search_inputs}
+    assert len(shown) == SEARCHES
+    assert max(shown) > 170
+    assert spread(clips[:3], SEARCHES) == clips[:3]
 
 
 def test_the_samples_serve_where_nothing_else_is_given():

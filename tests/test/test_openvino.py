@@ -1,5 +1,6 @@
 """What OpenVINO does to the process it runs in, and the first layers that it computes in fp32."""
 
+import resource
 import subprocess
 import sys
 
@@ -8,8 +9,9 @@ import openvino
 import openvino.opset13 as operations
 import pytest
 
-from lib.test.tracker.engines.openvino import OpenVinoGraph, save_model
+from lib.test.tracker.engines.openvino import OpenVinoGraph, core, hint_of, save_model
 from lib.test.tracker.engines.openvino_cut import cut, first_layers
+from lib.utils.errors import UserError
 from lib.utils.workspace import REPOSITORY
 
 DROPPED_IN_ANOTHER_THREAD = """
@@ -37,6 +39,29 @@ def graph(tmp_path):
     x = operations.parameter([1, 3], np.float32)
     save_model(openvino.Model([operations.relu(x)], [x]), tmp_path / "relu.xml")
     return tmp_path / "relu.xml"
+
+
+def test_a_full_disk_is_said(graph, tmp_path):
+    model = core().read_model(graph)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(UserError, match=r"cannot write .*full/relu.xml"):
+            save_model(model, tmp_path / "full/relu.xml")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list((tmp_path / "full").iterdir())
+
+
+def test_a_processor_without_bf16(monkeypatch):
+    class Core:
+        def get_property(self, device, name):
+            return ["FP32", "INT8"]
+
+    monkeypatch.setattr("lib.test.tracker.engines.openvino.core", Core)
+    assert hint_of("fp32") == hint_of("int8") == "f32"
+    with pytest.raises(UserError, match="does not compute in bf16 on this processor"):
+        hint_of("bf16")
 
 
 def test_numbers_nearly_0_stay_what_they_are_outside(graph):

@@ -69,7 +69,12 @@ def test_files_are_read_once(folder, tmp_path, read):
     kept = opened(folder, tmp_path / "cache")
     assert_same(kept, kept)
     assert not read
-    assert_same(pickle.loads(pickle.dumps(kept)), plain)  # as a worker gets it that is not forked
+    sent = pickle.dumps(kept)
+    assert_same(pickle.loads(sent), plain)  # as a worker gets it that is not forked
+    (file,) = (tmp_path / "cache").iterdir()
+    for loss in (lambda: file.write_bytes(b"damage"), file.unlink):
+        loss()
+        assert_same(pickle.loads(sent), plain)
 
 
 @pytest.mark.parametrize(

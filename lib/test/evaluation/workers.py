@@ -231,6 +231,8 @@ def _work(connection: Connection, make_tracker: TrackerMaker, job: Job, threads:
         return  # the process that started this one has ended
     except SystemExit as end:
         os._exit(end.code)  # no file is open now, and to take the networks down in order can take seconds
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # raised while Python ends, it would be told with a traceback
 
 
 def _limit_threads(threads: int) -> None:

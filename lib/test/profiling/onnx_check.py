@@ -105,7 +105,7 @@ def check_graph(
         part: `template` (backbone, bottleneck, position) or `search` (all else).
         script: of a tracker: `stark_s`, `stark_st2` or `stark_lightning_X_trt`.
         config, checkpoint: as `lib.test.tracker.create_tracker` takes them.
-        output: folder of the graph. Without it the graph goes where the tracker's engine looks for it, and one that
+        output: folder of the graph. Without it the graph goes beside those that trackers run, and one that
             was made from the same weights before is taken.
         overwrite: replace a graph that lies in `output`.
         device: as `engine_device` takes it.

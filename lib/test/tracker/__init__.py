@@ -99,7 +99,10 @@ def _create_engine(
     if engine not in ("torch", "compile"):
         from lib.models.export import fingerprint
 
-        write_text(note, fingerprint(model, cfg))
+        try:
+            write_text(note, fingerprint(model, cfg))
+        except OSError as error:  # graphs that others left in a place of theirs
+            print(f"{root} cannot be written ({error.strerror}): graphs are found through PyTorch, which is slower")
     return made
 
 

@@ -17,7 +17,7 @@ from easydict import EasyDict
 from lib.test.evaluation.datasets import load_dataset
 from lib.test.tracker.engines.base import Context, Engine
 from lib.test.tracker.engines.onnx import graph_inputs, package
-from lib.test.tracker.engines.openvino import INT8_SUFFIX, OpenVinoEngine, core, save_model
+from lib.test.tracker.engines.openvino import INT8_SUFFIX, OpenVinoEngine, read_model, save_model
 from lib.test.tracker.engines.openvino_cut import first_layers
 from lib.test.tracker.stark import StarkTracker
 from lib.test.video.samples import SAMPLES, find_sample
@@ -28,7 +28,7 @@ from lib.utils.regions import Regions
 
 # A sequence to measure on: frames (H, W, 3) uint8 RGB, and a box xywh of each, or of the first alone.
 Clip = tuple[Iterable[np.ndarray], Sequence[Sequence[float]]]
-# Search regions that are measured on, of all sequences together.
+# Search regions that are measured on, of all sequences together; of more sequences some are left out.
 SEARCHES = 64
 _RESTART = 10  # frames, where every frame has its box
 
@@ -66,7 +66,7 @@ def calibrate(
     target: GraphFiles | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write the int8 graphs of a network; nothing happens where they are there.
+    """Write the int8 graphs of a network; without clips of one's own nothing happens where they are there.
 
     Args:
         graphs: the exported network.
@@ -81,12 +81,12 @@ def calibrate(
     """
     target = target or graphs
     with locked(target.folder):  # of several processes that start together one calibrates
-        if is_calibrated(target) and not overwrite:
+        if is_calibrated(target) and clips is None and not overwrite:
             return
         nncf = load_nncf()
         recorder = record(OpenVinoEngine(graphs, regions), regions, cfg, sample_clips() if clips is None else clips)
         print(f"calibrating int8 on {len(recorder.search_inputs)} search regions (about a minute)", flush=True)
-        model = core().read_model(graphs.search)
+        model = read_model(graphs.search)
         exact = [each.get_friendly_name() for each in first_layers(model) if "Convolution" in each.get_type_name()]
         quantised = nncf.quantize(
             model,
@@ -97,7 +97,7 @@ def calibrate(
             ignored_scope=nncf.IgnoredScope(names=exact),
         )
         # A template is computed once, and all boxes come of it: it stays as it is.
-        save_model(core().read_model(graphs.template), target.made_of("template", INT8_SUFFIX))
+        save_model(read_model(graphs.template), target.made_of("template", INT8_SUFFIX))
         save_model(quantised, target.made_of("search", INT8_SUFFIX))
 
 
@@ -107,7 +107,7 @@ def record(engine: Engine, regions: Regions, cfg: EasyDict, clips: Iterable[Clip
     Raises:
         UserError: there is no frame to track in, or a frame cannot be read.
     """
-    recorder, clips = Recorder(engine, regions), list(clips)
+    recorder, clips = Recorder(engine, regions), spread(clips, SEARCHES)
     tracker = StarkTracker(recorder, cfg)
     for frames, boxes in clips:
         for index, frame in enumerate(islice(frames, SEARCHES // max(1, len(clips)) + 1)):
@@ -119,6 +119,12 @@ def record(engine: Engine, regions: Regions, cfg: EasyDict, clips: Iterable[Clip
     if not recorder.search_inputs:
         raise UserError("int8 is calibrated on sequences of at least two frames, and there is none")
     return recorder
+
+
+def spread(clips: Iterable[Clip], most: int) -> list[Clip]:
+    """The clips, or so many of them from all over the list."""
+    clips = list(clips)
+    return clips if len(clips) <= most else [clips[i * len(clips) // most] for i in range(most)]
 
 
 def _is_box(box: Sequence[float]) -> bool:
@@ -136,7 +142,7 @@ def clips_of(dataset: str) -> list[Clip]:
 
 
 def sample_clips() -> list[Clip]:
-    """The clips that a package ships, and the first one at smaller sizes; for want of anything like the user's own.
+    """The clips that a package ships, each also at half its size; for want of anything like the user's own.
 
     Raises:
         UserError: the package is missing.

@@ -8,8 +8,8 @@ from easydict import EasyDict
 
 from external.AR.refiner import Refiner
 from lib.models.export import GraphFiles
-from lib.test.tracker.engines.openvino import INT8_SUFFIX, core, save_model
-from lib.test.tracker.int8 import Clip, load_nncf, sample_clips
+from lib.test.tracker.engines.openvino import INT8_SUFFIX, read_model, save_model
+from lib.test.tracker.int8 import Clip, load_nncf, sample_clips, spread
 from lib.test.tracker.masks import openvino_mask_engine
 from lib.utils.errors import UserError
 from lib.utils.files import locked
@@ -25,7 +25,7 @@ def calibrate_masks(
     target: GraphFiles | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write the int8 graph of a network's search part; nothing happens where it is there.
+    """Write the int8 graph of a network's search part; without clips nothing happens where it is there.
 
     Args: as of `lib.test.tracker.int8.calibrate`.
 
@@ -35,7 +35,7 @@ def calibrate_masks(
     target = target or graphs
     path = target.made_of("search", INT8_SUFFIX)
     with locked(target.folder):  # of several processes that start together one calibrates
-        if path.is_file() and not overwrite:
+        if path.is_file() and clips is None and not overwrite:
             return
         tool = load_nncf()
         recorder = _Recorder(graphs)
@@ -43,9 +43,12 @@ def calibrate_masks(
             pass
         inputs = recorder.inputs
         print(f"calibrating masks in int8 on {len(inputs)} crops (about a minute)", flush=True)
-        model = core().read_model(graphs.search)
+        model = read_model(graphs.search)
         dataset, preset = tool.Dataset(inputs), tool.QuantizationPreset.MIXED
-        save_model(tool.quantize(model, dataset, preset=preset, subset_size=len(inputs)), path)
+        # The one bias that it would correct is no layer's: the mask's, a single number after two products of matrices.
+        plain = tool.AdvancedQuantizationParameters(disable_bias_correction=True)
+        quantised = tool.quantize(model, dataset, preset=preset, subset_size=len(inputs), advanced_parameters=plain)
+        save_model(quantised, path)
 
 
 def walk(refiner: Refiner, clips: Iterable[Clip], crops: int) -> Iterator[np.ndarray]:
@@ -54,12 +57,12 @@ def walk(refiner: Refiner, clips: Iterable[Clip], crops: int) -> Iterator[np.nda
     Args:
         refiner: makes them.
         clips: sequences; of each the first box is taken.
-        crops: how many masks, of all sequences together.
+        crops: how many masks, of all sequences together; of more sequences some are left out.
 
     Raises:
         UserError: there is no frame, or it cannot be read.
     """
-    clips, rng, found = list(clips), np.random.default_rng(0), 0
+    clips, rng, found = spread(clips, crops), np.random.default_rng(0), 0
     for frames, boxes in clips:
         box = np.asarray(boxes[0], np.float64)
         for index, frame in enumerate(islice(frames, max(1, crops // len(clips)))):

@@ -17,8 +17,8 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision",
         default="fp32",
-        help="fp32 (default); bf16 and int8 (openvino), bf16 and fp16 (torch, compile, tensorrt) are faster and differ "
-        "a little",
+        help="fp32 (default); bf16 and int8 (openvino), bf16 and on GPUs fp16 (torch, compile, tensorrt) are faster "
+        "and differ a little",
     )
 
 

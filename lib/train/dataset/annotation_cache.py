@@ -64,7 +64,8 @@ class AnnotationCache:
     """Annotations of some of a data set's sequences, from one file.
 
     Args:
-        path: of the file; where this object is sent to another process, that reads the file itself.
+        path: of the file; where this object is sent to another process, that reads the file itself, and has None where
+            it is no longer there.
 
     Raises:
         OSError, ArrayFileError: see `read_arrays`.
@@ -81,7 +82,7 @@ class AnnotationCache:
             raise ArrayFileError(f"{path} lacks {error}") from error
 
     def __reduce__(self) -> tuple:
-        return AnnotationCache, (self.path,)
+        return _opened_again, (self.path,)
 
     def __contains__(self, key: bytes) -> bool:
         return key in self._places
@@ -94,6 +95,14 @@ class AnnotationCache:
         start, digits, suffix = self._names[place].tolist()
         names = NumberedNames(start, digits, str(self._suffixes[suffix]), len(boxes))
         return SequenceInfo(boxes, (boxes[:, 2] > 0) & (boxes[:, 3] > 0), self._visible[frames]), names
+
+
+def _opened_again(path: Path) -> AnnotationCache | None:
+    try:
+        return _whole(AnnotationCache, path)
+    except OSError as error:
+        log.warning("cannot read %s (%s): annotations are read one by one", path, error.strerror)
+        return None
 
 
 def sequence_key(storage: Storage, paths: Sequence[str]) -> bytes:

@@ -133,6 +133,37 @@ def test_without_any_tracker_the_run_ends_and_says_why(sequences, diary, tmp_pat
     assert results(tmp_path / "out") == set()
 
 
+ENDED_WITHOUT_A_TRACKER = """
+import multiprocessing, os, signal, sys
+from pathlib import Path
+from lib.test.evaluation import workers
+from lib.utils.errors import UserError
+from tests.test.evaluation.worker_run import make_set
+
+def refuse(name):
+    raise UserError("no tracker")
+
+def work(connection):
+    workers._work(connection, refuse, None, 1)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+ours, theirs = multiprocessing.Pipe()
+process = multiprocessing.get_context("fork").Process(target=work, args=(theirs,))
+process.start()
+ours.send(make_set(Path(sys.argv[1]))[0])
+print(ours.recv())
+process.join()
+print(process.exitcode)
+"""
+
+
+def test_a_worker_that_has_no_tracker_is_ended_without_a_word(tmp_path):
+    command = [sys.executable, "-c", ENDED_WITHOUT_A_TRACKER, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
+    assert "no tracker" in done.stdout
+    assert done.stdout.splitlines()[-1] == str(-signal.SIGTERM), done.stderr  # and not by an exception of Python's
+
+
 def test_a_worker_without_memory_for_its_tracker_leaves_its_sequence_to_others(sequences, diary, tmp_path):
     lines = []
     makers = [Maker(diary, making="dies"), Maker(diary)]

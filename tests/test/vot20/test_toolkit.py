@@ -18,6 +18,7 @@ from lib.test.vot20.workspaces import published_folder, workspace_files, write_w
 from lib.utils.checkpoint import save_checkpoint
 from lib.utils.workspace import REPOSITORY
 from tests.golden.fill import fill
+from tests.golden_cases import VARIANTS as GOLDEN_VARIANTS
 from tests.golden_cases import reference_model
 from tests.test.vot20 import made_workspaces as made
 from tests.test.vot20.made_workspaces import FRAMES, as_rectangle, environment, run, vot, write_sequence
@@ -88,11 +89,13 @@ def test_several_objects_are_followed_at_once(tmp_path):
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
-    """A folder with checkpoints of the full STARK-S50 and of Alpha-Refine whose weights were never trained."""
+    """A folder with checkpoints of the full trackers and of Alpha-Refine whose weights were never trained."""
     folder = tmp_path_factory.mktemp("network")
-    checkpoint = folder / "checkpoints" / "train" / "stark_s" / "baseline" / "STARKS_ep0500.pth.tar"
-    weights = {"net": reference_model("stark_s50").state_dict(), "net_type": "STARKS", "epoch": 500}
-    save_checkpoint(checkpoint, weights)
+    for variant, name, epoch in (("s50", "STARKS", 500), ("st50", "STARKST", 50), ("st101", "STARKST", 50)):
+        script, config, _ = GOLDEN_VARIANTS[f"stark_{variant}"]
+        checkpoint = folder / "checkpoints" / "train" / script / config / f"{name}_ep{epoch:04d}.pth.tar"
+        weights = reference_model(f"stark_{variant}").state_dict()
+        save_checkpoint(checkpoint, {"net": weights, "net_type": name, "epoch": epoch})
     masks = fill(AlphaRefine(load_config("alpha_refine", "baseline")))
     # Masks of untrained weights are all or nothing; without their means the last kernels give edges.
     kernels = masks.refiner.project.conv2.weight
@@ -109,7 +112,7 @@ def test_a_network_passes_the_toolkits_test_from_the_published_workspace(network
     assert "Test concluded successfuly" in said
 
 
-@pytest.mark.parametrize("identifier", ["stark_s50", "stark_s50_ar"])
+@pytest.mark.parametrize("identifier", ["stark_s50", "stark_s50_ar", "stark_st50_ar", "stark_st101_ar"])
 def test_a_networks_experiment_by_its_script(network, tmp_path, identifier):
     write_sequence(tmp_path / "sequences" / "squares", anchors=(FRAMES - 3,))
     made.write_workspace(tmp_path, {"baseline": published_stack("vot20")["baseline"]})

@@ -1,6 +1,8 @@
 """onnxruntime on exported graphs."""
 
 import importlib
+import os
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -98,9 +100,13 @@ def onnxruntime() -> ModuleType:
 def package(name: str, who: str, hint: str = "") -> ModuleType:
     """A package that only some users need.
 
+    onnxruntime, OpenVINO and NNCF report over the network that and how they are used, unless they are kept from it.
+
     Raises:
         UserError: it is not installed; the message says how to get it.
     """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    sys.modules.setdefault("openvino_telemetry", None)  # without it, which they allow for, the other two are silent
     try:
         return importlib.import_module(name)
     except ImportError as error:

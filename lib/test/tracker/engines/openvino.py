@@ -36,7 +36,7 @@ class OpenVinoEngine(Engine):
         suffix: of the files, where they are not the ONNX graphs, or for `int8` the calibrated ones.
 
     Raises:
-        UserError: OpenVINO is missing, or cannot read a graph.
+        UserError: OpenVINO is missing, cannot read a graph, or does not compute in that precision here.
     """
 
     def __init__(self, graphs: GraphFiles, regions: Regions, precision: str = "fp32", suffix: str = "") -> None:
@@ -79,8 +79,8 @@ class OpenVinoGraph:
             "ENABLE_CPU_PINNING": False,
             "CPU_DENORMALS_OPTIMIZATION": has_environment(),
         }
+        model = read_model(path)
         try:
-            model = core().read_model(path)
             model.reshape({each: [1, *each.partial_shape[1:]] for each in model.inputs})
             first, model = (cut(model) if hint == "bf16" else None) or (None, model)
             if hint == "f32":
@@ -94,8 +94,7 @@ class OpenVinoGraph:
                 self._first = first
                 self._environment = environment()
         except RuntimeError as error:
-            reason = " ".join(str(error).split())[:300]
-            raise UserError(f"OpenVINO cannot load {path}; remove it to have it made anew ({reason})") from error
+            raise _unusable(path, error) from error
 
     def __call__(self, inputs: list[np.ndarray]) -> list[np.ndarray]:
         """The graph's outputs, in their order."""
@@ -109,9 +108,32 @@ class OpenVinoGraph:
 
 
 def hint_of(precision: str) -> str:
-    """OpenVINO's name of what computes a precision; what is not quantised of int8 runs in bf16 where that is fast."""
-    fast = precision == "int8" and "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    return "bf16" if fast else _HINTS[precision]
+    """OpenVINO's name of what computes a precision; what is not quantised of int8 runs in bf16 where that is fast.
+
+    Raises:
+        UserError: OpenVINO is missing, or the processor does not compute in that precision.
+    """
+    has_bf16 = "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if precision == "bf16" and not has_bf16:  # OpenVINO would compute in fp32 without a word
+        raise UserError("OpenVINO does not compute in bf16 on this processor: choose the precision fp32 or int8")
+    return "bf16" if precision == "int8" and has_bf16 else _HINTS[precision]
+
+
+def read_model(path: Path) -> Any:
+    """An `openvino.Model` from a file (ONNX or OpenVINO's own format).
+
+    Raises:
+        UserError: OpenVINO is missing, or cannot read the file.
+    """
+    try:
+        return core().read_model(path)
+    except RuntimeError as error:
+        raise _unusable(path, error) from error
+
+
+def _unusable(path: Path, error: RuntimeError) -> UserError:
+    reason = " ".join(str(error).split())[:300]
+    return UserError(f"OpenVINO cannot load {path}; remove it to have it made anew ({reason})")
 
 
 def save_model(model: Any, path: Path) -> None:
@@ -127,7 +149,10 @@ def save_model(model: Any, path: Path) -> None:
             atomic_path(path) as description,
         ):
             made = Path(folder) / path.name
-            openvino().save_model(model, made, compress_to_fp16=False)
+            try:
+                openvino().save_model(model, made, compress_to_fp16=False)
+            except RuntimeError as error:  # which says of no file why
+                raise UserError(f"OpenVINO cannot write {path}: the disk may be full") from error
             with atomic_path(path.with_suffix(".bin")) as weights:
                 made.with_suffix(".bin").replace(weights)
             made.replace(description)
