@@ -175,7 +175,7 @@ def _to_open(
         path, sample = find_sample(PREFIX + message.name)
         return {"path": path, "name": message.name, "box": list(sample.box), "ticket": ""}
     if isinstance(message, protocol.OpenMedia):
-        path = service.media.find(message.path)
+        path = service.media.clip(message.path)
         return {"path": path, "name": path.name, "box": None, "ticket": ""}
     upload = session.upload
     if upload is None or session.uploading:
