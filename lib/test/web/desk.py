@@ -146,7 +146,8 @@ class Desk:
         tracker = future.result()
         objects = list(self.objects.values())
         for each in objects:
-            each.use(tracker, choice)
+            if each.use(tracker, choice):
+                self.send({"type": "forgotten", "object": each.number, "frame": each.next}, None)
         index = start = min(each.next for each in objects)
         for image in self.clip.frames(start):
             if image is None:

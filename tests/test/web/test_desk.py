@@ -199,6 +199,8 @@ def test_another_tracker_begins_at_the_first_box_and_keeps_corrections(tmp_path,
     session.track("step")
     session.track("still")
     assert session.found() == {index: 20.0 if index < 10 else 100.0 for index in range(2, COUNT)}
+    # The page is told what no longer holds, also where it is not found again.
+    assert [(each["object"], each["frame"]) for each in session.of("forgotten")] == [(1, 2)]
 
 
 def test_missing_weights_are_said_and_nothing_is_lost(session):
