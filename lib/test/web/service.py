@@ -83,6 +83,8 @@ class Service:
         if message["type"] == "done":
             session.commands.release()
             return
+        if message["type"] == "progress":
+            session.hear()  # a page that waits for a long file is in use
         if message["type"] == "opened":
             session.opened(message)
             self.remove(*session.stale())

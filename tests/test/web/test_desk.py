@@ -257,6 +257,17 @@ def test_boxes_end_at_the_frame():
     assert visible_part([-10, 100, 1e6, 1e6], (160, 120)) == [0.0, 100.0, 160.0, 20.0]
 
 
+def test_boxes_end_at_their_own_frame_where_sizes_differ(tmp_path):
+    (tmp_path / "frames").mkdir()
+    for index, size in enumerate([(160, 120), (320, 240)]):
+        cv2.imwrite(str(tmp_path / f"frames/{index}.png"), scene(0, size))
+    session = Session(tmp_path / "session").open(tmp_path / "frames")
+    session.desk.show(1)
+    session.run()
+    session.desk.draw(1, 1, [200, 150, 60, 200])
+    assert session.of("drawn")[0]["box"] == [200, 150, 60, 90]
+
+
 def test_commands_at_the_wrong_time_are_refused(tmp_path, clip):
     session = Session(tmp_path / "session")
     for command in (lambda: session.desk.draw(1, 0, [1, 1, 9, 9]), lambda: session.desk.show(0)):
