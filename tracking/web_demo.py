@@ -6,6 +6,7 @@ a token is needed, which is part of the printed address. Videos and folders of i
 """
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
@@ -38,8 +39,8 @@ def main() -> None:
     limits.add_argument("--idle_minutes", type=float, default=usual.idle_minutes, help="unused pages are closed")
     given = parser.parse_args()
     sizes = (given.max_sessions, given.max_upload, given.max_frames, given.max_side, given.idle_minutes)
-    if min(sizes) <= 0:
-        parser.error("every limit must be above 0")
+    if not all(0 < size < math.inf for size in sizes):
+        parser.error("every limit must be a number above 0")
     usual_tracker, usual_config = DEFAULT_TRACKER
     tracker = given.tracker or usual_tracker
     config = given.config or (usual_config if tracker == usual_tracker else tracker)

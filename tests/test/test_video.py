@@ -410,3 +410,8 @@ def test_the_command_reports_errors_in_one_line(tmp_path):
     assert result.stderr.splitlines() == [
         f"error: there is no file or folder {tmp_path / 'no.mp4'}; give a video, a folder of images or a camera's index"
     ]
+    (tmp_path / "no.mp4").write_bytes(b"no video" * 99)  # on which FFmpeg has something to say, too
+    result = subprocess.run([*command, "--optional_box", "1", "2", "3", "4"], cwd="/", capture_output=True, text=True)
+    assert result.stderr.splitlines() == [
+        f"error: {tmp_path / 'no.mp4'} is not a video that OpenCV reads: it is another kind of file, or damaged"
+    ]

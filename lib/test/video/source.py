@@ -1,6 +1,7 @@
 """Where a demo's frames come from: a video file, a folder of images, a camera."""
 
 import math
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -94,6 +95,8 @@ def _open_camera(index: int) -> FrameSource:
 
 
 def _open_capture(location: str) -> cv2.VideoCapture:
+    # FFmpeg's own words on a damaged file would stand beside the one line that follows; its first use reads this.
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "8")
     capture = cv2.VideoCapture(location)
     if not capture.isOpened():
         raise UserError(f"{location} is not a video that OpenCV reads: it is another kind of file, or damaged")

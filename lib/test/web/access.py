@@ -72,7 +72,8 @@ class Guard:
         if scope["path"] == "/" and self._is_token(query.get("token", "")):
             response = RedirectResponse("/", 303)
             secure = scope["scheme"] == "https"
-            response.set_cookie(_cookie(scope), self._token, httponly=True, samesite="strict", secure=secure)
+            # Lax: a link in somebody's mail leads in; what other pages send is refused by its origin.
+            response.set_cookie(_cookie(scope), self._token, httponly=True, samesite="lax", secure=secure)
             return response
         return PlainTextResponse(
             "This page needs its token: open the whole address that the server printed, from http to the end.", 401

@@ -52,6 +52,7 @@ class Desk:
         self.clip: Clip | None = None
         self.objects: dict[int, TrackedObject] = {}
         self.credit = WINDOW
+        self._sizes: dict[int, tuple[int, int]] = {}  # of shown frames, where they are not the clip's
         self._seconds: float | None = None  # of one frame in the trackers, smoothed
 
     # Commands, by the names that the server sends
@@ -70,7 +71,7 @@ class Desk:
         clip = self._need_clip()
         if not 1 <= number <= MOST_OBJECTS or not 0 <= frame < (clip.total or self.limits.frames):
             raise UserError(f"there is no object {number} or no frame {frame + 1} here")
-        box = visible_part(box, clip.size)
+        box = visible_part(box, self._sizes.get(frame, clip.size))
         self.pause()
         each = self.objects.setdefault(number, TrackedObject(number))
         each.draw(frame, box)
@@ -124,7 +125,7 @@ class Desk:
         clip = open_clip(path, name, self.limits)
         yield None
         image = next(image for image in clip.frames() if image is not None)
-        self.clip, self.objects, self._seconds = clip, {}, None
+        self.clip, self.objects, self._sizes, self._seconds = clip, {}, {}, None
         size = {"width": clip.size[0], "height": clip.size[1]}
         message = {"type": "opened", "name": name, "frames": clip.total, "fps": clip.fps, "box": box, "ticket": ticket}
         self.send(message | size, None)
@@ -146,7 +147,8 @@ class Desk:
         tracker = future.result()
         objects = list(self.objects.values())
         for each in objects:
-            each.use(tracker, choice)
+            if each.use(tracker, choice):
+                self.send({"type": "forgotten", "object": each.number, "frame": each.next}, None)
         index = start = min(each.next for each in objects)
         for image in self.clip.frames(start):
             if image is None:
@@ -210,6 +212,8 @@ class Desk:
 
     def _send_picture(self, kind: str, frame: int, image: np.ndarray, more: dict) -> None:
         height, width = image.shape[:2]
+        if (width, height) != self.clip.size:
+            self._sizes[frame] = (width, height)
         scale = min(1.0, _SHOWN_SIDE / max(width, height))
         if scale < 1:
             shown = (round(width * scale) or 1, round(height * scale) or 1)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lib.utils.errors import UserError
-from lib.utils.image import IMAGE_SUFFIXES
+from lib.utils.image import IMAGE_SUFFIXES, list_images
 
 VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".ogv", ".flv", ".wmv", ".3gp"),
@@ -52,9 +52,34 @@ class Media:
             path = (self._roots[int(number)] / rest).resolve(strict=True)
         except (OSError, RuntimeError):  # also a loop of links, or a name that is too long
             raise missing from None
-        if not self._allowed(path):
+        if not self._allowed(path) or not (path.is_file() or path.is_dir()):  # a pipe would be waited for
             raise missing
         return path
+
+    def clip(self, name: str) -> Path:
+        """The same of what is to be opened as a clip: a folder's pictures do not lead out of the directories, either.
+
+        Raises:
+            UserError: see `find`; or one of the pictures does.
+        """
+        path = self.find(name)
+        if path.is_dir():
+            try:
+                for picture in list_images(path):
+                    self._check_picture(path, picture)
+            except OSError as error:
+                raise UserError(f"the directory {path.name} cannot be read: {error.strerror}") from error
+        return path
+
+    def _check_picture(self, folder: Path, picture: Path) -> None:
+        try:
+            inside = not picture.is_symlink() or self._allowed(picture.resolve(strict=True))
+        except (OSError, RuntimeError):  # it leads nowhere, or to itself
+            inside = False
+        if not (inside and picture.is_file()):
+            raise UserError(
+                f"the picture {picture.name} of {folder.name} is no file, or a link out of the server's directories"
+            )
 
     def list(self, name: str) -> dict:
         """What lies in a directory: `{"path", "frames", "entries": [{"name", "path", "kind"}], "more"}`.
@@ -94,10 +119,10 @@ class Media:
         try:
             if entry.is_symlink() and not self._allowed(Path(entry.path).resolve(strict=True)):
                 return None
-            kind = "folder" if entry.is_dir() else "video"
+            kind = "folder" if entry.is_dir() else "video" if entry.is_file() else ""
         except (OSError, RuntimeError):
             return None
-        if kind == "video" and not entry.name.lower().endswith(VIDEO_SUFFIXES):
+        if not kind or (kind == "video" and not entry.name.lower().endswith(VIDEO_SUFFIXES)):
             return None
         return {"name": entry.name, "path": f"{folder}/{entry.name}", "kind": kind}
 

@@ -39,8 +39,10 @@ class TrackedObject:
         self._forget_from(frame if not self.drawn else min(frame, self.next))
         self.drawn[frame] = box
 
-    def use(self, tracker: Tracker, made_with: Hashable) -> None:
+    def use(self, tracker: Tracker, made_with: Hashable) -> bool:
         """Be followed by this kind of tracker; another kind than before begins at the first drawn box again.
+
+        Says whether it is another one.
 
         Args:
             tracker: an example of it, which stays as it is: objects share its network, each has a state of its own.
@@ -49,6 +51,8 @@ class TrackedObject:
         if made_with != self._made_with:
             self._tracker, self._made_with = another(tracker), made_with
             self._forget_from(min(self.drawn))
+            return True
+        return False
 
     def step(self, index: int, image: np.ndarray) -> None:
         """Find it in a frame, (H, W, 3) uint8 RGB, if that frame is its next one.

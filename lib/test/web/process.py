@@ -70,8 +70,12 @@ class TrackerProcess:
         threading.Thread(target=_send_all, args=(ours, self._commands), daemon=True).start()
         return message["catalogue"]
 
-    def attach(self, loop: asyncio.AbstractEventLoop, deliver: Deliver, lost: Callable[[], None]) -> None:
-        """Give all messages to `deliver` in the loop's thread, and call `lost` there if the process dies."""
+    def attach(self, loop: asyncio.AbstractEventLoop, deliver: Deliver, lost: Callable[[], None]) -> threading.Thread:
+        """Give all messages to `deliver` in the loop's thread, and call `lost` there if the process dies.
+
+        Returns:
+            The thread that waits for them.
+        """
 
         def receive(connection: Connection) -> None:
             try:
@@ -81,8 +85,13 @@ class TrackerProcess:
                 self._commands.put(None)
                 if not self._stopping:
                     loop.call_soon_threadsafe(lost)
+            except RuntimeError:
+                if not loop.is_closed():  # if it is, the server has ended
+                    raise
 
-        threading.Thread(target=receive, args=(self._connection,), daemon=True).start()
+        thread = threading.Thread(target=receive, args=(self._connection,), daemon=True)
+        thread.start()
+        return thread
 
     def send(self, session: str, name: str, /, **arguments: Any) -> None:
         """Send a command of `lib.test.web.desk.Desk`; it does not wait."""

@@ -175,7 +175,7 @@ def _to_open(
         path, sample = find_sample(PREFIX + message.name)
         return {"path": path, "name": message.name, "box": list(sample.box), "ticket": ""}
     if isinstance(message, protocol.OpenMedia):
-        path = service.media.find(message.path)
+        path = service.media.clip(message.path)
         return {"path": path, "name": path.name, "box": None, "ticket": ""}
     upload = session.upload
     if upload is None or session.uploading:
@@ -229,7 +229,7 @@ async def _blocks(request: Request) -> AsyncIterator[bytes]:
 async def _drain(request: Request) -> None:
     """Let the rest of a refused upload come, within limits: who still sends does not hear that it was refused."""
     left = _DRAINED
-    with contextlib.suppress(RuntimeError):  # all of it was read
+    with contextlib.suppress(RuntimeError, ClientDisconnect):  # all of it was read; or it goes away meanwhile
         async for part in request.stream():
             left -= len(part)
             if left < 0:

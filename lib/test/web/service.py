@@ -83,6 +83,8 @@ class Service:
         if message["type"] == "done":
             session.commands.release()
             return
+        if message["type"] == "progress":
+            session.hear()  # a page that waits for a long file is in use
         if message["type"] == "opened":
             session.opened(message)
             self.remove(*session.stale())
@@ -91,7 +93,7 @@ class Service:
     def _lost(self) -> None:
         """The process died, with the state of all sessions."""
         for session in self.sessions.all():
-            session.close("the process that tracks ended unexpectedly and is started again; reload the page")
+            session.close("the process that tracks ended unexpectedly and is started again")
         self.remove(*self.sessions.all_gone())
         self.unusable = "the process that tracks is being started again: try again in a few seconds"
         self._restart = self._loop.create_task(self._start_again())

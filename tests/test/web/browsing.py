@@ -1,5 +1,6 @@
 """What a person does with the page, and sees of it."""
 
+import re
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
@@ -44,7 +45,7 @@ def open_square(page):
 def place(page, x, y):
     """Where a point of the frame is on the screen."""
     area = page.locator("#stage").bounding_box()
-    width, height = page.evaluate("[document.querySelector('#stage').width, document.querySelector('#stage').height]")
+    width, height = map(int, re.match(r"(\d+)x(\d+)", page.locator("#clip-facts").inner_text()).groups())
     return area["x"] + x * area["width"] / width, area["y"] + y * area["height"] / height
 
 

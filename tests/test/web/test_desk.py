@@ -199,6 +199,8 @@ def test_another_tracker_begins_at_the_first_box_and_keeps_corrections(tmp_path,
     session.track("step")
     session.track("still")
     assert session.found() == {index: 20.0 if index < 10 else 100.0 for index in range(2, COUNT)}
+    # The page is told what no longer holds, also where it is not found again.
+    assert [(each["object"], each["frame"]) for each in session.of("forgotten")] == [(1, 2)]
 
 
 def test_missing_weights_are_said_and_nothing_is_lost(session):
@@ -253,6 +255,17 @@ def test_boxes_that_show_too_little_are_refused(box, reason):
 
 def test_boxes_end_at_the_frame():
     assert visible_part([-10, 100, 1e6, 1e6], (160, 120)) == [0.0, 100.0, 160.0, 20.0]
+
+
+def test_boxes_end_at_their_own_frame_where_sizes_differ(tmp_path):
+    (tmp_path / "frames").mkdir()
+    for index, size in enumerate([(160, 120), (320, 240)]):
+        cv2.imwrite(str(tmp_path / f"frames/{index}.png"), scene(0, size))
+    session = Session(tmp_path / "session").open(tmp_path / "frames")
+    session.desk.show(1)
+    session.run()
+    session.desk.draw(1, 1, [200, 150, 60, 200])
+    assert session.of("drawn")[0]["box"] == [200, 150, 60, 90]
 
 
 def test_commands_at_the_wrong_time_are_refused(tmp_path, clip):

@@ -1,5 +1,7 @@
 """The server's directories: what lies in them can be chosen, and nothing else."""
 
+import os
+
 import pytest
 
 from lib.test.web.media import Media
@@ -49,6 +51,36 @@ def test_directories_and_videos_are_listed(media):
 def test_nothing_leads_out_of_them(media, name):
     with pytest.raises(UserError, match="among the server's directories"):
         media.find(name)
+
+
+def test_pictures_of_a_folder_do_not_lead_out_either(media, tmp_path):
+    """A folder is opened as a clip: its pictures may be links, too, or nothing that can be read to its end."""
+    frames = tmp_path / "clips/inner/frames"
+    assert media.clip("0/inner/frames") == frames
+    (frames / "3.jpg").symlink_to(tmp_path / "clips/inner/frames/0.jpg")
+    assert media.clip("0/inner/frames") == frames
+    (tmp_path / "secret/s.jpg").touch()
+    (frames / "4.jpg").symlink_to(tmp_path / "secret/s.jpg")
+    with pytest.raises(UserError, match=r"the picture 4.jpg of frames is no file, or a link out of the server's dir"):
+        media.clip("0/inner/frames")
+    (frames / "4.jpg").unlink()
+    (frames / "4.jpg").symlink_to(frames / "4.jpg")
+    with pytest.raises(UserError, match="the picture 4.jpg of frames is no file"):
+        media.clip("0/inner/frames")
+    (frames / "4.jpg").unlink()
+    os.mkfifo(frames / "4.jpg")
+    with pytest.raises(UserError, match="the picture 4.jpg of frames is no file"):
+        media.clip("0/inner/frames")
+    with pytest.raises(UserError, match="among the server's directories"):
+        media.clip("0/out.mp4")
+
+
+def test_a_pipe_is_no_video(media, tmp_path):
+    """Whoever opened it would wait for ever."""
+    os.mkfifo(tmp_path / "clips/pipe.mp4")
+    assert "pipe.mp4" not in [each["name"] for each in media.list("0")["entries"]]
+    with pytest.raises(UserError, match="among the server's directories"):
+        media.find("0/pipe.mp4")
 
 
 def test_a_directory_that_is_none_is_refused_at_the_start(tmp_path):

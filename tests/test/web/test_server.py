@@ -3,6 +3,9 @@
 import json
 import os
 import signal
+import socket
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
@@ -13,8 +16,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from lib.test.web.limits import WINDOW
 from lib.test.web.server import choose_token
 from lib.utils.errors import UserError
+from lib.utils.workspace import REPOSITORY
 from tests.test.web.made_clips import noise, numbered, write_clip, write_images, write_numbered
-from tests.test.web.serving import Page, Server, wait_until
+from tests.test.web.serving import TOKEN, Page, Server, wait_until
 
 COUNT = 30
 SESSIONS = 20
@@ -74,6 +78,14 @@ def test_a_token_is_made_up_beyond_this_machine():
         choose_token("0.0.0.0", "short")
     with pytest.raises(UserError, match="at least 8 letters"):
         choose_token("127.0.0.1", "with a space")
+
+
+@pytest.mark.parametrize(("option", "value"), [("max_upload", "inf"), ("idle_minutes", "nan"), ("max_side", "0")])
+def test_limits_are_numbers_above_0(option, value):
+    command = [sys.executable, "tracking/web_demo.py", f"--{option}", value]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1].endswith("every limit must be a number above 0")
 
 
 # Clips
@@ -178,6 +190,19 @@ def test_what_is_too_large_is_refused_and_leaves_nothing(server, page):
     assert page.upload("1.png", bytes(3 * 2**20))[0] == 200
     assert page.upload("2.png", bytes(3 * 2**20), more=True)[0] == 413
     assert wait_until(lambda: sum(path.stat().st_size for path in server.folders()[0].rglob("*")) < 2**20)
+
+
+@pytest.mark.parametrize("announced", [3 * 2**20, 5 * 2**20])
+def test_an_upload_that_is_cut_off_leaves_nothing(server, page, announced):
+    """Whether it would have been taken or refused: the page was closed, or the connection lost."""
+    host, port = server.base.removeprefix("http://").split(":")
+    head = f"POST /api/sessions/{page.name}/upload?name=a.mp4 HTTP/1.1\r\nHost: {host}:{port}\r\n"
+    head += f"Authorization: Bearer {TOKEN}\r\nContent-Length: {announced}\r\n\r\n"
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(head.encode() + bytes(2**20))
+        assert wait_until(lambda: page.upload("b.mp4", b"b")[0] == 409)  # it is arriving
+    assert wait_until(lambda: page.upload("b.mp4", b"b")[0] == 200)
+    assert "Traceback" not in server.log.read_text()
 
 
 def test_what_is_no_video_is_said_and_the_clip_before_stays(page, tmp_path):

@@ -2,7 +2,7 @@
 
 import { Chooser } from "./chooser.js";
 import { Connection } from "./connection.js";
-import { $, isTyping } from "./dom.js";
+import { $, isTaken } from "./dom.js";
 import { Panel } from "./panel.js";
 import { Pictures } from "./pictures.js";
 import { Stage } from "./stage.js";
@@ -20,6 +20,8 @@ const state = {
   size: [1, 1], // of that frame
   fps: null,
   running: false,
+  exporting: false,
+  ended: "", // why nothing can be done any more
   holding: false, // the stage stays where it is although frames arrive
   nudge: null, // a box that is being moved by keys: {box, timer}
 };
@@ -41,6 +43,8 @@ const answers = {
     $("connection").textContent = "";
   },
   opened(message) {
+    dropNudge();
+    state.exporting = false; // it ended with the clip before
     state.clip = message;
     state.objects.clear();
     pictures.clear();
@@ -74,7 +78,11 @@ const answers = {
   drawn({ object, frame, box }) {
     const each = state.objects.get(object) ?? newObject(object);
     each.drawn.set(frame, box);
-    for (const index of [...each.results.keys()]) if (index >= frame) each.results.delete(index);
+    answers.forgotten({ object, frame });
+  },
+  forgotten({ object, frame }) {
+    const results = state.objects.get(object)?.results ?? new Map();
+    for (const index of [...results.keys()]) if (index >= frame) results.delete(index);
     refresh();
   },
   removed({ object }) {
@@ -101,23 +109,25 @@ const answers = {
     $("export-bar").value = share;
   },
   exported({ what }) {
-    $("export-bar").hidden = true;
+    state.exporting = false;
     const link = document.createElement("a");
     link.href = `api/sessions/${state.hello.session}/files/${what}`;
     link.download = "";
     link.click();
     say("The file is ready.");
+    refresh();
   },
   error({ about, text }) {
-    if (about === "show") pictures.forget();
-    if (about === "export") $("export-bar").hidden = true;
+    // A clip that cannot be opened has ended what was under way for the one before.
+    if (about === "show" || about === "open") pictures.forget();
+    if (about === "export" || about === "open") state.exporting = false;
     say("");
     complain(text);
     refresh();
   },
   closed({ text }) {
-    $("connection").textContent = "closed";
-    complain(`${text}. Reload the page to go on.`);
+    state.ended = `${text}. Reload the page to go on.`;
+    lost();
   },
 };
 
@@ -126,9 +136,11 @@ function handle(message, picture) {
 }
 
 function lost() {
-  if (!$("connection").textContent) complain("The connection to the server is lost: is it still running? Reload the page.");
+  state.ended ||= "The connection to the server is lost: is it still running? Reload the page.";
   $("connection").textContent = "not connected";
-  state.running = false;
+  state.running = state.exporting = false;
+  say("");
+  complain(state.ended);
   refresh();
 }
 
@@ -164,6 +176,7 @@ function go(frame) {
 }
 
 function select(number) {
+  commitNudge(); // it is of the object before
   state.selected = number;
   refresh();
 }
@@ -175,24 +188,33 @@ function add() {
 }
 
 function remove() {
+  dropNudge();
   connection.send("remove", { number: state.selected });
 }
 
 function draw(box) {
   quiet();
   const smallest = state.hello.smallest;
-  if (Math.min(box[2], box[3]) < smallest) {
-    return complain(`The box is too small (${Math.round(box[2])}x${Math.round(box[3])} pixels): draw it at least ${smallest} pixels wide and high.`);
+  const inside = (value, axis) => Math.min(Math.max(value, 0), state.size[axis]);
+  const [x, y] = [inside(box[0], 0), inside(box[1], 1)];
+  const [width, height] = [inside(box[0] + box[2], 0) - x, inside(box[1] + box[3], 1) - y];
+  if (Math.min(box[2], box[3]) > 0 && Math.min(width, height) === 0) {
+    return complain(`The box lies outside the frame, which is ${state.size.join("x")}.`);
+  }
+  if (Math.min(width, height) < smallest) {
+    return complain(`The box is too small (${Math.round(width)}x${Math.round(height)} pixels): draw it at least ${smallest} pixels wide and high.`);
   }
   hold();
-  return connection.send("draw", { number: state.selected, frame: state.shown, box });
+  return connection.send("draw", { number: state.selected, frame: state.shown, box: [x, y, width, height] });
 }
 
 function exportFile(what) {
   quiet();
+  commitNudge();
   $("export-bar").value = 0;
-  $("export-bar").hidden = false;
+  state.exporting = true;
   say("writing the file");
+  refresh();
   connection.send("export", { what });
 }
 
@@ -212,10 +234,14 @@ function nudge(key, resize) {
 
 function commitNudge() {
   if (!state.nudge) return;
-  const { box, timer } = state.nudge;
-  clearTimeout(timer);
-  state.nudge = null;
+  const { box } = state.nudge;
+  dropNudge();
   draw(box);
+}
+
+function dropNudge() {
+  clearTimeout(state.nudge?.timer);
+  state.nudge = null;
 }
 
 // What is shown
@@ -262,9 +288,10 @@ function refresh() {
     objects: objects.map((each) => ({ ...each, drawn: each.drawn.size > 0 })),
     selected: state.selected,
     most: state.hello.objects,
-    running,
+    busy: running || state.exporting,
     tracked,
   });
+  $("export-bar").hidden = !state.exporting;
   const total = Math.max(clip.frames ?? 1, shown + 1);
   timeline.update(total, shown, objects);
   const drawn = objects.some((each) => each.drawn.size > 0);
@@ -327,7 +354,7 @@ $("stage").addEventListener("keydown", (event) => {
   nudge(event.key, event.shiftKey);
 });
 document.addEventListener("keydown", (event) => {
-  if (!state.clip || isTyping(event) || event.ctrlKey || event.altKey || event.metaKey) return;
+  if (!state.clip || isTaken(event) || event.ctrlKey || event.altKey || event.metaKey) return;
   if (event.key === " " && !$("track").disabled) track();
   else if (event.key === ",") go(state.shown - 1);
   else if (event.key === ".") go(state.shown + 1);

@@ -79,11 +79,19 @@ export class Chooser {
     });
   }
 
+  async ask(path) {
+    try {
+      const response = await fetch(`api/sessions/${this.hello.session}/media?${new URLSearchParams({ path })}`);
+      return { ok: response.ok, answer: await response.json() };
+    } catch {
+      return { ok: false, answer: { error: "the server does not answer: is it still running?" } };
+    }
+  }
+
   // Shows a directory of the server.
   async list(path) {
-    const response = await fetch(`api/sessions/${this.hello.session}/media?${new URLSearchParams({ path })}`);
-    const answer = await response.json();
-    if (!response.ok) return this.complain(answer.error);
+    const { ok, answer } = await this.ask(path);
+    if (!ok) return this.complain(answer.error);
     const rows = answer.entries.map(({ name, path: inner, kind }) =>
       kind === "folder" ? button(`${name}/`, () => this.list(inner)) : button(name, () => this.open("open_media", { path: inner })),
     );

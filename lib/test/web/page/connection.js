@@ -1,7 +1,8 @@
 // The session's WebSocket, and uploads.
 
 export class Connection {
-  // `handle` takes messages; `picture` is the Blob that came with one, or null. `lost` is called when it is closed.
+  // `handle` takes messages; `picture` is the Blob that came with one, or null. `lost` is called when it is closed, and
+  // again for what cannot be sent any more.
   constructor(handle, lost) {
     const address = new URL("api/session", location.href);
     address.protocol = address.protocol.replace("http", "ws");
@@ -14,11 +15,13 @@ export class Connection {
       const message = JSON.parse(new TextDecoder().decode(new Uint8Array(data, 4, length)));
       return handle(message, new Blob([new Uint8Array(data, 4 + length)], { type: "image/jpeg" }));
     });
+    this.lost = lost;
     this.socket.addEventListener("close", lost);
   }
 
   send(type, more = {}) {
     if (this.socket.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify({ type, ...more }));
+    else this.lost();
   }
 }
 

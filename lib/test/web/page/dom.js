@@ -17,5 +17,8 @@ export function option(value, text, { disabled = false, title = "" } = {}) {
   return made;
 }
 
-// Whether a key press belongs to a field or button that has the focus.
-export const isTyping = ({ target }) => target.closest("input, select, textarea, button, summary, label") !== null;
+// Whether a key press belongs to what has the focus: a field takes every key, a button those that press it.
+export function isTaken({ target, key }) {
+  const taking = key === " " || key === "Enter" ? "button, summary, label, input[type=radio], " : "";
+  return target.closest(`${taking}select, textarea, input:not([type=range], [type=radio])`) !== null;
+}

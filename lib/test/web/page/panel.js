@@ -49,12 +49,12 @@ export class Panel {
     else this.act.draw(box);
   }
 
-  // `objects`: {number, colour, at: {box, score} or null}; `selected`: a number.
-  update({ objects, selected, most, running, tracked }) {
+  // `objects`: {number, colour, at: {box, score} or null}; `selected`: a number; `busy`: no download now.
+  update({ objects, selected, most, busy, tracked }) {
     this.showObjects(objects, selected);
     $("add").disabled = objects.length >= most;
     $("remove").disabled = objects.length < 2 && !objects.some(({ drawn }) => drawn);
-    for (const each of document.querySelectorAll(".download")) each.disabled = !tracked || running;
+    for (const each of document.querySelectorAll(".download")) each.disabled = !tracked || busy;
     const box = objects.find(({ number }) => number === selected)?.at?.box;
     FIELDS.forEach((id, index) => {
       if (document.activeElement !== $(id)) $(id).value = box ? Math.round(box[index] * 10) / 10 : "";

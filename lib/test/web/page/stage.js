@@ -1,6 +1,7 @@
 // The frame with its boxes, and drawing one.
 
 const EDGE = "#101010";
+const LEAST_SIDE = 704; // smaller pictures are enlarged: a finger is wide
 
 export class Stage {
   // `drawn(box)` is called with xywh in the frame's pixels; `begin()` when a person starts to draw.
@@ -17,7 +18,7 @@ export class Stage {
     canvas.addEventListener("pointerdown", (event) => this.press(event));
     canvas.addEventListener("pointermove", (event) => this.drag(event));
     canvas.addEventListener("pointerup", (event) => this.release(event));
-    canvas.addEventListener("pointercancel", () => this.cancel());
+    canvas.addEventListener("pointercancel", (event) => event.isPrimary && this.cancel());
     window.addEventListener("keydown", (event) => event.key === "Escape" && this.cancel());
     new ResizeObserver(() => this.paint()).observe(canvas);
   }
@@ -27,9 +28,11 @@ export class Stage {
     this.picture?.close();
     this.picture = picture;
     this.size = size;
-    if (this.canvas.width !== picture.width || this.canvas.height !== picture.height) {
-      this.canvas.width = picture.width;
-      this.canvas.height = picture.height;
+    const times = Math.max(1, Math.floor(LEAST_SIDE / Math.max(picture.width, picture.height)));
+    const [width, height] = [picture.width * times, picture.height * times];
+    if (this.canvas.width !== width || this.canvas.height !== height) {
+      this.canvas.width = width;
+      this.canvas.height = height;
     }
     this.paint();
   }
@@ -44,7 +47,7 @@ export class Stage {
   paint() {
     if (!this.picture) return;
     const context = this.canvas.getContext("2d");
-    context.drawImage(this.picture, 0, 0);
+    context.drawImage(this.picture, 0, 0, this.canvas.width, this.canvas.height);
     // Lines as wide on the screen whatever the picture's size.
     const unit = this.canvas.width / Math.max(1, this.canvas.clientWidth);
     const scale = this.canvas.width / this.size[0];
@@ -79,7 +82,7 @@ export class Stage {
   }
 
   press(event) {
-    if (!this.picture || event.button > 0) return;
+    if (!this.picture || event.button > 0 || !event.isPrimary) return; // of several fingers the first draws
     event.preventDefault();
     this.canvas.focus({ preventScroll: true });
     this.canvas.setPointerCapture(event.pointerId);
@@ -89,13 +92,13 @@ export class Stage {
   }
 
   drag(event) {
-    if (!this.start) return;
+    if (!this.start || !event.isPrimary) return;
     this.end = this.place(event);
     this.paint();
   }
 
   release(event) {
-    if (!this.start) return;
+    if (!this.start || !event.isPrimary) return;
     this.end = this.place(event);
     const box = this.dragged();
     // A click is no box, and not worth a message.
