@@ -78,7 +78,8 @@ class Media:
             inside = False
         if not (inside and picture.is_file()):
             raise UserError(
-                f"the picture {picture.name} of {folder.name} is no file, or a link out of the server's directories"
+                f"the picture {picture.name} of {folder.name} is no file, or a link out of the server's directories: "
+                "start the server with --media for where it leads, too"
             )
 
     def list(self, name: str) -> dict:
