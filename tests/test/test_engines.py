@@ -21,6 +21,7 @@ from lib.test.tracker.engines import PRECISIONS_OF, choose_engine, create_engine
 from lib.test.tracker.engines.base import Context
 from lib.test.tracker.engines.onnx import OnnxEngine, onnxruntime, open_graph
 from lib.test.tracker.engines.pytorch import TorchEngine
+from lib.test.tracker.engines.tensorrt import with_float_pixels
 from lib.test.tracker.stark import SpatioTemporalTracker
 from lib.utils.checkpoint import save_checkpoint
 from lib.utils.crop import region_of
@@ -337,6 +338,22 @@ def test_a_package_is_missing(package, monkeypatch):
         return
     with pytest.raises(UserError, match=f"pip install {package}"):
         create_tracker(SCRIPT, "mini", engine=engine)
+
+
+@pytest.mark.parametrize("part", ["template", "search"])
+def test_graphs_for_tensorrt_take_pixels_as_floats(part, tmp_path):
+    cfg = load_config(SCRIPT, "mini")
+    graphs = kept_graphs(load_network(SCRIPT, cfg, weights_path(SCRIPT, "mini")), cfg, tmp_path)
+    path = graphs.made_of(part, ".onnx")
+    (tmp_path / "floats.onnx").write_bytes(with_float_pixels(path))
+    given = {}
+    for each in open_graph(path, CPU).get_inputs():
+        shape = [1, *each.shape[1:]]
+        given[each.name] = image("tensorrt", *shape[1:3])[None] if each.name == "image" else np.ones(shape, np.float32)
+    expected = open_graph(path, CPU).run(None, given)
+    found = open_graph(tmp_path / "floats.onnx", CPU).run(None, given | {"image": given["image"].astype(np.float32)})
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
 
 
 def test_compiling_needs_a_compiler(monkeypatch):

@@ -5,6 +5,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from torch import Tensor
 
@@ -90,7 +91,7 @@ class Plan:
     def run(self, inputs: list[Tensor]) -> list[Tensor]:
         """Outputs, in memory that the next run writes over."""
         stream = torch.cuda.current_stream(self._device)
-        inputs = [tensor.contiguous() for tensor in inputs]
+        inputs = [tensor.float().contiguous() for tensor in inputs]  # see `with_float_pixels`
         for name, tensor in (*zip(self._inputs, inputs, strict=True), *self._outputs.items()):
             self._context.set_tensor_address(name, tensor.data_ptr())
         if not self._context.execute_async_v3(stream.cuda_stream):
@@ -124,7 +125,7 @@ def build(graph: Path, precision: str) -> bytes:
     builder = trt.Builder(trt.Logger(trt.Logger.WARNING))
     network = builder.create_network(0)
     parser = trt.OnnxParser(network, trt.Logger(trt.Logger.WARNING))
-    if not parser.parse_from_file(str(graph)):
+    if not parser.parse(with_float_pixels(graph)):
         reasons = "; ".join(str(parser.get_error(i)) for i in range(parser.num_errors))
         raise UserError(f"TensorRT cannot read {graph}: {reasons}")
     config = builder.create_builder_config()
@@ -140,6 +141,19 @@ def build(graph: Path, precision: str) -> bytes:
     if plan is None:
         raise UserError(f"TensorRT cannot build an engine of {graph}; its own message is above")
     return bytes(plan)
+
+
+def with_float_pixels(graph: Path) -> bytes:
+    """An ONNX graph that takes pixels as floats.
+
+    TensorRT takes 8-bit ones only where they are cast before anything else; on CPUs graphs are faster that order their
+    axes first.
+    """
+    model = onnx.load(graph)
+    for each in model.graph.input:
+        if each.type.tensor_type.elem_type == onnx.TensorProto.UINT8:
+            each.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+    return model.SerializeToString()
 
 
 def tensorrt() -> ModuleType:
