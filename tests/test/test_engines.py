@@ -2,9 +2,6 @@
 
 import copy
 import errno
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -16,10 +13,10 @@ from lib.models import build_model
 from lib.models.export import kept_graphs
 from lib.models.parts import regions_of
 from lib.models.position_encoding import PositionEmbeddingSine
-from lib.test.tracker import create_tracker, engines, graphs_dir, load_network, weights_path
-from lib.test.tracker.engines import PRECISIONS_OF, choose_engine, create_engine, engine_device, installed
+from lib.test.tracker import create_tracker, graphs_dir, load_network, weights_path
+from lib.test.tracker.engines import create_engine
 from lib.test.tracker.engines.base import Context
-from lib.test.tracker.engines.onnx import OnnxEngine, onnxruntime, open_graph
+from lib.test.tracker.engines.onnx import OnnxEngine, open_graph
 from lib.test.tracker.engines.pytorch import TorchEngine
 from lib.test.tracker.engines.tensorrt import with_float_pixels
 from lib.test.tracker.stark import SpatioTemporalTracker
@@ -28,7 +25,6 @@ from lib.utils.crop import region_of
 from lib.utils.errors import UserError
 from lib.utils.regions import Regions, sine_position
 from lib.utils.tensors import NestedTensor
-from lib.utils.workspace import REPOSITORY
 from tests.golden.fill import fill, image, padded_mask
 from tests.golden_cases import VARIANTS, reference_model
 
@@ -285,34 +281,6 @@ def test_graphs_that_others_left_serve_where_nothing_can_be_written(place, monke
         create_tracker(SCRIPT, "mini", device="cpu", engine="onnx")
 
 
-def test_nothing_is_told_to_the_makers_of_packages(place):
-    """They send reports over the network unless they are kept from it, by a number that they keep at home."""
-    cfg = load_config(SCRIPT, "mini")
-    graphs = kept_graphs(load_network(SCRIPT, cfg, weights_path(SCRIPT, "mini")), cfg, place)
-    code = """if True:
-        import sys
-        from pathlib import Path
-        from lib.test.tracker.engines.onnx import open_graph
-        from lib.test.tracker.engines.openvino import openvino
-        from lib.test.tracker.int8 import load_nncf
-        open_graph(Path(sys.argv[1]), None)
-        openvino()
-        load_nncf()
-    """
-    home = place / "home"
-    home.mkdir()
-    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(graphs.template)],
-        env=environment | {"HOME": str(home)},
-        capture_output=True,
-        text=True,
-        cwd=REPOSITORY,
-    )
-    assert done.returncode == 0, done.stderr
-    assert not [path for path in home.rglob("*") if path.name in (".onnxruntime", "intel")]
-
-
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_pytorch_in_half_precision_stays_near(precision, tmp_path):
     cfg = load_config(SCRIPT, "mini")
@@ -324,20 +292,6 @@ def test_pytorch_in_half_precision_stays_near(precision, tmp_path):
     for name, value in found.items():
         assert value.dtype == np.float32
         np.testing.assert_allclose(value, expected[name], atol=0.02 if name == "pred_boxes" else 0.3)
-
-
-@pytest.mark.parametrize("package", ["onnxruntime", "openvino", "tensorrt"])
-def test_a_package_is_missing(package, monkeypatch):
-    monkeypatch.setitem(sys.modules, package, None)
-    engine = {"onnxruntime": "onnx"}.get(package, package)
-    if engine == "tensorrt":
-        from lib.test.tracker.engines.tensorrt import build
-
-        with pytest.raises(UserError, match="pip install tensorrt"):
-            build("search.onnx", "fp16")
-        return
-    with pytest.raises(UserError, match=f"pip install {package}"):
-        create_tracker(SCRIPT, "mini", engine=engine)
 
 
 @pytest.mark.parametrize("part", ["template", "search"])
@@ -354,80 +308,6 @@ def test_graphs_for_tensorrt_take_pixels_as_floats(part, tmp_path):
     found = open_graph(tmp_path / "floats.onnx", CPU).run(None, given | {"image": given["image"].astype(np.float32)})
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
-
-
-def test_compiling_needs_a_compiler(monkeypatch):
-    monkeypatch.setattr("shutil.which", lambda name: None)
-    with pytest.raises(UserError, match="C\\+\\+ compiler"):
-        create_tracker(SCRIPT, "mini", device="cpu", engine="compile")
-
-
-def test_auto_is_the_fastest_that_is_installed_and_says_so(place, monkeypatch, capsys):
-    tracker = create_tracker(SCRIPT, "mini", device="cpu", engine="auto")
-    assert tracker.engine.name == "openvino fp32"
-    assert "engine: openvino fp32" in capsys.readouterr().out
-    monkeypatch.setattr(engines, "installed", lambda: ["torch", "onnx"])
-    assert choose_engine("auto", "cpu", "fp32") == "onnx"
-    assert choose_engine("auto", "cpu", "bf16") == "torch"
-    with pytest.raises(UserError, match="no engine here computes in int8 on cpu; those that know it: openvino"):
-        choose_engine("auto", "cpu", "int8")
-
-
-def test_engines_know_their_precisions():
-    assert set(PRECISIONS_OF) >= {name for name in installed() if name != "auto"}
-    for engine, known in PRECISIONS_OF.items():
-        for precision in engines.PRECISIONS:
-            if precision in known:
-                assert choose_engine(engine, "cpu", precision) == engine
-            else:
-                with pytest.raises(UserError, match=f"{engine} does not compute in {precision}"):
-                    choose_engine(engine, "cpu", precision)
-    with pytest.raises(UserError, match="unknown engine 'fast'"):
-        choose_engine("fast", "cpu", "fp32")
-    with pytest.raises(UserError, match="unknown precision 'fp8'"):
-        choose_engine("auto", "cpu", "fp8")
-
-
-@pytest.mark.parametrize(
-    ("wanted", "best", "providers", "expected"),
-    [
-        ("auto", "cuda", ["CPUExecutionProvider"], "cpu"),
-        ("auto", "cuda", ["CUDAExecutionProvider", "CPUExecutionProvider"], "cuda"),
-        ("cuda:1", "cuda", ["CUDAExecutionProvider", "CPUExecutionProvider"], "cuda:1"),
-        ("cpu", "cuda", ["CUDAExecutionProvider", "CPUExecutionProvider"], "cpu"),
-        ("auto", "mps", ["CUDAExecutionProvider", "CPUExecutionProvider"], "cpu"),
-        ("cuda", "cuda", ["CPUExecutionProvider"], UserError),
-        ("mps", "mps", ["CPUExecutionProvider"], UserError),
-    ],
-)
-def test_devices_of_onnxruntime(monkeypatch, wanted, best, providers, expected):
-    monkeypatch.setattr(onnxruntime(), "get_available_providers", lambda: providers)
-    monkeypatch.setattr("lib.utils.device.select_device", lambda name: torch.device(best if name == "auto" else name))
-    if expected is UserError:
-        with pytest.raises(UserError, match="onnx"):
-            engine_device("onnx", wanted)
-    else:
-        assert engine_device("onnx", wanted) == torch.device(expected)
-
-
-def test_kept_graphs_run_without_pytorch(place):
-    """It would take half a gigabyte of memory in every process that tracks."""
-    create_tracker(SCRIPT, "mini", device="cpu", engine="openvino")
-    code = """if True:
-        import sys
-        import numpy as np
-        from lib.test.tracker import create_tracker
-        frame = np.full((90, 120, 3), 90, np.uint8)
-        for engine in ("openvino", "onnx"):
-            tracker = create_tracker("stark_lightning_X_trt", "mini", engine=engine, device="cpu")
-            tracker.initialize(frame, {"init_bbox": [2, 40, 30, 30]})
-            print(tracker.track(frame)["target_bbox"])
-        assert "torch" not in sys.modules
-    """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY)
-    assert done.returncode == 0, done.stderr
-    first, second = ([float(v) for v in line.strip("[]").split(",")] for line in done.stdout.splitlines())
-    np.testing.assert_allclose(first, second, atol=0.01)
 
 
 @pytest.mark.parametrize("padded", [False, True])

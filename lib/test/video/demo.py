@@ -116,12 +116,17 @@ def video_demo(
         folder = result_folder(workspace("test").save_dir / "output" / name, output, overwrite)
         writer = stack.enter_context(ResultWriter(folder, video_size(first), frames.fps, save_results))
         report = run_demo(built, first, frames, box, writer, window, debug)
-    print(report.summary())
-    if frames.total and not report.stopped and report.frames < 0.9 * frames.total:
-        print(f"note: {source} says that it holds {frames.total} frames; the end may be damaged")
-    for path in writer.written():
-        print(f"wrote {path}")
+    _say(report, source, frames.total, writer.written())
     return report
+
+
+def _say(report: DemoReport, source: str, total: int | None, written: list[Path]) -> None:
+    """Print how it went, of a source that said how many frames it has, and where the results are."""
+    print(report.summary())
+    if total and not report.stopped and report.frames < 0.9 * total:
+        print(f"note: {source} says that it holds {total} frames; the end may be damaged")
+    for path in written:
+        print(f"wrote {path}")
 
 
 def run_demo(
