@@ -10,7 +10,7 @@ import numpy as np
 
 from lib.test.tracker.engines.base import Context, Engine
 from lib.test.tracker.engines.onnx import graph_inputs, package
-from lib.test.tracker.engines.openvino_cut import cut
+from lib.test.tracker.engines.openvino_cut import cut, pad_less
 from lib.utils.errors import UserError
 from lib.utils.files import atomic_path
 from lib.utils.floats import environment, environment_kept, has_environment, set_environment
@@ -80,6 +80,7 @@ class OpenVinoGraph:
         try:
             model = core().read_model(path)
             model.reshape({each: [1, *each.partial_shape[1:]] for each in model.inputs})
+            pad_less(model)
             first, model = (cut(model) if hint == "bf16" else None) or (None, model)
             with environment_kept():
                 self._request = core().compile_model(model, "CPU", options).create_infer_request()
