@@ -5,7 +5,6 @@ Inverted residual blocks (Sandler et al., CVPR 2018) with ReLU6 and without sque
 
 import itertools
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -24,16 +23,11 @@ def _conv(inputs: int, outputs: int, size: int, stride: int = 1, groups: int = 1
 def _conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.Module) -> Tensor:
     """Convolve with the padding the weights were trained with: at stride 2 one pixel less before than after.
 
-    One stride more of padding all round and dropping the first row and column gives the same, without a padded copy
-    of the input. Engines for exported graphs make padding a part of the convolution, but copy to drop something.
+    One stride more of padding all round and dropping the first row and column gives the same,
+    without a padded copy of the input.
     """
-    if conv.stride[0] == 1:
-        return conv_norm(x, conv, norm)
-    if torch.onnx.is_in_onnx_export():
-        before = (conv.kernel_size[0] - 2) // 2
-        padded = F.pad(x, (before, before + 1, before, before + 1))
-        return norm(F.conv2d(padded, conv.weight, conv.bias, conv.stride, groups=conv.groups))
-    return conv_norm(x, conv, norm)[:, :, 1:, 1:]
+    y = conv_norm(x, conv, norm)
+    return y if conv.stride[0] == 1 else y[:, :, 1:, 1:]
 
 
 class InvertedResidual(nn.Module):

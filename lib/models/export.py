@@ -150,8 +150,6 @@ def write_graph(
             # exporter of PyTorch needs one package more and ten times as long for the same graph.
             warnings.simplefilter("ignore", torch.jit.TracerWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
-            # Engines fold what is constant; that tracing does not always is no news to who exports.
-            warnings.filterwarnings("ignore", "Constant folding", UserWarning)
             torch.onnx.export(
                 graph.eval(),
                 tuple(inputs.values()),

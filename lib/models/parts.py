@@ -61,7 +61,7 @@ class Parts(nn.Module):
         self.model, self.regions = model, regions_of(model, cfg)
         scores = isinstance(model, STARKST) or isinstance(model.box_head, CenterPredictor)
         self.outputs = ("pred_boxes", "pred_logits") if scores else ("pred_boxes",)
-        mean, std = (torch.tensor(values) for values in (cfg.DATA.MEAN, cfg.DATA.STD))
+        mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (cfg.DATA.MEAN, cfg.DATA.STD))
         self.register_buffer("scale", 1 / (255 * std), persistent=False)
         self.register_buffer("shift", -mean / std, persistent=False)
 
@@ -72,7 +72,7 @@ class Parts(nn.Module):
 
     def pixels(self, crops: Tensor) -> NestedTensor:
         """Crops (B, H, W, 3) uint8 to the network's input (B, 3, H, W)."""
-        return NestedTensor((crops.float() * self.scale + self.shift).to(self.dtype).permute(0, 3, 1, 2))
+        return NestedTensor((crops.permute(0, 3, 1, 2).float() * self.scale + self.shift).to(self.dtype))
 
     def found(self, output: dict[str, Tensor]) -> tuple[Tensor, ...]:
         """What tracking needs of the network's output, in the order of `outputs`, in fp32."""

@@ -10,7 +10,7 @@ import openvino.opset13 as operations
 import pytest
 
 from lib.test.tracker.engines.openvino import OpenVinoGraph, core, hint_of, save_model
-from lib.test.tracker.engines.openvino_cut import cut, first_layers
+from lib.test.tracker.engines.openvino_cut import cut, first_layers, pad_less
 from lib.utils.errors import UserError
 from lib.utils.workspace import REPOSITORY
 
@@ -138,3 +138,20 @@ def test_kernels_that_cancel_do_so_in_bf16_too(tmp_path):
     image, other = np.full((1, 16, 16, 3), 93, np.uint8), np.full((1, 1), 10, np.float32)
     (found,) = OpenVinoGraph(tmp_path / "network.xml", "bf16")([image, other])
     assert abs(found.item() - 10) < 0.1  # as one model in bf16 it finds 0
+
+
+@pytest.mark.parametrize(("first", "shared", "left"), [(1, False, 0), (2, False, 2), (1, True, 2)])
+def test_what_a_convolution_pads_too_much_and_drops_it_does_not_pad(first, shared, left):
+    def network():
+        x = operations.parameter([1, 3, 8, 8], np.float32)
+        kernel = np.random.default_rng(0).normal(size=(4, 3, 3, 3)).astype(np.float32)
+        found = operations.convolution(x, kernel, [2, 2], [2, 2], [2, 2], [1, 1])
+        whole = part = operations.add(found, np.ones((1, 4, 1, 1), np.float32))
+        for axis in (2, 3):
+            part = operations.slice(part, [first], [2**63 - 1], [1], [axis])
+        return openvino.Model([part, whole] if shared else [part], [x])
+
+    changed, crop = network(), np.random.default_rng(1).normal(size=(1, 3, 8, 8)).astype(np.float32)
+    pad_less(changed)
+    assert sum(each.get_type_name() == "Slice" for each in changed.get_ops()) == left
+    np.testing.assert_allclose(run(changed, [crop]), run(network(), [crop]), atol=1e-5)

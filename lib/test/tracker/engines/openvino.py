@@ -10,7 +10,7 @@ import numpy as np
 
 from lib.test.tracker.engines.base import Context, Engine
 from lib.test.tracker.engines.onnx import graph_inputs, package
-from lib.test.tracker.engines.openvino_cut import cut
+from lib.test.tracker.engines.openvino_cut import cut, pad_less
 from lib.test.tracker.engines.products import use_fast_products
 from lib.test.tracker.engines.winograd import use_winograd
 from lib.utils.errors import UserError
@@ -82,6 +82,7 @@ class OpenVinoGraph:
         model = read_model(path)
         try:
             model.reshape({each: [1, *each.partial_shape[1:]] for each in model.inputs})
+            pad_less(model)
             first, model = (cut(model) if hint == "bf16" else None) or (None, model)
             if hint == "f32":
                 use_winograd(model)
