@@ -19,13 +19,6 @@ from lib.utils.workspace import REPOSITORY
 SCRIPT = "stark_lightning_X_trt"
 
 
-@pytest.fixture
-def place(tmp_path, monkeypatch):
-    """A working place of its own; gives its folder."""
-    monkeypatch.setenv("STARK_SAVE_DIR", str(tmp_path))
-    return tmp_path
-
-
 def test_nothing_is_told_to_the_makers_of_packages(place):
     """They send reports over the network unless they are kept from it, by a number that they keep at home."""
     cfg = load_config(SCRIPT, "mini")

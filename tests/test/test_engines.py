@@ -170,13 +170,6 @@ def test_graphs_take_several_crops_at_a_time(name, tmp_path):
     np.testing.assert_allclose(found, alone, atol=1e-5)
 
 
-@pytest.fixture
-def place(tmp_path, monkeypatch):
-    """A working place of its own; gives its folder."""
-    monkeypatch.setenv("STARK_SAVE_DIR", str(tmp_path))
-    return tmp_path
-
-
 def saved(model, path):
     save_checkpoint(path, {"net": model.state_dict(), "net_type": type(model).__name__, "epoch": 1})
     return path

@@ -31,6 +31,18 @@ def opened(browser, server, prepare=lambda page: None, **options):
     assert wrong == []
 
 
+@contextmanager
+def opened_to_be_lost(browser, server):
+    """As `opened`; gives the page, and what cuts its connection to the server."""
+    sockets = []
+
+    def prepare(page):
+        page.route_web_socket("**/api/session", lambda socket: sockets.append(socket) or socket.connect_to_server())
+
+    with opened(browser, server, prepare) as page:
+        yield page, lambda: sockets[0].close()
+
+
 def _is_elsewhere(url, server):
     return urlsplit(url).scheme not in ("blob", "data") and not url.startswith(server.base)
 

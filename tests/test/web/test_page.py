@@ -22,6 +22,7 @@ from tests.test.web.browsing import (
     expect_box,
     open_square,
     opened,
+    opened_to_be_lost,
     place,
     scrub,
     shown_box,
@@ -241,14 +242,9 @@ def test_pictures_of_a_sequence_are_uploaded(page, media):
 
 
 def test_a_lost_connection_is_said(browser, server):
-    sockets = []
-
-    def prepare(page):
-        page.route_web_socket("**/api/session", lambda socket: sockets.append(socket) or socket.connect_to_server())
-
-    with opened(browser, server, prepare) as page:
+    with opened_to_be_lost(browser, server) as (page, lose):
         open_square(page)
-        sockets[0].close()
+        lose()
         assert alert(page).startswith("The connection to the server is lost")
 
 

@@ -12,6 +12,7 @@ from tests.test.web.browsing import (
     expect_box,
     open_square,
     opened,
+    opened_to_be_lost,
     place,
     scrub,
     track,
@@ -167,16 +168,11 @@ def test_what_another_tracker_has_yet_to_find_is_not_shown(page):
 
 
 def test_what_is_done_after_the_connection_is_lost_has_an_answer(browser, server):
-    sockets = []
-
-    def prepare(page):
-        page.route_web_socket("**/api/session", lambda socket: sockets.append(socket) or socket.connect_to_server())
-
-    with opened(browser, server, prepare) as page:
+    with opened_to_be_lost(browser, server) as (page, lose):
         open_square(page)
         drag(page, BOX)
         expect_box(page, BOX)
-        sockets[0].close()
+        lose()
         lost = "The connection to the server is lost: is it still running? Reload the page."
         assert alert(page) == lost
         page.get_by_role("button", name="Dismiss this message").click()
