@@ -31,8 +31,8 @@ from lib.test.evaluation.result_files import write_result
 from lib.test.evaluation.running import evaluate_tracker
 from lib.test.evaluation.sequence import Sequence
 from lib.test.tracker import SCRIPTS, load_network, weights_path
+from lib.utils.device import available_cpus
 from lib.utils.errors import run_command
-from lib.utils.processors import available_cpus
 
 WAYS = ("torch:fp32", "openvino:fp32", "openvino:bf16", "openvino:int8")
 

@@ -18,7 +18,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.measuring import report
-from external.AR.refiner import SCRIPT
+from lib.models.alpha_refine import SCRIPT
 from lib.test.tracker.masks import create_refiner
 from lib.train.data.processing import jitter_box
 from lib.train.dataset import build_dataset

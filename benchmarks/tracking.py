@@ -23,14 +23,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.clips import pictures
 from benchmarks.measuring import Worker, known_variant, known_way, ratios, report
 from benchmarks.plain import PlainEngine, PlainTracker
-from external.AR.network import AlphaRefine
-from external.AR.refiner import SCRIPT as MASK_SCRIPT
-from external.AR.refiner import MaskTracker, Refiner
 from lib.config import load_config
 from lib.models import build_model
+from lib.models.alpha_refine import SCRIPT as MASK_SCRIPT
+from lib.models.alpha_refine import AlphaRefine
 from lib.test.tracker import SCRIPTS, load_network, shipped_weights
 from lib.test.tracker.engines import create_engine, engine_device
 from lib.test.tracker.masks import create_mask_engine
+from lib.test.tracker.refiner import MaskTracker, Refiner
 from lib.test.tracker.stark import StarkTracker
 from lib.utils.errors import run_command
 

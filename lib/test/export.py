@@ -10,8 +10,8 @@ import torch
 from easydict import EasyDict
 from torch import nn
 
-from external.AR.refiner import SCRIPT as MASK_SCRIPT
 from lib.config import load_config
+from lib.models.alpha_refine import SCRIPT as MASK_SCRIPT
 from lib.models.export import export_graphs, fingerprint, kept_graphs
 from lib.models.parts import regions_of, template_count
 from lib.test.analysis.tables import ruled_table

@@ -6,16 +6,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from external.AR.graphs import export_mask_graphs, kept_mask_graphs, mask_graphs_in
-from external.AR.refiner import SCRIPT, Refiner, load_refiner
+from lib.models.alpha_refine import SCRIPT
 from lib.models.export import GraphFiles
 from lib.test.analysis.tables import ruled_table
 from lib.test.tracker import graphs_dir
 from lib.test.tracker.engines import choose_engine, engine_device
 from lib.test.tracker.engines.openvino import INT8_SUFFIX, SUFFIX, read_model, save_model
 from lib.test.tracker.int8 import Clip, clips_of, sample_clips, spread
+from lib.test.tracker.mask_graphs import export_mask_graphs, kept_mask_graphs, mask_graphs_in
 from lib.test.tracker.mask_int8 import calibrate_masks, walk
 from lib.test.tracker.masks import create_mask_engine, onnx_mask_engine, openvino_mask_engine, tensorrt_mask_engine
+from lib.test.tracker.refiner import Refiner, load_refiner
 from lib.test.utils.arguments import refuse_to_replace
 
 # Largest difference of an fp32 probability that rounding explains.

@@ -3,9 +3,9 @@
 from easydict import EasyDict
 from torch import nn
 
-from external.AR.network import AlphaRefine
-from external.AR.refiner import SCRIPT as MASK_SCRIPT
 from lib import models
+from lib.models.alpha_refine import SCRIPT as MASK_SCRIPT
+from lib.models.alpha_refine import AlphaRefine
 
 NETWORKS: dict[str, type[nn.Module]] = {**models.NETWORKS, MASK_SCRIPT: AlphaRefine}
 

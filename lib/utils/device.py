@@ -1,26 +1,47 @@
-"""Choosing the device to compute on."""
+"""The device to compute on, and the processor cores to compute with. Imports PyTorch only where it is needed."""
 
+import os
 import re
-
-import torch
+import sys
+from typing import TYPE_CHECKING
 
 from lib.utils.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def available_cpus() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def thread_count() -> int:
+    """Threads to compute with: as many as PyTorch uses, or would use if it were imported."""
+    if "torch" in sys.modules:
+        return sys.modules["torch"].get_num_threads()
+    configured = os.environ.get("OMP_NUM_THREADS", "")
+    return int(configured) if configured.isdecimal() and int(configured) > 0 else available_cpus()
 
 
 def available_devices() -> list[str]:
     """The names `select_device` accepts on this machine, best first."""
+    import torch
+
     names = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     if torch.backends.mps.is_available():
         names.append("mps")
     return [*names, "cpu"]
 
 
-def select_device(name: str = "auto") -> torch.device:
+def select_device(name: str = "auto") -> "torch.device":
     """The device of a name: `auto` (CUDA, else MPS, else the CPU), `cpu`, `mps`, `cuda` or `cuda:<index>`.
 
     Raises:
-        UserError: an unknown name, or a device that this machine has not; the message lists what it has.
+        UserError: an unknown name, or a device that this machine does not have; the message lists those it has.
     """
+    import torch
+
     available = available_devices()
     if name == "auto":
         return torch.device(available[0].removesuffix(":0"))

@@ -1,12 +1,13 @@
-"""Writing files so that a reader sees the old one or the new one, never half of one."""
+"""Atomic files, and locks between processes."""
 
 import errno
-import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock
 
 # Errors of locking a file on file systems that know no locks, as some of clusters are mounted.
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -35,23 +36,22 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
 
 
 @contextmanager
-def locked(folder: str | os.PathLike) -> Iterator[None]:
-    """Hold a folder, made where it is missing, against other processes that want it so; they wait.
+def locked(path: str | os.PathLike, timeout: float = -1) -> Iterator[None]:
+    """Hold a lock on a file or folder; other processes that want the same lock wait.
 
-    On a file system without locks nobody waits.
+    The lock is the file `.<name>.lock` beside `path`; the system releases it when the process ends.
+
+    Args:
+        timeout: seconds to wait; negative: without end.
+
+    Raises:
+        TimeoutError: another process holds the lock.
+        OSError: the lock file cannot be written.
     """
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-    except OSError as error:
-        if error.errno not in NO_LOCKS:
-            os.close(handle)
-            raise
-    try:
+    path = Path(os.path.abspath(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock"), timeout=timeout):
         yield
-    finally:
-        os.close(handle)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from external.AR.network import AlphaRefine
 from lib.config import load_config
+from lib.models.alpha_refine import AlphaRefine
 from lib.test.tracker.masks import with_masks
 from lib.test.tracker.still import StillTracker
 from lib.train.actors.mask import filled_boxes, mask_iou

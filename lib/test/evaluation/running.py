@@ -24,8 +24,8 @@ from lib.test.evaluation.result_files import claim_for_weights, read_result, res
 from lib.test.evaluation.sequence import Sequence
 from lib.test.evaluation.workers import TrackerMaker, track_here, track_in_workers
 from lib.test.video.window import Window, missing_display
+from lib.utils.device import available_cpus
 from lib.utils.errors import UserError
-from lib.utils.processors import available_cpus
 from lib.utils.workspace import workspace
 
 FAILURE_LOG = "failures.log"

@@ -6,11 +6,11 @@ from itertools import islice
 import numpy as np
 from easydict import EasyDict
 
-from external.AR.refiner import Refiner
 from lib.models.export import GraphFiles
 from lib.test.tracker.engines.openvino import INT8_SUFFIX, read_model, save_model
 from lib.test.tracker.int8 import Clip, load_nncf, sample_clips, spread
 from lib.test.tracker.masks import openvino_mask_engine
+from lib.test.tracker.refiner import Refiner
 from lib.utils.errors import UserError
 from lib.utils.files import locked
 

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from easydict import EasyDict
 
-from external.AR.graphs import MaskParts, kept_mask_graphs
-from external.AR.network import AlphaRefine
-from external.AR.refiner import DEFAULT_CONFIG, SCRIPT, MaskEngine, MaskTracker, Refiner, load_refiner
+from lib.models.alpha_refine import SCRIPT, AlphaRefine
 from lib.test.tracker import graphs_dir
 from lib.test.tracker.engines import choose_engine, engine_device
 from lib.test.tracker.engines.onnx import open_graph
 from lib.test.tracker.engines.pytorch import DTYPES, compile_part
+from lib.test.tracker.mask_graphs import MaskParts, kept_mask_graphs
+from lib.test.tracker.refiner import DEFAULT_CONFIG, MaskEngine, MaskTracker, Refiner, load_refiner
 from lib.utils.graph_files import GraphFiles
 
 # A part of the network on some engine: arrays in, its one output out.
@@ -26,7 +26,7 @@ class PartsEngine:
 
     Args:
         name: the engine's name and precision, for people.
-        template, search: compute what the parts of `external.AR.graphs.MaskParts` do, a crop at a time.
+        template, search: compute what the parts of `lib.test.tracker.mask_graphs.MaskParts` do, a crop at a time.
     """
 
     def __init__(self, name: str, template: Part, search: Part) -> None:
@@ -53,7 +53,7 @@ def with_masks(
 
     Args:
         tracker: as `lib.test.tracker.create_tracker` gives it.
-        config, checkpoint: as `external.AR.refiner.load_refiner` takes them.
+        config, checkpoint: as `lib.test.tracker.refiner.load_refiner` takes them.
         device, engine, precision: as `lib.test.tracker.create_tracker` takes them.
 
     Raises:

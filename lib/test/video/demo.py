@@ -82,7 +82,7 @@ def video_demo(
         no_window: open no window even where there is a display.
         debug: print every frame's box.
         refine: draw masks, too, of a network as configured in `experiments/alpha_refine/`.
-        refine_checkpoint: its weights; see `external.AR.refiner.refiner_weights`.
+        refine_checkpoint: its weights; see `lib.test.tracker.refiner.refiner_weights`.
         refine_precision: of masks; `precision` by default.
 
     Raises:

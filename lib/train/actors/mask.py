@@ -10,7 +10,7 @@ from lib.utils.boxes import xywh_to_xyxy
 
 
 class MaskActor(Actor):
-    """Forward pass and loss of `external.AR.network.AlphaRefine`."""
+    """Forward pass and loss of `lib.models.alpha_refine.AlphaRefine`."""
 
     def __call__(self, batch: Batch, step: str = "") -> Outcome:
         """The loss of a batch; for the log also the mean overlap of its masks, and that of the true boxes, filled.

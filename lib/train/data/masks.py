@@ -4,12 +4,12 @@ import cv2
 import numpy as np
 from easydict import EasyDict
 
-from external.AR.crops import box_in_crop, stretched_crop
 from lib.config import option
 from lib.train.data.processing import Rejected, Sample, jitter_box
 from lib.train.data.sampler import Draw, FrameRef
 from lib.utils.crop import CropError
 from lib.utils.image import ImageReadError
+from lib.utils.stretched_crop import box_in_crop, stretched_crop
 
 # A crop that shows less of the object, as a part of its pixels, is drawn again.
 _LEAST_SHARE = 1e-3

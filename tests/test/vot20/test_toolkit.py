@@ -10,9 +10,9 @@ import yaml
 from vot.region import Mask
 from vot.region.io import read_trajectory
 
-from external.AR.network import AlphaRefine
-from external.AR.refiner import PUBLISHED_FILE
 from lib.config import load_config
+from lib.models.alpha_refine import AlphaRefine
+from lib.test.tracker.refiner import PUBLISHED_FILE
 from lib.test.vot20.variants import VARIANTS, VOT2020_LT
 from lib.test.vot20.workspaces import published_folder, workspace_files, write_workspace
 from lib.utils.checkpoint import save_checkpoint

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lib.test.tracker.engines.base import Context, Engine
+from lib.utils.device import thread_count
 from lib.utils.errors import UserError
 from lib.utils.graph_files import GraphFiles
-from lib.utils.processors import thread_count
 from lib.utils.regions import Regions
 
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ from lib.test.tracker.engines.onnx import graph_inputs, package
 from lib.test.tracker.engines.openvino_cut import cut, pad_less
 from lib.test.tracker.engines.products import use_fast_products
 from lib.test.tracker.engines.winograd import use_winograd
+from lib.utils.device import thread_count
 from lib.utils.errors import UserError
 from lib.utils.files import atomic_path
 from lib.utils.floats import environment, environment_kept, has_environment, set_environment
 from lib.utils.graph_files import GraphFiles
-from lib.utils.processors import thread_count
 from lib.utils.regions import Regions
 
 # OpenVINO's own files of a graph, beside the ONNX ones.

@@ -7,11 +7,11 @@ import openvino
 import pytest
 import torch
 
-from external.AR.graphs import kept_mask_graphs, mask_graphs_in
-from external.AR.network import AlphaRefine
 from lib.config import load_config
+from lib.models.alpha_refine import AlphaRefine
 from lib.test.tracker.engines.onnx import open_graph
 from lib.test.tracker.engines.openvino import core
+from lib.test.tracker.mask_graphs import kept_mask_graphs, mask_graphs_in
 from lib.test.tracker.mask_int8 import calibrate_masks
 from lib.test.tracker.masks import create_mask_engine
 from tests.golden.fill import fill, image
@@ -113,5 +113,5 @@ def test_graphs_are_kept_and_belong_to_weights_and_code(case, tmp_path, monkeypa
     other = copy.deepcopy(model)
     other.neck.channel_attention.fc1.bias.data += 1
     assert mask_graphs_in(other, cfg, tmp_path).folder != files.folder
-    monkeypatch.setattr("external.AR.graphs.export_mask_graphs", None)
+    monkeypatch.setattr("lib.test.tracker.mask_graphs.export_mask_graphs", None)
     create_mask_engine("onnx", copy.deepcopy(model), cfg, CPU, tmp_path, "fp32")  # writes nothing

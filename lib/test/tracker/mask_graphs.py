@@ -13,8 +13,7 @@ import torch
 from easydict import EasyDict
 from torch import Tensor, nn
 
-from external.AR.inference import prepare_for_masks
-from external.AR.network import AlphaRefine
+from lib.models.alpha_refine import AlphaRefine, prepare_for_masks
 from lib.models.export import fingerprint, write_graph, written_once
 from lib.utils.graph_files import GraphFiles
 

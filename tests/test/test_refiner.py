@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from external.AR.network import AlphaRefine
-from external.AR.refiner import PUBLISHED_FILE, MaskTracker, Refiner, load_refiner, refiner_weights
 from lib.config import load_config
+from lib.models.alpha_refine import AlphaRefine
 from lib.test.tracker.masks import create_refiner
+from lib.test.tracker.refiner import PUBLISHED_FILE, MaskTracker, Refiner, load_refiner, refiner_weights
 from lib.test.tracker.still import StillTracker
 from lib.test.video.demo import video_demo
 from lib.test.video.output import VIDEO

@@ -8,16 +8,16 @@ from typing import Any, Protocol
 import numpy as np
 from easydict import EasyDict
 
-from external.AR.crops import box_in_crop, mask_in_image, stretched_crop
-from external.AR.network import AlphaRefine
 from lib.config import load_config
 from lib.config.loader import experiment_name
+from lib.models.alpha_refine import SCRIPT, AlphaRefine
 from lib.utils.checkpoint import CheckpointError, find_checkpoint, load_checkpoint, load_state
 from lib.utils.errors import UserError
 from lib.utils.image import to_rgb8
+from lib.utils.stretched_crop import box_in_crop, mask_in_image, stretched_crop
 from lib.utils.workspace import workspace
 
-SCRIPT, DEFAULT_CONFIG = "alpha_refine", "baseline"
+DEFAULT_CONFIG = "baseline"
 # The published weights, under `checkpoints/`.
 PUBLISHED_FILE = "AR/ARcm_coco_seg_only_mask_384.pth.tar"
 

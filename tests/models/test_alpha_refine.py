@@ -7,14 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from external.AR.crops import box_in_crop, mask_in_image, stretched_crop, stretched_region
-from external.AR.features import COMPARED, STRIDE
-from external.AR.inference import prepare_for_masks
-from external.AR.network import AlphaRefine
-from external.AR.pooling import mean_of_hats, precise_roi_pool
-from external.AR.segmentation import double
 from lib.config import ConfigError, load_config
+from lib.models.alpha_refine import COMPARED, STRIDE, AlphaRefine, mean_of_hats, precise_roi_pool, prepare_for_masks
+from lib.models.segmentation import double
 from lib.utils.crop import CropError
+from lib.utils.stretched_crop import box_in_crop, mask_in_image, stretched_crop, stretched_region
 from tests.golden.fill import fill, image, normal, uniform
 from tests.golden_cases import GOLDEN, golden, state_lines
 

@@ -1,1 +1,0 @@
-"""Alpha-Refine: a mask for every box of a tracker."""

@@ -1,0 +1,257 @@
+"""Alpha-Refine (Yan et al., "Alpha-Refine: Boosting Tracking Performance by Precise Bounding Box Estimation",
+CVPR 2021) with its mask branch, as it refined STARK's boxes for VOT2020.
+
+The object is shown once, in a reference crop; each cell of its box becomes a kernel. In every frame the kernels are
+compared with the crop about the tracker's box, and a segmentation network turns the scores into a mask.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from easydict import EasyDict
+from torch import Tensor, nn
+
+from lib.config import ConfigError, option
+from lib.models.efficientnet_lite import STAGES, EfficientNetLite0, convert_names
+from lib.models.inference import prepare_for_tracking
+from lib.models.pretrained import imagenet_state_dict
+from lib.models.resnet import DEPTHS, Bottleneck, make_layer
+from lib.models.segmentation import SCORES, MaskFirst, MixedFirst, SegmentationNetwork
+from lib.utils.boxes import xywh_to_xyxy
+from lib.utils.checkpoint import load_state
+
+SCRIPT = "alpha_refine"
+CELLS = 12  # bins of the reference's box along each side
+# The level whose cells are compared, at this stride.
+COMPARED, STRIDE = "layer4", 16
+
+
+class LearningBottleneck(Bottleneck):
+    """A block whose norms are ordinary ones, as published weights have them."""
+
+    norm = nn.BatchNorm2d
+
+
+class ResNetFeatures(nn.Module):
+    """ResNet-50 under torchvision's names; its classifier `fc` is in published weights and is not used.
+
+    `levels` counts on from the stem: layer2 is the output of the module `layer1`, at stride 4, layer5 that of
+    `layer4`, at stride 32.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.levels = {"layer5": 2048, "layer4": 1024, "layer3": 512, "layer2": 256}
+        self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, 2, 1)
+        counts = (*DEPTHS["resnet50"][1], 3)
+        inputs = (64, 256, 512, 1024)
+        for i, (count, channels) in enumerate(zip(counts, inputs, strict=True)):
+            stride = 1 if i == 0 else 2
+            setattr(self, f"layer{i + 1}", make_layer(LearningBottleneck, channels, 64 * 2**i, count, stride))
+        self.fc = nn.Linear(2048, 1000)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor, levels: Sequence[str]) -> dict[str, Tensor]:
+        """Crops (B, 3, H, W) to the maps of some levels; nothing is computed beyond the last of them."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        found = {}
+        for i in range(1, 5):
+            x = getattr(self, f"layer{i}")(x)
+            if f"layer{i + 1}" in levels:
+                found[f"layer{i + 1}"] = x
+            if len(found) == len(levels):
+                break
+        return found
+
+
+class LightFeatures(nn.Module):
+    """EfficientNet-Lite0, whose ImageNet weights come as a package: strides 4, 8 and 16, no layer5."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.levels = {"layer4": STAGES[4][-1], "layer3": STAGES[2][-1], "layer2": STAGES[1][-1]}
+        self.body = EfficientNetLite0(frozen_norm=True)
+
+    def forward(self, x: Tensor, levels: Sequence[str]) -> dict[str, Tensor]:
+        """See `ResNetFeatures.forward`."""
+        stages = self.body.stages(x)
+        return {level: stages[i] for level, i in (("layer2", 1), ("layer3", 2), ("layer4", 4)) if level in levels}
+
+
+def build_features(cfg: EasyDict, pretrained: bool) -> nn.Module:
+    """The feature extractor of a configuration.
+
+    Args:
+        cfg: the effective configuration.
+        pretrained: load ImageNet weights (only before training; a checkpoint brings its own).
+
+    Raises:
+        UserError: an unknown backbone; ImageNet weights that are wanted and not to be had.
+    """
+    name = cfg.MODEL.BACKBONE.TYPE
+    kinds = {"resnet50": ResNetFeatures, "EfficientNet-Lite0": LightFeatures}
+    if name not in kinds:
+        raise ConfigError(f"'MODEL.BACKBONE.TYPE' must be one of {', '.join(kinds)} for alpha_refine, not {name}")
+    features = kinds[name]()
+    if pretrained and option(cfg, "MODEL.BACKBONE.PRETRAINED"):
+        weights, target = imagenet_state_dict(name), features
+        if name == "EfficientNet-Lite0":
+            weights, target = convert_names(weights), features.body
+        load_state(target, {key: weights[key] for key in weights if key in target.state_dict()}, f"ImageNet's {name}")
+    return features
+
+
+class SqueezeAndExcitation(nn.Module):
+    """Channels weighed by what all of the map shows (Hu et al., CVPR 2018); (B, C, h, w) to the same."""
+
+    def __init__(self, channels: int, ratio: int = 4) -> None:
+        super().__init__()
+        self.fc1 = nn.Conv2d(channels, channels // ratio, 1)
+        self.fc2 = nn.Conv2d(channels // ratio, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = self.fc2(self.fc1(x.mean((2, 3), keepdim=True)).relu())
+        return x * weights.sigmoid()
+
+
+class NonLocal(nn.Module):
+    """Attention over the map, keys and values at half its size (Wang et al., CVPR 2018); (B, C, h, w) to the same."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        inner = channels // 2
+        self.g = nn.Sequential(nn.Conv2d(channels, inner, 1), nn.MaxPool2d(2))
+        self.W = nn.Sequential(nn.Conv2d(inner, channels, 1), nn.BatchNorm2d(channels))
+        self.theta = nn.Conv2d(channels, inner, 1)
+        self.phi = nn.Sequential(nn.Conv2d(channels, inner, 1), nn.MaxPool2d(2))
+        # At the start the block changes nothing.
+        nn.init.zeros_(self.W[1].weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key, value = self.theta(x).flatten(2), self.phi(x).flatten(2), self.g(x).flatten(2)  # (B, C / 2, L)
+        weights = (query.transpose(1, 2) @ key).softmax(dim=-1)  # (B, h * w, h * w / 4)
+        return x + self.W((value @ weights.transpose(1, 2)).unflatten(2, x.shape[-2:]))
+
+
+class Neck(nn.Module):
+    """Compares the reference's cells with a map, and weighs the scores."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.channel_attention = SqueezeAndExcitation(SCORES)
+        self.spatial_attention = NonLocal(SCORES)
+
+    def forward(self, kernels: Tensor, feature: Tensor) -> Tensor:
+        """Kernels (B, 144, C) and a map (B, C, h, w) to scores (B, 144, h, w): pixel-wise correlation, attention."""
+        scores = (kernels @ feature.flatten(2)).unflatten(2, feature.shape[-2:])
+        return self.spatial_attention(self.channel_attention(scores))
+
+
+class AlphaRefine(nn.Module):
+    """The network; its state dict has the published names.
+
+    Args:
+        cfg: the effective configuration of the script `alpha_refine`.
+        pretrained: start the backbone from ImageNet weights.
+
+    Raises:
+        ConfigError: an unknown backbone, or a crop's size that does not suit the strides.
+    """
+
+    def __init__(self, cfg: EasyDict, pretrained: bool = False) -> None:
+        super().__init__()
+        for region in ("SEARCH", "TEMPLATE"):
+            size = cfg.DATA[region].SIZE
+            if size % 32:
+                raise ConfigError(f"'DATA.{region}.SIZE' ({size}) must be divisible by 32, the largest stride")
+        self.feature_extractor = build_features(cfg, pretrained)
+        self.neck = Neck()
+        self.refiner = SegmentationNetwork(self.feature_extractor.levels)
+        self.frozen_norm = cfg.TRAIN.FREEZE_BACKBONE_BN
+        for name, parameter in self.feature_extractor.named_parameters():
+            parameter.requires_grad_(not name.startswith("fc."))
+
+    def train(self, mode: bool = True) -> "AlphaRefine":
+        """As usual, but that the backbone's norms keep ImageNet's statistics where the configuration says so."""
+        super().train(mode)
+        if mode and self.frozen_norm:
+            for module in self.feature_extractor.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
+
+    def encode_reference(self, image: Tensor, boxes: Tensor) -> Tensor:
+        """Kernels of the object: crops (B, 3, S, S) and boxes (B, 4) xywh in their pixels to (B, 144, C)."""
+        feature = self.feature_extractor(image, [COMPARED])[COMPARED]
+        return precise_roi_pool(feature, xywh_to_xyxy(boxes), CELLS, 1 / STRIDE).flatten(2).transpose(1, 2)
+
+    def segment(self, kernels: Tensor, image: Tensor) -> Tensor:
+        """The mask's logits (B, 1, S, S) in crops (B, 3, S, S), given what `encode_reference` made of the object."""
+        features = self.feature_extractor(image, list(self.feature_extractor.levels))
+        scores = self.neck(kernels, features[COMPARED])
+        return self.refiner(scores, features, image.shape[-1])
+
+    def forward(self, reference: Tensor, boxes: Tensor, image: Tensor) -> Tensor:
+        """Logits (B, 1, S, S) of the object's mask in `image`; arguments as of the two halves."""
+        return self.segment(self.encode_reference(reference, boxes), image)
+
+
+def precise_roi_pool(features: Tensor, boxes: Tensor, cells: int, scale: float) -> Tensor:
+    """The mean of the interpolated features over each of `cells` x `cells` bins of a box, a box an image.
+
+    Args:
+        features: (B, C, H, W); its cells' centres are at whole coordinates.
+        boxes: (B, 4) xyxy, in pixels of the image.
+        cells: bins along each side.
+        scale: cells of the features per pixel.
+
+    Returns:
+        (B, C, cells, cells); zeros where a box has no area.
+    """
+    x1, y1, x2, y2 = (boxes * scale).unbind(-1)
+    rows = mean_of_hats(y1, y2, cells, features.shape[-2])  # (B, cells, H)
+    columns = mean_of_hats(x1, x2, cells, features.shape[-1])  # (B, cells, W)
+    # Integrals are sums of differences of nearly equal numbers: in single precision, whatever the features are in.
+    with torch.autocast(features.device.type, enabled=False):
+        return rows[:, None] @ features.to(rows.dtype) @ columns[:, None].transpose(-1, -2)
+
+
+def mean_of_hats(start: Tensor, end: Tensor, bins: int, size: int) -> Tensor:
+    """The means of the `size` hat functions max(0, 1 - |t - i|) over equal bins of the intervals from start to end.
+
+    Args:
+        start, end: (B,), in cells.
+
+    Returns:
+        (B, bins, size); zeros where the end is not beyond the start.
+    """
+    steps = torch.arange(bins + 1, device=start.device, dtype=start.dtype) / bins
+    edges = start[:, None] + (end - start)[:, None] * steps  # (B, bins + 1)
+    centres = torch.arange(size, device=start.device, dtype=start.dtype)
+    t = (edges[..., None] - centres).clamp(-1, 1)
+    integral = t - t * t.abs() / 2  # of a hat from its middle to t
+    length = (end - start)[:, None, None] / bins
+    has_area = length > 0
+    return torch.where(has_area, (integral[:, 1:] - integral[:, :-1]) / torch.where(has_area, length, 1.0), 0.0)
+
+
+@torch.no_grad()
+def prepare_for_masks(model: AlphaRefine, size: int) -> AlphaRefine:
+    """Rewrite a network in place, and set it to evaluation; gives it back.
+
+    Its outputs stay the same to rounding. It cannot be trained, nor its state dict be loaded, afterwards.
+
+    Args:
+        model: with its weights.
+        size: of the crops in which it finds masks, as configured.
+    """
+    prepare_for_tracking(model)
+    for level, stride in (("layer3", 8), ("layer2", 4)):
+        model.refiner.TSE[level] = MixedFirst(model.refiner.TSE[level], size // STRIDE, size // stride)
+    model.refiner.project = MaskFirst(model.refiner.project, size)
+    return model
