@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.train.dataset.embedded import DEFAULT_SETS, Materials, generate
+from lib.data.synthetic import DEFAULT_SETS, Materials, generate
 from lib.utils.errors import run_command
 
 

@@ -7,12 +7,12 @@ import torch
 from benchmarks.plain import plain_network, whole_crop
 from benchmarks.plain_data import PlainProcessing
 from lib.config import load_config
+from lib.data.synthetic import generate
 from lib.models.layers import FrozenBatchNorm2d
 from lib.train.data.loader import SampleStream
 from lib.train.data.processing import Processing
 from lib.train.data.sampler import FrameSampler
 from lib.train.dataset import build_dataset
-from lib.train.dataset.embedded import generate
 from lib.utils.crop import sample_target
 from tests.golden_cases import VARIANTS, reference_model
 from tests.models.test_inference import regions

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lib.train.dataset.embedded import generate
+from lib.data.synthetic import generate
 
 
 @pytest.fixture(scope="session")

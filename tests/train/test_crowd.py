@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from lib.train.dataset.embedded import EmbeddedSpec, Materials, generate
-from lib.train.dataset.embedded.cutouts import Origin, RealSprites
-from lib.train.dataset.embedded.materials import outlined_objects
+from lib.data.synthetic import EmbeddedSpec, Materials, generate
+from lib.data.synthetic.cutouts import Origin, RealSprites
+from lib.data.synthetic.materials import outlined_objects
 from lib.utils.errors import UserError
 
 SIZE = (160, 120)

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lib.train.dataset import build_dataset, embedded_set, video
+from lib.data.synthetic import default_sets
+from lib.train.dataset import build_dataset, video
 from lib.train.dataset.got10k import split_indices
 from lib.utils.errors import UserError
 from lib.utils.image import ImageReadError
@@ -320,7 +321,7 @@ def test_the_workspace_tells_where_data_sets_are(tmp_path, monkeypatch):
 
 def test_the_embedded_default_is_generated_once(tmp_path, monkeypatch):
     small = {"seed": 1, "sequences": 1, "frames": 3, "size": (96, 72), "workers": 1, "progress": False}
-    monkeypatch.setattr(embedded_set, "DEFAULT_SETS", {"train": small})
+    monkeypatch.setattr(default_sets, "DEFAULT_SETS", {"train": small})
     dataset = build_dataset("EMBEDDED_train", tmp_path)
     assert dataset.image(0, 2).shape == (72, 96, 3)
     before = Path(dataset.source(0, 2)).stat().st_mtime_ns

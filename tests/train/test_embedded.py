@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lib.train.dataset.embedded import EmbeddedSpec, generate, render_sequence, writer
-from lib.train.dataset.embedded.objects import Sprite
-from lib.train.dataset.embedded.photographs import PHOTOGRAPHS, load_photographs
-from lib.train.dataset.embedded.render import Optics, Scene
+from lib.data.synthetic import EmbeddedSpec, generate, render_sequence, writer
+from lib.data.synthetic.objects import Sprite
+from lib.data.synthetic.photographs import PHOTOGRAPHS, load_photographs
+from lib.data.synthetic.render import Optics, Scene
 from lib.utils.errors import UserError
 from lib.utils.image import read_image
 
@@ -162,7 +162,7 @@ def test_splits_share_no_photograph():
 
 def test_missing_package_is_named(monkeypatch, tmp_path):
     load_photographs.cache_clear()
-    monkeypatch.setattr("lib.train.dataset.embedded.photographs.find_spec", lambda name: None)
+    monkeypatch.setattr("lib.data.synthetic.photographs.find_spec", lambda name: None)
     with pytest.raises(UserError, match="install scikit-image"):
         generate(tmp_path / "set", **TINY)
     assert not (tmp_path / "set").exists()

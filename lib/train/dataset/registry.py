@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from lib.data.synthetic.default_sets import ensure_embedded, is_whole
 from lib.train.dataset.coco import Coco, CocoMasks
 from lib.train.dataset.davis import Davis
-from lib.train.dataset.embedded_set import ensure_embedded, is_whole
 from lib.train.dataset.got10k import Got10k
 from lib.train.dataset.lasot import Lasot
 from lib.train.dataset.stored import StoredDataset

@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 
-from lib.train.dataset.embedded.backgrounds import paint_background
-from lib.train.dataset.embedded.motion import Pace, excursion, smooth_noise, velocity, wander
-from lib.train.dataset.embedded.objects import Sprite, SpriteSource
-from lib.train.dataset.embedded.photographs import Split, load_photographs
-from lib.train.dataset.embedded.render import Layer, Optics, Scene
+from lib.data.synthetic.backgrounds import paint_background
+from lib.data.synthetic.motion import Pace, excursion, smooth_noise, velocity, wander
+from lib.data.synthetic.objects import Sprite, SpriteSource
+from lib.data.synthetic.photographs import Split, load_photographs
+from lib.data.synthetic.render import Layer, Optics, Scene
 
 SIZES = ((320, 240), (320, 240), (360, 240), (320, 180), (240, 320), (280, 280))
 

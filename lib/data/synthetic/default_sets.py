@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from lib.train.dataset.embedded import DEFAULT_SETS, generate
+from lib.data.synthetic import DEFAULT_SETS, generate
 from lib.utils.errors import UserError
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from lib.train.dataset.embedded.motion import velocity
-from lib.train.dataset.embedded.objects import Sprite
+from lib.data.synthetic.motion import velocity
+from lib.data.synthetic.objects import Sprite
 
 # An object of which less than this part shows counts as absent.
 ABSENT_BELOW = 0.02

@@ -9,12 +9,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.random import Generator
 
-from lib.train.dataset.embedded.backgrounds import paint_background
-from lib.train.dataset.embedded.cutouts import RealSprites
-from lib.train.dataset.embedded.motion import excursion, smooth_noise, wander
-from lib.train.dataset.embedded.objects import Sprite
-from lib.train.dataset.embedded.render import Layer, Scene, lay_sprite
-from lib.train.dataset.embedded.scene import (
+from lib.data.synthetic.backgrounds import paint_background
+from lib.data.synthetic.cutouts import RealSprites
+from lib.data.synthetic.motion import excursion, smooth_noise, wander
+from lib.data.synthetic.objects import Sprite
+from lib.data.synthetic.render import Layer, Scene, lay_sprite
+from lib.data.synthetic.scene import (
     Stage,
     clear,
     pace,
@@ -23,7 +23,7 @@ from lib.train.dataset.embedded.scene import (
     plan_optics,
     shaped,
 )
-from lib.train.dataset.embedded.textures import photograph_piece, recolour
+from lib.data.synthetic.textures import photograph_piece, recolour
 
 SIZES = ((480, 360), (480, 270), (400, 300), (360, 360), (320, 240), (270, 480))
 

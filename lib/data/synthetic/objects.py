@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 
-from lib.train.dataset.embedded.photographs import Split, load_photographs
-from lib.train.dataset.embedded.shapes import SHAPES, mask_of, outline
-from lib.train.dataset.embedded.textures import (
+from lib.data.synthetic.photographs import Split, load_photographs
+from lib.data.synthetic.shapes import SHAPES, mask_of, outline
+from lib.data.synthetic.textures import (
     PATTERNS,
     photograph_piece,
     random_palette,

@@ -4,8 +4,8 @@ Textured objects move, turn, change size and deform over moving backgrounds, pas
 obstacles and past look-alikes, and leave the image; the boxes are exact. Everything follows from a seed.
 """
 
-from lib.train.dataset.embedded.materials import Materials
-from lib.train.dataset.embedded.writer import EmbeddedSpec, generate, render_sequence
+from lib.data.synthetic.materials import Materials
+from lib.data.synthetic.writer import EmbeddedSpec, generate, render_sequence
 
 # What is generated where nobody asks for anything else. Split -> arguments of `generate`.
 DEFAULT_SETS = {

@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 
-from lib.train.dataset.embedded.objects import SpriteSource
-from lib.train.dataset.embedded.render import Layer, lay_sprite
-from lib.train.dataset.embedded.textures import (
+from lib.data.synthetic.objects import SpriteSource
+from lib.data.synthetic.render import Layer, lay_sprite
+from lib.data.synthetic.textures import (
     PATTERNS,
     clouds,
     photograph_piece,

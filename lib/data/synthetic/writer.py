@@ -14,13 +14,13 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from lib.train.dataset.embedded.crowd import plan_crowded_scene
-from lib.train.dataset.embedded.cutouts import real_sprites
-from lib.train.dataset.embedded.materials import Materials
-from lib.train.dataset.embedded.objects import PaintedSprites
-from lib.train.dataset.embedded.photographs import PHOTOGRAPHS, Split, load_photographs
-from lib.train.dataset.embedded.render import Frame, Scene
-from lib.train.dataset.embedded.scene import plan_scene
+from lib.data.synthetic.crowd import plan_crowded_scene
+from lib.data.synthetic.cutouts import real_sprites
+from lib.data.synthetic.materials import Materials
+from lib.data.synthetic.objects import PaintedSprites
+from lib.data.synthetic.photographs import PHOTOGRAPHS, Split, load_photographs
+from lib.data.synthetic.render import Frame, Scene
+from lib.data.synthetic.scene import plan_scene
 from lib.utils.errors import UserError
 from lib.utils.files import write_text
 
