@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lib.test.video.samples import find_sample
+from lib.data.samples import find_sample
 
 _QUALITY = 90
 

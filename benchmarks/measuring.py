@@ -13,12 +13,12 @@ import numpy as np
 import torch
 
 from lib.config import load_config
-from lib.test.analysis.tables import ruled_table
 from lib.test.profiling.latency import describe_machine, machine_line
 from lib.test.tracker import SCRIPTS
 from lib.test.tracker.engines import choose_engine
 from lib.utils.errors import UserError
 from lib.utils.files import write_text
+from lib.utils.text import ruled_table
 
 
 def known_variant(text: str) -> str:

@@ -14,7 +14,6 @@ from lib.config import load_config
 from lib.models.alpha_refine import SCRIPT as MASK_SCRIPT
 from lib.models.export import export_graphs, fingerprint, kept_graphs
 from lib.models.parts import regions_of, template_count
-from lib.test.analysis.tables import ruled_table
 from lib.test.tracker import graphs_dir, load_network, tracker_of, weights_path
 from lib.test.tracker.engines import choose_engine, engine_device
 from lib.test.tracker.engines.base import Engine
@@ -28,6 +27,7 @@ from lib.utils.crop import region_of
 from lib.utils.errors import UserError
 from lib.utils.graph_files import GraphFiles
 from lib.utils.regions import Regions
+from lib.utils.text import ruled_table
 
 if TYPE_CHECKING:
     from lib.test.tracker.engines.tensorrt import TensorRtEngine

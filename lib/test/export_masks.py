@@ -8,7 +8,6 @@ import torch
 
 from lib.models.alpha_refine import SCRIPT
 from lib.models.export import GraphFiles
-from lib.test.analysis.tables import ruled_table
 from lib.test.tracker import graphs_dir
 from lib.test.tracker.engines import choose_engine, engine_device
 from lib.test.tracker.engines.openvino import INT8_SUFFIX, SUFFIX, read_model, save_model
@@ -18,6 +17,7 @@ from lib.test.tracker.mask_int8 import calibrate_masks, walk
 from lib.test.tracker.masks import create_mask_engine, onnx_mask_engine, openvino_mask_engine, tensorrt_mask_engine
 from lib.test.tracker.refiner import Refiner, load_refiner
 from lib.test.utils.arguments import refuse_to_replace
+from lib.utils.text import ruled_table
 
 # Largest difference of an fp32 probability that rounding explains.
 TOLERANCE = 1e-3

@@ -1,6 +1,7 @@
-"""Reading a user's small text files: lists of names, ranges of indices."""
+"""Text that people read and write: lists of names, ranges of indices, tables."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from lib.utils.errors import UserError
@@ -58,3 +59,14 @@ def read_ranges(path: str | os.PathLike) -> list[int]:
             raise UserError(f"{path}: the range {word!r} ends before it begins")
         indices.extend(range(first, last + 1))
     return indices
+
+
+def ruled_table(rows: Sequence[Sequence[str]]) -> str:
+    """A table of plain text with a rule under its head; the first column is aligned left, the others right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    ]
+    lines.insert(1, "-" * max(map(len, lines)))
+    return "\n".join(lines)

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from lib.test.analysis.plots import PLOTS, Line, save_lines
-from lib.test.analysis.tables import ruled_table
 from lib.utils.errors import UserError
+from lib.utils.text import ruled_table
 from lib.utils.workspace import workspace
 
 

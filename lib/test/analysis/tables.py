@@ -7,6 +7,7 @@ import numpy as np
 
 from lib.test.analysis.groups import Group
 from lib.test.analysis.results import TrackerScores
+from lib.utils.text import ruled_table
 
 # Title of a column to key of `TrackerScores.scores`.
 COLUMNS = {
@@ -73,14 +74,3 @@ def sequence_aucs(trackers: Sequence[TrackerScores]) -> list[tuple[str, list[flo
 
 def _number(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.1f}"
-
-
-def ruled_table(rows: Sequence[Sequence[str]]) -> str:
-    """A table with a rule under its head: first column to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
-        for row in rows
-    ]
-    lines.insert(1, "-" * max(map(len, lines)))
-    return "\n".join(lines)

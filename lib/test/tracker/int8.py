@@ -14,13 +14,13 @@ import cv2
 import numpy as np
 from easydict import EasyDict
 
+from lib.data.samples import SAMPLES, find_sample
 from lib.test.evaluation.datasets import load_dataset
 from lib.test.tracker.engines.base import Context, Engine
 from lib.test.tracker.engines.onnx import graph_inputs, package
 from lib.test.tracker.engines.openvino import INT8_SUFFIX, OpenVinoEngine, read_model, save_model
 from lib.test.tracker.engines.openvino_cut import first_layers
 from lib.test.tracker.stark import StarkTracker
-from lib.test.video.samples import SAMPLES, find_sample
 from lib.utils.errors import UserError
 from lib.utils.files import locked
 from lib.utils.graph_files import GraphFiles

@@ -11,10 +11,10 @@ import numpy as np
 from tqdm import tqdm
 
 from lib.config.loader import experiment_name
+from lib.data.samples import PREFIX, find_sample
 from lib.test.evaluation.running import Tracker
 from lib.test.video.output import ResultWriter, fit_frame, result_folder, video_size
 from lib.test.video.overlay import SURE, UNSURE, draw_box, draw_caption, draw_mask
-from lib.test.video.samples import PREFIX, find_sample
 from lib.test.video.source import FrameSource, open_source
 from lib.test.video.window import Window, missing_display
 from lib.utils.errors import UserError
@@ -73,7 +73,7 @@ def video_demo(
 
     Args:
         tracker, config, checkpoint, device, engine, precision: as `lib.test.tracker.create_tracker` takes them.
-        source: as `open_source` takes it, or `sample:NAME` of `lib.test.video.samples`.
+        source: as `open_source` takes it, or `sample:NAME` of `lib.data.samples`.
         init_bbox: the object in the first frame, xywh in pixels; drawn by the user if None, but for a sample, which
             has one.
         save_results: write the boxes as text, too.

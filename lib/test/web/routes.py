@@ -12,7 +12,7 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 
-from lib.test.video.samples import PREFIX, find_sample
+from lib.data.samples import PREFIX, find_sample
 from lib.test.web import protocol
 from lib.test.web.downloads import DOWNLOADS, file_name
 from lib.test.web.limits import Limits

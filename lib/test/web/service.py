@@ -5,8 +5,8 @@ import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
+from lib.data.samples import SAMPLES
 from lib.test.video.overlay import DISTINCT
-from lib.test.video.samples import SAMPLES
 from lib.test.web.limits import MOST_OBJECTS, SMALLEST_BOX, Limits
 from lib.test.web.media import VIDEO_SUFFIXES, Media
 from lib.test.web.process import TrackerProcess

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib.test.video.samples import find_sample
+from lib.data.samples import find_sample
 from lib.test.video.source import open_source
 from lib.test.web.clips import open_clip
 from lib.test.web.limits import Limits

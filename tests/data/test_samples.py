@@ -4,7 +4,7 @@ import importlib.util
 
 import pytest
 
-from lib.test.video.samples import SAMPLES, find_sample
+from lib.data.samples import SAMPLES, find_sample
 from lib.test.video.source import open_source
 from lib.utils.errors import UserError
 
