@@ -23,12 +23,12 @@ from benchmarks.clips import write_clip
 from benchmarks.measuring import ratios, report, take_turns
 from benchmarks.plain_data import PlainProcessing
 from lib.config import load_config
-from lib.train.data.loader import SampleStream, collate
-from lib.train.data.processing import Processing
-from lib.train.data.sampler import FrameSampler
 from lib.train.dataset import build_dataset
 from lib.train.dataset.pack import pack
 from lib.train.dataset.stored import StoredDataset
+from lib.train.loader import SampleStream, collate
+from lib.train.processing import Processing
+from lib.train.sampler import FrameSampler
 from lib.utils import picture
 from lib.utils.errors import UserError, run_command
 from lib.utils.jpeg import turbojpeg

@@ -20,10 +20,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.measuring import report
 from lib.models.alpha_refine import SCRIPT
 from lib.test.tracker.masks import create_refiner
-from lib.train.data.processing import jitter_box
 from lib.train.dataset import build_dataset
 from lib.train.dataset.coco import ANNOTATIONS
 from lib.train.options import RunOptions
+from lib.train.processing import jitter_box
 from lib.train.run import train
 from lib.utils.allocator import use_allocator
 from lib.utils.errors import UserError, run_command

@@ -1,6 +1,6 @@
 """Training samples as a research code makes them: whole frames, masks of whole frames, tensors from the start.
 
-It draws the same random numbers in the same order as `lib.train.data.processing`, so that both give the same samples.
+It draws the same random numbers in the same order as `lib.train.processing`, so that both give the same samples.
 """
 
 import math
@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from lib.config import option
-from lib.train.data.processing import Rejected
-from lib.train.data.sampler import Draw, FrameRef
+from lib.train.processing import Rejected
+from lib.train.sampler import Draw, FrameRef
 
 
 @dataclass
@@ -32,7 +32,7 @@ class PlainSample:
 
 
 class PlainProcessing:
-    """Turns a `Draw` into a `PlainSample`; see `lib.train.data.processing.Processing`."""
+    """Turns a `Draw` into a `PlainSample`; see `lib.train.processing.Processing`."""
 
     def __init__(self, cfg: EasyDict) -> None:
         self.cfg = cfg

@@ -6,9 +6,9 @@ from easydict import EasyDict
 from torch import Tensor, nn
 
 from benchmarks.plain import plain_network
-from lib.train.actors.stark import box_losses
-from lib.train.data.loader import Batch
-from lib.train.trainers.optimisation import parameter_groups
+from lib.train.loader import Batch
+from lib.train.losses import box_losses
+from lib.train.optimiser import parameter_groups
 from lib.utils.boxes import xywh_to_xyxy
 from lib.utils.tensors import NestedTensor
 

@@ -27,11 +27,10 @@ from benchmarks.plain_training import PlainStep
 from benchmarks.resident import resident
 from lib.config import load_config
 from lib.models import build_model
-from lib.train.actors.stark import BoxActor, ScoreActor
-from lib.train.data.loader import Batch
-from lib.train.trainers.arithmetic import choose_arithmetic
-from lib.train.trainers.optimisation import Optimisation
-from lib.train.trainers.trainer import Trainer
+from lib.train.loader import Batch
+from lib.train.losses import BoxActor, ScoreActor
+from lib.train.optimiser import Optimisation, choose_arithmetic
+from lib.train.trainer import Trainer
 from lib.utils.allocator import LIBRARIES, preloading, use_allocator
 from lib.utils.errors import UserError, run_command
 

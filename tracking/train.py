@@ -12,9 +12,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib.config import load_config
-from lib.train.admin.launch import Processes, check_gpus, launch
-from lib.train.admin.parent import end_with_launcher, is_launched
 from lib.train.check import check_run
+from lib.train.launch import Processes, check_gpus, end_with_launcher, is_launched, launch
 from lib.train.networks import NETWORKS
 from lib.train.options import RunOptions, Stage
 from lib.train.run import train

@@ -10,24 +10,21 @@ from torch import nn
 
 from lib.config import load_config, option
 from lib.train import distributed
-from lib.train.actors.distill import DistillActor, distills, load_teacher
-from lib.train.actors.mask import MaskActor
-from lib.train.actors.stark import Actor, BoxActor, ScoreActor
 from lib.train.admin.lock import FolderLock
-from lib.train.admin.log import RunLog
 from lib.train.check import check_run, usable_validation
+from lib.train.checkpoints import run_checkpoints
 from lib.train.checks.settings import check_sampling, sample_intervals, sampler_mode
-from lib.train.data.loader import BatchLoader, SampleStream, lost_workers_named
-from lib.train.data.masks import MaskProcessing
-from lib.train.data.processing import Processing
-from lib.train.data.sampler import FrameSampler
 from lib.train.dataset import build_dataset
+from lib.train.distillation import DistillActor, distills, load_teacher
+from lib.train.loader import BatchLoader, SampleStream, lost_workers_named
+from lib.train.log import RunLog
+from lib.train.losses import Actor, BoxActor, MaskActor, ScoreActor
 from lib.train.networks import MASK_SCRIPT, build_network
+from lib.train.optimiser import Optimisation, choose_arithmetic
 from lib.train.options import RunOptions
-from lib.train.trainers.arithmetic import choose_arithmetic
-from lib.train.trainers.checkpoints import run_checkpoints
-from lib.train.trainers.optimisation import Optimisation
-from lib.train.trainers.trainer import Trainer
+from lib.train.processing import MaskProcessing, Processing
+from lib.train.sampler import FrameSampler
+from lib.train.trainer import Trainer
 from lib.utils.checkpoint import load_checkpoint, load_state
 from lib.utils.errors import UserError
 from lib.utils.workspace import workspace

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lib.utils.files import write_text
 
-# Names a folder for errors where a launcher (lib.train.admin.launch) started this process as one of several.
+# Names a folder for errors where a launcher (lib.train.launch) started this process as one of several.
 REPORTS = "STARK_REPORTS"
 
 

@@ -9,10 +9,10 @@ from benchmarks.plain_data import PlainProcessing
 from lib.config import load_config
 from lib.data.synthetic import generate
 from lib.models.layers import FrozenBatchNorm2d
-from lib.train.data.loader import SampleStream
-from lib.train.data.processing import Processing
-from lib.train.data.sampler import FrameSampler
 from lib.train.dataset import build_dataset
+from lib.train.loader import SampleStream
+from lib.train.processing import Processing
+from lib.train.sampler import FrameSampler
 from lib.utils.crop import sample_target
 from tests.golden_cases import VARIANTS, reference_model
 from tests.models.test_inference import regions

@@ -9,8 +9,8 @@ from benchmarks.training import make_batch, make_step
 from lib.config import load_config
 from lib.models import build_model
 from lib.models.layers import Dropout, FrozenBatchNorm2d, Linear
-from lib.train.actors.stark import BoxActor, ScoreActor
-from lib.train.trainers.optimisation import Optimisation
+from lib.train.losses import BoxActor, ScoreActor
+from lib.train.optimiser import Optimisation
 from tests.golden.fill import fill
 from tests.train.tiny_runs import overrides
 

@@ -9,8 +9,8 @@ from lib.models import build_model
 from lib.models.heads import CenterPredictor
 from lib.models.repvgg import fold_repvgg
 from lib.models.stark_lightning import Correlation
-from lib.train.actors.center import center_losses, center_target
-from lib.train.data.processing import jitter_box
+from lib.train.losses import center_losses, center_target
+from lib.train.processing import jitter_box
 from lib.utils.tensors import NestedTensor
 
 SCRIPT = "stark_lightning_X_trt"

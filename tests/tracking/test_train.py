@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-import lib.train.admin.launch
 import lib.train.check
+import lib.train.launch
 import lib.train.run
-from lib.train.admin.launch import Processes
 from lib.train.checks.report import Report, ok, problem
+from lib.train.launch import Processes
 from lib.train.options import Stage
 from lib.utils.workspace import REPOSITORY
 
@@ -29,7 +29,7 @@ def calls(monkeypatch):
         return 7
 
     monkeypatch.setattr(lib.train.run, "train", lambda options: calls.update(train=options))
-    monkeypatch.setattr(lib.train.admin.launch, "launch", launch)
+    monkeypatch.setattr(lib.train.launch, "launch", launch)
     monkeypatch.setattr(lib.train.check, "check_run", lambda *_: Report([ok("data", "there")]))
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
     monkeypatch.setenv("STARK_SAVE_DIR", "/saved")

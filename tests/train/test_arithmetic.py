@@ -7,10 +7,9 @@ import torch
 from torch import nn
 
 from lib.config import ConfigError, load_config
-from lib.train.actors.stark import FiniteChecks, NonFiniteError
 from lib.train.checks.settings import check_device
-from lib.train.trainers.arithmetic import choose_arithmetic
-from lib.train.trainers.optimisation import Optimisation
+from lib.train.losses import FiniteChecks, NonFiniteError
+from lib.train.optimiser import Optimisation, choose_arithmetic
 from lib.utils.errors import UserError
 from tests.train.tiny_runs import lightning
 

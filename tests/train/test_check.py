@@ -14,8 +14,8 @@ from lib.train.check import Finding, Report, check_run, check_sampling
 from lib.train.checks import output, settings
 from lib.train.checks.output import checkpoint_size
 from lib.train.checks.weights import outline
+from lib.train.optimiser import Optimisation
 from lib.train.options import RunOptions, Stage
-from lib.train.trainers.optimisation import Optimisation
 from lib.utils.checkpoint import save_checkpoint
 from lib.utils.errors import UserError
 from tests.train.tiny_runs import folder_of, lightning, options

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from lib.config import load_config
-from lib.train.data.loader import SampleStream
-from lib.train.data.processing import Processing
-from lib.train.data.sampler import FrameSampler
 from lib.train.dataset import build_dataset
+from lib.train.loader import SampleStream
+from lib.train.processing import Processing
+from lib.train.sampler import FrameSampler
 from lib.utils import picture
 from lib.utils.crop import Region, cut_picture, sample_target
 from lib.utils.image import read_image
@@ -73,7 +73,7 @@ def test_exact_crops_are_those_of_whole_frames(enlarged, monkeypatch):
         crop = region.cut(pixels[:, ::-1] if mirrored else pixels)
         return crop[:, ::-1] if flipped else crop
 
-    monkeypatch.setattr("lib.train.data.processing.cut_picture", from_whole)
+    monkeypatch.setattr("lib.train.processing.cut_picture", from_whole)
     for index, sample in enumerate(found):
         for a, b in zip(crops(sample), crops(exact[1, index]), strict=True):
             assert np.array_equal(a, b)

@@ -11,14 +11,14 @@ import torch.distributed as dist
 
 from lib.config import ConfigError, load_config
 from lib.train import distributed
-from lib.train.actors.distill import DistillActor, by_sample, corner_loss, distills, load_teacher
-from lib.train.actors.stark import BoxActor, NonFiniteError
-from lib.train.data.loader import collate
-from lib.train.data.processing import Processing
-from lib.train.data.sampler import FrameSampler
 from lib.train.dataset import build_dataset
+from lib.train.distillation import DistillActor, by_sample, corner_loss, distills, load_teacher
+from lib.train.loader import collate
+from lib.train.losses import BoxActor, NonFiniteError
+from lib.train.optimiser import Optimisation
 from lib.train.options import Stage
-from lib.train.trainers.optimisation import Optimisation
+from lib.train.processing import Processing
+from lib.train.sampler import FrameSampler
 from lib.utils.boxes import xywh_to_xyxy
 from lib.utils.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from lib.utils.errors import UserError

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 from torch.distributed.elastic.multiprocessing import SignalException
 
-from lib.train.admin.launch import Processes, _Stop, check_gpus, launch
-from lib.train.admin.parent import LAUNCHER, end_with_launcher
+from lib.train.launch import LAUNCHER, Processes, _Stop, check_gpus, end_with_launcher, launch
 from lib.utils.errors import REPORTS, LostProcessError, UserError, run_command
 from lib.utils.workspace import REPOSITORY
 
@@ -67,7 +66,7 @@ def start_launcher(script, processes, **how):
     """A launcher in a process of its own."""
     text = (
         f"import sys; sys.path.insert(0, {str(REPOSITORY)!r})\n"
-        "from lib.train.admin.launch import Processes, launch\n"
+        "from lib.train.launch import Processes, launch\n"
         f"sys.exit(launch([{str(script)!r}], {processes!r}))\n"
     )
     return subprocess.Popen([sys.executable, "-c", text], stderr=subprocess.PIPE, text=True, **how)
@@ -251,7 +250,7 @@ def test_every_signal_is_passed_on_as_sigterm_once(number, capfd):
 
 def test_nohup_and_a_killed_launcher(script):
     path = script(
-        "from lib.train.admin.parent import end_with_launcher\nend_with_launcher()\n"
+        "from lib.train.launch import end_with_launcher\nend_with_launcher()\n"
         + SAVING.replace("sys.exit", "mark('pid' + str(os.getpid())); sys.exit")
     )
     folder = path.parent
@@ -269,7 +268,7 @@ def test_nohup_and_a_killed_launcher(script):
 
 def test_a_process_whose_launcher_is_gone_does_not_start(monkeypatch):
     monkeypatch.setenv(LAUNCHER, str(os.getpid()))  # not this process's parent
-    script = "from lib.train.admin.parent import end_with_launcher; end_with_launcher(); print('trains')"
+    script = "from lib.train.launch import end_with_launcher; end_with_launcher(); print('trains')"
     code = f"import subprocess, sys; sys.exit(subprocess.run([sys.executable, '-c', {script!r}]).returncode)"
     ended = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (143, "")

@@ -12,7 +12,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lib.train.admin.log import Meters, RunLog, memory_use
+from lib.train.log import Meters, RunLog, memory_use
 from lib.utils.errors import UserError
 
 NUMBERS = {"lr": {"rest": 1e-4, "backbone": 1e-5}, "data_wait": 0.12, "memory_mib": 2150.0}
@@ -167,12 +167,12 @@ def test_warnings_of_all_and_the_news_of_this_program_alone_are_written(started,
     chatty.info("noise")
     logging.getLogger("library").info("noise")
     chatty.warning("something of a library")
-    logging.getLogger("lib.train.data.loader").warning("something of ours")
-    logging.getLogger("lib.train.data.loader").debug("noise")
+    logging.getLogger("lib.train.loader").warning("something of ours")
+    logging.getLogger("lib.train.loader").debug("noise")
     log.say("news")
     log.close()
     log.close()
-    logging.getLogger("lib.train.data.loader").info("too late")
+    logging.getLogger("lib.train.loader").info("too late")
     said = ["something of a library", "something of ours", "news"]
     assert capsys.readouterr().out.splitlines() == said
     written = (tmp_path / "logs" / "a-b.log").read_text().splitlines()

@@ -13,17 +13,16 @@ from lib.config import load_config
 from lib.models.alpha_refine import AlphaRefine
 from lib.test.tracker.masks import with_masks
 from lib.test.tracker.still import StillTracker
-from lib.train.actors.mask import filled_boxes, mask_iou
-from lib.train.actors.stark import Outcome
-from lib.train.admin.pictures import CAPTION_HEIGHT, sample_pictures
 from lib.train.check import check_run
-from lib.train.data.loader import SampleStream, collate
-from lib.train.data.masks import MaskProcessing
-from lib.train.data.sampler import Draw, FrameRef, FrameSampler
 from lib.train.dataset import build_dataset, pack
+from lib.train.loader import SampleStream, collate
+from lib.train.losses import Outcome, filled_boxes, mask_iou
+from lib.train.optimiser import parameter_groups
 from lib.train.options import RunOptions
+from lib.train.pictures import CAPTION_HEIGHT, sample_pictures
+from lib.train.processing import MaskProcessing
 from lib.train.run import train
-from lib.train.trainers.optimisation import parameter_groups
+from lib.train.sampler import Draw, FrameRef, FrameSampler
 from lib.utils.boxes import box_iou
 from lib.utils.checkpoint import load_checkpoint
 from lib.utils.errors import UserError

@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from lib.train.admin.lock import FolderLock
+from lib.train.checkpoints import CheckpointFolder
 from lib.train.run import train
-from lib.train.trainers.checkpoints import CheckpointFolder
-from lib.train.trainers.trainer import Trainer
+from lib.train.trainer import Trainer
 from lib.utils.checkpoint import CheckpointError, load_checkpoint
 from lib.utils.errors import UserError
 from lib.utils.workspace import REPOSITORY

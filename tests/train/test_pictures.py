@@ -6,10 +6,10 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lib.train.actors.stark import Outcome
-from lib.train.admin.log import RunLog
-from lib.train.admin.pictures import CAPTION_HEIGHT, PREDICTION, TRUTH, sample_pictures
-from lib.train.data.loader import Batch
+from lib.train.loader import Batch
+from lib.train.log import RunLog
+from lib.train.losses import Outcome
+from lib.train.pictures import CAPTION_HEIGHT, PREDICTION, TRUTH, sample_pictures
 
 SIZE = 320
 

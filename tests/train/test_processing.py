@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from lib.config import load_config
-from lib.train.data.loader import BatchLoader, SampleStream
-from lib.train.data.processing import Processing, jitter_box
-from lib.train.data.sampler import Draw, FrameRef, FrameSampler
+from lib.train.loader import BatchLoader, SampleStream
+from lib.train.processing import Processing, jitter_box
+from lib.train.sampler import Draw, FrameRef, FrameSampler
 from lib.utils.errors import UserError
 from tests.train.fakes import FakeVideos
 

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from lib.train.data.sampler import FrameSampler
+from lib.train.sampler import FrameSampler
 from lib.utils.errors import UserError
 from tests.train.fakes import FakeVideos
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from lib.config import load_config
-from lib.train.data.loader import BatchLoader, SampleStream
-from lib.train.data.processing import Processing
-from lib.train.data.sampler import FrameSampler
+from lib.train.loader import BatchLoader, SampleStream
 from lib.train.options import RunOptions
+from lib.train.processing import Processing
+from lib.train.sampler import FrameSampler
 from lib.utils.workspace import REPOSITORY
 from tests.train.fakes import FakeVideos
 

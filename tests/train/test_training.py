@@ -12,11 +12,11 @@ from torch import nn
 
 from lib.config import load_config
 from lib.models import build_model
-from lib.train.actors.stark import BoxActor, NonFiniteError, ScoreActor, box_losses
+from lib.train.checkpoints import CheckpointFolder
+from lib.train.losses import BoxActor, NonFiniteError, ScoreActor, box_losses
+from lib.train.optimiser import Optimisation, rate_factor
 from lib.train.options import RunOptions, Stage
 from lib.train.run import train
-from lib.train.trainers.checkpoints import CheckpointFolder
-from lib.train.trainers.optimisation import Optimisation, rate_factor
 from lib.utils.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from lib.utils.errors import UserError
 from lib.utils.workspace import REPOSITORY
@@ -218,7 +218,7 @@ def test_a_good_checkpoint_outlives_a_damaged_one_and_a_failed_save(tmp_path, mo
         raise CheckpointError("the disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr("lib.train.trainers.checkpoints.save_checkpoint", full_disk)
+        patch.setattr("lib.train.checkpoints.save_checkpoint", full_disk)
         with pytest.raises(CheckpointError, match="full"):
             checkpoints.save(state(3))
     assert CheckpointFolder(tmp_path, "STARKS", 500).load()[0]["epoch"] == 1

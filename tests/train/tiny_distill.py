@@ -5,7 +5,7 @@ import yaml
 
 from lib.config import load_config
 from lib.models import build_model
-from lib.train.actors.distill import DistillActor, Teacher
+from lib.train.distillation import DistillActor, Teacher
 from lib.train.options import Stage
 from lib.utils.checkpoint import save_checkpoint
 

@@ -11,7 +11,6 @@ from easydict import EasyDict
 
 from lib.train.checks.report import Finding, named, note, ok, problem
 from lib.train.checks.settings import sample_intervals, sampler_mode
-from lib.train.data.sampler import MIN_FRAMES, FrameSampler
 from lib.train.dataset import SequenceInfo, build_dataset
 from lib.train.dataset.base import MaskedDataset
 from lib.train.dataset.registry import find_lack, waits_to_be_generated
@@ -19,6 +18,7 @@ from lib.train.dataset.stored import StoredDataset
 from lib.train.dataset.video import VideoDataset
 from lib.train.networks import MASK_SCRIPT
 from lib.train.options import RunOptions
+from lib.train.sampler import MIN_FRAMES, FrameSampler
 from lib.utils.errors import UserError
 from lib.utils.image import ImageReadError
 from lib.utils.lmdb_storage import LmdbStorage

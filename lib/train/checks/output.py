@@ -10,11 +10,11 @@ from pathlib import Path
 from easydict import EasyDict
 from torch import nn
 
+from lib.train.checkpoints import run_checkpoints
 from lib.train.checks.report import Finding, named, note, ok, problem
 from lib.train.checks.weights import fit
+from lib.train.optimiser import parameter_groups
 from lib.train.options import RunOptions
-from lib.train.trainers.checkpoints import run_checkpoints
-from lib.train.trainers.optimisation import parameter_groups
 from lib.utils.checkpoint import CheckpointError
 
 SUBJECT = "output folder"

@@ -11,8 +11,8 @@ from lib.config import ConfigError, option
 from lib.models.backbone import has_fast_bf16
 from lib.train import distributed
 from lib.train.checks.report import Finding, note, ok, problem
+from lib.train.optimiser import compiles
 from lib.train.options import RunOptions
-from lib.train.trainers.arithmetic import compiles
 from lib.utils.device import select_device
 from lib.utils.errors import UserError
 

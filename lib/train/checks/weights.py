@@ -11,8 +11,8 @@ from torch import nn
 
 from lib.config import ConfigError, load_config, option
 from lib.models.pretrained import imagenet_file, resnet_file_name, torch_cache
-from lib.train.actors.distill import check_fit, distills
 from lib.train.checks.report import Finding, note, ok, problem
+from lib.train.distillation import check_fit, distills
 from lib.train.networks import build_network
 from lib.train.options import RunOptions, Stage
 from lib.utils.checkpoint import CheckpointError, load_checkpoint, load_state

@@ -8,12 +8,55 @@ from easydict import EasyDict
 from torch import Tensor, nn
 
 from lib.config import option
-from lib.train.actors.center import center_losses
-from lib.train.data.loader import Batch
+from lib.train.loader import Batch
 from lib.utils.boxes import cxcywh_to_xyxy, generalized_box_iou, sort_corners, xywh_to_xyxy
 from lib.utils.errors import UserError
 from lib.utils.preprocess import Preprocessor
 from lib.utils.tensors import NestedTensor
+
+# Deviation of the target around the object's centre: a part of the object's side, and at least so many cells.
+_SPREAD, _LEAST_SPREAD = 0.15, 0.5
+
+
+def center_losses(
+    output: dict[str, Tensor], truth: Tensor, giou_weight: float, l1_weight: float, center_weight: float
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Cross-entropy of where the centre is over all cells, and GIoU and L1 of the boxes of the cells around it.
+
+    Args:
+        output: what the network gave: `scores` (B, S * S), `cell_boxes` (B, S * S, 4), `pred_boxes` (B, 1, 4).
+        truth: (B, 4) xyxy in fractions of the crop, within [0, 1].
+        giou_weight: weight of 1 - GIoU, `l1_weight` of the mean absolute difference, `center_weight` of the entropy.
+
+    Returns:
+        The weighted sum, and for the log its parts and the mean IoU of the predicted boxes.
+    """
+    scores, boxes = output["scores"].float(), cxcywh_to_xyxy(output["cell_boxes"])
+    target = center_target(truth, round(scores.shape[1] ** 0.5))
+    center_loss = -(target * scores.log_softmax(dim=1)).sum(1).mean()
+    everywhere = truth[:, None].expand_as(boxes)
+    giou, _ = generalized_box_iou(boxes, everywhere)
+    giou_loss = (target * (1 - giou)).sum(1).mean()
+    l1_loss = (target * (boxes - everywhere).abs().mean(-1)).sum(1).mean()
+    loss = giou_weight * giou_loss + l1_weight * l1_loss + center_weight * center_loss
+    _, iou = generalized_box_iou(cxcywh_to_xyxy(output["pred_boxes"].detach()[:, 0]), truth)
+    parts = {
+        "Loss/total": loss,
+        "Loss/giou": giou_loss,
+        "Loss/l1": l1_loss,
+        "Loss/center": center_loss,
+        "IoU": iou.mean(),
+    }
+    return loss, {name: value.detach() for name, value in parts.items()}
+
+
+def center_target(truth: Tensor, size: int) -> Tensor:
+    """Where the centre is, as a distribution (B, size * size) over cells: a normal one around it; boxes (B, 4) xyxy."""
+    cells = (torch.arange(size, device=truth.device) + 0.5) / size
+    middle, side = (truth[:, :2] + truth[:, 2:]) / 2, truth[:, 2:] - truth[:, :2]
+    spread = (_SPREAD * side).clamp(min=_LEAST_SPREAD / size)
+    exponent = -0.5 * ((cells - middle[..., None]) / spread[..., None]) ** 2  # (B, 2, size)
+    return (exponent[:, 1, :, None] + exponent[:, 0, None, :]).flatten(1).softmax(dim=1)
 
 
 class NonFiniteError(UserError):
@@ -170,3 +213,39 @@ def box_losses(
     loss = giou_weight * giou_loss + l1_weight * l1_loss
     parts = {"Loss/total": loss, "Loss/giou": giou_loss, "Loss/l1": l1_loss}
     return loss, {name: value.detach() for name, value in parts.items()} | {"IoU": iou.detach().mean()}
+
+
+class MaskActor(Actor):
+    """Forward pass and loss of `lib.models.alpha_refine.AlphaRefine`."""
+
+    def __call__(self, batch: Batch, step: str = "") -> Outcome:
+        """The loss of a batch; for the log also the mean overlap of its masks, and that of the true boxes, filled.
+
+        Raises:
+            NonFiniteError: the network's masks are not finite.
+        """
+        templates, search = self.regions(batch)
+        boxes = batch.template_boxes.to(self.device, non_blocking=True)
+        logits = self.net(templates[0].tensors, boxes, search.tensors)[:, 0].float()  # (B, S, S)
+        self.check_finite(logits, batch, step)
+        truth = batch.object_masks.to(self.device, non_blocking=True)
+        loss = F.binary_cross_entropy_with_logits(logits, truth.float())
+        masks = logits.detach().sigmoid()
+        overlap = mask_iou(masks > self.cfg.TEST.MASK_THRESHOLD, truth).mean()
+        filled = mask_iou(filled_boxes(batch.boxes.to(self.device), truth.shape[-1]), truth).mean()
+        values = {"Loss/total": loss.detach(), "IoU": overlap, "IoU of boxes": filled}
+        return Outcome(loss, values, masks=masks)
+
+
+def mask_iou(a: Tensor, b: Tensor) -> Tensor:
+    """Overlap of masks pair by pair, (..., H, W) bool each to (...); 0 where both are empty."""
+    inter, union = (a & b).sum((-2, -1)), (a | b).sum((-2, -1))
+    return inter / union.clamp(min=1)
+
+
+def filled_boxes(boxes: Tensor, size: int) -> Tensor:
+    """Masks (B, size, size) bool of boxes (B, 4), xywh in fractions of the crop: the pixels whose centre is inside."""
+    centres = (torch.arange(size, device=boxes.device) + 0.5) / size
+    x1, y1, x2, y2 = xywh_to_xyxy(boxes)[..., None].unbind(1)  # (B, 1) each
+    columns, rows = (x1 <= centres) & (centres < x2), (y1 <= centres) & (centres < y2)
+    return rows[:, :, None] & columns[:, None, :]

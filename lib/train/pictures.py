@@ -5,8 +5,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.train.actors.stark import Outcome
-from lib.train.data.loader import Batch
+from lib.train.loader import Batch
+from lib.train.losses import Outcome
 from lib.utils.boxes import box_iou, sort_corners, xywh_to_xyxy
 
 TRUTH, PREDICTION, WHITE, GROUND = (64, 220, 64), (255, 64, 64), (255, 255, 255), (24, 24, 24)

@@ -2,6 +2,8 @@
 
 import contextlib
 import math
+import os
+import shutil
 from typing import Any
 
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 
 from lib.config import ConfigError, option
 from lib.utils.checkpoint import CheckpointError
+from lib.utils.errors import UserError
 
 # Share of a cosine schedule in which the rate rises from 0.
 WARM_UP = 0.05
@@ -148,3 +151,36 @@ def rate_factor(train: EasyDict, epoch: int, step: int, steps_per_epoch: int) ->
     if progress < WARM_UP:
         return progress / WARM_UP
     return 0.5 * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP)))
+
+
+def choose_arithmetic(net: nn.Module, cfg: EasyDict, device: torch.device) -> None:
+    """Do what TRAIN.COMPILE and TRAIN.TF32 say; the network's parameters and their names stay.
+
+    Raises:
+        UserError: there is no compiler for TRAIN.COMPILE.
+    """
+    if device.type == "cuda":
+        precision = "tf32" if option(cfg, "TRAIN.TF32") else "ieee"
+        torch.backends.cuda.matmul.fp32_precision = precision
+        torch.backends.cudnn.conv.fp32_precision = precision
+    if compiles(cfg):
+        mode = option(cfg, "TRAIN.COMPILE")
+        # Shapes are the same in every step; with and without padding masks there are a few programs, not one for all.
+        net.compile(mode=None if mode == "default" else mode, dynamic=False)
+
+
+def compiles(cfg: EasyDict) -> bool:
+    """Whether TRAIN.COMPILE asks for a compiled network.
+
+    Raises:
+        UserError: it does, and there is no compiler.
+    """
+    mode, compiler = option(cfg, "TRAIN.COMPILE"), os.environ.get("CXX", "g++")
+    if mode in (False, "off"):
+        return False
+    if shutil.which(compiler) is None:
+        raise UserError(
+            f"TRAIN.COMPILE {mode} needs a C++ compiler, and there is no '{compiler}': install g++, name another by "
+            "the environment variable CXX, or set TRAIN.COMPILE=off"
+        )
+    return True

@@ -4,11 +4,13 @@ torchrun runs inside this process, so that its signals and exit statuses are kno
 process from the terminal: a signal that is sent to this process, or typed there, reaches them only from here.
 """
 
+import ctypes
 import json
 import logging
 import os
 import re
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -24,8 +26,7 @@ from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.elastic.rendezvous import RendezvousError
 
-from lib.train.admin.parent import LAUNCHER
-from lib.train.admin.stop import heeding
+from lib.train.stop import heeding
 from lib.utils.device import select_device
 from lib.utils.errors import REPORTS, UserError
 
@@ -296,3 +297,27 @@ def _read_report(path: Path) -> dict | None:
 def _say(line: str) -> None:
     """Write a line to stderr, past Python's buffers, which a signal's handler must not enter."""
     os.write(2, f"{line}\n".encode())
+
+
+# The launcher's process id.
+LAUNCHER = "STARK_LAUNCHER"
+
+_PR_SET_PDEATHSIG = 1
+
+
+def is_launched() -> bool:
+    """Whether torchrun started this process, by our launcher or by hand."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def end_with_launcher() -> None:
+    """Have the system ask this process to end (SIGTERM) when its launcher is killed, so that none is left behind.
+
+    Does nothing where no launcher of ours started it, or on another system than Linux.
+    """
+    launcher = os.environ.get(LAUNCHER)
+    if launcher is None or sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != int(launcher):  # it ended before the line above
+        raise SystemExit(128 + signal.SIGTERM)

@@ -12,8 +12,8 @@ from lib.config import load_config
 from lib.models import build_model
 from lib.models.inference import prepare_for_tracking
 from lib.models.layers import MLP
-from lib.train.actors.stark import Actor, BoxActor, Outcome
-from lib.train.data.loader import Batch
+from lib.train.loader import Batch
+from lib.train.losses import Actor, BoxActor, Outcome
 from lib.train.options import RunOptions, Stage
 from lib.utils.checkpoint import CheckpointError, load_checkpoint, load_state
 from lib.utils.errors import UserError

@@ -12,12 +12,12 @@ from torch import nn
 
 from lib.config import option
 from lib.train import distributed
-from lib.train.actors.stark import Actor
-from lib.train.admin.log import Meters, Number, RunLog, Stopwatch, memory_use
-from lib.train.admin.stop import StopRequest
-from lib.train.data.loader import Batch, BatchLoader
-from lib.train.trainers.checkpoints import CheckpointFolder
-from lib.train.trainers.optimisation import Optimisation
+from lib.train.checkpoints import CheckpointFolder
+from lib.train.loader import Batch, BatchLoader
+from lib.train.log import Meters, Number, RunLog, Stopwatch, memory_use
+from lib.train.losses import Actor
+from lib.train.optimiser import Optimisation
+from lib.train.stop import StopRequest
 from lib.utils.checkpoint import load_state
 
 

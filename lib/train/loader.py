@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from lib.train.data.processing import Rejected, Sample
-from lib.train.data.sampler import AnnotationError, Draw, FrameSampler
+from lib.train.processing import Rejected, Sample
+from lib.train.sampler import AnnotationError, Draw, FrameSampler
 from lib.utils.errors import UserError
 from lib.utils.image import ImageReadError
 
