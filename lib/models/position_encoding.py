@@ -1,4 +1,4 @@
-"""What tells the transformer where a token lies in its crop."""
+"""Position encodings: they tell the transformer where a token lies in its crop."""
 
 import math
 
@@ -41,13 +41,22 @@ class PositionEmbeddingLearned(nn.Module):
         nn.init.uniform_(self.col_embed.weight)
 
     def forward(self, feature: Tensor, mask: Tensor | None) -> Tensor:
-        """Features (B, C, H, W) to positions (1, H * W, dim); the mask plays no part."""
+        """Features (B, C, H, W) to positions (1, H * W, dim); the mask is not used."""
         height, width = feature.shape[-2:]
         columns = self.col_embed.weight[:width].expand(height, -1, -1)
         rows = self.row_embed.weight[:height, None].expand(-1, width, -1)
         return torch.cat((columns, rows), dim=-1).flatten(0, 1)[None]
 
 
-def build_position_encoding(kind: str, dim: int) -> nn.Module | None:
-    """The module for MODEL.POSITION_EMBEDDING: `sine`, `learned`, or None for `none`."""
-    return {"sine": PositionEmbeddingSine, "learned": PositionEmbeddingLearned, "none": lambda _: None}[kind](dim)
+class NoPosition(nn.Module):
+    """Zeros: MODEL.POSITION_EMBEDDING `none`."""
+
+    def forward(self, feature: Tensor, mask: Tensor | None) -> Tensor:
+        """Features (B, C, H, W) to zeros (1, H * W, C); the mask is not used."""
+        return torch.zeros_like(feature[:1]).flatten(2).transpose(1, 2)
+
+
+def build_position_encoding(kind: str, dim: int) -> nn.Module:
+    """The module for MODEL.POSITION_EMBEDDING: `sine`, `learned` or `none`."""
+    kinds = {"sine": PositionEmbeddingSine, "learned": PositionEmbeddingLearned}
+    return NoPosition() if kind == "none" else kinds[kind](dim)

@@ -7,12 +7,11 @@ The other variants follow them. A graph takes one normalised crop at a time, in 
     complete.onnx                 img_x (1, 3, H, W), mask_x (1, H, W) bool, and of each template
                                   feat_vec_z, mask_vec_z, pos_vec_z (the second one's end in 1)
                                   -> outputs_coord (1, Nq, 4) cxcywh in fractions of the crop;
-                                     where there is a confidence also pred_logits (1, Nq, 1)
+                                     with a confidence also pred_logits (1, Nq, 1)
 
-Trackers run the graphs of `lib.models.export`, which compute nothing for masks.
+Trackers run the graphs of `lib.models.export`, which do not compute with masks.
 """
 
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,9 +19,8 @@ from easydict import EasyDict
 from torch import Tensor, nn
 
 from lib.models.export import plain_copy, write_graph
-from lib.models.heads import CenterPredictor
-from lib.models.parts import template_count
-from lib.models.stark import STARKST, Tokens
+from lib.models.parts import output_names
+from lib.models.stark import Tokens
 from lib.utils.tensors import NestedTensor
 
 TEMPLATE_FILE = "backbone_bottleneck_pe.onnx"
@@ -39,27 +37,27 @@ class TemplateGraph(nn.Module):
 
     def forward(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Crop (1, 3, Ht, Wt) and mask (1, Ht, Wt) to features (Lt, 1, C), padding (1, Lt), positions (Lt, 1, C)."""
-        tokens = _with_position(self.model.encode_template(NestedTensor(image, mask)))
+        tokens = self.model.encode_template(NestedTensor(image, mask))
         return tokens.feature.transpose(0, 1), tokens.padding, tokens.position.transpose(0, 1)
 
 
 class SearchGraph(nn.Module):
-    """The whole network but for the templates' backbone."""
+    """The whole network except the templates' backbone."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, image: Tensor, mask: Tensor, *templates: Tensor) -> tuple[Tensor, ...]:
-        """Crop (1, 3, H, W), mask (1, H, W) and what `TemplateGraph` gave of each template to boxes (1, Nq, 4).
+        """Crop (1, 3, H, W), mask (1, H, W) and the outputs of `TemplateGraph` for each template to boxes (1, Nq, 4).
 
-        Where there is a confidence, also its logits (1, Nq, 1).
+        Where the network predicts a confidence, also its logits (1, Nq, 1).
         """
         parts = [templates[i : i + 3] for i in range(0, len(templates), 3)]
         regions = [Tokens(f.transpose(0, 1), p.transpose(0, 1), padding) for f, padding, p in parts]
-        search = _with_position(self.model.encode_search(NestedTensor(image, mask)))
-        out = self.model.relate(regions, search)
-        return tuple(out[name] for name in ("pred_boxes", "pred_logits") if name in out)
+        search = self.model.encode_search(NestedTensor(image, mask))
+        output = self.model.predict(regions, search)
+        return tuple(output[name] for name in output_names(self.model))
 
 
 def search_inputs(templates: int) -> list[str]:
@@ -70,8 +68,7 @@ def search_inputs(templates: int) -> list[str]:
 
 def search_outputs(model: nn.Module) -> list[str]:
     """The names of the search graph's outputs, in order."""
-    scores = isinstance(model, STARKST) or isinstance(model.box_head, CenterPredictor)
-    return ["outputs_coord", "pred_logits"] if scores else ["outputs_coord"]
+    return ["outputs_coord", *output_names(model)[1:]]
 
 
 def export_template(model: nn.Module, cfg: EasyDict, path: Path) -> None:
@@ -93,16 +90,11 @@ def export_search(model: nn.Module, cfg: EasyDict, path: Path) -> None:
     plain = plain_copy(model)
     with torch.no_grad():
         template = TemplateGraph(plain)(*_blank(cfg.DATA.TEMPLATE.SIZE))
-    arguments = (*_blank(cfg.DATA.SEARCH.SIZE), *template * template_count(model))
-    inputs = dict(zip(search_inputs(template_count(model)), arguments, strict=True))
+    arguments = (*_blank(cfg.DATA.SEARCH.SIZE), *template * model.template_count)
+    inputs = dict(zip(search_inputs(model.template_count), arguments, strict=True))
     write_graph(SearchGraph(plain), inputs, search_outputs(model), path)
 
 
 def _blank(size: int) -> tuple[Tensor, Tensor]:
     """A crop and a mask in which nothing is padded."""
     return torch.zeros(1, 3, size, size), torch.zeros(1, size, size, dtype=torch.bool)
-
-
-def _with_position(tokens: Tokens) -> Tokens:
-    """A graph's inputs and outputs are fixed: without position encoding the positions are zeros."""
-    return tokens if tokens.position is not None else replace(tokens, position=torch.zeros_like(tokens.feature))

@@ -1,12 +1,12 @@
 """ResNet (He et al., CVPR 2016) up to layer3, under torchvision's names.
 
-torchvision's own module is not used: with it comes a compiler, two seconds and 170 MB of every process that tracks.
+torchvision's own module is not used: importing it takes two seconds and 170 MB in every process that tracks.
 """
 
 from torch import Tensor, nn
 
 from lib.config import ConfigError
-from lib.models.layers import FrozenBatchNorm2d, conv_norm
+from lib.models.layers import FrozenBatchNorm2d
 
 # Kind of block, and how many of them layer1, layer2 and layer3 have.
 DEPTHS = {
@@ -18,7 +18,7 @@ DEPTHS = {
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and the way past them; (B, Cin, H, W) to (B, width, H / stride, W / stride)."""
+    """Two 3x3 convolutions and a shortcut; (B, Cin, H, W) to (B, width, H / stride, W / stride)."""
 
     expansion = 1
 
@@ -32,9 +32,9 @@ class BasicBlock(nn.Module):
         self.downsample = _shortcut(inputs, width, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.relu(conv_norm(x, self.conv1, self.bn1))
-        y = conv_norm(y, self.conv2, self.bn2)
-        return self.relu(y.add_(x if self.downsample is None else conv_norm(x, *self.downsample)))
+        y = self.relu(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(y))
+        return self.relu(y + (x if self.downsample is None else self.downsample(x)))
 
 
 class Bottleneck(nn.Module):
@@ -56,10 +56,10 @@ class Bottleneck(nn.Module):
         self.downsample = _shortcut(inputs, 4 * width, stride, self.norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.relu(conv_norm(x, self.conv1, self.bn1))
-        y = self.relu(conv_norm(y, self.conv2, self.bn2))
-        y = conv_norm(y, self.conv3, self.bn3)
-        return self.relu(y.add_(x if self.downsample is None else conv_norm(x, *self.downsample)))
+        y = self.relu(self.bn1(self.conv1(x)))
+        y = self.relu(self.bn2(self.conv2(y)))
+        y = self.bn3(self.conv3(y))
+        return self.relu(y + (x if self.downsample is None else self.downsample(x)))
 
 
 class ResNetBody(nn.ModuleDict):
@@ -91,12 +91,12 @@ class ResNetBody(nn.ModuleDict):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self["maxpool"](self["relu"](conv_norm(x, self["conv1"], self["bn1"])))
+        x = self["maxpool"](self["relu"](self["bn1"](self["conv1"](x))))
         return self["layer3"](self["layer2"](self["layer1"](x)))
 
 
 def make_layer(block: type, inputs: int, width: int, count: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
-    """Blocks of one width. Dilation stands in for the stride, so the first block, which would have it, has none."""
+    """Blocks of one width. Dilation replaces the stride; the first block is not dilated."""
     rest = [block(block.expansion * width, width, 1, dilation) for _ in range(count - 1)]
     return nn.Sequential(block(inputs, width, stride), *rest)
 
@@ -104,7 +104,7 @@ def make_layer(block: type, inputs: int, width: int, count: int, stride: int = 1
 def _shortcut(
     inputs: int, outputs: int, stride: int, norm: type[nn.Module] = FrozenBatchNorm2d
 ) -> nn.Sequential | None:
-    """What brings a block's input to the shape of its output, where they differ."""
+    """Brings a block's input to the shape of its output; None where the shapes are equal."""
     if stride == 1 and inputs == outputs:
         return None
     return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), norm(outputs))

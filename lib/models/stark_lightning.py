@@ -1,4 +1,4 @@
-"""STARK-Lightning: one light encoder in which search tokens look at template and search; no decoder."""
+"""STARK-Lightning: one light encoder whose queries are the search tokens; no decoder."""
 
 import math
 from collections.abc import Sequence
@@ -13,9 +13,8 @@ from lib.config import option
 from lib.models.attention import MultiheadAttention
 from lib.models.backbone import Backbone, build_backbone
 from lib.models.heads import CenterPredictor, build_box_head
-from lib.models.layers import Dropout, Linear, kernels_once
 from lib.models.position_encoding import PositionEmbeddingLearned
-from lib.models.stark import Tokens, downsample_mask, join, join_padding
+from lib.models.stark import Tokens, downsample_mask, join
 from lib.models.transformer import init_matrices
 from lib.utils.boxes import xyxy_to_cxcywh
 from lib.utils.tensors import NestedTensor
@@ -27,32 +26,23 @@ class LightEncoderLayer(nn.Module):
     def __init__(self, dim: int, heads: int, feedforward: int, dropout: float) -> None:
         super().__init__()
         self.self_attn = MultiheadAttention(dim, heads, dropout)
-        self.linear1 = Linear(dim, feedforward)
-        self.linear2 = Linear(feedforward, dim)
+        self.linear1 = nn.Linear(dim, feedforward)
+        self.linear2 = nn.Linear(feedforward, dim)
         self.norm1 = nn.LayerNorm(dim)
         self.norm2 = nn.LayerNorm(dim)
-        self.dropout = Dropout(dropout)
+        self.dropout = nn.Dropout(dropout)
 
-    def forward(self, templates: Tokens, search: Tokens) -> Tensor:
-        """Template tokens (B, Lt, C) and search tokens (B, Ls, C) to new search features (B, Ls, C)."""
-        return self.look(self.keep(templates), search, join_padding([templates, search]))
-
-    def keep(self, region: Tokens) -> tuple[Tensor, Tensor]:
-        """A region's keys and values (B, L, C), all that search tokens see of it."""
-        return self.self_attn.keys(region.feature + region.position), self.self_attn.values(region.feature)
-
-    def look(self, templates: tuple[Tensor, Tensor], search: Tokens, padding: Tensor | None) -> Tensor:
-        """As `forward`, with what `keep` gave of the templates; `padding` (B, Lt + Ls) is of all keys."""
-        query = search.feature + search.position
-        keys, values = (torch.cat(pair, dim=1) for pair in zip(templates, self.keep(search), strict=True))
-        attended = self.self_attn.attend(self.self_attn.queries(query), keys, values, padding)
+    def forward(self, templates: Sequence[Tokens], search: Tokens) -> Tensor:
+        """Template tokens and search tokens (B, Ls, C) to new search features (B, Ls, C)."""
+        tokens, query = join([*templates, search]), search.feature + search.position
+        attended = self.self_attn(query, tokens.feature + tokens.position, tokens.feature, tokens.padding)
         # The residual is the query with its position: later layers and the head need to know where a token lies.
         x = self.norm1(query + self.dropout(attended))
-        return self.norm2(x + self.dropout(self.linear2(self.dropout.after_relu(self.linear1(x)))))
+        return self.norm2(x + self.dropout(self.linear2(self.dropout(self.linear1(x).relu()))))
 
 
 class LightTransformer(nn.Module):
-    """One encoder layer as published, and more behind it where the configuration says so."""
+    """One encoder layer as published; more layers follow where MODEL.TRANSFORMER.ENC_LAYERS is larger."""
 
     def __init__(self, dim: int, heads: int, feedforward: int, dropout: float, layers: int) -> None:
         super().__init__()
@@ -60,22 +50,18 @@ class LightTransformer(nn.Module):
         self.more = nn.ModuleList(LightEncoderLayer(dim, heads, feedforward, dropout) for _ in range(layers - 1))
         init_matrices(self)
 
-    def forward(self, templates: Tokens, search: Tokens) -> Tensor:
+    def forward(self, templates: Sequence[Tokens], search: Tokens) -> Tensor:
         """Template and search tokens to the search region's features (B, Ls, C)."""
-        for layer in self.layers():
+        for layer in (self.encoder, *self.more):
             search = replace(search, feature=layer(templates, search))
         return search.feature
 
-    def layers(self) -> list[LightEncoderLayer]:
-        """All layers, in order."""
-        return [self.encoder, *self.more]
-
 
 class Correlation(nn.Module):
-    """What each search token has in common with each template token, as a hint beside the token itself.
+    """Adds to each search token its similarity with each template token.
 
     Pixel-wise correlation (Yan et al., Alpha-Refine, CVPR 2021): cosine similarities, one channel a template token.
-    Attention can learn to compare; here it need not, which counts where training is short.
+    Attention can learn to compare; here it need not, which helps where training is short.
     """
 
     def __init__(self, dim: int, template_tokens: int) -> None:
@@ -83,25 +69,22 @@ class Correlation(nn.Module):
         self.embed = nn.Linear(template_tokens, dim)
 
     def forward(self, template: Tensor, search: Tensor) -> Tensor:
-        """Template tokens (B, Lt, C) and search tokens (B, Ls, C) to search tokens (B, Ls, C) with the hint added."""
+        """Template tokens (B, Lt, C) and search tokens (B, Ls, C) to search tokens (B, Ls, C)."""
         similarity = F.normalize(search, dim=-1) @ F.normalize(template, dim=-1).transpose(1, 2)
         return search + self.embed(similarity)
 
 
 class STARKLightningXtrt(nn.Module):
-    """STARK-Lightning; RepVGG blocks fold after training with `lib.models.repvgg.fold_repvgg`."""
+    """STARK-Lightning; its RepVGG blocks fold after training with `lib.models.inference.fold_repvgg`."""
+
+    template_count = 1
 
     def __init__(self, cfg: EasyDict, pretrained: bool = False) -> None:
         super().__init__()
         dim, options = cfg.MODEL.HIDDEN_DIM, cfg.MODEL.TRANSFORMER
         self.backbone = build_backbone(cfg, pretrained)
-        self.transformer = LightTransformer(
-            dim,
-            options.NHEADS,
-            options.DIM_FEEDFORWARD,
-            options.DROPOUT,
-            option(cfg, "MODEL.TRANSFORMER.ENC_LAYERS"),
-        )
+        layers = option(cfg, "MODEL.TRANSFORMER.ENC_LAYERS")
+        self.transformer = LightTransformer(dim, options.NHEADS, options.DIM_FEEDFORWARD, options.DROPOUT, layers)
         self.box_head = build_box_head(cfg, self.backbone.stride)
         self.pos_emb_x = PositionEmbeddingLearned(dim, cfg.DATA.SEARCH.FEAT_SIZE)
         self.pos_emb_z0 = PositionEmbeddingLearned(dim, cfg.DATA.TEMPLATE.FEAT_SIZE)
@@ -128,14 +111,11 @@ class STARKLightningXtrt(nn.Module):
         padding = None if mask is None else mask.flatten(1)
         return Tokens(feature.flatten(2).transpose(1, 2), positions(feature, mask), padding)
 
-    def relate(self, templates: Sequence[Tokens], search: Tokens) -> dict[str, Tensor]:
-        """Transformer and head on encoded regions; see `forward`."""
+    def predict(self, templates: Sequence[Tokens], search: Tokens) -> dict[str, Tensor]:
+        """Transformer and head on encoded regions; returns as `forward`."""
         if self.correlation is not None:
             search = replace(search, feature=self.correlation(templates[0].feature, search.feature))
-        return self.predict_boxes(self.transformer(join(templates), search))
-
-    def predict_boxes(self, feature: Tensor) -> dict[str, Tensor]:
-        """The transformer's search features (B, S * S, C) to boxes."""
+        feature = self.transformer(templates, search)
         side = math.isqrt(feature.shape[1])
         feature = feature.transpose(1, 2).unflatten(2, (side, side))
         if isinstance(self.box_head, CenterPredictor):
@@ -159,5 +139,4 @@ class STARKLightningXtrt(nn.Module):
             `pred_logits` (B, 1, 1), confidence before the sigmoid, `scores` (B, S * S), logits of the centre, and
             `cell_boxes` (B, S * S, 4), cxcywh.
         """
-        with kernels_once():
-            return self.relate([self.encode_template(t) for t in templates], self.encode_search(search))
+        return self.predict([self.encode_template(template) for template in templates], self.encode_search(search))

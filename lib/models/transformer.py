@@ -4,12 +4,6 @@ import torch
 from torch import Tensor, nn
 
 from lib.models.attention import MultiheadAttention
-from lib.models.layers import Dropout, Linear
-
-
-def with_position(tokens: Tensor, position: Tensor | None) -> Tensor:
-    """Tokens plus their position, which queries and keys see and values do not."""
-    return tokens if position is None else tokens + position
 
 
 class EncoderLayer(nn.Module):
@@ -21,27 +15,25 @@ class EncoderLayer(nn.Module):
         super().__init__()
         self.pre_norm = pre_norm
         self.self_attn = MultiheadAttention(dim, heads, dropout, divide_norm)
-        self.linear1 = Linear(dim, feedforward)
-        self.linear2 = Linear(feedforward, dim)
+        self.linear1 = nn.Linear(dim, feedforward)
+        self.linear2 = nn.Linear(feedforward, dim)
         self.norm1 = nn.LayerNorm(dim)
         self.norm2 = nn.LayerNorm(dim)
-        self.dropout = Dropout(dropout)
+        self.dropout = nn.Dropout(dropout)
 
-    def forward(self, tokens: Tensor, padding: Tensor | None, position: Tensor | None) -> Tensor:
-        """(B, L, C) to (B, L, C); `padding` (B, L) True on padding, `position` (B, L, C)."""
+    def forward(self, tokens: Tensor, padding: Tensor | None, position: Tensor) -> Tensor:
+        """Tokens (B, L, C) to the same; `position` (B or 1, L, C), `padding` as of `MultiheadAttention`."""
         if self.pre_norm:
             normed = self.norm1(tokens)
-            tokens = tokens + self.dropout(self._attend(normed, padding, position))
+            query = normed + position
+            tokens = tokens + self.dropout(self.self_attn(query, query, normed, padding))
             return tokens + self.dropout(self._feedforward(self.norm2(tokens)))
-        tokens = self.norm1(tokens + self.dropout(self._attend(tokens, padding, position)))
+        query = tokens + position
+        tokens = self.norm1(tokens + self.dropout(self.self_attn(query, query, tokens, padding)))
         return self.norm2(tokens + self.dropout(self._feedforward(tokens)))
 
-    def _attend(self, tokens: Tensor, padding: Tensor | None, position: Tensor | None) -> Tensor:
-        query = with_position(tokens, position)
-        return self.self_attn(query, query, tokens, padding)
-
-    def _feedforward(self, tokens: Tensor) -> Tensor:
-        return self.linear2(self.dropout.after_relu(self.linear1(tokens)))
+    def _feedforward(self, x: Tensor) -> Tensor:
+        return self.linear2(self.dropout(self.linear1(x).relu()))
 
 
 class DecoderLayer(nn.Module):
@@ -54,49 +46,33 @@ class DecoderLayer(nn.Module):
         self.pre_norm = pre_norm
         self.self_attn = MultiheadAttention(dim, heads, dropout, divide_norm)
         self.multihead_attn = MultiheadAttention(dim, heads, dropout, divide_norm)
-        self.linear1 = Linear(dim, feedforward)
-        self.linear2 = Linear(feedforward, dim)
+        self.linear1 = nn.Linear(dim, feedforward)
+        self.linear2 = nn.Linear(feedforward, dim)
         self.norm1 = nn.LayerNorm(dim)
         self.norm2 = nn.LayerNorm(dim)
         self.norm3 = nn.LayerNorm(dim)
-        self.dropout = Dropout(dropout)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, target: Tensor, memory: Tensor, padding: Tensor | None, position: Tensor | None, query_position: Tensor
+        self, target: Tensor, memory: Tensor, padding: Tensor | None, position: Tensor, query_position: Tensor
     ) -> Tensor:
-        """Targets (B, Nq, C) look at memory (B, L, C); `query_position` is (Nq, C). Gives (B, Nq, C)."""
-        steps = (
-            (self.norm1, lambda x: self._attend_queries(x, query_position)),
-            (self.norm2, lambda x: self._attend_memory(x, memory, padding, position, query_position)),
-            (self.norm3, lambda x: self.linear2(self.dropout.after_relu(self.linear1(x)))),
-        )
-        for norm, step in steps:
-            if self.pre_norm:
-                target = target + self.dropout(step(norm(target)))
-            else:
-                target = norm(target + self.dropout(step(target)))
-        return target
-
-    def _attend_queries(self, target: Tensor, query_position: Tensor) -> Tensor:
+        """Targets (B, Nq, C) attend to memory (B, L, C); `query_position` is (Nq, C). Gives (B, Nq, C)."""
+        keys = memory + position
+        if self.pre_norm:
+            normed = self.norm1(target)
+            query = normed + query_position
+            target = target + self.dropout(self.self_attn(query, query, normed))
+            query = self.norm2(target) + query_position
+            target = target + self.dropout(self.multihead_attn(query, keys, memory, padding))
+            return target + self.dropout(self._feedforward(self.norm3(target)))
         query = target + query_position
-        return self.self_attn(query, query, target)
+        target = self.norm1(target + self.dropout(self.self_attn(query, query, target)))
+        attended = self.multihead_attn(target + query_position, keys, memory, padding)
+        target = self.norm2(target + self.dropout(attended))
+        return self.norm3(target + self.dropout(self._feedforward(target)))
 
-    def _attend_memory(self, target, memory, padding, position, query_position) -> Tensor:
-        return self.multihead_attn(target + query_position, with_position(memory, position), memory, padding)
-
-
-class _Stack(nn.Module):
-    """Layers one after the other and, where given, a last norm."""
-
-    def __init__(self, layers: list[nn.Module], norm: nn.Module | None) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(layers)
-        self.norm = norm
-
-    def forward(self, x: Tensor, *context: Tensor | None) -> Tensor:
-        for layer in self.layers:
-            x = layer(x, *context)
-        return x if self.norm is None else self.norm(x)
+    def _feedforward(self, x: Tensor) -> Tensor:
+        return self.linear2(self.dropout(self.linear1(x).relu()))
 
 
 class Transformer(nn.Module):
@@ -115,28 +91,34 @@ class Transformer(nn.Module):
     ) -> None:
         super().__init__()
         args = (dim, heads, feedforward, dropout, pre_norm, divide_norm)
-        last_norm = nn.LayerNorm(dim) if pre_norm else None
-        self.encoder = _Stack([EncoderLayer(*args) for _ in range(encoder_layers)], last_norm)
-        self.decoder = _Stack([DecoderLayer(*args) for _ in range(decoder_layers)], nn.LayerNorm(dim))
+        encoder = nn.ModuleList(EncoderLayer(*args) for _ in range(encoder_layers))
+        decoder = nn.ModuleList(DecoderLayer(*args) for _ in range(decoder_layers))
+        self.encoder = nn.ModuleDict({"layers": encoder, "norm": nn.LayerNorm(dim) if pre_norm else nn.Identity()})
+        self.decoder = nn.ModuleDict({"layers": decoder, "norm": nn.LayerNorm(dim)})
         init_matrices(self)
 
     def forward(
-        self, tokens: Tensor, padding: Tensor | None, position: Tensor | None, query_embed: Tensor
+        self, tokens: Tensor, padding: Tensor | None, position: Tensor, query_embed: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Relate template and search tokens.
+        """Encode template and search tokens, and decode the queries.
 
         Args:
             tokens: (B, L, C), templates first, then the search region.
-            padding: (B, L) bool, True on padding, or None.
-            position: (B or 1, L, C) or None.
+            padding: (B or 1, L) as of `MultiheadAttention`.
+            position: (B or 1, L, C).
             query_embed: (Nq, C) learned queries.
 
         Returns:
             Decoder output hs (B, Nq, C) and encoder memory (B, L, C).
         """
-        memory = self.encoder(tokens, padding, position)
-        target = torch.zeros_like(query_embed).expand(tokens.shape[0], -1, -1)
-        return self.decoder(target, memory, padding, position, query_embed), memory
+        memory = tokens
+        for layer in self.encoder["layers"]:
+            memory = layer(memory, padding, position)
+        memory = self.encoder["norm"](memory)
+        hs = torch.zeros_like(query_embed).expand(tokens.shape[0], -1, -1)
+        for layer in self.decoder["layers"]:
+            hs = layer(hs, memory, padding, position, query_embed)
+        return self.decoder["norm"](hs), memory
 
 
 def init_matrices(module: nn.Module) -> None:

@@ -13,7 +13,7 @@ from torch import nn
 from lib.config import load_config
 from lib.models.alpha_refine import SCRIPT as MASK_SCRIPT
 from lib.models.export import export_graphs, fingerprint, kept_graphs
-from lib.models.parts import regions_of, template_count
+from lib.models.parts import regions_of
 from lib.test.tracker import graphs_dir, load_network, tracker_of, weights_path
 from lib.test.tracker.engines import choose_engine, engine_device
 from lib.test.tracker.engines.base import Engine
@@ -176,7 +176,7 @@ def _report(model: nn.Module, cfg: EasyDict, other: Engine, frames: str | None, 
     """Print how an engine's boxes differ from PyTorch's; 1 where fp32 ones do by more than rounding explains."""
     clips = clips_of(frames) if frames else sample_clips()
     reference = TorchEngine(model, cfg, torch.device("cpu"))
-    comparison = compare_engines(reference, other, cfg, clips, template_count(model))
+    comparison = compare_engines(reference, other, cfg, clips, model.template_count)
     print(f"{other.name}: {comparison.table()}")
     if precision == "fp32" and not max(comparison.fractions) <= TOLERANCE:
         print(f"boxes differ by more than {TOLERANCE:.0e} of the crop, which rounding does not explain")

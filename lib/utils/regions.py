@@ -21,12 +21,12 @@ class Surroundings:
     """What the attention of a region's tokens needs beside them.
 
     Attributes:
-        position: (1, L, C) float32; None where the network's parts have it themselves.
+        position: (1, L, C) float32.
         bias: (1, L) float32, added to the logits of attention: minus infinity on padding, else 0.
         padded: whether anything is padded.
     """
 
-    position: np.ndarray | None
+    position: np.ndarray
     bias: np.ndarray
     padded: bool
 
@@ -39,7 +39,7 @@ class Regions:
         sizes: sides in pixels of the crops, of a `template` and the `search` region.
         stride: pixels of a crop per cell of its feature.
         templates: how many templates the network takes.
-        positions: (1, L, C) float32 of each region without padding; empty where the search part is given none.
+        positions: (1, L, C) float32 of each region without padding.
         sine: whether positions are counted over what is not padded (see `sine_position`), or stay as they are.
     """
 
@@ -51,11 +51,11 @@ class Regions:
 
     def surroundings(self, region: str, mask: np.ndarray | None) -> Surroundings:
         """Of a `template` or the `search` region with a padding mask (H, W) bool, None where nothing is padded."""
-        cells, position = self.sizes[region] // self.stride, self.positions.get(region)
+        cells, position = self.sizes[region] // self.stride, self.positions[region]
         if mask is None:
             return Surroundings(position, np.zeros((1, cells**2), np.float32), padded=False)
         padding = mask[:: self.stride, :: self.stride]  # by nearest neighbour
-        if self.sine and position is not None:
+        if self.sine:
             position = sine_position(~padding, position.shape[2])[None]
         bias = np.where(padding.reshape(1, -1), np.float32(-np.inf), np.float32(0))
         return Surroundings(position, bias, padded=True)
@@ -88,10 +88,9 @@ class Regions:
             raise UserError(f"{path} is damaged; remove it to have it made anew") from error
 
 
-def joined(surroundings: Sequence[Surroundings]) -> tuple[np.ndarray | None, np.ndarray, bool]:
-    """Templates and search region one behind the other: position (1, L, C) or None, bias (1, L), any padding."""
-    positions = [each.position for each in surroundings]
-    position = None if positions[0] is None else np.concatenate(positions, axis=1)
+def joined(surroundings: Sequence[Surroundings]) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Templates and search region one behind the other: position (1, L, C), bias (1, L), any padding."""
+    position = np.concatenate([each.position for each in surroundings], axis=1)
     return position, np.concatenate([each.bias for each in surroundings], axis=1), any(s.padded for s in surroundings)
 
 

@@ -7,7 +7,7 @@ import torch
 from lib.config import ConfigError, load_config
 from lib.models import build_model
 from lib.models.heads import CenterPredictor
-from lib.models.repvgg import fold_repvgg
+from lib.models.inference import fold_repvgg
 from lib.models.stark_lightning import Correlation
 from lib.train.losses import center_losses, center_target
 from lib.train.processing import jitter_box

@@ -1,4 +1,4 @@
-"""Networks rewritten for tracking compute the same."""
+"""Networks folded for tracking compute the same."""
 
 import copy
 
@@ -7,14 +7,16 @@ import torch
 
 from lib.config import load_config
 from lib.models import build_model
-from lib.models.inference import OneQueryDecoder, StackedCorners, prepare_for_tracking
+from lib.models.inference import prepare_for_tracking
 from lib.models.layers import FrozenBatchNorm2d
+from lib.models.parts import Parts
+from lib.utils.regions import joined
 from lib.utils.tensors import NestedTensor
 from tests.golden_cases import VARIANTS, reference_model
 
 
 def regions(cfg, templates, padded):
-    """Random crops, of which the search region is padded on one side."""
+    """Random crops; the search region is padded on one side."""
     torch.manual_seed(0)
     made = []
     for options in [cfg.DATA.TEMPLATE] * templates + [cfg.DATA.SEARCH]:
@@ -24,37 +26,44 @@ def regions(cfg, templates, padded):
     return made[:-1], made[-1]
 
 
-@pytest.mark.parametrize("padded", [False, True])
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_the_outputs_stay(variant, padded):
-    model, cfg = reference_model(variant).eval(), load_config(*VARIANTS[variant][:2])
-    templates, search = regions(cfg, VARIANTS[variant][2], padded)
-    with torch.inference_mode():
-        before = model(templates, search)
-        after = prepare_for_tracking(copy.deepcopy(model))(templates, search)
-    assert torch.allclose(before["pred_boxes"], after["pred_boxes"], atol=1e-5)
-    for name in {"pred_logits", "corner_maps"} & set(before):
-        assert torch.allclose(before[name], after[name], atol=1e-3), name
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_nothing_is_left_to_fold(variant):
-    model = prepare_for_tracking(reference_model(variant))
-    kinds = {type(module) for module in model.modules()}
-    assert not kinds & {torch.nn.BatchNorm2d, FrozenBatchNorm2d}
-    if "lightning" not in variant:
-        assert {StackedCorners, OneQueryDecoder} <= kinds
-
-
-def test_the_small_backbones_norms_are_folded():
+def mini():
+    """The configuration `mini` with norms that are no identities."""
     cfg = load_config("stark_lightning_X_trt", "mini")
-    model = build_model("stark_lightning_X_trt", cfg).eval()
+    model = build_model("stark_lightning_X_trt", cfg)
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d | FrozenBatchNorm2d):
             torch.nn.init.uniform_(module.running_var, 0.5, 2)
             torch.nn.init.normal_(module.running_mean)
-    templates, search = regions(cfg, 1, padded=False)
+    return model, cfg
+
+
+def network(variant):
+    if variant == "mini":
+        return mini()
+    return reference_model(variant), load_config(*VARIANTS[variant][:2])
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("variant", [*VARIANTS, "mini"])
+def test_folded_networks_and_their_parts_give_the_same_outputs(variant, padded):
+    model, cfg = network(variant)
+    folded = prepare_for_tracking(copy.deepcopy(model.eval()))
+    assert not any(isinstance(module, torch.nn.BatchNorm2d | FrozenBatchNorm2d) for module in folded.modules())
+    templates, search = regions(cfg, model.template_count, padded)
     with torch.inference_mode():
-        before = model(templates, search)["cell_boxes"]
-        after = prepare_for_tracking(model)(templates, search)["cell_boxes"]
-    assert torch.allclose(before, after, atol=1e-4)
+        before, after = model(templates, search), folded(templates, search)
+    assert torch.allclose(before["pred_boxes"], after["pred_boxes"], atol=1e-4)
+    for name in {"pred_logits", "corner_maps", "cell_boxes"} & set(before):
+        assert torch.allclose(before[name], after[name], atol=1e-3), name
+    parts = Parts(folded, cfg)
+    parts._pixels = lambda crops: NestedTensor(crops)
+    around = [
+        parts.regions.surroundings(name, None if region.mask is None else region.mask[0].numpy())
+        for name, region in [*(("template", each) for each in templates), ("search", search)]
+    ]
+    position, bias, _ = joined(around)
+    with torch.inference_mode():
+        features = [parts.template(region.tensors)[0] for region in templates]
+        found = parts.search(search.tensors, torch.from_numpy(bias), torch.from_numpy(position), *features)
+    for name, value in zip(parts.outputs, found, strict=True):
+        assert torch.allclose(value, after[name], atol=1e-4), name

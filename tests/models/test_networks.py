@@ -6,8 +6,9 @@ import torch
 from lib.config import ConfigError, load_config
 from lib.models import build_model
 from lib.models.attention import MultiheadAttention
-from lib.models.layers import FrozenBatchNorm2d, conv_norm
-from lib.models.repvgg import RepVGGBlock, fold_repvgg
+from lib.models.inference import fold_norms, fold_repvgg
+from lib.models.layers import FrozenBatchNorm2d
+from lib.models.repvgg import RepVGGBlock
 from lib.models.transformer import DecoderLayer, EncoderLayer
 from lib.utils.boxes import xyxy_to_cxcywh
 from lib.utils.tensors import NestedTensor
@@ -94,12 +95,12 @@ def test_padding_does_not_change_the_box():
         templates, search = inputs(script)
         with torch.no_grad():
             template, region = model.encode_template(templates[0]), model.encode_search(search)
-            first = model.relate([template], region)["pred_boxes"]
+            first = model.predict([template], region)["pred_boxes"]
             feature = template.feature.clone()
             feature[template.padding] = 100.0
-            second = model.relate([type(template)(feature, template.position, template.padding)], region)["pred_boxes"]
+            second = model.predict([type(template)(feature, template.position, template.padding)], region)["pred_boxes"]
             feature[~template.padding] += 1.0
-            third = model.relate([type(template)(feature, template.position, template.padding)], region)["pred_boxes"]
+            third = model.predict([type(template)(feature, template.position, template.padding)], region)["pred_boxes"]
         torch.testing.assert_close(first, second)
         assert not torch.allclose(first, third, atol=1e-6)
 
@@ -174,12 +175,12 @@ def test_encoder_and_decoder_layers_agree_with_torchs():
         ours = EncoderLayer(16, 2, 32, 0.0, pre_norm)
         theirs = torch.nn.TransformerEncoderLayer(16, 2, 32, 0.0, batch_first=True, norm_first=pre_norm)
         theirs.load_state_dict(ours.state_dict())
-        torch.testing.assert_close(ours(x, None, None), theirs(x), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(ours(x, None, 0), theirs(x), atol=1e-5, rtol=1e-5)
         ours = DecoderLayer(16, 2, 32, 0.0, pre_norm)
         theirs = torch.nn.TransformerDecoderLayer(16, 2, 32, 0.0, batch_first=True, norm_first=pre_norm)
         theirs.load_state_dict(ours.state_dict())
         target = torch.randn(2, 3, 16)
-        out = ours(target, memory, None, None, torch.zeros_like(query))
+        out = ours(target, memory, None, 0, torch.zeros_like(query))
         torch.testing.assert_close(out, theirs(target, memory), atol=1e-5, rtol=1e-5)
 
 
@@ -216,7 +217,8 @@ def test_frozen_norm_joins_its_convolution():
     for buffer in norm.buffers():
         buffer.uniform_(0.5, 1.5)
     x = torch.randn(2, 3, 9, 9)
-    torch.testing.assert_close(conv_norm(x, conv, norm), norm(conv(x)))
+    expected = norm(conv(x))
+    torch.testing.assert_close(fold_norms(torch.nn.Sequential(conv, norm))(x), expected)
     norm.load_state_dict(norm.state_dict() | {"num_batches_tracked": torch.tensor(3)})
 
 
@@ -225,8 +227,8 @@ def test_pre_and_post_norm_differ_in_order_only():
     post, pre = EncoderLayer(16, 2, 32, 0.0), EncoderLayer(16, 2, 32, 0.0, pre_norm=True)
     pre.load_state_dict(post.state_dict())
     x = torch.randn(1, 5, 16) * 3
-    assert not torch.allclose(post(x, None, None), pre(x, None, None), atol=1e-3)
+    assert not torch.allclose(post(x, None, 0), pre(x, None, 0), atol=1e-3)
     # A post-norm layer ends with a norm: every token has mean 0 and variance 1.
-    out = post(x, None, None)
+    out = post(x, None, 0)
     torch.testing.assert_close(out.mean(-1), torch.zeros(1, 5), atol=1e-5, rtol=0)
-    assert pre(x, None, None).mean(-1).abs().max() > 1e-3
+    assert pre(x, None, 0).mean(-1).abs().max() > 1e-3

@@ -279,7 +279,7 @@ def test_pytorch_in_half_precision_stays_near(precision, tmp_path):
     cfg = load_config(SCRIPT, "mini")
     weights = load_network(SCRIPT, cfg, weights_path(SCRIPT, "mini"))
     engines = [TorchEngine(copy.deepcopy(weights), cfg, CPU, p) for p in ("fp32", precision)]
-    assert engines[1].parts.dtype == {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    assert engines[1].parts.model.bottleneck.weight.dtype == {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     template, search = region("half.template", 96, False), region("half.search", 224, True)
     expected, found = (e.search([e.encode_template(*template)], *search) for e in engines)
     for name, value in found.items():

@@ -105,7 +105,7 @@ def test_what_the_network_was_given_is_recorded(folder, tmp_path):
     assert isinstance(recorder, Recorder)
     assert len(recorder.search_inputs) == 22
     # Each begins anew at frame 10, whose box is known: there are four templates.
-    assert len({id(inputs[2]) for inputs in recorder.search_inputs}) == 4
+    assert len({id(inputs[3]) for inputs in recorder.search_inputs}) == 4
     assert recorder.search_inputs[0][0].shape == (1, 224, 224, 3)
     with pytest.raises(UserError, match="at least two frames"):
         record(recorder.inner, regions, cfg, [])
@@ -144,7 +144,8 @@ def test_of_many_sequences_some_are_measured_on():
         def _search(self, crop, context, kept):
             return np.array([[[0.5, 0.5, 0.2, 0.2]]]), np.zeros((1, 1, 1))
 
-    regions = Regions({"template": 96, "search": 224}, 16, 1, {}, sine=False)
+    positions = {"template": np.zeros((1, 36, 8), np.float32), "search": np.zeros((1, 196, 8), np.float32)}
+    regions = Regions({"template": 96, "search": 224}, 16, 1, positions, sine=False)
     clips = [([np.full((60, 80, 3), i, np.uint8)] * 5, [[30, 20, 20, 20]]) for i in range(180)]
     recorder = record(Standing(regions), regions, load_config(SCRIPT, "mini"), clips)
     assert len(recorder.search_inputs) == SEARCHES

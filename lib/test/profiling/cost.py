@@ -16,10 +16,7 @@ from easydict import EasyDict
 from torch import Tensor, nn
 
 from lib.models.attention import MultiheadAttention
-from lib.models.efficientnet_lite import EfficientNetLite0
 from lib.models.inference import fold_norms
-from lib.models.layers import Linear
-from lib.models.parts import template_count
 from lib.models.stark import Tokens
 from lib.utils.errors import UserError
 from lib.utils.tensors import NestedTensor
@@ -55,7 +52,7 @@ class RelateStage(nn.Module):
         self.model = model
 
     def forward(self, templates: Sequence[Tokens], search: Tokens) -> dict[str, Tensor]:
-        return self.model.relate(templates, search)
+        return self.model.predict(templates, search)
 
 
 def network_costs(model: nn.Module, cfg: EasyDict) -> dict[str, Cost]:
@@ -79,7 +76,7 @@ def network_costs(model: nn.Module, cfg: EasyDict) -> dict[str, Cost]:
     with torch.no_grad():
         tokens = EncodeStage(model, template=True)(template), EncodeStage(model)(search)
     backbone = count_macs(EncodeStage(model), search)
-    relation = count_macs(RelateStage(model), [tokens[0]] * template_count(model), tokens[1])
+    relation = count_macs(RelateStage(model), [tokens[0]] * model.template_count, tokens[1])
     total = _parameters(model)
     features = _parameters(model.extractor) + _parameters(model.bottleneck)
     return {
@@ -96,14 +93,9 @@ def count_macs(module: nn.Module, *inputs: object) -> float:
     Raises:
         UserError: thop cannot be imported.
     """
-    rules = {Linear: _count_linear, MultiheadAttention: _count_attention, EfficientNetLite0: _count_convolutions}
-    # A copy, for thop leaves its counters behind; without norms, for convolutions that take theirs in go unseen.
+    rules = {MultiheadAttention: _count_attention}
+    # A copy, since thop leaves its counters behind; without norms, as a tracker runs it.
     return _thop().profile(fold_norms(copy.deepcopy(module)), inputs, custom_ops=rules, verbose=False)[0]
-
-
-def _count_linear(module: Linear, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    """One for each weight and each row; thop has the rule, but not for classes derived from PyTorch's."""
-    module.total_ops += output.numel() * module.in_features
 
 
 def _count_attention(module: MultiheadAttention, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -113,15 +105,6 @@ def _count_attention(module: MultiheadAttention, inputs: tuple[Tensor, ...], out
     """
     (batch, queries, dim), keys = inputs[0].shape, inputs[1].shape[1]
     module.total_ops += batch * ((queries + 2 * keys) * dim**2 + 2 * queries * keys * dim)
-
-
-def _count_convolutions(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    """Convolutions one behind the other, which this backbone calls with the norms multiplied in, unseen by thop."""
-    batch, _, height, width = inputs[0].shape
-    for layer in module.modules():
-        if isinstance(layer, nn.Conv2d):
-            height, width = height // layer.stride[0], width // layer.stride[1]
-            module.total_ops += batch * height * width * layer.weight.numel()
 
 
 def _parameters(module: nn.Module) -> int:

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from lib.config import load_config
 from lib.models.export import fingerprint
 from lib.models.inference import prepare_for_tracking
-from lib.models.parts import template_count
 from lib.models.published_graphs import (
     SEARCH_FILE,
     TEMPLATE_FILE,
@@ -161,14 +160,14 @@ def _compare_template(model: nn.Module, path: Path, pairs: Pairs, runs: int) -> 
 @torch.inference_mode()
 def _compare_search(model: nn.Module, path: Path, pairs: Pairs, runs: int) -> Comparison:
     """The search graph against the boxes, and the scores, that the network finds."""
-    device, count = pairs[0][1].tensors.device, template_count(model)
+    device, count = pairs[0][1].tensors.device, model.template_count
     session = open_graph(path, device)
     tokens = [[model.encode_template(template)] * count for template, _ in pairs]
     arrays = [[*_arrays(search), *_template_arrays(model, template) * count] for template, search in pairs]
     inputs = [dict(zip(search_inputs(count), these, strict=True)) for these in arrays]
 
     def find(index: int) -> dict[str, Tensor]:
-        return model.relate(tokens[index], model.encode_search(pairs[index][1]))
+        return model.predict(tokens[index], model.encode_search(pairs[index][1]))
 
     def difference(index: int) -> float:
         expected = find(index)

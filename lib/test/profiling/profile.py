@@ -12,7 +12,6 @@ from torch import nn
 from lib.config import load_config
 from lib.models import build_model
 from lib.models.inference import prepare_for_tracking
-from lib.models.parts import template_count
 from lib.test.profiling.cost import BACKBONE, RELATION, TEMPLATE, WHOLE, Cost, network_costs
 from lib.test.profiling.latency import Latency, describe_machine, machine_line, measure
 from lib.utils.device import select_device
@@ -133,12 +132,12 @@ def _latencies(model: nn.Module, cfg: EasyDict, device: torch.device, runs: int,
         for size in (cfg.DATA.TEMPLATE.SIZE, cfg.DATA.SEARCH.SIZE)
     )
     with torch.inference_mode():
-        templates = [model.encode_template(template)] * template_count(model)
+        templates = [model.encode_template(template)] * model.template_count
         tokens = model.encode_search(search)
     parts = {
         BACKBONE: lambda: model.encode_search(search),
-        RELATION: lambda: model.relate(templates, tokens),
-        WHOLE: lambda: model.relate(templates, model.encode_search(search)),
+        RELATION: lambda: model.predict(templates, tokens),
+        WHOLE: lambda: model.predict(templates, model.encode_search(search)),
         TEMPLATE: lambda: model.encode_template(template),
     }
     return {name: measure(part, device, runs, warmup) for name, part in parts.items()}

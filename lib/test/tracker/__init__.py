@@ -125,7 +125,7 @@ def load_network(script: str, cfg: EasyDict, path: Path) -> "nn.Module":
         UserError: the checkpoint is missing, damaged or of another network.
     """
     from lib.models import build_model
-    from lib.models.repvgg import fold_repvgg
+    from lib.models.inference import fold_repvgg
     from lib.utils.checkpoint import load_checkpoint, load_state
 
     model = build_model(script, cfg)

@@ -6,7 +6,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lib.config import load_config
 from lib.models import build_model
-from lib.models.repvgg import fold_repvgg
+from lib.models.inference import fold_repvgg
 from lib.test.profiling.cost import BACKBONE, RELATION, TEMPLATE, WHOLE, EncodeStage, count_macs, network_costs
 
 

@@ -9,7 +9,7 @@ from easydict import EasyDict
 from torch import Tensor, nn
 
 from lib.models.inference import prepare_for_tracking
-from lib.models.parts import cut
+from lib.models.parts import Parts
 from lib.test.tracker.engines.base import Context, Engine
 from lib.utils.errors import UserError
 
@@ -33,7 +33,7 @@ class TorchEngine(Engine):
         prepared = prepare_for_tracking(model)
         if precision != "fp32":
             prepared.extractor.dtype = "fp32"  # the rest's: no cast between backbone and neck
-        self.parts = cut(prepared, cfg)
+        self.parts = Parts(prepared, cfg)
         super().__init__(self.parts.regions)
         for parameter in self.parts.parameters():
             parameter.data = parameter.data.to(DTYPES[precision])
