@@ -25,7 +25,6 @@ from lib.train.dataset.coco import ANNOTATIONS
 from lib.train.options import RunOptions
 from lib.train.processing import jitter_box
 from lib.train.run import train
-from lib.utils.allocator import use_allocator
 from lib.utils.errors import UserError, run_command
 from lib.utils.files import write_text
 
@@ -87,7 +86,6 @@ def main() -> None:
     given = parser.parse_args()
     training, held_out = split(given.coco, given.output)
     sets = (f"DATA.TRAIN.DATASETS_NAME=['COCO_masks:{training}']", f"DATA.VAL.DATASETS_NAME=['COCO_masks:{held_out}']")
-    use_allocator()
     options = RunOptions(SCRIPT, given.config, given.output, device=given.device, overrides=(*sets, *given.opts))
     train(options)
     checkpoint = options.folder / "AlphaRefine_latest.pth.tar"

@@ -1,8 +1,7 @@
 """Time of a training step (forward pass, loss, backward pass, AdamW) of one batch, against the plain eager path.
 
-Each way has a process of its own, with its own allocator; they take their steps in turn. A way is `plain` (fp32, the
-system's allocator), or `fp32` or `bf16`, with `+system`, `+tcmalloc` or `+jemalloc` for another allocator than that of
-tracking/train.py, and `+compile` for TRAIN.COMPILE.
+Each way has a process of its own; they take their steps in turn. A way is `plain` (fp32), or `fp32` or `bf16`, with
+`+compile` for TRAIN.COMPILE.
 
 python benchmarks/training.py [--variants stark_s:baseline:4 …] [--ways plain fp32 bf16 …] [--threads 2] [--output FILE]
 """
@@ -10,7 +9,6 @@ python benchmarks/training.py [--variants stark_s:baseline:4 …] [--ways plain 
 import argparse
 import itertools
 import multiprocessing
-import os
 import sys
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -31,7 +29,6 @@ from lib.train.loader import Batch
 from lib.train.losses import BoxActor, ScoreActor
 from lib.train.optimiser import Optimisation, choose_arithmetic
 from lib.train.trainer import Trainer
-from lib.utils.allocator import LIBRARIES, preloading, use_allocator
 from lib.utils.errors import UserError, run_command
 
 VARIANTS = (
@@ -40,7 +37,7 @@ VARIANTS = (
     "stark_st2:baseline:4",
     "stark_lightning_X_trt:baseline_rephead_4_lite_search5:16",
 )
-WAYS = ("plain", "fp32", "fp32+system", "bf16", "bf16+system")
+WAYS = ("plain", "fp32", "bf16")
 
 
 def make_batch(cfg: EasyDict, size: int) -> Batch:
@@ -95,17 +92,10 @@ class Worker:
     """A process that takes a way's steps when called."""
 
     def __init__(self, variant: str, way: str, threads: int) -> None:
-        words = [word for word in way.split("+")[1:] if word != "compile"]
-        allocator = words[0] if words else "system" if way == "plain" else "auto"
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(theirs, variant, way, threads, allocator), daemon=True)
-        before = os.environ.copy()
-        if allocator in LIBRARIES:
-            os.environ.update(preloading(allocator))
+        self.process = context.Process(target=_work, args=(theirs, variant, way, threads), daemon=True)
         self.process.start()
-        os.environ.clear()
-        os.environ.update(before)
         theirs.close()
         self()  # builds the network; a process at a time
 
@@ -127,10 +117,9 @@ class Worker:
         self.process.join()
 
 
-def _work(pipe: Connection, variant: str, way: str, threads: int, allocator: str) -> None:
+def _work(pipe: Connection, variant: str, way: str, threads: int) -> None:
     """In a process of its own: take a step whenever asked, until told to end."""
     torch.set_num_threads(threads)
-    use_allocator(allocator)
     step = make_step(variant, way)
     while pipe.recv():
         step()

@@ -17,7 +17,6 @@ from lib.train.launch import Processes, check_gpus, end_with_launcher, is_launch
 from lib.train.networks import NETWORKS
 from lib.train.options import RunOptions, Stage
 from lib.train.run import train
-from lib.utils.allocator import ALLOCATORS, HELP, use_allocator
 from lib.utils.errors import UserError, run_command
 from lib.utils.workspace import workspace
 
@@ -45,10 +44,6 @@ def main() -> int:
     if args.mode == "multiple":
         processes.words()  # says no where they contradict each other
         check_gpus(args.device, args.nproc_per_node)
-    if not args.check:
-        allocator = use_allocator(args.allocator)
-        if not is_launched():
-            print(f"memory: {allocator}")
     if args.check:
         report = check_run(options, cfg)
         print(report.table())
@@ -71,7 +66,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--check", action="store_true", help="look at all that the training needs, and train nothing")
     parser.add_argument("--use_lmdb", **switch, help="read data sets from LMDB")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
-    parser.add_argument("--allocator", choices=ALLOCATORS, default="auto", help=HELP)
     parser.add_argument("--seed", type=int, help="the same as --opts TRAIN.SEED=…")
     parser.add_argument("--opts", nargs="+", default=[], metavar="KEY=VALUE", help="such as TRAIN.BATCH_SIZE=4")
 

@@ -97,7 +97,7 @@ def test_the_plain_step_is_plain_and_learns():
 def test_a_step_is_named_by_variant_and_way(monkeypatch):
     asked = []
     monkeypatch.setattr("benchmarks.training.choose_arithmetic", lambda net, cfg, device: asked.append(cfg.TRAIN))
-    step = make_step("stark_lightning_X_trt:mini:2", "bf16+system+compile")
+    step = make_step("stark_lightning_X_trt:mini:2", "bf16+compile")
     values, _ = step()
     assert values["Loss/total"] > 0
     assert (asked[0].AMP, asked[0].COMPILE, asked[0].BATCH_SIZE) == ("bf16", "default", 2)
