@@ -18,9 +18,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.measuring import ratios, report, take_turns
-from lib.train.dataset.lasot import Lasot
+from lib.data.lasot import Lasot
+from lib.data.storage import FolderStorage
 from lib.utils.errors import run_command
-from lib.utils.storage import FolderStorage
 
 
 def write_tree(root: Path, sequences: int, frames: int) -> None:

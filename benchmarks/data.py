@@ -23,15 +23,15 @@ from benchmarks.clips import write_clip
 from benchmarks.measuring import ratios, report, take_turns
 from benchmarks.plain_data import PlainProcessing
 from lib.config import load_config
-from lib.train.dataset import build_dataset
-from lib.train.dataset.pack import pack
-from lib.train.dataset.stored import StoredDataset
+from lib.data import picture
+from lib.data.jpeg import turbojpeg
+from lib.data.pack import pack
+from lib.data.registry import build_dataset
+from lib.data.stored import StoredDataset
 from lib.train.loader import SampleStream, collate
 from lib.train.processing import Processing
 from lib.train.sampler import FrameSampler
-from lib.utils import picture
 from lib.utils.errors import UserError, run_command
-from lib.utils.jpeg import turbojpeg
 from lib.utils.preprocess import Preprocessor
 
 _SEED, _BATCH = 1, 8
@@ -55,11 +55,11 @@ def write_moving_boxes(root: Path, width: int, height: int) -> None:
         annotation.write_text("".join(",".join(f"{value:.2f}" for value in box) + "\n" for box in boxes))
 
 
-def stream(name: str, decode: str | None, use_lmdb: bool = False) -> SampleStream:
-    """The samples of STARK-ST's first stage from one data set; `decode` None gives the plain path's."""
-    cfg = load_config("stark_st1", "baseline", [f"DATA.DECODE={decode}"] if decode else [])
+def stream(name: str, plain: bool = False, use_lmdb: bool = False) -> SampleStream:
+    """The samples of STARK-ST's first stage from one data set; `plain` gives the plain path's."""
+    cfg = load_config("stark_st1", "baseline")
     sampler = FrameSampler([build_dataset(name, use_lmdb=use_lmdb)], [1], cfg.DATA.SAMPLER_MODE, [200])
-    return SampleStream(sampler, Processing(cfg, True) if decode else PlainProcessing(cfg), _SEED, 0)
+    return SampleStream(sampler, PlainProcessing(cfg) if plain else Processing(cfg, True), _SEED, 0)
 
 
 @contextmanager
@@ -76,7 +76,7 @@ def opencv_alone() -> Iterator[None]:
 def ways(name: str, samples: int, lmdb: bool, opencv: bool) -> dict[str, Callable[[], object]]:
     """What is timed: the same samples, made in different ways."""
     keys = [(1, index) for index in range(samples)]
-    plain, exact, fast = (stream(name, decode) for decode in (None, "exact", "fast"))
+    plain, ours = stream(name, plain=True), stream(name)
     floats = Preprocessor([0.485, 0.456, 0.406], [0.229, 0.224, 0.225], torch.device("cpu"))
 
     def make(samples_of: SampleStream) -> list:
@@ -84,7 +84,7 @@ def ways(name: str, samples: int, lmdb: bool, opencv: bool) -> dict[str, Callabl
 
     def with_floats() -> None:
         for start in range(0, len(keys), _BATCH):
-            batch = collate([fast[key] for key in keys[start : start + _BATCH]])
+            batch = collate([ours[key] for key in keys[start : start + _BATCH]])
             for number, crops in enumerate((*batch.templates, batch.search)):
                 floats.pixels(crops, batch.brightness[number])
 
@@ -94,23 +94,22 @@ def ways(name: str, samples: int, lmdb: bool, opencv: bool) -> dict[str, Callabl
 
     found: dict[str, Callable[[], object]] = {
         "plain": lambda: make(plain),
-        "exact": lambda: make(exact),
-        "fast": lambda: make(fast),
-        "fast, floats": with_floats,
+        "ours": lambda: make(ours),
+        "ours, floats": with_floats,
     }
     if opencv:
-        found |= {"exact, OpenCV": lambda: alone(exact), "fast, OpenCV": lambda: alone(fast)}
+        found["ours, OpenCV"] = lambda: alone(ours)
     if lmdb:
         pack(name, progress=False)
-        packed = stream(name, "fast", use_lmdb=True)
-        found["fast, LMDB"] = lambda: make(packed)
+        packed = stream(name, use_lmdb=True)
+        found["ours, LMDB"] = lambda: make(packed)
     return found
 
 
 def megabytes(name: str, samples: int) -> float:
     """Read for a sample, on average."""
-    fast = stream(name, "fast")
-    sizes = [sum(map(os.path.getsize, set(fast[1, index].sources))) for index in range(samples)]
+    samples_of = stream(name)
+    sizes = [sum(map(os.path.getsize, set(samples_of[1, index].sources))) for index in range(samples)]
     return float(np.mean(sizes)) / 1e6
 
 

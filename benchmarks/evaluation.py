@@ -26,10 +26,10 @@ from benchmarks.clips import write_clip
 from benchmarks.measuring import known_variant, known_way, report
 from benchmarks.plain import PlainEngine, PlainTracker
 from lib.config import load_config
-from lib.test.evaluation.datasets import load_dataset
+from lib.data.sequence import Sequence
+from lib.data.test_sets import load_dataset
 from lib.test.evaluation.result_files import write_result
 from lib.test.evaluation.running import evaluate_tracker
-from lib.test.evaluation.sequence import Sequence
 from lib.test.tracker import SCRIPTS, load_network, weights_path
 from lib.utils.device import available_cpus
 from lib.utils.errors import run_command

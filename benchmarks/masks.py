@@ -18,10 +18,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.measuring import report
+from lib.data.coco import ANNOTATIONS
+from lib.data.registry import build_dataset
 from lib.models.alpha_refine import SCRIPT
 from lib.test.tracker.masks import create_refiner
-from lib.train.dataset import build_dataset
-from lib.train.dataset.coco import ANNOTATIONS
 from lib.train.options import RunOptions
 from lib.train.processing import jitter_box
 from lib.train.run import train

@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.train.dataset.pack import pack
+from lib.data.pack import pack
 from lib.utils.errors import run_command
 
 

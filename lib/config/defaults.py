@@ -19,7 +19,6 @@ EXTENSIONS: dict[str, tuple[Any, str]] = {
         1.0,
         "above 1 small offsets of a region's centre become more frequent than large ones",
     ),
-    "DATA.DECODE": ("fast", "JPEG frames: fast (scaled down where a crop shows little of the difference) or exact"),
     "MODEL.BACKBONE.PRETRAINED": (True, "start the backbone from ImageNet weights"),
     "MODEL.BACKBONE.DTYPE": ("fp32", "arithmetic of the backbone: fp32, bf16, or auto (bf16 where it is fast)"),
     "MODEL.CORRELATION": (False, "Lightning's search tokens are told their likeness to each template token"),
@@ -43,7 +42,6 @@ EXTENSIONS: dict[str, tuple[Any, str]] = {
 
 # Where only certain values make sense. Key path -> allowed values.
 CHOICES: dict[str, tuple[Any, ...]] = {
-    "DATA.DECODE": ("fast", "exact"),
     "DATA.SAMPLER_MODE": ("causal", "trident", "trident_pro", "stark"),
     "MODEL.BACKBONE.DTYPE": ("fp32", "bf16", "auto"),
     "MODEL.BACKBONE.TYPE": (

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from lib.data.images import ImageReadError
 from lib.train.processing import Rejected, Sample
 from lib.train.sampler import AnnotationError, Draw, FrameSampler
 from lib.utils.errors import UserError
-from lib.utils.image import ImageReadError
 
 MAX_FAILURES = 100
 MAX_REJECTIONS = 1000

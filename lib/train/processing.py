@@ -9,10 +9,10 @@ import numpy as np
 from easydict import EasyDict
 
 from lib.config import option
+from lib.data.images import ImageReadError
+from lib.data.picture import Picture, cut_picture
 from lib.train.sampler import Draw, FrameRef
-from lib.utils.crop import CropError, Region, box_to_crop, cut_picture, shows_nothing
-from lib.utils.image import ImageReadError
-from lib.utils.picture import Picture
+from lib.utils.crop import CropError, Region, box_to_crop, shows_nothing
 from lib.utils.stretched_crop import box_in_crop, stretched_crop
 
 
@@ -82,7 +82,6 @@ class Processing:
         self.brightness = option(cfg, "DATA.BRIGHTNESS_JITTER") if augment else 0.0
         self.flip_probability = 0.5 if augment else 0.0
         self.jitter_power = option(cfg, "DATA.CENTER_JITTER_POWER")
-        self.reduced = option(cfg, "DATA.DECODE") == "fast"
 
     def __call__(self, draw: Draw, rng: np.random.Generator) -> Sample:
         """Read the frames and cut the crops.
@@ -126,7 +125,7 @@ class Processing:
         if shows_nothing(mask, kind.cells) or mask.all():
             raise Rejected("the region shows nothing of the image")
         flip = rng.random() < self.flip_probability
-        crop = cut_picture(picture, region, mirror, flip, self.reduced)
+        crop = cut_picture(picture, region, mirror, flip)
         if gray:
             crop = cv2.cvtColor(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
         box = box_to_crop(box, around, region.scale, kind.size)

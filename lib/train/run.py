@@ -9,12 +9,12 @@ from easydict import EasyDict
 from torch import nn
 
 from lib.config import load_config, option
+from lib.data.registry import build_dataset
 from lib.train import distributed
 from lib.train.admin.lock import FolderLock
 from lib.train.check import check_run, usable_validation
 from lib.train.checkpoints import run_checkpoints
 from lib.train.checks.settings import check_sampling, sample_intervals, sampler_mode
-from lib.train.dataset import build_dataset
 from lib.train.distillation import DistillActor, distills, load_teacher
 from lib.train.loader import BatchLoader, SampleStream, lost_workers_named
 from lib.train.log import RunLog

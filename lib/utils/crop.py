@@ -13,7 +13,6 @@ import cv2
 import numpy as np
 
 from lib.utils.errors import UserError
-from lib.utils.picture import Picture
 
 # A region with a longer side is sampled without building it first: at factor 5 the region of
 # an object that fills a 4K frame would take a gigabyte.
@@ -133,65 +132,6 @@ class Region:
         if max(*self.rows, *self.columns):
             inside = cv2.copyMakeBorder(inside, *self.rows, *self.columns, cv2.BORDER_CONSTANT)
         return cv2.resize(inside, (self.size, self.size))
-
-
-def cut_picture(
-    picture: Picture, region: Region, mirrored: bool = False, flipped: bool = False, reduced: bool = False
-) -> np.ndarray:
-    """A region's crop, decoding no more of the picture than it needs.
-
-    Args:
-        picture: the frame as it lies on disk.
-        region: of the frame, which is mirrored first where `mirrored` says so.
-        flipped: mirror the crop.
-        reduced: where the crop is scaled down, the picture may be decoded scaled down, and where not much detail is
-            lost by that, it is; else the crop equals that of the whole frame.
-
-    Returns:
-        (size, size, 3) uint8.
-
-    Raises:
-        ImageReadError: the picture is damaged.
-    """
-    if mirrored:
-        region = region.mirrored(picture.width)
-    width, height = region.x[1] - region.x[0], region.y[1] - region.y[0]
-    reduction = picture.reduction(region.side / region.size, width * height) if reduced else 1
-    if width <= 0 or height <= 0:
-        crop = np.zeros((region.size, region.size, 3), np.uint8)
-    elif reduction > 1:
-        crop = _cut_reduced(picture, region, reduction)
-    elif region.side > LARGEST_BUILT_SIDE:
-        crop = region.cut(picture.part((0, picture.width), (0, picture.height)))
-    else:
-        crop = region.scaled(picture.part(region.x, region.y))
-    # Mirroring and scaling can change places: the outcome is the same to the last bit.
-    return cv2.flip(crop, 1) if mirrored != flipped else crop
-
-
-def _cut_reduced(picture: Picture, region: Region, reduction: int) -> np.ndarray:
-    """The crop from the picture decoded `reduction` times smaller.
-
-    Pixels count by their centres: of the picture at (index + 0.5), of the smaller one at (index + 0.5) * reduction.
-    """
-    factor, spans, offsets = region.side / region.size / reduction, [], []
-    for start, extent in ((region.left, picture.width), (region.top, picture.height)):
-        # Index i of the crop is at factor * i + offset in the smaller picture.
-        offset = start / reduction + 0.5 * factor - 0.5
-        last = min(-(-extent // reduction), math.floor(offset + factor * (region.size - 1)) + 2)
-        spans.append((max(0, math.floor(offset)), last))
-        offsets.append(offset - spans[-1][0])
-    crop = cv2.warpAffine(
-        picture.part(*spans, reduction),
-        np.array([[factor, 0, offsets[0]], [0, factor, offsets[1]]]),
-        (region.size, region.size),
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
-    rows, columns = region.padded()
-    crop[rows] = 0
-    crop[:, columns] = 0
-    return crop
 
 
 def shows_nothing(mask: np.ndarray, cells: int) -> bool:

@@ -7,9 +7,9 @@ import torch
 from benchmarks.plain import plain_network, whole_crop
 from benchmarks.plain_data import PlainProcessing
 from lib.config import load_config
+from lib.data.registry import build_dataset
 from lib.data.synthetic import generate
 from lib.models.layers import FrozenBatchNorm2d
-from lib.train.dataset import build_dataset
 from lib.train.loader import SampleStream
 from lib.train.processing import Processing
 from lib.train.sampler import FrameSampler
@@ -42,7 +42,7 @@ def test_plain_samples_are_the_same(tmp_path):
     """Crops to one level of 255 (before brightness), masks and boxes as they are."""
     generate(tmp_path / "videos", seed=3, sequences=2, frames=24, split="train", workers=1, progress=False)
     dataset = build_dataset(f"FOLDER:{tmp_path / 'videos'}")
-    cfg = load_config("stark_st1", "baseline", ["DATA.DECODE=exact", "DATA.GRAY_PROBABILITY=0.3"])
+    cfg = load_config("stark_st1", "baseline", ["DATA.GRAY_PROBABILITY=0.3"])
     sampler = FrameSampler([dataset], [1], "trident_pro", [200])
     ours, plain = (
         SampleStream(sampler, processing, 5, 0) for processing in (Processing(cfg, True), PlainProcessing(cfg))

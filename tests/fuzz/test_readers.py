@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, given, settings
 
 from lib.config import load_config
 from lib.config.loader import ConfigError
-from lib.utils.box_files import parse_boxes, parse_flags
+from lib.data.box_files import parse_boxes, parse_flags
 from lib.utils.errors import UserError
 from tests.fuzz import readers
 

@@ -9,7 +9,7 @@ import pytest
 from lib.test.analysis.compare import compare
 from lib.test.tracker import create_tracker
 from lib.utils.errors import UserError
-from tests.test.made_sets import write_boxes
+from tests.data.made_sets import write_boxes
 
 COUNT = 8
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from lib.config import load_config
+from lib.data.test_sets import load_dataset, select_sequences
 from lib.models.export import kept_graphs
 from lib.test.analysis.metrics import box_overlap
-from lib.test.evaluation.datasets import load_dataset, select_sequences
 from lib.test.evaluation.one_sequence import track_sequence
 from lib.test.export import compare_engines
 from lib.test.tracker import create_tracker, load_network, shipped_weights, weights_path

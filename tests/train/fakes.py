@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from lib.train.dataset.base import SequenceInfo, TrackingDataset
-from lib.utils.image import ImageReadError
+from lib.data.base import SequenceInfo, TrackingDataset
+from lib.data.images import ImageReadError
 
 
 class FakeVideos(TrackingDataset):

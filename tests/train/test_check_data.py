@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from lib.config import load_config
+from lib.data import pack
+from lib.data.base import SequenceInfo
+from lib.data.got10k import Got10k, split_indices
 from lib.train.check import check_run, usable_validation
 from lib.train.checks import data
 from lib.train.checks.data import check_data, inspect, is_outside
-from lib.train.dataset import SequenceInfo, pack
-from lib.train.dataset.got10k import Got10k, split_indices
 from lib.train.options import RunOptions
-from tests.train.made_trees import make_coco, make_got10k, write_lines
+from tests.data.made_trees import make_coco, make_got10k, write_lines
 
 REAL = Path(os.environ.get("STARK_REAL_DATA", Path(__file__).resolve().parents[3] / "shared" / "real"))
 

@@ -10,8 +10,8 @@ import torch
 import torch.distributed as dist
 
 from lib.config import ConfigError, load_config
+from lib.data.registry import build_dataset
 from lib.train import distributed
-from lib.train.dataset import build_dataset
 from lib.train.distillation import DistillActor, by_sample, corner_loss, distills, load_teacher
 from lib.train.loader import collate
 from lib.train.losses import BoxActor, NonFiniteError

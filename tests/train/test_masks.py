@@ -10,11 +10,13 @@ import pytest
 import torch
 
 from lib.config import load_config
+from lib.data import pack
+from lib.data.images import ImageReadError
+from lib.data.registry import build_dataset
 from lib.models.alpha_refine import AlphaRefine
 from lib.test.tracker.masks import with_masks
 from lib.test.tracker.still import StillTracker
 from lib.train.check import check_run
-from lib.train.dataset import build_dataset, pack
 from lib.train.loader import SampleStream, collate
 from lib.train.losses import Outcome, filled_boxes, mask_iou
 from lib.train.optimiser import parameter_groups
@@ -26,8 +28,7 @@ from lib.train.sampler import Draw, FrameRef, FrameSampler
 from lib.utils.boxes import box_iou
 from lib.utils.checkpoint import load_checkpoint
 from lib.utils.errors import UserError
-from lib.utils.image import ImageReadError
-from tests.train.made_trees import davis_part, make_davis, make_got10k, make_outlined_coco, shows, write_image
+from tests.data.made_trees import davis_part, make_davis, make_got10k, make_outlined_coco, shows, write_image
 
 REAL = Path(os.environ.get("STARK_REAL_DATA", Path(__file__).resolve().parents[3] / "shared" / "real"))
 

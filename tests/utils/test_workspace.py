@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from lib.test.evaluation.datasets import load_dataset
+from lib.data.registry import build_dataset, find_kind, find_lack
+from lib.data.test_sets import load_dataset
 from lib.test.evaluation.running import evaluate_tracker
 from lib.test.tracker import weights_path
-from lib.train.dataset.registry import build_dataset, find_kind, find_lack
 from lib.utils import workspace as workspace_module
 from lib.utils.errors import UserError
 from lib.utils.workspace import REPOSITORY, workspace
-from tests.test.made_sets import write_sequence
-from tests.train.made_trees import make_vid
+from tests.data.made_sets import write_sequence
+from tests.data.made_trees import make_vid
 
 # In the style that users of the published system have.
 PUBLISHED_TRAINING = """

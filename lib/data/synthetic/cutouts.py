@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 
+from lib.data.images import read_image
 from lib.data.synthetic.materials import Materials, Outlined, clipart_files, load_pictures, outlined_objects
 from lib.data.synthetic.objects import PaintedSprites, Sprite, tint
 from lib.data.synthetic.photographs import load_photographs
 from lib.data.synthetic.shapes import SHAPES, mask_of, outline
 from lib.data.synthetic.textures import photograph_piece, recolour
-from lib.utils.image import read_image
 
 _SIDE = 224  # longest side of a sprite in pixels
 _PIECE = 152  # canvas of a piece of a photograph

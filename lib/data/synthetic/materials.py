@@ -10,8 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from lib.data.images import IMAGE_SUFFIXES, read_image
 from lib.utils.errors import UserError
-from lib.utils.image import IMAGE_SUFFIXES, read_image
 
 _LONGEST_SIDE = 640
 # An object cut out of a photograph has at least so many pixels a side and in all.

@@ -12,8 +12,8 @@ from typing import Literal
 import cv2
 import numpy as np
 
+from lib.data.images import read_image
 from lib.utils.errors import UserError
-from lib.utils.image import read_image
 
 Split = Literal["train", "test"]
 

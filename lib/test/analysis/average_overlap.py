@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from lib.data.sequence import Sequence
 from lib.test.analysis.metrics import FrameErrors, box_overlap
-from lib.test.evaluation.sequence import Sequence
 from lib.utils.errors import UserError
 
 _RESOLUTION = re.compile(r"^\s*resolution\s*[:=]\s*\(\s*(\d+)\s*,\s*(\d+)\s*\)", re.MULTILINE | re.ASCII)

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
+from lib.data.sequence import Sequence
 from lib.test.analysis.average_overlap import counted_overlaps
 from lib.test.analysis.metrics import curve_scores, frame_errors, score_errors, scoring_rule
 from lib.test.analysis.sources import ResultSource
 from lib.test.evaluation.result_files import read_result, read_seconds, run_dir
-from lib.test.evaluation.sequence import Sequence
 from lib.utils.errors import UserError
 
 CURVES = ("success_curve", "precision_curve", "norm_precision_curve")

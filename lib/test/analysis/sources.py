@@ -15,8 +15,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from lib.data.sequence import Sequence
 from lib.test.evaluation.result_files import result_path, run_dir, time_path
-from lib.test.evaluation.sequence import Sequence
 from lib.utils.errors import UserError
 
 FOLDER_PREFIX = "folder:"

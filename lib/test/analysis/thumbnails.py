@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from lib.data.sequence import Sequence
 from lib.test.analysis.metrics import frame_errors, scoring_rule
 from lib.test.analysis.results import TrackerScores
 from lib.test.analysis.tables import sequence_aucs
 from lib.test.evaluation.result_files import read_result
-from lib.test.evaluation.sequence import Sequence
 from lib.test.video.overlay import DISTINCT
 from lib.utils.errors import UserError
 

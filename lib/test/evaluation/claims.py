@@ -15,7 +15,7 @@ from enum import IntEnum
 from pathlib import Path
 from types import TracebackType
 
-from lib.test.evaluation.sequence import Sequence
+from lib.data.sequence import Sequence
 from lib.utils.errors import UserError
 from lib.utils.files import NO_LOCKS
 

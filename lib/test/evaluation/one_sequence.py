@@ -12,9 +12,9 @@ from typing import Protocol
 
 import numpy as np
 
+from lib.data.sequence import Sequence
 from lib.test.evaluation.overlays import Overlays
 from lib.test.evaluation.result_files import remove_unfinished, result_path, write_result
-from lib.test.evaluation.sequence import Sequence
 
 _READ_AHEAD = 4
 

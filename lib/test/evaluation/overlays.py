@@ -8,8 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from lib.data.sequence import Sequence
 from lib.test.evaluation.result_files import remove_temporaries
-from lib.test.evaluation.sequence import Sequence
 from lib.test.video.output import VIDEO, ResultWriter, fit_frame, video_size
 from lib.test.video.overlay import SURE, UNSURE, draw_box, draw_caption
 from lib.test.video.window import Window

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from lib.config.loader import experiment_name
-from lib.test.evaluation.sequence import Sequence
-from lib.utils.box_files import read_boxes
+from lib.data.box_files import read_boxes
+from lib.data.sequence import Sequence
 from lib.utils.errors import UserError
 from lib.utils.files import write_text
 from lib.utils.text import read_text

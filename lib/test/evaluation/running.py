@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
+from lib.data.sequence import Sequence
+from lib.data.test_sets import load_dataset, select_sequences
 from lib.test.evaluation.claims import ALONE, POLL_SECONDS, Claims, Rank, WorkList
-from lib.test.evaluation.datasets import load_dataset, select_sequences
 from lib.test.evaluation.one_sequence import Job, Outcome, Tracker
 from lib.test.evaluation.overlays import FOLDER, Overlays
 from lib.test.evaluation.progress import Progress, rate
 from lib.test.evaluation.result_files import claim_for_weights, read_result, result_path, run_dir, to_integers
-from lib.test.evaluation.sequence import Sequence
 from lib.test.evaluation.workers import TrackerMaker, track_here, track_in_workers
 from lib.test.video.window import Window, missing_display
 from lib.utils.device import available_cpus

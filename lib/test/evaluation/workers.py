@@ -17,10 +17,10 @@ from multiprocessing.connection import Connection, wait
 
 import cv2
 
+from lib.data.sequence import Sequence
 from lib.test.evaluation.claims import WorkList
 from lib.test.evaluation.one_sequence import Job, Outcome, Tracker
 from lib.test.evaluation.progress import Progress
-from lib.test.evaluation.sequence import Sequence
 from lib.utils.errors import UserError
 
 TrackerMaker = Callable[[str], Tracker]  # test set's name -> tracker; picklable where it goes to a worker

@@ -3,8 +3,8 @@
 import cv2
 import numpy as np
 
+from lib.data.images import to_rgb8
 from lib.utils.errors import UserError
-from lib.utils.image import to_rgb8
 
 CLASSIC = {"csrt": "TrackerCSRT", "kcf": "TrackerKCF"}
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from easydict import EasyDict
 
+from lib.data.images import to_rgb8
 from lib.test.tracker.engines import Engine
 from lib.utils.crop import box_to_image, clip_box, sample_target, shows_nothing
 from lib.utils.errors import UserError
-from lib.utils.image import to_rgb8
 
 # A dynamic template is replaced only by a frame in which the object is more likely there than not.
 UPDATE_THRESHOLD = 0.5
@@ -35,7 +35,7 @@ class StarkTracker:
         """Start on a frame.
 
         Args:
-            image: (H, W, 3) RGB uint8; see `lib.utils.image.to_rgb8` for what else is taken.
+            image: (H, W, 3) RGB uint8; see `lib.data.images.to_rgb8` for what else is taken.
             info: `{"init_bbox": [x, y, w, h]}` in pixels; the box may reach outside the image.
 
         Raises:

@@ -10,8 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from lib.data.images import IMAGE_SUFFIXES, list_images, read_image
 from lib.utils.errors import UserError
-from lib.utils.image import IMAGE_SUFFIXES, list_images, read_image
 
 DEFAULT_FPS = 25.0  # for folders of images, and for videos and cameras that do not tell
 _LARGEST_FPS = 240.0  # beyond it a header is wrong

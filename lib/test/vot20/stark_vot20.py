@@ -13,10 +13,10 @@ from collections.abc import Callable
 import numpy as np
 import trax
 
+from lib.data.images import read_image
 from lib.test.vot20.regions import box_of_region, region_of_box, region_of_mask
 from lib.test.vot20.variants import VARIANTS
 from lib.utils.errors import UserError, run_command
-from lib.utils.image import read_image
 
 SHAPES = [trax.Region.RECTANGLE, trax.Region.POLYGON, trax.Region.MASK]
 Objects = list[tuple[trax.Region, dict]]

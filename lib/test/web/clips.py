@@ -14,11 +14,11 @@ import av
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from lib.data.image_claims import read_claim
+from lib.data.images import decode_image, list_images
 from lib.test.video.source import DEFAULT_FPS
 from lib.test.web.limits import Limits
 from lib.utils.errors import UserError
-from lib.utils.image import decode_image, list_images
-from lib.utils.image_claims import read_claim
 
 # Containers that hold their pictures themselves. Playlists (HLS, concat, DASH, SDP) would name files of the server, or
 # addresses that it then asks.

@@ -4,8 +4,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from lib.data.images import IMAGE_SUFFIXES, list_images
 from lib.utils.errors import UserError
-from lib.utils.image import IMAGE_SUFFIXES, list_images
 
 VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".ogv", ".flv", ".wmv", ".3gp"),

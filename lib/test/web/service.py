@@ -5,6 +5,7 @@ import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
+from lib.data.images import IMAGE_SUFFIXES
 from lib.data.samples import SAMPLES
 from lib.test.video.overlay import DISTINCT
 from lib.test.web.limits import MOST_OBJECTS, SMALLEST_BOX, Limits
@@ -12,7 +13,6 @@ from lib.test.web.media import VIDEO_SUFFIXES, Media
 from lib.test.web.process import TrackerProcess
 from lib.test.web.sessions import Session, Sessions
 from lib.utils.errors import UserError
-from lib.utils.image import IMAGE_SUFFIXES
 
 
 class Service:

@@ -6,9 +6,9 @@ import secrets
 import time
 from pathlib import Path
 
+from lib.data.images import IMAGE_SUFFIXES
 from lib.test.web.limits import WINDOW, Limits
 from lib.utils.errors import UserError
-from lib.utils.image import IMAGE_SUFFIXES
 
 # A page may have so many commands on their way; with as many answers, and the pictures, that is all that can wait.
 COMMANDS = 16

@@ -9,19 +9,18 @@ from pathlib import Path
 import numpy as np
 from easydict import EasyDict
 
+from lib.data.base import MaskedDataset, SequenceInfo
+from lib.data.images import ImageReadError
+from lib.data.lmdb_storage import LmdbStorage
+from lib.data.registry import build_dataset, find_lack, waits_to_be_generated
+from lib.data.stored import StoredDataset
+from lib.data.video import VideoDataset
 from lib.train.checks.report import Finding, named, note, ok, problem
 from lib.train.checks.settings import sample_intervals, sampler_mode
-from lib.train.dataset import SequenceInfo, build_dataset
-from lib.train.dataset.base import MaskedDataset
-from lib.train.dataset.registry import find_lack, waits_to_be_generated
-from lib.train.dataset.stored import StoredDataset
-from lib.train.dataset.video import VideoDataset
 from lib.train.networks import MASK_SCRIPT
 from lib.train.options import RunOptions
 from lib.train.sampler import MIN_FRAMES, FrameSampler
 from lib.utils.errors import UserError
-from lib.utils.image import ImageReadError
-from lib.utils.lmdb_storage import LmdbStorage
 
 # Sequences of a set whose annotation is read, and an image of each.
 SAMPLED = 20
@@ -262,7 +261,7 @@ def _check_negatives(part: str, cfg: EasyDict, inspected: dict[str, Inspection])
 def _warnings_of_sets() -> Iterator[list[str]]:
     """What data sets warn of, gathered for the table; training says it again."""
     texts: list[str] = []
-    handler, log = logging.Handler(), logging.getLogger("lib.train.dataset")
+    handler, log = logging.Handler(), logging.getLogger("lib.data")
     handler.setLevel(logging.WARNING)
     handler.emit = lambda record: texts.append(record.getMessage())
     propagates, log.propagate = log.propagate, False

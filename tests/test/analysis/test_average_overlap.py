@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lib.data.test_sets import load_dataset
 from lib.test.analysis.average_overlap import counted_overlaps
 from lib.test.analysis.metrics import frame_errors, scoring_rule
-from lib.test.evaluation.datasets import load_dataset
-from tests.test.made_sets import write_boxes, write_sequence
+from tests.data.made_sets import write_boxes, write_sequence
 
 
 def sequence_at_the_edge(root: Path):

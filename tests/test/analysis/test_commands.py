@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lib.data.test_sets import load_dataset
 from lib.test.analysis.runs import find_runs
-from lib.test.evaluation.datasets import load_dataset
 from lib.test.evaluation.result_files import run_dir, write_result
+from tests.data.made_sets import write_sequence
 from tests.test.analysis.test_got10k_report import write_report
-from tests.test.made_sets import write_sequence
 
 TRACKING = Path(__file__).resolve().parents[3] / "tracking"
 

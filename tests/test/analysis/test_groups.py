@@ -7,7 +7,7 @@ import pytest
 from lib.test.analysis.groups import TestSet, filter_sets, find_groups, joined_label, load_sets
 from lib.test.analysis.sources import parse_tracker
 from lib.utils.errors import UserError
-from tests.test.made_sets import write_sequence
+from tests.data.made_sets import write_sequence
 
 
 @dataclass

@@ -7,7 +7,7 @@ import pytest
 
 from lib.test.analysis.metrics import frame_errors, scoring_rule, sequence_scores
 from lib.utils.errors import UserError
-from tests.test.made_sets import moving_boxes
+from tests.data.made_sets import moving_boxes
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "metrics.npz"
 KEYS = (

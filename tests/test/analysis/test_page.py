@@ -9,16 +9,16 @@ import cv2
 import numpy as np
 import pytest
 
+from lib.data.sequence import Sequence
+from lib.data.test_sets import load_dataset
 from lib.test.analysis.groups import Group
 from lib.test.analysis.page import save_page
 from lib.test.analysis.plots import PLOTS
 from lib.test.analysis.results import TrackerScores, score_source
 from lib.test.analysis.sources import ResultSource
 from lib.test.analysis.thumbnails import hardest_sequences
-from lib.test.evaluation.datasets import load_dataset
 from lib.test.evaluation.result_files import result_path, write_result
-from lib.test.evaluation.sequence import Sequence
-from tests.test.made_sets import write_sequence
+from tests.data.made_sets import write_sequence
 
 EVIL = "<script>alert(1)</script>&\"'"
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lib.data.sequence import Sequence
+from lib.data.test_sets import load_dataset
 from lib.test.analysis.report import analyse
 from lib.test.analysis.results import score_tracker
-from lib.test.evaluation.datasets import load_dataset
 from lib.test.evaluation.result_files import result_path, run_dir, time_path, write_result
-from lib.test.evaluation.sequence import Sequence
 from lib.utils.errors import UserError
-from tests.test.made_sets import moving_boxes, write_boxes, write_sequence
+from tests.data.made_sets import moving_boxes, write_boxes, write_sequence
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from lib.data.sequence import Sequence
 from lib.test.analysis.sources import parse_tracker, parse_trackers
-from lib.test.evaluation.sequence import Sequence
 from lib.utils.errors import UserError
 
 RESULTS = Path("results")

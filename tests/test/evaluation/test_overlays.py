@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
+from lib.data.test_sets import load_dataset
 from lib.test.evaluation import running
 from lib.test.evaluation.claims import CLAIMS_FILE
-from lib.test.evaluation.datasets import load_dataset
 from lib.test.evaluation.one_sequence import Outcome
 from lib.test.evaluation.overlays import TRUTH, Overlays, draw_overlay
 from lib.test.evaluation.progress import Progress
@@ -16,7 +16,7 @@ from lib.test.evaluation.running import FAILURE_LOG, overlays_for, run_sequences
 from lib.test.video.output import VIDEO
 from lib.test.video.overlay import SURE, UNSURE
 from lib.utils.errors import UserError
-from tests.test.made_sets import SIZE, ScriptedTracker, moving_boxes, write_sequence
+from tests.data.made_sets import SIZE, ScriptedTracker, moving_boxes, write_sequence
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lib.data.test_sets import load_dataset
 from lib.test.analysis.results import score_tracker
 from lib.test.evaluation.claims import CLAIMS_FILE
-from lib.test.evaluation.datasets import load_dataset
 from lib.test.evaluation.one_sequence import track_sequence
 from lib.test.evaluation.result_files import (
     WEIGHTS_NOTE,
@@ -23,7 +23,7 @@ from lib.test.evaluation.result_files import (
 from lib.test.evaluation.running import FAILURE_LOG, run_sequences
 from lib.test.tracker.still import StillTracker
 from lib.utils.errors import UserError
-from tests.test.made_sets import ScriptedTracker, moving_boxes, write_sequence
+from tests.data.made_sets import ScriptedTracker, moving_boxes, write_sequence
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 REAL_DATA = Path(os.environ.get("STARK_REAL_DATA", REPOSITORY.parent / "shared" / "real"))

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from lib.data.test_sets import load_dataset
 from lib.test.evaluation.claims import Rank
-from lib.test.evaluation.datasets import load_dataset
 from lib.test.evaluation.running import run_sequences
 from lib.utils.errors import UserError, run_command
-from tests.test.made_sets import moving_boxes, write_sequence
+from tests.data.made_sets import moving_boxes, write_sequence
 
 NAMES = "abcdef"
 LENGTHS = (4, 9, 6, 8, 3, 5)

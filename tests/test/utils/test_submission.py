@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lib.test.evaluation.datasets import load_dataset
+from lib.data.test_sets import load_dataset
 from lib.test.evaluation.result_files import run_dir, write_result
 from lib.test.utils.submission import GOT10K, TRACKINGNET, Server, make_archive
 from lib.utils.errors import UserError
-from tests.test.made_sets import moving_boxes, write_boxes, write_frames, write_sequence
+from tests.data.made_sets import moving_boxes, write_boxes, write_frames, write_sequence
 
 SMALL_GOT10K = dataclasses.replace(GOT10K, count=3)
 SMALL_TRACKINGNET = dataclasses.replace(TRACKINGNET, count=3)

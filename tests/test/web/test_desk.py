@@ -10,13 +10,13 @@ import cv2
 import numpy as np
 import pytest
 
-from lib.test.evaluation.datasets import load_dataset
+from lib.data.registry import build_dataset
+from lib.data.test_sets import load_dataset
 from lib.test.tracker import create_tracker
 from lib.test.web.desk import Desk, visible_part
 from lib.test.web.jobs import Places, Turns
 from lib.test.web.limits import WINDOW, Limits
 from lib.test.web.objects import another
-from lib.train.dataset.registry import build_dataset
 from lib.utils.errors import UserError
 from tests.test.web.made_clips import index_of, scene, write_clip, write_images, write_numbered
 

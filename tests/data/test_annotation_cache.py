@@ -1,0 +1,254 @@
+"""Annotations that are kept: the same as those in the files, as long as these are as they were."""
+
+import logging
+import multiprocessing
+import os
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+
+from lib.data import cache as annotation_cache
+from lib.data import vid
+from lib.data.pack import pack
+from lib.data.registry import build_dataset
+from lib.data.video import VideoDataset
+from lib.utils.errors import UserError
+from tests.data.made_trees import (
+    boxes,
+    make_coco,
+    make_got10k,
+    make_lasot,
+    make_trackingnet,
+    make_vid,
+    write_image,
+    write_lines,
+)
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """The sequences whose files are read, in order."""
+    seen, original = [], VideoDataset._load
+
+    def load(self, sequence):
+        seen.append(self.sequences[sequence])
+        return original(self, sequence)
+
+    monkeypatch.setattr(VideoDataset, "_load", load)
+    return seen
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return make_got10k(tmp_path / "own", ["a", "b", "c"], frames=4)
+
+
+def opened(folder, cache, **kwargs):
+    dataset = build_dataset(f"FOLDER:{folder}", cache=cache, **kwargs)
+    dataset.keep_annotations()
+    return dataset
+
+
+def assert_same(first, second):
+    assert len(first) == len(second)
+    for sequence in range(len(first)):
+        a, b = first.info(sequence), second.info(sequence)
+        for name in ("boxes", "valid", "visible"):
+            assert getattr(a, name).dtype == getattr(b, name).dtype
+            assert np.array_equal(getattr(a, name), getattr(b, name))
+        assert [first.frame_path(sequence, i) for i in range(len(a))] == [
+            second.frame_path(sequence, i) for i in range(len(b))
+        ]
+
+
+def test_files_are_read_once(folder, tmp_path, read):
+    plain = build_dataset(f"FOLDER:{folder}")
+    assert_same(opened(folder, tmp_path / "cache"), plain)
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+    read.clear()
+    kept = opened(folder, tmp_path / "cache")
+    assert_same(kept, kept)
+    assert not read
+    sent = pickle.dumps(kept)
+    assert_same(pickle.loads(sent), plain)  # as a worker gets it that is not forked
+    (file,) = (tmp_path / "cache").iterdir()
+    for loss in (lambda: file.write_bytes(b"damage"), file.unlink):
+        loss()
+        assert_same(pickle.loads(sent), plain)
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("LASOT", lambda root: make_lasot(root / "lasot", ["airplane-2", "bear-1"])),
+        ("TRACKINGNET", lambda root: make_trackingnet(root / "trackingnet", ["TRAIN_0/x", "TRAIN_3/y"])),
+    ],
+)
+def test_labels_of_hidden_frames_are_kept(name, make, tmp_path):
+    make(tmp_path)
+    for _ in range(2):
+        dataset = build_dataset(name, tmp_path, cache=tmp_path / "cache")
+        dataset.keep_annotations()
+        assert_same(dataset, build_dataset(name, tmp_path))
+
+
+def test_what_changed_is_read_anew_and_only_that(folder, tmp_path, read):
+    opened(folder, tmp_path / "cache")
+    changes = {
+        "a": lambda: write_lines(folder / "a" / "groundtruth.txt", ["9,9,9,9"] * 4),
+        "b": lambda: write_lines(folder / "b" / "absence.label", [0, 1, 0, 0]),
+        "c": lambda: (write_image(folder / "c" / "00000005.jpg", 0, 0), add_box(folder / "c")),
+    }
+    for name, change in changes.items():
+        read.clear()
+        change()
+        dataset = opened(folder, tmp_path / "cache")
+        assert read == [name]
+        assert_same(dataset, build_dataset(f"FOLDER:{folder}"))
+
+
+def add_box(folder):
+    with open(folder / "groundtruth.txt", "a") as file:
+        file.write("1,1,1,1\n")
+
+
+def test_a_file_of_the_same_size_and_time_is_seen_to_be_another(folder, tmp_path, read):
+    opened(folder, tmp_path / "cache")
+    annotation = folder / "a" / "groundtruth.txt"
+    before, times = annotation.read_text(), os.stat(annotation)
+    other = tmp_path / "other.txt"
+    other.write_text(before.replace("4.0", "3.0"))
+    os.utime(other, ns=(times.st_atime_ns, times.st_mtime_ns))
+    os.replace(other, annotation)
+    read.clear()
+    assert opened(folder, tmp_path / "cache").info(0).boxes[0, 3] == 3
+    assert read == ["a"]
+
+
+def test_sequences_that_come_and_go(folder, tmp_path, read):
+    opened(folder, tmp_path / "cache")
+    make_got10k(folder, ["d"], frames=4)
+    write_lines(folder / "list.txt", ["d", "c", "a"])
+    read.clear()
+    assert_same(opened(folder, tmp_path / "cache"), build_dataset(f"FOLDER:{folder}"))
+    assert "d" in read
+    read.clear()
+    shutil.rmtree(folder / "b")
+    opened(folder, tmp_path / "cache")
+    assert not read
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-9], lambda data: b"nonsense", lambda data: data[:-9] + b"!" * 9]
+)
+def test_a_damaged_file_is_made_anew_with_a_note(folder, tmp_path, read, caplog, damage):
+    opened(folder, tmp_path / "cache")
+    (path,) = (tmp_path / "cache").iterdir()
+    path.write_bytes(damage(path.read_bytes()))
+    read.clear()
+    with caplog.at_level(logging.WARNING):
+        assert_same(opened(folder, tmp_path / "cache"), build_dataset(f"FOLDER:{folder}"))
+    (note,) = [r.getMessage() for r in caplog.records]
+    assert str(path) in note
+    assert "made anew" in note
+    read.clear()
+    opened(folder, tmp_path / "cache")
+    assert not read
+
+
+def test_another_version_does_not_read_what_is_kept(folder, tmp_path, read, monkeypatch):
+    opened(folder, tmp_path / "cache")
+    monkeypatch.setattr(annotation_cache, "_VERSION", 0)
+    read.clear()
+    opened(folder, tmp_path / "cache")
+    assert read == ["a", "b", "c"]
+
+
+def test_a_bad_annotation_is_not_kept_and_named_when_drawn(folder, tmp_path):
+    write_lines(folder / "b" / "groundtruth.txt", ["1,2,3"] * 4)
+    dataset = opened(folder, tmp_path / "cache")
+    assert len(dataset.info(0)) == 4
+    with pytest.raises(UserError, match=r"b/groundtruth\.txt, line 1"):
+        dataset.info(1)
+    write_lines(folder / "b" / "groundtruth.txt", [",".join(map(str, box)) for box in boxes(1, 4)])
+    assert opened(folder, tmp_path / "cache").info(1).boxes[0, 0] == 2.5
+
+
+def test_frames_that_do_not_count_up_are_read_as_before(folder, tmp_path, read):
+    (folder / "b" / "00000003.jpg").rename(folder / "b" / "00000007.jpg")
+    for _ in range(2):
+        read.clear()
+        dataset = opened(folder, tmp_path / "cache")
+        assert dataset.frame_path(1, 2) == "b/00000004.jpg"
+        assert set(read) <= {"a", "b", "c"}
+    assert "a" not in read
+
+
+def test_where_nothing_can_be_written_annotations_are_read_as_needed(folder, tmp_path, read, caplog):
+    (tmp_path / "cache").write_text("a file, not a folder")
+    with caplog.at_level(logging.WARNING):
+        dataset = opened(folder, tmp_path / "cache")
+    assert not read
+    assert "cannot keep its annotations" in caplog.text
+    assert_same(dataset, build_dataset(f"FOLDER:{folder}"))
+
+
+def _open_and_count(folder, cache, results):
+    seen, original = [], VideoDataset._load
+    VideoDataset._load = lambda self, sequence: seen.append(sequence) or original(self, sequence)
+    dataset = opened(folder, cache)
+    results.put((len(seen), dataset.info(2).boxes[0].tolist()))
+
+
+def test_of_several_processes_one_reads(folder, tmp_path):
+    context = multiprocessing.get_context("fork")
+    results = context.Queue()
+    arguments = folder, tmp_path / "cache", results
+    processes = [context.Process(target=_open_and_count, args=arguments) for _ in range(3)]
+    for process in processes:
+        process.start()
+    found = [results.get(timeout=60) for _ in processes]
+    for process in processes:
+        process.join()
+    assert sorted(count for count, _ in found) == [0, 0, 3]
+    assert all(box == [3.5, 2.0, 5.0, 4.0] for _, box in found)
+
+
+def test_an_lmdb_is_read_anew_when_it_is_packed_anew(folder, tmp_path, read):
+    name = f"FOLDER:{folder}"
+    pack(name, progress=False)
+    for count in (3, 0):
+        read.clear()
+        assert_same(opened(folder, tmp_path / "cache", use_lmdb=True), opened(folder, tmp_path / "cache"))
+        assert len(read) == (6 if count else 0)
+    write_lines(folder / "a" / "groundtruth.txt", ["9,9,9,9"] * 4)
+    build_dataset(name, use_lmdb=True).storage.close()
+    shutil.rmtree(f"{folder}_lmdb")
+    pack(name, progress=False)
+    assert opened(folder, tmp_path / "cache", use_lmdb=True).info(0).boxes[0, 0] == 9
+
+
+def test_coco_is_parsed_once_and_again_when_it_changes(tmp_path, monkeypatch):
+    make_coco(tmp_path / "coco")
+    plain = build_dataset("COCO17", tmp_path)
+    assert_same(build_dataset("COCO17", tmp_path, cache=tmp_path / "cache"), plain)
+    with monkeypatch.context() as patch:
+        patch.setattr("lib.data.coco._read_annotations", lambda *_: pytest.fail("parsed again"))
+        assert_same(build_dataset("COCO17", tmp_path, cache=tmp_path / "cache"), plain)
+    annotation = tmp_path / "coco" / "annotations" / "instances_train2017.json"
+    annotation.write_text(annotation.read_text() + "\n")
+    calls = []
+    original = annotation_cache.write_arrays
+    monkeypatch.setattr(annotation_cache, "write_arrays", lambda *args: calls.append(1) or original(*args))
+    assert_same(build_dataset("COCO17", tmp_path, cache=tmp_path / "cache"), plain)
+    assert calls
+
+
+def test_vid_is_parsed_once(tmp_path, monkeypatch):
+    make_vid(tmp_path / "vid")
+    plain = build_dataset("VID", tmp_path)
+    assert_same(build_dataset("VID", tmp_path, cache=tmp_path / "cache"), plain)
+    monkeypatch.setattr(vid, "_load_tracks", lambda *_: pytest.fail("parsed again"))
+    assert_same(build_dataset("VID", tmp_path, cache=tmp_path / "cache"), plain)

@@ -1,0 +1,353 @@
+"""Training sets from folders: every layout, its variants, what is hidden, and clear ends where something is wrong."""
+
+import json
+import logging
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lib.data import video
+from lib.data.got10k import split_indices
+from lib.data.images import ImageReadError
+from lib.data.registry import build_dataset
+from lib.data.synthetic import default_sets
+from lib.utils.errors import UserError
+from tests.data.made_trees import (
+    MAKERS,
+    boxes,
+    make_coco,
+    make_got10k,
+    make_lasot,
+    make_trackingnet,
+    make_vid,
+    shows,
+    write_lines,
+    write_video,
+)
+
+REAL_DATA = Path(os.environ.get("STARK_REAL_DATA", Path(__file__).resolve().parents[2] / "../shared/real"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder in GOT-10k layout; its list is not in alphabetical order."""
+    return make_got10k(tmp_path / "own", ["b", "a"], frames=4)
+
+
+def user_error(name: str, data_dir: Path | None = None, sequence: int | None = None) -> str:
+    """The message that a data set, or one sequence's annotation, ends with."""
+    if sequence is None:
+        with pytest.raises(UserError) as caught:
+            build_dataset(name, data_dir)
+    else:
+        dataset = build_dataset(name, data_dir)
+        with pytest.raises(UserError) as caught:
+            dataset.info(sequence)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_folder_gives_boxes_and_frames_in_the_order_of_its_list(folder):
+    dataset = build_dataset(f"FOLDER:{folder}")
+    assert (len(dataset), dataset.is_video) == (2, True)
+    for sequence in range(2):
+        info = dataset.info(sequence)
+        assert info.boxes.dtype == np.float32
+        np.testing.assert_array_equal(info.boxes, boxes(sequence, 4))
+        assert info.valid.all()
+        assert info.visible.all()
+        for frame in range(4):
+            assert shows(dataset.image(sequence, frame), sequence, frame)
+    assert dataset.source(1, 2) == str(folder / "a" / "00000003.jpg")
+
+
+def test_visible_needs_a_box_presence_and_cover(folder):
+    write_lines(folder / "b" / "groundtruth.txt", ["1,1,5,5", "nan,nan,nan,nan", "1,1,5,5", "1,1,0,5"])
+    write_lines(folder / "b" / "absence.label", [0, 0, 1, 0])
+    info = build_dataset(f"FOLDER:{folder}").info(0)
+    assert info.valid.tolist() == [True, False, True, False]
+    assert info.visible.tolist() == [True, False, False, False]
+    assert np.isfinite(info.boxes).all()
+    write_lines(folder / "b" / "cover.label", [0, 8, 8, 8])
+    assert not build_dataset(f"FOLDER:{folder}").info(0).visible.any()
+
+
+def test_frames_may_have_any_names_in_natural_order(folder):
+    for number in range(1, 5):
+        (folder / "b" / f"{number:08d}.jpg").rename(folder / "b" / f"frame{number + 7}.jpg")
+    dataset = build_dataset(f"FOLDER:{folder}")
+    assert [Path(dataset.source(0, frame)).name for frame in range(4)] == [f"frame{n}.jpg" for n in (8, 9, 10, 11)]
+    assert shows(dataset.image(0, 2), 0, 2)
+
+
+def test_missing_list_takes_the_folders_and_says_so(folder, caplog):
+    (folder / "list.txt").unlink()
+    (folder / "notes").mkdir()
+    with caplog.at_level(logging.WARNING):
+        dataset = build_dataset(f"FOLDER:{folder}")
+    assert [Path(dataset.source(i, 0)).parent.name for i in range(2)] == ["a", "b"]
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "list.txt" in caplog.text
+    assert str(folder) in caplog.text
+    assert not (folder / "list.txt").exists()
+
+
+def test_list_naming_missing_folders_is_refused(folder):
+    shutil.rmtree(folder / "a")
+    message = user_error(f"FOLDER:{folder}")
+    assert str(folder / "list.txt") in message
+    assert "1 of the 2" in message
+    assert " a " in message
+
+
+@pytest.mark.parametrize(
+    ("file", "lines", "said"),
+    [
+        ("groundtruth.txt", ["1,2,3,4", "1,2,3,4", "1,2,three,4", "1,2,3,4"], ["line 3", "three"]),
+        ("groundtruth.txt", ["1,2,3,4"] * 5, ["5 boxes", "4 frames"]),
+        ("groundtruth.txt", ["1,2,3,4"] * 3, ["3 boxes", "4 frames"]),
+        ("groundtruth.txt", [], ["is empty"]),
+        ("absence.label", ["0", "0", "maybe", "0"], ["line 3", "maybe"]),
+        ("cover.label", ["8", "8"], ["2 labels", "4 frames"]),
+    ],
+)
+def test_a_malformed_annotation_is_named_with_its_place(folder, file, lines, said):
+    write_lines(folder / "a" / file, lines)
+    message = user_error(f"FOLDER:{folder}", sequence=1)
+    for part in [str(folder / "a" / file), *said]:
+        assert part in message
+
+
+def test_a_damaged_or_missing_image_is_named(folder):
+    (folder / "a" / "00000002.jpg").write_bytes(b"not an image")
+    dataset = build_dataset(f"FOLDER:{folder}")
+    with pytest.raises(ImageReadError, match="a/00000002.jpg"):
+        dataset.image(1, 1)
+    (folder / "a" / "00000003.jpg").unlink()
+    with pytest.raises(ImageReadError, match="a/00000003.jpg"):
+        dataset.image(1, 2)
+
+
+def test_the_cache_of_annotations_is_bounded(folder, monkeypatch):
+    monkeypatch.setattr(video, "_CACHED_FRAMES", 5)
+    dataset = build_dataset(f"FOLDER:{folder}")
+    first = dataset.info(0)
+    assert dataset.info(0) is first
+    assert dataset.info(1).boxes[0, 0] == 2.5
+    again = dataset.info(0)
+    assert again is not first
+    np.testing.assert_array_equal(again.boxes, first.boxes)
+
+
+def test_got10k_splits_are_the_published_ones():
+    train, val = set(split_indices("vottrain")), set(split_indices("votval"))
+    assert (len(train), len(val)) == (7086, 1249)
+    assert not train & val
+    assert (train | val) <= set(split_indices("train_full"))
+    assert split_indices("train_full") == list(range(9335))
+    assert split_indices("vottrain")[:5] == [0, 2, 3, 5, 6]
+
+
+@pytest.mark.parametrize("root", ["got10k/train", "got10k"])
+def test_got10k_splits_go_by_the_sequences_names(tmp_path, root):
+    names = [f"GOT-10k_Train_{number:06d}" for number in (1, 2, 3, 5)]
+    make_got10k(tmp_path / root, names)
+    chosen = {}
+    for split in ("vottrain", "votval", "train_full"):
+        dataset = build_dataset(f"GOT10K_{split}", tmp_path)
+        chosen[split] = [Path(dataset.source(i, 0)).parent.name for i in range(len(dataset))]
+    assert chosen == {"vottrain": [names[0], names[2]], "votval": [names[1]], "train_full": names}
+
+
+def test_got10k_without_its_sequences_points_to_folder(tmp_path):
+    make_got10k(tmp_path / "got10k" / "train", ["mine"])
+    assert f"FOLDER:{tmp_path / 'got10k' / 'train'}" in user_error("GOT10K_votval", tmp_path)
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_lasot_takes_training_videos_and_hides_by_both_labels(tmp_path, nested):
+    make_lasot(tmp_path / "lasot", ["airplane-1", "airplane-2", "airplane-10"], nested)
+    dataset = build_dataset("LASOT", tmp_path)
+    names = [Path(dataset.source(i, 0)).parents[1].name for i in range(len(dataset))]
+    assert names == ["airplane-2", "airplane-10"]
+    info = dataset.info(0)
+    assert info.valid.all()
+    assert info.visible.tolist() == [False, True, False]
+    np.testing.assert_array_equal(info.boxes, boxes(1, 3))
+    assert shows(dataset.image(1, 2), 2, 2)
+
+
+def test_lasot_without_labels_is_visible_and_says_how_much_is_missing(tmp_path, caplog):
+    folder = make_lasot(tmp_path / "lasot", ["airplane-2"]) / "airplane" / "airplane-2"
+    (folder / "full_occlusion.txt").unlink()
+    (folder / "out_of_view.txt").unlink()
+    assert build_dataset("LASOT", tmp_path).info(0).visible.all()
+    assert "only 1 of its 1120" in caplog.text
+
+
+def test_trackingnet_reads_parts_by_number_and_frames_from_zero(tmp_path, caplog):
+    make_trackingnet(tmp_path / "trackingnet", ["TRAIN_0/b_0", "TRAIN_2/c_1", "TRAIN_11/a_2"])
+    dataset = build_dataset("TRACKINGNET", tmp_path)
+    assert [Path(dataset.source(i, 0)).parts[-4] for i in range(3)] == ["TRAIN_0", "TRAIN_2", "TRAIN_11"]
+    assert [Path(dataset.source(2, f)).name for f in (0, 9, 10)] == ["0.jpg", "9.jpg", "10.jpg"]
+    assert shows(dataset.image(2, 10), 2, 10)
+    np.testing.assert_array_equal(dataset.info(1).boxes, boxes(1, 12))
+    assert "TRAIN_1, TRAIN_3" in caplog.text
+
+
+@pytest.mark.parametrize("images", ["images/train2017", "train2017"])
+def test_coco_has_one_frame_an_object_without_crowds(tmp_path, images):
+    make_coco(tmp_path / "coco", images)
+    for dataset in (build_dataset("COCO17", tmp_path), build_dataset(f"COCO:{tmp_path / 'coco'}")):
+        assert (len(dataset), dataset.is_video) == (3, False)
+        assert [dataset.info(i).boxes.tolist() for i in range(3)] == [
+            [[1.5, 2, 3, 4]],
+            [[5, 6, 7, 8]],
+            [[2, 2, 2, 2.5]],
+        ]
+        assert all(dataset.info(i).visible.tolist() == [True] for i in range(3))
+        assert [shows(dataset.image(i, 0), number, 0) for i, number in enumerate((2, 0, 2))] == [True] * 3
+        assert dataset.source(1, 0) == str(tmp_path / "coco" / images / "000000000009.jpg")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda c: c["annotations"][2].update(bbox=[1, 2, float("nan"), 4]), "annotation 3"),
+        (lambda c: c["annotations"][2].update(bbox=[1, 2, 3]), "annotation 3"),
+        (lambda c: c["annotations"][2].pop("image_id"), "image_id"),
+        (lambda c: c["images"].pop(), "36"),
+        (lambda c: c.pop("annotations"), "annotations"),
+        (lambda c: c["annotations"].clear(), "no boxes"),
+    ],
+)
+def test_a_malformed_coco_annotation_is_named(tmp_path, change, said):
+    path = make_coco(tmp_path / "coco") / "annotations" / "instances_train2017.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    message = user_error("COCO17", tmp_path)
+    assert str(path) in message
+    assert said in message
+
+
+def test_a_truncated_coco_annotation_is_named(tmp_path):
+    path = make_coco(tmp_path / "coco") / "annotations" / "instances_train2017.json"
+    path.write_text(path.read_text()[:-20])
+    assert str(path) in user_error("COCO17", tmp_path)
+
+
+@pytest.mark.parametrize("base", ["vid", "vid/ILSVRC2015"])
+def test_vid_makes_a_sequence_of_every_object(tmp_path, base):
+    root = make_vid(tmp_path / base)
+    for _ in range(2):  # The second time from the index: no annotation is left.
+        dataset = build_dataset("VID", tmp_path)
+        infos = [dataset.info(i) for i in range(len(dataset))]
+        assert [len(info) for info in infos] == [5, 3, 1]
+        assert infos[0].valid.tolist() == [True, True, False, True, True]
+        assert infos[0].visible.tolist() == [True, True, False, False, True]
+        np.testing.assert_array_equal(infos[1].boxes, [[2, frame + 2, 10, 6] for frame in (1, 2, 3)])
+        assert shows(dataset.image(1, 0), 0, 1)
+        assert shows(dataset.image(2, 0), 1, 4)
+        shutil.rmtree(root / "Annotations", ignore_errors=True)
+    assert dataset.source(2, 0) == str(
+        root / "Data/VID/train/ILSVRC2015_VID_train_0001/ILSVRC2015_train_00007001/000004.JPEG"
+    )
+
+
+def test_a_malformed_vid_annotation_or_index_is_named(tmp_path):
+    root = make_vid(tmp_path / "vid")
+    path = next((root / "Annotations").rglob("000002.xml"))
+    path.write_text(path.read_text().replace("<xmin>", "<x>").replace("</xmin>", "</x>"))
+    message = user_error("VID", tmp_path)
+    assert str(path) in message
+    assert "bndbox/xmin" in message
+    assert not (root / "cache.json").exists()
+    (root / "cache.json").write_text('[{"anno": [[1, 2, 3, 4]]}]')
+    assert str(root / "cache.json") in user_error("VID", tmp_path)
+
+
+def test_vid_in_a_folder_that_cannot_be_written_trains_without_an_index(tmp_path, monkeypatch, caplog):
+    make_vid(tmp_path / "vid")
+
+    def refuse(*_):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("lib.data.vid.write_text", refuse)
+    assert len(build_dataset("VID", tmp_path)) == 3
+    assert "cache.json" in caplog.text
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_missing_root_says_where_and_what_to_do(tmp_path, name):
+    message = user_error(name, tmp_path)
+    folders = {"COCO17": "coco", "COCO17_masks": "coco", "DAVIS17_train": "davis", "GOT10K_vottrain": "got10k"}
+    assert str(tmp_path / folders.get(name, name.lower())) in message
+    assert "STARK_DATA_DIR" in message
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_an_empty_root_says_what_is_expected(tmp_path, name):
+    root = MAKERS[name](tmp_path)
+    shutil.rmtree(root)
+    root.mkdir()
+    message = user_error(name, tmp_path)
+    assert str(tmp_path) in message
+    assert "expected" in message or "put" in message
+
+
+def test_unknown_names_offer_the_closest(tmp_path):
+    assert "did you mean GOT10K_vottrain?" in user_error("got10k_vottrian", tmp_path)
+    message = user_error("imagenet", tmp_path)
+    assert "did you mean" not in message
+    assert "TRACKINGNET" in message
+    assert "FOLDER:<path>" in user_error("FOLDER:", tmp_path)
+    assert str(tmp_path / "nowhere") in user_error(f"FOLDER:{tmp_path / 'nowhere'}")
+
+
+def test_folder_paths_start_at_the_working_directory(folder, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    assert len(build_dataset("FOLDER:own")) == 2
+
+
+def test_the_workspace_tells_where_data_sets_are(tmp_path, monkeypatch):
+    MAKERS["LASOT"](tmp_path)
+    monkeypatch.setenv("STARK_DATA_DIR", str(tmp_path))
+    assert len(build_dataset("LASOT")) == 2
+
+
+def test_the_embedded_default_is_generated_once(tmp_path, monkeypatch):
+    small = {"seed": 1, "sequences": 1, "frames": 3, "size": (96, 72), "workers": 1, "progress": False}
+    monkeypatch.setattr(default_sets, "DEFAULT_SETS", {"train": small})
+    dataset = build_dataset("EMBEDDED_train", tmp_path)
+    assert dataset.image(0, 2).shape == (72, 96, 3)
+    before = Path(dataset.source(0, 2)).stat().st_mtime_ns
+    assert len(build_dataset("EMBEDDED_train", tmp_path)) == 1
+    assert Path(dataset.source(0, 2)).stat().st_mtime_ns == before
+
+
+@pytest.mark.skipif(not REAL_DATA.is_dir(), reason=f"no real data at {REAL_DATA} (STARK_REAL_DATA)")
+def test_real_sequences_and_photographs():
+    videos = build_dataset(f"FOLDER:{REAL_DATA / 'got10k' / 'train'}")
+    assert (len(videos), sum(len(videos.info(i)) for i in range(len(videos)))) == (20, 1376)
+    photographs = build_dataset(f"COCO:{REAL_DATA / 'coco'}")
+    assert len(photographs) > 1500
+    for dataset, sequence in ((videos, 0), (photographs, 0), (photographs, len(photographs) - 1)):
+        info, image = dataset.info(sequence), dataset.image(sequence, 0)
+        x, y, w, h = info.boxes[0]
+        assert x >= 0
+        assert y >= 0
+        assert x + w <= image.shape[1] + 1
+        assert y + h <= image.shape[0] + 1
+
+
+def test_two_videos_of_one_name_do_not_mix(tmp_path):
+    root = make_trackingnet(tmp_path / "trackingnet", ["TRAIN_0/same", "TRAIN_1/same"], frames=2)
+    write_video(root / "TRAIN_1/frames/same", root / "TRAIN_1/anno/same.txt", 5, 2, first=0, digits=1)
+    dataset = build_dataset("TRACKINGNET", tmp_path)
+    assert shows(dataset.image(1, 0), 5, 0)
+    np.testing.assert_array_equal(dataset.info(0).boxes, boxes(0, 2))

@@ -1,0 +1,242 @@
+"""Training sets from LMDB: the same as from folders, packed without loss, continued, verified, safe in workers."""
+
+import fcntl
+import logging
+import multiprocessing
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import lmdb
+import numpy as np
+import pytest
+
+from lib.data import pack
+from lib.data.base import TrackingDataset
+from lib.data.images import ImageReadError
+from lib.data.lmdb_storage import LmdbStorage
+from lib.data.registry import build_dataset
+from lib.data.storage import FolderStorage
+from lib.utils.errors import UserError
+from tests.data.made_trees import MAKERS, make_coco, make_got10k, make_lasot, make_trackingnet, shows
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return make_got10k(tmp_path / "own", ["b", "a"], frames=4)
+
+
+def assert_same(first: TrackingDataset, second: TrackingDataset) -> None:
+    """Every box, every flag and every pixel."""
+    assert (len(first), first.is_video, first.name) == (len(second), second.is_video, second.name)
+    for sequence in range(len(first)):
+        a, b = first.info(sequence), second.info(sequence)
+        for key in ("boxes", "valid", "visible"):
+            np.testing.assert_array_equal(getattr(a, key), getattr(b, key))
+        for frame in range(len(a)):
+            np.testing.assert_array_equal(first.image(sequence, frame), second.image(sequence, frame))
+
+
+def write_lmdb(path: Path, root: Path) -> None:
+    """An LMDB as others make it: nothing but the files under a folder, by relative path."""
+    path.mkdir()
+    with lmdb.open(str(path), map_size=1 << 24) as environment, environment.begin(write=True) as transaction:
+        for file in root.rglob("*"):
+            if file.is_file():
+                transaction.put(str(file.relative_to(root)).encode(), file.read_bytes())
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_packed_and_folder_are_the_same(tmp_path, name):
+    MAKERS[name](tmp_path)
+    output = pack.pack(name, tmp_path, progress=False)
+    folder, packed = build_dataset(name, tmp_path), build_dataset(name, tmp_path, use_lmdb=True)
+    assert_same(folder, packed)
+    assert packed.source(0, 0).startswith(str(output))
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_packing_a_split_packs_the_whole_set(tmp_path):
+    make_got10k(tmp_path / "got10k", [f"GOT-10k_Train_{number:06d}" for number in (1, 2)])
+    pack.pack("GOT10K_vottrain", tmp_path, progress=False)
+    assert_same(build_dataset("GOT10K_votval", tmp_path), build_dataset("GOT10K_votval", tmp_path, use_lmdb=True))
+    make_lasot(tmp_path / "lasot", ["airplane-1", "airplane-2"])
+    output = pack.pack("LASOT", tmp_path, progress=False)
+    assert LmdbStorage(output).exists("airplane/airplane-1/img/00000003.jpg")
+
+
+def test_folders_and_coco_anywhere_are_packed_beside_them(folder, tmp_path):
+    make_coco(tmp_path / "photos", "train2017")
+    for name in (f"FOLDER:{folder}", f"COCO:{tmp_path / 'photos'}"):
+        output = pack.pack(name, progress=False)
+        assert output == Path(f"{name.partition(':')[2]}_lmdb")
+        assert_same(build_dataset(name), build_dataset(name, use_lmdb=True))
+    assert len(build_dataset(f"FOLDER:{folder}_lmdb")) == 2
+
+
+def test_published_lmdbs_are_read(tmp_path):
+    make_got10k(tmp_path / "got10k" / "train", ["GOT-10k_Train_000001"])
+    make_trackingnet(tmp_path / "trackingnet", ["TRAIN_0/a_0", "TRAIN_1/b_0"])
+    for name, root in (("GOT10K_vottrain", "got10k"), ("TRACKINGNET", "trackingnet")):
+        write_lmdb(tmp_path / f"{root}_lmdb", tmp_path / root)
+        assert_same(build_dataset(name, tmp_path), build_dataset(name, tmp_path, use_lmdb=True))
+
+
+def test_names_and_existence_are_those_of_a_folder(tmp_path):
+    files = ["a/x", "a-1.txt", "a-1/y", "a-10/y", "a/b/c", "a/b0", "a0/d", "a.txt", "top", ".hidden/e"]
+    for file in files:
+        path = tmp_path / "tree" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(file)
+    write_lmdb(tmp_path / "tree_lmdb", tmp_path / "tree")
+    plain, packed = FolderStorage(tmp_path / "tree"), LmdbStorage(tmp_path / "tree_lmdb")
+    assert packed.names() == ["a", "a-1", "a-1.txt", "a-10", "a.txt", "a0", "top"]
+    for path in ["", "a", "a/b", "a-1", "none", "to", "top"]:
+        assert packed.names(path) == plain.names(path), path
+        assert not path or packed.exists(path) == plain.exists(path), path
+    assert packed.read_bytes("a/b/c") == b"a/b/c"
+    with pytest.raises(UserError, match="tree_lmdb:a/none"):
+        packed.read_bytes("a/none")
+    with pytest.raises(ImageReadError, match="tree_lmdb:a/none"):
+        packed.image("a/none")
+    with pytest.raises(ImageReadError, match="tree_lmdb:top"):
+        packed.image("top")
+
+
+class Broken(Exception):  # noqa: N818 - nothing that the code knows
+    """Stands for whatever ends a run."""
+
+
+def test_a_broken_run_goes_on_where_it_was(folder, monkeypatch):
+    name, read, limit = f"FOLDER:{folder}", [], 7
+    original = FolderStorage.read_bytes
+
+    def counted(self: FolderStorage, path: str) -> bytes:
+        if len(read) == limit:
+            raise Broken
+        if path.endswith(".jpg"):
+            read.append(path)
+        return original(self, path)
+
+    monkeypatch.setattr(pack, "_BATCH_BYTES", 1000)
+    monkeypatch.setattr(FolderStorage, "read_bytes", counted)
+    with pytest.raises(Broken):
+        pack.pack(name, progress=False)
+    assert not Path(f"{folder}_lmdb").exists()
+    with open(f"{folder}_lmdb.partial/{pack.CHECKSUMS}", "a") as file:
+        file.write("half a li")  # As if the run had been killed between the list and the transaction.
+    read.clear()
+    limit = 100
+    output = pack.pack(name, progress=False)
+    assert 0 < len(read) < 8
+    assert pack.verify(output, progress=False) == 11
+    assert_same(build_dataset(name), build_dataset(name, use_lmdb=True))
+
+
+def test_another_tree_is_not_packed_into_a_broken_run(folder, tmp_path, monkeypatch):
+    def broken(*_: object) -> None:
+        raise Broken
+
+    monkeypatch.setattr(pack, "verify", broken)
+    with pytest.raises(Broken):
+        pack.pack(f"FOLDER:{folder}", output=tmp_path / "out", progress=False)
+    make_got10k(tmp_path / "other", ["c"])
+    with pytest.raises(UserError, match="remove it"):
+        pack.pack(f"FOLDER:{tmp_path / 'other'}", output=tmp_path / "out", progress=False)
+
+
+def test_the_map_grows_as_needed(folder, monkeypatch):
+    monkeypatch.setattr(pack, "_FIRST_MAP_BYTES", 1 << 14)
+    (folder / "a" / "00000001.jpg").write_bytes(bytes(300_000))
+    assert pack.verify(pack.pack(f"FOLDER:{folder}", progress=False), progress=False) == 11
+
+
+def test_changed_content_is_found(folder):
+    output = pack.pack(f"FOLDER:{folder}", progress=False)
+    data = (output / "data.mdb").read_bytes()
+    picture = (folder / "a" / "00000002.jpg").read_bytes()
+    assert data.count(picture) == 1
+    (output / "data.mdb").write_bytes(data.replace(picture, picture[:-1] + b"\0"))
+    with pytest.raises(UserError, match="a/00000002.jpg is not what was packed"):
+        pack.pack(f"FOLDER:{folder}", progress=False)
+
+
+def test_a_file_more_or_less_is_found(folder):
+    output = pack.pack(f"FOLDER:{folder}", progress=False)
+    for change in (lambda t: t.put(b"a/more", b"x"), lambda t: t.delete(b"a/00000001.jpg")):
+        with lmdb.open(str(output)) as environment, environment.begin(write=True) as transaction:
+            change(transaction)
+        with pytest.raises(UserError, match=r"holds 12 files, but|cannot read .*a/00000001.jpg"):
+            pack.verify(output, progress=False)
+
+
+def test_damaged_and_truncated_lmdbs_end_clearly(folder):
+    path = pack.pack(f"FOLDER:{folder}", progress=False) / "data.mdb"
+    path.write_bytes(path.read_bytes()[:-4096])
+    with pytest.raises(UserError, match="of its"):
+        build_dataset(f"FOLDER:{folder}", use_lmdb=True)
+    path.write_bytes(b"x" * 20_000)
+    with pytest.raises(UserError, match="cannot open the LMDB"):
+        build_dataset(f"FOLDER:{folder}", use_lmdb=True)
+
+
+def test_what_is_at_the_output_is_left_alone(folder):
+    other = Path(f"{folder}_lmdb")
+    other.mkdir()
+    (other / "mine.txt").write_text("kept")
+    with pytest.raises(UserError, match="choose another folder"):
+        pack.pack(f"FOLDER:{folder}", progress=False)
+    assert (other / "mine.txt").read_text() == "kept"
+
+
+def test_two_runs_do_not_pack_into_one_folder(folder):
+    partial = Path(f"{folder}_lmdb.partial")
+    partial.mkdir()
+    with open(partial / pack.CHECKSUMS, "ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="another run"):
+            pack.pack(f"FOLDER:{folder}", progress=False)
+
+
+def test_a_missing_lmdb_says_how_to_make_it(tmp_path):
+    MAKERS["LASOT"](tmp_path)
+    with pytest.raises(UserError, match=r"lasot_lmdb.*make_lmdb.py LASOT"):
+        build_dataset("LASOT", tmp_path, use_lmdb=True)
+
+
+def _reads_well(dataset: TrackingDataset) -> bool:
+    return shows(dataset.image(1, 3), 1, 3) and dataset.info(0).boxes[0, 0] == 1.5
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_workers_read_a_set_that_was_read_before(folder, method):
+    pack.pack(f"FOLDER:{folder}", progress=False)
+    training, validation = (build_dataset(f"FOLDER:{folder}", use_lmdb=True) for _ in range(2))
+    assert _reads_well(training)
+    with multiprocessing.get_context(method).Pool(1) as pool:
+        assert pool.apply(_reads_well, (training,))
+        assert _reads_well(validation)
+        assert pool.apply(_reads_well, (validation,))
+    assert _reads_well(training)
+
+
+def test_a_data_set_can_be_pickled_after_use(folder):
+    pack.pack(f"FOLDER:{folder}", progress=False)
+    dataset = build_dataset(f"FOLDER:{folder}", use_lmdb=True)
+    dataset.image(0, 0)
+    assert_same(pickle.loads(pickle.dumps(dataset)), dataset)
+
+
+def test_the_command_packs_and_reports(folder, caplog):
+    caplog.set_level(logging.WARNING)
+    command = [sys.executable, str(REPOSITORY / "tracking" / "make_lmdb.py")]
+    done = subprocess.run([*command, f"FOLDER:{folder}"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, f"packed and verified: {folder}_lmdb\n")
+    assert "100%" in done.stderr
+    failed = subprocess.run([*command, "LASSOT"], capture_output=True, text=True, check=False)
+    assert failed.returncode == 2
+    assert "did you mean LASOT?" in failed.stderr
+    assert failed.stderr.count("\n") == 1

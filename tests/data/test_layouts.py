@@ -1,0 +1,210 @@
+"""Test sets in their exact layouts, on small trees."""
+
+import pickle
+
+import lmdb
+import numpy as np
+import pytest
+
+from lib.data import layouts
+from lib.data.test_sets import dataset_label, load_dataset, select_sequences
+from lib.data.vot_regions import parse_regions
+from lib.utils.errors import UserError
+from tests.data.made_sets import frame_index, moving_boxes, write_boxes, write_frames, write_sequence
+
+
+def write_lasot(folder, count=4):
+    write_frames(folder / "img", [f"{i + 1:08d}.jpg" for i in range(count)])
+    write_boxes(folder / "groundtruth.txt", moving_boxes(count))
+    (folder / "full_occlusion.txt").write_text("0,0,1,0")
+    (folder / "out_of_view.txt").write_text("0,1,0,0")
+
+
+def test_frames_are_read_by_index(tmp_path):
+    write_sequence(tmp_path, "a", 3)
+    (sequence,) = load_dataset(f"folder:{tmp_path}")
+    assert len(sequence) == 3
+    assert [frame_index(sequence.read_frame(i)) for i in range(3)] == [0, 1, 2]
+    assert sequence.frame_name(2) == str(tmp_path / "a" / "00000003.jpg")
+    sequence.frames[1].write_bytes(b"damaged")
+    with pytest.raises(UserError, match=r"00000002\.jpg: the file is damaged"):
+        sequence.read_frame(1)
+
+
+def test_a_sequence_is_true_without_a_look_at_its_frames(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "groundtruth.txt").write_text("1,2,3,4\n")
+    (sequence,) = load_dataset(f"folder:{tmp_path}")
+    assert sequence
+    with pytest.raises(UserError, match="no images"):
+        len(sequence)
+
+
+def test_lasot_from_an_lmdb(tmp_path, monkeypatch):
+    write_lasot(tmp_path / "lasot" / "airplane" / "airplane-1")
+    with lmdb.open(str(tmp_path / "lasot_lmdb"), map_size=1 << 24) as environment, environment.begin(write=True) as txn:
+        for path in (tmp_path / "lasot").rglob("*.*"):
+            txn.put(str(path.relative_to(tmp_path / "lasot")).encode(), path.read_bytes())
+    (folder,) = select_sequences(load_dataset("lasot", tmp_path), "airplane-1")
+    packed, other = select_sequences(load_dataset("lasot_lmdb", tmp_path), "airplane-1,airplane-9")
+    packed = pickle.loads(pickle.dumps(packed))  # as it goes to a worker
+    assert (packed.name, packed.dataset, packed.subfolder) == (folder.name, folder.dataset, folder.subfolder)
+    assert len(packed) == 4
+    assert np.array_equal(packed.truth, folder.truth)
+    assert packed.visible.tolist() == folder.visible.tolist() == [True, False, False, True]
+    assert np.array_equal(packed.read_frame(3), folder.read_frame(3))
+    assert packed.frame_name(3).endswith("lasot_lmdb:airplane/airplane-1/img/00000004.jpg")
+    with pytest.raises(
+        UserError, match=r"airplane-9: folder of frames not found: .*lasot_lmdb:airplane/airplane-9/img"
+    ):
+        len(other)
+    with pytest.raises(UserError, match="lasot_lmdb: folder not found"):
+        load_dataset("lasot_lmdb", tmp_path / "nowhere")
+
+
+def test_lasot_without_folders_of_classes(tmp_path):
+    write_lasot(tmp_path / "lasot" / "airplane-1")
+    write_lasot(tmp_path / "lasot" / "airplane" / "airplane-9")
+    flat, nested = (s for s in load_dataset("lasot", tmp_path) if s.name in ("airplane-1", "airplane-9"))
+    assert (len(flat), flat.object_class, len(nested)) == (4, "airplane", 4)
+
+
+def test_the_extension_of_lasot_is_found_by_its_folders(tmp_path):
+    root = tmp_path / "LaSOT_extension_subset"
+    for name in ("wingsuit-10", "wingsuit-2", "atv-1"):
+        write_lasot(root / name.partition("-")[0] / name)
+    (root / "atv" / "notes").mkdir()
+    sequences = load_dataset("lasot_ext", tmp_path)
+    assert [sequence.name for sequence in sequences] == ["atv-1", "wingsuit-2", "wingsuit-10"]
+    assert sequences[0].visible.tolist() == [True, False, False, True]
+    assert (sequences[1].object_class, len(sequences[1])) == ("wingsuit", 4)
+
+
+def test_got10k_ltrval_is_the_validation_split_of_training(tmp_path, monkeypatch):
+    root = tmp_path / "got10k" / "train"
+    names = [f"GOT-10k_Train_{i:06d}" for i in range(1, 9336)]
+    root.mkdir(parents=True)
+    (root / "list.txt").write_text("\n".join(names))
+    sequences = load_dataset("got10k_ltrval", tmp_path)
+    text = (layouts._SPECS / "got10k_votval.ranges.txt").read_text()
+    first = int(text.split()[0].partition("-")[0])
+    assert sequences[0].name == names[first]
+    assert len({sequence.name for sequence in sequences}) == len(sequences) > 500
+    assert (sequences[0].dataset, sequences[0].subfolder) == ("got10k_ltrval", "got10k")
+    (root / "list.txt").write_text("\n".join(names[:50]))
+    with pytest.raises(UserError, match="has 50 sequences, expected all 9335"):
+        load_dataset("got10k_ltrval", tmp_path)
+
+
+def write_tc128(root, name, frames="2,4"):
+    write_frames(root / name / "img", [f"{i:04d}.jpg" for i in range(1, 6)])
+    write_boxes(root / name / f"{name}_gt.txt", moving_boxes(3))
+    (root / name / f"{name}_frames.txt").write_text(frames)
+
+
+def test_tc128_and_its_own_sequences(tmp_path):
+    for name in ("Airport_ce", "Basketball"):
+        write_tc128(tmp_path / "tc128", name)
+    (tmp_path / "tc128" / "Airport_ce" / "Airport_ce_att.txt").write_text("OCC, BC\r\n")
+    airport, basketball = load_dataset("tc128", tmp_path)
+    assert [path.name for path in airport.frames] == ["0002.jpg", "0003.jpg", "0004.jpg"]
+    assert len(airport) == len(airport.truth) == 3
+    assert {sequence.subfolder for sequence in (airport, basketball)} == {"tc128"}  # OTB has a Basketball, too
+    assert (airport.attributes, basketball.attributes) == (("OCC", "BC"), ())
+    assert [sequence.name for sequence in load_dataset("tc128ce", tmp_path)] == ["Airport_ce"]
+    write_tc128(tmp_path / "tc128", "Basketball", "5,2")
+    with pytest.raises(UserError, match=r"Basketball_frames\.txt, line 1: expected first and last"):
+        load_dataset("tc128", tmp_path)
+
+
+def test_tnl2k(tmp_path):
+    root = tmp_path / "tnl2k"
+    write_frames(root / "Cat_1" / "imgs", ["00001.png", "00002.png"])
+    write_boxes(root / "Cat_1" / "groundtruth.txt", moving_boxes(2))
+    (root / "attributes").mkdir()
+    (root / "attributes" / "Cat_1.txt").write_text("1,0,1" + ",0" * 14)
+    (sequence,) = load_dataset("tnl2k", tmp_path)
+    assert (len(sequence), sequence.attributes) == (2, ("CM", "DEF"))
+
+
+def test_attributes_of_uav123_and_otb(tmp_path):
+    attributes = tmp_path / "uav" / "anno" / "UAV123" / "att"
+    attributes.mkdir(parents=True)
+    (attributes / "bike1.txt").write_text("1,0,0,0,0,0,0,0,0,0,1,1\n")
+    (attributes / "bike2.txt").write_text("1,0,0\n")
+    first, second = select_sequences(load_dataset("uav", tmp_path), "uav_bike1,uav_bike2")
+    assert first.attributes == ("SV", "CM", "SOB")
+    with pytest.raises(UserError, match=r"bike2\.txt has 3 flags, expected 12"):
+        _ = second.attributes
+    (tmp_path / "otb" / "Basketball").mkdir(parents=True)
+    (tmp_path / "otb" / "Basketball" / "attrs.txt").write_text("IV, OCC, DEF\n")
+    assert load_dataset("otb", tmp_path)[0].attributes == ("IV", "OCC", "DEF")
+
+
+def test_attributes_of_got10k(tmp_path):
+    write_sequence(tmp_path, "a", 2)
+    (tmp_path / "a" / "meta_info.ini").write_text("[METAINFO]\nroot_class: animal\nmotion_class: running\n")
+    assert load_dataset(f"folder:{tmp_path}")[0].attributes == ("root_class=animal", "motion_class=running")
+
+
+def test_vot_folders(tmp_path):
+    for name, place in (("ants", "color"), ("ball", ""), ("car", "rgb")):
+        write_frames(tmp_path / name / place, [f"{i + 1:08d}.jpg" for i in range(2)])
+        (tmp_path / name / "groundtruth.txt").write_text("1,2,3,4\nm5,6,3,2,1,2,3\n")
+    (tmp_path / "car" / "sequence").write_text("fps=30\nchannels.color=rgb/%08d.jpg\n")
+    (tmp_path / "ants" / "occlusion.tag").write_text("0\n1\n")
+    (tmp_path / "ants" / "camera_motion.tag").write_text("0\n0\n")
+    (tmp_path / "list.txt").write_text("car\nants\nball\n")
+    sequences = load_dataset(f"vot:{tmp_path}")
+    assert [sequence.name for sequence in sequences] == ["car", "ants", "ball"]
+    assert [len(sequence) for sequence in sequences] == [2, 2, 2]
+    assert sequences[1].attributes == ("occlusion",)
+    assert sequences[1].truth.tolist() == [[1, 2, 3, 4], [6, 6, 2, 1]]
+    assert sequences[1].subfolder == dataset_label(f"vot:{tmp_path}").replace("folder_", "vot_")
+
+
+def test_regions_become_boxes():
+    lines = b"1,2,3,4\r\n0,0,4,1,3,5,-1,2\n0\nnan,nan,nan,nan\nm10,20,4,3,2,1,8,1\nm10,20,4,3,3,2,7\nm0,0,2,2,4\n"
+    boxes = parse_regions(lines, "groundtruth.txt")
+    assert boxes[[0, 1, 4, 5]].tolist() == [[1, 2, 3, 4], [-1, 0, 5, 5], [12, 20, 2, 3], [10, 20, 4, 2]]
+    assert np.isnan(boxes[[2, 3, 6]]).all()
+
+
+def test_a_mask_has_the_box_of_its_pixels():
+    generator = np.random.default_rng(0)
+    for _ in range(50):
+        mask = generator.random((5, 7)) < 0.08
+        flat = np.concatenate(([0], mask.ravel(), [2]))
+        edges = np.flatnonzero(np.diff(flat))
+        runs = np.diff(np.concatenate(([0], edges[:-1], [35]))) if mask.any() else [35]
+        text = ",".join(map(str, [3, 4, 7, 5, *runs]))
+        (box,) = parse_regions(f"m{text}".encode(), "a")
+        rows, columns = np.nonzero(mask)
+        if not mask.any():
+            assert np.isnan(box).all()
+            continue
+        expected = [3 + columns.min(), 4 + rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1]
+        assert box.tolist() == expected, (mask, runs)
+
+
+@pytest.mark.parametrize(
+    "line", ["1,2,3", "1,2,3,4,5", "m1,2,3", "m0,0,2,2,5", "m0,0,2,2,1.5", "m0,0,2,2,-1", "x", "1:2"]
+)
+def test_malformed_regions_are_named(line):
+    with pytest.raises(UserError, match=r"a\.txt, line 2: .* is not a VOT"):
+        parse_regions(f"1,2,3,4\n{line}\n1,2,3,4\n".encode(), "a.txt")
+
+
+def test_several_sequences_between_commas(tmp_path):
+    for name in ("deer", "dog", "a,b"):
+        write_sequence(tmp_path, name, 2)
+    sequences = load_dataset(f"folder:{tmp_path}")
+    assert [sequence.name for sequence in select_sequences(sequences, "dog, 1,dog,")] == ["dog", "deer"]
+    assert [sequence.name for sequence in select_sequences(sequences, "a,b")] == ["a,b"]
+    with pytest.raises(UserError, match="did you mean deer"):
+        select_sequences(sequences, "dog,dear")
+    for choice in ("", ",", " "):
+        with pytest.raises(UserError, match="chooses no sequence"):
+            select_sequences(sequences, choice)
+    with pytest.raises(UserError, match="the test set has 3"):
+        select_sequences(sequences, "9" * 5000)

@@ -1,0 +1,176 @@
+"""Test sets: the right files for every sequence, and clear errors for what is not there."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lib.data.test_sets import TEST_SETS, dataset_label, load_dataset, select_sequences
+from lib.utils.errors import UserError
+from tests.data.made_sets import moving_boxes, write_boxes, write_frames, write_sequence
+
+
+def test_a_folder_without_a_list(tmp_path):
+    for name, count in (("b", 3), ("a", 12)):
+        write_sequence(tmp_path, name, count)
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "a" / "meta_info.ini").write_text("[METAINFO]\nurl: a:b\nobject_class: red panda\n")
+    first, second = load_dataset(f"folder:{tmp_path}")
+    assert (first.name, second.name) == ("a", "b")
+    assert (first.object_class, second.object_class) == ("red panda", "")
+    assert [path.name for path in first.frames][:2] == ["00000001.jpg", "00000002.jpg"]
+    assert first.frames[-1].name == "00000012.jpg"
+    assert first.init_bbox == [10, 30, 20, 16]
+    assert first.visible is None
+
+
+def test_a_list_chooses_and_orders(tmp_path):
+    for name in "abc":
+        write_sequence(tmp_path, name, 2)
+    (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbfc\r\na\r\n\r\n")
+    assert [sequence.name for sequence in load_dataset(f"folder:{tmp_path}")] == ["c", "a"]
+
+
+@pytest.mark.parametrize("line", ["../a", "/a", "a/b", "..", "a\\b"])
+def test_a_list_cannot_lead_out_of_the_folder(tmp_path, line):
+    write_sequence(tmp_path / "set", "a", 2)
+    (tmp_path / "set" / "list.txt").write_text(f"a\n{line}\n")
+    with pytest.raises(UserError, match=r"list\.txt, line 2: .* is not the name of a folder"):
+        load_dataset(f"folder:{tmp_path / 'set'}")
+
+
+def test_a_name_listed_twice(tmp_path):
+    (tmp_path / "list.txt").write_text("a\nb\na\n")
+    with pytest.raises(UserError, match="line 3: 'a' is listed already in line 1"):
+        load_dataset(f"folder:{tmp_path}")
+
+
+def test_folders_with_one_name_keep_apart(tmp_path):
+    labels = []
+    for parent in ("x", "y"):
+        write_sequence(tmp_path / parent / "val", "a", 2)
+        name = f"folder:{tmp_path / parent / 'val'}"
+        labels.append(load_dataset(name)[0].subfolder)
+        assert labels[-1] == dataset_label(name) == dataset_label(name + "/")
+        assert labels[-1].startswith("folder_val_")
+    assert labels[0] != labels[1]
+
+
+def test_folder_errors(tmp_path):
+    with pytest.raises(UserError, match="folder not found: .*nowhere"):
+        load_dataset(f"folder:{tmp_path / 'nowhere'}")
+    with pytest.raises(UserError, match="no sequences in"):
+        load_dataset(f"folder:{tmp_path}")
+    with pytest.raises(UserError, match="names no folder"):
+        load_dataset("folder:")
+
+
+def test_an_unknown_set_names_the_closest():
+    with pytest.raises(UserError, match="'lasto', did you mean lasot.* known: lasot, lasot_lmdb"):
+        load_dataset("lasto")
+
+
+@pytest.mark.parametrize("name", TEST_SETS)
+def test_a_set_that_is_not_there_says_where_it_should_be(tmp_path, name):
+    with pytest.raises(UserError, match=f"test set {name}: folder not found: {tmp_path}"):
+        load_dataset(name, tmp_path)
+
+
+def test_the_root_is_the_workspace_s(tmp_path, monkeypatch):
+    monkeypatch.setenv("STARK_DATA_DIR", str(tmp_path))
+    write_sequence(tmp_path / "got10k" / "val", "GOT-10k_Val_000001", 2)
+    assert load_dataset("got10k_val")[0].frames_dir.parent == tmp_path / "got10k" / "val"
+
+
+def test_got10k_test_has_one_box_a_sequence(tmp_path):
+    write_sequence(tmp_path / "got10k" / "test", "GOT-10k_Test_000001", 5, moving_boxes(1))
+    (sequence,) = load_dataset("got10k_test", tmp_path)
+    sequence.check_lengths()
+    assert (sequence.dataset, sequence.subfolder, len(sequence.frames)) == ("got10k_test", "got10k", 5)
+
+
+def test_otb_from_its_table(tmp_path):
+    """Tiger1 starts at its sixth frame; Jogging has two objects in one folder."""
+    write_boxes(tmp_path / "otb" / "Tiger1" / "groundtruth_rect.txt", moving_boxes(354), separator="\t")
+    (tmp_path / "otb" / "Tiger1" / "img").mkdir()
+    sequences = load_dataset("otb", tmp_path)
+    by_name = {sequence.name: sequence for sequence in sequences}
+    assert len(sequences) == len(by_name) == 100
+    tiger = by_name["Tiger1"]
+    assert tiger.frames[0] == tmp_path / "otb" / "Tiger1" / "img" / "0006.jpg"
+    assert tiger.init_bbox == moving_boxes(6)[5].tolist()
+    assert len(tiger.truth) == len(tiger.frames) == 349
+    jogging = [sequence for sequence in sequences if sequence.frames_dir.parent.name == "Jogging"]
+    assert {sequence.annotation.name for sequence in jogging} == {"groundtruth_rect.1.txt", "groundtruth_rect.2.txt"}
+
+
+@pytest.mark.parametrize(
+    ("name", "root", "count"), [("uav", "UAV123", 123), ("nfs", "nfs", 100), ("otb", "OTB2015", 100)]
+)
+def test_tables_name_every_sequence_once(tmp_path, name, root, count):
+    (tmp_path / root).mkdir()
+    sequences = load_dataset(name, tmp_path)
+    assert len({sequence.name for sequence in sequences}) == len(sequences) == count
+    assert all(sequence.frames_dir.is_relative_to(tmp_path / root) for sequence in sequences)
+    assert all(sequence.frame_range.first <= sequence.frame_range.last for sequence in sequences)
+
+
+def test_lasot_drops_occluded_and_absent_frames(tmp_path):
+    folder = tmp_path / "lasot" / "airplane" / "airplane-1"
+    write_frames(folder / "img", [f"{i + 1:08d}.jpg" for i in range(5)])
+    write_boxes(folder / "groundtruth.txt", moving_boxes(5))
+    (folder / "full_occlusion.txt").write_text("0,1,0,0,0\n")
+    (folder / "out_of_view.txt").write_text("0,0,0,0,1")
+    sequences = load_dataset("lasot", tmp_path)
+    assert len(sequences) == 280
+    (sequence,) = select_sequences(sequences, "airplane-1")
+    assert sequence.visible.tolist() == [True, False, True, True, False]
+    assert sequence.object_class == "airplane"
+    assert sequence.subfolder == ""
+    assert len(sequence.frames) == 5
+
+
+def test_trackingnet_sorts_frames_by_number(tmp_path):
+    root = tmp_path / "trackingnet" / "TEST"
+    write_frames(root / "frames" / "vid_0", [f"{i}.jpg" for i in range(12)])
+    write_boxes(root / "anno" / "vid_0.txt", moving_boxes(1))
+    (sequence,) = load_dataset("trackingnet", tmp_path)
+    assert [int(path.stem) for path in sequence.frames] == list(range(12))
+    assert (sequence.name, sequence.subfolder) == ("vid_0", "trackingnet")
+
+
+def test_sequences_are_chosen_by_name_or_index(tmp_path):
+    for name in ("deer", "dog", "1"):
+        write_sequence(tmp_path, name, 2)
+    sequences = load_dataset(f"folder:{tmp_path}")
+    assert [sequence.name for sequence in sequences] == ["1", "deer", "dog"]
+    assert select_sequences(sequences, None) == sequences
+    assert select_sequences(sequences, "2")[0].name == "dog"
+    assert select_sequences(sequences, "1")[0].name == "1"  # a name comes before an index
+    for choice in ("3", "-1", "²"):
+        with pytest.raises(UserError, match="the test set has 3"):
+            select_sequences(sequences, choice)
+    with pytest.raises(UserError, match=r"did you mean deer\?"):
+        select_sequences(sequences, "dear")
+
+
+def broken(tmp_path: Path, boxes: np.ndarray | None = None):
+    write_sequence(tmp_path, "a", 4, boxes)
+    return load_dataset(f"folder:{tmp_path}")[0]
+
+
+def test_a_sequence_says_what_is_wrong_with_it(tmp_path):
+    with pytest.raises(UserError, match="3 boxes for 4 frames"):
+        broken(tmp_path / "lengths", moving_boxes(3)).check_lengths()
+    with pytest.raises(UserError, match=r"groundtruth\.txt, line 1: the first box .* has no area"):
+        _ = broken(tmp_path / "nan", np.full((4, 4), np.nan)).init_bbox
+    with pytest.raises(UserError, match="has no area"):
+        _ = broken(tmp_path / "flat", moving_boxes(4) * [1, 1, 0, 1]).init_bbox
+    sequence = broken(tmp_path / "flags")
+    (tmp_path / "flags" / "a" / "absence.label").write_text("0\n0\n")
+    with pytest.raises(UserError, match=r"absence\.label has 2 flags, but there are 4"):
+        _ = load_dataset(f"folder:{tmp_path / 'flags'}")[0].visible
+    for path in sequence.frames:
+        path.unlink()
+    with pytest.raises(UserError, match="a: no images in"):
+        _ = load_dataset(f"folder:{tmp_path / 'flags'}")[0].frames
