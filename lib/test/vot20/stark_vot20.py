@@ -1,33 +1,65 @@
 """The trackers as the VOT toolkit starts them: a process that speaks the TraX protocol.
 
-The toolkit shows objects as masks, rectangles or polygons; each is followed as its bounding rectangle by a tracker of
-its own. VOT2020 is answered with Alpha-Refine's masks or filled rectangles, VOT2020-LT with rectangles and the
-confidence.
+The toolkit shows each object as a mask, rectangle or polygon. A tracker of its own follows its bounding rectangle.
+VOT2020 is answered with Alpha-Refine's mask or the filled rectangle, VOT2020-LT with the rectangle and the confidence.
 """
 
 import copy
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import trax
 
 from lib.data.images import read_image
+from lib.test.tracker import create_tracker
+from lib.test.tracker.masks import with_masks
 from lib.test.vot20.regions import box_of_region, region_of_box, region_of_mask
-from lib.test.vot20.variants import VARIANTS
 from lib.utils.errors import UserError, run_command
 
 SHAPES = [trax.Region.RECTANGLE, trax.Region.POLYGON, trax.Region.MASK]
 Objects = list[tuple[trax.Region, dict]]
 
 
+@dataclass(frozen=True)
+class Entry:
+    """A tracker in a challenge.
+
+    Attributes:
+        label: the tracker's name in the protocol.
+        tracker, config: as `lib.test.tracker.create_tracker` takes them.
+        refined: answer with Alpha-Refine's masks.
+        long_term: the challenge is VOT2020-LT, which takes rectangles.
+    """
+
+    label: str
+    tracker: str
+    config: str
+    refined: bool = False
+    long_term: bool = False
+
+
+# The name of an entry's folder in external/vot20 or external/vot20_lt -> the entry.
+ENTRIES = {
+    "stark_s50": Entry("STARK-S50", "stark_s", "baseline"),
+    "stark_st50": Entry("STARK-ST50", "stark_st", "baseline"),
+    "stark_st101": Entry("STARK-ST101", "stark_st", "baseline_R101"),
+    "stark_s50_ar": Entry("STARK-S50-AR", "stark_s", "baseline", refined=True),
+    "stark_st50_ar": Entry("STARK-ST50-AR", "stark_st", "baseline", refined=True),
+    "stark_st101_ar": Entry("STARK-ST101-AR", "stark_st", "baseline_R101", refined=True),
+    "stark_st50_lt": Entry("STARK-ST50-LT", "stark_st", "baseline", long_term=True),
+    "stark_st101_lt": Entry("STARK-ST101-LT", "stark_st", "baseline_R101", long_term=True),
+}
+
+
 class ObjectTrackers:
     """Follows any number of objects through one sequence.
 
     Args:
-        tracker: as `lib.test.tracker.create_tracker` gives it; each object gets a copy that shares the network.
-        kind: of the regions that are answered, `trax.Region.RECTANGLE` or `trax.Region.MASK`.
+        tracker: as `create_tracker` gives it; each object gets a copy that shares the network.
+        kind: kind of the answered regions, `trax.Region.RECTANGLE` or `trax.Region.MASK`.
     """
 
     def __init__(self, tracker: object, kind: str) -> None:
@@ -36,23 +68,23 @@ class ObjectTrackers:
         self._trackers: list = []
 
     def initialize(self, image: np.ndarray, objects: Objects) -> Objects:
-        """Start anew on the first frame of a sequence, as `update` with no object before."""
+        """Start on the first frame of a sequence: `update` without earlier objects."""
         self._trackers = []
         return self.update(image, objects)
 
     def update(self, image: np.ndarray, new: Objects) -> Objects:
-        """Find the objects in the next frame, and take up those that appear in it.
+        """Find the objects in the next frame, and add the objects that appear in it.
 
         Args:
             image: (H, W, 3) RGB uint8.
-            new: objects that are shown for the first time, as regions with properties.
+            new: regions and properties of the objects that appear.
 
         Returns:
-            Every object's region and properties, in the order in which they appeared; `confidence` in [0, 1] is among
-            the properties where the tracker tells it.
+            Region and properties of every object, in the order of their appearance; the properties hold `confidence`
+            in [0, 1] where the tracker has one.
 
         Raises:
-            UserError: a new object is not to be seen in the image.
+            UserError: a new object has no pixel.
         """
         found = [self._answer(tracker.track(image), image) for tracker in self._trackers]
         for region, _ in new:
@@ -70,22 +102,22 @@ class ObjectTrackers:
 
 
 def serve(load: Callable[[], object], kind: str, name: str) -> int:
-    """Track what the toolkit asks for until it ends the session.
+    """Track until the toolkit ends the session.
 
     Args:
         load: makes the tracker.
-        kind: of the regions that are answered, `trax.Region.RECTANGLE` or `trax.Region.MASK`.
-        name: how the tracker introduces itself.
+        kind: as `ObjectTrackers` takes it.
+        name: the tracker's name in the protocol.
 
     Returns:
-        The exit status: 2 where the tracker could not be made or could not go on; the toolkit was told why.
+        The exit status: 2 where the tracker failed; the toolkit then has the reason.
     """
-    # The toolkit's clock starts with the greeting, so the network is loaded before. What goes wrong is told after it:
-    # the toolkit hears reasons only from trackers that have greeted, and once it has asked for something.
+    # The toolkit's clock starts with the greeting, so the network is loaded before it. The toolkit hears the reason of
+    # a failure only after the greeting, and after its first request.
     failure = None
     try:
         trackers = ObjectTrackers(load(), kind)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the toolkit's user shall hear of it
+    except Exception as error:  # noqa: BLE001 - the toolkit's user must see every reason
         failure = error
     server = trax.Server(SHAPES, [trax.Image.PATH], tracker_name=name, multiobject=True)
     if failure is not None:
@@ -99,45 +131,25 @@ def serve(load: Callable[[], object], kind: str, name: str) -> int:
         try:
             image = read_image(request.image[trax.ImageChannel.COLOR].path())
             found = (trackers.initialize if begin else trackers.update)(image, request.objects or [])
-        except Exception as error:  # noqa: BLE001 - whatever it is, the toolkit's user shall hear of it
+        except Exception as error:  # noqa: BLE001 - the toolkit's user must see every reason
             return _give_up(server, error)
         server.status(found)
 
 
-def run_tracker(tracker: str, config: str, kind: str, dataset_name: str, name: str, refined: bool = False) -> None:
-    """Serve a tracker of `lib.test.tracker.create_tracker` to the toolkit, and leave the process.
-
-    Args:
-        tracker, config, dataset_name: as `create_tracker` takes them.
-        kind, name: as `serve` takes them.
-        refined: answer with Alpha-Refine's masks.
-    """
+def run_entry(name: str) -> None:
+    """Serve one of `ENTRIES` to the toolkit, and leave the process."""
+    entry = ENTRIES[name]
+    kind, dataset = (trax.Region.RECTANGLE, "VOT20LT") if entry.long_term else (trax.Region.MASK, "VOT20")
 
     def load() -> object:
-        # Imported here since it takes seconds, and may fail for a reason that the toolkit shall hear.
-        from lib.test.tracker import create_tracker
+        tracker = create_tracker(entry.tracker, entry.config, dataset_name=dataset)
+        return with_masks(tracker) if entry.refined else tracker
 
-        made = create_tracker(tracker, config, dataset_name=dataset_name)
-        if not refined:
-            return made
-        from lib.test.tracker.masks import with_masks
-
-        return with_masks(made)
-
-    run_command(lambda: serve(load, kind, name))
-
-
-def run_variant(identifier: str) -> None:
-    """Serve one of `lib.test.vot20.variants.VARIANTS` to the toolkit, and leave the process."""
-    variant = VARIANTS[identifier]
-    challenge = variant.challenge
-    run_tracker(
-        variant.tracker, variant.config, challenge.answer, challenge.dataset_name, variant.label, variant.refined
-    )
+    run_command(lambda: serve(load, kind, entry.label))
 
 
 def _give_up(server: trax.Server, error: Exception) -> int:
-    """Tell the toolkit's user why in one line: in the log of the tracker and as the reason of its end."""
+    """Give the reason in one line, in the tracker's log and to the toolkit."""
     line = " ".join(str(error).split())
     if not isinstance(error, UserError):
         traceback.print_exception(error)

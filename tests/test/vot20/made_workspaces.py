@@ -89,6 +89,7 @@ def environment(save_dir: Path, compiled: bool = False) -> dict[str, str]:
     """
     nowhere = "http://127.0.0.1:9"
     return os.environ | {
+        "PATH": os.pathsep.join((os.path.dirname(sys.executable), os.environ["PATH"])),
         "PYTHONPATH": str(REPOSITORY),
         "STARK_SAVE_DIR": str(save_dir),
         "CUDA_VISIBLE_DEVICES": "",

@@ -13,8 +13,7 @@ from vot.region.io import read_trajectory
 from lib.config import load_config
 from lib.models.alpha_refine import AlphaRefine
 from lib.test.tracker.refiner import PUBLISHED_FILE
-from lib.test.vot20.variants import VARIANTS, VOT2020_LT
-from lib.test.vot20.workspaces import published_folder, workspace_files, write_workspace
+from lib.test.vot20.stark_vot20 import ENTRIES
 from lib.utils.checkpoint import save_checkpoint
 from lib.utils.workspace import REPOSITORY
 from tests.golden.fill import fill
@@ -22,6 +21,11 @@ from tests.golden_cases import VARIANTS as GOLDEN_VARIANTS
 from tests.golden_cases import reference_model
 from tests.test.vot20 import made_workspaces as made
 from tests.test.vot20.made_workspaces import FRAMES, as_rectangle, environment, run, vot, write_sequence
+
+
+def published_folder(name):
+    """The workspace of an entry in this repository."""
+    return REPOSITORY / "external" / ("vot20_lt" if ENTRIES[name].long_term else "vot20") / name
 
 
 def published_stack(challenge):
@@ -107,32 +111,40 @@ def network(tmp_path_factory):
 
 def test_a_network_passes_the_toolkits_test_from_the_published_workspace(network, tmp_path):
     sequence = write_sequence(tmp_path / "squares", objects=2, frames=3)
-    registry = published_folder(VARIANTS["stark_s50"])
+    registry = published_folder("stark_s50")
     said = vot("--registry", registry, "test", "stark_s50", "--sequence", sequence, save_dir=network)
     assert "Test concluded successfuly" in said
 
 
 @pytest.mark.parametrize("identifier", ["stark_s50", "stark_s50_ar", "stark_st50_ar", "stark_st101_ar"])
 def test_a_networks_experiment_by_its_script(network, tmp_path, identifier):
-    write_sequence(tmp_path / "sequences" / "squares", anchors=(FRAMES - 3,))
-    made.write_workspace(tmp_path, {"baseline": published_stack("vot20")["baseline"]})
-    write_workspace(VARIANTS[identifier], tmp_path, stack="./stack.yaml", sequences="sequences")
-    said = run(["bash", str(tmp_path / "exp.sh"), "--experiments", "baseline"], network, environment(network))
+    """The published files, unchanged, where other sequences and a shorter stack lie."""
+    write_sequence(tmp_path / "data" / "vot2020" / "squares", anchors=(FRAMES - 3,))
+    made.write_list(tmp_path / "data" / "vot2020")
+    challenge = tmp_path / "external" / "vot20"
+    workspace = shutil.copytree(
+        published_folder(identifier), challenge / identifier, ignore=lambda *_: ("results", "logs", "analysis", "cache")
+    )
+    shutil.copy(REPOSITORY / "external" / "vot20" / "evaluate.sh", challenge)
+    experiments = {"baseline": published_stack("vot20")["baseline"]}
+    (challenge / "stack.yaml").write_text(yaml.safe_dump({"title": "short", "experiments": experiments}))
+    (tmp_path / "lib").symlink_to(REPOSITORY / "lib")
+    said = run(["bash", str(workspace / "exp.sh"), "--experiments", "baseline"], network, environment(network))
     assert "Evaluation concluded successfuly" in said
     assert "Analysis successful" in said
-    results = tmp_path / "results" / identifier / "baseline" / "squares"
+    results = workspace / "results" / identifier / "baseline" / "squares"
     assert len((results / f"squares_{FRAMES - 3:08d}_time.value").read_text().split()) == 3
     for region in read_trajectory(str(results / f"squares_{FRAMES - 3:08d}.bin"))[1:]:
         assert isinstance(region, Mask)
         assert region.mask.any()
         # A box is answered as a filled rectangle.
         assert region.mask.all() == (identifier == "stark_s50")
-    assert len(list((tmp_path / "analysis").glob("*.json"))) == 1
+    assert len(list((workspace / "analysis").glob("*.json"))) == 1
 
 
 def test_a_tracker_that_cannot_start_says_why_in_one_line(tmp_path):
     write_sequence(tmp_path / "sequences" / "squares", as_rectangle)
-    registry = str(published_folder(VARIANTS["stark_st50_lt"]) / "trackers.ini")
+    registry = str(published_folder("stark_st50_lt") / "trackers.ini")
     made.write_workspace(tmp_path, published_stack("vot20_lt"), registry=(registry,))
     said = vot("evaluate", "--workspace", tmp_path, "stark_st50_lt", save_dir=tmp_path)
     reason = re.escape(str(tmp_path / "checkpoints" / "train" / "stark_st2" / "baseline"))
@@ -142,15 +154,25 @@ def test_a_tracker_that_cannot_start_says_why_in_one_line(tmp_path):
     assert "Traceback" not in log.read_text()
 
 
-@pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
-def test_the_published_workspaces_are_those_that_are_generated(variant):
-    folder = published_folder(variant)
-    for name, text in workspace_files(variant, folder).items():
-        assert (folder / name).read_text() == text
-    entry = configparser.ConfigParser()
-    entry.read(folder / "trackers.ini")
-    assert (folder / entry[variant.identifier]["paths"]).resolve() == REPOSITORY
-    script = REPOSITORY.joinpath(*entry[variant.identifier]["command"].split(".")).with_suffix(".py")
-    assert f'run_variant("{variant.identifier}")' in script.read_text()
-    assert (folder / yaml.safe_load((folder / "config.yaml").read_text())["stack"]).is_file()
-    assert (variant.challenge is VOT2020_LT) == variant.identifier.endswith("_lt")
+@pytest.mark.parametrize("name", ENTRIES)
+def test_the_workspace_of_an_entry_is_consistent(name):
+    folder = published_folder(name)
+    trackers = configparser.ConfigParser()
+    trackers.read(folder / "trackers.ini")
+    (section,) = trackers.sections()
+    assert section == name
+    assert trackers[name]["label"] == ENTRIES[name].label
+    assert trackers[name]["command"] == f"from lib.test.vot20.stark_vot20 import run_entry; run_entry('{name}')"
+    assert (folder / trackers[name]["paths"]).resolve() == REPOSITORY
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert (folder / config["registry"][0]).samefile(folder / "trackers.ini")
+    assert (folder / config["stack"]).is_file()
+    data = "vot2020_lt" if ENTRIES[name].long_term else "vot2020"
+    assert (folder / config["sequences"]).resolve() == REPOSITORY / "data" / data
+    assert "vot20/evaluate.sh" in (folder / "exp.sh").read_text()
+    assert ENTRIES[name].refined == name.endswith("_ar")
+
+
+def test_every_workspace_has_an_entry():
+    workspaces = {path.parent.name for path in (REPOSITORY / "external").glob("vot20*/*/trackers.ini")}
+    assert workspaces == set(ENTRIES)
