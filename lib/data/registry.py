@@ -13,7 +13,7 @@ from lib.data.lasot import Lasot
 from lib.data.lmdb_storage import LmdbStorage
 from lib.data.storage import FolderStorage, Storage
 from lib.data.stored import StoredDataset
-from lib.data.synthetic.default_sets import ensure_embedded, is_whole
+from lib.data.synthetic import ensure_embedded, is_whole
 from lib.data.trackingnet import TrackingNet
 from lib.data.vid import Vid
 from lib.utils.errors import UserError

@@ -13,7 +13,7 @@ from lib.data import video
 from lib.data.got10k import split_indices
 from lib.data.images import ImageReadError
 from lib.data.registry import build_dataset
-from lib.data.synthetic import default_sets
+from lib.data.synthetic import writer
 from lib.utils.errors import UserError
 from tests.data.made_trees import (
     MAKERS,
@@ -322,7 +322,7 @@ def test_the_workspace_tells_where_data_sets_are(tmp_path, monkeypatch):
 
 def test_the_embedded_default_is_generated_once(tmp_path, monkeypatch):
     small = {"seed": 1, "sequences": 1, "frames": 3, "size": (96, 72), "workers": 1, "progress": False}
-    monkeypatch.setattr(default_sets, "DEFAULT_SETS", {"train": small})
+    monkeypatch.setattr(writer, "DEFAULT_SETS", {"train": small})
     dataset = build_dataset("EMBEDDED_train", tmp_path)
     assert dataset.image(0, 2).shape == (72, 96, 3)
     before = Path(dataset.source(0, 2)).stat().st_mtime_ns

@@ -1,4 +1,4 @@
-"""Textures: procedural patterns, and pieces of photographs that are cut, turned, warped and recoloured.
+"""Shapes and textures: outlines, procedural patterns, and pieces of photographs.
 
 Images are (H, W, 3) uint8 RGB, palettes (N, 3) float RGB in 0..255, fields (H, W) float32 in 0..1.
 """
@@ -9,12 +9,68 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 
-# A photograph's piece is drawn again when it is flatter than this (standard deviation of its grey values).
+_DIRECTIONS = np.linspace(0, 2 * np.pi, 144, endpoint=False)
+_RAYS = np.stack((np.cos(_DIRECTIONS), np.sin(_DIRECTIONS)), axis=-1)
+# Another piece of a photograph is taken where one is flatter than this (standard deviation of its grey values).
 _FLAT = 16.0
 
 
+def _superellipse(rng: Generator) -> np.ndarray:
+    """Between a diamond, an ellipse and a rectangle."""
+    power = rng.choice((0.8, 2.0, 3.5, 8.0))
+    return (np.abs(_RAYS) ** power).sum(axis=1) ** (-1 / power)
+
+
+def _polygon(rng: Generator) -> np.ndarray:
+    """3 to 7 corners; half of them are stars, with a notch between corners."""
+    corners = int(rng.integers(3, 8))
+    position = np.linspace(0, corners, len(_DIRECTIONS), endpoint=False) % 1
+    if rng.random() < 0.5:
+        notch = rng.uniform(0.4, 0.7)
+        return 1 / (1 + (1 / notch - 1) * (1 - np.abs(2 * position - 1)))
+    return np.cos(np.pi / corners) / np.cos((position - 0.5) * 2 * np.pi / corners)
+
+
+def _blob(rng: Generator) -> np.ndarray:
+    """Low-frequency random waves on a circle."""
+    waves = np.arange(2, 7)
+    amplitude = rng.normal(0, 0.28, len(waves)) / waves**0.8
+    phase = rng.uniform(0, 2 * np.pi, len(waves))
+    radii = 1 + (amplitude[:, None] * np.cos(waves[:, None] * _DIRECTIONS + phase[:, None])).sum(axis=0)
+    return np.clip(radii, 0.35, None)
+
+
+def _drop(rng: Generator) -> np.ndarray:
+    """Round on one side, drawn to a tip on the other."""
+    distance = np.abs((_DIRECTIONS + np.pi) % (2 * np.pi) - np.pi)
+    return 0.6 + rng.uniform(0.4, 0.9) * np.exp(-distance / rng.uniform(0.25, 0.6))
+
+
+def _gear(rng: Generator) -> np.ndarray:
+    return 1 + rng.uniform(0.12, 0.25) * np.tanh(4 * np.cos(int(rng.integers(5, 11)) * _DIRECTIONS))
+
+
+# Name -> radius in each direction.
+SHAPES: dict[str, Callable[[Generator], np.ndarray]] = {
+    "superellipse": _superellipse,
+    "polygon": _polygon,
+    "blob": _blob,
+    "drop": _drop,
+    "gear": _gear,
+}
+
+
+def outline(rng: Generator, shape: str, aspect: float) -> np.ndarray:
+    """Points (N, 2) of a random outline, centred; the longer side is 2, `aspect` is width / height."""
+    turn = rng.uniform(0, 2 * np.pi) if shape in ("polygon", "blob", "gear") else rng.integers(4) * np.pi / 2
+    cos, sin = np.cos(turn), np.sin(turn)
+    points = SHAPES[shape](rng)[:, None] * _RAYS @ np.array(((cos, sin), (-sin, cos)))
+    low, high = points.min(axis=0), points.max(axis=0)
+    return (2 * points - low - high) / (high - low) * np.array((min(1.0, aspect), min(1.0, 1 / aspect)))
+
+
 def random_palette(rng: Generator, count: int) -> np.ndarray:
-    """`count` colours, (count, 3) RGB in 0..255, spread over lightness so that a pattern of them is visible."""
+    """`count` colours of similar hue, spread over lightness so that a pattern of them is visible."""
     hue = (rng.uniform(0, 180) + rng.normal(0, 45, count)) % 180
     saturation = 255 * rng.beta(1.4, 2.0, count)
     value = rng.permutation(np.linspace(rng.uniform(30, 110), rng.uniform(190, 255), count))
@@ -23,7 +79,7 @@ def random_palette(rng: Generator, count: int) -> np.ndarray:
 
 
 def shift_hue(image: np.ndarray, degrees: float, saturation: float = 1.0, value: float = 1.0) -> np.ndarray:
-    """Turn the hue of an RGB image by `degrees` and scale its saturation and value."""
+    """Turn the hue of an image by `degrees` and scale its saturation and value."""
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
     ramp = np.arange(256, dtype=np.float64)
     tables = np.stack(((ramp + degrees / 2) % 180, ramp * saturation, ramp * value), axis=-1)
@@ -31,10 +87,11 @@ def shift_hue(image: np.ndarray, degrees: float, saturation: float = 1.0, value:
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
 
 
-def shift_palette(palette: np.ndarray, degrees: float, saturation: float = 1.0, value: float = 1.0) -> np.ndarray:
-    """`shift_hue` for a palette."""
-    pixels = np.clip(palette, 0, 255).astype(np.uint8)[None]
-    return shift_hue(pixels, degrees, saturation, value)[0].astype(np.float64)
+def recolour(image: np.ndarray, palette: np.ndarray) -> np.ndarray:
+    """Run the grey values of an image through a palette."""
+    grey = cv2.equalizeHist(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)).astype(np.float32) / 255
+    coloured = _colour_ramp(grey, palette[np.argsort(palette.sum(axis=1))])
+    return cv2.addWeighted(coloured, 0.85, image, 0.15, 0)
 
 
 def value_noise(rng: Generator, height: int, width: int, cell: float, octaves: int = 3) -> np.ndarray:
@@ -47,49 +104,38 @@ def value_noise(rng: Generator, height: int, width: int, cell: float, octaves: i
     return cv2.normalize(field, None, 0.0, 1.0, cv2.NORM_MINMAX)
 
 
-def colour_ramp(field: np.ndarray, palette: np.ndarray) -> np.ndarray:
-    """Colour a field in 0..1 by running through the palette."""
+def _colour_ramp(field: np.ndarray, palette: np.ndarray) -> np.ndarray:
     knots = np.linspace(0, 255, len(palette))
     table = np.stack([np.interp(np.arange(256), knots, palette[:, channel]) for channel in range(3)], axis=-1)
     index = cv2.convertScaleAbs(field, alpha=255)
     return cv2.LUT(cv2.merge((index, index, index)), table.astype(np.uint8)[None])
 
 
-def _coordinates(rng: Generator, height: int, width: int, warp: float) -> tuple[np.ndarray, np.ndarray]:
+def _warped_coordinates(rng: Generator, height: int, width: int, warp: float) -> tuple[np.ndarray, np.ndarray]:
     """Pixel coordinates, turned by a random angle and displaced by noise of up to `warp` pixels."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     angle = rng.uniform(0, np.pi)
     cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
-    u, v = cos * x + sin * y, cos * y - sin * x
-    cell = max(height, width) / 3
-    u += warp * (value_noise(rng, height, width, cell, 1) - 0.5)
-    v += warp * (value_noise(rng, height, width, cell, 1) - 0.5)
-    return u, v
+    shifts = [warp * (value_noise(rng, height, width, max(height, width) / 3, 1) - 0.5) for _ in range(2)]
+    return cos * x + sin * y + shifts[0], cos * y - sin * x + shifts[1]
 
 
 def clouds(rng: Generator, height: int, width: int, palette: np.ndarray) -> np.ndarray:
     """Soft random patches."""
-    return colour_ramp(value_noise(rng, height, width, max(height, width) * rng.uniform(0.1, 0.4), 4), palette)
+    return _colour_ramp(value_noise(rng, height, width, max(height, width) * rng.uniform(0.1, 0.4), 4), palette)
 
 
-def stripes(rng: Generator, height: int, width: int, palette: np.ndarray) -> np.ndarray:
-    """Wavy stripes with hard or soft edges."""
+def _waves(rng: Generator, height: int, width: int, palette: np.ndarray) -> np.ndarray:
+    """Wavy stripes, or a warped checkerboard; soft or hard edges."""
     side = max(height, width)
-    u, _ = _coordinates(rng, height, width, side * rng.uniform(0, 0.3))
-    wave = np.sin(u * (2 * np.pi * rng.uniform(2, 8) / side)) * rng.choice((0.5, 3.0))
-    return colour_ramp(np.clip(0.5 + 0.5 * wave, 0, 1), palette)
+    u, v = _warped_coordinates(rng, height, width, side * rng.uniform(0, 0.3))
+    wave = np.sin(u * np.float32(np.pi * rng.uniform(3, 14) / side)) * np.float32(rng.choice((0.5, 3.0)))
+    if rng.random() < 0.5:
+        wave *= 2 * np.sin(v * np.float32(np.pi * rng.uniform(2, 8) / side))
+    return _colour_ramp(np.clip(0.5 + 0.5 * wave, 0, 1), palette)
 
 
-def checker(rng: Generator, height: int, width: int, palette: np.ndarray) -> np.ndarray:
-    """A warped checkerboard."""
-    side = max(height, width)
-    u, v = _coordinates(rng, height, width, side * rng.uniform(0, 0.25))
-    scale = rng.uniform(2, 6) / side * np.pi
-    wave = 6 * np.sin(u * scale) * np.sin(v * scale * rng.uniform(0.6, 1.6))
-    return colour_ramp(np.clip(0.5 + 0.5 * wave, 0, 1).astype(np.float32), palette)
-
-
-def cells(rng: Generator, height: int, width: int, palette: np.ndarray) -> np.ndarray:
+def _cells(rng: Generator, height: int, width: int, palette: np.ndarray) -> np.ndarray:
     """Voronoi cells in mixtures of the palette, with darker borders."""
     seeds = np.full((height, width), 255, np.uint8)
     count = int(rng.integers(12, 60))
@@ -101,38 +147,28 @@ def cells(rng: Generator, height: int, width: int, palette: np.ndarray) -> np.nd
     return cv2.multiply(image, cv2.merge((shade, shade, shade)), dtype=cv2.CV_8U)
 
 
-def dots(rng: Generator, height: int, width: int, palette: np.ndarray) -> np.ndarray:
+def _dots(rng: Generator, height: int, width: int, palette: np.ndarray) -> np.ndarray:
     """Discs of the other colours strewn over the first."""
     image = clouds(rng, height, width, 0.8 * palette[:1] + 0.2 * palette[:2])
-    side = max(height, width)
     for _ in range(int(rng.integers(12, 45))):
         centre = (int(rng.integers(0, width)), int(rng.integers(0, height)))
-        radius = max(1, int(side * rng.uniform(0.02, 0.09)))
+        radius = max(1, int(max(height, width) * rng.uniform(0.02, 0.09)))
         cv2.circle(image, centre, radius, palette[rng.integers(1, len(palette))].tolist(), -1, cv2.LINE_AA)
     return image
 
 
-def gradient(rng: Generator, height: int, width: int, palette: np.ndarray) -> np.ndarray:
-    """A colour gradient with a little grain."""
-    u, _ = _coordinates(rng, height, width, max(height, width) * rng.uniform(0, 0.6))
-    field = cv2.normalize(u, None, 0.0, 0.85, cv2.NORM_MINMAX)
-    return colour_ramp(field + 0.15 * value_noise(rng, height, width, 6, 2), palette)
-
-
 PATTERNS: dict[str, Callable[[Generator, int, int, np.ndarray], np.ndarray]] = {
     "clouds": clouds,
-    "stripes": stripes,
-    "checker": checker,
-    "cells": cells,
-    "dots": dots,
-    "gradient": gradient,
+    "waves": _waves,
+    "cells": _cells,
+    "dots": _dots,
 }
 
 
 def photograph_piece(
     rng: Generator, photographs: Sequence[np.ndarray], height: int, width: int, magnify: tuple[float, float]
 ) -> np.ndarray:
-    """A random piece of a random photograph, turned, perhaps mirrored; the photograph's own colours.
+    """A random piece of a random photograph, turned, perhaps mirrored.
 
     Args:
         magnify: range of output pixels per photograph pixel.
@@ -154,12 +190,3 @@ def photograph_piece(
         if cv2.meanStdDev(cv2.cvtColor(piece, cv2.COLOR_RGB2GRAY))[1].item() > _FLAT:
             break
     return piece
-
-
-def recolour(rng: Generator, image: np.ndarray, palette: np.ndarray | None = None) -> np.ndarray:
-    """Give a picture other colours: turned hues or, with a palette, its grey values run through the palette."""
-    if palette is None:
-        return shift_hue(image, rng.uniform(0, 360), rng.uniform(0.5, 1.25), rng.uniform(0.75, 1.2))
-    grey = cv2.equalizeHist(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
-    coloured = colour_ramp(grey.astype(np.float32) / 255, palette[np.argsort(palette.sum(axis=1))])
-    return cv2.addWeighted(coloured, 0.85, image, 0.15, 0)
