@@ -1,6 +1,6 @@
 """Run a tracker over a test set and write its result files.
 
-Run again, it goes on where it was. Several machines: `torchrun … tracking/test.py …` with one folder of results.
+Run again, it continues. Several machines: `torchrun … tracking/test.py …` with one folder of results.
 """
 
 import argparse
@@ -9,13 +9,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.test.evaluation.running import DEBUG_LEVELS, evaluate_tracker
+from lib.test.evaluation.overlays import DEBUG_LEVELS
+from lib.test.evaluation.running import evaluate_tracker
 from lib.test.utils.arguments import add_engine_arguments
 from lib.utils.errors import run_command
 
 
 def main() -> int:
-    """Parse the arguments and run; 1 where a sequence failed."""
+    """Parse the arguments and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "tracker", metavar="tracker_name", help="stark_s, stark_st, stark_lightning_X_trt, csrt, kcf or still"
@@ -43,8 +44,7 @@ def main() -> int:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     add_engine_arguments(parser)
     parser.add_argument("--results_dir", type=Path, help="where results go; test/tracking_results by default")
-    report = evaluate_tracker(**vars(parser.parse_args()))
-    return 1 if report.failed else 0
+    return evaluate_tracker(**vars(parser.parse_args())).status
 
 
 if __name__ == "__main__":

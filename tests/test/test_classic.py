@@ -79,7 +79,7 @@ def test_trackers_are_run_and_scored_beside_each_other(moving, tmp_path, capsys)
     assert float(scores["kcf:kcf"]["FPS"]) > 0
     assert (tmp_path / "plots" / "report.html").is_file()
     assert compare(f"folder:{moving}", ["kcf:kcf"], **places) == 0
-    assert "1 kept from before" in capsys.readouterr().out
+    assert "1 finished before" in capsys.readouterr().out
 
 
 def test_a_sequence_that_fails_is_told_by_the_status(moving, tmp_path):

@@ -1,11 +1,11 @@
-"""Running a tracker over one sequence, and what becomes of it."""
+"""Running a tracker over one sequence, and the outcome."""
 
 import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -18,23 +18,23 @@ from lib.test.evaluation.result_files import remove_unfinished, result_path, wri
 
 _READ_AHEAD = 4
 
-# Takes a frame's index, the frame (H, W, 3) uint8 RGB, its box xywh and the tracker's confidence where it gives one.
+# Takes a frame's index, the frame (H, W, 3) uint8 RGB, its box xywh and the tracker's confidence where it has one.
 FrameObserver = Callable[[int, np.ndarray, list[float], float | None], None]
 
 
 class Tracker(Protocol):
-    """What a tracker offers; images are (H, W, 3) uint8 RGB, boxes xywh in pixels."""
+    """Images are (H, W, 3) uint8 RGB, boxes xywh in pixels."""
 
     def initialize(self, image: np.ndarray, info: dict) -> object:
-        """Start from the box `info["init_bbox"]`."""
+        """Start with the box `info["init_bbox"]`."""
 
     def track(self, image: np.ndarray) -> dict:
-        """Follow into the next frame: `{"target_bbox": [x, y, w, h], …}`."""
+        """Find the object in the next frame: `{"target_bbox": [x, y, w, h], …}`."""
 
 
 @dataclass(frozen=True)
 class SequenceRun:
-    """One sequence tracked: boxes (N, 4) xywh, seconds (N,) inside the tracker, seconds of the whole loop."""
+    """A tracked sequence: boxes (N, 4) xywh, seconds (N,) inside the tracker, seconds of the whole loop."""
 
     boxes: np.ndarray
     seconds: np.ndarray
@@ -43,16 +43,16 @@ class SequenceRun:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one sequence; it travels from a worker process to the one that reports.
+    """The outcome of one sequence; workers send it to the first process.
 
     Attributes:
-        name: of the sequence.
-        reason: why it failed, one line; "" where it did not.
-        details: the traceback of a failure.
-        frames: frames tracked, the first included; 0 after a failure.
-        track_seconds: time in `track` alone.
+        name: name of the sequence.
+        reason: reason of a failure, one line; "" for none.
+        details: traceback of a failure.
+        frames: number of frames, the first included; 0 after a failure.
+        track_seconds: time inside `track`.
         loop_seconds: time of the whole loop: reading, initialising, tracking.
-        begin, end: on the machine's monotonic clock, in seconds.
+        begin: on the machine's monotonic clock, in seconds.
     """
 
     name: str
@@ -62,12 +62,11 @@ class Outcome:
     track_seconds: float = 0.0
     loop_seconds: float = 0.0
     begin: float = field(default_factory=time.monotonic)
-    end: float = field(default_factory=time.monotonic)
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is done with every sequence, in whichever process.
+    """The work on every sequence, in any process.
 
     Attributes:
         output_dir: `<results>/<tracker>/<config>`.
@@ -78,49 +77,45 @@ class Job:
     overlays: Overlays | None = None
 
     def is_finished(self, sequence: Sequence) -> bool:
-        """Whether everything that the sequence should leave is there."""
+        """Whether all files of the sequence exist."""
         written = result_path(self.output_dir, sequence).is_file()
         return written and (self.overlays is None or self.overlays.are_drawn(sequence))
 
-    def run(self, tracker: Tracker, sequence: Sequence, on_frame: Callable[[], None]) -> Outcome:
-        """Track a sequence and write its files; a result that is there already stays.
+    def run(self, tracker: Tracker, sequence: Sequence, count_frames: Callable[[int], None]) -> Outcome:
+        """Track a sequence and write its files; an existing result stays.
 
         Args:
-            on_frame: called after every frame.
+            count_frames: gets the number of new frames.
         """
-        begin = time.monotonic()
+        begin, result = time.monotonic(), result_path(self.output_dir, sequence)
         try:
             remove_unfinished(self.output_dir, sequence)
-            run = self._track(tracker, sequence, on_frame)
-            if not result_path(self.output_dir, sequence).is_file():
+            with self.overlays.drawing(sequence) if self.overlays else nullcontext() as draw:
+
+                def observe(*frame: object) -> None:
+                    if draw is not None:
+                        draw(*frame)
+                    count_frames(1)
+
+                run = track_sequence(tracker, sequence, observe)
+            if not result.is_file():
                 write_result(self.output_dir, sequence, run.boxes, run.seconds)
-        except Exception as error:  # noqa: BLE001 - it is reported with its traceback, and the other sequences go on
+        except Exception as error:  # noqa: BLE001 - it is logged with its traceback, and the other sequences go on
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             return Outcome(sequence.name, reason, traceback.format_exc(), begin=begin)
         track_seconds = float(run.seconds[1:].sum())
         return Outcome(sequence.name, "", "", len(run.boxes), track_seconds, run.loop_seconds, begin)
-
-    def _track(self, tracker: Tracker, sequence: Sequence, on_frame: Callable[[], None]) -> SequenceRun:
-        if self.overlays is None:
-            return track_sequence(tracker, sequence, lambda *_: on_frame())
-        with self.overlays.drawing(sequence) as draw:
-
-            def draw_and_count(*frame: object) -> None:
-                draw(*frame)
-                on_frame()
-
-            return track_sequence(tracker, sequence, draw_and_count)
 
 
 def track_sequence(tracker: Tracker, sequence: Sequence, on_frame: FrameObserver = lambda *_: None) -> SequenceRun:
     """Run a tracker over one sequence from its given box.
 
     Args:
-        on_frame: called after every frame, outside the time that counts for the tracker.
+        on_frame: called after every frame, outside the tracker's time.
 
     Raises:
         UserError: a frame cannot be read, or the annotation is unusable.
-        ValueError: the tracker gives something that is not a box.
+        ValueError: the tracker returns something that is not a box.
     """
     sequence.check_lengths()
     boxes, seconds = [sequence.init_bbox], []
@@ -149,7 +144,7 @@ def _require_box(box: object, sequence: Sequence, index: int) -> None:
 
 
 def _read_ahead(sequence: Sequence) -> Iterator[np.ndarray]:
-    """Frames in order, as RGB, read and decoded a few ahead in a thread."""
+    """Frames in order, read and decoded a few ahead in a thread."""
     with ThreadPoolExecutor(max_workers=1) as pool:
         pending = deque()
         for index in range(len(sequence)):

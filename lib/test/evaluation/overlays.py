@@ -12,10 +12,11 @@ from lib.data.sequence import Sequence
 from lib.test.evaluation.result_files import remove_temporaries
 from lib.test.video.output import VIDEO, ResultWriter, fit_frame, video_size
 from lib.test.video.overlay import SURE, UNSURE, draw_box, draw_caption
-from lib.test.video.window import Window
+from lib.test.video.window import Window, missing_display
 from lib.utils.errors import UserError
 from lib.utils.files import atomic_path
 
+DEBUG_LEVELS = (0, 1, 2)
 FOLDER = "debug"
 TRUTH = (255, 255, 255)
 
@@ -94,6 +95,30 @@ class Overlays:
     def _show(self, _index: int, canvas: np.ndarray, *_: object) -> None:
         if self.window.show(canvas) == "q":
             raise KeyboardInterrupt
+
+
+@contextmanager
+def overlays_for(debug: int, output_dir: Path, alone: bool) -> Iterator[Overlays | None]:
+    """Overlays of a debug level, None without; `alone` where one process tracks, which may open a window.
+
+    Raises:
+        UserError: an unknown level.
+    """
+    if debug not in DEBUG_LEVELS:
+        raise UserError(f"--debug {debug}: expected one of {', '.join(map(str, DEBUG_LEVELS))}")
+    obstacle = missing_display() if alone else "several processes track"
+    if debug == 0:
+        yield None
+    elif debug == 1 and obstacle is None:
+        window = Window()
+        try:
+            yield Overlays(output_dir, window=window)
+        finally:
+            window.close()
+    else:
+        why = f"no window: {obstacle}; " if debug == 1 else ""
+        print(f"{why}overlays go to {output_dir / FOLDER}")
+        yield Overlays(output_dir, pictures=debug > 1)
 
 
 def draw_overlay(

@@ -1,8 +1,7 @@
-"""Showing how far an evaluation is: a bar in a terminal, plain lines elsewhere."""
+"""The progress of an evaluation: a bar in a terminal, plain lines elsewhere."""
 
 import time
 from collections.abc import Callable
-from types import TracebackType
 
 from tqdm import tqdm
 
@@ -18,10 +17,9 @@ class Progress:
     """Counts sequences and frames; a context manager.
 
     Args:
-        sequences, frames: how many there are to do.
-        bar: show a bar on stderr; otherwise one line a sequence goes to `say`.
-        label: goes before every line.
-        say: takes a line.
+        sequences, frames: number of those to track.
+        bar: show a bar on stderr; otherwise `say` takes one line a sequence.
+        label: start of every line.
     """
 
     def __init__(self, sequences: int, frames: int, bar: bool, label: str = "", say: Callable[[str], None] = print):
@@ -36,15 +34,13 @@ class Progress:
         self._show_count()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.close()
 
-    def frames(self, count: int = 1) -> None:
-        """Some more frames are done."""
-        if self._start is None:  # loading the networks is over, which says nothing about how long the rest takes
+    def frames(self, count: int) -> None:
+        """Count frames."""
+        if count and self._start is None:  # the time of loading the network says nothing about the time of the rest
             self._start = time.monotonic()
             if self._bar is not None:
                 self._bar.unpause()
@@ -53,34 +49,21 @@ class Progress:
             self._bar.update(count)
 
     def settled(self, outcome: Outcome) -> None:
-        """A sequence is done, or failed."""
+        """Count a sequence, and print its outcome."""
         self._settled += 1
         self._tracked += max(outcome.frames - 1, 0)
         self._track_seconds += outcome.track_seconds
-        what = f"{outcome.frames} frames, {rate(outcome.frames - 1, outcome.track_seconds):.1f} FPS"
+        where = f"[{self._settled}/{self._sequences}] {outcome.name}: "
         if outcome.reason:
-            self.note(f"{self._count()} {outcome.name}: failed: {outcome.reason}")
+            self.note(f"{where}failed: {outcome.reason}")
         elif self._bar is None:
-            self.note(f"{self._count()} {outcome.name}: {what}{self._time_left()}")
-        self._show_count()
-
-    def elsewhere(self, frames: int) -> None:
-        """Another process has settled a sequence with so many frames."""
-        self._settled += 1
-        self._frames -= frames
-        if self._bar is not None:
-            self._bar.total = self._frames
+            speed = rate(outcome.frames - 1, outcome.track_seconds)
+            self.note(f"{where}{outcome.frames} frames, {speed:.1f} FPS{self._time_left()}")
         self._show_count()
 
     def note(self, line: str) -> None:
-        """Something the user should know."""
-        if self._bar is None:
-            self._say(f"{self._label}{line}")
-        else:
-            self._bar.write(f"{self._label}{line}")
-
-    def _count(self) -> str:
-        return f"[{self._settled}/{self._sequences}]"
+        """Print a line."""
+        (self._say if self._bar is None else self._bar.write)(f"{self._label}{line}")
 
     def _show_count(self) -> None:
         if self._bar is not None:

@@ -1,8 +1,7 @@
-"""Result files: where they lie, what is in them.
+"""Result files.
 
-`<results>/<tracker>/<config>/[<subfolder>/]<sequence>.txt` holds one box a frame, xywh as tab-separated
-integers, the first being the given box; `<sequence>_time.txt` beside it holds the seconds of each frame,
-the first being the initialisation.
+`<results>/<tracker>/<config>/[<subfolder>/]<sequence>.txt` holds one box a frame, xywh as tab-separated integers; the
+first is the given box. `<sequence>_time.txt` beside it holds the seconds of each frame; the first is for `initialize`.
 """
 
 import glob
@@ -24,10 +23,8 @@ WEIGHTS_NOTE = "weights.sha256"
 def run_dir(results_dir: Path, tracker: str, config: str, run_id: int | None = None) -> Path:
     """Folder of one tracker's results: `<tracker>/<config>`, or `<tracker>/<config>_007` of run 7.
 
-    A configuration given as a file is known by its name.
-
     Raises:
-        UserError: the name would lead out of the folder, or the run's number is negative.
+        UserError: the name leads out of `results_dir`, or the run's number is negative.
     """
     name = experiment_name(config)
     if ".." in Path(tracker, name).parts or Path(tracker).is_absolute() or Path(name).is_absolute():
@@ -48,25 +45,25 @@ def time_path(output_dir: Path, sequence: Sequence) -> Path:
 
 
 def to_integers(boxes: np.ndarray) -> np.ndarray:
-    """Boxes as they stand in a result file: fractions are cut off, as in the published results."""
+    """Boxes as in a result file: fractions are cut off, as in the published results."""
     return np.asarray(boxes, dtype=np.float64).astype(np.int64)
 
 
 def write_result(output_dir: Path, sequence: Sequence, boxes: np.ndarray, seconds: np.ndarray) -> None:
-    """Write boxes (N, 4) and seconds (N,). The box file comes last: where it is, the sequence is done."""
+    """Write boxes (N, 4) and seconds (N,). The box file comes last: where it exists, the sequence is finished."""
     write_text(time_path(output_dir, sequence), "".join(f"{value:.6f}\n" for value in seconds))
     lines = ("\t".join(map(str, box)) + "\n" for box in to_integers(boxes))
     write_text(result_path(output_dir, sequence), "".join(lines))
 
 
 def remove_unfinished(output_dir: Path, sequence: Sequence) -> None:
-    """Remove what a run left that was killed while it wrote the files of a sequence; nobody may be writing them."""
+    """Remove the temporary files of a sequence that a killed run left."""
     for path in (result_path(output_dir, sequence), time_path(output_dir, sequence)):
         remove_temporaries(path.with_name(glob.escape(path.name)))
 
 
 def remove_temporaries(pattern: Path) -> None:
-    """Remove the temporary files that `atomic_path` has left of files by this name, which may be a glob's."""
+    """Remove the temporary files of `atomic_path` for files by this name, which may be a glob pattern."""
     for path in pattern.parent.glob(f".{pattern.stem}.????????{pattern.suffix}"):
         path.unlink(missing_ok=True)
 
@@ -85,9 +82,9 @@ def read_result(path: Path) -> np.ndarray:
 
 
 def read_seconds(path: Path) -> np.ndarray | None:
-    """Seconds a frame (N,), None where the file is missing (results of other programs often lack it).
+    """Seconds a frame (N,), None where the file is missing, as in results of many other programs.
 
-    Of several columns between commas, which GOT-10k's toolkit writes for repeated runs, it is the first.
+    Of several columns between commas, which GOT-10k's toolkit writes for repeated runs, the first one counts.
 
     Raises:
         UserError: it cannot be read, or a line is not a time.
@@ -104,27 +101,23 @@ def read_seconds(path: Path) -> np.ndarray | None:
     return seconds
 
 
-def claim_for_weights(output_dir: Path, weights: Path, engine: str = "torch", precision: str = "fp32") -> None:
-    """Note what the results of a folder are made with; results of other weights, or computed otherwise, never mix in.
+def refuse_other_weights(output_dir: Path, weights: Path, engine: str = "torch", precision: str = "fp32") -> None:
+    """Note the weights, engine and precision of a folder's results, so that results of others never mix in.
 
     Raises:
-        UserError: the folder's results are of other weights, engine or precision, the weights cannot be read, or the
-            folder cannot be written.
+        UserError: the folder's results are of other weights, engine or precision, or the weights cannot be read.
     """
     try:
         fingerprint = hashlib.sha256(weights.read_bytes()).hexdigest()
     except OSError as error:
         raise UserError(f"cannot read the weights {weights}: {error.strerror}") from error
     note, way = output_dir / WEIGHTS_NOTE, f"{engine} {precision}"
-    # A start that failed leaves a note and no result.
+    # A failed start leaves a note and no result.
     if not note.is_file() or not any(output_dir.rglob("*.txt")):
-        try:
-            write_text(note, f"{fingerprint}  {weights.name}\n{way}\n")
-        except OSError as error:
-            raise UserError(f"cannot write to {output_dir}: {error.strerror}; choose another --results_dir") from error
+        write_text(note, f"{fingerprint}  {weights.name}\n{way}\n")
         return
     first, *rest = read_text(note, errors="replace").splitlines() or [""]
-    before = rest[0] if rest else "torch fp32"  # the only way there was when notes had one line
+    before = rest[0] if rest else "torch fp32"  # older notes have one line
     other = f"other weights than {weights}" if fingerprint not in first else f"{before}, not of {way}"
     if fingerprint not in first or before != way:
         raise UserError(f"{output_dir} holds results of {other}: move it away, or choose --runid or --results_dir")

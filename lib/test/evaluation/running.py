@@ -1,58 +1,100 @@
-"""Running a tracker over test sequences, in this process or in several.
+"""Running a tracker over a test set, in this process or in several.
 
-Every sequence leaves two files or none, so a run that was stopped goes on where it was. A sequence
-that fails is logged with its traceback beside the results and the others go on.
+Every sequence leaves two files or none, so a stopped run continues when the command is run again. A sequence that fails
+is logged with its traceback, and the others go on.
 """
 
-import logging
+import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from lib.data.sequence import Sequence
 from lib.data.test_sets import load_dataset, select_sequences
-from lib.test.evaluation.claims import ALONE, POLL_SECONDS, Claims, Rank, WorkList
-from lib.test.evaluation.one_sequence import Job, Outcome, Tracker
-from lib.test.evaluation.overlays import FOLDER, Overlays
+from lib.test.evaluation.one_sequence import Job, Outcome, Tracker  # noqa: F401 - others import Tracker from here
+from lib.test.evaluation.overlays import Overlays, overlays_for
 from lib.test.evaluation.progress import Progress, rate
-from lib.test.evaluation.result_files import claim_for_weights, read_result, result_path, run_dir, to_integers
-from lib.test.evaluation.workers import TrackerMaker, track_here, track_in_workers
-from lib.test.video.window import Window, missing_display
-from lib.utils.device import available_cpus
+from lib.test.evaluation.result_files import read_result, refuse_other_weights, result_path, run_dir, to_integers
+from lib.test.evaluation.workers import TrackerMaker, ends_in_order, track_in_workers
+from lib.test.tracker import create_tracker, weights_path
+from lib.test.tracker.engines import choose_engine
+from lib.utils.device import available_cpus, available_devices
 from lib.utils.errors import UserError
 from lib.utils.workspace import workspace
 
-FAILURE_LOG = "failures.log"
-DEBUG_LEVELS = (0, 1, 2)
+
+@dataclass(frozen=True)
+class Rank:
+    """Which of several processes this one is, by torchrun's environment variables.
+
+    Attributes:
+        index, count: among all processes.
+        local_index, local_count: among the processes of this machine.
+    """
+
+    index: int = 0
+    count: int = 1
+    local_index: int = 0
+    local_count: int = 1
+
+    @classmethod
+    def from_environment(cls) -> "Rank":
+        """Read RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE.
+
+        Raises:
+            UserError: one is not a number, or RANK is not below WORLD_SIZE.
+        """
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+        try:
+            rank = cls(*(int(os.environ.get(name, default)) for name, default in zip(names, (0, 1, 0, 1), strict=True)))
+        except ValueError as error:
+            raise UserError(f"{', '.join(names)} must be whole numbers: {error}") from error
+        if not (0 <= rank.index < rank.count and 0 <= rank.local_index < rank.local_count):
+            values = ", ".join(f"{name}={os.environ.get(name)}" for name in names)
+            raise UserError(f"{values}: a rank must be at least 0, and less than the number of ranks")
+        return rank
+
+    @property
+    def label(self) -> str:
+        """Start of a printed line; "" for a process alone."""
+        return f"rank {self.index}: " if self.count > 1 else ""
+
+    @property
+    def failure_log(self) -> str:
+        """Name of the file of tracebacks; no two ranks write to one file."""
+        return "failures.log" if self.count == 1 else f"failures_rank{self.index}.log"
+
+
+ALONE = Rank()
 
 
 @dataclass
 class RunReport:
-    """What became of a run's sequences, by name.
+    """The outcome of a run, with names of sequences.
 
     Attributes:
-        done: tracked now, by this process and its workers.
+        done: tracked now.
         kept: finished by an earlier run.
-        elsewhere: tracked meanwhile by other processes that share the list.
         failed: name to the reason, one line.
-        processes: how many tracked at a time.
-        tracked_frames: frames after the first ones, tracked now.
-        track_seconds: time in `track` alone, without reading frames, summed over processes.
+        processes, ranks: number of processes of this rank, and of ranks.
+        tracked_frames: number of frames that are tracked now, without the first ones.
+        track_seconds: time in `track` alone, summed over processes.
         loop_seconds: time of the whole loop: reading, initialising, tracking; summed over processes.
         wall_seconds: from the begin of the first sequence to the end of the last.
     """
 
     done: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
-    elsewhere: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     processes: int = 1
+    ranks: int = 1
     tracked_frames: int = 0
     track_seconds: float = 0.0
     loop_seconds: float = 0.0
@@ -60,7 +102,7 @@ class RunReport:
     _begin: float = float("inf")
 
     def add(self, outcome: Outcome) -> None:
-        """Count what became of a sequence."""
+        """Count the outcome of a sequence, just after its end."""
         if outcome.reason:
             self.failed[outcome.name] = outcome.reason
             return
@@ -69,40 +111,25 @@ class RunReport:
         self.track_seconds += outcome.track_seconds
         self.loop_seconds += outcome.loop_seconds
         self._begin = min(self._begin, outcome.begin)
-        self.wall_seconds = max(self.wall_seconds, outcome.end - self._begin)
+        self.wall_seconds = time.monotonic() - self._begin
+
+    @property
+    def status(self) -> int:
+        """The command's exit status; of a rank always 0, because torchrun would stop the others."""
+        return 1 if self.failed and self.ranks == 1 else 0
 
     def summary(self) -> str:
         """One line for the user."""
-        others = f", {len(self.elsewhere)} by other processes" if self.elsewhere else ""
-        line = f"{len(self.done)} tracked{others}, {len(self.kept)} kept from before, {len(self.failed)} failed"
+        line = f"{len(self.done)} tracked, {len(self.kept)} finished before, {len(self.failed)} failed"
         if self.tracked_frames:
             track, loop, wall = (
-                rate(self.tracked_frames, s) for s in (self.track_seconds, self.loop_seconds, self.wall_seconds)
+                rate(self.tracked_frames, seconds)
+                for seconds in (self.track_seconds, self.loop_seconds, self.wall_seconds)
             )
             line += f"; {track:.1f} FPS in the tracker, {loop:.1f} FPS with reading"
             if self.processes > 1:
                 line += f" in each process; {wall:.1f} frames a second in {self.processes} processes"
         return line
-
-
-@dataclass(frozen=True)
-class NamedTracker:
-    """Makes the tracker of a name, in whichever process: what `lib.test.tracker.create_tracker` takes."""
-
-    tracker: str
-    config: str
-    checkpoint: Path | None = None
-    device: str = "auto"
-    engine: str = "torch"
-    precision: str = "fp32"
-
-    def __call__(self, dataset_name: str) -> Tracker:
-        """The tracker with its weights, for a test set."""
-        from lib.test.tracker import create_tracker
-
-        return create_tracker(
-            self.tracker, self.config, self.checkpoint, dataset_name, self.device, self.engine, self.precision
-        )
 
 
 def evaluate_tracker(
@@ -122,26 +149,22 @@ def evaluate_tracker(
 ) -> RunReport:
     """Run a tracker by its name over a test set by its name, and print the progress.
 
-    Several processes may run the same at a time, on one machine or several, by torchrun or by hand: they share the
-    sequences.
+    Of several ranks each takes every so many-th sequence, the longest first.
 
     Args:
         tracker, config, checkpoint, device, engine, precision: as `lib.test.tracker.create_tracker` takes them.
         dataset: as `load_dataset` takes it.
         sequence: as `select_sequences` takes it; all for None.
-        results_dir: where results go; the workspace's by default.
+        results_dir: folder of results; the workspace's by default.
         run_id: number of the run, where a tracker is run more than once.
         threads: number of worker processes; 0 or 1 tracks in this process.
-        num_gpus: how many GPUs the processes of a machine are spread over; all of them by default.
+        num_gpus: number of GPUs for the processes of a machine; all of them by default.
         debug: 1 shows the boxes in a window, or saves a video a sequence where no window can be; 2 saves video and
             pictures.
 
     Raises:
         UserError: a name is unknown, an option is out of range, or the tracker cannot be made.
     """
-    from lib.test.tracker import weights_path
-    from lib.test.tracker.engines import choose_engine
-
     rank = Rank.from_environment()
     sequences = select_sequences(load_dataset(dataset), sequence)
     output_dir = run_dir(results_dir or workspace("test").results_dir, tracker, config, run_id)
@@ -152,175 +175,116 @@ def evaluate_tracker(
             print(f"{rank.label}engine: {engine} {precision}, the fastest that is installed", flush=True)
     devices = spread_devices(device, threads, num_gpus, rank, engine)
     if weights is not None:
-        claim_for_weights(output_dir, weights, engine, precision)
-    maker = NamedTracker(tracker, config, weights, engine=engine, precision=precision)
-    makers, bar = [replace(maker, device=each) for each in devices], rank.count == 1 and sys.stderr.isatty()
+        refuse_other_weights(output_dir, weights, engine, precision)
+    make = partial(create_tracker, tracker, config, weights, sequences[0].dataset, engine=engine, precision=precision)
+    bar = rank.count == 1 and sys.stderr.isatty()
     with overlays_for(debug, output_dir, alone=len(devices) == rank.count == 1) as overlays:
-        report = run_sequences(makers, sequences, output_dir, overlays, rank, bar)
+        report = run_sequences(make, sequences, output_dir, devices, overlays, rank, bar)
     print(f"{rank.label}{report.summary()}; results: {output_dir}", flush=True)
     if report.failed:
-        logs = failure_log(rank) if rank.count == 1 else "failures_rank*.log"
-        print(f"{rank.label}failed: {', '.join(report.failed)}; see {output_dir / logs}", flush=True)
+        log = output_dir / rank.failure_log
+        print(f"{rank.label}failed: {', '.join(report.failed)}; see {log}", flush=True)
     return report
 
 
 def run_sequences(
-    makers: SequenceOf[TrackerMaker],
-    sequences: list[Sequence],
+    make_tracker: TrackerMaker,
+    sequences: SequenceOf[Sequence],
     output_dir: Path,
+    devices: SequenceOf[str] = ("auto",),
     overlays: Overlays | None = None,
     rank: Rank = ALONE,
     bar: bool = False,
     say: Callable[[str], None] = print,
 ) -> RunReport:
-    """Track every sequence that has no result yet, the longest first, and write its files under `output_dir`.
+    """Track this rank's share of the sequences, the longest first, and write their files under `output_dir`.
 
     Args:
-        makers: each makes the tracker of one process from a test set's name, once a test set and only when there is
-            something to track; a UserError that it raises ends the run. One maker works in this process; more are
-            pickled and work in processes of their own.
-        sequences: what to track.
+        make_tracker: makes a tracker from the name of its device; called only when there is something to track.
+        sequences: the sequences of all ranks; those with a result are skipped.
         output_dir: `<results>/<tracker>/<config>`.
+        devices: one a process; a single one is this process.
         overlays: where boxes are drawn.
-        rank: this process among others that run the same.
         bar: show a bar on stderr; without it, `say` takes one line of progress a sequence.
 
     Raises:
-        UserError: no tracker can be made, or the folder cannot be written.
+        UserError: no tracker can be made.
     """
     job = Job(output_dir, overlays)
-    with Claims(output_dir) as claims, _failure_logger(output_dir / failure_log(rank)) as logger:
-        ordered = sorted(sequences, key=frame_count, reverse=True)
-        left, finished = [], []
-        for sequence in _share(ordered, claims, rank, say):
-            (finished if job.is_finished(sequence) else left).append(sequence)
-        makers = makers[: max(1, len(left))]
-        report = RunReport(processes=len(makers))
-        with Progress(len(left), sum(map(frame_count, left)), bar, rank.label, say) as progress:
-            _keep_finished(finished, output_dir, report, logger, progress.note)
-            if report.kept:
-                progress.note(f"{len(report.kept)} sequences were done before and are kept")
-            worklist = WorkList(
-                left, claims, job.is_finished, lambda sequence: progress.elsewhere(frame_count(sequence))
-            )
-            run = (
-                track_here(makers[0], job, worklist, progress)
-                if len(makers) == 1
-                else track_in_workers(makers, job, worklist, progress, _threads_each(len(makers), rank))
-            )
-            with closing(run):
-                for sequence, outcome in run:
-                    if outcome.reason:
-                        logger.error("%s failed: %s\n%s", outcome.name, outcome.reason, outcome.details)
-                    worklist.settle(sequence, failed=bool(outcome.reason))
-                    report.add(outcome)
-                    progress.settled(outcome)
-        if report.failed and rank.count > 1:
-            # A failure is known by a lock that this process holds: the others have to see it before it ends.
-            time.sleep(2 * POLL_SECONDS)
-    report.elsewhere = worklist.others_done
-    report.failed |= dict.fromkeys(worklist.others_failed, "failed in another process, whose log says why")
+    share = sorted(sequences, key=frame_count, reverse=True)[rank.index :: rank.count]
+    finished, left = [], []
+    for sequence in share:
+        (finished if job.is_finished(sequence) else left).append(sequence)
+    devices = devices[: max(1, len(left))]
+    report = RunReport(processes=len(devices), ranks=rank.count)
+    output_dir.mkdir(parents=True, exist_ok=True)
+
+    def log(name: str, reason: str, details: str = "") -> None:
+        with open(output_dir / rank.failure_log, "a", encoding="utf-8") as file:
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {name} failed: {reason}\n{details}")
+
+    with ends_in_order(), Progress(len(left), sum(map(frame_count, left)), bar, rank.label, say) as progress:
+        for sequence in finished:
+            if problem := _misfit(result_path(output_dir, sequence), sequence):
+                report.failed[sequence.name] = problem
+                log(sequence.name, problem)
+                progress.note(f"{sequence.name}: failed: {problem}")
+            else:
+                report.kept.append(sequence.name)
+        if report.kept:
+            progress.note(f"{len(report.kept)} sequences have results from before and are skipped")
+        if len(devices) > 1:
+            threads = max(1, available_cpus() // (len(devices) * rank.local_count))
+            outcomes = track_in_workers(make_tracker, devices, job, left, progress, threads)
+        else:
+            tracker = make_tracker(devices[0]) if left else None
+            outcomes = (job.run(tracker, sequence, progress.frames) for sequence in left)
+        with closing(outcomes):
+            for outcome in outcomes:
+                report.add(outcome)
+                if outcome.reason:
+                    log(outcome.name, outcome.reason, outcome.details)
+                progress.settled(outcome)
     return report
 
 
 def spread_devices(
     device: str, threads: int, num_gpus: int | None, rank: Rank = ALONE, engine: str = "torch"
 ) -> list[str]:
-    """The device of each process that tracks; all processes of a machine are dealt out over its GPUs.
+    """The device of each process of this rank; all processes of a machine take its GPUs in turn.
 
-    Another engine than PyTorch may not be able to use them, and gets them only where `num_gpus` says so.
+    Engines other than PyTorch may not work on GPUs, and get them only with `num_gpus`.
 
     Raises:
-        UserError: a number is out of range, there are not so many GPUs, or `device` is a certain one.
+        UserError: a number is out of range, or `num_gpus` is given beside a certain device.
     """
     if threads < 0:
         raise UserError(f"--threads {threads}: expected 0 or more processes")
     count = max(1, threads)
     if num_gpus is None and (engine != "torch" or device not in ("auto", "cuda")):
         return [device] * count
-    from lib.utils.device import available_devices
-
     gpus = [name for name in available_devices() if name.startswith("cuda")]
     if num_gpus is not None:
         if device not in ("auto", "cuda"):
             raise UserError(f"--num_gpus {num_gpus} and --device {device} contradict each other: give one of them")
         if not 1 <= num_gpus <= len(gpus):
-            raise UserError(
-                f"--num_gpus {num_gpus}: this machine has {len(gpus)} GPUs; leave it out to use what there is"
-            )
+            raise UserError(f"--num_gpus {num_gpus}: this machine has {len(gpus)} GPUs; leave it out to use them all")
         gpus = gpus[:num_gpus]
     if not gpus:
         return [device] * count
     return [gpus[(rank.local_index * count + number) % len(gpus)] for number in range(count)]
 
 
-@contextmanager
-def overlays_for(debug: int, output_dir: Path, alone: bool) -> Iterator[Overlays | None]:
-    """Where a debug level draws boxes, None for nowhere; `alone` where one process tracks, which may open a window.
-
-    Raises:
-        UserError: there is no such level.
-    """
-    if debug not in DEBUG_LEVELS:
-        raise UserError(f"--debug {debug}: expected one of {', '.join(map(str, DEBUG_LEVELS))}")
-    if debug == 0:
-        yield None
-        return
-    obstacle = missing_display() if alone else "several processes track"
-    if debug == 1 and obstacle is None:
-        window = Window()
-        try:
-            yield Overlays(output_dir, window=window)
-        finally:
-            window.close()
-        return
-    why = f"no window: {obstacle}; " if debug == 1 else ""
-    print(f"{why}overlays go to {output_dir / FOLDER}")
-    yield Overlays(output_dir, pictures=debug > 1)
-
-
 def frame_count(sequence: Sequence) -> int:
-    """Number of frames; 0 where they cannot be listed, which is told by name when the sequence has its turn."""
+    """Number of frames; 0 where they cannot be listed, which the sequence's turn reports."""
     try:
         return len(sequence)
     except UserError:
         return 0
 
 
-def failure_log(rank: Rank) -> str:
-    """Name of the file of tracebacks; no two ranks write to one file."""
-    return FAILURE_LOG if rank.count == 1 else f"failures_rank{rank.index}.log"
-
-
-def _share(ordered: list[Sequence], claims: Claims, rank: Rank, say: Callable[[str], None]) -> list[Sequence]:
-    """What this process may take: everything where claims keep processes apart, else every so manieth sequence."""
-    if claims.work:
-        return ordered
-    what = "a rank that ends leaves its share undone" if rank.count > 1 else "start this command only once at a time"
-    say(f"{rank.label}note: the results' file system has no locks: {what}")
-    return ordered[rank.index :: rank.count]
-
-
-def _keep_finished(
-    finished: list[Sequence],
-    output_dir: Path,
-    report: RunReport,
-    logger: logging.Logger,
-    say: Callable[[str], None],
-) -> None:
-    """Report results of earlier runs as kept, or as failed where they cannot be these sequences'."""
-    for sequence in finished:
-        problem = _misfit(result_path(output_dir, sequence), sequence)
-        if problem:
-            logger.error("%s failed: %s", sequence.name, problem)
-            say(f"{sequence.name}: failed: {problem}")
-            report.failed[sequence.name] = problem
-        else:
-            report.kept.append(sequence.name)
-
-
 def _misfit(path: Path, sequence: Sequence) -> str:
-    """Why a kept result is not this sequence's (data under an old name may have changed since); "" where it is."""
+    """Why an earlier result belongs to other data under the same name; "" where it does not."""
     try:
         boxes = read_result(path)
         same_start = np.abs(boxes[0] - to_integers(sequence.truth[0])).max() <= 1
@@ -332,23 +296,3 @@ def _misfit(path: Path, sequence: Sequence) -> str:
         )
     except UserError as error:
         return str(error)
-
-
-@contextmanager
-def _failure_logger(path: Path) -> Iterator[logging.Logger]:
-    """A logger that adds to `path`; the file is made by the first failure."""
-    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    logger = logging.getLogger(f"{__name__}.{path}")
-    logger.propagate = False
-    logger.addHandler(handler)
-    try:
-        yield logger
-    finally:
-        logger.removeHandler(handler)
-        handler.close()
-
-
-def _threads_each(processes: int, rank: Rank) -> int:
-    """How many threads each process computes with when they share the machine's cores."""
-    return max(1, available_cpus() // (processes * rank.local_count))

@@ -1,7 +1,6 @@
 """Worker processes that track one sequence after another, each with a tracker of its own.
 
-A worker that dies takes one sequence with it, which is reported. Workers end with the process that started them,
-however that one ends.
+A worker that dies takes one sequence with it. Workers end with the process that started them, however it ends.
 """
 
 import multiprocessing
@@ -12,263 +11,193 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as SequenceOf
-from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from multiprocessing.process import BaseProcess
 
 import cv2
 
 from lib.data.sequence import Sequence
-from lib.test.evaluation.claims import WorkList
 from lib.test.evaluation.one_sequence import Job, Outcome, Tracker
 from lib.test.evaluation.progress import Progress
 from lib.utils.errors import UserError
 
-TrackerMaker = Callable[[str], Tracker]  # test set's name -> tracker; picklable where it goes to a worker
+TrackerMaker = Callable[[str], Tracker]  # device -> tracker; workers get it pickled
 
-_POLL_SECONDS = 0.5
-_REPORT_SECONDS = 0.25
-_SECONDS_TO_END = 10
-
-
-class _Ready:
-    """Message of a worker: the tracker is made, and tracking begins."""
+_POLL_SECONDS = 0.25
+_SECONDS_TO_END = 10  # more than a tracker needs for one frame
 
 
 @dataclass(frozen=True)
-class _Unusable:
-    """Message of a worker: a tracker cannot be made, since the user has to put something right."""
+class _Board:
+    """Shared memory, one number a worker: process id, index of its sequence (-1 for none), frames so far."""
 
-    reason: str
+    process: SequenceOf[int]
+    sequence: SequenceOf[int]
+    frames: SequenceOf[int]
 
 
-def track_here(
-    make_tracker: TrackerMaker, job: Job, worklist: WorkList, progress: Progress
-) -> Iterator[tuple[Sequence, Outcome]]:
-    """Track whatever is left in this process, and give what became of each sequence."""
-    trackers = _TrackerOfSet(make_tracker)
-    while (sequence := worklist.wait()) is not None:
-        yield sequence, job.run(trackers.get(sequence.dataset), sequence, progress.frames)
+@dataclass
+class _Worker:
+    """What a worker process holds; the tracker is the error where none could be made."""
+
+    tracker: Tracker | Exception
+    job: Job
+    sequences: SequenceOf[Sequence]
+    board: _Board
+    number: int
+
+
+_worker: _Worker | None = None  # in worker processes
 
 
 def track_in_workers(
-    makers: SequenceOf[TrackerMaker], job: Job, worklist: WorkList, progress: Progress, threads: int
-) -> Iterator[tuple[Sequence, Outcome]]:
-    """Track whatever is left in processes, one for each of `makers`, and give what became of each sequence.
+    make_tracker: TrackerMaker,
+    devices: SequenceOf[str],
+    job: Job,
+    sequences: SequenceOf[Sequence],
+    progress: Progress,
+    threads: int,
+) -> Iterator[Outcome]:
+    """Track sequences in their order, in one worker a device.
 
-    A worker that dies with a sequence is replaced. One that dies while it makes its tracker, for which there may be
-    no memory, is not, and its sequence is left to the others.
+    A sequence on which a worker dies has failed. New workers then track the rest.
 
     Args:
-        threads: how many each worker may compute with.
+        threads: number of threads of each worker.
 
     Raises:
-        UserError: a tracker cannot be made, or no worker lives.
+        UserError: a tracker cannot be made, or a worker dies without a sequence.
     """
-    workers: dict[int, _Worker] = {}
-    usable = list(range(len(makers)))
+    context = multiprocessing.get_context("spawn")  # CUDA and thread pools do not survive a fork
+    # Copies have no list of frames yet: what goes to the workers stays small.
+    sequences, left = [replace(sequence) for sequence in sequences], set(range(len(sequences)))
+    while left:
+        count = min(len(devices), len(left))
+        board = _Board(*(context.RawArray("q", [-1] * count) for _ in range(2)), context.RawArray("q", count))
+        seats, others = context.SimpleQueue(), multiprocessing.active_children()
+        for seat in enumerate(devices[:count]):
+            seats.put(seat)
+        pool = ProcessPoolExecutor(count, context, _start, (make_tracker, job, sequences, seats, board, threads))
+        futures = {pool.submit(_track, index): index for index in sorted(left)}
+        workers = [process for process in multiprocessing.active_children() if process not in others]
+        try:
+            pending, seen = set(futures), 0
+            while pending:
+                done, pending = wait(pending, _POLL_SECONDS, FIRST_COMPLETED)
+                progress.frames(sum(board.frames) - seen)
+                seen = sum(board.frames)
+                for future in sorted(done, key=lambda future: future.exception() is not None):
+                    outcome = future.result()
+                    left.remove(futures[future])
+                    yield outcome
+        except BrokenProcessPool:
+            pool.shutdown()  # waits until the pool has ended the other workers
+            for index, end in _deaths(workers, board):
+                if index < 0:
+                    raise UserError(f"{end} while making its tracker; give fewer --threads") from None
+                left.remove(index)
+                yield Outcome(sequences[index].name, f"{end} while tracking it")
+        finally:
+            _stop(pool, workers)
+
+
+@contextmanager
+def ends_in_order() -> Iterator[None]:
+    """SIGTERM raises SystemExit within, so that workers are ended and temporary files are removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
-        while True:
-            _hand_out(workers, usable, worklist, lambda n: _Worker(n, makers[n], job, threads))
-            busy = [worker for worker in workers.values() if worker.sequence is not None]
-            if not busy and worklist.is_empty:
-                return
-            if not busy:
-                time.sleep(_POLL_SECONDS)
-                continue
-            ready = wait([worker.connection for worker in workers.values()], _POLL_SECONDS)
-            for worker in [worker for worker in workers.values() if worker.connection in ready]:
-                message = worker.receive()
-                if isinstance(message, int):
-                    progress.frames(message)
-                elif isinstance(message, _Unusable):
-                    raise UserError(message.reason)
-                elif isinstance(message, Outcome):
-                    yield worker.release(), message
-                elif message is None:
-                    del workers[worker.number]
-                    if (outcome := _bury(worker, usable, worklist, progress)) is not None:
-                        yield outcome
-                    if not usable:
-                        raise UserError(
-                            f"{worker.describe_end()} while making its tracker, as all others: fewer --threads?"
-                        )
+        yield
     finally:
-        _stop(list(workers.values()))
+        signal.signal(signal.SIGTERM, before)
 
 
-class _TrackerOfSet:
-    """Makes a tracker once a test set, only when there is something to track."""
-
-    def __init__(self, make_tracker: TrackerMaker) -> None:
-        self._make, self._tracker, self._dataset = make_tracker, None, None
-
-    def get(self, dataset: str) -> Tracker:
-        """The tracker for a test set by its name."""
-        if self._dataset != dataset:
-            self._tracker = None  # makes room for the next one
-            self._tracker, self._dataset = self._make(dataset), dataset
-        return self._tracker
-
-
-class _Worker:
-    """The end of a worker process that gives it work.
-
-    Attributes:
-        number: its place among the workers, from 0.
-        sequence: what it works on, None for nothing.
-        is_ready: whether it has made a tracker.
-        has_begun: whether it has begun to track the sequence.
-    """
-
-    def __init__(self, number: int, make_tracker: TrackerMaker, job: Job, threads: int) -> None:
-        # Spawned, not forked: CUDA and thread pools do not survive a fork.
-        context = multiprocessing.get_context("spawn")
-        self.number, self.sequence = number, None
-        self.is_ready = self.has_begun = False
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(theirs, make_tracker, job, threads), daemon=True)
-        self.process.start()
-        theirs.close()  # so that the worker's end is closed when it ends
-
-    def give(self, sequence: Sequence) -> None:
-        """Have it track a sequence."""
-        self.sequence, self.has_begun = sequence, False
-        try:
-            self.connection.send(sequence)
-        except (BrokenPipeError, ConnectionResetError):
-            return  # it has died, which `receive` tells next
-
-    def receive(self) -> object | None:
-        """Its next message; None where it has died."""
-        try:
-            message = self.connection.recv()
-        except (EOFError, OSError):  # the latter where it died in the middle of a message
-            return None
-        if isinstance(message, _Ready):
-            self.is_ready = self.has_begun = True
-        return message
-
-    def release(self) -> Sequence | None:
-        """Take back the sequence that it works on."""
-        sequence, self.sequence = self.sequence, None
-        return sequence
-
-    def describe_end(self) -> str:
-        """How it died, for the user."""
-        self.process.join()
-        code, name = self.process.exitcode, f"worker {self.number} (process {self.process.pid})"
-        if code is not None and code < 0:
-            hint = ", perhaps since memory ran out," if -code == signal.SIGKILL else ""
-            return f"{name} was killed by {signal.Signals(-code).name}{hint}"
-        return f"{name} ended with status {code}"
+def _deaths(workers: list[BaseProcess], board: _Board) -> Iterator[tuple[int, str]]:
+    """Index of the sequence and description of the end, for each worker that the pool did not end itself."""
+    ended_by_pool = (0, 128 + signal.SIGTERM, -signal.SIGTERM)
+    # Where somebody else sent SIGTERM to a worker, all have ended alike.
+    for process in [each for each in workers if each.exitcode not in ended_by_pool] or workers:
+        code, processes = process.exitcode, list(board.process)
+        end = f"ended with status {code}"
+        if code < 0:
+            hint = ", perhaps because memory ran out," if -code == signal.SIGKILL else ""
+            end = f"was killed by {signal.Signals(-code).name}{hint}"
+        index = board.sequence[processes.index(process.pid)] if process.pid in processes else -1
+        yield index, f"worker process {process.pid} {end}"
 
 
-def _hand_out(
-    workers: dict[int, _Worker], usable: list[int], worklist: WorkList, start: Callable[[int], _Worker]
-) -> None:
-    """Give every free worker a sequence; start those that are missing as long as there is work for them."""
-    for number in usable:
-        worker = workers.get(number)
-        if worker is not None and worker.sequence is not None:
-            continue
-        sequence = worklist.take()
-        if sequence is None:
-            return
-        if worker is None:
-            workers[number] = worker = start(number)
-        worker.give(sequence)
-
-
-def _bury(
-    worker: _Worker, usable: list[int], worklist: WorkList, progress: Progress
-) -> tuple[Sequence, Outcome] | None:
-    """What the death of a worker means: a failed sequence, or one for the others."""
-    end, sequence = worker.describe_end(), worker.release()
-    if sequence is None:
-        return None
-    if worker.has_begun:
-        return sequence, Outcome(sequence.name, f"{end} while tracking it")
-    worklist.put_back(sequence)
-    if not worker.is_ready:
-        usable.remove(worker.number)
-        progress.note(f"{end} while making its tracker; {len(usable)} others go on")
-    return None
-
-
-def _stop(workers: list[_Worker]) -> None:
+def _stop(pool: ProcessPoolExecutor, workers: list[BaseProcess]) -> None:
     """End the workers, whatever they do."""
-    for worker in workers:
-        worker.process.terminate()
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in workers:
+        process.terminate()
     deadline = time.monotonic() + _SECONDS_TO_END
-    for worker in workers:
-        worker.process.join(max(0.0, deadline - time.monotonic()))
-        if worker.process.is_alive():
-            worker.process.kill()
-            worker.process.join()
-        worker.connection.close()
+    for process in workers:
+        process.join(max(0.0, deadline - time.monotonic()))
+        if process.is_alive():
+            process.kill()
+    pool.shutdown()
 
 
-def _work(connection: Connection, make_tracker: TrackerMaker, job: Job, threads: int) -> None:
-    """What a worker process does."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the process that started this one decides
+def _start(
+    make_tracker: TrackerMaker,
+    job: Job,
+    sequences: SequenceOf[Sequence],
+    seats: "multiprocessing.SimpleQueue[tuple[int, str]]",
+    board: _Board,
+    threads: int,
+) -> None:
+    """Make a worker process ready."""
+    global _worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one ends the others
     signal.signal(signal.SIGTERM, _end)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _limit_threads(threads)
-    trackers, report = _TrackerOfSet(make_tracker), _FrameReport(connection)
-    try:
-        while True:
-            sequence = connection.recv()
-            try:
-                tracker = trackers.get(sequence.dataset)
-            except UserError as error:
-                connection.send(_Unusable(str(error)))
-                return
-            connection.send(_Ready())
-            outcome = job.run(tracker, sequence, report.count)
-            report.send()
-            connection.send(outcome)
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        return  # the process that started this one has ended
-    except SystemExit as end:
-        os._exit(end.code)  # no file is open now, and to take the networks down in order can take seconds
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # raised while Python ends, it would be told with a traceback
-
-
-def _limit_threads(threads: int) -> None:
-    """Compute with so many threads: processes that share cores and wait for each other's turn lose nearly all."""
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # torch heeds it as it is imported
-    if "torch" in sys.modules:  # by what started the process
+    # Processes that share cores and wait for each other's threads lose nearly all of their speed.
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # for torch, if it is imported later
+    if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)
     cv2.setNumThreads(threads)
+    number, device = seats.get()
+    board.process[number] = os.getpid()
+    try:
+        tracker = make_tracker(device)
+    except Exception as error:  # noqa: BLE001 - the first sequence raises it, so that the user sees it
+        tracker = error
+    _worker = _Worker(tracker, job, sequences, board, number)
 
 
-class _FrameReport:
-    """Tells how many frames are done, now and then."""
+def _track(index: int) -> Outcome:
+    """Track one sequence in a worker process."""
+    board, number = _worker.board, _worker.number
+    if isinstance(_worker.tracker, Exception):
+        raise _worker.tracker
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection, self._count, self._sent = connection, 0, time.monotonic()
+    def count(frames: int) -> None:
+        board.frames[number] += frames
 
-    def count(self) -> None:
-        """One more frame."""
-        self._count += 1
-        if time.monotonic() - self._sent > _REPORT_SECONDS:
-            self.send()
-
-    def send(self) -> None:
-        """Tell at once."""
-        self._connection.send(self._count)
-        self._count, self._sent = 0, time.monotonic()
+    board.sequence[number] = index
+    try:
+        return _worker.job.run(_worker.tracker, _worker.sequences[index], count)
+    except SystemExit as end:
+        os._exit(end.code)  # temporary files are removed; to close a network in order can take seconds
+    finally:
+        board.sequence[number] = -1
 
 
 def _end(number: int, _: object) -> None:
-    """Leave in order, so that no unfinished file stays behind."""
+    """Handle SIGTERM: leave the sequence in order, so that no temporary file stays."""
+    if _worker is None or _worker.board.sequence[_worker.number] < 0:
+        os._exit(128 + number)
     raise SystemExit(128 + number)
 
 
 def _end_with_parent() -> None:
-    """Wait in a thread for the end of the process that started this one, and end, too."""
     multiprocessing.parent_process().join()
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(_SECONDS_TO_END)  # longer than any step of a tracker that cannot be interrupted
+    time.sleep(_SECONDS_TO_END)
     os._exit(1)

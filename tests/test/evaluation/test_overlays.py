@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 
 from lib.data.test_sets import load_dataset
-from lib.test.evaluation import running
-from lib.test.evaluation.claims import CLAIMS_FILE
+from lib.test.evaluation import overlays as overlays_module
 from lib.test.evaluation.one_sequence import Outcome
-from lib.test.evaluation.overlays import TRUTH, Overlays, draw_overlay
+from lib.test.evaluation.overlays import TRUTH, Overlays, draw_overlay, overlays_for
 from lib.test.evaluation.progress import Progress
-from lib.test.evaluation.running import FAILURE_LOG, overlays_for, run_sequences
+from lib.test.evaluation.running import ALONE, run_sequences
 from lib.test.video.output import VIDEO
 from lib.test.video.overlay import SURE, UNSURE
 from lib.utils.errors import UserError
@@ -28,7 +27,7 @@ def sequences(tmp_path: Path) -> list:
 
 def run(sequences, output_dir, overlays, move=lambda _, box: box + 20):
     tracker = ScriptedTracker(sequences, move)
-    return run_sequences([lambda _: tracker], sequences, output_dir, overlays, say=lambda _: None), tracker
+    return run_sequences(lambda _: tracker, sequences, output_dir, overlays=overlays, say=lambda _: None), tracker
 
 
 def video_frames(path: Path) -> list[np.ndarray]:
@@ -82,7 +81,7 @@ def test_a_failure_leaves_the_overlay_so_far_and_no_result(sequences, tmp_path):
     report, _ = run(sequences, output, Overlays(output), move)
     assert sorted(report.failed) == ["ant", "bee"]
     assert len(video_frames(output / "debug" / sequences[0].subfolder / "ant" / VIDEO)) == 3
-    assert {path.name for path in output.iterdir()} == {"debug", FAILURE_LOG, CLAIMS_FILE}
+    assert {path.name for path in output.iterdir()} == {"debug", ALONE.failure_log}
     assert run(sequences, output, Overlays(output))[0].done == ["bee", "ant"]
 
 
@@ -112,8 +111,8 @@ def test_a_window_shows_every_frame_and_q_ends_the_run(sequences, tmp_path):
 
 def test_debug_levels(monkeypatch, tmp_path, capsys):
     window = FakeWindow()
-    monkeypatch.setattr(running, "Window", lambda: window)
-    monkeypatch.setattr(running, "missing_display", lambda: None)
+    monkeypatch.setattr(overlays_module, "Window", lambda: window)
+    monkeypatch.setattr(overlays_module, "missing_display", lambda: None)
     with overlays_for(0, tmp_path, alone=True) as overlays:
         assert overlays is None
     with overlays_for(1, tmp_path, alone=True) as overlays:
@@ -124,7 +123,7 @@ def test_debug_levels(monkeypatch, tmp_path, capsys):
     assert "no window: several processes track; overlays go to" in capsys.readouterr().out
     with overlays_for(2, tmp_path, alone=True) as overlays:
         assert overlays == Overlays(tmp_path, pictures=True)
-    monkeypatch.setattr(running, "missing_display", lambda: "there is no display")
+    monkeypatch.setattr(overlays_module, "missing_display", lambda: "there is no display")
     with overlays_for(1, tmp_path, alone=True) as overlays:
         assert overlays == Overlays(tmp_path)
     with pytest.raises(UserError, match="--debug 3"), overlays_for(3, tmp_path, alone=True):
@@ -144,13 +143,12 @@ def test_lines_of_progress_count_and_foresee(monkeypatch):
     clock, lines = [100.0], []
     monkeypatch.setattr("lib.test.evaluation.progress.time.monotonic", lambda: clock[0])
     with Progress(4, 400, bar=False, label="rank 2: ", say=lines.append) as progress:
-        progress.frames()
+        progress.frames(1)
         clock[0] += 50
         progress.frames(99)
         progress.settled(Outcome("ant", frames=100, track_seconds=3.3))
-        progress.elsewhere(200)
         progress.settled(Outcome("bee", reason="no frames"))
-    assert lines == ["rank 2: [1/4] ant: 100 frames, 30.0 FPS, 02:30 left", "rank 2: [3/4] bee: failed: no frames"]
+    assert lines == ["rank 2: [1/4] ant: 100 frames, 30.0 FPS, 02:30 left", "rank 2: [2/4] bee: failed: no frames"]
 
 
 def test_the_bar_shows_sequences_frames_speed_and_failures(capsys):
@@ -158,11 +156,10 @@ def test_the_bar_shows_sequences_frames_speed_and_failures(capsys):
     with Progress(3, 30, bar=True, say=lines.append) as progress:
         progress.frames(10)
         progress.settled(Outcome("ant", frames=10, track_seconds=0.5))
-        progress.elsewhere(8)
         progress.settled(Outcome("bee", reason="no frames"))
     printed = capsys.readouterr()
     assert not lines
-    assert "3 of 3 sequences" in printed.err
-    assert "10/22" in printed.err
+    assert "2 of 3 sequences" in printed.err
+    assert "10/30" in printed.err
     assert "18.0 FPS in the tracker" in printed.err
     assert "bee: failed: no frames" in printed.out

@@ -10,17 +10,16 @@ import pytest
 
 from lib.data.test_sets import load_dataset
 from lib.test.analysis.results import score_tracker
-from lib.test.evaluation.claims import CLAIMS_FILE
 from lib.test.evaluation.one_sequence import track_sequence
 from lib.test.evaluation.result_files import (
     WEIGHTS_NOTE,
-    claim_for_weights,
     read_seconds,
+    refuse_other_weights,
     remove_unfinished,
     result_path,
     run_dir,
 )
-from lib.test.evaluation.running import FAILURE_LOG, run_sequences
+from lib.test.evaluation.running import ALONE, run_sequences
 from lib.test.tracker.still import StillTracker
 from lib.utils.errors import UserError
 from tests.data.made_sets import ScriptedTracker, moving_boxes, write_sequence
@@ -42,12 +41,12 @@ def sequences(root: Path) -> list:
 
 
 def files(folder: Path) -> set[str]:
-    return {path.name for path in folder.rglob("*") if path.is_file()} - {CLAIMS_FILE}
+    return {path.name for path in folder.rglob("*") if path.is_file()}
 
 
 def run(make_tracker, sequences, output_dir):
     lines = []
-    return run_sequences([make_tracker], sequences, output_dir, say=lines.append), lines
+    return run_sequences(make_tracker, sequences, output_dir, say=lines.append), lines
 
 
 def test_results_are_written_as_published(sequences, tmp_path):
@@ -77,21 +76,6 @@ def test_every_frame_is_given_once_and_in_order(sequences):
     assert result.loop_seconds > result.seconds.sum()
 
 
-def test_the_tracker_is_made_once_a_test_set_and_told_its_name(sequences, tmp_path):
-    write_sequence(tmp_path / "got10k" / "val", "GOT-10k_Val_000001", 3, moving_boxes(3) + 0.5)
-    both = [*sequences, *load_dataset("got10k_val", tmp_path)]
-    made = []
-
-    def make_tracker(dataset_name):
-        made.append(dataset_name)
-        return ScriptedTracker(both)
-
-    report, _ = run(make_tracker, both, tmp_path / "out")
-    assert made == ["folder", "got10k_val"]
-    assert len(report.done) == 4
-    assert (tmp_path / "out" / "got10k" / "GOT-10k_Val_000001.txt").is_file()
-
-
 def test_a_second_run_keeps_what_is_finished(sequences, tmp_path):
     run(lambda _: ScriptedTracker(sequences), sequences, tmp_path / "out")
     folder = tmp_path / "out" / sequences[0].subfolder
@@ -108,7 +92,7 @@ def test_a_second_run_keeps_what_is_finished(sequences, tmp_path):
 
     report, lines = run(never, sequences, tmp_path / "out")
     assert sorted(report.kept) == ["ant", "bee", "cow"]
-    assert lines == ["3 sequences were done before and are kept"]
+    assert lines == ["3 sequences have results from before and are skipped"]
 
 
 def test_a_kept_result_of_other_data_is_not_taken_for_this(sequences, root, tmp_path):
@@ -132,7 +116,7 @@ def test_a_sequence_that_fails_is_logged_and_the_others_go_on(sequences, tmp_pat
     assert report.done == ["ant", "cow"]
     assert report.failed == {"bee": "RuntimeError: lost my way"}
     assert lines[0] == "[1/3] bee: failed: RuntimeError: lost my way"
-    log = (tmp_path / "out" / FAILURE_LOG).read_text()
+    log = (tmp_path / "out" / ALONE.failure_log).read_text()
     assert "bee failed" in log
     assert "Traceback" in log
     assert "in move" in log
@@ -148,7 +132,7 @@ def test_a_sequence_that_fails_is_logged_and_the_others_go_on(sequences, tmp_pat
 def test_what_is_not_a_box_is_not_written(sequences, tmp_path, box):
     report, _ = run(lambda _: ScriptedTracker(sequences, lambda *_: box), sequences[:1], tmp_path / "out")
     assert "ValueError" in report.failed["ant"]
-    assert files(tmp_path / "out") == {FAILURE_LOG}
+    assert files(tmp_path / "out") == {ALONE.failure_log}
 
 
 def test_damaged_data_fails_by_name(sequences, root, tmp_path):
@@ -175,9 +159,7 @@ def test_the_summary_counts_track_calls_and_the_whole_loop(sequences, tmp_path):
     assert report.tracked_frames == 5 + 9 + 2
     assert 0 < report.track_seconds < report.loop_seconds
     report.track_seconds, report.loop_seconds = 0.1, 0.4
-    assert (
-        report.summary() == "3 tracked, 0 kept from before, 0 failed; 160.0 FPS in the tracker, 40.0 FPS with reading"
-    )
+    assert report.summary() == "3 tracked, 0 finished before, 0 failed; 160.0 FPS in the tracker, 40.0 FPS with reading"
 
 
 def test_the_still_tracker_never_moves(sequences):
@@ -200,7 +182,7 @@ def test_the_commands_from_frames_to_table(root, tmp_path, monkeypatch, capsys):
     (root / "list.txt").write_text("ant\nbee\ncow\n")
     assert command(monkeypatch, "test.py", "still", "none", "--dataset_name", f"folder:{root}") == 1
     printed = capsys.readouterr().out
-    assert "2 tracked, 0 kept from before, 1 failed" in printed
+    assert "2 tracked, 0 finished before, 1 failed" in printed
     assert "failed: bee; see" in printed
 
     arguments = ["--trackers", "still:none", "--dataset_name", f"folder:{root}"]
@@ -228,7 +210,7 @@ def test_the_command_for_one_sequence_and_another_place(root, tmp_path, monkeypa
 @pytest.mark.skipif(not (REAL_DATA / "got10k").is_dir(), reason=f"no real data at {REAL_DATA} (STARK_REAL_DATA)")
 def test_real_sequences(tmp_path):
     sequences = load_dataset(f"folder:{REAL_DATA / 'got10k' / 'val'}")
-    report = run_sequences([lambda _: StillTracker()], sequences[:1], tmp_path / "still" / "none")
+    report = run_sequences(lambda _: StillTracker(), sequences[:1], tmp_path / "still" / "none")
     assert not report.failed
     scores = score_tracker(tmp_path, "still", "none", sequences)
     assert scores.missing == [sequence.name for sequence in sequences[1:]]
@@ -239,27 +221,20 @@ def test_real_sequences(tmp_path):
 def test_results_of_other_weights_or_engines_are_not_mixed(tmp_path):
     output, weights = tmp_path / "out", tmp_path / "a.pth.tar"
     weights.write_bytes(b"one")
-    claim_for_weights(output, weights, "onnx")
-    claim_for_weights(output, weights)  # the other one left no result
+    refuse_other_weights(output, weights, "onnx")
+    refuse_other_weights(output, weights)  # the other one left no result
     result = output / "some_set" / "a.txt"
     result.parent.mkdir()
     result.write_text("1\t2\t3\t4\n")
-    claim_for_weights(output, weights)
+    refuse_other_weights(output, weights)
     with pytest.raises(UserError, match="holds results of torch fp32, not of onnx fp32: .* --runid"):
-        claim_for_weights(output, weights, "onnx")
+        refuse_other_weights(output, weights, "onnx")
     note = output / WEIGHTS_NOTE
     note.write_text(note.read_text().splitlines()[0] + "\n")  # as notes were before engines
-    claim_for_weights(output, weights)
+    refuse_other_weights(output, weights)
     weights.write_bytes(b"two")
     with pytest.raises(UserError, match="other weights than .*a.pth.tar"):
-        claim_for_weights(output, weights)
-
-
-def test_a_place_of_results_that_cannot_be_written_is_named(tmp_path):
-    (tmp_path / "file").write_text("")
-    (tmp_path / "a.pth.tar").write_bytes(b"one")
-    with pytest.raises(UserError, match=r"cannot write to .*file/mini: Not a directory; choose another --results_dir"):
-        claim_for_weights(tmp_path / "file" / "mini", tmp_path / "a.pth.tar")
+        refuse_other_weights(output, weights)
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from lib.data.test_sets import load_dataset
-from lib.test.evaluation.claims import Rank
-from lib.test.evaluation.running import run_sequences
+from lib.test.evaluation.running import Rank, run_sequences
 from lib.utils.errors import UserError, run_command
 from tests.data.made_sets import moving_boxes, write_sequence
 
@@ -43,8 +42,8 @@ class Maker:
     waiting: str = ""
     making: str = ""
 
-    def __call__(self, dataset: str) -> "DiaryTracker":
-        self.note("make tracker")
+    def __call__(self, device: str) -> "DiaryTracker":
+        self.note(f"make {device}")
         if self.making == "dies":
             os.kill(os.getpid(), signal.SIGKILL)
         if self.making == "refuses":
@@ -89,9 +88,10 @@ def main() -> int:
     root, output, diary, processes, *behaviour = sys.argv[1:]
     maker = Maker(Path(diary), **dict(zip(behaviour[::2], behaviour[1::2], strict=True)))
     rank = Rank.from_environment()
-    report = run_sequences([maker] * int(processes), load_dataset(f"folder:{root}"), Path(output), rank=rank)
+    devices = ["cpu"] * int(processes)
+    report = run_sequences(maker, load_dataset(f"folder:{root}"), Path(output), devices, rank=rank)
     print(f"{rank.label}{report.summary()}")
-    return 1 if report.failed else 0
+    return report.status
 
 
 if __name__ == "__main__":
