@@ -11,25 +11,39 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from torch.distributed.elastic.multiprocessing.errors import record
+
 from lib.config import load_config
 from lib.train.check import check_run
-from lib.train.launch import Processes, check_gpus, end_with_launcher, is_launched, launch
+from lib.train.launch import end_with_parent, is_launched, launch
 from lib.train.networks import NETWORKS
 from lib.train.options import RunOptions, Stage
 from lib.train.run import train
 from lib.utils.errors import UserError, run_command
 from lib.utils.workspace import workspace
 
+TORCHRUN = {
+    "nproc_per_node": "processes on this machine: one a GPU",
+    "nnodes": "machines: a number, or MIN:MAX",
+    "rdzv_endpoint": "HOST:PORT where the machines meet: one of them, and a free port",
+    "rdzv_backend": "how they meet (default: c10d)",
+    "rdzv_id": "tells trainings apart that meet at one place",
+    "master_addr": "machine 0, if machines are numbered instead",
+    "master_port": "a free port there",
+    "node_rank": "this machine's number",
+    "max_restarts": "start all processes again so often after one failed",
+}
+
 
 def main() -> int:
     """Parse the arguments, and check, launch or train."""
     args = _parser().parse_args()
-    processes = Processes(**{name: getattr(args, name) for name in vars(Processes())})
-    if args.mode == "single" and processes != Processes():
-        given = [f"--{name}" for name, value in vars(Processes()).items() if getattr(args, name) != value]
-        raise UserError(f"{' '.join(given)}: --mode single is one process; say --mode multiple")
+    torchrun = {name: getattr(args, name) for name in TORCHRUN}
+    given = [f"--{name}" for name, value in torchrun.items() if value is not None]
+    if args.mode == "single" and given:
+        raise UserError(f"{' '.join(given)}: --mode single is one process; use --mode multiple")
     overrides = [*args.opts, *([] if args.seed is None else [f"TRAIN.SEED={args.seed}"])]
-    # Read here too, so that a mistake in it is said before processes are started.
+    # Read here too, so that a mistake in it is reported once, before processes start.
     cfg = load_config(args.script, args.config, overrides)
     options = RunOptions(
         script=args.script,
@@ -41,17 +55,15 @@ def main() -> int:
         device=args.device,
         overrides=tuple(overrides),
     )
-    if args.mode == "multiple":
-        processes.words()  # says no where they contradict each other
-        check_gpus(args.device, args.nproc_per_node)
     if args.check:
-        report = check_run(options, cfg)
-        print(report.table())
-        report.require()
+        checked = check_run(options, cfg)
+        print(checked.table())
+        checked.require()
     elif args.mode == "multiple" and not is_launched():
-        return launch(sys.argv, processes)
+        return launch(sys.argv, torchrun)
     else:
-        end_with_launcher()
+        if is_launched():
+            end_with_parent()
         train(options)
     return 0
 
@@ -63,7 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--script", required=True, choices=sorted(NETWORKS))
     parser.add_argument("--config", default="baseline", help="name in experiments/<script>/, or a YAML file")
     parser.add_argument("--save_dir", type=Path, help="checkpoints and logs lie under it")
-    parser.add_argument("--check", action="store_true", help="look at all that the training needs, and train nothing")
+    parser.add_argument(
+        "--check", action="store_true", help="check everything that the training needs, and train nothing"
+    )
     parser.add_argument("--use_lmdb", **switch, help="read data sets from LMDB")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
     parser.add_argument("--seed", type=int, help="the same as --opts TRAIN.SEED=…")
@@ -78,17 +92,10 @@ def _parser() -> argparse.ArgumentParser:
     stages.add_argument("--config_teacher", help="its configuration")
     stages.add_argument("--checkpoint_teacher", type=Path, help="its weights as a file; the newest by default")
 
-    several = parser.add_argument_group("several processes; names and meanings are torchrun's")
+    several = parser.add_argument_group("several processes: options of torchrun, passed on to it")
     several.add_argument("--mode", choices=["single", "multiple"], default="single", help="one process, or several")
-    several.add_argument("--nproc_per_node", type=int, default=1, help="processes on this machine: one a GPU")
-    several.add_argument("--nnodes", default="1", help="machines: a number, or MIN:MAX")
-    several.add_argument("--rdzv_endpoint", metavar="HOST:PORT", help="where they meet: one of them, and a free port")
-    several.add_argument("--rdzv_backend", help="how they meet (default: c10d)")
-    several.add_argument("--rdzv_id", help="tells trainings apart that meet at one place")
-    several.add_argument("--master_addr", help="machine 0, where they are numbered instead")
-    several.add_argument("--master_port", type=int, help="a free port there")
-    several.add_argument("--node_rank", type=int, help="this machine's number")
-    several.add_argument("--max_restarts", type=int, default=0, help="start all again so often after one failed")
+    for name, text in TORCHRUN.items():
+        several.add_argument(f"--{name}", help=text)
     return parser
 
 
@@ -119,4 +126,4 @@ def _stage(
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(record(main))

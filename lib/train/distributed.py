@@ -1,12 +1,15 @@
 """One process or many: what the rest of the training code needs to know of the others.
 
-`torchrun` starts the processes and sets RANK, WORLD_SIZE and LOCAL_RANK; without it there is one.
+torchrun starts the processes and sets RANK, WORLD_SIZE and LOCAL_RANK; without torchrun there is one process.
 """
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
+from types import FrameType
 
 import torch
 import torch.distributed as dist
@@ -14,24 +17,26 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from lib.utils.device import select_device
-from lib.utils.errors import LostProcessError
+from lib.utils.errors import UserError
 
 # One process may index a large data set, or save a large network, while the others wait.
 PATIENCE = timedelta(hours=2)
-# How gloo and the store where they meet say that a process at the other end is gone.
+# How gloo and the store say that a process at the other end ended.
 LOST = ("closed by peer", "reset by peer", "Broken pipe", "remote process exited", "imed out")
-# What torchrun, or a scheduler in its place, tells each of several processes.
+# Set by torchrun, or by a scheduler in its place, for each of several processes.
 JOINED = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
+# torchrun needs less than this to see which process failed first, and to end the others.
+SECONDS_FOR_TORCHRUN = 30
 
 
 @contextlib.contextmanager
 def joined(device: str = "auto") -> Iterator[torch.device]:
-    """Join the other processes, where there are any, and give this one's device; leave them afterwards.
+    """Join the other processes, if there are any, and give this one's device; leave them afterwards.
 
-    NCCL joins GPUs, gloo joins processes on CPUs, and carries what is small and not on a GPU.
+    NCCL joins GPUs; gloo joins processes on CPUs, and carries small values that are not on a GPU.
 
     Raises:
-        UserError: the device is not there; or another process ended before this one.
+        UserError: the device is missing, or another process ended before this one.
     """
     target = select_device(device)
     if not os.environ.keys() >= JOINED:
@@ -44,11 +49,13 @@ def joined(device: str = "auto") -> Iterator[torch.device]:
         dist.init_process_group("cpu:gloo,cuda:nccl" if target.type == "cuda" else "gloo", timeout=PATIENCE)
         yield target
     except RuntimeError as error:
-        if not any(word in str(error) for word in LOST):
+        if not any(text in str(error) for text in LOST):
             raise
+        # The other process is the one to report, so torchrun must see it first.
+        time.sleep(SECONDS_FOR_TORCHRUN)
         reason = " ".join(str(error).split())[:200]
-        raise LostProcessError(
-            f"process {rank()} lost another one, which says why it ended ({reason}); "
+        raise UserError(
+            f"process {rank()} lost another process, which reports why it ended ({reason}); "
             "the same command goes on from the last checkpoint"
         ) from error
     finally:
@@ -72,7 +79,7 @@ def barrier() -> None:
 
 
 def maximum(value: int) -> int:
-    """The greatest of all processes' values; a rendezvous of all of them."""
+    """The greatest of all processes' values; every process waits here for all others."""
     if not dist.is_initialized():
         return value
     shared = torch.tensor(value)
@@ -86,12 +93,12 @@ def agree(value: int) -> bool:
 
 
 def wrap(net: nn.Module, device: torch.device) -> nn.Module:
-    """The network with its gradients averaged over all processes; as it is where there is one."""
+    """The network with its gradients averaged over all processes; unchanged if there is one process."""
     if not dist.is_initialized():
         return net
     if device.type == "cuda":
         return DistributedDataParallel(net, device_ids=[device.index], gradient_as_bucket_view=True)
-    wrapped = DistributedDataParallel(net, gradient_as_bucket_view=True)  # no copies between gradients and buckets
+    wrapped = DistributedDataParallel(net, gradient_as_bucket_view=True)
     wrapped.register_comm_hook(None, _mean_in_order)
     return wrapped
 
@@ -99,8 +106,7 @@ def wrap(net: nn.Module, device: torch.device) -> nn.Module:
 def _mean_in_order(_: None, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
     """The mean of a bucket's gradients, summed in the order of ranks.
 
-    The usual sum's order depends on a gradient's place among the others, which changes after the first step; a run that
-    goes on would not be the one that never stopped.
+    The order of the usual sum changes after the first step, so a resumed run would differ from an uninterrupted one.
     """
     own = bucket.buffer()
     parts = [torch.empty_like(own) for _ in range(dist.get_world_size())]
@@ -109,7 +115,7 @@ def _mean_in_order(_: None, bucket: dist.GradBucket) -> torch.futures.Future[tor
 
 
 def without_exchange(net: nn.Module, active: bool) -> contextlib.AbstractContextManager:
-    """Where `active`, gradients stay on their process: for all but the last of several accumulated batches."""
+    """If `active`, gradients stay on their process: for all but the last of several accumulated batches."""
     return net.no_sync() if active and isinstance(net, DistributedDataParallel) else contextlib.nullcontext()
 
 
@@ -120,3 +126,37 @@ def mean_over_ranks(values: Mapping[str, float | torch.Tensor]) -> dict[str, flo
     shared = torch.tensor([float(value) for value in values.values()], dtype=torch.float64)
     dist.all_reduce(shared)
     return dict(zip(values, (shared / dist.get_world_size()).tolist(), strict=True))
+
+
+@contextlib.contextmanager
+def handle_signals(signals: Sequence[int], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Handle signals in the body; ignored ones, such as SIGHUP under `nohup`, stay ignored."""
+    handled = [number for number in signals if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in handled}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+class StopRequest:
+    """Remembers that this process was asked to stop, so that the training loop ends between two steps.
+
+    Attributes:
+        signal: number of the first SIGTERM, SIGINT or SIGHUP while `watching`; 0 before.
+    """
+
+    def __init__(self) -> None:
+        self.signal = 0
+
+    def watching(self) -> contextlib.AbstractContextManager[None]:
+        """Catch the signals in the body."""
+        return handle_signals((signal.SIGTERM, signal.SIGINT, signal.SIGHUP), self._note)
+
+    def _note(self, number: int, _: object) -> None:
+        # A scheduler may repeat its signal while the state is saved; a second Ctrl-C ends the process at once.
+        if self.signal and number == signal.SIGINT:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        self.signal = self.signal or number

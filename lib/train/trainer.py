@@ -17,7 +17,6 @@ from lib.train.loader import Batch, BatchLoader
 from lib.train.log import Meters, Number, RunLog, Stopwatch, memory_use
 from lib.train.losses import Actor
 from lib.train.optimiser import Optimisation
-from lib.train.stop import StopRequest
 from lib.utils.checkpoint import load_state
 
 
@@ -62,7 +61,7 @@ class Trainer:
         self.step = 0  # done in the epoch after them
         self.meters = Meters()  # means over that epoch
         self.stats: dict[str, dict[str, float]] = {}
-        self.stop = StopRequest()
+        self.stop = distributed.StopRequest()
         if found is not None:
             self.resume(*found)
 

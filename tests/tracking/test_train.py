@@ -10,7 +10,6 @@ import lib.train.check
 import lib.train.launch
 import lib.train.run
 from lib.train.checks.report import Report, ok, problem
-from lib.train.launch import Processes
 from lib.train.options import Stage
 from lib.utils.workspace import REPOSITORY
 
@@ -24,8 +23,8 @@ def calls(monkeypatch):
     """What the command would have started."""
     calls = {}
 
-    def launch(command, processes):
-        calls["launch"] = command, processes
+    def launch(command, torchrun):
+        calls["launch"] = command, {name: value for name, value in torchrun.items() if value is not None}
         return 7
 
     monkeypatch.setattr(lib.train.run, "train", lambda options: calls.update(train=options))
@@ -98,7 +97,7 @@ def test_distillation(switch, command, calls):
         ([*LIGHTNING, "--checkpoint_teacher", "a"], "--checkpoint_teacher needs the network"),
         ([*ST2, "--config_prv", "baseline"], "add --script_prv"),
         ([*ST2, "--script_prv", "stark_st1"], "add --config_prv"),
-        ([*S50, "--nproc_per_node", "2"], "--nproc_per_node: --mode single is one process; say --mode multiple"),
+        ([*S50, "--nproc_per_node", "2"], "--nproc_per_node: --mode single is one process; use --mode multiple"),
         ([*S50, "--nnodes", "2", "--node_rank", "1"], "--nnodes --node_rank: --mode single is one process"),
         ([*S50, "--mode", "multiple", "--opts", "TRAIN.EPOCHS=1"], "did you mean 'TRAIN.EPOCH'"),
         ([*S50, "--check", "--config", "nowhere"], "nowhere"),
@@ -113,41 +112,11 @@ def test_contradictions_are_one_line_and_start_nothing(words, message, command, 
 
 
 def test_several_processes_are_launched_with_the_same_command(command, calls):
-    elastic = [
-        "--nnodes",
-        "4:8",
-        "--rdzv_endpoint",
-        "a:1",
-        "--rdzv_backend",
-        "c10d",
-        "--rdzv_id",
-        "x",
-        "--max_restarts",
-        "3",
-    ]
-    words = [*S50, "--mode", "multiple", "--nproc_per_node", "2", *elastic, "--device", "cpu"]
+    torchrun = {"nnodes": "4:8", "rdzv_endpoint": "a:1", "rdzv_backend": "c10d", "rdzv_id": "x", "max_restarts": "3"}
+    words = [*S50, "--mode", "multiple", "--nproc_per_node", "2", "--device", "cpu"]
+    words += [word for name, value in torchrun.items() for word in (f"--{name}", value)]
     assert command(*words) == 7
-    sent, processes = calls["launch"]
-    assert sent == ["tracking/train.py", *words]
-    assert processes == Processes(2, "4:8", "a:1", "c10d", "x", max_restarts=3)
-    command(
-        *S50,
-        *[
-            "--mode",
-            "multiple",
-            "--nnodes",
-            "2",
-            "--node_rank",
-            "1",
-            "--master_addr",
-            "b",
-            "--master_port",
-            "9",
-            "--device",
-            "cpu",
-        ],
-    )
-    assert calls["launch"][1] == Processes(1, "2", master_addr="b", master_port=9, node_rank=1)
+    assert calls["launch"] == (["tracking/train.py", *words], torchrun | {"nproc_per_node": "2"})
     assert "train" not in calls
 
 
