@@ -23,7 +23,6 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from lib.config import load_config
 from lib.data.attributes import listed, read_meta
 from lib.data.box_files import parse_boxes, parse_flags
 from lib.data.images import IMAGE_SUFFIXES
@@ -45,45 +44,6 @@ _PIECES = [
     *(",", ";", "\t", " ", "\n", "\r\n", "\r", "\f", "\0", "\ufeff", ":", "|", "m", "M", "m0,0,4,4,1,2", "1,2,3,4\n"),
     *("a", "..", "/", "\\", "list", "-", "12-15", "object_class: x", "\u2028", "ü"),
 ]
-_YAML_PIECES = [
-    *("MODEL", "TRAIN", "DATA", "TEST", "BATCH_SIZE", "LR", "HIDDEN_DIM", "SEARCH", "SIZE", "UPDATE_INTERVALS"),
-    *("DATASETS_NAME", "DATASETS_RATIO", "MAX_SAMPLE_INTERVAL", "BACKBONE", "TYPE", ":", ": ", "\n", "\n  ", "- ", "."),
-    *(
-        "[",
-        "]",
-        "{",
-        "}",
-        ", ",
-        "&a ",
-        "*a",
-        "<<: ",
-        "!!int ",
-        "!!float ",
-        "!!bool ",
-        "!!map ",
-        "!!timestamp ",
-        "!!set ",
-    ),
-    *(
-        '""',
-        "'",
-        "null",
-        "true",
-        "~",
-        "1e-4",
-        "0x" + "F" * 5000,
-        "9" * 5000,
-        ".inf",
-        ".nan",
-        "1:2:3",
-        "%",
-        "@",
-        "|",
-        ">",
-    ),
-    *("2001-99-99", "!!python/object:os.system ", "---", "...", "\0", "\t", "#", "=", "\ud7ff", "\x85", "? "),
-]
-_KEYS = ["TRAIN.BATCH_SIZE", "TRAIN.LR", "DATA.TRAIN.DATASETS_NAME", "MODEL.HIDDEN_DIM", "DATA.MEAN", "TEST", "X"]
 
 
 def _written(name: str, read: Callable[[Path], object]) -> Callable[[bytes], object]:
@@ -144,18 +104,11 @@ def _damaged(kind: str, places: list[tuple[int, bytes]], cut: int) -> bytes:
     return bytes(data[: len(data) - cut % len(data)] if cut % 4 == 3 else data)
 
 
-def _override(text: str) -> None:
-    load_config("stark_s", "baseline", [text])
-
-
 _bytes = st.one_of(
     st.lists(st.sampled_from(_PIECES), max_size=40).map(lambda pieces: "".join(pieces).encode()),
     st.binary(max_size=200),
     st.text(max_size=100).map(lambda text: text.encode(errors="replace")),
 )
-_yaml_text = st.one_of(st.lists(st.sampled_from(_YAML_PIECES), max_size=30).map("".join), st.text(max_size=60))
-_yaml = st.one_of(_yaml_text.map(lambda text: text.encode(errors="replace")), st.binary(max_size=100))
-_overrides = st.one_of(_yaml_text, st.builds("{}={}".format, st.sampled_from(_KEYS), _yaml_text))
 _places = st.lists(st.tuples(st.integers(0, 10**6), st.binary(min_size=1, max_size=8)), max_size=6)
 _clips = st.builds(
     _damaged, st.sampled_from(("mp4", "avi", "webm", "ts", "matroska", *IMAGE_SUFFIXES)), _places, st.integers(0)
@@ -195,8 +148,6 @@ TARGETS: dict[str, tuple[st.SearchStrategy, Callable]] = {
     "ranges": (_bytes, _written("fuzz.ranges.txt", read_ranges)),
     "attributes": (_bytes, _written("attrs.txt", lambda path: (listed(path), read_meta(path)))),
     "picture": (st.one_of(_jpegs, st.binary(max_size=100)), _parts),
-    "config": (_yaml, _written("fuzz.yaml", lambda path: load_config("stark_s", path))),
-    "override": (_overrides, _override),
     "clip": (_clips, _clip),
     "local_file": (_bytes, _written("local.py", _local_file)),
 }

@@ -3,8 +3,6 @@
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from lib.config import load_config
-from lib.config.loader import ConfigError
 from lib.data.box_files import parse_boxes, parse_flags
 from lib.utils.errors import UserError
 from tests.fuzz import readers
@@ -44,30 +42,3 @@ def test_a_long_row_of_digits_is_refused_at_once():
 def test_flags_beyond_any_integer():
     with pytest.raises(UserError, match="'1e300' is not a whole number"):
         parse_flags(b"0\n1e300\n", "a.txt")
-
-
-@pytest.mark.parametrize(
-    "value",
-    ['!!int ""', "!!bool x", "!!timestamp x", "!!float ''", "0x" + "F" * 5000, "[0x" + "F" * 5000 + "]", "!!map [a]"],
-)
-def test_values_that_yaml_trips_over(value, tmp_path):
-    for key in ("TRAIN.BATCH_SIZE", "TRAIN.LR", "DATA.MEAN"):
-        with pytest.raises(ConfigError):
-            load_config("stark_s", "baseline", [f"{key}={value}"])
-    (tmp_path / "a.yaml").write_text(f"TRAIN:\n  BATCH_SIZE: {value}\n")
-    with pytest.raises(ConfigError, match="a.yaml"):
-        load_config("stark_s", tmp_path / "a.yaml")
-
-
-def test_anchors_that_grow_without_bound(tmp_path):
-    lists = "".join(f"  - &l{i} [{', '.join([f'*l{i - 1}'] * 9)}]\n" for i in range(1, 12))
-    (tmp_path / "a.yaml").write_text(f"TRAIN:\n  BATCH_SIZE:\n  - &l0 [1]\n{lists}")
-    readers.check(lambda _: load_config("stark_s", tmp_path / "a.yaml"), b"")
-    with pytest.raises(ConfigError, match=r"'TRAIN\.BATCH_SIZE' must be a whole number, not a list"):
-        load_config("stark_s", tmp_path / "a.yaml")
-
-
-def test_names_of_configurations_that_no_file_system_takes():
-    for name in ("x" * 5000, "x" * 5000 + ".yaml", "a\0.yaml"):
-        with pytest.raises(ConfigError, match="no configuration"):
-            load_config("stark_s", name)
