@@ -21,6 +21,13 @@ from lib.utils.errors import UserError
 
 # A training process saves its state when it is asked to end; torchrun kills it after this time.
 SECONDS_TO_SAVE = 60
+# `python -m torch.distributed.run` without the traceback of its own code, which hides its report.
+TORCHRUN = """
+import sys
+from torch.distributed.run import main
+sys.excepthook = lambda _, error, __: print(error, file=sys.stderr)
+main()
+"""
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
@@ -74,7 +81,7 @@ def launch(command: Sequence[str], options: Mapping[str, str | int | None]) -> i
     with tempfile.TemporaryDirectory(prefix="stark_") as folder, handle_signals(STOPPING, stop):
         report = Path(folder) / "error.json"
         torchrun = subprocess.Popen(
-            [sys.executable, "-m", "torch.distributed.run", *words, f"--log_dir={folder}", *command],
+            [sys.executable, "-c", TORCHRUN, *words, f"--log_dir={folder}", *command],
             env=_environment(report, int(options.get("nproc_per_node") or 1)),
             start_new_session=True,
             preexec_fn=end_with_parent,
