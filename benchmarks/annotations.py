@@ -18,8 +18,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.measuring import ratios, report, take_turns
-from lib.data.lasot import Lasot
+from lib.data import layouts
 from lib.data.storage import FolderStorage
+from lib.data.videos import VideoSet
 from lib.utils.errors import run_command
 
 
@@ -51,11 +52,11 @@ def read_plainly(root: Path) -> int:
     return total
 
 
-def read_and_keep(root: Path, cache: Path) -> Lasot:
+def read_and_keep(root: Path, cache: Path) -> VideoSet:
     """What a training does when it starts."""
     storage = FolderStorage(root)
     storage.cache = cache
-    dataset = Lasot("LASOT", storage, split=False)
+    dataset = VideoSet("LASOT", storage, layouts.lasot(storage, "", "LASOT", None))
     dataset.keep_annotations()
     return dataset
 

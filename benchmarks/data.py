@@ -24,10 +24,10 @@ from benchmarks.measuring import ratios, report, take_turns
 from benchmarks.plain_data import PlainProcessing
 from lib.config import load_config
 from lib.data import picture
+from lib.data.dataset import StoredDataset
 from lib.data.jpeg import turbojpeg
 from lib.data.pack import pack
 from lib.data.registry import build_dataset
-from lib.data.stored import StoredDataset
 from lib.train.loader import SampleStream, collate
 from lib.train.processing import Processing
 from lib.train.sampler import FrameSampler

@@ -26,8 +26,8 @@ from benchmarks.clips import write_clip
 from benchmarks.measuring import known_variant, known_way, report
 from benchmarks.plain import PlainEngine, PlainTracker
 from lib.config import load_config
+from lib.data.registry import load_dataset
 from lib.data.sequence import Sequence
-from lib.data.test_sets import load_dataset
 from lib.test.evaluation.result_files import write_result
 from lib.test.evaluation.running import evaluate_tracker
 from lib.test.tracker import SCRIPTS, load_network, weights_path

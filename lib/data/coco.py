@@ -6,16 +6,17 @@ images/train2017/000000000009.jpg, …      or train2017/…
 
 import json
 import math
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from lib.data.base import MaskedDataset, SequenceInfo
-from lib.data.cache import kept_arrays
+from lib.data.cache import cached_arrays
+from lib.data.dataset import MaskedDataset, SequenceInfo, StoredDataset
 from lib.data.storage import Storage
-from lib.data.stored import StoredDataset
 from lib.utils.errors import UserError
 
 ANNOTATIONS = "annotations/instances_train2017.json"
@@ -46,7 +47,7 @@ class Coco(StoredDataset):
             raise UserError(f"{name}: no images in {storage.locate(_IMAGE_FOLDERS[0])}: put COCO's train2017 there")
         self._folder = folders[0]
         # Arrays, not objects: there are 850,000 boxes, and every worker has its copy.
-        self._found = kept_arrays(
+        self._found = cached_arrays(
             storage, name, ANNOTATIONS, lambda: self._arrays(_read_annotations(storage, self.outlined))
         )
         self._files, self._image, self._boxes = (self._found[key] for key in ("files", "images", "boxes"))
@@ -69,19 +70,13 @@ class Coco(StoredDataset):
         return len(self._boxes)
 
     def info(self, sequence: int) -> SequenceInfo:
-        """See `TrackingDataset.info`."""
         return SequenceInfo(self._boxes[sequence : sequence + 1], np.ones(1, dtype=bool), np.ones(1, dtype=bool))
 
-    def file_groups(self) -> int:
-        """See `StoredDataset.file_groups`: the annotation, then each image."""
-        return 1 + len(self._files)
-
-    def files(self, group: int) -> list[str]:
-        """See `StoredDataset.files`."""
-        return [f"{self._folder}/{self._files[group - 1]}" if group else ANNOTATIONS]
+    def files(self) -> Iterator[str]:
+        yield ANNOTATIONS
+        yield from (f"{self._folder}/{file}" for file in self._files)
 
     def frame_path(self, sequence: int, frame: int) -> str:
-        """See `StoredDataset.frame_path`."""
         if frame != 0:
             raise IndexError(f"frame {frame} of a photograph")
         return f"{self._folder}/{self._files[self._image[sequence]]}"
@@ -110,7 +105,6 @@ class CocoMasks(Coco, MaskedDataset):
         }
 
     def mask(self, sequence: int, frame: int) -> np.ndarray:
-        """See `MaskedDataset.mask`."""
         from pycocotools import mask as outlines  # which nothing else needs
 
         sizes, numbers, ends, last = (self._found[key] for key in ("sizes", "numbers", "ends", "last"))
@@ -165,6 +159,11 @@ def _read_annotations(storage: Storage, outlined: bool) -> _Annotations:
         images = [entry for entry in content["images"] if isinstance(entry, _Image)]
         objects = [entry for entry in content["annotations"] if isinstance(entry, _Object) and entry.usable]
         known = {image.id for image in images}
+        if len(known) < len(images):
+            counts = Counter(image.id for image in images)
+            twice, _ = counts.most_common(1)[0]
+            names = [image.file_name for image in images if image.id == twice]
+            raise ValueError(f"image id {twice} stands for {names[0]} and {names[1]}; give each image an id of its own")
         unknown = [entry.image_id for entry in objects if entry.image_id not in known]
         if unknown:
             raise KeyError(unknown[0])

@@ -7,17 +7,16 @@ ImageSets/2017/train.txt                  for splits: a video a line
 A frame counts where it has a mask: YouTube-VOS has one every fifth frame. The objects are those of a video's first one.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import cv2
 import numpy as np
 
-from lib.data.base import MaskedDataset, SequenceInfo
+from lib.data.dataset import MaskedDataset, SequenceInfo, StoredDataset, sequence_info
 from lib.data.images import image_names
 from lib.data.storage import Storage
-from lib.data.stored import StoredDataset
-from lib.data.video import sequence_info
 from lib.utils.errors import UserError
 
 _WHITE = 0xFFFFFF
@@ -72,26 +71,18 @@ class Davis(StoredDataset, MaskedDataset):
         return sequence_info(self._video(video).boxes[label])
 
     def mask(self, sequence: int, frame: int) -> np.ndarray:
-        """See `MaskedDataset.mask`."""
         video, label = self.sequences[sequence]
         return self._labels(self._video(video).masks[frame]) == label
 
     def frame_path(self, sequence: int, frame: int) -> str:
-        """See `StoredDataset.frame_path`."""
         return self._video(self.sequences[sequence][0]).images[frame]
 
-    def file_groups(self) -> int:
-        """See `StoredDataset.file_groups`: the splits' files, then each video."""
-        return 1 + len(self.videos)
-
-    def files(self, group: int) -> list[str]:
-        """See `StoredDataset.files`."""
-        if group == 0:
-            folders = [f"{self._splits}/{year}" for year in self.storage.names(self._splits)]
-            return [f"{folder}/{name}" for folder in folders for name in self.storage.names(folder)]
-        video = self.videos[group - 1]
-        folders = [f"{folder}/{video}" for folder in (self._images, self._masks)]
-        return [f"{folder}/{name}" for folder in folders for name in image_names(self.storage.names(folder))]
+    def files(self) -> Iterator[str]:
+        for year in self.storage.names(self._splits):
+            yield from (f"{self._splits}/{year}/{name}" for name in self.storage.names(f"{self._splits}/{year}"))
+        for video in self.videos:
+            for folder in (f"{self._images}/{video}", f"{self._masks}/{video}"):
+                yield from (f"{folder}/{name}" for name in image_names(self.storage.names(folder)))
 
     def _video(self, video: str) -> _Video:
         """A video's frames and boxes, read once."""

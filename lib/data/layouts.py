@@ -1,71 +1,79 @@
-"""How the files of each test set lie, as sequences. Each function's docstring shows its layout."""
+"""How the files of each data set lie, as sequences. Each function's docstring shows its layout.
+
+Training and testing read the same layouts. A function takes the storage (a folder or an LMDB) and the base: the path of
+the data set's folder in it, "" or with a "/" at its end. Sequences of the test sets have paths in the file system.
+"""
 
 import csv
+import logging
 import re
 from functools import partial
 from pathlib import Path
 
 from lib.data import attributes
-from lib.data.box_files import line_numbers
-from lib.data.lmdb_storage import LmdbStorage
-from lib.data.sequence import FrameRange, Sequence
+from lib.data.box_files import line_numbers, parse_regions
+from lib.data.sequence import NumberedNames, Sequence
 from lib.data.storage import FolderStorage, Storage
-from lib.data.vot_regions import parse_regions
 from lib.utils.errors import UserError
-from lib.utils.text import read_names, read_ranges, read_text
-from lib.utils.workspace import Workspace
+from lib.utils.text import parse_names, read_ranges, read_text
 
-_SPECS = Path(__file__).parent / "specs"
+SPECS = Path(__file__).parent / "specs"
+LIST = "list.txt"
+_FILES = FolderStorage("")
+_LASOT_NAME = re.compile(r".+-\d+")
+log = logging.getLogger(__name__)
 
 
-def got10k_layout(root: Path, dataset: str, subfolder: str) -> list[Sequence]:
-    """Every sequence of a folder in GOT-10k layout; those of `list.txt`, in its order, where there is one.
+def got10k(
+    storage: Storage, base: str, name: str, split: str | None = None, subfolder: str = "", with_class: bool = False
+) -> list[Sequence]:
+    """A folder in GOT-10k layout; the sequences of `list.txt`, in its order, where that file exists.
 
-    `list.txt`, `<sequence>/00000001.jpg …`, `<sequence>/groundtruth.txt`; where it has them `absence.label`,
-    `cover.label` and `meta_info.ini` beside them.
+    `list.txt`, `<sequence>/00000001.jpg …`, `<sequence>/groundtruth.txt`; where the object may be absent
+    `absence.label` and `cover.label` beside it; `meta_info.ini`.
+
+    Args:
+        storage, base: see above.
+        name: of the data set.
+        split: `vottrain`, `votval` or another list of `specs`; None takes every sequence.
+        subfolder: see `Sequence`.
+        with_class: read the object's class from `meta_info.ini`.
+
+    Raises:
+        UserError: no sequence exists.
     """
-    names = _names(root, "list.txt or folders with frames and groundtruth.txt")
-    return [_got10k_sequence(root / name, dataset, subfolder) for name in names]
+    names = listed(storage, base, name, f"{LIST} or folders with frames and groundtruth.txt")
+    if split is not None:
+        wanted = [f"GOT-10k_Train_{index + 1:06d}" for index in read_ranges(SPECS / f"got10k_{split}.ranges.txt")]
+        place = storage.locate(base.rstrip("/"))
+        names = _present(wanted, set(names), name, place, f"sequences of your own are named FOLDER:{place}")
+    return [_got10k_sequence(storage, base, each, name, subfolder, with_class) for each in names]
 
 
-def got10k(place: Workspace, dataset: str, part: str) -> list[Sequence]:
-    """`got10k/<part>/` in GOT-10k layout; in `test` a groundtruth.txt has one line."""
-    root = place.dataset_dir("got10k") / part
-    require_folder(root, dataset, place.dataset_remedy("got10k"))
-    return got10k_layout(root, dataset, subfolder="got10k")
+def lasot(storage: Storage, base: str, name: str, split: str | None, flags_may_lack: bool = True) -> list[Sequence]:
+    """LaSOT: `<class>/<class>-<n>/img/00000001.jpg …`, and beside `img` the files `groundtruth.txt`,
+    `full_occlusion.txt` and `out_of_view.txt`; the folders of classes may be missing.
+
+    Args:
+        storage, base, name: see `got10k`.
+        split: `train` (1,120 videos of protocol II), `test` (280), or None for every video.
+        flags_may_lack: see `Sequence`.
+    """
+    folders = {}
+    for entry in storage.names(base.rstrip("/")):
+        inside = [entry] if _LASOT_NAME.fullmatch(entry) else []
+        inside = inside or [f"{entry}/{video}" for video in storage.names(base + entry) if _LASOT_NAME.fullmatch(video)]
+        folders.update((path.rpartition("/")[2], path) for path in inside)
+    wanted = (SPECS / f"lasot_{split}.txt").read_text(encoding="utf-8").split() if split else list(folders)
+    expected = "expected folders such as airplane/airplane-2 with img/ and groundtruth.txt"
+    videos = _present(wanted, set(folders), name, storage.locate(base.rstrip("/")), expected)
+    return [
+        lasot_sequence(storage, Path(base + folders[video]), name, flags_may_lack=flags_may_lack) for video in videos
+    ]
 
 
-def got10k_ltrval(place: Workspace) -> list[Sequence]:
-    """The sequences of `got10k/train/` that training validates on (GOT10K_votval)."""
-    sequences = got10k(place, "got10k_ltrval", "train")
-    indices = read_ranges(_SPECS / "got10k_votval.ranges.txt")
-    if len(sequences) <= max(indices):
-        root = place.dataset_dir("got10k") / "train"
-        raise UserError(f"got10k_ltrval: {root} has {len(sequences)} sequences, expected all 9335 of the training set")
-    return [sequences[index] for index in indices]
-
-
-def lasot(place: Workspace) -> list[Sequence]:
-    """LaSOT's 280 test sequences: `<class>/<sequence>/img/00000001.jpg …`, and beside `img` the files
-    `groundtruth.txt`, `full_occlusion.txt` and `out_of_view.txt`; the folders of classes may be left out."""
-    root = place.dataset_dir("lasot")
-    require_folder(root, "lasot", place.dataset_remedy("lasot"))
-    names = read_names(_SPECS / "lasot_test.txt")
-    return [_lasot_sequence(_lasot_folder(FolderStorage(""), root, name), "lasot") for name in names]
-
-
-def lasot_lmdb(place: Workspace) -> list[Sequence]:
-    """The same as `lasot` in one LMDB, its keys the files' paths in LaSOT's folder (tracking/make_lmdb.py makes it)."""
-    root = place.lmdb_dir("lasot") or place.data_dir / "lasot_lmdb"
-    if not LmdbStorage.is_lmdb(root):
-        raise UserError(f"test set lasot_lmdb: folder not found: {root}: {place.dataset_remedy('lasot_lmdb')}")
-    storage, names = LmdbStorage(root), read_names(_SPECS / "lasot_test.txt")
-    return [_lasot_sequence(_lasot_folder(storage, Path(), name), "lasot", storage) for name in names]
-
-
-def lasot_ext(place: Workspace) -> list[Sequence]:
+def lasot_ext(root: Path) -> list[Sequence]:
     """LaSOT's extension subset, 150 sequences of 15 classes: `<class>/<class>-<number>/` as in `lasot`."""
-    root = _root(place, "lasot_ext", "LaSOT_extension_subset")
     found = []
     for folder in (path.parent for path in root.glob("*/*/groundtruth.txt")):
         match = re.fullmatch(re.escape(folder.parent.name) + r"-(\d{1,9})", folder.name, re.ASCII)
@@ -73,35 +81,34 @@ def lasot_ext(place: Workspace) -> list[Sequence]:
             found.append((folder.parent.name, int(match[1]), folder))
     if not found:
         raise UserError(f"no sequences in {root}: expected <class>/<class>-<number>/ with img/ and groundtruth.txt")
-    return [_lasot_sequence(folder, "lasot_ext") for _, _, folder in sorted(found)]
+    return [lasot_sequence(_FILES, folder, "lasot_ext", flags_may_lack=False) for _, _, folder in sorted(found)]
 
 
-def trackingnet(place: Workspace) -> list[Sequence]:
-    """TrackingNet's test part: `TEST/frames/<sequence>/0.jpg …`, `TEST/anno/<sequence>.txt` with one line."""
-    root = place.dataset_dir("trackingnet") / "TEST"
-    require_folder(root, "trackingnet", place.dataset_remedy("trackingnet"))
-    annotations = sorted((root / "anno").glob("*.txt"))
-    if not annotations:
-        raise UserError(f"no sequences in {root}: expected anno/<sequence>.txt and frames/<sequence>/")
+def trackingnet(storage: Storage, base: str, name: str, parts: tuple[str, ...], subfolder: str = "") -> list[Sequence]:
+    """TrackingNet: `<part>/frames/<video>/0.jpg …` and `<part>/anno/<video>.txt`, which has one line in `TEST`."""
+    videos = {part: [n for n in storage.names(f"{base}{part}/anno") if n.endswith(".txt")] for part in parts}
+    place, expected = storage.locate(base.rstrip("/")), f"expected {parts[0]}/anno/<video>.txt and {parts[0]}/frames/"
+    _present(list(parts), {part for part in parts if videos[part]}, name, place, expected)
     return [
-        Sequence(path.stem, "trackingnet", root / "frames" / path.stem, path, subfolder="trackingnet")
-        for path in annotations
+        Sequence(
+            name=file.removesuffix(".txt"),
+            dataset=name,
+            frames_dir=Path(f"{base}{part}/frames/{file.removesuffix('.txt')}"),
+            annotation=Path(f"{base}{part}/anno/{file}"),
+            subfolder=subfolder,
+            storage=storage,
+        )
+        for part in parts
+        for file in videos[part]
     ]
 
 
-def table(place: Workspace, dataset: str, spec: str, other_folder: str | None = None) -> list[Sequence]:
-    """A set whose frame ranges and annotation files only a table tells (OTB, NfS, UAV123).
+def table(root: Path, dataset: str, spec: str) -> list[Sequence]:
+    """A set whose frame ranges and annotation files only the table `spec` tells (OTB, NfS, UAV123).
 
     Attributes: OTB's `<Sequence>/attrs.txt`; UAV123's `anno/UAV123/att/<sequence>.txt` of 12 flags.
-
-    Args:
-        place: where data sets lie.
-        dataset: name of the set, and of its folder.
-        spec: the table's file name.
-        other_folder: another usual name of the folder.
     """
-    root = _root(place, dataset, other_folder)
-    with open(_SPECS / spec, encoding="utf-8", newline="") as file:
+    with open(SPECS / spec, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     return [
         Sequence(
@@ -109,8 +116,8 @@ def table(place: Workspace, dataset: str, spec: str, other_folder: str | None = 
             dataset=dataset,
             frames_dir=root / row["frames_folder"],
             annotation=root / row["annotation"],
-            frame_range=FrameRange(
-                int(row["first_frame"]), int(row["last_frame"]), int(row["digits"]), row["extension"]
+            frame_range=_frame_range(
+                *(int(row[key]) for key in ("first_frame", "last_frame", "digits")), row["extension"]
             ),
             skip_first=int(row["skip_first"]),
             object_class=row["object_class"],
@@ -120,13 +127,13 @@ def table(place: Workspace, dataset: str, spec: str, other_folder: str | None = 
     ]
 
 
-def tc128(place: Workspace, dataset: str = "tc128") -> list[Sequence]:
+def tc128(root: Path, dataset: str) -> list[Sequence]:
     """Temple Color 128: `<Sequence>/img/0001.jpg …`, `<Sequence>/<Sequence>_gt.txt`, and
-    `<Sequence>/<Sequence>_frames.txt` with `first,last`; attributes, where there are, in `<Sequence>_att.txt`."""
-    root = _root(place, dataset, "Temple-color-128", folder="tc128")
-    names = sorted(path.parent.name for path in root.glob("*/*_frames.txt") if _is_tc128(path))
-    if dataset == "tc128ce":
-        names = [name for name in names if name.endswith("_ce")]
+    `<Sequence>/<Sequence>_frames.txt` with `first,last`; attributes in `<Sequence>_att.txt` where it exists.
+    `tc128ce` is the 78 sequences that are in no other set: their names end in `_ce`."""
+    files = (path for path in root.glob("*/*_frames.txt") if path.name == f"{path.parent.name}_frames.txt")
+    names = sorted(path.parent.name for path in files)
+    names = [name for name in names if name.endswith("_ce") or dataset != "tc128ce"]
     if not names:
         raise UserError(
             f"no sequences of {dataset} in {root}: expected <Sequence>/<Sequence>_frames.txt, _gt.txt, img/"
@@ -134,15 +141,9 @@ def tc128(place: Workspace, dataset: str = "tc128") -> list[Sequence]:
     return [_tc128_sequence(root / name, name) for name in names]
 
 
-def tc128ce(place: Workspace) -> list[Sequence]:
-    """The 78 sequences of `tc128` that are in no other set: their names end in `_ce`."""
-    return tc128(place, "tc128ce")
-
-
-def tnl2k(place: Workspace) -> list[Sequence]:
-    """TNL2K's test part: `<sequence>/imgs/*`, `<sequence>/groundtruth.txt`; where it is there,
-    `attributes/<sequence>.txt` of 17 flags."""
-    root = _root(place, "tnl2k", "TNL2K_test_subset")
+def tnl2k(root: Path) -> list[Sequence]:
+    """TNL2K's test part: `<sequence>/imgs/*`, `<sequence>/groundtruth.txt`; `attributes/<sequence>.txt` of 17 flags
+    where it exists."""
     return [
         Sequence(
             name=name,
@@ -151,12 +152,12 @@ def tnl2k(place: Workspace) -> list[Sequence]:
             annotation=root / name / "groundtruth.txt",
             read_attributes=partial(attributes.flagged, root / "attributes" / f"{name}.txt", attributes.TNL2K),
         )
-        for name in _names(root, "folders with imgs/ and groundtruth.txt")
+        for name in listed(_FILES, f"{root}/", "tnl2k", "folders with imgs/ and groundtruth.txt")
     ]
 
 
-def vot_layout(root: Path, dataset: str, subfolder: str) -> list[Sequence]:
-    """Every sequence of a folder in the VOT toolkit's layout; those of `list.txt` where there is one.
+def vot(root: Path, dataset: str, subfolder: str) -> list[Sequence]:
+    """A folder in the VOT toolkit's layout; the sequences of `list.txt` where that file exists.
 
     `<sequence>/color/00000001.jpg …` (or the frames in the folder itself, as until 2017), `<sequence>/groundtruth.txt`
     of rectangles, polygons or masks, `<sequence>/<tag>.tag` with a flag a frame. The file `sequence` may name another
@@ -172,77 +173,87 @@ def vot_layout(root: Path, dataset: str, subfolder: str) -> list[Sequence]:
             parse_annotation=parse_regions,
             read_attributes=partial(attributes.tagged, root / name),
         )
-        for name in _names(root, "list.txt or folders with color/ and groundtruth.txt")
+        for name in listed(_FILES, f"{root}/", dataset, f"{LIST} or folders with color/ and groundtruth.txt")
     ]
 
 
-def require_folder(root: Path, dataset: str, remedy: str) -> None:
-    """Raise a `UserError` where the folder of a test set is missing."""
-    if not root.is_dir():
-        raise UserError(f"test set {dataset}: folder not found: {root}: {remedy}")
+def listed(storage: Storage, base: str, name: str, expected: str) -> list[str]:
+    """Sequences of `list.txt` that exist, or, without that file, the folders with a `groundtruth.txt`.
 
+    What is in one and not in the other is counted in the log.
 
-def _root(place: Workspace, dataset: str, other_folder: str | None = None, folder: str | None = None) -> Path:
-    """The folder of a test set: `folder` or the set's name; it may have another usual name."""
-    root = place.dataset_dir(folder or dataset)
-    if other_folder and not root.is_dir() and root.with_name(other_folder).is_dir():
-        root = root.with_name(other_folder)
-    require_folder(root, dataset, place.dataset_remedy(folder or dataset))
-    return root
-
-
-def _names(root: Path, expected: str) -> list[str]:
-    """Sequences of a folder: those of `list.txt`, or else the folders with a `groundtruth.txt`."""
-    listing = root / "list.txt"
-    if listing.is_file():
-        names = read_names(listing)
-    else:
-        names = sorted(path.parent.name for path in root.glob("*/groundtruth.txt"))
+    Raises:
+        UserError: `list.txt` is malformed or has a name twice, or there are no sequences.
+    """
+    place = storage.locate(base.rstrip("/"))
+    folders = storage.names(base.rstrip("/"))
+    if storage.exists(base + LIST):
+        names = parse_names(storage.text(base + LIST), storage.locate(base + LIST))
+        others = set(folders).difference(names)
+        left_out = sorted(other for other in others if storage.exists(f"{base}{other}/groundtruth.txt"))
+        if left_out:
+            log.warning("%s: %d folders are not in %s, left out: %s", name, len(left_out), LIST, _some(left_out))
+        if not names:
+            raise UserError(f"{name}: no sequences in {storage.locate(base + LIST)}: expected {expected}")
+        remedy = f"none of the sequences in {LIST} exists: expected {expected}"
+        return _present(names, set(folders), name, place, remedy)
+    names = [folder for folder in folders if storage.exists(f"{base}{folder}/groundtruth.txt")]
     if not names:
-        raise UserError(f"no sequences in {root}: expected {expected}")
+        raise UserError(f"{name}: no sequences in {place}: expected {expected}")
     return names
 
 
-def _got10k_sequence(folder: Path, dataset: str, subfolder: str) -> Sequence:
-    absence, cover, meta = folder / "absence.label", folder / "cover.label", folder / "meta_info.ini"
-    return Sequence(
-        name=folder.name,
-        dataset=dataset,
-        frames_dir=folder,
-        annotation=folder / "groundtruth.txt",
-        subfolder=subfolder,
-        object_class=attributes.read_meta(meta).get("object_class", ""),
-        hidden_files=(absence,) if absence.is_file() else (),
-        cover_file=cover if cover.is_file() else None,
-        read_attributes=partial(attributes.got10k_meta, meta),
-    )
-
-
-def _lasot_sequence(folder: Path, dataset: str, storage: LmdbStorage | None = None) -> Sequence:
+def lasot_sequence(storage: Storage, folder: Path, dataset: str, flags_may_lack: bool) -> Sequence:
+    """A sequence in LaSOT's layout in `folder`."""
     return Sequence(
         name=folder.name,
         dataset=dataset,
         frames_dir=folder / "img",
         annotation=folder / "groundtruth.txt",
-        object_class=_class_of(folder.name),
-        hidden_files=(folder / "full_occlusion.txt", folder / "out_of_view.txt"),
-        **({"storage": storage} if storage else {}),
+        object_class=folder.name.rpartition("-")[0],
+        absence_files=(folder / "full_occlusion.txt", folder / "out_of_view.txt"),
+        flags_may_lack=flags_may_lack,
+        storage=storage,
     )
 
 
-def _lasot_folder(storage: Storage, root: Path, name: str) -> Path:
-    """The folder of a sequence, in that of its class unless only the other way is there."""
-    folder, flat = root / _class_of(name) / name, root / name
-    return flat if storage.exists(str(flat)) and not storage.exists(str(folder)) else folder
+def _present(wanted: list[str], present: set[str], name: str, place: str, remedy: str) -> list[str]:
+    """Those of `wanted` that exist; the others are counted in the log. None at all is an error."""
+    found = [each for each in wanted if each in present]
+    if not found:
+        raise UserError(f"{name}: none of its sequences ({_some(wanted)}) is in {place}: {remedy}")
+    if len(found) < len(wanted):
+        missing = [each for each in wanted if each not in present]
+        log.warning("%s: only %d of %d are in %s; missing: %s", name, len(found), len(wanted), place, _some(missing))
+    return found
 
 
-def _class_of(name: str) -> str:
-    """`airplane` of LaSOT's `airplane-1`."""
-    return name.rsplit("-", 1)[0]
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
 
 
-def _is_tc128(frames_file: Path) -> bool:
-    return frames_file.name == f"{frames_file.parent.name}_frames.txt"
+def _got10k_sequence(
+    storage: Storage, base: str, name: str, dataset: str, subfolder: str, with_class: bool
+) -> Sequence:
+    folder = Path(base + name)
+    meta = folder / "meta_info.ini"
+    return Sequence(
+        name=name,
+        dataset=dataset,
+        frames_dir=folder,
+        annotation=folder / "groundtruth.txt",
+        subfolder=subfolder,
+        object_class=attributes.read_meta(meta).get("object_class", "") if with_class else "",
+        absence_files=(folder / "absence.label",),
+        cover_file=folder / "cover.label",
+        more_files=(folder / "cut_by_image.label", meta),
+        read_attributes=partial(attributes.got10k_meta, meta),
+        storage=storage,
+    )
+
+
+def _frame_range(first: int, last: int, digits: int, extension: str) -> NumberedNames:
+    return NumberedNames(first, digits, f".{extension}", last - first + 1)
 
 
 def _tc128_sequence(folder: Path, name: str) -> Sequence:
@@ -253,10 +264,10 @@ def _tc128_sequence(folder: Path, name: str) -> Sequence:
     return Sequence(
         name=name,
         dataset="tc128",
-        subfolder="tc128",  # many names are OTB's, too
+        subfolder="tc128",  # OTB has many of the same names
         frames_dir=folder / "img",
         annotation=folder / f"{name}_gt.txt",
-        frame_range=FrameRange(int(ends[0]), int(ends[1]), digits=4, extension="jpg"),
+        frame_range=_frame_range(int(ends[0]), int(ends[1]), 4, "jpg"),
         read_attributes=partial(attributes.listed, folder / f"{name}_att.txt"),
     )
 

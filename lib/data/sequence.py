@@ -1,5 +1,6 @@
-"""One test sequence: where its frames and annotations lie, read when they are asked for."""
+"""One annotated video: paths of its frames and annotations, which are read when they are asked for."""
 
+from collections import abc
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,43 +9,70 @@ from pathlib import Path
 import numpy as np
 
 from lib.data.box_files import parse_boxes, parse_flags
-from lib.data.images import image_names
+from lib.data.images import image_names, is_image_name
 from lib.data.storage import FolderStorage, Storage
 from lib.utils.errors import UserError
 
 
 @dataclass(frozen=True)
-class FrameRange:
-    """Numbered file names: frames `first` to `last` (both included), `digits` wide, with `extension`."""
+class NumberedNames(abc.Sequence):
+    """File names that count up, `00000001.jpg, 00000002.jpg, …`, without a string for each.
 
-    first: int
-    last: int
+    Attributes:
+        start: the first number.
+        digits: least number of digits; shorter numbers are padded with zeros.
+        suffix: the rest of the name, dot included.
+        count: number of names.
+    """
+
+    start: int
     digits: int
-    extension: str
+    suffix: str
+    count: int
 
-    def names(self) -> list[str]:
-        """File names in order."""
-        return [f"{number:0{self.digits}d}.{self.extension}" for number in range(self.first, self.last + 1)]
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> str:
+        if not 0 <= index < self.count:
+            raise IndexError(f"frame {index} of {self.count}")
+        return f"{self.start + index:0{self.digits}d}{self.suffix}"
+
+
+def frame_names(names: list[str]) -> abc.Sequence[str]:
+    """The images among the names in a folder, in natural order; compact where they count up without a gap."""
+    names = [name for name in names if is_image_name(name)]
+    if not names:
+        return names
+    first = min(names, key=lambda name: (len(name), name))
+    number, dot, suffix = first.partition(".")
+    if number.isascii() and number.isdigit():
+        numbered = NumberedNames(int(number), len(number), dot + suffix, len(names))
+        if sorted(names) == sorted(numbered):
+            return numbered
+    return image_names(names)
 
 
 @dataclass(frozen=True)
 class Sequence:
-    """A video with its annotation. Frames and boxes are read when they are asked for.
+    """A video with its annotation.
 
     Attributes:
-        name: unique in its test set; also the name of its result file.
+        name: unique in its data set; also the name of its result file.
         dataset: name of the test set (`otb`, `got10k_val`, `folder`, …); chooses scoring rule and update interval.
         frames_dir: folder of the frames.
-        annotation: text file of xywh boxes; only the first line where the rest is kept by a server.
-        subfolder: where its results lie under `<tracker>/<config>`; "" for directly there.
-        frame_range: the frames that count; all images of the folder in natural order where it is None.
+        annotation: text file of xywh boxes; only the first line where a server keeps the rest.
+        subfolder: folder of its results under `<tracker>/<config>`; "" for none.
+        frame_range: names of the frames that count; None: all images of the folder in natural order.
         skip_first: frames and boxes to leave out at the start.
-        object_class: what the object is, "" where unknown.
-        hidden_files: flag files, non-zero on frames where the object cannot be seen.
-        cover_file: GOT-10k's visible share of the object, 0 on frames where it cannot be seen.
+        object_class: class of the object, "" where unknown.
+        absence_files: flag files, non-zero on frames where the object is not visible.
+        cover_file: GOT-10k's visible share of the object, 0 on frames where it is not visible.
+        flags_may_lack: a flag file that is missing says nothing; otherwise it is an error.
+        more_files: other files of the sequence, for packing.
         parse_annotation: reads the boxes (N, 4) xywh from the annotation's bytes and its name for messages.
-        read_attributes: reads the names of the sequence's attributes; None where the set's files carry none.
-        storage: where all these paths lie; the LMDB that they are keys of, or the file system.
+        read_attributes: reads the names of the sequence's attributes; None where the set's files have none.
+        storage: the LMDB or folder of all these paths; by default the file system.
     """
 
     name: str
@@ -52,14 +80,21 @@ class Sequence:
     frames_dir: Path
     annotation: Path
     subfolder: str = ""
-    frame_range: FrameRange | None = None
+    frame_range: NumberedNames | None = None
     skip_first: int = 0
     object_class: str = ""
-    hidden_files: tuple[Path, ...] = ()
+    absence_files: tuple[Path, ...] = ()
     cover_file: Path | None = None
+    flags_may_lack: bool = True
+    more_files: tuple[Path, ...] = ()
     parse_annotation: Callable[[bytes, str], np.ndarray] = parse_boxes
     read_attributes: Callable[[], tuple[str, ...]] | None = None
     storage: Storage = FolderStorage("")
+
+    @property
+    def other_files(self) -> tuple[Path, ...]:
+        """Every file of the sequence but boxes and frames; some may be missing."""
+        return (*self.absence_files, *([self.cover_file] if self.cover_file else []), *self.more_files)
 
     @cached_property
     def frames(self) -> list[Path]:
@@ -69,26 +104,23 @@ class Sequence:
             UserError: the folder is missing or has no images.
         """
         place = self._locate(self.frames_dir)
-        if not self.storage.exists(str(self.frames_dir)):
+        if not self.storage.exists(self.frames_dir.as_posix()):
             raise UserError(f"{self.name}: folder of frames not found: {place}")
-        if self.frame_range:
-            names = self.frame_range.names()
-        else:
-            names = image_names(self.storage.names(str(self.frames_dir)))
+        names = self.frame_range or image_names(self.storage.names(self.frames_dir.as_posix()))
         if len(names) <= self.skip_first:
             raise UserError(f"{self.name}: no images in {place}")
-        return [self.frames_dir / name for name in names[self.skip_first :]]
+        return [self.frames_dir / name for name in list(names)[self.skip_first :]]
 
     def __len__(self) -> int:
-        """Number of frames; lists the folder when first asked."""
+        """Number of frames; lists the folder at the first call."""
         return len(self.frames)
 
     def __bool__(self) -> bool:
-        """A sequence is one, whatever its length: asking must not list a folder."""
+        """True without listing the folder."""
         return True
 
     def frame_name(self, index: int) -> str:
-        """A frame as a user knows it, for messages: the path of its file."""
+        """Path of a frame, for messages."""
         return self._locate(self.frames[index])
 
     def read_frame(self, index: int) -> np.ndarray:
@@ -97,53 +129,55 @@ class Sequence:
         Raises:
             UserError: it is missing, empty or not an image.
         """
-        return self.storage.image(str(self.frames[index]))
+        return self.storage.image(self.frames[index].as_posix())
 
     @cached_property
     def attributes(self) -> tuple[str, ...]:
-        """Names of the attributes that the set's own files give it; () where there are none.
+        """Names of the sequence's attributes in the set's own files.
 
         Raises:
             UserError: a file of attributes is malformed.
         """
         return self.read_attributes() if self.read_attributes else ()
 
-    @cached_property
-    def truth(self) -> np.ndarray:
-        """Annotated boxes (N, 4) xywh, nan or without size where there is none.
-
-        N is 1 where only the first frame is annotated.
-        """
+    def read_boxes(self) -> np.ndarray:
+        """Boxes (N, 4) xywh from the annotation file; nan or without area where the object is absent."""
         where = self._locate(self.annotation)
-        boxes = self.parse_annotation(self.storage.read_bytes(str(self.annotation)), where)
+        boxes = self.parse_annotation(self.storage.read_bytes(self.annotation.as_posix()), where)
         if len(boxes) <= self.skip_first:
             raise UserError(f"{where} has {len(boxes)} boxes, but the first {self.skip_first} are skipped")
         return boxes[self.skip_first :]
 
-    @cached_property
-    def visible(self) -> np.ndarray | None:
-        """(N,) bool, False where the object cannot be seen; None where the set does not say.
+    def read_visible(self, count: int) -> np.ndarray | None:
+        """(count,) bool from the flag files, False where the object is not visible; None without flag files.
 
         Raises:
-            UserError: a flag file is missing or malformed, or does not have one flag a box.
+            UserError: a flag file is malformed, or does not have one flag a box.
         """
-        masks = [self._flags(path) == 0 for path in self.hidden_files]
-        if self.covered is not None:
-            masks.append(self.covered)
+        masks = [flags == 0 for path in self.absence_files if (flags := self._flags(path, count)) is not None]
+        if self.cover_file and (cover := self._flags(self.cover_file, count)) is not None:
+            masks.append(cover > 0)
         return np.logical_and.reduce(masks) if masks else None
 
     @cached_property
-    def covered(self) -> np.ndarray | None:
-        """(N,) bool, False where GOT-10k's `cover.label` says that nothing of the object is seen; None without one.
+    def truth(self) -> np.ndarray:
+        """Ground truth (N, 4) xywh; N is 1 where only the first frame is annotated."""
+        return self.read_boxes()
 
-        Raises:
-            UserError: as for `visible`.
-        """
-        return None if self.cover_file is None else self._flags(self.cover_file) > 0
+    @cached_property
+    def visible(self) -> np.ndarray | None:
+        """`read_visible` for the boxes of `truth`."""
+        return self.read_visible(len(self.truth))
+
+    @cached_property
+    def covered(self) -> np.ndarray | None:
+        """(N,) bool, False where GOT-10k's `cover.label` is 0; None without that file."""
+        cover = self._flags(self.cover_file, len(self.truth)) if self.cover_file else None
+        return None if cover is None else cover > 0
 
     @property
     def init_bbox(self) -> list[float]:
-        """The given box, xywh, of the first frame.
+        """The first box, xywh.
 
         Raises:
             UserError: it is nan or has no area.
@@ -155,7 +189,7 @@ class Sequence:
         return box.tolist()
 
     def check_lengths(self) -> None:
-        """Where a folder tells the frames, ground truth must cover every one of them, or the first alone.
+        """Ground truth must cover every frame of the folder, or the first alone.
 
         Raises:
             UserError: it has another number of boxes.
@@ -165,13 +199,14 @@ class Sequence:
             raise UserError(f"{where} has {len(self.truth)} boxes for {len(self.frames)} frames")
 
     def _locate(self, path: Path) -> str:
-        """A path of the sequence as a user knows it."""
-        return self.storage.locate(str(path))
+        return self.storage.locate(path.as_posix())
 
-    def _flags(self, path: Path) -> np.ndarray:
-        """Whole numbers of a label file (N,), one a box."""
+    def _flags(self, path: Path, count: int) -> np.ndarray | None:
+        """Whole numbers of a flag file, (count,)."""
+        if self.flags_may_lack and not self.storage.exists(path.as_posix()):
+            return None
         where = self._locate(path)
-        flags = parse_flags(self.storage.read_bytes(str(path)), where)[self.skip_first :]
-        if len(flags) != len(self.truth):
-            raise UserError(f"{where} has {len(flags)} flags, but there are {len(self.truth)} ground-truth boxes")
+        flags = parse_flags(self.storage.read_bytes(path.as_posix()), where)[self.skip_first :]
+        if len(flags) != count:
+            raise UserError(f"{where} has {len(flags)} flags for {count} boxes")
         return flags

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lib.data.base import SequenceInfo, TrackingDataset
+from lib.data.dataset import SequenceInfo, TrackingDataset
 from lib.utils.errors import UserError
 
 MIN_FRAMES = 20

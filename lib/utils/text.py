@@ -23,22 +23,26 @@ def read_text(path: str | os.PathLike, errors: str = "strict") -> str:
         raise UserError(f"{path} is not a text file: byte {error.start} is not UTF-8") from error
 
 
-def read_names(path: str | os.PathLike) -> list[str]:
-    """Folder names, one a line, distinct and plain: they become paths. Empty lines are passed over.
+def parse_names(text: str, source: str | os.PathLike) -> list[str]:
+    """Folder names, one a line, distinct and plain: they become paths. Empty lines are allowed.
+
+    Args:
+        text: content of the file.
+        source: its path, for messages.
 
     Raises:
-        UserError: the file cannot be read, or a line is not the name of a folder, or is there twice.
+        UserError: a line is not the name of a folder, or is there twice.
     """
     names: dict[str, int] = {}
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    for number, line in enumerate(text.splitlines(), start=1):
         name = line.strip()
         if not name:
             continue
         plain = Path(name).name == name and name not in (".", "..") and not any(char in name for char in "\\\0")
         if not plain or len(name.encode()) > _LONGEST_NAME:
-            raise UserError(f"{path}, line {number}: {name[:60]!r} is not the name of a folder")
+            raise UserError(f"{source}, line {number}: {name[:60]!r} is not the name of a folder")
         if name in names:
-            raise UserError(f"{path}, line {number}: {name!r} is listed already in line {names[name]}")
+            raise UserError(f"{source}, line {number}: {name!r} is listed already in line {names[name]}")
         names[name] = number
     return list(names)
 

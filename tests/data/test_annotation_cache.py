@@ -13,7 +13,7 @@ from lib.data import cache as annotation_cache
 from lib.data import vid
 from lib.data.pack import pack
 from lib.data.registry import build_dataset
-from lib.data.video import VideoDataset
+from lib.data.videos import VideoSet
 from lib.utils.errors import UserError
 from tests.data.made_trees import (
     boxes,
@@ -30,13 +30,13 @@ from tests.data.made_trees import (
 @pytest.fixture
 def read(monkeypatch):
     """The sequences whose files are read, in order."""
-    seen, original = [], VideoDataset._load
+    seen, original = [], VideoSet._load
 
     def load(self, sequence):
-        seen.append(self.sequences[sequence])
+        seen.append(self.sequences[sequence].name)
         return original(self, sequence)
 
-    monkeypatch.setattr(VideoDataset, "_load", load)
+    monkeypatch.setattr(VideoSet, "_load", load)
     return seen
 
 
@@ -66,14 +66,14 @@ def assert_same(first, second):
 def test_files_are_read_once(folder, tmp_path, read):
     plain = build_dataset(f"FOLDER:{folder}")
     assert_same(opened(folder, tmp_path / "cache"), plain)
-    assert len(list((tmp_path / "cache").iterdir())) == 1
+    assert len(list((tmp_path / "cache").glob("*.npz"))) == 1
     read.clear()
     kept = opened(folder, tmp_path / "cache")
     assert_same(kept, kept)
     assert not read
     sent = pickle.dumps(kept)
     assert_same(pickle.loads(sent), plain)  # as a worker gets it that is not forked
-    (file,) = (tmp_path / "cache").iterdir()
+    (file,) = (tmp_path / "cache").glob("*.npz")
     for loss in (lambda: file.write_bytes(b"damage"), file.unlink):
         loss()
         assert_same(pickle.loads(sent), plain)
@@ -145,14 +145,14 @@ def test_sequences_that_come_and_go(folder, tmp_path, read):
 )
 def test_a_damaged_file_is_made_anew_with_a_note(folder, tmp_path, read, caplog, damage):
     opened(folder, tmp_path / "cache")
-    (path,) = (tmp_path / "cache").iterdir()
+    (path,) = (tmp_path / "cache").glob("*.npz")
     path.write_bytes(damage(path.read_bytes()))
     read.clear()
     with caplog.at_level(logging.WARNING):
         assert_same(opened(folder, tmp_path / "cache"), build_dataset(f"FOLDER:{folder}"))
     (note,) = [r.getMessage() for r in caplog.records]
     assert str(path) in note
-    assert "made anew" in note
+    assert "made again" in note
     read.clear()
     opened(folder, tmp_path / "cache")
     assert not read
@@ -191,13 +191,13 @@ def test_where_nothing_can_be_written_annotations_are_read_as_needed(folder, tmp
     with caplog.at_level(logging.WARNING):
         dataset = opened(folder, tmp_path / "cache")
     assert not read
-    assert "cannot keep its annotations" in caplog.text
+    assert "cannot write the annotation cache" in caplog.text
     assert_same(dataset, build_dataset(f"FOLDER:{folder}"))
 
 
 def _open_and_count(folder, cache, results):
-    seen, original = [], VideoDataset._load
-    VideoDataset._load = lambda self, sequence: seen.append(sequence) or original(self, sequence)
+    seen, original = [], VideoSet._load
+    VideoSet._load = lambda self, sequence: seen.append(sequence) or original(self, sequence)
     dataset = opened(folder, cache)
     results.put((len(seen), dataset.info(2).boxes[0].tolist()))
 
@@ -240,8 +240,8 @@ def test_coco_is_parsed_once_and_again_when_it_changes(tmp_path, monkeypatch):
     annotation = tmp_path / "coco" / "annotations" / "instances_train2017.json"
     annotation.write_text(annotation.read_text() + "\n")
     calls = []
-    original = annotation_cache.write_arrays
-    monkeypatch.setattr(annotation_cache, "write_arrays", lambda *args: calls.append(1) or original(*args))
+    original = annotation_cache._write
+    monkeypatch.setattr(annotation_cache, "_write", lambda *args: calls.append(1) or original(*args))
     assert_same(build_dataset("COCO17", tmp_path, cache=tmp_path / "cache"), plain)
     assert calls
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lib.data import video
-from lib.data.got10k import split_indices
+from lib.data import layouts
 from lib.data.images import ImageReadError
-from lib.data.registry import build_dataset
+from lib.data.registry import build_dataset, load_dataset
 from lib.data.synthetic import writer
 from lib.utils.errors import UserError
+from lib.utils.text import read_ranges
 from tests.data.made_trees import (
     MAKERS,
     boxes,
@@ -29,6 +29,10 @@ from tests.data.made_trees import (
 )
 
 REAL_DATA = Path(os.environ.get("STARK_REAL_DATA", Path(__file__).resolve().parents[2] / "../shared/real"))
+
+
+def split_indices(split):
+    return read_ranges(layouts.SPECS / f"got10k_{split}.ranges.txt")
 
 
 @pytest.fixture
@@ -96,12 +100,23 @@ def test_missing_list_takes_the_folders_and_says_so(folder, caplog):
     assert not (folder / "list.txt").exists()
 
 
-def test_list_naming_missing_folders_is_refused(folder):
+def test_sequences_left_out_by_the_list_or_missing_are_counted(folder, caplog):
     shutil.rmtree(folder / "a")
-    message = user_error(f"FOLDER:{folder}")
-    assert str(folder / "list.txt") in message
-    assert "1 of the 2" in message
-    assert " a " in message
+    assert len(build_dataset(f"FOLDER:{folder}")) == 1
+    assert f"only 1 of 2 are in {folder}; missing: a" in caplog.text
+    (folder / "a").mkdir()
+    write_lines(folder / "a" / "groundtruth.txt", ["1,2,3,4"])
+    write_lines(folder / "list.txt", ["b"])
+    for sequences in (build_dataset(f"FOLDER:{folder}"), load_dataset(f"folder:{folder}")):
+        assert len(sequences) == 1
+    assert caplog.text.count("1 folders are not in list.txt, left out: a") == 2
+
+
+def test_a_name_that_is_listed_twice_is_refused(folder):
+    write_lines(folder / "list.txt", ["a", "b", "a"])
+    for read in (lambda: build_dataset(f"FOLDER:{folder}"), lambda: load_dataset(f"folder:{folder}")):
+        with pytest.raises(UserError, match=r"list\.txt, line 3: 'a' is listed already in line 1"):
+            read()
 
 
 @pytest.mark.parametrize(
@@ -112,7 +127,7 @@ def test_list_naming_missing_folders_is_refused(folder):
         ("groundtruth.txt", ["1,2,3,4"] * 3, ["3 boxes", "4 frames"]),
         ("groundtruth.txt", [], ["is empty"]),
         ("absence.label", ["0", "0", "maybe", "0"], ["line 3", "maybe"]),
-        ("cover.label", ["8", "8"], ["2 labels", "4 frames"]),
+        ("cover.label", ["8", "8"], ["2 flags", "4 boxes"]),
     ],
 )
 def test_a_malformed_annotation_is_named_with_its_place(folder, file, lines, said):
@@ -133,7 +148,7 @@ def test_a_damaged_or_missing_image_is_named(folder):
 
 
 def test_the_cache_of_annotations_is_bounded(folder, monkeypatch):
-    monkeypatch.setattr(video, "_CACHED_FRAMES", 5)
+    monkeypatch.setattr("lib.data.videos._CACHED_FRAMES", 5)
     dataset = build_dataset(f"FOLDER:{folder}")
     first = dataset.info(0)
     assert dataset.info(0) is first
@@ -186,7 +201,7 @@ def test_lasot_without_labels_is_visible_and_says_how_much_is_missing(tmp_path, 
     (folder / "full_occlusion.txt").unlink()
     (folder / "out_of_view.txt").unlink()
     assert build_dataset("LASOT", tmp_path).info(0).visible.all()
-    assert "only 1 of its 1120" in caplog.text
+    assert "only 1 of 1120 are in" in caplog.text
 
 
 def test_trackingnet_reads_parts_by_number_and_frames_from_zero(tmp_path, caplog):

@@ -24,16 +24,15 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from lib.data.attributes import listed, read_meta
-from lib.data.box_files import parse_boxes, parse_flags
+from lib.data.box_files import parse_boxes, parse_flags, parse_regions
 from lib.data.images import IMAGE_SUFFIXES
 from lib.data.picture import JpegPicture, open_picture
-from lib.data.vot_regions import parse_regions
 from lib.test.evaluation.result_files import read_result, read_seconds
 from lib.test.web.clips import open_clip
 from lib.test.web.limits import Limits
 from lib.utils import workspace as places
 from lib.utils.errors import UserError
-from lib.utils.text import read_names, read_ranges
+from lib.utils.text import parse_names, read_ranges
 
 _SLOW_SECONDS = 2.0
 _BATCH = 200
@@ -144,7 +143,7 @@ TARGETS: dict[str, tuple[st.SearchStrategy, Callable]] = {
     "regions": (_bytes, lambda data: parse_regions(data, "fuzz.txt")),
     "result": (_bytes, _written("fuzz_result.txt", read_result)),
     "seconds": (_bytes, _written("fuzz_time.txt", read_seconds)),
-    "names": (_bytes, _written("list.txt", read_names)),
+    "names": (_bytes, lambda data: parse_names(data.decode(errors="replace"), "list.txt")),
     "ranges": (_bytes, _written("fuzz.ranges.txt", read_ranges)),
     "attributes": (_bytes, _written("attrs.txt", lambda path: (listed(path), read_meta(path)))),
     "picture": (st.one_of(_jpegs, st.binary(max_size=100)), _parts),

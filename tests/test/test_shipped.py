@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lib.config import load_config
-from lib.data.test_sets import load_dataset, select_sequences
+from lib.data.registry import load_dataset, select_sequences
 from lib.models.export import kept_graphs
 from lib.test.analysis.metrics import box_overlap
 from lib.test.evaluation.one_sequence import track_sequence

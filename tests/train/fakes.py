@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lib.data.base import SequenceInfo, TrackingDataset
+from lib.data.dataset import SequenceInfo, TrackingDataset
 from lib.data.images import ImageReadError
 
 

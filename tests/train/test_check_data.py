@@ -7,16 +7,21 @@ import numpy as np
 import pytest
 
 from lib.config import load_config
-from lib.data import pack
-from lib.data.base import SequenceInfo
-from lib.data.got10k import Got10k, split_indices
+from lib.data import layouts, pack
+from lib.data.dataset import SequenceInfo
+from lib.data.videos import VideoSet
 from lib.train.check import check_run, usable_validation
 from lib.train.checks import data
 from lib.train.checks.data import check_data, inspect, is_outside
 from lib.train.options import RunOptions
+from lib.utils.text import read_ranges
 from tests.data.made_trees import make_coco, make_got10k, write_lines
 
 REAL = Path(os.environ.get("STARK_REAL_DATA", Path(__file__).resolve().parents[3] / "shared" / "real"))
+
+
+def split_indices(split):
+    return read_ranges(layouts.SPECS / f"got10k_{split}.ranges.txt")
 
 
 @pytest.fixture
@@ -126,8 +131,8 @@ def test_videos_the_sampler_would_not_draw(tmp_path, videos):
 def test_a_sample_is_spread_over_the_set_and_always_the_same(tmp_path, monkeypatch):
     root = make_got10k(tmp_path / "own", [f"v{number}" for number in range(8)], frames=20)
     read = []
-    image = Got10k.image
-    monkeypatch.setattr(Got10k, "image", lambda self, *frame: read.append(frame) or image(self, *frame))
+    image = VideoSet.image
+    monkeypatch.setattr(VideoSet, "image", lambda self, *frame: read.append(frame) or image(self, *frame))
     monkeypatch.setattr(data, "SAMPLED", 4)
     for _ in range(2):
         seen = look(root)

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.data.registry import build_dataset, find_kind, find_lack
-from lib.data.test_sets import load_dataset
+from lib.data.registry import build_dataset, find_kind, find_lack, load_dataset
 from lib.test.evaluation.running import evaluate_tracker
 from lib.test.tracker import weights_path
 from lib.utils import workspace as workspace_module

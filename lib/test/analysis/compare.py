@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from lib.data.test_sets import PREFIXES, TEST_SETS
+from lib.data.registry import PREFIXES, TEST_SETS
 from lib.test.analysis.report import analyse
 from lib.test.analysis.sources import parse_trackers
 from lib.test.evaluation.running import evaluate_tracker
@@ -25,7 +25,7 @@ def compare(
     """Run trackers over a test set where they have no results yet, and score them.
 
     Args:
-        folder: sequences in GOT-10k layout, or what `lib.data.test_sets.load_dataset` takes.
+        folder: sequences in GOT-10k layout, or what `lib.data.registry.load_dataset` takes.
         trackers: each `tracker:config`, as `lib.test.tracker.create_tracker` takes them.
         threads, engine, precision, results_dir: as `evaluate_tracker` takes them.
         output: as `analyse` takes it.

@@ -17,8 +17,8 @@ from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from lib.data.registry import dataset_label, dataset_title, load_dataset
 from lib.data.sequence import Sequence
-from lib.data.test_sets import dataset_label, dataset_title, load_dataset
 from lib.test.analysis.results import unique_names
 from lib.test.analysis.sources import ResultSource
 from lib.utils.errors import UserError

@@ -31,7 +31,7 @@ def analyse(
 
     Args:
         trackers: as `lib.test.analysis.sources` describes.
-        datasets: each as `lib.data.test_sets.load_dataset` takes it.
+        datasets: each as `lib.data.registry.load_dataset` takes it.
         output_dir: where `<plot>.png`, `<plot>.pdf`, `scores.json`, `scores.csv`, `sequences.csv`, `groups.csv` and
             `report.html` go, in place of those of an earlier analysis; by default a folder under the workspace's plots
             that carries the sets' names.

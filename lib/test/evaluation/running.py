@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from lib.data.registry import load_dataset, select_sequences
 from lib.data.sequence import Sequence
-from lib.data.test_sets import load_dataset, select_sequences
 from lib.test.evaluation.one_sequence import Job, Outcome, Tracker  # noqa: F401 - others import Tracker from here
 from lib.test.evaluation.overlays import Overlays, overlays_for
 from lib.test.evaluation.progress import Progress, rate

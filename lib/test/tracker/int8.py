@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 from easydict import EasyDict
 
+from lib.data.registry import load_dataset
 from lib.data.samples import SAMPLES, find_sample
-from lib.data.test_sets import load_dataset
 from lib.test.tracker.engines.base import Context, Engine
 from lib.test.tracker.engines.onnx import graph_inputs, package
 from lib.test.tracker.engines.openvino import INT8_SUFFIX, OpenVinoEngine, read_model, save_model

@@ -8,7 +8,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.data.test_sets import load_dataset
+from lib.data.registry import load_dataset
 from lib.test.evaluation.result_files import read_result, read_seconds, run_dir
 from lib.utils.errors import UserError
 from lib.utils.files import atomic_path

@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 from easydict import EasyDict
 
-from lib.data.base import MaskedDataset, SequenceInfo
+from lib.data.dataset import MaskedDataset, SequenceInfo, StoredDataset
 from lib.data.images import ImageReadError
-from lib.data.lmdb_storage import LmdbStorage
 from lib.data.registry import build_dataset, find_lack, waits_to_be_generated
-from lib.data.stored import StoredDataset
-from lib.data.video import VideoDataset
+from lib.data.storage import LmdbStorage
+from lib.data.videos import VideoSet
 from lib.train.checks.report import Finding, named, note, ok, problem
 from lib.train.checks.settings import sample_intervals, sampler_mode
 from lib.train.networks import MASK_SCRIPT
@@ -211,11 +210,12 @@ class _Sample:
 
     def _count_unmarked(self, sequence: int, info: SequenceInfo) -> None:
         """Count frames that have no box and no label that says why; only files of boxes have such frames."""
-        if not isinstance(self.dataset, VideoDataset):
+        if not isinstance(self.dataset, VideoSet):
             return
-        boxes = self.dataset.storage.boxes(self.dataset.annotation_file(sequence))
-        hidden = self.dataset.hidden_frames(sequence, len(boxes))
-        unmarked = ~info.valid if hidden is None else ~info.valid & ~hidden
+        video = self.dataset.sequences[sequence]
+        boxes = video.read_boxes()
+        visible = video.read_visible(len(boxes))
+        unmarked = ~info.valid if visible is None else ~info.valid & visible
         nan = np.isnan(boxes).any(axis=1) & unmarked
         self.nan += int(nan.sum())
         self.without_area += int((unmarked & ~nan).sum())

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lib.data.test_sets import load_dataset
+from lib.data.registry import load_dataset
 from lib.test.analysis.average_overlap import counted_overlaps
 from lib.test.analysis.metrics import frame_errors, scoring_rule
 from tests.data.made_sets import write_boxes, write_sequence

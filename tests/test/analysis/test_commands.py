@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lib.data.test_sets import load_dataset
+from lib.data.registry import load_dataset
 from lib.test.analysis.runs import find_runs
 from lib.test.evaluation.result_files import run_dir, write_result
 from tests.data.made_sets import write_sequence

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
+from lib.data.registry import load_dataset
 from lib.data.sequence import Sequence
-from lib.data.test_sets import load_dataset
 from lib.test.analysis.groups import Group
 from lib.test.analysis.page import save_page
 from lib.test.analysis.plots import PLOTS

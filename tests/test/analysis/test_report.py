@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lib.data.registry import load_dataset
 from lib.data.sequence import Sequence
-from lib.data.test_sets import load_dataset
 from lib.test.analysis.report import analyse
 from lib.test.analysis.results import score_tracker
 from lib.test.evaluation.result_files import result_path, run_dir, time_path, write_result
@@ -130,7 +130,7 @@ def test_a_short_result_on_lasot_names_the_file(tmp_path):
         "lasot",
         folder,
         folder / "groundtruth.txt",
-        hidden_files=(folder / "full_occlusion.txt", folder / "out_of_view.txt"),
+        absence_files=(folder / "full_occlusion.txt", folder / "out_of_view.txt"),
     )
     write_result(tmp_path / "t" / "c", sequence, sequence.truth[:5], np.zeros(5))
     with pytest.raises(UserError, match=r"cat-1\.txt: the result has 5 boxes and the ground truth 8"):

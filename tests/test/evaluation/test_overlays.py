@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from lib.data.test_sets import load_dataset
+from lib.data.registry import load_dataset
 from lib.test.evaluation import overlays as overlays_module
 from lib.test.evaluation.one_sequence import Outcome
 from lib.test.evaluation.overlays import TRUTH, Overlays, draw_overlay, overlays_for

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lib.data.test_sets import load_dataset
+from lib.data.registry import load_dataset
 from lib.test.analysis.results import score_tracker
 from lib.test.evaluation.one_sequence import track_sequence
 from lib.test.evaluation.result_files import (

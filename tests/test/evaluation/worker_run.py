@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.data.test_sets import load_dataset
+from lib.data.registry import load_dataset
 from lib.test.evaluation.running import Rank, run_sequences
 from lib.utils.errors import UserError, run_command
 from tests.data.made_sets import moving_boxes, write_sequence

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lib.data.test_sets import load_dataset
+from lib.data.registry import load_dataset
 from lib.test.evaluation.result_files import run_dir, write_result
 from lib.test.utils.submission import GOT10K, TRACKINGNET, Server, make_archive
 from lib.utils.errors import UserError

@@ -10,8 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from lib.data.registry import build_dataset
-from lib.data.test_sets import load_dataset
+from lib.data.registry import build_dataset, load_dataset
 from lib.test.tracker import create_tracker
 from lib.test.web.desk import Desk, visible_part
 from lib.test.web.jobs import Places, Turns

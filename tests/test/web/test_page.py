@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import expect
 
-from lib.data.test_sets import load_dataset
+from lib.data.registry import load_dataset
 from tests.test.web.browsing import (
     BOX,
     COUNT,
