@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from lib.config import load_config
-from lib.train.check import check_run
+from lib.train.checks import check_run
 from lib.train.launch import end_with_parent, is_launched, launch
 from lib.train.networks import NETWORKS
 from lib.train.options import RunOptions, Stage

@@ -1,20 +1,18 @@
 """Putting a training run together from its configuration."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from easydict import EasyDict
 from torch import nn
 
 from lib.config import load_config, option
+from lib.data.dataset import StoredDataset
 from lib.data.registry import build_dataset
 from lib.train import distributed
-from lib.train.admin.lock import FolderLock
-from lib.train.check import check_run, usable_validation
 from lib.train.checkpoints import run_checkpoints
-from lib.train.checks.settings import check_sampling, sample_intervals, sampler_mode
+from lib.train.checks import Report, check_run, usable_validation
 from lib.train.distillation import DistillActor, distills, load_teacher
 from lib.train.loader import BatchLoader, SampleStream, lost_workers_named
 from lib.train.log import RunLog
@@ -23,13 +21,16 @@ from lib.train.networks import MASK_SCRIPT, build_network
 from lib.train.optimiser import Optimisation, choose_arithmetic
 from lib.train.options import RunOptions
 from lib.train.processing import MaskProcessing, Processing
-from lib.train.sampler import FrameSampler
+from lib.train.sampler import FrameSampler, check_sampling, sample_intervals, sampler_mode
 from lib.train.trainer import Trainer
 from lib.utils.checkpoint import load_checkpoint, load_state
 from lib.utils.errors import UserError
+from lib.utils.files import locked
 from lib.utils.workspace import workspace
 
 TRAINING, VALIDATION = 0, 1
+# Data workers of a killed run hold its lock until they see that it ended.
+SECONDS_FOR_LOCK = 15
 
 
 def train(options: RunOptions) -> dict[str, dict[str, float]]:
@@ -41,25 +42,20 @@ def train(options: RunOptions) -> dict[str, dict[str, float]]:
     """
     cfg = load_config(options.script, options.config, options.overrides)
     with distributed.joined(options.device) as device, lost_workers_named(), _memory_named():
-        table = _checked(options, cfg) if distributed.rank() == 0 else ""
-        with _alone(options):
+        report = check_run(options, cfg) if distributed.rank() == 0 else Report()
+        if report.problems:
+            print(report.table())
+        report.require()
+        with _locked_folder(options):
             events = workspace("train").tensorboard_for(options.save_dir)
             name, writes = f"{options.script}-{options.name}", distributed.rank() == 0
             log = RunLog(options.save_dir, name, writes, events)
             try:
-                log.say(table)
-                return build_trainer(options, cfg, device, log).fit()
+                if report.findings:
+                    log.say(report.table())
+                return build_trainer(options, cfg, device, log, report.datasets).fit()
             finally:
                 log.close()
-
-
-def _checked(options: RunOptions, cfg: EasyDict) -> str:
-    """Look at all that the run needs; the table of it. It is printed at once where something is wrong."""
-    report = check_run(options, cfg)
-    if report.problems:
-        print(report.table())
-    report.require()
-    return report.table()
 
 
 @contextlib.contextmanager
@@ -79,26 +75,39 @@ def _memory_named() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _alone(options: RunOptions) -> Iterator[None]:
-    """Hold the run's folder, for all its processes, which wait here for the first one's check."""
-    lock = FolderLock(options.folder) if distributed.rank() == 0 else None
-    distributed.barrier()
-    try:
+def _locked_folder(options: RunOptions) -> Iterator[None]:
+    """Rank 0 locks the run's folder; the others wait here for its check."""
+    with contextlib.ExitStack() as stack:
+        if distributed.rank() == 0:
+            try:
+                stack.enter_context(locked(options.folder, SECONDS_FOR_LOCK))
+            except TimeoutError as error:
+                raise UserError(
+                    f"another run writes to {options.folder}: wait for it, stop it, or choose another --save_dir"
+                ) from error
+            except OSError as error:
+                raise UserError(f"cannot write to {options.folder}: {error}; choose another --save_dir") from error
+        distributed.barrier()
         yield
-    finally:
-        if lock is not None:
-            lock.release()
 
 
-def build_trainer(options: RunOptions, cfg: EasyDict, device: torch.device, log: RunLog) -> Trainer:
-    """All parts of a run, connected."""
+def build_trainer(
+    options: RunOptions, cfg: EasyDict, device: torch.device, log: RunLog, opened: Mapping[str, StoredDataset]
+) -> Trainer:
+    """All parts of a run, connected; data sets that the check `opened` are not opened again."""
     seed = option(cfg, "TRAIN.SEED")
     torch.manual_seed(seed)  # initial weights, alike on all ranks
     validation_sets = usable_validation(options, cfg)
     training_sets = cfg.DATA.TRAIN.DATASETS_NAME, cfg.DATA.TRAIN.DATASETS_RATIO
-    source = seed, options.use_lmdb, device, options.cache, options.script == MASK_SCRIPT
-    loader = build_loader(cfg, TRAINING, *training_sets, *source)
-    validation = build_loader(cfg, VALIDATION, *validation_sets, *source) if validation_sets[0] else None
+
+    def build_loader(stream: int, names: Sequence[str], ratios: Sequence[float]) -> BatchLoader:
+        datasets = [
+            opened.get(name) or build_dataset(name, use_lmdb=options.use_lmdb, cache=options.cache) for name in names
+        ]
+        return make_loader(cfg, stream, datasets, ratios, seed, device, options.script == MASK_SCRIPT)
+
+    loader = build_loader(TRAINING, *training_sets)
+    validation = build_loader(VALIDATION, *validation_sets) if validation_sets[0] else None
     checkpoints = run_checkpoints(options, cfg)
     if distributed.rank() == 0:
         checkpoints.clear_unfinished()
@@ -131,23 +140,17 @@ def _build_actor(options: RunOptions, cfg: EasyDict, net: nn.Module, device: tor
     return actor(net, cfg, device)
 
 
-def build_loader(
+def make_loader(
     cfg: EasyDict,
     stream: int,
-    names: Sequence[str],
+    datasets: Sequence[StoredDataset],
     ratios: Sequence[float],
     seed: int,
-    use_lmdb: bool,
     device: torch.device,
-    cache: Path | None = None,
     masks: bool = False,
 ) -> BatchLoader:
-    """Batches of the training or the validation sets, as `stream` says; with `masks` for Alpha-Refine.
-
-    Annotations are kept in the folder `cache`.
-    """
+    """Batches of the training or the validation sets, as `stream` says; with `masks` for Alpha-Refine."""
     check_sampling(cfg)
-    datasets = [build_dataset(name, use_lmdb=use_lmdb, cache=cache) for name in names]
     for dataset in datasets:
         dataset.keep_annotations()
     sampler = FrameSampler(

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from easydict import EasyDict
 
+from lib.config import ConfigError
 from lib.data.dataset import SequenceInfo, TrackingDataset
 from lib.utils.errors import UserError
 
@@ -181,3 +183,32 @@ def _within(visible: np.ndarray, start: int, interval: int, rng: np.random.Gener
 def _one_of(ids: np.ndarray, rng: np.random.Generator) -> int:
     """One of the ids; the generator's own `choice` draws the same, and takes longer."""
     return int(ids[rng.integers(len(ids))])
+
+
+def check_sampling(cfg: EasyDict) -> None:
+    """The number of templates must be the sampler's, and there is one search frame.
+
+    Raises:
+        ConfigError: `SAMPLER_MODE`, `MAX_SAMPLE_INTERVAL` and the numbers of frames contradict each other.
+    """
+    if cfg.DATA.SEARCH.get("NUMBER", 1) != 1:
+        raise ConfigError("'DATA.SEARCH.NUMBER' must be 1: the network searches one frame")
+    mode, templates, intervals = sampler_mode(cfg), cfg.DATA.TEMPLATE.get("NUMBER", 1), sample_intervals(cfg)
+    if mode == "causal" and len(intervals) != 1:
+        raise ConfigError(f"'DATA.MAX_SAMPLE_INTERVAL' is {intervals}, but SAMPLER_MODE causal takes one interval")
+    if templates != (1 if mode == "causal" else 1 + len(intervals)):
+        raise ConfigError(
+            f"'DATA.TEMPLATE.NUMBER' is {templates}, but SAMPLER_MODE {mode} with MAX_SAMPLE_INTERVAL {intervals} "
+            "gives another number: causal one template, the others one more than there are intervals"
+        )
+
+
+def sampler_mode(cfg: EasyDict) -> str:
+    """DATA.SAMPLER_MODE; configurations without it sample causally."""
+    return cfg.DATA.get("SAMPLER_MODE", "causal")
+
+
+def sample_intervals(cfg: EasyDict) -> list[int]:
+    """DATA.MAX_SAMPLE_INTERVAL, which may be one number."""
+    intervals = cfg.DATA.MAX_SAMPLE_INTERVAL
+    return intervals if isinstance(intervals, list) else [intervals]

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-import lib.train.check
+import lib.train.checks
 import lib.train.launch
 import lib.train.run
-from lib.train.checks.report import Report, ok, problem
+from lib.train.checks import Finding, Report
 from lib.train.options import Stage
 from lib.utils.workspace import REPOSITORY
 
@@ -29,7 +29,7 @@ def calls(monkeypatch):
 
     monkeypatch.setattr(lib.train.run, "train", lambda options: calls.update(train=options))
     monkeypatch.setattr(lib.train.launch, "launch", launch)
-    monkeypatch.setattr(lib.train.check, "check_run", lambda *_: Report([ok("data", "there")]))
+    monkeypatch.setattr(lib.train.checks, "check_run", lambda *_: Report([Finding("data", "ok", "there")]))
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
     monkeypatch.setenv("STARK_SAVE_DIR", "/saved")
     return calls
@@ -130,7 +130,9 @@ def test_a_launched_process_trains(command, calls, monkeypatch):
 def test_check_looks_and_trains_nothing(command, calls, monkeypatch, capsys):
     assert command(*S50, "--check", "--mode", "multiple", "--nproc_per_node", "2") == 0
     assert "there" in capsys.readouterr().out
-    monkeypatch.setattr(lib.train.check, "check_run", lambda *_: Report([problem("data", "gone", "bring it back")]))
+    monkeypatch.setattr(
+        lib.train.checks, "check_run", lambda *_: Report([Finding("data", "problem", "gone", "bring it back")])
+    )
     assert command(*S50, "--check") == 2
     told = capsys.readouterr()
     assert "gone" in told.out + told.err

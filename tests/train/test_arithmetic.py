@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from lib.config import ConfigError, load_config
-from lib.train.checks.settings import check_device
+from lib.train.checks import check_run
 from lib.train.losses import FiniteChecks, NonFiniteError
 from lib.train.optimiser import Optimisation, choose_arithmetic
 from lib.utils.errors import UserError
@@ -61,7 +61,9 @@ def test_a_missing_compiler_is_said_before_anything_is_done(videos, tmp_path, mo
         UserError, match="TRAIN.COMPILE default needs a C\\+\\+ compiler, and there is no 'no-such-comp"
     ):
         choose_arithmetic(Net(), cfg, CPU)
-    assert any("C++ compiler" in str(finding) for finding in check_device(lightning(videos, tmp_path), cfg))
+    run = lightning(videos, tmp_path, "TRAIN.COMPILE=default")
+    found = check_run(run, load_config(run.script, run.config, run.overrides)).problems
+    assert "C++ compiler" in found[0].text
     with pytest.raises(ConfigError, match="TRAIN.COMPILE"):
         config("TRAIN.COMPILE=fast")
 

@@ -16,7 +16,7 @@ from lib.data.registry import build_dataset
 from lib.models.alpha_refine import AlphaRefine
 from lib.test.tracker.masks import with_masks
 from lib.test.tracker.still import StillTracker
-from lib.train.check import check_run
+from lib.train.checks import check_run
 from lib.train.loader import SampleStream, collate
 from lib.train.losses import Outcome, filled_boxes, mask_iou
 from lib.train.optimiser import parameter_groups

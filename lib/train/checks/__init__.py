@@ -1,1 +1,0 @@
-"""The parts of the check before a training; `lib.train.check` puts them together."""

@@ -1,0 +1,343 @@
+"""The check before a training: settings, weights, data sets, output folder, and the report of it all."""
+
+import shutil
+from collections import namedtuple
+
+import pytest
+import torch
+import yaml
+
+from lib.config import ConfigError, load_config
+from lib.data import layouts, pack
+from lib.models import build_model
+from lib.train import checks
+from lib.train.checks import Report, check_run, usable_validation
+from lib.train.options import RunOptions, Stage
+from lib.train.sampler import check_sampling
+from lib.utils.checkpoint import save_checkpoint
+from lib.utils.errors import UserError
+from lib.utils.text import read_ranges
+from tests.data.made_trees import make_coco, make_got10k, write_lines
+from tests.train.tiny_runs import folder_of, lightning, options
+
+LIGHTNING = "STARKLightningXtrt"
+OPTIMIZER = {"state": {}, "param_groups": []}
+
+
+def check(run):
+    return check_run(run, load_config(run.script, run.config, run.overrides))
+
+
+def find(report, subject, state="problem"):
+    return [finding.text for finding in report.findings if (finding.subject, finding.state) == (subject, state)]
+
+
+def saved(run, epoch=1, path=None, **more):
+    """A checkpoint of a run's network; its path."""
+    net = build_model(run.script, load_config(run.script, run.config, run.overrides))
+    path = path or folder_of(run) / f"{type(net).__name__}_latest.pth.tar"
+    save_checkpoint(path, {"net": net.state_dict(), "epoch": epoch, "stats": {}, "optimizer": OPTIMIZER, **more})
+    return path
+
+
+@pytest.fixture
+def still(tmp_path):
+    """Three videos of 24 frames of 24 x 16 pixels; the boxes do not move."""
+    root = make_got10k(tmp_path / "still", ["a", "b", "c"], frames=24)
+    for name in "abc":
+        write_lines(root / name / "groundtruth.txt", ["2,3,8,6"] * 24)
+    return root
+
+
+def check_sets(tmp_path, *names, more=(), script="stark_s", **how):
+    """The check of a run on some training sets, without validation."""
+    listed = ",".join(f"'{name}'" for name in names)
+    overrides = (f"DATA.TRAIN.DATASETS_NAME=[{listed}]", "DATA.VAL.DATASETS_NAME=[]", *more)
+    return check(RunOptions(script, "baseline", tmp_path / "save", device="cpu", overrides=overrides, **how))
+
+
+def test_a_sound_run_passes_and_nothing_is_written(videos, tmp_path):
+    report = check(lightning(videos, tmp_path))
+    report.require()
+    assert {finding.state for finding in report.findings} == {"ok"}, report.table()
+    assert list(report.datasets) == [f"FOLDER:{videos}"]
+    assert list(tmp_path.iterdir()) == []
+    subjects = {finding.subject for finding in report.findings}
+    assert subjects == {
+        *("configuration", "device", "network", "output folder", f"train FOLDER:{videos}", f"val FOLDER:{videos}")
+    }
+    assert find(report, "configuration", "ok") == [
+        "stark_lightning_X_trt, baseline_rephead_4_lite_search5: 2 epochs of 2 steps of 4 samples"
+    ]
+
+
+def test_all_problems_are_reported_at_once(videos, tmp_path, monkeypatch):
+    monkeypatch.setenv("STARK_DATA_DIR", str(tmp_path / "nothing"))
+    broken = shutil.copytree(videos, tmp_path / "broken")
+    for image in broken.glob("*/*.jpg"):
+        image.write_bytes(b"")
+    (tmp_path / "file").write_text("")
+    sets = "DATA.TRAIN.DATASETS_NAME=[LASOT, VDI]", "DATA.TRAIN.DATASETS_RATIO=[1, 1]"
+    run = options("stark_st2", broken, tmp_path / "file" / "below", *sets, "DATA.TEMPLATE.NUMBER=3")
+    with pytest.raises(UserError) as error:
+        check(RunOptions(**{**vars(run), "device": "cuda:99"})).require()
+    head, *lines = str(error.value).splitlines()
+    assert head == "7 problem(s) to solve before training:"
+    expected = [
+        ("configuration", "'DATA.TEMPLATE.NUMBER' is 3", "one more than there are intervals"),
+        ("device", "'cuda:99' is not available", "choose auto"),
+        ("output folder", f"cannot write to {tmp_path / 'file'}", "another --save_dir"),
+        ("previous stage", "none is named", "--script_prv stark_st1"),
+        ("train LASOT", f"no folder {tmp_path / 'nothing' / 'lasot'}", "STARK_DATA_DIR"),
+        ("train VDI", "unknown data set 'VDI'", "did you mean VID?"),
+        (f"val FOLDER:{broken}", "3 of 3 images read are unusable", "copy or unpack these files again"),
+    ]
+    for line, (subject, what, remedy) in zip(lines, expected, strict=True):
+        assert line.startswith(f"- {subject}: ")
+        assert line.index(what) < line.index(remedy)
+
+
+def test_the_table():
+    report = Report()
+    report.add("ok", "device", "cpu")
+    report.add("problem", "train LASOT", "gone", "find it")
+    report.add("note", "output folder", "word " * 40)
+    lines = report.table().splitlines()
+    assert max(map(len, lines)) <= 120
+    assert lines[0] == "device         ok       cpu"
+    assert lines[1] == "train LASOT    problem  gone: find it"
+    assert lines[3].startswith(" " * 24 + "word")
+    assert lines[-1] == "problems: 1, notes: 1"
+
+
+@pytest.mark.parametrize(
+    ("script", "overrides", "part"),
+    [
+        ("stark_st1", ["DATA.SEARCH.NUMBER=2"], "'DATA.SEARCH.NUMBER' must be 1"),
+        ("stark_st1", ["DATA.MAX_SAMPLE_INTERVAL=[100, 200]"], "'DATA.TEMPLATE.NUMBER' is 2"),
+        ("stark_st1", ["DATA.SAMPLER_MODE=causal"], "'DATA.TEMPLATE.NUMBER' is 2"),
+        ("stark_st1", ["DATA.SAMPLER_MODE=causal", "DATA.MAX_SAMPLE_INTERVAL=[1, 2]"], "takes one interval"),
+        ("stark_st1", ["DATA.MAX_SAMPLE_INTERVAL=[100, 200]", "DATA.TEMPLATE.NUMBER=3"], ""),
+        ("stark_st1", ["DATA.SAMPLER_MODE=stark"], ""),
+        ("stark_s", [], ""),
+    ],
+)
+def test_numbers_of_frames(script, overrides, part):
+    cfg = load_config(script, "baseline", overrides)
+    if not part:
+        check_sampling(cfg)
+        return
+    with pytest.raises(ConfigError, match=part):
+        check_sampling(cfg)
+
+
+def test_settings_that_contradict_each_other(videos, tmp_path):
+    run = lightning(videos, tmp_path, "DATA.TRAIN.DATASETS_RATIO=[1, 2]", "DATA.VAL.DATASETS_RATIO=[0]")
+    few, zero = find(check(run), "configuration")
+    assert "'DATA.TRAIN.DATASETS_RATIO' has 2 values for 1 data sets: --opts DATA.TRAIN.DATASETS_RATIO=[1]" in few
+    assert "'DATA.VAL.DATASETS_RATIO' is 0 for every data set" in zero
+    (none,) = find(check(lightning(videos, tmp_path, "DATA.TRAIN.DATASETS_NAME=[]")), "configuration")
+    assert "is empty" in none
+    (text,) = find(check(lightning(videos, tmp_path, "MODEL.HIDDEN_DIM=100")), "network")
+    assert "MODEL.HIDDEN_DIM" in text
+
+
+def test_more_workers_than_cores(videos, tmp_path, monkeypatch):
+    monkeypatch.setattr(checks, "available_cpus", lambda: 4)
+    assert not find(check(lightning(videos, tmp_path, "TRAIN.NUM_WORKER=4")), "configuration", "note")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    (text,) = find(check(lightning(videos, tmp_path, "TRAIN.NUM_WORKER=3")), "configuration", "note")
+    assert text.startswith("3 data workers for each of 2 process(es) share 4 cores: --opts TRAIN.NUM_WORKER=2")
+
+
+@pytest.mark.parametrize(
+    ("amp", "device", "fast", "states"),
+    [
+        ("fp16", "mps", True, ["ok", "problem"]),
+        ("true", "mps", True, ["ok", "problem"]),
+        ("fp16", "cpu", True, ["ok", "note"]),
+        ("bf16", "cpu", False, ["ok", "note"]),
+        ("bf16", "cpu", True, ["ok"]),
+        ("off", "mps", False, ["ok"]),
+    ],
+)
+def test_precision_and_device(amp, device, fast, states, videos, tmp_path, monkeypatch):
+    monkeypatch.setattr(checks, "select_device", lambda name: torch.device(device))
+    monkeypatch.setattr(checks, "has_fast_bf16", lambda device: fast)
+    report = check(lightning(videos, tmp_path, f"TRAIN.AMP={amp}"))
+    assert [finding.state for finding in report.findings if finding.subject == "device"] == states
+
+
+def test_imagenet_weights(videos, tmp_path, monkeypatch):
+    monkeypatch.setenv("STARK_PRETRAINED_DIR", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    subject, wanted = "ImageNet weights", "MODEL.BACKBONE.PRETRAINED=true"
+    run = options("stark_s", videos, tmp_path, wanted)
+    (text,) = find(check(run), subject, "note")
+    assert f"downloads them to {tmp_path / 'hub' / 'checkpoints'}" in text
+    assert f"put resnet18-f37072fd.pth into {tmp_path}" in text
+    assert not (tmp_path / "hub").exists()
+    file = tmp_path / "resnet18-f37072fd.pth"
+    torch.save({"conv1.weight": torch.zeros(1)}, file)
+    assert find(check(run), subject, "ok") == [f"of resnet18: {file}"]
+    file.write_bytes(file.read_bytes()[:50])
+    assert str(file) in find(check(run), subject)[0]
+    (text,) = find(check(lightning(videos, tmp_path, wanted)), subject)
+    assert "RepVGG-A0-train.pth" in text
+
+
+def test_the_previous_stage(videos, tmp_path):
+    subject, first = "previous stage", options("stark_st1", videos, tmp_path)
+    run = options("stark_st2", videos, tmp_path, previous=Stage("stark_st1"))
+    (text,) = find(check(run), subject)
+    assert f"no checkpoint folder {folder_of(first)}" in text
+    assert "`python tracking/train.py --script stark_st1 --config baseline` trains it" in text
+    path = saved(first, epoch=20)
+    assert find(check(run), subject, "ok") == [f"{path}: epoch 20, the weights fit"]
+    path.write_bytes(path.read_bytes()[:-100])
+    assert "truncated" in find(check(run), subject)[0]
+    # A file without a score head fits, another network's does not.
+    file = saved(options("stark_s", videos, tmp_path), 7, tmp_path / "s.pth.tar")
+    run = options("stark_st2", videos, tmp_path, previous=Stage("stark_s", checkpoint=file))
+    assert find(check(run), subject, "ok") == [f"{file}: epoch 7, the weights fit"]
+    saved(lightning(videos, tmp_path), 7, file)
+    assert "does not fit the model" in find(check(run), subject)[0]
+    # Once the run has begun, the file is no longer needed.
+    file.unlink()
+    saved(run)
+    assert not check(run).problems
+
+
+def test_the_teacher(videos, tmp_path):
+    def teaching(stage, run=lightning):
+        report = check(RunOptions(**{**vars(run(videos, tmp_path)), "teacher": stage}))
+        return [(finding.state, finding.text) for finding in report.findings if finding.subject == "teacher"]
+
+    def configured(name, search):
+        tree = {
+            "DATA": {"SEARCH": {"SIZE": search}, "TEMPLATE": {"SIZE": 64}},
+            "TEST": {"SEARCH_SIZE": search, "TEMPLATE_SIZE": 64},
+            "MODEL": {"BACKBONE": {"TYPE": "resnet18"}, "TRANSFORMER": {"ENC_LAYERS": 1, "DEC_LAYERS": 1}},
+        }
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(tree))
+        return Stage("stark_s", str(path))
+
+    fits = configured("fits", 128)
+    ((state, text),) = teaching(fits)
+    assert state == "problem"
+    assert "checkpoints/train/stark_s/fits" in text
+    spatial = options("stark_s", videos, tmp_path)
+    saved(spatial, 2, tmp_path / "checkpoints" / "train" / "stark_s" / "fits" / "STARKS_latest.pth.tar")
+    assert [state for state, _ in teaching(fits)] == ["ok"]
+    for stage, run, part in (
+        (configured("larger", 160), lightning, "10x10 cells (search region of 160 pixels), the student's 8x8"),
+        (fits, lambda *args: options("stark_s", *args), "trains stark_lightning_X_trt, not stark_s: leave out"),
+        (Stage("stark_lightning_X_trt"), lightning, "cannot guide itself: name a spatial one"),
+        (Stage("stark_s", "nowhere"), lightning, "no configuration 'nowhere'"),
+    ):
+        ((state, text),) = teaching(stage, run)
+        assert state == "problem"
+        assert part in text
+
+
+def test_the_output_folder(videos, tmp_path, monkeypatch):
+    run, subject = lightning(videos, tmp_path), "output folder"
+    assert find(check(run), subject, "ok") == [f"{folder_of(run)}: a new run"]
+    path = saved(run, 1)
+    assert f"{path}: goes on after epoch 1 of 2" in find(check(run), subject, "ok")
+    (folder_of(run) / f"{LIGHTNING}_previous.pth.tar").write_bytes(path.read_bytes())
+    path.write_bytes(b"")
+    assert f"{path} is damaged; the checkpoint before it is used" in find(check(run), subject, "note")
+    saved(run, 2)
+    assert find(check(run), subject, "note") == [f"{path}: epoch 2 was the last, nothing is left to train"]
+    (text,) = find(check(lightning(videos, tmp_path, "MODEL.HIDDEN_DIM=64")), subject)
+    assert "does not fit the model" in text
+    assert "the options with which the run began" in text
+    monkeypatch.setattr(checks.shutil, "disk_usage", lambda path: namedtuple("Usage", "free")(2**20))  # noqa: PYI024
+    (text,) = find(check(run), subject)
+    assert text.startswith("0.0 GiB free, three checkpoints take ")
+
+
+def test_data_sets_are_counted(still, tmp_path):
+    name = f"FOLDER:{still}"
+    assert find(check_sets(tmp_path, name), f"train {name}", "ok") == [
+        f"3 sequences in {still}; 3 read, with an image of each; visible in 72 of 72 frames"
+    ]
+    lines = ["2,3,8,6"] * 24
+    lines[10:14] = ["24,3,4,4", "2,-6,8,6", "23.5,3,8,6", "-7,-5,8,6"]  # the first two are outside the image
+    write_lines(still / "b" / "groundtruth.txt", lines)
+    write_lines(still / "b" / "absence.label", [int(number == 11) for number in range(24)])
+    (note,) = find(check_sets(tmp_path, name), f"train {name}", "note")
+    assert note.startswith("1 of 72 boxes read are outside their image")
+    assert str(still / "b" / "00000011.jpg") in note
+
+
+def test_files_that_cannot_be_read_are_named(still, tmp_path):
+    name = f"FOLDER:{still}"
+    (still / "a" / "groundtruth.txt").write_text("1,2,3,4\nsomewhere\n")
+    for path in (still / "b").glob("*.jpg"):
+        path.write_bytes(path.read_bytes()[:100])
+    annotations, images = find(check_sets(tmp_path, name), f"train {name}", "note")
+    assert annotations.startswith("1 of 3 annotations read are unusable: ")
+    assert "a/groundtruth.txt, line 2" in annotations
+    assert images.startswith(f"1 of 3 images read are unusable: cannot decode image {still / 'b'}")
+
+
+def test_sequences_that_are_never_sampled(still, tmp_path):
+    name = f"FOLDER:{still}"
+    write_lines(still / "a" / "absence.label", [0] * 4 + [1] * 20)
+    (text,) = find(check_sets(tmp_path, name), f"train {name}", "note")
+    assert text.startswith("1 of 3 sequences read are never sampled: a sequence needs more than 4 visible frames")
+    short = make_got10k(tmp_path / "short", ["x", "y"], frames=19)
+    (text,) = find(check_sets(tmp_path, f"FOLDER:{short}"), f"train FOLDER:{short}")
+    assert text.startswith("none of the 2 sequences read has more than 4 visible frames, and 20 in all")
+
+
+def test_storage(still, tmp_path, monkeypatch):
+    name = f"FOLDER:{still}"
+    (text,) = find(check_sets(tmp_path, name, use_lmdb=True), f"train {name}")
+    assert f"no LMDB {still}_lmdb" in text
+    pack.pack(name, progress=False)
+    (text,) = find(check_sets(tmp_path, name, use_lmdb=True), f"train {name}", "ok")
+    assert text.startswith(f"3 sequences in {still}_lmdb")
+    monkeypatch.setenv("STARK_DATA_DIR", str(tmp_path / "data"))
+    report = check_sets(tmp_path, "EMBEDDED_train")
+    assert find(report, "train EMBEDDED_train", "ok") == ["is generated when training starts"]
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("only", ["COCO17", "GOT10K_vottrain"])
+def test_one_override_is_enough_for_a_user_with_one_set(only, tmp_path, monkeypatch):
+    monkeypatch.setenv("STARK_DATA_DIR", str(tmp_path))
+    if only == "COCO17":
+        make_coco(tmp_path / "coco")
+    else:
+        splits = [read_ranges(layouts.SPECS / f"got10k_{split}.ranges.txt") for split in ("vottrain", "votval")]
+        numbers = sorted(splits[0][:2] + splits[1][:1])
+        make_got10k(tmp_path / "got10k" / "train", [f"GOT-10k_Train_{n + 1:06d}" for n in numbers], frames=20)
+    overrides = (f"DATA.TRAIN.DATASETS_NAME=[{only}]",)
+    run = RunOptions("stark_s", "baseline", tmp_path / "save", device="cpu", overrides=overrides)
+    report, cfg = check(run), load_config("stark_s", "baseline", overrides)
+    report.require()
+    if only == "COCO17":
+        (text,) = find(report, "val GOT10K_votval", "note")
+        assert "training goes on without it" in text
+        assert usable_validation(run, cfg) == ([], [])
+    else:
+        assert find(report, "val GOT10K_votval", "ok")
+        assert usable_validation(run, cfg) == (["GOT10K_votval"], [1])
+
+
+def test_a_validation_set_that_is_missing(still, tmp_path, monkeypatch):
+    monkeypatch.setenv("STARK_DATA_DIR", str(tmp_path / "data"))
+    own = f"FOLDER:{still}"
+    asked_for = (f"DATA.TRAIN.DATASETS_NAME=['{own}']", f"DATA.VAL.DATASETS_NAME=[GOT10K_votval, '{own}']")
+    run = RunOptions("stark_s", "baseline", tmp_path, device="cpu", overrides=asked_for)
+    assert "or train without validation" in find(check(run), "val GOT10K_votval")[0]
+    assert usable_validation(run, load_config("stark_s", "baseline", asked_for))[0] == ["GOT10K_votval", own]
+    # Not asked for: the sets that exist are used, with their ratios.
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"DATA: {{VAL: {{DATASETS_NAME: [GOT10K_votval, '{own}', LASOT], DATASETS_RATIO: [1, 3, 2]}}}}\n")
+    run = RunOptions("stark_s", str(path), tmp_path, overrides=asked_for[:1])
+    assert usable_validation(run, load_config("stark_s", path, asked_for[:1])) == ([own], [3])
