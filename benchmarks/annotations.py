@@ -1,4 +1,4 @@
-"""Seconds until the annotations of a data set are at hand: read file by file, read and kept, and kept before.
+"""Seconds until the annotations of a data set are available: read file by file, read and cached, and from the cache.
 
 The tree is generated, in LaSOT's layout: per sequence a file of boxes and two of labels; the frames are one folder, to
 which all sequences link. `plain` reads with numpy. Files are in the system's cache.
@@ -6,7 +6,6 @@ which all sequences link. `plain` reads with numpy. Files are in the system's ca
 python benchmarks/annotations.py [--sequences 10000] [--frames 150] [--output FILE]
 """
 
-import argparse
 import os
 import shutil
 import sys
@@ -17,7 +16,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.measuring import ratios, report, take_turns
+from benchmarks.measuring import benchmark_parser, ratios, report, take_turns
 from lib.data import layouts
 from lib.data.storage import FolderStorage
 from lib.data.videos import VideoSet
@@ -42,7 +41,7 @@ def write_tree(root: Path, sequences: int, frames: int) -> None:
 
 
 def read_plainly(root: Path) -> int:
-    """What a research code reads of each sequence that it draws, for all of them; the frames in all."""
+    """The number of frames, with all files read that research code reads of a sequence."""
     total = 0
     for folder in sorted(root.iterdir()):
         boxes = np.loadtxt(folder / "groundtruth.txt", delimiter=",", dtype=np.float32)
@@ -53,7 +52,7 @@ def read_plainly(root: Path) -> int:
 
 
 def read_and_keep(root: Path, cache: Path) -> VideoSet:
-    """What a training does when it starts."""
+    """The start of a training."""
     storage = FolderStorage(root)
     storage.cache = cache
     dataset = VideoSet("LASOT", storage, layouts.lasot(storage, "", "LASOT", None))
@@ -62,29 +61,20 @@ def read_and_keep(root: Path, cache: Path) -> VideoSet:
 
 
 def main() -> None:
-    """Parse the arguments, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = benchmark_parser(__doc__, rounds=3)
     parser.add_argument("--sequences", type=int, default=10_000)
     parser.add_argument("--frames", type=int, default=150, help="of each sequence; GOT-10k has about so many")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--output", type=Path)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         root, cache = Path(temporary) / "lasot", Path(temporary) / "cache"
         write_tree(root, given.sequences, given.frames)
         ways = {
             "plain": lambda: read_plainly(root),
-            "read and kept": lambda: (shutil.rmtree(cache, ignore_errors=True), read_and_keep(root, cache)),
-            "kept before": lambda: read_and_keep(root, cache),
+            "read and cached": lambda: (shutil.rmtree(cache, ignore_errors=True), read_and_keep(root, cache)),
+            "from the cache": lambda: read_and_keep(root, cache),
         }
         seconds = take_turns(ways, given.rounds, warmup=0)
-        (kept,) = cache.glob("*.arrays")
-        size = kept.stat().st_size / 1e6
-    faster = ratios(seconds, "plain")
-    rows = [
-        {"way": way, "seconds": float(np.median(values)), "ratio": faster[way], "file (MB)": size * (way != "plain")}
-        for way, values in seconds.items()
-    ]
+    rows = [{"way": way, "seconds": float(np.median(seconds[way])), "ratio": r} for way, r in ratios(seconds).items()]
     report(f"Annotations of {given.sequences:,} sequences of {given.frames} frames", rows, given.output)
 
 

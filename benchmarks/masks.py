@@ -1,10 +1,9 @@
-"""Train a mask head on a part of COCO's photographs, and hold its masks on the others against filled boxes.
+"""Train a mask head on a part of COCO's photographs, and compare its masks on the others with filled boxes.
 
 python benchmarks/masks.py --coco FOLDER --output FOLDER [--config small] [--opts TRAIN.EPOCH=2 …]
 
-FOLDER is in COCO's layout. The same command goes on with a training that was stopped. Every fifth photograph is held
-out; its objects are shown by their boxes, and masks are made about boxes that are moved and scaled at random, as those
-of a tracker are.
+The same command continues a stopped training. Every fifth photograph is held out; masks of its objects are made around
+boxes that are moved and scaled at random, as those of a tracker are.
 """
 
 import argparse
@@ -76,7 +75,6 @@ def filled(box: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def main() -> None:
-    """Parse the arguments, train, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--coco", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True, help="checkpoints and logs of the training lie under it")
@@ -90,15 +88,11 @@ def main() -> None:
     train(options)
     checkpoint = options.folder / "AlphaRefine_latest.pth.tar"
     found = list(overlaps(given.config, checkpoint, held_out, given.device))
-    rows = [
-        {
-            "masks": name,
-            "mean IoU": float(np.mean([each[name] for each in found])),
-            "median IoU": float(np.median([each[name] for each in found])),
-            "objects": len(found),
-        }
-        for name in found[0]
-    ]
+    rows = []
+    for name in found[0]:
+        values = [each[name] for each in found]
+        row = {"masks": name, "mean IoU": float(np.mean(values)), "median IoU": float(np.median(values))}
+        rows.append(row | {"objects": len(found)})
     report("Masks of objects in photographs that were held out", rows, given.output / "masks.json")
 
 

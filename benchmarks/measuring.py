@@ -1,18 +1,22 @@
-"""Timing several ways of doing one thing, in turn, so that what else the machine does meets all alike."""
+"""What the benchmarks share: a clip to measure on, processes and ways that take turns, a table with ratios."""
 
+import argparse
 import json
 import multiprocessing
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 
 from lib.config import load_config
+from lib.data.samples import find_sample
 from lib.test.profiling.latency import describe_machine, machine_line
 from lib.test.tracker import SCRIPTS
 from lib.test.tracker.engines import choose_engine
@@ -20,12 +24,23 @@ from lib.utils.errors import UserError
 from lib.utils.files import write_text
 from lib.utils.text import ruled_table
 
+CLIP = "sample:bigbuckbunny"
+
+
+def benchmark_parser(description: str, rounds: int = 7) -> argparse.ArgumentParser:
+    """A command line with the options of all benchmarks."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--output", type=Path, help="JSON file for the table")
+    return parser
+
 
 def known_variant(text: str) -> str:
     """TRACKER:CONFIG of a command line.
 
     Raises:
-        UserError: there is no such tracker or configuration.
+        UserError: the tracker or the configuration does not exist.
     """
     name, _, config = text.partition(":")
     if name not in SCRIPTS:
@@ -38,7 +53,7 @@ def known_way(text: str) -> str:
     """ENGINE:PRECISION or ENGINE:PRECISION+PRECISION of a command line.
 
     Raises:
-        UserError: there is no such engine, or it does not compute in that.
+        UserError: the engine does not exist, or does not compute in that precision.
     """
     engine, _, precisions = text.partition(":")
     for precision in precisions.split("+"):
@@ -47,28 +62,28 @@ def known_way(text: str) -> str:
 
 
 class Worker:
-    """A process that answers one question after the other, so that ways do not share threads and memory.
+    """A process that answers questions, so that ways do not share threads and memory.
 
     Args:
-        serve: called there with a connection and `arguments`; it sends None when it is ready, then an answer to each
-            question that it receives, until that is None.
+        threads: of the process.
+        make: called in the process with `arguments`; gives the function that answers a question.
     """
 
-    def __init__(self, serve: Callable[..., None], *arguments: object) -> None:
+    def __init__(self, threads: int, make: Callable[..., Callable], *arguments: object) -> None:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=serve, args=(theirs, *arguments), daemon=True)
+        self._process = context.Process(target=_serve, args=(theirs, threads, make, arguments), daemon=True)
         self._process.start()
         theirs.close()
         self._receive()
 
-    def ask(self, question: object) -> Any:
+    def ask(self, question: object = True) -> Any:
         """The answer to a question."""
         self._connection.send(question)
         return self._receive()
 
     def end(self) -> None:
-        """Let it end."""
+        """End the process."""
         self._connection.send(None)
         self._process.join()
 
@@ -79,23 +94,36 @@ class Worker:
             raise UserError("a process that is measured died; its message is above") from error
 
 
-def take_turns(ways: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 2) -> dict[str, np.ndarray]:
+def _serve(connection: Any, threads: int, make: Callable[..., Callable], arguments: tuple) -> None:
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
+    answer = make(*arguments)
+    connection.send(None)
+    while (question := connection.recv()) is not None:
+        connection.send(answer(question))
+
+
+def take_turns(ways: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 1) -> dict[str, np.ndarray]:
     """Seconds of every run of every way: (rounds,) each, the ways one after the other in each round."""
-    for _ in range(warmup):
-        for way in ways.values():
-            way()
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(rounds):
+    for number in range(warmup + rounds):
         for name, way in ways.items():
             start = time.perf_counter()
             way()
-            seconds[name].append(time.perf_counter() - start)
+            if number >= warmup:
+                seconds[name].append(time.perf_counter() - start)
     return {name: np.array(values) for name, values in seconds.items()}
 
 
-def ratios(seconds: Mapping[str, np.ndarray], plain: str) -> dict[str, float]:
-    """How many times as fast as `plain` each way is: the median over rounds, each held against its own round."""
-    return {name: float(np.median(seconds[plain] / values)) for name, values in seconds.items()}
+def ratios(seconds: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """How many times as fast as the first way each way is: the median over rounds, each against its own round."""
+    plain = next(iter(seconds.values()))
+    return {name: float(np.median(plain / values)) for name, values in seconds.items()}
+
+
+def resident_megabytes() -> float:
+    """Memory of this process, from /proc/self/status."""
+    return int(re.search(r"VmRSS:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
 
 
 def report(title: str, rows: list[dict[str, object]], output: Path | None = None) -> None:
@@ -103,14 +131,37 @@ def report(title: str, rows: list[dict[str, object]], output: Path | None = None
     machine = describe_machine(torch.device("cpu"))
     print(f"{title}\n{machine_line(machine)}; load: {os.getloadavg()[0]:.1f}")
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    print(ruled_table([columns, *([_cell(row.get(column)) for column in columns] for row in rows)]))
+    cells = [[row.get(column, "-") for column in columns] for row in rows]
+    print(ruled_table([columns, *([f"{c:.2f}" if isinstance(c, float) else str(c) for c in each] for each in cells)]))
     if output is not None:
-        write_text(
-            output, json.dumps({"title": title, "command": sys.argv, "machine": machine, "rows": rows}, indent=2)
-        )
+        content = {"title": title, "command": sys.argv, "machine": machine, "rows": rows}
+        write_text(output, json.dumps(content, indent=2))
 
 
-def _cell(value: object) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.2f}" if isinstance(value, float) else str(value)
+def pictures(count: int, width: int, height: int) -> list[np.ndarray]:
+    """The sample clip's first frames (height, width, 3) uint8 RGB, at most `count`."""
+    video, found = cv2.VideoCapture(str(find_sample(CLIP)[0])), []
+    while len(found) < count and (frame := video.read())[0]:
+        found.append(cv2.cvtColor(cv2.resize(frame[1], (width, height)), cv2.COLOR_BGR2RGB))
+    video.release()
+    return found
+
+
+def write_clip(root: Path, sequences: int, frames: int, width: int = 1280, height: int = 720, quality: int = 90):
+    """Write parts of the sample clip as sequences in GOT-10k layout, with boxes that move and change size.
+
+    The first box is the clip's. The clip starts anew where it ends.
+    """
+    found = pictures(frames + 4 * sequences, width, height)
+    rng, ways = np.random.default_rng(1), np.linspace(0, 1, frames)[:, None]
+    first = np.array(find_sample(CLIP)[1].box) * (np.array((width, height) * 2) / (1280, 720, 1280, 720))
+    for number in range(sequences):
+        folder = root / f"clip{number + 1}"
+        folder.mkdir(parents=True)
+        for index in range(frames):
+            picture = cv2.cvtColor(found[(number * 4 + index) % len(found)], cv2.COLOR_RGB2BGR)
+            cv2.imwrite(str(folder / f"{index + 1:08d}.jpg"), picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        size = first[2:] * np.exp(0.2 * rng.uniform(-1, 1) * ways)
+        boxes = np.hstack((first[:2] + (rng.uniform(0.1, 0.7, 2) * (width, height) - first[:2]) * ways, size))
+        (folder / "groundtruth.txt").write_text("".join(",".join(f"{v:.2f}" for v in box) + "\n" for box in boxes))
+    (root / "list.txt").write_text("".join(f"clip{number + 1}\n" for number in range(sequences)))

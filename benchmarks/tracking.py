@@ -1,27 +1,34 @@
-"""Time of tracking a frame (crop, network, box) by engine and precision, against the plain eager path.
+"""Milliseconds and memory of tracking a frame (crop, network, box) by engine, against the plain eager path.
 
-Every way has a process of its own; they take turns, some frames each, as frames come in a video. Weights are random but
-for configurations that come with trained ones; frames are those of a clip that a package ships. A way is
-ENGINE:PRECISION, or ENGINE:PRECISION+PRECISION, which also makes masks (Alpha-Refine) in the second one.
+Every way has a process of its own; they take turns, some frames each. Weights are random except for configurations that
+come with trained ones; frames are those of a clip that a package ships. A way is ENGINE:PRECISION, or
+ENGINE:PRECISION+PRECISION, which also makes masks (Alpha-Refine) in the second precision. `memory` is the growth of the
+process by the tracker, export of its graphs included the first time (`--graphs` keeps them).
 
 python benchmarks/tracking.py [--variants stark_s:baseline …] [--ways openvino:fp32 openvino:bf16 …] [--output FILE]
 """
 
-import argparse
 import sys
 import tempfile
 import time
-from multiprocessing.connection import Connection
+from collections.abc import Callable
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.clips import pictures
-from benchmarks.measuring import Worker, known_variant, known_way, ratios, report
+from benchmarks.measuring import (
+    Worker,
+    benchmark_parser,
+    known_variant,
+    known_way,
+    pictures,
+    ratios,
+    report,
+    resident_megabytes,
+)
 from benchmarks.plain import PlainEngine, PlainTracker
 from lib.config import load_config
 from lib.models import build_model
@@ -42,13 +49,13 @@ VARIANTS = (
     "stark_lightning_X_trt:mini",
 )
 WAYS = ("torch:fp32", "onnx:fp32", "openvino:fp32", "openvino:bf16", "openvino:int8")
-# Of the clip's 1280x720: a side of 137 pixels, so that the search region lies within the frame.
 _BURST = 9  # frames
+# A side of 137 pixels of the clip's 1280x720, so that the search region lies within the frame.
 BOX = [520.0, 305.0, 170.0, 110.0]
 
 
 class _Pair(StarkTracker):
-    """STARK-ST with both templates and no renewal: a step that costs the same each time."""
+    """STARK-ST with both templates and no update: a step that costs the same each time."""
 
     def _initial_templates(self, template):
         return [template, template]
@@ -65,83 +72,72 @@ def make_tracker(variant: str, way: str, folder: Path) -> StarkTracker | MaskTra
     trained = shipped_weights(SCRIPTS[name], config)
     torch.manual_seed(0)
     model = load_network(SCRIPTS[name], cfg, trained) if trained.is_file() else build_model(SCRIPTS[name], cfg).eval()
-    kinds = (_PlainPair, _Pair) if name == "stark_st" else (PlainTracker, StarkTracker)
+    plain_class, tracker_class = (_PlainPair, _Pair) if name == "stark_st" else (PlainTracker, StarkTracker)
     if way == "plain":
-        return kinds[0](PlainEngine(model, cfg), cfg)
+        return plain_class(PlainEngine(model, cfg), cfg)
     engine, precisions = way.split(":")
     precision, *masks = precisions.split("+")
     device = engine_device(engine, "cpu")
-    tracker = kinds[1](create_engine(engine, model, cfg, device, folder, precision), cfg)
+    tracker = tracker_class(create_engine(engine, model, cfg, device, folder, precision), cfg)
     if not masks:
         return tracker
     cfg = load_config(MASK_SCRIPT, "baseline")
-    return MaskTracker(
-        tracker, Refiner(create_mask_engine(engine, AlphaRefine(cfg).eval(), cfg, device, folder, masks[0]), cfg)
-    )
+    engine = create_mask_engine(engine, AlphaRefine(cfg).eval(), cfg, device, folder, masks[0])
+    return MaskTracker(tracker, Refiner(engine, cfg))
 
 
-def serve(connection: Connection, variant: str, way: str, folder: Path, threads: int) -> None:
-    """In a process of its own: make the tracker, then track some frames each time it is asked.
-
-    The answer is the seconds of one frame, and the boxes.
-    """
-    torch.set_num_threads(threads)
-    cv2.setNumThreads(threads)
+def tracking(variant: str, way: str, folder: Path) -> Callable[[object], tuple[float, list, float]]:
+    """A function that tracks some frames; it returns the seconds of one frame, the boxes and the memory in MB."""
+    before = resident_megabytes()
     tracker, frames = make_tracker(variant, way, folder), pictures(_BURST, 1280, 720)
     tracker.initialize(frames[0], {"init_bbox": BOX})
-    boxes_of = tracker.tracker if isinstance(tracker, MaskTracker) else tracker
-    connection.send(None)
-    while connection.recv() is not None:
+    box_tracker = tracker.tracker if isinstance(tracker, MaskTracker) else tracker
+
+    def track(_: object) -> tuple[float, list, float]:
         seconds, boxes = [], []
         for frame in frames[1:]:
-            boxes_of.state = list(BOX)
+            box_tracker.state = list(BOX)
             start = time.perf_counter()
             boxes.append(tracker.track(frame)["target_bbox"])
             seconds.append(time.perf_counter() - start)
-        # The first frames find the caches full of what another way left there.
-        connection.send((float(np.median(seconds[2:])), boxes))
+        # The first frames find the caches full of another way's data.
+        return float(np.median(seconds[2:])), boxes, resident_megabytes() - before
+
+    return track
 
 
 def measure(variant: str, ways: list[str], rounds: int, threads: int, folder: Path) -> list[dict[str, object]]:
-    """One row a way of one variant: milliseconds, ratio to the plain path, largest difference of boxes in pixels."""
-    workers = {way: Worker(serve, variant, way, folder, threads) for way in ways}
-    answers = {way: [] for way in ways}
-    for _ in range(rounds + 1):
-        for way, worker in workers.items():
-            answers[way].append(worker.ask("track"))
+    """One row a way of one variant."""
+    workers = {way: Worker(threads, tracking, variant, way, folder) for way in ways}
+    answers = [{way: worker.ask() for way, worker in workers.items()} for _ in range(rounds + 1)]
     for worker in workers.values():
         worker.end()
-    seconds = {way: np.array([time for time, _ in each[1:]]) for way, each in answers.items()}
-    boxes = {way: np.array(each[0][1]) for way, each in answers.items()}
-    faster = ratios(seconds, "plain")
+    seconds = {way: np.array([each[way][0] for each in answers[1:]]) for way in ways}
+    boxes = {way: np.array(answers[0][way][1]) for way in ways}
     return [
         {
             "variant": variant,
             "way": way,
-            "ms": float(np.median(values) * 1000),
-            "ratio": faster[way],
+            "ms": 1000 * float(np.median(seconds[way])),
+            "ratio": ratio,
+            "memory (MB)": round(answers[-1][way][2]),
             "box difference (px)": f"{np.abs(boxes[way] - boxes['plain']).max():.1e}",
         }
-        for way, values in seconds.items()
+        for way, ratio in ratios(seconds).items()
     ]
 
 
 def main() -> None:
-    """Parse the arguments, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--variants", nargs="+", type=known_variant, default=VARIANTS, metavar="TRACKER:CONFIG")
     parser.add_argument("--ways", nargs="+", type=known_way, default=WAYS, metavar="ENGINE:PRECISION[+PRECISION]")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--graphs", type=Path, help="folder to keep exported graphs in, for the next time")
-    parser.add_argument("--output", type=Path)
     given = parser.parse_args()
-    ways = ["plain", *given.ways]
+    rows = []
     with tempfile.TemporaryDirectory() as temporary:
-        folder = given.graphs or Path(temporary)
-        rows = [
-            row for variant in given.variants for row in measure(variant, ways, given.rounds, given.threads, folder)
-        ]
+        for variant in given.variants:
+            folder = given.graphs or Path(temporary)
+            rows += measure(variant, ["plain", *given.ways], given.rounds, given.threads, folder)
     report(f"Tracking, a frame of 1280x720, {given.threads} threads", rows, given.output)
 
 

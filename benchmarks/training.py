@@ -1,17 +1,14 @@
 """Time of a training step (forward pass, loss, backward pass, AdamW) of one batch, against the plain eager path.
 
-Each way has a process of its own; they take their steps in turn. A way is `plain` (fp32), or `fp32` or `bf16`, with
-`+compile` for TRAIN.COMPILE.
+Each way has a process of its own; they take their steps in turn. A way is `fp32` or `bf16`, with `+compile` for
+TRAIN.COMPILE.
 
-python benchmarks/training.py [--variants stark_s:baseline:4 …] [--ways plain fp32 bf16 …] [--threads 2] [--output FILE]
+python benchmarks/training.py [--variants stark_s:baseline:4 …] [--ways fp32 bf16 …] [--threads 2] [--output FILE]
 """
 
-import argparse
 import itertools
-import multiprocessing
 import sys
 from collections.abc import Callable
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +17,8 @@ from easydict import EasyDict
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.measuring import ratios, report, take_turns
-from benchmarks.plain_training import PlainStep
-from benchmarks.resident import resident
+from benchmarks.measuring import Worker, benchmark_parser, ratios, report, resident_megabytes, take_turns
+from benchmarks.plain import PlainStep
 from lib.config import load_config
 from lib.models import build_model
 from lib.train.loader import Batch
@@ -37,11 +33,10 @@ VARIANTS = (
     "stark_st2:baseline:4",
     "stark_lightning_X_trt:baseline_rephead_4_lite_search5:16",
 )
-WAYS = ("plain", "fp32", "bf16")
 
 
 def make_batch(cfg: EasyDict, size: int) -> Batch:
-    """Random crops, of which some are padded."""
+    """Random crops, some of them padded."""
     random, templates = torch.Generator().manual_seed(0), cfg.DATA.TEMPLATE.get("NUMBER", 1)
 
     def crops(side: int, *leading: int) -> torch.Tensor:
@@ -67,7 +62,7 @@ def make_batch(cfg: EasyDict, size: int) -> Batch:
 
 
 def make_step(variant: str, way: str) -> Callable[[], object]:
-    """A way's training step; the weights change with every call."""
+    """The training step of a way; the weights change with every call."""
     script, config, size = variant.split(":")
     precision, *more = way.split("+")
     overrides = [f"TRAIN.BATCH_SIZE={size}"]
@@ -88,76 +83,39 @@ def make_step(variant: str, way: str) -> Callable[[], object]:
     return lambda: trainer.train_step(1, batches)
 
 
-class Worker:
-    """A process that takes a way's steps when called."""
-
-    def __init__(self, variant: str, way: str, threads: int) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(theirs, variant, way, threads), daemon=True)
-        self.process.start()
-        theirs.close()
-        self()  # builds the network; a process at a time
-
-    def __call__(self) -> None:
-        """Take a step.
-
-        Raises:
-            UserError: the process died.
-        """
-        try:
-            self.pipe.send(True)
-            self.memory = self.pipe.recv()
-        except (EOFError, BrokenPipeError, ConnectionResetError) as error:
-            raise UserError("a process that measures died; its message is above") from error
-
-    def close(self) -> None:
-        """End the process."""
-        self.pipe.send(False)
-        self.process.join()
-
-
-def _work(pipe: Connection, variant: str, way: str, threads: int) -> None:
-    """In a process of its own: take a step whenever asked, until told to end."""
-    torch.set_num_threads(threads)
+def stepping(variant: str, way: str) -> Callable[[object], float]:
+    """A function that takes a step and returns the resident memory in MB."""
     step = make_step(variant, way)
-    while pipe.recv():
-        step()
-        pipe.send(resident()[1])
+    return lambda _: (step(), resident_megabytes())[1]
 
 
 def measure(variant: str, ways: list[str], threads: int, rounds: int) -> list[dict[str, object]]:
     """One row a way of one variant."""
-    workers = {way: Worker(variant, way, threads) for way in ways}
-    seconds = take_turns(workers, rounds, warmup=1)
-    faster, size = ratios(seconds, "plain"), int(variant.split(":")[2])
-    rows = []
-    for way, values in seconds.items():
-        workers[way].close()
-        median = float(np.median(values))
-        row = {"variant": variant, "way": way, "s a step": median, "samples/s": size / median, "ratio": faster[way]}
-        rows.append(row | {"memory (MB)": round(workers[way].memory)})
+    workers = {way: Worker(threads, stepping, variant, way) for way in ways}
+    seconds = take_turns({way: worker.ask for way, worker in workers.items()}, rounds)
+    size, rows = int(variant.split(":")[2]), []
+    for way, ratio in ratios(seconds).items():
+        median, memory = float(np.median(seconds[way])), round(workers[way].ask())
+        workers[way].end()
+        row = {"variant": variant, "way": way, "s a step": median, "samples/s": size / median, "ratio": ratio}
+        rows.append(row | {"memory (MB)": memory})
     return rows
 
 
-def _known(variant: str) -> str:
-    script, config, size = [*variant.split(":"), "", ""][:3]
+def known_training(text: str) -> str:
+    """SCRIPT:CONFIG:BATCH of a command line."""
+    script, config, size = [*text.split(":"), "", ""][:3]
     if not size.isdecimal():
-        raise UserError(f"'{variant}' is not SCRIPT:CONFIG:BATCH")
+        raise UserError(f"'{text}' is not SCRIPT:CONFIG:BATCH")
     load_config(script, config)
-    return variant
+    return text
 
 
 def main() -> None:
-    """Parse the arguments, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--variants", nargs="+", type=_known, default=VARIANTS, metavar="SCRIPT:CONFIG:BATCH")
-    parser.add_argument("--ways", nargs="+", default=WAYS, help="`plain` is always one")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--output", type=Path)
+    parser = benchmark_parser(__doc__)
+    parser.add_argument("--variants", nargs="+", type=known_training, default=VARIANTS, metavar="SCRIPT:CONFIG:BATCH")
+    parser.add_argument("--ways", nargs="+", default=("fp32", "bf16"))
     given = parser.parse_args()
-    torch.set_num_threads(given.threads)
     ways = list(dict.fromkeys(["plain", *given.ways]))
     rows = [row for variant in given.variants for row in measure(variant, ways, given.threads, given.rounds)]
     report("Training, a step", rows, given.output)

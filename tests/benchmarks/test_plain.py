@@ -4,28 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.plain import plain_network, whole_crop
-from benchmarks.plain_data import PlainProcessing
+from benchmarks.plain import PlainProcessing, whole_crop
 from lib.config import load_config
 from lib.data.registry import build_dataset
 from lib.data.synthetic import generate
-from lib.models.layers import FrozenBatchNorm2d
 from lib.train.loader import SampleStream
 from lib.train.processing import Processing
 from lib.train.sampler import FrameSampler
 from lib.utils.crop import sample_target
-from tests.golden_cases import VARIANTS, reference_model
-from tests.models.test_inference import regions
-
-
-@pytest.mark.parametrize("variant", ["stark_st50", "stark_lightning"])
-def test_the_plain_network_gives_the_same_boxes(variant):
-    model, cfg = reference_model(variant).eval(), load_config(*VARIANTS[variant][:2])
-    templates, search = regions(cfg, VARIANTS[variant][2], padded=True)
-    plain = plain_network(model)
-    assert not any(isinstance(module, FrozenBatchNorm2d) for module in plain.modules())
-    with torch.inference_mode():
-        assert torch.allclose(model(templates, search)["pred_boxes"], plain(templates, search)["pred_boxes"], atol=1e-5)
 
 
 @pytest.mark.parametrize("box", [[60, 40, 30, 50], [-10, -20, 60, 60], [100, 70, 40, 30]])

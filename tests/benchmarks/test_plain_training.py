@@ -3,12 +3,10 @@
 import pytest
 import torch
 
-from benchmarks.plain import PlainAttention, PlainNorm
-from benchmarks.plain_training import PlainStep
+from benchmarks.plain import PlainStep
 from benchmarks.training import make_batch, make_step
 from lib.config import load_config
 from lib.models import build_model
-from lib.models.layers import FrozenBatchNorm2d
 from lib.train.losses import BoxActor, ScoreActor
 from lib.train.optimiser import Optimisation
 from tests.golden.fill import fill
@@ -50,7 +48,7 @@ def theirs(net, cfg, batch, amp=False):
     with torch.autocast("cpu", torch.bfloat16, enabled=bool(amp)):
         loss, _ = plain.loss(batch)
     loss.backward()
-    found = {name.replace(".inner.", "."): p.grad for name, p in plain.net.named_parameters() if p.grad is not None}
+    found = {name: p.grad for name, p in plain.net.named_parameters() if p.grad is not None}
     return loss.item(), found
 
 
@@ -82,12 +80,9 @@ def test_bf16_loses_no_more_than_where_it_is_plain(case):
     assert (own - exact).norm() < 2 * (usual - exact).norm()
 
 
-def test_the_plain_step_is_plain_and_learns():
+def test_the_plain_step_learns():
     cfg = load_config("stark_s", "baseline", overrides("stark_s", "-"))
     step = PlainStep(fill(build_model("stark_s", cfg)), cfg)
-    kinds = {type(module) for module in step.net.modules()}
-    assert {PlainNorm, PlainAttention} <= kinds
-    assert FrozenBatchNorm2d not in kinds
     before = [parameter.clone() for parameter in step.parameters]
     step(make_batch(cfg, 2))
     changed = [not torch.equal(a, b) for a, b in zip(before, step.parameters, strict=True)]
