@@ -13,7 +13,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib.test.video.demo import DEFAULT_TRACKER
-from lib.test.web.limits import Limits
+from lib.test.web.catalogue import Settings
+from lib.test.web.clips import Limits
 from lib.test.web.server import Options, run_server
 from lib.utils.errors import run_command
 
@@ -44,8 +45,7 @@ def main() -> None:
     usual_tracker, usual_config = DEFAULT_TRACKER
     tracker = given.tracker or usual_tracker
     config = given.config or (usual_config if tracker == usual_tracker else tracker)
-    settings = {"tracker": tracker, "config": config, "checkpoint": given.checkpoint}
-    settings |= {"device": given.device, "engine": given.engine}
+    settings = Settings(tracker, config, given.checkpoint, given.device, given.engine)
     run_server(Options(given.host, given.port, given.token, given.media, Limits(*sizes), settings))
 
 

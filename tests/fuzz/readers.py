@@ -28,8 +28,7 @@ from lib.data.box_files import parse_boxes, parse_flags, parse_regions
 from lib.data.images import IMAGE_SUFFIXES
 from lib.data.picture import JpegPicture, open_picture
 from lib.test.evaluation.result_files import read_result, read_seconds
-from lib.test.web.clips import open_clip
-from lib.test.web.limits import Limits
+from lib.test.web.clips import Limits, open_clip
 from lib.utils import workspace as places
 from lib.utils.errors import UserError
 from lib.utils.text import parse_names, read_ranges

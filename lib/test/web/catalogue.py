@@ -2,9 +2,8 @@
 
 import contextlib
 import os
+import threading
 from collections import OrderedDict
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +17,7 @@ from lib.test.tracker.engines import ENGINES, choose_engine, engine_device
 from lib.utils.checkpoint import CheckpointError
 from lib.utils.errors import UserError
 
-_KEPT = 3  # trackers that are kept although nobody uses them
+_CACHED = 3  # trackers in memory
 
 
 @dataclass(frozen=True)
@@ -114,32 +113,28 @@ class Catalogue:
 
 
 class Trackers:
-    """Trackers by choice, made beside the loop that tracks; objects share the network of each.
+    """Trackers by choice. Pages and objects share the network of each, so only one may step: hold `lock` for it."""
 
-    Args:
-        catalogue: what can be made.
-        made: called from another thread whenever one is ready or has failed.
-    """
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+        self.lock = threading.Lock()
+        self._making = threading.Lock()
+        self._made: OrderedDict[Choice, Tracker] = OrderedDict()
 
-    def __init__(self, catalogue: Catalogue, made: Callable[[], None]) -> None:
-        self._catalogue, self._made = catalogue, made
-        self._makers = ThreadPoolExecutor(2, "tracker")
-        self._futures: OrderedDict[Choice, Future[Tracker]] = OrderedDict()
+    def has(self, choice: Choice) -> bool:
+        """True where `get` returns at once."""
+        return choice in self._made
 
-    def get(self, choice: Choice) -> "Future[Tracker]":
-        """The tracker to come; one that failed is tried again, since the user may have put it right."""
-        future = self._futures.pop(choice, None)
-        if future is None or (future.done() and future.exception() is not None):
-            future = self._makers.submit(self._catalogue.make, choice)
-            future.add_done_callback(lambda _: self._made())
-        self._futures[choice] = future
-        while len(self._futures) > _KEPT:
-            self._futures.popitem(last=False)
-        return future
-
-    def close(self) -> None:
-        """Make no more."""
-        self._makers.shutdown(wait=False, cancel_futures=True)
+    def get(self, choice: Choice) -> Tracker:
+        """The chosen tracker; the first call for it takes seconds. Errors as of `Catalogue.make`."""
+        with self._making:
+            if choice not in self._made:
+                with self.lock:
+                    self._made[choice] = self._catalogue.make(choice)
+            self._made.move_to_end(choice)
+            while len(self._made) > _CACHED:
+                self._made.popitem(last=False)
+            return self._made[choice]
 
 
 def _key(name: str, config: str) -> str:

@@ -8,6 +8,7 @@ import io
 import warnings
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import av
@@ -17,7 +18,6 @@ from PIL import Image, UnidentifiedImageError
 from lib.data.image_claims import read_claim
 from lib.data.images import decode_image, list_images
 from lib.test.video.source import DEFAULT_FPS
-from lib.test.web.limits import Limits
 from lib.utils.errors import UserError
 
 # Containers that hold their pictures themselves. Playlists (HLS, concat, DASH, SDP) would name files of the server, or
@@ -26,6 +26,30 @@ _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,ogg,
 _LARGEST_FPS = 240.0  # beyond it a header is wrong
 # A seek goes a little further back: frames right before a key frame may need what comes before it.
 _SEEK_BEFORE = 8
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits, each an option of `tracking/web_demo.py`.
+
+    Attributes:
+        sessions: open pages at the same time.
+        upload_mb: size of one upload, in MiB.
+        frames: length of a video or a folder.
+        side: width and height of a frame, in pixels.
+        idle_minutes: a page without any action for this time is closed, and its files are removed.
+    """
+
+    sessions: int = 20
+    upload_mb: float = 500
+    frames: int = 20_000
+    side: int = 4096
+    idle_minutes: float = 30
+
+    @property
+    def upload_bytes(self) -> int:
+        """`upload_mb` in bytes."""
+        return int(self.upload_mb * 2**20)
 
 
 class Clip:

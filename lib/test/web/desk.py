@@ -1,6 +1,9 @@
-"""One session in the process that tracks: its clip, its objects, and the jobs they give."""
+"""The work of one page: its clip, its objects, and the jobs that its commands begin."""
 
-from collections.abc import Callable
+import logging
+import queue
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -8,54 +11,76 @@ import numpy as np
 
 from lib.test.video.demo import check_box
 from lib.test.web.catalogue import Choice, Trackers
-from lib.test.web.clips import Clip, open_clip
-from lib.test.web.downloads import Download
-from lib.test.web.exports import WRITERS, encode_jpeg
-from lib.test.web.jobs import Job, Places, Steps, Turns
-from lib.test.web.limits import MOST_OBJECTS, SMALLEST_BOX, WINDOW, Limits
+from lib.test.web.clips import Clip, Limits, open_clip
+from lib.test.web.exports import WRITERS, Download, encode_jpeg
 from lib.test.web.objects import TrackedObject
 from lib.utils.errors import UserError
 
+WINDOW = 8  # pictures on their way to a page: it acknowledges each one that it has shown
+MOST_OBJECTS = 6  # as many as there are colours that differ on any ground
+SMALLEST_BOX = 4  # pixels a side
 _SHOWN_SIDE, _SHOWN_QUALITY = 1280, 85  # of the pictures that a page shows
 _PROGRESS_STEPS = 20
+_POLL_SECONDS = 0.5
 
 Send = Callable[[dict, bytes | None], None]
+# A job is a generator. It yields after each short step: None, or a function that returns True when it can go on.
+Steps = Iterator[Callable[[], bool] | None]
+
+log = logging.getLogger(__name__)
 
 
 class Desk:
-    """Commands of one session; what they lead to is sent to its page.
+    """Runs the commands of one page in one thread; the answers go to `send`.
 
     Args:
-        session: its name.
-        folder: for what it downloads.
-        limits: what is taken.
-        trackers: what it may be tracked with.
-        turns: where its jobs wait for their turns.
-        writers: how many sessions may write files at the same time.
+        folder: for downloads.
+        limits: see `lib.test.web.clips.Limits`.
+        trackers: makes the chosen tracker.
         send: takes a message, and a picture as JPEG or None.
         clock: seconds.
     """
 
     def __init__(
-        self,
-        session: str,
-        folder: Path,
-        limits: Limits,
-        trackers: Trackers,
-        turns: Turns,
-        writers: Places,
-        send: Send,
-        clock: Callable[[], float],
+        self, folder: Path, limits: Limits, trackers: Trackers, send: Send, clock: Callable[[], float]
     ) -> None:
-        self.session, self.folder, self.limits = session, folder, limits
-        self.trackers, self.turns, self.writers, self.send, self.clock = trackers, turns, writers, send, clock
+        self.folder, self.limits, self.trackers, self.send, self.clock = folder, limits, trackers, send, clock
         self.clip: Clip | None = None
         self.objects: dict[int, TrackedObject] = {}
         self.credit = WINDOW
-        self._sizes: dict[int, tuple[int, int]] = {}  # of shown frames, where they are not the clip's
+        self._jobs: dict[str, tuple[Steps, str, Callable[[], bool] | None]] = {}  # in the order of their turns
+        self._sizes: dict[int, tuple[int, int]] = {}  # of shown frames with another size than the clip's
         self._seconds: float | None = None  # of one frame in the trackers, smoothed
 
-    # Commands, by the names that the server sends
+    def run(self, commands: queue.Queue[tuple[str, dict]], ended: threading.Event) -> None:
+        """Run commands and jobs until `ended` is set."""
+        try:
+            while not ended.is_set():
+                try:
+                    name, arguments = commands.get(block=not self.step(), timeout=_POLL_SECONDS)
+                except queue.Empty:
+                    continue
+                self._guarded(name, getattr(self, name), **arguments)
+        finally:
+            self.cancel()
+
+    def step(self) -> bool:
+        """Do one step of the next job that can go on; False where none can."""
+        for kind, (steps, about, waits_for) in list(self._jobs.items()):
+            if waits_for is None or waits_for():
+                del self._jobs[kind]
+                self._guarded(about, self._step_job, kind, steps, about)
+                return True
+        return False
+
+    def cancel(self, kind: str | None = None) -> bool:
+        """Cancel the job of a kind, or all; True where one was running."""
+        gone = [self._jobs.pop(each)[0] for each in list(self._jobs) if kind in (None, each)]
+        for steps in gone:
+            steps.close()
+        return bool(gone)
+
+    # Commands, by the names in the page's messages
 
     def open(self, path: Path, name: str, box: list[float] | None, ticket: str) -> None:
         """Open another clip; `ticket` comes back with the answer.
@@ -63,7 +88,7 @@ class Desk:
         The one before goes, with all that was tracked, once the other one is known to be a clip.
         """
         self.pause()
-        self.turns.cancel(self.session)
+        self.cancel()
         self._begin("open", self._opening(path, name, box, ticket), about="open")
 
     def draw(self, number: int, frame: int, box: list[float]) -> None:
@@ -92,7 +117,7 @@ class Desk:
 
     def pause(self) -> None:
         """Stop tracking; what was found stays."""
-        if self.turns.cancel(self.session, "track"):
+        if self.cancel("track"):
             self._end("paused")
 
     def show(self, frame: int) -> None:
@@ -113,11 +138,6 @@ class Desk:
     def ack(self) -> None:
         """The page has shown a picture and has room for another."""
         self.credit = min(self.credit + 1, WINDOW)
-
-    def close(self) -> None:
-        """End all jobs and forget the clip."""
-        self.turns.cancel(self.session)
-        self.clip, self.objects = None, {}
 
     # Jobs
 
@@ -140,11 +160,9 @@ class Desk:
         self.send({"type": "length", "frames": self.clip.total}, None)
 
     def _tracking(self, choice: Choice) -> Steps:
-        future = self.trackers.get(choice)
-        if not future.done():
+        if not self.trackers.has(choice):
             self.send({"type": "loading", "tracker": choice.key, "engine": choice.engine}, None)
-            yield future.done
-        tracker = future.result()
+        tracker = self.trackers.get(choice)
         objects = list(self.objects.values())
         for each in objects:
             if each.use(tracker, choice):
@@ -165,8 +183,9 @@ class Desk:
 
     def _step(self, objects: list[TrackedObject], index: int, image: np.ndarray) -> None:
         begin = self.clock()
-        for each in objects:
-            each.step(index, image)
+        with self.trackers.lock:
+            for each in objects:
+                each.step(index, image)
         seconds = self.clock() - begin
         if any(index in each.drawn for each in objects):
             return  # a tracker was begun here, which takes another time
@@ -174,14 +193,12 @@ class Desk:
 
     def _exporting(self, what: Download, objects: list[TrackedObject]) -> Steps:
         told = 0
-        yield self.writers.free
         try:
-            with self.writers:
-                for share in WRITERS[what](self.folder / what, self.clip, objects):
-                    if int(share * _PROGRESS_STEPS) > told:
-                        told = int(share * _PROGRESS_STEPS)
-                        self.send({"type": "progress", "what": what, "share": told / _PROGRESS_STEPS}, None)
-                    yield None
+            for share in WRITERS[what](self.folder / what, self.clip, objects):
+                if int(share * _PROGRESS_STEPS) > told:
+                    told = int(share * _PROGRESS_STEPS)
+                    self.send({"type": "progress", "what": what, "share": told / _PROGRESS_STEPS}, None)
+                yield None
         except OSError as error:
             raise UserError(f"the server cannot write the file: {error.strerror}") from error
         self.send({"type": "exported", "what": what}, None)
@@ -189,12 +206,30 @@ class Desk:
     # Helpers
 
     def _begin(self, kind: str, steps: Steps, about: str) -> None:
-        def failed(reason: str) -> None:
-            self.send({"type": "error", "about": about, "text": reason}, None)
+        self.cancel(kind)
+        self._jobs[kind] = steps, about, None
+
+    def _step_job(self, kind: str, steps: Steps, about: str) -> None:
+        try:
+            waits_for = next(steps)
+        except StopIteration:
+            return
+        except (UserError, OSError, ValueError, RuntimeError):
             if kind == "track":
                 self._end("failed")
+            raise
+        self._jobs[kind] = steps, about, waits_for
 
-        self.turns.begin(self.session, kind, Job(steps, failed))
+    def _guarded(self, about: str, function: Callable, *args: object, **kwargs: object) -> None:
+        """Call a function; tell the page of an error, and go on."""
+        try:
+            function(*args, **kwargs)
+        except UserError as error:
+            self.send({"type": "error", "about": about, "text": str(error)}, None)
+        except (OSError, ValueError, TypeError, RuntimeError, LookupError, cv2.error) as error:
+            log.exception("%s failed", about)
+            text = f"something went wrong in the server ({type(error).__name__}: {error}); its log says where"
+            self.send({"type": "error", "about": about, "text": text}, None)
 
     def _end(self, why: str) -> None:
         self.send({"type": "ended", "why": why, "frames": self.clip.total}, None)

@@ -5,10 +5,12 @@ Each writer is a generator that does a frame a step and gives the share that is 
 
 import csv
 import io
+import re
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
 import av
 import cv2
@@ -17,11 +19,17 @@ import numpy as np
 from lib.test.video.output import fit_frame, video_size
 from lib.test.video.overlay import DISTINCT, draw_box, draw_caption
 from lib.test.web.clips import Clip, FolderClip
-from lib.test.web.downloads import Download, file_name
 from lib.test.web.objects import TrackedObject
 from lib.utils.errors import UserError
 from lib.utils.files import atomic_path, write_text
 
+Download = Literal["video", "table", "sequences"]
+# End of the file's name after that of the clip, and its type.
+DOWNLOADS: dict[Download, tuple[str, str]] = {
+    "video": ("tracked.mp4", "video/mp4"),
+    "table": ("boxes.csv", "text/csv; charset=utf-8"),
+    "sequences": ("got10k.zip", "application/zip"),
+}
 Writer = Callable[[Path, Clip, Sequence[TrackedObject]], Iterator[float]]
 
 _QUALITY = 95  # of the frames to train on
@@ -92,15 +100,20 @@ def write_sequences(path: Path, clip: Clip, objects: Sequence[TrackedObject]) ->
 WRITERS: dict[Download, Writer] = {"video": write_video, "table": write_table, "sequences": write_sequences}
 
 
+def file_name(name: str) -> str:
+    """A clip's name as part of a file's: letters, digits, dashes; never empty, a path, or hidden."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", Path(name).stem).strip("_")[:60] or "clip"
+
+
 def _numbered(clip: Clip, start: int, end: int) -> Iterator[tuple[int, np.ndarray]]:
     index = start
     for image in clip.frames(start):
         if image is None:
             continue
-        if index >= end:
-            return
         yield index, image
         index += 1
+        if index == end:  # what follows may be damaged
+            return
     if index < end:
         raise UserError(f"{clip.name} ended at frame {index}: it was changed since it was tracked")
 

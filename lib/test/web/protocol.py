@@ -1,93 +1,50 @@
-"""What a page may say: anything else is refused before it reaches the process that tracks."""
+"""Messages of a page. Anything else is refused before it reaches the page's thread."""
 
-from typing import Annotated, Literal
+import json
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from lib.test.web.downloads import Download
-from lib.test.web.limits import MOST_OBJECTS
+from lib.test.web.desk import MOST_OBJECTS
+from lib.test.web.exports import Download
+from lib.utils.errors import UserError
 
-Number = Annotated[float, Field(allow_inf_nan=False, ge=-1e7, le=1e7)]
-Frame = Annotated[int, Field(ge=0, le=10**7)]
-Object = Annotated[int, Field(ge=1, le=MOST_OBJECTS)]
-Name = Annotated[str, Field(max_length=200)]
+_NUMBER = Annotated[float, Field(allow_inf_nan=False, ge=-1e7, le=1e7)]
+_FRAME = Annotated[int, Field(ge=0, le=10**7)]
+_OBJECT = Annotated[int, Field(ge=1, le=MOST_OBJECTS)]
+_NAME = Annotated[str, Field(max_length=200)]
 
-
-class Message(BaseModel):
-    """A message; `type` says which, the other fields are the command's arguments."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class OpenSample(Message):
-    """Open a sample clip."""
-
-    type: Literal["open_sample"]
-    name: Name
-
-
-class OpenMedia(Message):
-    """Open a video or a folder under the server's directories."""
-
-    type: Literal["open_media"]
-    path: Annotated[str, Field(max_length=4096)]
+_FIELDS: dict[str, dict[str, Any]] = {
+    "open_sample": {"name": _NAME},
+    "open_media": {"path": Annotated[str, Field(max_length=4096)]},
+    "open_upload": {},
+    "draw": {"number": _OBJECT, "frame": _FRAME, "box": Annotated[list[_NUMBER], Field(min_length=4, max_length=4)]},
+    "remove": {"number": _OBJECT},
+    "track": {"key": _NAME, "engine": _NAME},
+    "pause": {},
+    "show": {"frame": _FRAME},
+    "export": {"what": Download},
+    "ack": {},
+}
 
 
-class OpenUpload(Message):
-    """Open what was uploaded last."""
-
-    type: Literal["open_upload"]
-
-
-class Draw(Message):
-    """An object's box xywh in a frame."""
-
-    type: Literal["draw"]
-    number: Object
-    frame: Frame
-    box: Annotated[list[Number], Field(min_length=4, max_length=4)]
+def _model(kind: str, fields: dict[str, Any]) -> type[BaseModel]:
+    required = {name: (field, ...) for name, field in fields.items()}
+    return create_model(kind, __config__=ConfigDict(extra="forbid", strict=True), type=(Literal[kind], ...), **required)
 
 
-class Remove(Message):
-    """Forget an object."""
-
-    type: Literal["remove"]
-    number: Object
+_MODELS = {kind: _model(kind, fields) for kind, fields in _FIELDS.items()}
 
 
-class Track(Message):
-    """Track what is not tracked yet."""
+def parse_message(text: str) -> tuple[str, dict[str, Any]]:
+    """Kind and arguments of a message.
 
-    type: Literal["track"]
-    key: Name
-    engine: Name
-
-
-class Pause(Message):
-    """Stop tracking."""
-
-    type: Literal["pause"]
-
-
-class Show(Message):
-    """Send a frame's picture."""
-
-    type: Literal["show"]
-    frame: Frame
-
-
-class Export(Message):
-    """Write a file to download."""
-
-    type: Literal["export"]
-    what: Download
-
-
-class Ack(Message):
-    """A picture was shown."""
-
-    type: Literal["ack"]
-
-
-AnyMessage = OpenSample | OpenMedia | OpenUpload | Draw | Remove | Track | Pause | Show | Export | Ack
-MESSAGES: TypeAdapter[AnyMessage] = TypeAdapter(Annotated[AnyMessage, Field(discriminator="type")])
+    Raises:
+        UserError: it is not one of the messages above.
+    """
+    try:
+        data = json.loads(text)
+        message = _MODELS[data["type"]].model_validate(data)
+    except (ValueError, TypeError, LookupError, RecursionError, ValidationError):
+        raise UserError("the server does not understand the page: reload it") from None
+    return data["type"], message.model_dump(exclude={"type"})

@@ -52,26 +52,18 @@ class Server:
         self.stop(signal.SIGKILL)
         raise AssertionError(f"the server did not start:\n{self.log.read_text()}")
 
-    @property
-    def tracker_pid(self) -> int:
-        """The process that tracks: the child that is not multiprocessing's own."""
-        for path in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                parent = int(path.read_text().rsplit(")", 1)[1].split()[1])
-                words = (path.parent / "cmdline").read_bytes()
-            except (OSError, ValueError):
-                continue
-            if parent == self.process.pid and b"spawn_main" in words:
-                return int(path.parent.name)
-        raise AssertionError("no process tracks")
-
     def memory(self) -> int:
-        """MiB that the server and its tracker hold now."""
-        return sum(_resident(pid) for pid in (self.process.pid, self.tracker_pid)) // 2**20
+        """MiB that the server holds now."""
+        return _resident(self.process.pid) // 2**20
 
     def folders(self) -> list[Path]:
         """Those of open sessions."""
         return [path for path in self.files.glob("stark-web-*/*") if path.is_dir()]
+
+    def folder(self, page: "Page") -> Path:
+        """The files of an open page."""
+        (found,) = self.files.glob(f"stark-web-*/{page.name}")
+        return found
 
     def get(self, path: str, data: bytes | None = None, **headers: str) -> tuple[int, bytes]:
         """Status and body; with `data` it is a POST."""

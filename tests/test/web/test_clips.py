@@ -11,8 +11,7 @@ from PIL import Image
 
 from lib.data.samples import find_sample
 from lib.test.video.source import open_source
-from lib.test.web.clips import open_clip
-from lib.test.web.limits import Limits
+from lib.test.web.clips import Limits, open_clip
 from lib.utils.errors import UserError
 from lib.utils.workspace import REPOSITORY
 from tests.test.web.made_clips import index_of, numbered, write_clip, write_images, write_numbered
@@ -140,7 +139,7 @@ BOMB = """
 import resource, sys
 from pathlib import Path
 from lib.test.web.clips import open_clip
-from lib.test.web.limits import Limits
+from lib.test.web.clips import Limits
 from lib.utils.errors import UserError
 
 def used():

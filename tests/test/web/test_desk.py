@@ -2,8 +2,8 @@
 
 import csv
 import itertools
+import threading
 import zipfile
-from concurrent.futures import Future
 
 import av
 import cv2
@@ -12,9 +12,8 @@ import pytest
 
 from lib.data.registry import build_dataset, load_dataset
 from lib.test.tracker import create_tracker
-from lib.test.web.desk import Desk, visible_part
-from lib.test.web.jobs import Places, Turns
-from lib.test.web.limits import WINDOW, Limits
+from lib.test.web.clips import Limits
+from lib.test.web.desk import WINDOW, Desk, visible_part
 from lib.test.web.objects import another
 from lib.utils.errors import UserError
 from tests.test.web.made_clips import index_of, scene, write_clip, write_images, write_numbered
@@ -40,33 +39,33 @@ class Shelf:
     """Stands in for `Trackers`."""
 
     def __init__(self, **trackers):
-        self.trackers = trackers
+        self.trackers, self.lock = trackers, threading.Lock()
 
     def get(self, choice):
-        future = Future()
-        if choice.key in self.trackers:
-            future.set_result(self.trackers[choice.key])
-        else:
-            future.set_exception(UserError(f"no weights for {choice.key}: put them under checkpoints/"))
-        return future
+        if choice.key not in self.trackers:
+            raise UserError(f"no weights for {choice.key}: put them under checkpoints/")
+        return self.trackers[choice.key]
+
+    def has(self, choice):
+        return True
 
 
 class Session:
     """A desk and what it says; pictures are taken as they come, unless `slow`."""
 
     def __init__(self, folder, slow=False, **trackers):
-        self.turns, self.said, self.slow = Turns(), [], slow
+        self.said, self.slow = [], slow
         seconds = itertools.count(0, 0.02)
         shelf = Shelf(**(trackers or {"step": StepTracker()}))
         folder.mkdir(exist_ok=True)
-        self.desk = Desk("s", folder, Limits(), shelf, self.turns, Places(2), self._hear, lambda: next(seconds))
+        self.desk = Desk(folder, Limits(), shelf, self._hear, lambda: next(seconds))
 
     def _hear(self, message, picture):
         self.said.append((message, picture))
 
     def run(self, steps=100_000):
         for _ in range(steps):
-            if not self.turns.step():
+            if not self.desk.step():
                 return self
             if not self.slow and self.desk.credit < WINDOW:
                 self.desk.ack()
@@ -341,7 +340,7 @@ def test_the_sequences_are_read_back_as_training_and_test_data(source, tmp_path)
     assert test[1].truth[3].tolist() == [16.25, 8, 12, 16]
     assert [index_of(test[1].read_frame(index)) for index in range(COUNT - 6)] == list(range(6, COUNT))
     train = build_dataset(f"FOLDER:{tmp_path / 'mine'}", None, False)
-    assert train.sequences == ["my_clip_1", "my_clip_2"]
+    assert [each.name for each in train.sequences] == ["my_clip_1", "my_clip_2"]
     if source == "folder":  # not compressed a second time
         theirs = (tmp_path / "mine" / "my_clip_2" / "00000001.jpg").read_bytes()
         assert theirs == (path / "7.jpg").read_bytes()
@@ -352,6 +351,19 @@ def test_a_cancelled_download_leaves_no_file(what, tracked):
     tracked.desk.export(what)
     tracked.run(5)
     assert list(tracked.desk.folder.iterdir()) != []
-    tracked.desk.close()
+    tracked.desk.cancel()
     assert list(tracked.desk.folder.iterdir()) == []
     assert tracked.desk.writers.free()
+
+
+@pytest.mark.parametrize("what", ["video", "sequences"])
+def test_after_a_damaged_end_everything_before_it_is_taken_home(what, tmp_path):
+    folder = tmp_path / "frames"
+    write_images(folder, 6)
+    sorted(folder.iterdir())[-1].write_bytes(b"damaged")
+    session = Session(tmp_path / "session").open(folder)
+    session.desk.draw(1, 0, [4, 4, 12, 12])
+    assert session.track().of("ended")[0]["why"] == "failed"
+    assert len(session.found()) == 5
+    session.desk.export(what)
+    assert session.run().of("exported")
