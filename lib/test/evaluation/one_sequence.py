@@ -13,13 +13,10 @@ from typing import Protocol
 import numpy as np
 
 from lib.data.sequence import Sequence
-from lib.test.evaluation.overlays import Overlays
+from lib.test.evaluation.overlays import FrameObserver, Overlays
 from lib.test.evaluation.result_files import remove_unfinished, result_path, write_result
 
 _READ_AHEAD = 4
-
-# Takes a frame's index, the frame (H, W, 3) uint8 RGB, its box xywh and the tracker's confidence where it has one.
-FrameObserver = Callable[[int, np.ndarray, list[float], float | None], None]
 
 
 class Tracker(Protocol):
@@ -43,15 +40,12 @@ class SequenceRun:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of one sequence; workers send it to the first process.
+    """The outcome of one sequence.
 
     Attributes:
-        name: name of the sequence.
-        reason: reason of a failure, one line; "" for none.
-        details: traceback of a failure.
+        reason, details: of a failure, in one line and as a traceback; "" for none.
         frames: number of frames, the first included; 0 after a failure.
-        track_seconds: time inside `track`.
-        loop_seconds: time of the whole loop: reading, initialising, tracking.
+        track_seconds, loop_seconds: time in `track`, and in the whole loop with reading.
         begin: on the machine's monotonic clock, in seconds.
     """
 
@@ -66,12 +60,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Job:
-    """The work on every sequence, in any process.
-
-    Attributes:
-        output_dir: `<results>/<tracker>/<config>`.
-        overlays: where boxes are drawn, None for nowhere.
-    """
+    """The work on every sequence: results go to `output_dir`, boxes are drawn into `overlays`."""
 
     output_dir: Path
     overlays: Overlays | None = None
@@ -82,11 +71,7 @@ class Job:
         return written and (self.overlays is None or self.overlays.are_drawn(sequence))
 
     def run(self, tracker: Tracker, sequence: Sequence, count_frames: Callable[[int], None]) -> Outcome:
-        """Track a sequence and write its files; an existing result stays.
-
-        Args:
-            count_frames: gets the number of new frames.
-        """
+        """Track a sequence and write its files; an existing result stays. `count_frames` gets numbers of new frames."""
         begin, result = time.monotonic(), result_path(self.output_dir, sequence)
         try:
             remove_unfinished(self.output_dir, sequence)

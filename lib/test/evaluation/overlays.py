@@ -1,4 +1,4 @@
-"""Seeing what a tracker does on a test set: its boxes drawn into the frames."""
+"""Boxes drawn into the frames of a test set."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,18 +23,17 @@ TRUTH = (255, 255, 255)
 _FPS = 30.0
 _SURE_FROM = 0.5  # the confidence from which STARK-ST counts the object as seen
 
-# Takes a frame's index, the frame (H, W, 3) uint8 RGB, the tracker's box xywh and its confidence where it gives one.
-DrawFrame = Callable[[int, np.ndarray, list[float], float | None], None]
+# Takes a frame's index, the frame (H, W, 3) uint8 RGB, its box xywh and the tracker's confidence where it has one.
+FrameObserver = Callable[[int, np.ndarray, list[float], float | None], None]
 
 
 @dataclass(frozen=True)
 class Overlays:
-    """Where the frames with boxes go: into a window, or into `<output_dir>/debug/[<subfolder>/]<sequence>/`.
+    """Where frames with boxes go: into a window, or into `<output_dir>/debug/[<subfolder>/]<sequence>/`.
 
     Attributes:
-        output_dir: `<results>/<tracker>/<config>`.
-        pictures: keep every frame as a JPEG, too, beside the video of the sequence.
-        window: shows the frames instead, in this process.
+        pictures: save every frame as a JPEG beside the video of the sequence.
+        window: shows the frames instead.
     """
 
     output_dir: Path
@@ -42,64 +41,59 @@ class Overlays:
     window: Window | None = None
 
     def folder(self, sequence: Sequence) -> Path:
-        """Where a sequence's files go."""
+        """Folder of a sequence's files."""
         return self.output_dir / FOLDER / sequence.subfolder / sequence.name
 
     def are_drawn(self, sequence: Sequence) -> bool:
-        """Whether an earlier run has left all files of a sequence; what a window shows is never done."""
-        if self.window is not None:
-            return False
+        """Whether all files of a sequence exist; never for a window."""
         files = [VIDEO, _picture_name(0)] if self.pictures else [VIDEO]
-        return all((self.folder(sequence) / name).is_file() for name in files)
+        return self.window is None and all((self.folder(sequence) / name).is_file() for name in files)
 
     @contextmanager
-    def drawing(self, sequence: Sequence) -> Iterator[DrawFrame]:
+    def drawing(self, sequence: Sequence) -> Iterator[FrameObserver]:
         """Give the function that draws one frame after the other; q in the window ends the whole run.
 
         Raises:
-            UserError: a frame cannot be read, or the files cannot be written.
+            UserError: a frame cannot be read, or the video cannot be written.
         """
         size = video_size(sequence.read_frame(0))
         truth = sequence.truth if len(sequence.truth) == len(sequence) else np.full((len(sequence), 4), np.nan)
-        with self._target(sequence, size) as take:
 
-            def draw(index: int, image: np.ndarray, box: list[float], score: float | None) -> None:
-                caption = f"{sequence.name}   frame {index + 1} of {len(sequence)}"
-                take(index, draw_overlay(image, size, caption, box, score, truth[index].tolist()), box, score)
+        def canvas(index: int, image: np.ndarray, box: list[float], score: float | None) -> np.ndarray:
+            caption = f"{sequence.name}   frame {index + 1} of {len(sequence)}"
+            return draw_overlay(image, size, caption, box, score, truth[index].tolist())
 
-            yield draw
+        def show(*frame: object) -> None:
+            if self.window.show(canvas(*frame)) == "q":
+                raise KeyboardInterrupt
 
-    @contextmanager
-    def _target(self, sequence: Sequence, size: tuple[int, int]) -> Iterator[DrawFrame]:
-        """What takes the drawn frames of a sequence: the window, or the files."""
         if self.window is not None:
-            yield self._show
+            yield show
             return
         folder = self.folder(sequence)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / VIDEO).unlink(missing_ok=True)  # it comes last, and says that all is there
-        except OSError as error:
-            raise UserError(f"cannot write into {folder}: {error.strerror}") from error
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / VIDEO).unlink(missing_ok=True)  # it comes last: where it exists, all files exist
         for name in (VIDEO, "*.jpg"):
             remove_temporaries(folder / name)
         with ResultWriter(folder, size, _FPS, boxes=False) as writer:
 
-            def keep(index: int, canvas: np.ndarray, box: list[float], score: float | None) -> None:
-                writer.write(canvas, box, score)
+            def save(index: int, image: np.ndarray, box: list[float], score: float | None) -> None:
+                drawn = canvas(index, image, box, score)
+                writer.write(drawn, box, score)
                 if self.pictures:
-                    _save_picture(folder / _picture_name(index), canvas)
+                    with atomic_path(folder / _picture_name(index)) as temporary:
+                        temporary.write_bytes(cv2.imencode(".jpg", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))[1].tobytes())
 
-            yield keep
-
-    def _show(self, _index: int, canvas: np.ndarray, *_: object) -> None:
-        if self.window.show(canvas) == "q":
-            raise KeyboardInterrupt
+            yield save
 
 
 @contextmanager
 def overlays_for(debug: int, output_dir: Path, alone: bool) -> Iterator[Overlays | None]:
-    """Overlays of a debug level, None without; `alone` where one process tracks, which may open a window.
+    """Overlays of a debug level, None for level 0.
+
+    Args:
+        debug: 1 shows boxes in a window, or saves a video a sequence where no window can be; 2 saves it and pictures.
+        alone: only this process tracks, so that it may open a window.
 
     Raises:
         UserError: an unknown level.
@@ -129,15 +123,12 @@ def draw_overlay(
     score: float | None = None,
     truth: list[float] | None = None,
 ) -> np.ndarray:
-    """A frame fitted to `size`, with the true box in white and the tracker's in green, orange where it is unsure.
+    """A frame fitted to `size` (width, height): the true box is white, the tracker's green, or orange if unsure.
 
     Args:
-        image: (H, W, 3) uint8 RGB; not changed.
-        size: width and height of the overlay.
-        caption: a line for the corner, without the confidence.
-        box: the tracker's, xywh in pixels of `image`.
-        score: its confidence in [0, 1].
-        truth: xywh; nan or None where it is not known.
+        image: (H, W, 3) uint8 RGB.
+        box, truth: xywh in pixels of `image`; the truth may be nan or None.
+        score: the tracker's confidence in [0, 1].
     """
     canvas, scale, (left, top) = fit_frame(image, size)
 
@@ -153,11 +144,3 @@ def draw_overlay(
 
 def _picture_name(index: int) -> str:
     return f"{index + 1:08d}.jpg"
-
-
-def _save_picture(path: Path, canvas: np.ndarray) -> None:
-    try:
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(cv2.imencode(".jpg", cv2.cvtColor(canvas, cv2.COLOR_RGB2BGR))[1].tobytes())
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error

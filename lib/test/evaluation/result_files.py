@@ -35,12 +35,10 @@ def run_dir(results_dir: Path, tracker: str, config: str, run_id: int | None = N
 
 
 def result_path(output_dir: Path, sequence: Sequence) -> Path:
-    """Result file of a sequence under a tracker's folder."""
     return output_dir / sequence.subfolder / f"{sequence.name}.txt"
 
 
 def time_path(output_dir: Path, sequence: Sequence) -> Path:
-    """File of a sequence's seconds a frame."""
     return output_dir / sequence.subfolder / f"{sequence.name}_time.txt"
 
 
@@ -84,7 +82,7 @@ def read_result(path: Path) -> np.ndarray:
 def read_seconds(path: Path) -> np.ndarray | None:
     """Seconds a frame (N,), None where the file is missing, as in results of many other programs.
 
-    Of several columns between commas, which GOT-10k's toolkit writes for repeated runs, the first one counts.
+    GOT-10k's toolkit writes one column a repeated run; the first one counts.
 
     Raises:
         UserError: it cannot be read, or a line is not a time.

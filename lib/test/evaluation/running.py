@@ -32,12 +32,7 @@ from lib.utils.workspace import workspace
 
 @dataclass(frozen=True)
 class Rank:
-    """Which of several processes this one is, by torchrun's environment variables.
-
-    Attributes:
-        index, count: among all processes.
-        local_index, local_count: among the processes of this machine.
-    """
+    """Which of all processes this one is, and which of this machine's."""
 
     index: int = 0
     count: int = 1
@@ -46,24 +41,23 @@ class Rank:
 
     @classmethod
     def from_environment(cls) -> "Rank":
-        """Read RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE.
+        """Read the variables that torchrun sets.
 
         Raises:
             UserError: one is not a number, or RANK is not below WORLD_SIZE.
         """
-        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+        defaults = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 1}
         try:
-            rank = cls(*(int(os.environ.get(name, default)) for name, default in zip(names, (0, 1, 0, 1), strict=True)))
+            rank = cls(*(int(os.environ.get(name, value)) for name, value in defaults.items()))
         except ValueError as error:
-            raise UserError(f"{', '.join(names)} must be whole numbers: {error}") from error
-        if not (0 <= rank.index < rank.count and 0 <= rank.local_index < rank.local_count):
-            values = ", ".join(f"{name}={os.environ.get(name)}" for name in names)
-            raise UserError(f"{values}: a rank must be at least 0, and less than the number of ranks")
+            raise UserError(f"{', '.join(defaults)} must be whole numbers: {error}") from error
+        if not 0 <= rank.index < rank.count:
+            raise UserError(f"RANK={rank.index}, WORLD_SIZE={rank.count}: RANK must be from 0 to WORLD_SIZE - 1")
         return rank
 
     @property
     def label(self) -> str:
-        """Start of a printed line; "" for a process alone."""
+        """Start of a printed line."""
         return f"rank {self.index}: " if self.count > 1 else ""
 
     @property
@@ -80,21 +74,18 @@ class RunReport:
     """The outcome of a run, with names of sequences.
 
     Attributes:
-        done: tracked now.
-        kept: finished by an earlier run.
-        failed: name to the reason, one line.
-        processes, ranks: number of processes of this rank, and of ranks.
+        done, kept, failed: tracked now; finished by an earlier run; failed, with the reason in one line.
+        processes, ranks: number of processes of this rank; number of ranks.
         tracked_frames: number of frames that are tracked now, without the first ones.
-        track_seconds: time in `track` alone, summed over processes.
-        loop_seconds: time of the whole loop: reading, initialising, tracking; summed over processes.
+        track_seconds, loop_seconds: time in `track`, and in the whole loop with reading; summed over processes.
         wall_seconds: from the begin of the first sequence to the end of the last.
     """
 
+    processes: int = 1
+    ranks: int = 1
     done: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
-    processes: int = 1
-    ranks: int = 1
     tracked_frames: int = 0
     track_seconds: float = 0.0
     loop_seconds: float = 0.0
@@ -122,12 +113,10 @@ class RunReport:
         """One line for the user."""
         line = f"{len(self.done)} tracked, {len(self.kept)} finished before, {len(self.failed)} failed"
         if self.tracked_frames:
-            track, loop, wall = (
-                rate(self.tracked_frames, seconds)
-                for seconds in (self.track_seconds, self.loop_seconds, self.wall_seconds)
-            )
+            track, loop = (rate(self.tracked_frames, seconds) for seconds in (self.track_seconds, self.loop_seconds))
             line += f"; {track:.1f} FPS in the tracker, {loop:.1f} FPS with reading"
             if self.processes > 1:
+                wall = rate(self.tracked_frames, self.wall_seconds)
                 line += f" in each process; {wall:.1f} frames a second in {self.processes} processes"
         return line
 
@@ -149,8 +138,6 @@ def evaluate_tracker(
 ) -> RunReport:
     """Run a tracker by its name over a test set by its name, and print the progress.
 
-    Of several ranks each takes every so many-th sequence, the longest first.
-
     Args:
         tracker, config, checkpoint, device, engine, precision: as `lib.test.tracker.create_tracker` takes them.
         dataset: as `load_dataset` takes it.
@@ -159,11 +146,10 @@ def evaluate_tracker(
         run_id: number of the run, where a tracker is run more than once.
         threads: number of worker processes; 0 or 1 tracks in this process.
         num_gpus: number of GPUs for the processes of a machine; all of them by default.
-        debug: 1 shows the boxes in a window, or saves a video a sequence where no window can be; 2 saves video and
-            pictures.
+        debug: as `overlays_for` takes it.
 
     Raises:
-        UserError: a name is unknown, an option is out of range, or the tracker cannot be made.
+        UserError: an unknown name, an option out of range, a tracker that cannot be made.
     """
     rank = Rank.from_environment()
     sequences = select_sequences(load_dataset(dataset), sequence)
@@ -182,8 +168,7 @@ def evaluate_tracker(
         report = run_sequences(make, sequences, output_dir, devices, overlays, rank, bar)
     print(f"{rank.label}{report.summary()}; results: {output_dir}", flush=True)
     if report.failed:
-        log = output_dir / rank.failure_log
-        print(f"{rank.label}failed: {', '.join(report.failed)}; see {log}", flush=True)
+        print(f"{rank.label}failed: {', '.join(report.failed)}; see {output_dir / rank.failure_log}", flush=True)
     return report
 
 
@@ -253,7 +238,7 @@ def spread_devices(
 ) -> list[str]:
     """The device of each process of this rank; all processes of a machine take its GPUs in turn.
 
-    Engines other than PyTorch may not work on GPUs, and get them only with `num_gpus`.
+    Engines other than PyTorch get GPUs only with `num_gpus`, since they may not work there.
 
     Raises:
         UserError: a number is out of range, or `num_gpus` is given beside a certain device.

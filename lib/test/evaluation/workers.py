@@ -14,8 +14,9 @@ from collections.abc import Sequence as SequenceOf
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from multiprocessing.process import BaseProcess
+from typing import NamedTuple
 
 import cv2
 
@@ -26,31 +27,17 @@ from lib.utils.errors import UserError
 
 TrackerMaker = Callable[[str], Tracker]  # device -> tracker; workers get it pickled
 
+_NO_TRACKER, _IDLE = -1, -2  # states of a worker without a sequence
 _POLL_SECONDS = 0.25
 _SECONDS_TO_END = 10  # more than a tracker needs for one frame
 
 
-@dataclass(frozen=True)
-class _Board:
-    """Shared memory, one number a worker: process id, index of its sequence (-1 for none), frames so far."""
+class _Board(NamedTuple):
+    """Shared memory, one number a worker: process id, index of its sequence or a negative state, frames so far."""
 
     process: SequenceOf[int]
     sequence: SequenceOf[int]
     frames: SequenceOf[int]
-
-
-@dataclass
-class _Worker:
-    """What a worker process holds; the tracker is the error where none could be made."""
-
-    tracker: Tracker | Exception
-    job: Job
-    sequences: SequenceOf[Sequence]
-    board: _Board
-    number: int
-
-
-_worker: _Worker | None = None  # in worker processes
 
 
 def track_in_workers(
@@ -75,9 +62,9 @@ def track_in_workers(
     # Copies have no list of frames yet: what goes to the workers stays small.
     sequences, left = [replace(sequence) for sequence in sequences], set(range(len(sequences)))
     while left:
-        count = min(len(devices), len(left))
-        board = _Board(*(context.RawArray("q", [-1] * count) for _ in range(2)), context.RawArray("q", count))
-        seats, others = context.SimpleQueue(), multiprocessing.active_children()
+        count, others = min(len(devices), len(left)), multiprocessing.active_children()
+        board = _Board(*(context.RawArray("q", [start] * count) for start in (0, _NO_TRACKER, 0)))
+        seats = context.SimpleQueue()
         for seat in enumerate(devices[:count]):
             seats.put(seat)
         pool = ProcessPoolExecutor(count, context, _start, (make_tracker, job, sequences, seats, board, threads))
@@ -96,10 +83,11 @@ def track_in_workers(
         except BrokenProcessPool:
             pool.shutdown()  # waits until the pool has ended the other workers
             for index, end in _deaths(workers, board):
-                if index < 0:
+                if index == _NO_TRACKER:
                     raise UserError(f"{end} while making its tracker; give fewer --threads") from None
-                left.remove(index)
-                yield Outcome(sequences[index].name, f"{end} while tracking it")
+                if index != _IDLE:
+                    left.remove(index)
+                    yield Outcome(sequences[index].name, f"{end} while tracking it")
         finally:
             _stop(pool, workers)
 
@@ -127,7 +115,7 @@ def _deaths(workers: list[BaseProcess], board: _Board) -> Iterator[tuple[int, st
         if code < 0:
             hint = ", perhaps because memory ran out," if -code == signal.SIGKILL else ""
             end = f"was killed by {signal.Signals(-code).name}{hint}"
-        index = board.sequence[processes.index(process.pid)] if process.pid in processes else -1
+        index = board.sequence[processes.index(process.pid)] if process.pid in processes else _NO_TRACKER
         yield index, f"worker process {process.pid} {end}"
 
 
@@ -144,56 +132,66 @@ def _stop(pool: ProcessPoolExecutor, workers: list[BaseProcess]) -> None:
     pool.shutdown()
 
 
-def _start(
-    make_tracker: TrackerMaker,
-    job: Job,
-    sequences: SequenceOf[Sequence],
-    seats: "multiprocessing.SimpleQueue[tuple[int, str]]",
-    board: _Board,
-    threads: int,
-) -> None:
-    """Make a worker process ready."""
+class _Worker:
+    """A worker process's tracker; an error of making it is raised by the first sequence, so that the user sees it."""
+
+    def __init__(
+        self,
+        make_tracker: TrackerMaker,
+        job: Job,
+        sequences: SequenceOf[Sequence],
+        seats: "multiprocessing.SimpleQueue[tuple[int, str]]",
+        board: _Board,
+        threads: int,
+    ) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one ends the others
+        signal.signal(signal.SIGTERM, self._end)
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+        # Processes that share cores and wait for each other's threads lose nearly all of their speed.
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # for torch, if it is imported later
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(threads)
+        cv2.setNumThreads(threads)
+        self.job, self.sequences, self.board, self.busy = job, sequences, board, False
+        self.number, device = seats.get()
+        board.process[self.number] = os.getpid()
+        try:
+            self.tracker = make_tracker(device)
+            board.sequence[self.number] = _IDLE
+        except Exception as error:  # noqa: BLE001
+            self.tracker = error
+
+    def track(self, index: int) -> Outcome:
+        if isinstance(self.tracker, Exception):
+            raise self.tracker
+        self.board.sequence[self.number], self.busy = index, True
+        try:
+            return self.job.run(self.tracker, self.sequences[index], self._count)
+        except SystemExit as end:
+            os._exit(end.code)  # temporary files are removed; to close a network in order can take seconds
+        finally:
+            self.board.sequence[self.number], self.busy = _IDLE, False
+
+    def _count(self, frames: int) -> None:
+        self.board.frames[self.number] += frames
+
+    def _end(self, number: int, _: object) -> None:
+        """Handle SIGTERM: leave a sequence in order, so that no temporary file stays."""
+        if not self.busy:
+            os._exit(128 + number)
+        raise SystemExit(128 + number)
+
+
+_worker: _Worker | None = None  # in worker processes
+
+
+def _start(*arguments: object) -> None:
     global _worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one ends the others
-    signal.signal(signal.SIGTERM, _end)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    # Processes that share cores and wait for each other's threads lose nearly all of their speed.
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # for torch, if it is imported later
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(threads)
-    cv2.setNumThreads(threads)
-    number, device = seats.get()
-    board.process[number] = os.getpid()
-    try:
-        tracker = make_tracker(device)
-    except Exception as error:  # noqa: BLE001 - the first sequence raises it, so that the user sees it
-        tracker = error
-    _worker = _Worker(tracker, job, sequences, board, number)
+    _worker = _Worker(*arguments)
 
 
 def _track(index: int) -> Outcome:
-    """Track one sequence in a worker process."""
-    board, number = _worker.board, _worker.number
-    if isinstance(_worker.tracker, Exception):
-        raise _worker.tracker
-
-    def count(frames: int) -> None:
-        board.frames[number] += frames
-
-    board.sequence[number] = index
-    try:
-        return _worker.job.run(_worker.tracker, _worker.sequences[index], count)
-    except SystemExit as end:
-        os._exit(end.code)  # temporary files are removed; to close a network in order can take seconds
-    finally:
-        board.sequence[number] = -1
-
-
-def _end(number: int, _: object) -> None:
-    """Handle SIGTERM: leave the sequence in order, so that no temporary file stays."""
-    if _worker is None or _worker.board.sequence[_worker.number] < 0:
-        os._exit(128 + number)
-    raise SystemExit(128 + number)
+    return _worker.track(index)
 
 
 def _end_with_parent() -> None:

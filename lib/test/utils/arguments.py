@@ -1,4 +1,4 @@
-"""Arguments that several commands share."""
+"""Arguments of several commands."""
 
 import argparse
 from collections.abc import Iterable
@@ -8,25 +8,21 @@ from lib.utils.errors import UserError
 
 
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
-    """What computes the network, and how; see `lib.test.tracker.create_tracker`."""
-    parser.add_argument(
-        "--engine",
-        default="auto",
-        help="torch, compile, onnx, openvino or tensorrt; auto (default) is the fastest that is installed, and is said",
+    """Add --engine and --precision; see `lib.test.tracker.create_tracker`."""
+    engines = "torch, compile, onnx, openvino or tensorrt; auto (default): the fastest that is installed"
+    parser.add_argument("--engine", default="auto", help=engines)
+    precisions = (
+        "fp32 (default); bf16 and int8 (openvino), bf16 and on GPUs fp16 (torch, compile, tensorrt) are faster and "
+        "differ a little"
     )
-    parser.add_argument(
-        "--precision",
-        default="fp32",
-        help="fp32 (default); bf16 and int8 (openvino), bf16 and on GPUs fp16 (torch, compile, tensorrt) are faster "
-        "and differ a little",
-    )
+    parser.add_argument("--precision", default="fp32", help=precisions)
 
 
 def refuse_to_replace(paths: Iterable[Path]) -> None:
-    """For commands that write where `--output` says, and replace what is there with `--overwrite` alone.
+    """For commands that replace existing files only with `--overwrite`.
 
     Raises:
-        UserError: one of the files is there.
+        UserError: one of the files exists.
     """
     for path in paths:
         if path.exists():

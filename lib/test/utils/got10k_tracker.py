@@ -11,15 +11,9 @@ from lib.test.tracker import create_tracker
 
 
 class Got10kTracker(Tracker):
-    """A tracker of `lib.test.tracker.create_tracker` as the got10k toolkit's experiments call it.
+    """A tracker of `lib.test.tracker.create_tracker`, which describes the arguments and errors.
 
     `ExperimentGOT10k("data/got10k", subset="val").run(Got10kTracker("stark_s", "baseline"))`
-
-    Args:
-        name, config, checkpoint, dataset_name, device, engine, precision: as `create_tracker` takes them.
-
-    Raises:
-        UserError: as `create_tracker`.
     """
 
     def __init__(
@@ -38,15 +32,7 @@ class Got10kTracker(Tracker):
         self._tracker = create_tracker(name, config, checkpoint, dataset_name, device, engine, precision)
 
     def init(self, image: Image.Image, box: np.ndarray) -> None:
-        """Start on a frame.
-
-        Args:
-            image: RGB.
-            box: (4,) xywh in pixels.
-
-        Raises:
-            UserError: the box is unusable.
-        """
+        """Start on an RGB frame with a box (4,) xywh in pixels."""
         self._tracker.initialize(np.asarray(image), {"init_bbox": np.asarray(box, dtype=float).tolist()})
 
     def update(self, image: Image.Image) -> np.ndarray:

@@ -5,15 +5,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-from lib.test.utils.submission import GOT10K
-from lib.test.utils.transform_command import transform
+from lib.test.evaluation.submission import GOT10K, main
 from lib.utils.errors import run_command
 
-
-def main() -> None:
-    """Parse the arguments and pack."""
-    transform(GOT10K, __doc__)
-
-
 if __name__ == "__main__":
-    run_command(main)
+    run_command(lambda: main(GOT10K, __doc__))

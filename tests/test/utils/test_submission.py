@@ -11,7 +11,7 @@ import pytest
 
 from lib.data.registry import load_dataset
 from lib.test.evaluation.result_files import run_dir, write_result
-from lib.test.utils.submission import GOT10K, TRACKINGNET, Server, make_archive
+from lib.test.evaluation.submission import GOT10K, TRACKINGNET, Server, make_archive
 from lib.utils.errors import UserError
 from tests.data.made_sets import moving_boxes, write_boxes, write_frames, write_sequence
 
@@ -76,7 +76,7 @@ def test_equal_results_make_equal_archives_and_none_is_replaced_unasked(tmp_path
     track(tmp_path, "trackingnet")
     path = make_archive(SMALL_TRACKINGNET, "t", "c", results_dir=tmp_path)
     first = path.read_bytes()
-    with pytest.raises(UserError, match="is there already: give --overwrite"):
+    with pytest.raises(UserError, match="exists: give --overwrite"):
         make_archive(SMALL_TRACKINGNET, "t", "c", results_dir=tmp_path)
     make_archive(SMALL_TRACKINGNET, "t", "c", results_dir=tmp_path, overwrite=True)
     assert path.read_bytes() == first

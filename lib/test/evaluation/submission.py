@@ -1,0 +1,142 @@
+"""Archives of results for the servers of GOT-10k and TrackingNet.
+
+Everything is checked before anything is written, because a server reports a mistake late or not at all.
+"""
+
+import argparse
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from lib.data.registry import load_dataset
+from lib.test.evaluation.result_files import read_result, read_seconds, run_dir
+from lib.utils.errors import UserError
+from lib.utils.files import atomic_path
+from lib.utils.workspace import workspace
+
+_NAMED_PROBLEMS = 5
+_NO_TIME = (1980, 1, 1, 0, 0, 0)  # so that equal results make equal archives
+
+
+@dataclass(frozen=True)
+class Server:
+    """What a server expects.
+
+    Attributes:
+        dataset: the test set; names and numbers of frames are read from it where it exists.
+        folder, part: its folder in the workspace's data, and the folder of the test sequences in it.
+        count: number of sequences.
+        name_pattern: makes the names of sequences from 1 to `count`; "" without a rule.
+        folders: one folder a sequence with boxes and seconds, as GOT-10k wants; otherwise one file a sequence.
+    """
+
+    dataset: str
+    folder: str
+    part: str
+    count: int
+    name_pattern: str
+    folders: bool
+
+
+GOT10K = Server("got10k_test", "got10k", "test", 180, "GOT-10k_Test_{:06d}", folders=True)
+TRACKINGNET = Server("trackingnet", "trackingnet", "TEST", 511, "", folders=False)
+
+
+def main(server: Server, description: str | None) -> None:
+    """The command of a server: parse the arguments and make the archive."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--tracker_name", required=True, dest="tracker", help="such as stark_s")
+    parser.add_argument("--cfg_name", required=True, dest="config", help="name of a configuration, such as baseline")
+    parser.add_argument("--runid", type=int, dest="run_id", help="number of the run, where there are several")
+    parser.add_argument("--results_dir", type=Path, help="folder of results; test/tracking_results by default")
+    parser.add_argument("--output", type=Path, help=f"{server.folder}_submit.zip beside the results by default")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing archive")
+    make_archive(server, **vars(parser.parse_args()))
+
+
+def make_archive(
+    server: Server,
+    tracker: str,
+    config: str,
+    run_id: int | None = None,
+    results_dir: Path | None = None,
+    output: Path | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Check the results of a tracker, pack them for a server, and return the path of the archive.
+
+    Args:
+        results_dir: folder of results; the workspace's by default.
+        output: the archive; `<tracker's folder>/<server>_submit.zip` by default.
+
+    Raises:
+        UserError: a sequence is missing, short, long or malformed, has no seconds where the server wants them,
+            or the archive exists. Nothing is written then.
+    """
+    folder = run_dir(results_dir or workspace("test").results_dir, tracker, config, run_id)
+    output = output or folder / f"{server.folder}_submit.zip"
+    if output.exists() and not overwrite:
+        raise UserError(f"{output} exists: give --overwrite, or another name with --output")
+    results = folder / server.folder
+    if not results.is_dir():
+        raise UserError(f"no results on {server.dataset} in {results}; run tracking/test.py first")
+    frames = _expected_frames(server, results)
+    members, problems = {}, []
+    for name, count in frames.items():
+        try:
+            members |= _members(server, results, name, count)
+        except UserError as error:
+            problems.append(str(error))
+    if problems:
+        more = f"; and {len(problems) - _NAMED_PROBLEMS} more" if len(problems) > _NAMED_PROBLEMS else ""
+        named = "; ".join(problems[:_NAMED_PROBLEMS])
+        raise UserError(f"{len(problems)} of {len(frames)} sequences cannot be packed: {named}{more}")
+    with atomic_path(output) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            member = zipfile.ZipInfo(name, _NO_TIME)
+            member.compress_type, member.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+            archive.writestr(member, content)
+    checked = "with a box for every frame" if None not in frames.values() else "line counts not checked, see above"
+    print(f"{output}: {len(frames)} sequences, {checked}; the result files stay where they are")
+    return output
+
+
+def _expected_frames(server: Server, results: Path) -> dict[str, int | None]:
+    """The server's sequences, with their numbers of frames where the data set exists here."""
+    data = workspace("test").dataset_dir(server.folder) / server.part
+    if data.is_dir():
+        where, frames = data, {sequence.name: len(sequence) for sequence in load_dataset(server.dataset)}
+    else:
+        print(f"{server.dataset} is not in {data}, so the results' line counts cannot be checked against its frames")
+        names = [server.name_pattern.format(number) for number in range(1, server.count + 1)]
+        if not server.name_pattern:
+            names = sorted(path.stem for path in results.glob("*.txt") if not path.stem.endswith("_time"))
+        where, frames = results, dict.fromkeys(names)
+    if len(frames) != server.count:
+        raise UserError(f"{where} has {len(frames)} sequences, but the server expects all {server.count}")
+    return frames
+
+
+def _members(server: Server, results: Path, name: str, frames: int | None) -> dict[str, str]:
+    """Names and contents in the archive for one sequence."""
+    path, time_path = results / f"{name}.txt", results / f"{name}_time.txt"
+    if not path.is_file():
+        raise UserError(f"{name}: no result")
+    boxes = read_result(path)
+    if frames is not None and len(boxes) != frames:
+        raise UserError(f"{path} has {len(boxes)} boxes for {frames} frames")
+    content = "".join(",".join(map(_number, box)) + "\n" for box in boxes.tolist())
+    if not server.folders:
+        return {f"{name}.txt": content}
+    seconds = read_seconds(time_path)
+    if seconds is None:
+        raise UserError(f"{name}: {time_path.name} is missing, but the server wants the seconds of every frame")
+    if len(seconds) != len(boxes):
+        raise UserError(f"{time_path} does not hold {len(boxes)} times, one a box")
+    times = "".join(f"{value:.8f}\n" for value in seconds)
+    return {f"{name}/{name}_001.txt": content, f"{name}/{name}_time.txt": times}
+
+
+def _number(value: float) -> str:
+    """A coordinate: whole in our result files, sometimes with a fraction in others."""
+    return str(int(value)) if value.is_integer() else f"{value:.4f}"
