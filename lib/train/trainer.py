@@ -14,7 +14,7 @@ from lib.config import option
 from lib.train import distributed
 from lib.train.checkpoints import CheckpointFolder
 from lib.train.loader import Batch, BatchLoader
-from lib.train.log import Meters, Number, RunLog, Stopwatch, memory_use
+from lib.train.log import Meters, Number, RunLog, memory_use
 from lib.train.losses import Actor
 from lib.train.optimiser import Optimisation
 from lib.utils.checkpoint import load_state
@@ -87,7 +87,7 @@ class Trainer:
         """The rest of one pass over SAMPLE_PER_EPOCH samples."""
         self.actor.net.train()
         steps, interval, waiting = self.loader.steps, Meters(), 0.0
-        watch, since = Stopwatch(), self.step
+        start, since = time.perf_counter(), self.step
         batches = self.loader.epoch(epoch, self.step * self.accumulate)
         with self.log.bar(steps, self.step, f"train {epoch}") as bar:
             while self.step < steps:
@@ -99,7 +99,7 @@ class Trainer:
                 bar.update()
                 if self.step % self.cfg.TRAIN.PRINT_INTERVAL == 0 or self.step == steps:
                     self.actor.checks.settle()
-                    seconds = watch.lap()
+                    seconds = time.perf_counter() - start
                     speed = (self.step - since) * self.loader.samples_per_step / seconds
                     numbers = {"lr": self.optimisation.rates(), "data_wait": waiting / seconds}
                     numbers |= memory_use(self.actor.device)
@@ -107,7 +107,7 @@ class Trainer:
                         "train", epoch, self.step, steps, speed, distributed.mean_over_ranks(interval.means()), numbers
                     )
                     interval.reset()
-                    waiting, since = 0.0, self.step
+                    waiting, start, since = 0.0, time.perf_counter(), self.step
                 if self.save_every and self.step % self.save_every == 0 and self.step < steps:
                     self.save()
                 self.end_if_asked()
@@ -149,7 +149,7 @@ class Trainer:
     def validate(self, epoch: int) -> None:
         """The same measures on the validation sets, without learning. The same samples every time."""
         self.actor.net.eval()
-        meters, steps, watch = Meters(), self.validation.batches, Stopwatch()
+        meters, steps, start = Meters(), self.validation.batches, time.perf_counter()
         with self.log.bar(steps, 0, f"val {epoch}") as bar:
             for step, batch in enumerate(self.validation.epoch(1)):
                 with self.optimisation.autocast():
@@ -161,7 +161,7 @@ class Trainer:
                 self.end_if_asked()
         self.actor.checks.settle()
         self.stats["val"] = distributed.mean_over_ranks(meters.means())
-        speed = self.validation.steps * self.validation.samples_per_step / watch.lap()
+        speed = self.validation.steps * self.validation.samples_per_step / (time.perf_counter() - start)
         self.log.interval("val", epoch, steps, steps, speed, self.stats["val"])
         self.log.scalars("val", epoch, self.stats["val"])
 
