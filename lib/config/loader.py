@@ -27,16 +27,13 @@ class ConfigError(UserError):
 
 
 def load_config(script: str, config: str | Path, overrides: Sequence[str] = ()) -> EasyDict:
-    """The effective configuration of one experiment, a fresh object each call.
+    """The effective configuration of one experiment, a fresh object each call; see `option` for optional ones.
 
     Args:
         script: `stark_s`, `stark_st1`, `stark_st2`, `stark_lightning_X_trt` or `alpha_refine`.
         config: a name in `experiments/<script>/` (`baseline`), or the path of a YAML file.
         overrides: `KEY.PATH=value` texts; the value is read as YAML (`TRAIN.BATCH_SIZE=4`). Where they name more or
             fewer data sets than there are ratios, and give no ratios, all sets are chosen equally often.
-
-    Returns:
-        Every option that the script always has, and the optional ones that were set; see `option`.
 
     Raises:
         ConfigError: a missing file, text that is not YAML, an unknown key, a wrong type or value.
@@ -73,19 +70,13 @@ def default_values(script: str) -> dict[str, Any]:
 
 
 def option(cfg: EasyDict, key: str) -> Any:
-    """The value at a key path, or its default where the configuration does not set this optional option.
-
-    Raises:
-        KeyError: the path is neither in the configuration nor optional (a mistake in the code).
-    """
+    """The value at a key path, or the default of an optional option; KeyError where the script lacks the option."""
     node: Any = cfg
     for part in key.split("."):
-        if not isinstance(node, dict) or part not in node:
-            if not OPTIONS[key].optional:
-                raise KeyError(key)
-            return OPTIONS[key].default
-        node = node[part]
-    return node
+        node = node.get(part) if isinstance(node, dict) else None
+    if node is None and not OPTIONS[key].optional:
+        raise KeyError(key)
+    return OPTIONS[key].default if node is None else node
 
 
 def experiment_name(config: str | Path) -> str:
@@ -94,16 +85,12 @@ def experiment_name(config: str | Path) -> str:
 
 
 def config_path(script: str, config: str | Path) -> Path:
-    """The YAML file of `config`; arguments as for `load_config`.
-
-    Raises:
-        ConfigError: it does not exist.
-    """
+    """The YAML file of `config`, a name or a path as for `load_config`; raises ConfigError if it is missing."""
     if str(config).endswith((".yaml", ".yml")):
         path = Path(config)
-        if not path.is_file():
-            raise ConfigError(f"no configuration file {path}")
-        return path
+        if path.is_file():
+            return path
+        raise ConfigError(f"no configuration file {path}")
     path = EXPERIMENTS / script / f"{config}.yaml"
     if not path.is_file():
         names = sorted(p.stem for p in path.parent.glob("*.yaml"))
@@ -144,10 +131,9 @@ def _parse_override(text: str) -> tuple[str, Any]:
 
 def _find(script: str, key: str, source: str) -> Option:
     """The table's entry for a key path of a script."""
-    entry = OPTIONS.get(key)
-    if entry is not None and (script in entry.scripts or entry.optional):
-        return entry
-    known = [k for k, e in OPTIONS.items() if script in e.scripts or e.optional]
+    known = [k for k, entry in OPTIONS.items() if script in entry.scripts or entry.optional]
+    if key in known:
+        return OPTIONS[key]
     inside = [k for k in known if k.startswith(f"{key}.")]
     if inside:
         raise ConfigError(f"{source}: '{key}' is a section; set a key in it, such as '{inside[0]}'")

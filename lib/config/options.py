@@ -6,6 +6,7 @@ where a file or an override sets them; `lib.config.option(cfg, "KEY.PATH")` fall
 
 import math
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 SCRIPTS = S, ST1, ST2, LIGHTNING, REFINE = "stark_s", "stark_st1", "stark_st2", "stark_lightning_X_trt", "alpha_refine"
@@ -35,20 +36,17 @@ class Option:
         return self.by_script.get(script, self.default)
 
 
-def _extra(key: str, default: Any, meaning: str, **limits: Any) -> Option:
-    """An option beyond the published ones."""
-    return Option(key, default, meaning, **{"scripts": (), "optional": True} | limits)
+# An option beyond the published ones.
+_extra = partial(Option, scripts=(), optional=True)
 
 
 _BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "RepVGG-A0", "EfficientNet-Lite0")
 _HEADS = ("CORNER", "MLP", "CORNER_LITE", "CORNER_LITE_REP", "CORNER_LITE_REP_v2", "CENTER")
 _LITE = {LIGHTNING: 128}
-_FORMATS = ("fp32", "bf16", "auto")
 _SAMPLERS = ("causal", "trident", "trident_pro", "stark")
 _INTERVALS = {ST1: [200], ST2: [200], REFINE: 50}
 _BOX_SETS = ["LASOT", "GOT10K_vottrain", "COCO17", "TRACKINGNET"]
 _MASK_SETS = ["COCO17_masks", "YOUTUBE_VOS", "DAVIS17_train"]
-_AMP = (False, True, "off", "bf16", "fp16")
 _COMPILE = (False, "off", "default", "reduce-overhead", "max-autotune")
 
 _TABLE = (
@@ -66,7 +64,7 @@ _TABLE = (
     Option("MODEL.BACKBONE.STRIDE", 16, "published, without effect", (ST1, ST2)),
     Option("MODEL.BACKBONE.LAST_STAGE_BLOCK", 4, "blocks of RepVGG's last stage", (LIGHTNING,), low=1),
     _extra("MODEL.BACKBONE.PRETRAINED", True, "start the backbone from ImageNet weights"),
-    _extra("MODEL.BACKBONE.DTYPE", "fp32", "number format; auto: bf16 where it is fast", choices=_FORMATS),
+    _extra("MODEL.BACKBONE.DTYPE", "fp32", "auto: bf16 where it is fast", choices=("fp32", "bf16", "auto")),
     Option("MODEL.TRANSFORMER.NHEADS", 8, "attention heads", TRACKERS, low=1),
     Option("MODEL.TRANSFORMER.DROPOUT", 0.1, "dropout", TRACKERS, low=0, high=1),
     Option("MODEL.TRANSFORMER.DIM_FEEDFORWARD", 2048, "width of the FFN", TRACKERS, {LIGHTNING: 1024}, low=1),
@@ -124,7 +122,7 @@ _TABLE = (
     Option("TRAIN.TRAIN_CLS", True, "train the score head only", (ST2,)),
     Option("TRAIN.DISTILL", False, "learn from a teacher; train.py --distill 1 sets it", (LIGHTNING,)),
     Option("TRAIN.DISTILL_LOSS_TYPE", "KL", "distance to the teacher's maps", (LIGHTNING,), choices=("KL", "L1")),
-    Option("TRAIN.AMP", False, "mixed precision; true: fp16", (LIGHTNING,), choices=_AMP, optional=True),
+    Option("TRAIN.AMP", False, "true: fp16", (LIGHTNING,), choices=(False, True, "off", "bf16", "fp16"), optional=True),
     _extra("TRAIN.COMPILE", False, "compile the network, in which mode; needs a C++ compiler", choices=_COMPILE),
     _extra("TRAIN.ACCUM_STEPS", 1, "batches whose gradients make one step, like one larger batch", low=1),
     _extra("TRAIN.CENTER_WEIGHT", 1.0, "weight of the loss on the centre's map, with the head CENTER", low=0),

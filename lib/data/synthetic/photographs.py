@@ -37,17 +37,11 @@ _LEAST_SIDE, _LEAST_AREA = 24, 1200
 
 @dataclass(frozen=True)
 class Materials:
-    """Folders with pictures for crowded scenes; any of them may be empty.
+    """Folders with pictures for crowded scenes; any of them may be empty."""
 
-    Attributes:
-        coco: folders in COCO's layout; photographs, and objects cut out by their outlines.
-        clipart: folders of PNG files with transparency; files of one subfolder are of one category.
-        photographs: folders of photographs, with subfolders.
-    """
-
-    coco: tuple[str, ...] = ()
-    clipart: tuple[str, ...] = ()
-    photographs: tuple[str, ...] = ()
+    coco: tuple[str, ...] = ()  # in COCO's layout; photographs, and objects cut out by their outlines
+    clipart: tuple[str, ...] = ()  # PNG files with transparency; files of one subfolder are of one category
+    photographs: tuple[str, ...] = ()  # photographs, with subfolders
 
     def __post_init__(self) -> None:
         for folder in (*self.coco, *self.clipart, *self.photographs):

@@ -8,48 +8,30 @@ from numpy.random import Generator
 
 from lib.data.synthetic.render import Background, Layer, Optics, Scene, lay
 from lib.data.synthetic.sprites import Sprite, SpriteSource
-from lib.data.synthetic.textures import photograph_piece, shift_hue, value_noise
+from lib.data.synthetic.textures import photograph_piece, shift_hue
 
 _CLEAR = 8  # no occluder reaches the target before this frame
 
 
 @dataclass(frozen=True)
 class SceneKind:
-    """What distinguishes plain scenes from crowded ones. Pairs are ranges, longer tuples chances of 0, 1, 2 … things.
+    """Parameters of plain and of crowded scenes; where several values stand, each scene or object gets one of them."""
 
-    Attributes:
-        sizes: width and height of frames.
-        canvas: width of the background / width of the frame.
-        target: size of the target, as a part of the image's side; small sizes are as frequent as large ones.
-        limits: of the size of moving objects, in pixels and as a part of the image's shorter side.
-        companions: chances of a number of other moving objects.
-        obstacles: chances of a number of obstacles that the target passes behind.
-        together: chance that a companion goes along with the target.
-        spins: chances that an object stays upright, sways, spins.
-        sway: deviations of the elastic deformation, one of which an object gets.
-        pans: deviations of the camera's pan as parts of the image's side, one of which a scene gets.
-        shakes: deviations of the camera's shake in pixels, likewise.
-        leaves: chance that the target leaves the image for a while.
-        in_place: chance that the target is an object of the background's photograph.
-        photograph: chance that the background is one plain photograph.
-        step: one of so many planned frames is rendered, so that few frames show much motion.
-    """
-
-    sizes: tuple[tuple[int, int], ...]
-    canvas: float
-    target: tuple[float, float]
-    limits: tuple[float, float]
-    companions: tuple[float, ...]
-    obstacles: tuple[float, ...]
-    together: float
-    spins: tuple[float, float, float]
-    sway: tuple[float, ...]
-    pans: tuple[float, ...]
-    shakes: tuple[float, ...]
-    leaves: float
-    in_place: float
-    photograph: float
-    step: int
+    sizes: tuple[tuple[int, int], ...]  # width and height of frames
+    canvas: float  # width of the background / width of the frame
+    target: tuple[float, float]  # range of its size, as a part of the image's side
+    limits: tuple[float, float]  # least size in pixels, greatest as a part of the image's shorter side
+    companions: tuple[float, ...]  # chances of 0, 1, 2 … other moving objects
+    obstacles: tuple[float, ...]  # chances of 0, 1, 2 … obstacles that the target passes behind
+    together: float  # chance that a companion goes along with the target
+    spins: tuple[float, float, float]  # chances that an object stays upright, sways, spins
+    sway: tuple[float, ...]  # deviation of the elastic deformation
+    pans: tuple[float, ...]  # deviation of the camera's pan, as a part of the image's side
+    shakes: tuple[float, ...]  # deviation of the camera's shake in pixels
+    leaves: float  # chance that the target leaves the image for a while
+    in_place: float  # chance that the target is an object of the background's photograph
+    photograph: float  # chance that the background is one plain photograph
+    step: int  # one of so many planned frames is rendered
 
 
 PLAIN = SceneKind(
@@ -267,23 +249,18 @@ class _Planner:
         return path
 
     def paint_background(self, target: Sprite) -> np.ndarray:
-        """One photograph, or one or two surfaces of any material; with still things in it, some like the target."""
+        """A photograph or another material; with still things in it, some like the target."""
         rng, (width, height) = self.rng, self.canvas
         if rng.random() < self.kind.photograph:
             image = photograph_piece(rng, self.sprites.photographs, height, width, (0.6, 2.2))
         else:
             image = self.sprites.material(rng, height, width)
-            if rng.random() < 0.35:  # two surfaces meet at an uneven horizon
-                lower = self.sprites.material(rng, height, width).astype(np.float32)
-                skyline = value_noise(rng, 1, width, width / 4, 4) * rng.uniform(0.02, 0.3) + rng.uniform(0.3, 0.6)
-                weight = np.clip(np.arange(height)[:, None] - height * skyline + 0.5, 0, 1)[..., None]
-                image = (image + weight * (lower - image)).astype(np.uint8)
         if rng.random() < 0.2:
             image = shift_hue(image, rng.uniform(0, 360), rng.uniform(0.5, 1.25), rng.uniform(0.75, 1.2))
         image = np.ascontiguousarray(image)
         for _ in range(int(rng.choice((0, 0, 2, 5)))):
             sprite = self.sprites.look_alike(rng, target) if rng.random() < 0.3 else self.sprites.make(rng)
-            size = np.sqrt(width * height) * np.exp(rng.uniform(*np.log((0.03, 0.2)), 1))
+            size = np.sqrt(width * height) * rng.uniform(0.03, 0.2, 1)
             spot = rng.uniform(0, (width, height))[None]
             lay(image, *self.still(sprite, size, path=spot, angle=rng.normal(0, 0.4, 1)).patch(0))
         contrast = rng.uniform(0.55, 1.0)

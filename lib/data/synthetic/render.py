@@ -14,22 +14,15 @@ _LONGEST_BLUR = 25.0  # pixels
 
 @dataclass(frozen=True)
 class Layer:
-    """A sprite and its motion; every array has one value per frame.
-
-    Attributes:
-        path: (T, 2) centre, xy in image pixels.
-        size: (T,) geometric mean of the width and height of the unrotated object, in pixels.
-        angle: (T,) in radians.
-        stretch: (T,) logarithm of the factor on width / height.
-        sway: (T, 4) elastic deformation: rows and columns shift along themselves by a wave once round the picture;
-            sine and cosine part of the shift of rows, then of columns, as parts of the extent.
-    """
+    """A sprite and its motion; every array has one value per frame."""
 
     sprite: Sprite
-    path: np.ndarray
-    size: np.ndarray
-    angle: np.ndarray
-    stretch: np.ndarray
+    path: np.ndarray  # (T, 2) centre, xy in image pixels
+    size: np.ndarray  # (T,) geometric mean of the width and height of the unrotated object, in pixels
+    angle: np.ndarray  # (T,) in radians
+    stretch: np.ndarray  # (T,) logarithm of the factor on width / height
+    # (T, 4) elastic deformation: rows and columns shift along themselves by a wave once round the picture; sine and
+    # cosine part of the shift of rows, then of columns, as parts of the extent.
     sway: np.ndarray
 
     def to_image(self, t: int) -> np.ndarray:
@@ -93,21 +86,13 @@ class Background:
 
 @dataclass(frozen=True)
 class Optics:
-    """The camera's flaws.
+    """The camera's flaws."""
 
-    Attributes:
-        shutter: part of the time between frames in which the shutter is open (motion blur).
-        defocus: (T,) deviation of the blur in pixels.
-        gain: (T, 3) brightness per RGB channel.
-        noise: int16 picture larger than the frames; every frame adds another part of it.
-        corner: (T, 2) xy of that part.
-    """
-
-    shutter: float
-    defocus: np.ndarray
-    gain: np.ndarray
-    noise: np.ndarray
-    corner: np.ndarray
+    shutter: float  # part of the time between frames in which the shutter is open (motion blur)
+    defocus: np.ndarray  # (T,) deviation of the blur in pixels
+    gain: np.ndarray  # (T, 3) brightness per RGB channel
+    noise: np.ndarray  # int16 picture larger than the frames; every frame adds another part of it
+    corner: np.ndarray  # (T, 2) xy of that part
 
     def expose(self, image: np.ndarray, t: int) -> np.ndarray:
         """Defocus, light and sensor noise."""
@@ -121,19 +106,12 @@ class Optics:
 
 @dataclass(frozen=True)
 class Frame:
-    """One rendered frame.
+    """One rendered frame."""
 
-    Attributes:
-        image: (H, W, 3) uint8 RGB.
-        box: (4,) xywh in pixels: extent of the object within the image, also behind others; zeros out of the image.
-        visible_ratio: part of the object that is within the image and not covered, 0..1.
-        cut: the object reaches beyond the image.
-    """
-
-    image: np.ndarray
-    box: np.ndarray
-    visible_ratio: float
-    cut: bool
+    image: np.ndarray  # (H, W, 3) uint8 RGB
+    box: np.ndarray  # (4,) xywh in pixels: extent within the image, also behind others; zeros out of the image
+    visible_ratio: float  # part of the object that is within the image and not covered, 0..1
+    cut: bool  # the object reaches beyond the image
 
     @property
     def absent(self) -> bool:
@@ -143,26 +121,17 @@ class Frame:
 
 @dataclass(frozen=True)
 class Scene:
-    """A planned sequence.
+    """A planned sequence."""
 
-    Attributes:
-        size: width and height of the frames.
-        behind: layers behind the target, the furthest first.
-        target: the object to follow.
-        before: layers in front of it, the furthest first.
-        in_place: the background shows the target already, so it is not drawn.
-        step: one of so many planned frames is a frame of the sequence.
-    """
-
-    size: tuple[int, int]
+    size: tuple[int, int]  # width and height of the frames
     background: Background
-    behind: tuple[Layer, ...]
+    behind: tuple[Layer, ...]  # layers behind the target, the furthest first
     target: Layer
-    before: tuple[Layer, ...]
+    before: tuple[Layer, ...]  # layers in front of it, the furthest first
     optics: Optics
     jpeg_quality: int
-    in_place: bool
-    step: int
+    in_place: bool  # the background shows the target already, so it is not drawn
+    step: int  # one of so many planned frames is a frame of the sequence
 
     def __len__(self) -> int:
         return len(self.target.path) // self.step

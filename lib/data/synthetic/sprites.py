@@ -9,23 +9,8 @@ import numpy as np
 from numpy.random import Generator
 
 from lib.data.images import read_image
-from lib.data.synthetic.photographs import (
-    Materials,
-    Outlined,
-    Split,
-    clipart_files,
-    load_photographs,
-    outlined_objects,
-)
-from lib.data.synthetic.textures import (
-    PATTERNS,
-    SHAPES,
-    outline,
-    photograph_piece,
-    random_palette,
-    recolour,
-    shift_hue,
-)
+from lib.data.synthetic import textures
+from lib.data.synthetic.photographs import Materials, Outlined, Split, clipart_files, load_photographs, outlined_objects
 
 _SIDE = 152  # pixels of the canvas an object is painted on
 _LONGEST_SIDE = 224  # of a cut-out
@@ -36,20 +21,14 @@ _SHARES = {"object": 0.45, "clipart": 0.2, "painted": 0.35}
 
 @dataclass(frozen=True)
 class Sprite:
-    """A picture of an object.
+    """A picture of an object."""
 
-    Attributes:
-        levels: the picture at full, half, quarter … size, each (h, w, 4) uint8 RGBA with the colours multiplied by
-            alpha, and a transparent border.
-        extent: width and height of the object in the first level, in pixels.
-        kind: `painted`, `object` or `clipart`.
-        group: category of objects, folder of clip-art, seed of a painted object's style; look-alikes share it.
-    """
-
+    # The picture at full, half, quarter … size, each (h, w, 4) uint8 RGBA with the colours multiplied by alpha, and a
+    # transparent border.
     levels: tuple[np.ndarray, ...]
-    extent: tuple[float, float]
-    kind: str
-    group: int
+    extent: tuple[float, float]  # width and height of the object in the first level, in pixels
+    kind: str  # `painted`, `object` or `clipart`
+    group: int  # category of objects, folder of clip-art, seed of a painted object's style; look-alikes share it
 
     @staticmethod
     def from_rgba(image: np.ndarray, mask: np.ndarray, kind: str, group: int) -> "Sprite | None":
@@ -71,7 +50,9 @@ class Sprite:
 
     def tinted(self, degrees: float) -> "Sprite":
         """The sprite with its hue turned."""
-        levels = (np.dstack((shift_hue(level[..., :3].copy(), degrees), level[..., 3])) for level in self.levels)
+        levels = (
+            np.dstack((textures.shift_hue(level[..., :3].copy(), degrees), level[..., 3])) for level in self.levels
+        )
         return replace(self, levels=tuple(levels))
 
 
@@ -128,9 +109,7 @@ class SpriteSource:
         return _random_material(rng, self.photographs)(rng, height, width)
 
     def in_place(self, rng: Generator, size: float, canvas: tuple[int, int], centre: np.ndarray):
-        """A photograph (H, W, 3) of `canvas` size with one of its outlined objects at `centre`, as background.
-
-        The object is about `size` pixels large; photographs are neither much enlarged nor much reduced.
+        """A photograph (H, W, 3) of `canvas` size with one of its outlined objects at `centre`, about `size` large.
 
         Returns:
             The photograph, the sprite of the object, and its geometric mean size in pixels.
@@ -182,7 +161,6 @@ def _cut(entry: Outlined) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _read_clipart(path: str) -> tuple[np.ndarray, np.ndarray]:
-    """Picture and opacity; the opacity is 0 where the file has no transparency."""
     rgba = cv2.imread(path, cv2.IMREAD_UNCHANGED)
     if rgba is None or rgba.ndim != 3 or rgba.shape[2] != 4 or rgba.dtype != np.uint8:
         return np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1), np.uint8)
@@ -191,14 +169,14 @@ def _read_clipart(path: str) -> tuple[np.ndarray, np.ndarray]:
 
 def _random_material(rng: Generator, photographs: tuple[np.ndarray, ...]) -> Callable:
     """A function (rng, height, width) -> image of one random material."""
-    palette = random_palette(rng, int(rng.integers(2, 5)))
-    pattern, kind = PATTERNS[str(rng.choice(list(PATTERNS)))], rng.random()
+    palette = textures.random_palette(rng, int(rng.integers(2, 5)))
+    pattern, kind = textures.PATTERNS[rng.integers(len(textures.PATTERNS))], rng.random()
 
     def material(rng: Generator, height: int, width: int) -> np.ndarray:
         if kind < 0.5:
             return pattern(rng, height, width, palette)
-        piece = photograph_piece(rng, photographs, height, width, (0.35, 1.1))
-        return piece if kind < 0.75 else recolour(piece, palette)
+        piece = textures.photograph_piece(rng, photographs, height, width, (0.35, 1.1))
+        return piece if kind < 0.75 else textures.recolour(piece, palette)
 
     return material
 
@@ -209,11 +187,11 @@ def paint_sprite(rng: Generator, style: int, photographs: tuple[np.ndarray, ...]
     The seed `style` decides kind of shape, proportions, material and number of parts; `rng` the rest.
     """
     fixed = np.random.default_rng(style)
-    shape, aspect = str(fixed.choice(list(SHAPES))), float(np.exp(np.clip(fixed.normal(0, 0.45), -0.9, 0.9)))
+    shape, aspect = str(fixed.choice(list(textures.SHAPES))), float(np.exp(np.clip(fixed.normal(0, 0.45), -0.9, 0.9)))
     material = _random_material(fixed, photographs)
     attached, details = fixed.integers((0, 1), (4, 4)) if fixed.random() < 0.6 else (0, 0)
     image, alpha = np.zeros((_SIDE, _SIDE, 3), np.uint8), np.zeros((_SIDE, _SIDE), np.uint8)
-    points = _SIDE / 2 + _BODY * _SIDE * outline(rng, shape, aspect * float(np.exp(rng.normal(0, 0.1))))
+    points = _SIDE / 2 + _BODY * _SIDE * textures.outline(rng, shape, aspect * float(np.exp(rng.normal(0, 0.1))))
     body = _fill(points)
 
     def add(colours: np.ndarray, mask: np.ndarray) -> None:
@@ -224,11 +202,13 @@ def paint_sprite(rng: Generator, style: int, photographs: tuple[np.ndarray, ...]
         """A small mask at `reach` (0 the middle, 1 the rim) along a random ray of the body."""
         centre = points.mean(axis=0)
         place = centre + reach * (points[rng.integers(len(points))] - centre)
-        small = outline(rng, str(rng.choice(("superellipse", "polygon", "drop"))), float(np.exp(rng.normal(0, 0.5))))
+        small = textures.outline(
+            rng, str(rng.choice(("superellipse", "polygon", "drop"))), float(np.exp(rng.normal(0, 0.5)))
+        )
         return _fill(place + size * _BODY * _SIDE * small)
 
     def part_colours() -> np.ndarray:
-        return shift_hue(material(rng, _SIDE, _SIDE), rng.uniform(-90, 90), 1.0, rng.uniform(0.5, 1.3))
+        return textures.shift_hue(material(rng, _SIDE, _SIDE), rng.uniform(-90, 90), 1.0, rng.uniform(0.5, 1.3))
 
     for _ in range(attached):
         mask = part(rng.uniform(0.75, 1.0), rng.uniform(0.28, 0.5))

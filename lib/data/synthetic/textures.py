@@ -46,23 +46,18 @@ def _drop(rng: Generator) -> np.ndarray:
     return 0.6 + rng.uniform(0.4, 0.9) * np.exp(-distance / rng.uniform(0.25, 0.6))
 
 
-def _gear(rng: Generator) -> np.ndarray:
-    return 1 + rng.uniform(0.12, 0.25) * np.tanh(4 * np.cos(int(rng.integers(5, 11)) * _DIRECTIONS))
-
-
 # Name -> radius in each direction.
 SHAPES: dict[str, Callable[[Generator], np.ndarray]] = {
     "superellipse": _superellipse,
     "polygon": _polygon,
     "blob": _blob,
     "drop": _drop,
-    "gear": _gear,
 }
 
 
 def outline(rng: Generator, shape: str, aspect: float) -> np.ndarray:
     """Points (N, 2) of a random outline, centred; the longer side is 2, `aspect` is width / height."""
-    turn = rng.uniform(0, 2 * np.pi) if shape in ("polygon", "blob", "gear") else rng.integers(4) * np.pi / 2
+    turn = rng.uniform(0, 2 * np.pi) if shape in ("polygon", "blob") else rng.integers(4) * np.pi / 2
     cos, sin = np.cos(turn), np.sin(turn)
     points = SHAPES[shape](rng)[:, None] * _RAYS @ np.array(((cos, sin), (-sin, cos)))
     low, high = points.min(axis=0), points.max(axis=0)
@@ -120,7 +115,7 @@ def _warped_coordinates(rng: Generator, height: int, width: int, warp: float) ->
     return cos * x + sin * y + shifts[0], cos * y - sin * x + shifts[1]
 
 
-def clouds(rng: Generator, height: int, width: int, palette: np.ndarray) -> np.ndarray:
+def _clouds(rng: Generator, height: int, width: int, palette: np.ndarray) -> np.ndarray:
     """Soft random patches."""
     return _colour_ramp(value_noise(rng, height, width, max(height, width) * rng.uniform(0.1, 0.4), 4), palette)
 
@@ -147,32 +142,14 @@ def _cells(rng: Generator, height: int, width: int, palette: np.ndarray) -> np.n
     return cv2.multiply(image, cv2.merge((shade, shade, shade)), dtype=cv2.CV_8U)
 
 
-def _dots(rng: Generator, height: int, width: int, palette: np.ndarray) -> np.ndarray:
-    """Discs of the other colours strewn over the first."""
-    image = clouds(rng, height, width, 0.8 * palette[:1] + 0.2 * palette[:2])
-    for _ in range(int(rng.integers(12, 45))):
-        centre = (int(rng.integers(0, width)), int(rng.integers(0, height)))
-        radius = max(1, int(max(height, width) * rng.uniform(0.02, 0.09)))
-        cv2.circle(image, centre, radius, palette[rng.integers(1, len(palette))].tolist(), -1, cv2.LINE_AA)
-    return image
-
-
-PATTERNS: dict[str, Callable[[Generator, int, int, np.ndarray], np.ndarray]] = {
-    "clouds": clouds,
-    "waves": _waves,
-    "cells": _cells,
-    "dots": _dots,
-}
+# Functions (rng, height, width, palette) -> image.
+PATTERNS = (_clouds, _waves, _cells)
 
 
 def photograph_piece(
     rng: Generator, photographs: Sequence[np.ndarray], height: int, width: int, magnify: tuple[float, float]
 ) -> np.ndarray:
-    """A random piece of a random photograph, turned, perhaps mirrored.
-
-    Args:
-        magnify: range of output pixels per photograph pixel.
-    """
+    """A random piece of a random photograph, turned; `magnify` is a range of output pixels per photograph pixel."""
     piece = np.zeros((height, width, 3), np.uint8)
     for _ in range(4):
         photograph = photographs[rng.integers(len(photographs))]
@@ -185,8 +162,6 @@ def photograph_piece(
         matrix = cv2.getRotationMatrix2D(centre, rng.normal(0, 12), scale)
         matrix[:, 2] += (width / 2 - centre[0], height / 2 - centre[1])
         piece = cv2.warpAffine(photograph, matrix, (width, height), borderMode=cv2.BORDER_REFLECT_101)
-        if rng.random() < 0.5:
-            piece = cv2.flip(piece, 1)
         if cv2.meanStdDev(cv2.cvtColor(piece, cv2.COLOR_RGB2GRAY))[1].item() > _FLAT:
             break
     return piece

@@ -10,6 +10,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -37,14 +38,14 @@ _SMALLEST_SIDE = 64
 
 @dataclass(frozen=True)
 class EmbeddedSpec:
-    """All that decides the content of a set, to the last pixel; attributes as the arguments of `generate`."""
+    """All that decides the content of a set, to the last pixel."""
 
-    seed: int
-    split: Split
+    seed: int  # sets of different seeds or splits have no sequence in common
+    split: Split  # they show different photographs
     sequences: int
-    frames: int
-    size: tuple[int, int] | None = None
-    materials: Materials | None = None
+    frames: int  # of each sequence
+    size: tuple[int, int] | None = None  # width and height of every frame; None varies them
+    materials: Materials | None = None  # pictures for crowded scenes; None: plain scenes of painted objects
 
     def __post_init__(self) -> None:
         if self.split not in PHOTOGRAPHS:
@@ -66,18 +67,7 @@ class EmbeddedSpec:
         return plan_scene(rng, kind, _sprite_source(self.split, self.materials), self.frames, self.size)
 
 
-def generate(
-    output: Path,
-    *,
-    seed: int,
-    sequences: int,
-    frames: int,
-    split: Split,
-    size: tuple[int, int] | None = None,
-    materials: Materials | None = None,
-    workers: int = 2,
-    progress: bool = True,
-) -> Path:
+def generate(output: Path, *, workers: int = 2, progress: bool = True, **chosen: Any) -> Path:
     """Write a set of sequences in GOT-10k layout; the number of workers has no influence on its content.
 
     `absence.label` is 1 where less than 2 % of the object shows: hidden, or out of the image. The box of a hidden
@@ -87,36 +77,25 @@ def generate(
     Sequences that exist already are left as they are, so that an interrupted run is continued.
 
     Args:
-        output: the folder; made if missing.
-        seed: sets of different seeds or splits have no sequence in common.
-        sequences: number of sequences.
-        frames: frames in each sequence.
-        split: "train" and "test" show different photographs.
-        size: width and height of every frame; None varies them.
-        materials: pictures for crowded scenes; None: plain scenes of painted objects.
-        workers: number of processes.
-        progress: show a progress bar.
-
-    Returns:
-        `output`.
+        chosen: the attributes of `EmbeddedSpec`.
 
     Raises:
         UserError: `output` holds other files, or cannot be written; an argument is out of range.
     """
-    spec = EmbeddedSpec(seed, split, sequences, frames, size, materials)
+    spec = EmbeddedSpec(**chosen)
     if workers < 1:
         raise UserError(f"embedded data: workers must be at least 1, not {workers}")
     output = Path(output)
-    load_photographs(split)  # Reports a missing package before anything is written.
+    load_photographs(spec.split)  # Reports a missing package before anything is written.
     try:
         _begin(output, spec)
-        missing = [index for index in range(sequences) if not (output / spec.name(index)).is_dir()]
+        missing = [index for index in range(spec.sequences) if not (output / spec.name(index)).is_dir()]
         if missing or not is_whole(output):
-            bar = tqdm(desc=f"embedded {split}", total=len(missing), unit="seq", disable=not progress)
+            bar = tqdm(desc=f"embedded {spec.split}", total=len(missing), unit="seq", disable=not progress)
             with bar:
                 for _ in _write_all(output, spec, missing, workers):
                     bar.update()
-            write_text(output / "list.txt", "".join(f"{spec.name(index)}\n" for index in range(sequences)))
+            write_text(output / "list.txt", "".join(f"{spec.name(index)}\n" for index in range(spec.sequences)))
     except OSError as error:
         raise UserError(f"cannot write the embedded data to {output}: {error.strerror or error}") from error
     return output
@@ -156,10 +135,8 @@ def _begin(output: Path, spec: EmbeddedSpec) -> None:
         return
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{output} holds something else than embedded data: choose an empty or a new folder") from error
-    except ValueError as error:
-        raise UserError(f"cannot read {path} ({error}): choose another folder for the embedded data") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{output} holds something else than embedded data: choose another folder") from error
     for key, value in record.items():
         if not isinstance(found, dict) or found.get(key) != value:
             other = found.get(key) if isinstance(found, dict) else None
