@@ -25,9 +25,8 @@ from lib.models.pretrained import imagenet_file, resnet_file_name, torch_cache
 from lib.train import distributed
 from lib.train.checkpoints import run_checkpoints
 from lib.train.distillation import check_fit, distills
-from lib.train.networks import MASK_SCRIPT, build_network
 from lib.train.optimiser import compiles, parameter_groups
-from lib.train.options import RunOptions, Stage
+from lib.train.options import MASK_SCRIPT, RunOptions, Stage, build_network
 from lib.train.sampler import MIN_FRAMES, FrameSampler, check_sampling, sample_intervals, sampler_mode
 from lib.utils.checkpoint import CheckpointError, load_checkpoint, load_state
 from lib.utils.device import available_cpus, select_device

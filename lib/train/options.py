@@ -1,11 +1,23 @@
-"""What the command line of a training says, and the places that follow from it."""
+"""Options of a training run, the networks that can be trained, and the places of a run's files."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
+from easydict import EasyDict
+from torch import nn
+
+from lib import models
 from lib.config.loader import experiment_name
-from lib.train.networks import NETWORKS
+from lib.models.alpha_refine import SCRIPT as MASK_SCRIPT
+from lib.models.alpha_refine import AlphaRefine
 from lib.utils.checkpoint import find_checkpoint
+
+NETWORKS: dict[str, type[nn.Module]] = {**models.NETWORKS, MASK_SCRIPT: AlphaRefine}
+
+
+def build_network(script: str, cfg: EasyDict, pretrained: bool = False) -> nn.Module:
+    """Build the network of a script; arguments and errors as of `lib.models.build_model`."""
+    return AlphaRefine(cfg, pretrained) if script == MASK_SCRIPT else models.build_model(script, cfg, pretrained)
 
 
 @dataclass(frozen=True)
@@ -25,7 +37,7 @@ class Stage:
         """The file with the weights.
 
         Raises:
-            CheckpointError: there is none; the message says where it was looked for.
+            CheckpointError: the file is missing; the message names the place.
         """
         if self.checkpoint is not None:
             return self.checkpoint
@@ -34,7 +46,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What the command line says.
+    """The options of the command line.
 
     Attributes:
         script, config: the experiment.
@@ -57,7 +69,7 @@ class RunOptions:
 
     @property
     def name(self) -> str:
-        """The configuration's name, under which its files are kept."""
+        """The configuration's name, which names its files."""
         return experiment_name(self.config)
 
     @property
@@ -67,14 +79,14 @@ class RunOptions:
 
     @property
     def cache(self) -> Path:
-        """Where the annotations of data sets are kept, once they are read."""
+        """The cache of the data sets' annotations."""
         return self.save_dir / "cache"
 
     @property
     def validation_may_be_missing(self) -> bool:
-        """Whether validation sets that are not there are left out with a notice.
+        """Whether missing validation sets are left out with a notice.
 
-        Who trains on other sets than the configuration's has not asked for its validation sets.
+        A user who trains on other sets than the configuration's did not ask for its validation sets.
         """
         keys = {text.partition("=")[0].strip() for text in self.overrides}
         return "DATA.TRAIN.DATASETS_NAME" in keys and "DATA.VAL.DATASETS_NAME" not in keys

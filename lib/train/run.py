@@ -17,9 +17,8 @@ from lib.train.distillation import DistillActor, distills, load_teacher
 from lib.train.loader import BatchLoader, SampleStream, lost_workers_named
 from lib.train.log import RunLog
 from lib.train.losses import Actor, BoxActor, MaskActor, ScoreActor
-from lib.train.networks import MASK_SCRIPT, build_network
 from lib.train.optimiser import Optimisation, choose_arithmetic
-from lib.train.options import RunOptions
+from lib.train.options import MASK_SCRIPT, RunOptions, build_network
 from lib.train.processing import MaskProcessing, Processing
 from lib.train.sampler import FrameSampler, check_sampling, sample_intervals, sampler_mode
 from lib.train.trainer import Trainer
