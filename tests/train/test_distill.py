@@ -7,11 +7,8 @@ import sys
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 
 from lib.config import ConfigError, load_config
-from lib.data.registry import build_dataset
-from lib.train import distributed
 from lib.train.distillation import DistillActor, by_sample, corner_loss, distills, load_teacher
 from lib.train.loader import collate
 from lib.train.losses import BoxActor, NonFiniteError
@@ -28,14 +25,13 @@ from tests.train.tiny_distill import (
     CPU,
     LIGHT,
     LIGHTNING,
-    LIGHTNING_CONFIG,
     actor,
     configured,
     student,
     teacher,
     trained,
 )
-from tests.train.tiny_runs import lightning, options
+from tests.train.tiny_runs import lightning
 
 
 def samples(cfg, datasets, count=3, seed=0):
@@ -93,13 +89,6 @@ def test_equal_maps_cost_nothing_and_pull_nowhere(kind):
     assert loss.item() == pytest.approx(0, abs=1e-6)
     if kind == "KL":
         assert logits.grad.abs().max() < 1e-6
-
-
-def test_the_slope_is_the_difference_of_the_probabilities():
-    logits, target = torch.randn(3, 2, 1, 64, requires_grad=True), torch.randn(3, 2, 1, 64).softmax(-1)
-    corner_loss(logits, target, "KL").backward()
-    expected = (logits.detach().softmax(-1) - target) / (3 * 2)
-    assert torch.allclose(logits.grad, expected, atol=1e-7)
 
 
 @pytest.mark.parametrize("kind", ["KL", "L1"])
@@ -254,49 +243,6 @@ def test_half_precision_maps_are_compared_in_full(kind, batch):
     assert all(torch.isfinite(p.grad).all() for p in learner.net.parameters() if p.grad is not None)
 
 
-def test_a_wrapped_student_learns_the_same(batch):
-    gradients = []
-    for wrapped in (False, True):
-        learner = actor()
-        learner.net.train()
-        net = learner.net.to(memory_format=torch.channels_last)
-        if wrapped:
-            dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-        try:
-            learner.net = distributed.wrap(net, CPU)
-            assert (learner.net is net) != wrapped
-            torch.manual_seed(3)
-            learner(batch).loss.backward()
-        finally:
-            if wrapped:
-                dist.destroy_process_group()
-        gradients.append({name: p.grad for name, p in net.named_parameters() if p.grad is not None})
-    assert set(gradients[0]) == set(gradients[1])
-    assert all(torch.allclose(g, gradients[1][name], atol=1e-7) for name, g in gradients[0].items())
-
-
-def test_from_a_checkpoint_over_a_data_set_to_a_better_student(videos, tmp_path):
-    stage, net, _ = trained(tmp_path)
-    cfg = configured(LIGHTNING)
-    crops = samples(cfg, [build_dataset(f"FOLDER:{videos}")], 4)
-    guide = load_teacher(stage, tmp_path, CPU)
-    with torch.no_grad():
-        expected = by_sample(net(*guide.regions(crops))["corner_maps"], crops).softmax(-1)
-    assert torch.allclose(guide.corner_maps(crops), expected, atol=1e-6)
-    learner = DistillActor(student()[0], cfg, CPU, guide)
-    optimisation = Optimisation(learner.net, cfg, CPU, 1)
-    learner.net.train()
-    totals = []
-    for _ in range(8):
-        outcome = learner(crops)
-        optimisation.backward(outcome.loss)
-        optimisation.step(1, 0)
-        totals.append(outcome.values["Loss/total"].item())
-    assert np.isfinite(totals).all()
-    assert totals[-1] < 0.9 * totals[0]
-    assert not any("teacher" in name for name in learner.net.state_dict())
-
-
 def test_a_teacher_without_its_score_head_is_enough(tmp_path):
     stage, net, path = trained(tmp_path, "stark_st1", "STARKST")
     weights = {name: value for name, value in net.state_dict().items() if not name.startswith("cls_head.")}
@@ -336,22 +282,6 @@ def test_teachers_that_do_not_fit(changes, message):
         DistillActor(net, cfg, CPU, teacher(**changes))
 
 
-def test_who_learns_from_whom(tmp_path):
-    run, guided = lightning("-", tmp_path), lightning("-", tmp_path, "TRAIN.DISTILL=true")
-    cfgs = [load_config(r.script, r.config, r.overrides) for r in (run, guided)]
-    spatial = options("stark_s", "-", tmp_path)
-    assert not distills(run, cfgs[0])
-    assert not distills(spatial, load_config("stark_s", "baseline"))
-    with pytest.raises(UserError, match=r"TRAIN\.DISTILL is true, and no teacher is named: add --script_teacher"):
-        distills(guided, cfgs[1])
-    for cfg in cfgs:
-        assert distills(type(run)(**vars(run) | {"teacher": Stage("stark_st2")}), cfg)
-    with pytest.raises(UserError, match="distillation trains stark_lightning_X_trt, not stark_s: leave out --distill"):
-        distills(type(run)(**vars(spatial) | {"teacher": Stage("stark_s")}), load_config("stark_s", "baseline"))
-    with pytest.raises(UserError, match="cannot guide itself: name a spatial one"):
-        distills(type(run)(**vars(run) | {"teacher": Stage(LIGHTNING, LIGHTNING_CONFIG)}), cfgs[0])
-
-
 def test_the_option_is_true_or_false_and_lightnings_alone():
     assert configured(LIGHTNING, **{"TRAIN.DISTILL": True}).TRAIN.DISTILL is True
     with pytest.raises(ConfigError, match="'TRAIN.DISTILL' must be true or false"):
@@ -379,3 +309,11 @@ def test_the_command(processes, videos, tmp_path):
     assert saved["actor_type"] == "DistillActor"
     assert saved["stats"]["val"]["Loss/distill"] > 0
     assert not any("teacher" in name for name in saved["net"])
+
+
+def test_the_option_needs_a_teacher(tmp_path):
+    run = lightning("-", tmp_path, "TRAIN.DISTILL=true")
+    cfg = load_config(run.script, run.config, run.overrides)
+    with pytest.raises(UserError, match=r"TRAIN\.DISTILL is true, and no teacher is named: add --script_teacher"):
+        distills(run, cfg)
+    assert distills(type(run)(**vars(run) | {"teacher": Stage("stark_st2")}), cfg)

@@ -90,18 +90,6 @@ def test_an_absent_object_has_no_box_but_a_score():
     assert changed[1].min() > SIZE
 
 
-def test_the_caption_tells_the_overlap():
-    same, apart = sample_pictures(batch_of(2), predicting([0.25, 0.5, 0.5, 0.75], [0.25, 0.55, 0.5, 0.8]))
-    assert (same[:CAPTION_HEIGHT] != apart[:CAPTION_HEIGHT]).any()
-
-
-@pytest.mark.parametrize("size", [64, 384])
-def test_small_regions_are_enlarged_and_large_ones_kept(size):
-    picture = sample_pictures(batch_of(1, search=size), predicting([0.1, 0.1, 0.2, 0.2]))[0]
-    side = max(size, 320)
-    assert picture.shape == (side + CAPTION_HEIGHT, 2 * side + 4, 3)
-
-
 def test_pictures_land_in_tensorboard(tmp_path):
     batch, outcome = batch_of(3), predicting(*[[0.5, 0.125, 0.875, 0.375]] * 3)
     log = RunLog(tmp_path, "a-b")

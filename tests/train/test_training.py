@@ -54,29 +54,6 @@ def test_the_loss_falls(videos, tmp_path):
     assert last["Loss/total"] < 0.8 * first["Loss/total"]
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_run_that_goes_on_is_the_run_that_never_stopped(workers, videos, tmp_path):
-    more = ("DATA.VAL.DATASETS_NAME=[]", f"TRAIN.NUM_WORKER={workers}")
-    whole = lightning(videos, tmp_path / "whole", *more)
-    broken = lightning(videos, tmp_path / "broken", "TRAIN.EPOCH=1", *more)
-    train(whole)
-    train(broken)
-    train(lightning(videos, tmp_path / "broken", *more))
-    a, b = (load_checkpoint(folder_of(run) / "STARKLightningXtrt_ep0002.pth.tar") for run in (whole, broken))
-    assert all(torch.equal(value, b["net"][key]) for key, value in a["net"].items())
-    assert a["stats"] == b["stats"]
-
-
-def test_a_damaged_latest_falls_back_to_the_one_before(videos, tmp_path, caplog):
-    run = lightning(videos, tmp_path, "DATA.VAL.DATASETS_NAME=[]")
-    train(run)
-    latest = folder_of(run) / "STARKLightningXtrt_latest.pth.tar"
-    latest.write_bytes(latest.read_bytes()[:1000])
-    train(lightning(videos, tmp_path, "DATA.VAL.DATASETS_NAME=[]", "TRAIN.EPOCH=3"))
-    assert "trying the checkpoint before it" in caplog.text
-    assert load_checkpoint(latest)["epoch"] == 3
-
-
 def test_stage_two_trains_the_score_head_alone(videos, tmp_path):
     one = options("stark_st1", videos, tmp_path, "TRAIN.EPOCH=1")
     train(one)
