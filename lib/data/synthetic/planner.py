@@ -268,21 +268,16 @@ class _Planner:
         return cv2.GaussianBlur(image, (0, 0), rng.uniform(0.6, 2.5)) if rng.random() < 0.35 else image
 
     def optics(self) -> Optics:
-        """Motion blur, a spell of defocus, changing light, noise; each sequence has some of them."""
+        """Motion blur, defocus, changing light, noise; each sequence has some of them."""
         rng, frames, (width, height) = self.rng, self.frames, self.size
-        times = np.arange(frames)
-        defocus = np.full(frames, rng.choice((0.0, 0.5, 0.9), p=(0.5, 0.35, 0.15)))
-        if rng.random() < 0.25:
-            spell = (times - rng.uniform(0.2, 1.0) * frames) / rng.uniform(2, 6)
-            defocus += rng.uniform(1.0, 2.2) * np.exp(-(spell**2))
-        light = rng.uniform(0, 0.12) * self.noise(rng.uniform(4, 25)) + rng.normal(0, 0.1)
+        light = rng.uniform(0, 0.15) * self.noise(rng.uniform(4, 25)) + rng.normal(0, 0.1)
         if rng.random() < 0.15:  # a sudden change
-            light = light + rng.uniform(0.15, 0.4) * rng.choice((-1, 1)) * (times >= rng.integers(4, frames + 4))
+            light += rng.uniform(-0.4, 0.4) * (np.arange(frames) >= rng.integers(4, frames + 4))
         noise = rng.choice((0.0, 2.0, 5.0, 9.0), p=(0.25, 0.4, 0.25, 0.1))
         grain = noise * rng.standard_normal((height + 48, width + 48, 3), dtype=np.float32)
         return Optics(
             shutter=float(rng.choice((0.0, rng.uniform(0.2, 0.8)), p=(0.35, 0.65))),
-            defocus=defocus,
+            defocus=rng.uniform(0, 0.8) + rng.choice((0.0, 0.6)) * self.noise(10),
             gain=np.clip(np.exp(light[:, None] + rng.normal(0, 0.04, 3)), 0.4, 1.7),
             noise=grain.round().astype(np.int16),
             corner=rng.integers(0, 48, (frames, 2)),

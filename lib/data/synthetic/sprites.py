@@ -182,7 +182,7 @@ def _random_material(rng: Generator, photographs: tuple[np.ndarray, ...]) -> Cal
 
 
 def paint_sprite(rng: Generator, style: int, photographs: tuple[np.ndarray, ...]) -> Sprite:
-    """Paint an object: body, parts that stick out behind it, details on it, shading over all.
+    """Paint an object: parts that stick out behind the body, the body, details on it, shading over all.
 
     The seed `style` decides kind of shape, proportions, material and number of parts; `rng` the rest.
     """
@@ -193,31 +193,18 @@ def paint_sprite(rng: Generator, style: int, photographs: tuple[np.ndarray, ...]
     image, alpha = np.zeros((_SIDE, _SIDE, 3), np.uint8), np.zeros((_SIDE, _SIDE), np.uint8)
     points = _SIDE / 2 + _BODY * _SIDE * textures.outline(rng, shape, aspect * float(np.exp(rng.normal(0, 0.1))))
     body = _fill(points)
-
-    def add(colours: np.ndarray, mask: np.ndarray) -> None:
+    for number in range(attached + 1 + details):
+        mask, colours = body, material(rng, _SIDE, _SIDE)
+        if number != attached:
+            reach, size = (rng.uniform(0.75, 1.0), 0.4) if number < attached else (rng.uniform(0, 0.6), 0.25)
+            centre = points.mean(axis=0) * (1 - reach) + points[rng.integers(len(points))] * reach
+            part = textures.outline(rng, str(rng.choice(list(textures.SHAPES))), float(np.exp(rng.normal(0, 0.5))))
+            mask = _fill(centre + size * rng.uniform(0.6, 1.4) * _BODY * _SIDE * part)
+            mask = mask if number < attached else cv2.min(mask, body)
+            colours = textures.shift_hue(colours, rng.uniform(-90, 90), 1.0, rng.uniform(0.5, 1.3))
         weight = mask[..., None].astype(np.float32) / 255
-        image[:] = (image + (colours.astype(np.float32) - image) * weight).astype(np.uint8)
-
-    def part(reach: float, size: float) -> np.ndarray:
-        """A small mask at `reach` (0 the middle, 1 the rim) along a random ray of the body."""
-        centre = points.mean(axis=0)
-        place = centre + reach * (points[rng.integers(len(points))] - centre)
-        small = textures.outline(
-            rng, str(rng.choice(("superellipse", "polygon", "drop"))), float(np.exp(rng.normal(0, 0.5)))
-        )
-        return _fill(place + size * _BODY * _SIDE * small)
-
-    def part_colours() -> np.ndarray:
-        return textures.shift_hue(material(rng, _SIDE, _SIDE), rng.uniform(-90, 90), 1.0, rng.uniform(0.5, 1.3))
-
-    for _ in range(attached):
-        mask = part(rng.uniform(0.75, 1.0), rng.uniform(0.28, 0.5))
-        add(part_colours(), mask)
+        image = (image + (colours.astype(np.float32) - image) * weight).astype(np.uint8)
         alpha = cv2.max(alpha, mask)
-    add(material(rng, _SIDE, _SIDE), body)
-    alpha = cv2.max(alpha, body)
-    for _ in range(details):
-        add(part_colours(), cv2.min(part(rng.uniform(0, 0.6), rng.uniform(0.15, 0.4)), body))
     return Sprite.from_rgba(_shade(rng, image, alpha), alpha, "painted", style)
 
 
