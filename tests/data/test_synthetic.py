@@ -278,14 +278,6 @@ def test_number_of_workers_changes_nothing_and_the_layout_is_got10k(tmp_path):
         assert any(line.startswith("object_class: ") for line in meta)
 
 
-def test_a_complete_set_is_left_as_it_is(tmp_path, monkeypatch):
-    generate(tmp_path / "set", workers=1, **TINY)
-    before = tree(tmp_path)
-    monkeypatch.setattr(writer, "_write_sequence", lambda *_: pytest.fail("wrote a sequence again"))
-    assert generate(tmp_path / "set", workers=1, **TINY) == tmp_path / "set"
-    assert tree(tmp_path) == before
-
-
 def test_an_interrupted_run_is_continued(tmp_path, monkeypatch):
     whole = tree(generate(tmp_path / "whole", workers=1, **TINY))
     output = tmp_path / "set"
@@ -311,13 +303,21 @@ def test_an_interrupted_run_is_continued(tmp_path, monkeypatch):
     monkeypatch.setattr(writer, "_write_frame", real)
     generate(output, workers=1, **TINY)
     assert tree(output) == whole
+    monkeypatch.setattr(writer, "_write_sequence", lambda *_: pytest.fail("wrote a sequence again"))
+    assert generate(output, workers=1, **TINY) == output
 
 
 def test_a_foreign_folder_is_refused_and_untouched(tmp_path):
     foreign = tmp_path / "photos"
     (foreign / "embedded_train_000001").mkdir(parents=True)
     (foreign / "holiday.jpg").write_bytes(b"mine")
+    for name, text in (("broken", "{"), ("list", "[1]"), ("other", '{"generator": "other"}')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / writer.RECORD_NAME).write_text(text)
     before = tree(tmp_path)
+    for name in ("broken", "list", "other"):
+        with pytest.raises(UserError, match="choose another folder"):
+            generate(tmp_path / name, workers=1, **TINY)
     with pytest.raises(UserError, match="something else"):
         generate(foreign, workers=1, **TINY)
     with pytest.raises(UserError, match="not a folder"):
@@ -342,14 +342,6 @@ def test_a_set_of_other_arguments_is_refused_and_untouched(tmp_path, change, mes
     with pytest.raises(UserError, match=message):
         generate(tmp_path / "set", workers=1, **(TINY | {"sequences": 1} | change))
     assert tree(tmp_path) == before
-
-
-@pytest.mark.parametrize("text", ["{", "[1]", json.dumps({"generator": "other"})])
-def test_a_damaged_or_foreign_record_is_refused(tmp_path, text):
-    (tmp_path / writer.RECORD_NAME).write_text(text)
-    with pytest.raises(UserError, match="choose another folder"):
-        generate(tmp_path, workers=1, **TINY)
-    assert (tmp_path / writer.RECORD_NAME).read_text() == text
 
 
 @pytest.mark.parametrize(
