@@ -68,9 +68,9 @@ def track_in_workers(
         for seat in enumerate(devices[:count]):
             seats.put(seat)
         pool = ProcessPoolExecutor(count, context, _start, (make_tracker, job, sequences, seats, board, threads))
-        futures = {pool.submit(_track, index): index for index in sorted(left)}
-        workers = [process for process in multiprocessing.active_children() if process not in others]
         try:
+            futures = {pool.submit(_track, index): index for index in sorted(left)}
+            workers = [process for process in multiprocessing.active_children() if process not in others]
             pending, seen = set(futures), 0
             while pending:
                 done, pending = wait(pending, _POLL_SECONDS, FIRST_COMPLETED)
@@ -82,22 +82,20 @@ def track_in_workers(
                     yield outcome
         except BrokenProcessPool:
             pool.shutdown()  # waits until the pool has ended the other workers
-            for index, end in _deaths(workers, board):
-                if index == _NO_TRACKER:
-                    raise UserError(f"{end} while making its tracker; give fewer --threads") from None
-                if index != _IDLE:
+            deaths = _deaths(workers, board)
+            if all(index == _NO_TRACKER for index, _ in deaths):
+                raise UserError(f"{deaths[0][1]} while making its tracker; give fewer --threads") from None
+            for index, end in deaths:
+                if index in left:
                     left.remove(index)
                     yield Outcome(sequences[index].name, f"{end} while tracking it")
         finally:
-            _stop(pool, workers)
+            _stop(pool, [process for process in multiprocessing.active_children() if process not in others])
 
 
 @contextmanager
 def ends_in_order() -> Iterator[None]:
     """SIGTERM raises SystemExit within, so that workers are ended and temporary files are removed."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         yield
@@ -105,9 +103,10 @@ def ends_in_order() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _deaths(workers: list[BaseProcess], board: _Board) -> Iterator[tuple[int, str]]:
+def _deaths(workers: list[BaseProcess], board: _Board) -> list[tuple[int, str]]:
     """Index of the sequence and description of the end, for each worker that the pool did not end itself."""
     ended_by_pool = (0, 128 + signal.SIGTERM, -signal.SIGTERM)
+    deaths = []
     # Where somebody else sent SIGTERM to a worker, all have ended alike.
     for process in [each for each in workers if each.exitcode not in ended_by_pool] or workers:
         code, processes = process.exitcode, list(board.process)
@@ -116,7 +115,8 @@ def _deaths(workers: list[BaseProcess], board: _Board) -> Iterator[tuple[int, st
             hint = ", perhaps because memory ran out," if -code == signal.SIGKILL else ""
             end = f"was killed by {signal.Signals(-code).name}{hint}"
         index = board.sequence[processes.index(process.pid)] if process.pid in processes else _NO_TRACKER
-        yield index, f"worker process {process.pid} {end}"
+        deaths.append((index, f"worker process {process.pid} {end}"))
+    return deaths
 
 
 def _stop(pool: ProcessPoolExecutor, workers: list[BaseProcess]) -> None:

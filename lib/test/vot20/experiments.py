@@ -1,6 +1,6 @@
-"""The short-term experiment of VOT2020 for vot-toolkit 0.9.0, whose own one ends in an error at the first sequence.
+"""The short-term experiment of VOT2020 for vot-toolkit 0.9.0; the toolkit's own class fails at the first sequence.
 
-A stack names it `type: lib.test.vot20.experiments.MultiStart`; the toolkit's analyses of multi-start results take it.
+A stack names it as `type: lib.test.vot20.experiments.MultiStart`.
 """
 
 from collections.abc import Callable
@@ -19,17 +19,16 @@ class MultiStart(MultiStartExperiment):
     def execute(
         self, tracker: Tracker, sequence: Sequence, force: bool = False, callback: Callable[[float], None] | None = None
     ) -> None:
-        """Run a tracker on a sequence and keep what it finds.
+        """Run a tracker from each anchor and write its trajectories.
 
         Args:
-            tracker: of the toolkit's registry.
-            sequence: with the values `anchor`: above 0 to run forwards from a frame, below 0 backwards.
+            sequence: its values `anchor` are above 0 to run forwards from a frame, below 0 to run backwards.
             force: repeat runs whose results exist.
-            callback: is told the finished share, in [0, 1].
+            callback: gets the finished share, in [0, 1].
 
         Raises:
             RuntimeError: the sequence has no anchors.
-            vot.tracker.TrackerException: the tracker ended; it holds the tracker's output.
+            vot.tracker.TrackerException: the tracker ended.
         """
         forward, backward = find_anchors(sequence, self.anchor)
         if not forward and not backward:
@@ -46,7 +45,7 @@ class MultiStart(MultiStartExperiment):
                     callback(done / len(runs))
 
     def _run(self, runtime: object, frames: Sequence) -> Trajectory:
-        """Track from the first of `frames` to the last; frame by frame, as the real-time runtime can do no other."""
+        """Track frame by frame, as the real-time runtime wants it."""
         trajectory = Trajectory(len(frames))
         _, seconds = runtime.initialize(frames.frame(0), [self._get_initialization(frames, 0)])
         trajectory.set(0, Special(Trajectory.INITIALIZATION), {"time": seconds})

@@ -7,17 +7,10 @@ from lib.utils.errors import UserError
 
 
 def box_of_mask(mask: np.ndarray, offset: tuple[int, int] = (0, 0)) -> list[float]:
-    """The bounding box of a mask's pixels.
-
-    Args:
-        mask: (H, W), nonzero on the object.
-        offset: x, y of its first pixel in the image.
-
-    Returns:
-        xywh in pixels of the image.
+    """The bounding box xywh, in pixels of the image, of a mask (H, W) whose first pixel is at `offset` (x, y).
 
     Raises:
-        UserError: no pixel of the mask is set.
+        UserError: the mask is empty.
     """
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not rows.size:
@@ -46,10 +39,10 @@ def mask_of_box(box: list[float], image_size: tuple[int, int]) -> tuple[np.ndarr
 
 
 def box_of_region(region: trax.Region) -> list[float]:
-    """The bounding box xywh, in pixels, of what the toolkit shows as the object.
+    """The bounding box xywh, in pixels, of a region.
 
     Raises:
-        UserError: an empty mask, or a region that is no rectangle, polygon or mask.
+        UserError: an empty mask, or another kind of region than a rectangle, polygon or mask.
     """
     if region.type == trax.Region.RECTANGLE:
         return [float(value) for value in region.bounds()]
@@ -62,13 +55,7 @@ def box_of_region(region: trax.Region) -> list[float]:
 
 
 def region_of_box(box: list[float], kind: str, image_size: tuple[int, int]) -> trax.Region:
-    """What the toolkit is told of a box.
-
-    Args:
-        box: xywh in pixels.
-        kind: `trax.Region.RECTANGLE` or `trax.Region.MASK`.
-        image_size: height, width.
-    """
+    """The region of a box xywh in an image of a size (height, width): `trax.Region.RECTANGLE` or `trax.Region.MASK`."""
     if kind == trax.Region.RECTANGLE:
         return trax.Rectangle.create(*box)
     mask, (x, y) = mask_of_box(box, image_size)
@@ -76,7 +63,7 @@ def region_of_box(box: list[float], kind: str, image_size: tuple[int, int]) -> t
 
 
 def region_of_mask(mask: np.ndarray) -> trax.Region:
-    """What the toolkit is told of a mask (H, W) bool of the image; it may be empty."""
+    """The region of the image's mask (H, W) bool, which may be empty."""
     if not mask.any():
         return trax.Mask.create(np.zeros((1, 1), np.uint8), 0, 0)
     x, y, w, h = (int(value) for value in box_of_mask(mask))

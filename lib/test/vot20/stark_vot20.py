@@ -25,14 +25,7 @@ Objects = list[tuple[trax.Region, dict]]
 
 @dataclass(frozen=True)
 class Entry:
-    """A tracker in a challenge.
-
-    Attributes:
-        label: the tracker's name in the protocol.
-        tracker, config: as `lib.test.tracker.create_tracker` takes them.
-        refined: answer with Alpha-Refine's masks.
-        long_term: the challenge is VOT2020-LT, which takes rectangles.
-    """
+    """A tracker with its name in the protocol; VOT2020-LT (`long_term`) takes rectangles, VOT2020 masks."""
 
     label: str
     tracker: str
@@ -55,10 +48,9 @@ ENTRIES = {
 
 
 class ObjectTrackers:
-    """Follows any number of objects through one sequence.
+    """Follows any number of objects through one sequence, each with a copy of the tracker that shares its network.
 
     Args:
-        tracker: as `create_tracker` gives it; each object gets a copy that shares the network.
         kind: kind of the answered regions, `trax.Region.RECTANGLE` or `trax.Region.MASK`.
     """
 
@@ -102,15 +94,12 @@ class ObjectTrackers:
 
 
 def serve(load: Callable[[], object], kind: str, name: str) -> int:
-    """Track until the toolkit ends the session.
+    """Track until the toolkit ends the session; the exit status is 2 where the tracker failed.
 
     Args:
         load: makes the tracker.
         kind: as `ObjectTrackers` takes it.
         name: the tracker's name in the protocol.
-
-    Returns:
-        The exit status: 2 where the tracker failed; the toolkit then has the reason.
     """
     # The toolkit's clock starts with the greeting, so the network is loaded before it. The toolkit hears the reason of
     # a failure only after the greeting, and after its first request.

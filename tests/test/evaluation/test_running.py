@@ -5,12 +5,10 @@ import runpy
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from lib.data.registry import load_dataset
 from lib.test.analysis.results import score_tracker
-from lib.test.evaluation.one_sequence import track_sequence
 from lib.test.evaluation.result_files import (
     WEIGHTS_NOTE,
     read_seconds,
@@ -53,6 +51,7 @@ def test_results_are_written_as_published(sequences, tmp_path):
     tracker = ScriptedTracker(sequences, lambda _, box: box + 100)
     report, lines = run(lambda _: tracker, sequences, tmp_path / "out")
     assert report.done == ["bee", "ant", "cow"]  # the longest first
+    assert tracker.frames == [*range(10), *range(6), *range(3)]
     assert not report.failed
     assert len(lines) == 3
     assert lines[0].startswith("[1/3] bee: 10 frames, ")
@@ -65,15 +64,6 @@ def test_results_are_written_as_published(sequences, tmp_path):
     assert len(seconds) == 10
     assert min(seconds) >= 0
     assert files(tmp_path / "out") == {f"{name}{end}.txt" for name in ("ant", "bee", "cow") for end in ("", "_time")}
-
-
-def test_every_frame_is_given_once_and_in_order(sequences):
-    tracker = ScriptedTracker(sequences)
-    result = track_sequence(tracker, sequences[1])
-    assert tracker.frames == list(range(10))
-    np.testing.assert_array_equal(result.boxes, sequences[1].truth)
-    assert len(result.seconds) == 10
-    assert result.loop_seconds > result.seconds.sum()
 
 
 def test_a_second_run_keeps_what_is_finished(sequences, tmp_path):
@@ -162,12 +152,6 @@ def test_the_summary_counts_track_calls_and_the_whole_loop(sequences, tmp_path):
     assert report.summary() == "3 tracked, 0 finished before, 0 failed; 160.0 FPS in the tracker, 40.0 FPS with reading"
 
 
-def test_the_still_tracker_never_moves(sequences):
-    boxes = track_sequence(StillTracker(), sequences[0]).boxes
-    assert len(boxes) == 6
-    assert (boxes == sequences[0].truth[0]).all()
-
-
 def command(monkeypatch, name: str, *arguments: str) -> int:
     """Run a script of `tracking/` in this process; gives its exit status."""
     monkeypatch.setattr(sys, "argv", [name, *arguments])
@@ -243,6 +227,7 @@ def test_results_of_other_weights_or_engines_are_not_mixed(tmp_path):
 def test_results_stay_in_their_folder(tracker, config, run_id, tmp_path):
     with pytest.raises(UserError, match="cannot name a folder of results|counted from 0"):
         run_dir(tmp_path, tracker, config, run_id)
+    assert run_dir(tmp_path, "stark_s", "my/baseline.yaml", 7) == tmp_path / "stark_s" / "baseline_007"
 
 
 @pytest.mark.parametrize("text", ["nan\n", "0.1\n-1\n", "0.1\ninf\n", "a\n"])
@@ -251,16 +236,8 @@ def test_what_is_not_a_time_is_refused(text, tmp_path):
     path.write_text(text)
     with pytest.raises(UserError, match="a_time.txt does not hold seconds"):
         read_seconds(path)
-
-
-def test_the_first_of_several_columns_of_times_counts(tmp_path):
-    (tmp_path / "a_time.txt").write_text("0.1,0.2,0.3\n0.4,0.5,0.6\n")
-    assert read_seconds(tmp_path / "a_time.txt").tolist() == [0.1, 0.4]
-
-
-def test_runs_have_folders_of_their_own(tmp_path):
-    assert run_dir(tmp_path, "stark_s", "baseline") == tmp_path / "stark_s" / "baseline"
-    assert run_dir(tmp_path, "stark_s", "my/baseline.yaml", 7) == tmp_path / "stark_s" / "baseline_007"
+    path.write_text("0.1,0.2,0.3\n0.4,0.5,0.6\n")  # GOT-10k's toolkit writes a column a repeated run
+    assert read_seconds(path).tolist() == [0.1, 0.4]
 
 
 def test_only_unfinished_files_of_a_sequence_are_removed(sequences, tmp_path):
