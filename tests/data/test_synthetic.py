@@ -208,6 +208,7 @@ def test_crowded_scenes_have_look_alikes_and_frames_apart_in_time(materials):
     for scene in scenes(40, 3, materials=materials):
         assert len(scene) == 3
         assert len(scene.target.path) == 3 * scene.step > 3
+        assert scene.render(0).visible_ratio > 0.2
         target = scene.target.sprite
         for layer in (*scene.behind, *scene.before):
             total += 1

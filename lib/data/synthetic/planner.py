@@ -156,7 +156,8 @@ class _Planner:
 
     def target_in_place(self, camera: np.ndarray) -> tuple[Layer, Background]:
         """An object that a photograph shows, and the photograph as background."""
-        spot = np.array(self.canvas) / 2 + self.rng.uniform(-0.25, 0.25, 2) * self.size
+        place = self.rng.uniform(0.25, 0.75, 2) * self.size  # in the first frame
+        spot = np.linalg.solve(camera[0, :, :2], place - camera[0, :, 2])
         picture, sprite, size = self.sprites.in_place(self.rng, self.target_size(), self.canvas, spot)
         background, scale = Background(picture, camera), np.sqrt(np.linalg.det(camera[:, :, :2]))
         angle = np.arctan2(camera[:, 1, 0], camera[:, 0, 0])
