@@ -1,4 +1,6 @@
-"""What a benchmark's command line takes."""
+"""Benchmarks' command lines, and that every script still fits the code that it measures."""
+
+import importlib
 
 import pytest
 
@@ -21,3 +23,8 @@ def test_unknown_variants_are_named(text):
 def test_unknown_ways_are_named(text):
     with pytest.raises(UserError, match=r"unknown|does not compute"):
         known_way(text)
+
+
+@pytest.mark.parametrize("script", ["annotations", "data", "evaluation", "masks", "tracking", "training"])
+def test_scripts_can_be_imported(script):
+    assert callable(importlib.import_module(f"benchmarks.{script}").main)
