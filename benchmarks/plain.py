@@ -23,7 +23,7 @@ from lib.train.loader import Batch
 from lib.train.losses import box_losses
 from lib.train.optimiser import parameter_groups
 from lib.train.processing import Rejected
-from lib.train.sampler import Draw, FrameRef
+from lib.train.sampler import FrameRef, SampledFrames
 from lib.utils.boxes import xywh_to_xyxy
 from lib.utils.crop import box_to_image, clip_box, region_of
 from lib.utils.tensors import NestedTensor
@@ -93,13 +93,13 @@ class PlainSample:
 
 
 class PlainProcessing:
-    """Turns a `Draw` into a `PlainSample`; see `lib.train.processing.Processing`."""
+    """Turns a `SampledFrames` into a `PlainSample`; see `lib.train.processing.Processing`."""
 
     def __init__(self, cfg: EasyDict) -> None:
         self.cfg = cfg
         self.mean, self.std = (torch.tensor(values).view(3, 1, 1) for values in (cfg.DATA.MEAN, cfg.DATA.STD))
 
-    def __call__(self, draw: Draw, rng: np.random.Generator) -> PlainSample:
+    def __call__(self, draw: SampledFrames, rng: np.random.Generator) -> PlainSample:
         """Read the frames and cut the crops.
 
         Raises:

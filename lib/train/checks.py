@@ -320,7 +320,7 @@ def _inspect(dataset: StoredDataset, options: RunOptions, cfg: EasyDict) -> Iter
     needed = FrameSampler([dataset], [1], sampler_mode(cfg), sample_intervals(cfg)).min_visible
     count = min(SAMPLED, len(dataset))
     bad_annotations, bad_images, outside = [], [], []
-    usable = boxes = visible = 0
+    usable = boxes = visible = invalid = 0
     for number in range(count):
         share = (number + 0.5) / count
         sequence = int(share * len(dataset))
@@ -332,6 +332,7 @@ def _inspect(dataset: StoredDataset, options: RunOptions, cfg: EasyDict) -> Iter
         seen = np.flatnonzero(info.visible)
         usable += not dataset.is_video or (len(seen) > needed and len(info) >= MIN_FRAMES)
         boxes, visible = boxes + len(info), visible + len(seen)
+        invalid += np.count_nonzero(~info.valid)
         frames = seen if len(seen) else np.arange(len(info))
         try:
             height, width = dataset.image(sequence, int(frames[int(share * len(frames))])).shape[:2]
@@ -356,6 +357,8 @@ def _inspect(dataset: StoredDataset, options: RunOptions, cfg: EasyDict) -> Iter
         yield "problem", f"none of the {readable} sequences read has {terms}", "use longer sequences"
     elif usable < readable:
         yield "note", f"{readable - usable} of {readable} sequences read are never sampled: a sequence needs {terms}"
+    if invalid:
+        yield "note", f"{invalid:,} of {boxes:,} boxes read are nan or have no area: frames without the object"
     if outside:
         yield "note", f"{len(outside):,} of {boxes:,} boxes read are outside their image, {outside[0]} for one"
 

@@ -22,7 +22,7 @@ STUDENT = "stark_lightning_X_trt"
 
 
 class Teacher(Actor):
-    """A trained spatial network that says where the corners are, and does not learn.
+    """A trained spatial network that predicts where the corners are, and does not learn.
 
     It stands beside the student and is no part of it: neither of its checkpoints, nor of what several
     processes exchange. It is given the student's crops, normalised as its own configuration says.
@@ -78,7 +78,7 @@ class DistillActor(BoxActor):
             NonFiniteError: the student's boxes or corner maps, or the teacher's, are not finite.
         """
         output = self.net(*self.regions(batch))
-        outcome = self.judge(output, batch, step)
+        outcome = self.outcome(output, batch, step)
         maps = by_sample(output["corner_maps"], batch)
         self.check_finite(maps, batch, step)
         distillation = corner_loss(maps, self.teacher.corner_maps(batch, step), self.cfg.TRAIN.DISTILL_LOSS_TYPE)
@@ -108,7 +108,7 @@ def corner_loss(logits: Tensor, target: Tensor, kind: str) -> Tensor:
 
 
 def load_teacher(stage: Stage, save_dir: Path, device: torch.device) -> Teacher:
-    """The trained network that a stage names; a score head is not needed, and may lack in the file.
+    """The trained network that a stage names; the file may lack a score head.
 
     Raises:
         UserError: no such configuration, no checkpoint of it, or one that does not fit.
@@ -123,7 +123,7 @@ def load_teacher(stage: Stage, save_dir: Path, device: torch.device) -> Teacher:
             f"teacher {stage.script} {stage.config}: {error}; "
             "--script_teacher and --config_teacher name the run it was trained by"
         ) from error
-    net = prepare_for_tracking(net)  # the same maps, sooner
+    net = prepare_for_tracking(net)
     return Teacher(net.to(device, memory_format=torch.channels_last), cfg, device)
 
 

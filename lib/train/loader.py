@@ -1,4 +1,4 @@
-"""Batches of samples, made by worker processes, the same whatever their number."""
+"""Batches of samples from worker processes; their number does not change the samples."""
 
 import contextlib
 import logging
@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lib.data.images import ImageReadError
 from lib.train.processing import Rejected, Sample
-from lib.train.sampler import AnnotationError, Draw, FrameSampler
+from lib.train.sampler import AnnotationError, FrameSampler, SampledFrames
 from lib.utils.errors import UserError
 
 MAX_FAILURES = 100
@@ -63,7 +63,11 @@ class SampleStream(Dataset):
     """
 
     def __init__(
-        self, sampler: FrameSampler, processing: Callable[[Draw, np.random.Generator], Sample], seed: int, stream: int
+        self,
+        sampler: FrameSampler,
+        processing: Callable[[SampledFrames, np.random.Generator], Sample],
+        seed: int,
+        stream: int,
     ) -> None:
         self.sampler, self.processing = sampler, processing
         self.entropy = (seed, stream)
@@ -78,7 +82,7 @@ class SampleStream(Dataset):
         rejections = 0
         while True:
             try:
-                sample = self.processing(self.sampler.draw(rng), rng)
+                sample = self.processing(self.sampler.sample(rng), rng)
             except (ImageReadError, AnnotationError) as error:
                 failures.append(str(error))
                 if len(failures) >= MAX_FAILURES:
@@ -158,7 +162,7 @@ class BatchLoader:
             persistent_workers=workers > 0,
             prefetch_factor=4 if workers > 0 else None,
             pin_memory=pin,
-            # Else the loader draws from the generator that dropout uses, once a process: a resumed run would differ.
+            # Else the loader takes a number from dropout's generator, once a process: a resumed run would differ.
             generator=torch.Generator(),
         )
 
@@ -175,7 +179,9 @@ class BatchLoader:
             for failure in batch.failures:
                 if failure not in self.reported:
                     self.reported.add(failure)
-                    log.warning("%s; another sample was drawn (%d such files so far)", failure, len(self.reported))
+                    log.warning(
+                        "%s; another sample takes its place (%d such files so far)", failure, len(self.reported)
+                    )
             yield batch
 
 

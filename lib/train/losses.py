@@ -64,20 +64,20 @@ class NonFiniteError(UserError):
 
 
 def name_sources(samples: list[list[str]], most: int = 3) -> str:
-    """The frames of some samples in a message, of the first few where there are many."""
+    """The frames of the first samples, for a message."""
     return "; ".join(", ".join(frames) for frames in samples[:most]) + ("; …" if len(samples) > most else "")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a network made of a batch of B samples.
+    """The loss and the predictions of a batch of B samples.
 
     Attributes:
         loss: scalar with a graph.
         values: scalars for the log, without one.
         boxes: (B, 4) predicted boxes, xyxy in fractions of the search crop; None where boxes are not trained.
         scores: (B,) confidence in [0, 1]; None where the score head is not trained.
-        masks: (B, H, W) how likely each pixel of the search crop is the object's; None where masks are not trained.
+        masks: (B, H, W) probability of the object in each pixel of the search crop; None where masks are not trained.
     """
 
     loss: Tensor
@@ -88,10 +88,10 @@ class Outcome:
 
 
 class FiniteChecks:
-    """What has to be finite.
+    """Checks that predictions and gradients are finite.
 
-    On a CPU it is looked at as it comes. Another device would have to be waited for, so there it is looked at when
-    `settle` is called; meanwhile gradients that are not finite change nothing (`Optimisation.step`).
+    On a CPU a value is checked at once. On another device this would wait for the device, so values are checked when
+    `settle` is called; until then gradients that are not finite change nothing (`Optimisation.step`).
     """
 
     def __init__(self) -> None:
@@ -160,10 +160,10 @@ class BoxActor(Actor):
         Raises:
             NonFiniteError: the network's boxes are not finite.
         """
-        return self.judge(self.net(*self.regions(batch)), batch, step)
+        return self.outcome(self.net(*self.regions(batch)), batch, step)
 
-    def judge(self, output: dict[str, Tensor], batch: Batch, step: str) -> Outcome:
-        """The loss of what the network made of a batch; see `__call__`."""
+    def outcome(self, output: dict[str, Tensor], batch: Batch, step: str) -> Outcome:
+        """The loss of a network's output; see `__call__`."""
         prediction = output["pred_boxes"]  # (B, Nq, 4)
         self.check_finite(prediction, batch, step)
         truth = xywh_to_xyxy(batch.boxes.to(self.device, non_blocking=True)).clamp(0, 1)

@@ -1,4 +1,4 @@
-"""From drawn frames to crops: colour, mirroring, jitter, cropping (DETR-style augmentation, STARK section 4.1)."""
+"""From sampled frames to crops: colour, mirroring, jitter, cropping (DETR-style augmentation, STARK section 4.1)."""
 
 import math
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from easydict import EasyDict
 from lib.config import option
 from lib.data.images import ImageReadError
 from lib.data.picture import Picture, cut_picture
-from lib.train.sampler import Draw, FrameRef
+from lib.train.sampler import FrameRef, SampledFrames
 from lib.utils.crop import CropError, Region, box_to_crop, shows_nothing
 from lib.utils.stretched_crop import box_in_crop, stretched_crop
 
@@ -66,7 +66,7 @@ class _Kind:
 
 
 class Processing:
-    """Turns a `Draw` into a `Sample`.
+    """Turns a `SampledFrames` into a `Sample`.
 
     Args:
         cfg: the effective configuration (its DATA section).
@@ -83,14 +83,14 @@ class Processing:
         self.flip_probability = 0.5 if augment else 0.0
         self.jitter_power = option(cfg, "DATA.CENTER_JITTER_POWER")
 
-    def __call__(self, draw: Draw, rng: np.random.Generator) -> Sample:
+    def __call__(self, draw: SampledFrames, rng: np.random.Generator) -> Sample:
         """Read the frames and cut the crops.
 
         Raises:
             Rejected: the sample cannot be used.
             ImageReadError: a frame cannot be read.
         """
-        # Rolled once a sample: the object must look and face alike in all its frames.
+        # Chosen once a sample: the object must look and face alike in all its frames.
         gray, mirror = rng.random() < self.gray_probability, rng.random() < 0.5
         # Of a photograph all crops are cut: it is one picture, opened once.
         pictures = {ref: ref.dataset.picture(ref.sequence, ref.frame) for ref in (*draw.templates, draw.search)}
@@ -158,12 +158,12 @@ def _centre_box(height: int, width: int) -> list[int]:
     return [int(width / 2 - width / 16), int(height / 2 - height / 16), width // 8, height // 8]
 
 
-# A crop that shows less of the object, as a part of its pixels, is drawn again.
+# A sample is replaced if less of the crop, as a part of its pixels, shows the object.
 _LEAST_SHARE = 1e-3
 
 
 class MaskProcessing:
-    """Turns a `Draw` of data sets with masks into a `Sample` with a mask.
+    """Turns a `SampledFrames` of data sets with masks into a `Sample` with a mask.
 
     The template is the reference, cut around the object's box; the search region is cut around a jittered box, as a
     tracker's would be. Both are stretched to squares.
@@ -178,14 +178,14 @@ class MaskProcessing:
         self.gray_probability = option(cfg, "DATA.GRAY_PROBABILITY")
         self.brightness = option(cfg, "DATA.BRIGHTNESS_JITTER") if augment else 0.0
 
-    def __call__(self, draw: Draw, rng: np.random.Generator) -> Sample:
+    def __call__(self, draw: SampledFrames, rng: np.random.Generator) -> Sample:
         """Read the frames and cut the crops.
 
         Raises:
             Rejected: the sample cannot be used.
             ImageReadError: a frame or its mask cannot be read.
         """
-        # Rolled once a sample: the object must look and face alike in both frames.
+        # Chosen once a sample: the object must look and face alike in both frames.
         gray, mirror = rng.random() < self.gray_probability, rng.random() < 0.5
         reference, _, template_box = self._cut(draw.templates[0], self.template, gray, mirror, rng)
         crop, mask, box = self._cut(draw.search, self.search, gray, mirror, rng)

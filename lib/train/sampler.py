@@ -13,7 +13,7 @@ from lib.utils.errors import UserError
 MIN_FRAMES = 20
 GAP_STEP = 5
 FRAME_TRIES = 20
-# Draws without success after which a data set (or a sequence) is given up, with an error.
+# Tries without success after which a data set (or a sequence) is given up, with an error.
 MAX_TRIES = 1000
 
 
@@ -36,7 +36,7 @@ class FrameRef:
 
 
 @dataclass(frozen=True)
-class Draw:
+class SampledFrames:
     """The frames of one sample.
 
     Attributes:
@@ -54,17 +54,17 @@ class Draw:
 
 
 class FrameSampler:
-    """Draws samples from several data sets.
+    """Samples frames from several data sets.
 
     Args:
-        datasets: what to draw from.
-        ratios: how often each is drawn, relative to the others.
+        datasets: the data sets.
+        ratios: how often each is sampled, relative to the others.
         mode: `causal` (one template, then the search frame within an interval after it), or
             `trident`, `trident_pro`, `stark`: template and search frame anywhere, and for each of
             `intervals` a dynamic template within that many frames of the search frame, on the
             template's side, which must be visible (`trident`), valid (`stark`) or neither (`trident_pro`).
         intervals: MAX_SAMPLE_INTERVAL: one for `causal`, else one a dynamic template.
-        negatives: draw half of the samples without the object, to train the score head.
+        negatives: half of the samples do not show the object, to train the score head.
     """
 
     def __init__(
@@ -89,26 +89,26 @@ class FrameSampler:
         templates = 1 if mode == "causal" else 1 + len(self.intervals)
         self.min_visible = 2 * (templates + 1)
 
-    def draw(self, rng: np.random.Generator) -> Draw:
+    def sample(self, rng: np.random.Generator) -> SampledFrames:
         """One sample; depends on the generator alone.
 
         Raises:
-            AnnotationError: a drawn sequence's annotation cannot be read; another draw may succeed.
+            AnnotationError: a sequence's annotation cannot be read; another sample may succeed.
             UserError: the data sets give no sample.
         """
         for _ in range(MAX_TRIES):
             dataset, sequence, info = self._sequence(rng)
-            # Some tries in the same sequence first: else sparse data sets would be drawn less than their ratio says.
+            # Some tries in the same sequence first: else sparse data sets would be sampled less often than their ratio.
             tries = (self._frames(dataset, info, rng) for _ in range(FRAME_TRIES))
             frames = next((f for f in tries if f is not None), None)
             if frames is not None:
                 break
         else:
-            raise UserError(f"{dataset.name}: no frames for mode '{self.mode}' in {MAX_TRIES} drawn sequences")
+            raise UserError(f"{dataset.name}: no frames for mode '{self.mode}' in {MAX_TRIES} sampled sequences")
         *templates, search = (FrameRef(dataset, sequence, int(f)) for f in frames)
         if self.negatives and rng.random() < 0.5:
             return self._negative(tuple(templates), info, rng)
-        return Draw(tuple(templates), search)
+        return SampledFrames(tuple(templates), search)
 
     def _sequence(self, rng: np.random.Generator) -> tuple[TrackingDataset, int, SequenceInfo]:
         """A data set by ratio, and a sequence of it with enough visible frames."""
@@ -125,7 +125,7 @@ class FrameSampler:
             elif info.visible[0]:
                 return dataset, sequence, info
         raise UserError(
-            f"{dataset.name}: none of {MAX_TRIES} drawn sequences has more than {self.min_visible} visible frames "
+            f"{dataset.name}: none of {MAX_TRIES} sampled sequences has more than {self.min_visible} visible frames "
             f"and at least {MIN_FRAMES} frames; training needs longer sequences"
         )
 
@@ -151,19 +151,19 @@ class FrameSampler:
             dynamic.append(_one_of(candidates, rng))
         return [template, *dynamic, search]
 
-    def _negative(self, templates: tuple[FrameRef, ...], info: SequenceInfo, rng: np.random.Generator) -> Draw:
+    def _negative(self, templates: tuple[FrameRef, ...], info: SequenceInfo, rng: np.random.Generator) -> SampledFrames:
         """A search frame without the object: of the same video, or, where it is always visible, of another."""
         dataset, sequence = templates[0].dataset, templates[0].sequence
         hidden = np.flatnonzero(~info.visible)
         if dataset.is_video and len(hidden):
             search = FrameRef(dataset, sequence, _one_of(hidden, rng))
-            return Draw(templates, search, positive=False, absent=True)
+            return SampledFrames(templates, search, positive=False, absent=True)
         for _ in range(MAX_TRIES):
             other, number, other_info = self._sequence(rng)
             if (other, number) != (dataset, sequence):
                 frame = _one_of(np.flatnonzero(other_info.visible), rng)
-                return Draw(templates, FrameRef(other, number, frame), positive=False)
-        raise UserError(f"{dataset.name}: the only sequence to draw from; the score head needs at least two")
+                return SampledFrames(templates, FrameRef(other, number, frame), positive=False)
+        raise UserError(f"{dataset.name}: it has one sequence; the score head needs at least two")
 
 
 def _between(sorted_ids: np.ndarray, low: int, high: int) -> np.ndarray:
@@ -181,7 +181,7 @@ def _within(visible: np.ndarray, start: int, interval: int, rng: np.random.Gener
 
 
 def _one_of(ids: np.ndarray, rng: np.random.Generator) -> int:
-    """One of the ids; the generator's own `choice` draws the same, and takes longer."""
+    """One of the ids; the same as the generator's `choice`, which takes longer."""
     return int(ids[rng.integers(len(ids))])
 
 

@@ -32,9 +32,9 @@ class Trainer:
         cfg: the effective configuration.
         loader: training batches; `validation`: batches to measure on, or None.
         optimisation: optimiser, schedule, mixed precision.
-        checkpoints: where states are kept.
+        checkpoints: the folder of checkpoints.
         log: where progress is written.
-        settings: what names the run, kept in its checkpoints.
+        settings: the names of the run, saved in its checkpoints.
         found: the checkpoint to go on from and its path, or None for a new run.
     """
 
@@ -141,7 +141,7 @@ class Trainer:
         return values, waited
 
     def seed_dropout(self, epoch: int, batch: int) -> None:
-        """Dropout's draws follow from seed, rank, epoch and batch, so that a resumed run makes the same."""
+        """Dropout follows from seed, rank, epoch and batch, so that a resumed run has the same."""
         entropy = [self.settings["seed"], distributed.rank(), epoch, batch]
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
 

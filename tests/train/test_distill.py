@@ -38,7 +38,7 @@ def samples(cfg, datasets, count=3, seed=0):
     rng = np.random.default_rng(seed)
     sampler = FrameSampler(datasets, [1] * len(datasets), "causal", [20])
     processing = Processing(cfg, True)
-    return collate([processing(sampler.draw(rng), rng) for _ in range(count)])
+    return collate([processing(sampler.sample(rng), rng) for _ in range(count)])
 
 
 @pytest.fixture(scope="module")

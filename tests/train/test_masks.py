@@ -24,7 +24,7 @@ from lib.train.options import RunOptions
 from lib.train.pictures import CAPTION_HEIGHT, sample_pictures
 from lib.train.processing import MaskProcessing
 from lib.train.run import train
-from lib.train.sampler import Draw, FrameRef, FrameSampler
+from lib.train.sampler import FrameRef, FrameSampler, SampledFrames
 from lib.utils.boxes import box_iou
 from lib.utils.checkpoint import load_checkpoint
 from lib.utils.errors import UserError
@@ -158,7 +158,7 @@ def test_frames_of_videos_are_cut_with_their_own_masks(tmp_path):
     process = MaskProcessing(config("DATA.SEARCH.CENTER_JITTER=0", "DATA.SEARCH.SCALE_JITTER=0"), augment=False)
     rng = np.random.default_rng(0)
     for sequence in range(4):
-        sample = process(Draw((FrameRef(dataset, sequence, 0),), FrameRef(dataset, sequence, 2)), rng)
+        sample = process(SampledFrames((FrameRef(dataset, sequence, 0),), FrameRef(dataset, sequence, 2)), rng)
         # Objects are rectangles in the middle of their crops, half as wide and high.
         assert sample.object_mask.mean() == pytest.approx(0.25, abs=0.03)
         assert sample.object_mask[20:44, 20:44].all()

@@ -8,7 +8,7 @@ import torch
 from lib.config import load_config
 from lib.train.loader import BatchLoader, SampleStream
 from lib.train.processing import Processing, jitter_box
-from lib.train.sampler import Draw, FrameRef, FrameSampler
+from lib.train.sampler import FrameRef, FrameSampler, SampledFrames
 from lib.utils.errors import UserError
 from tests.train.fakes import FakeVideos
 
@@ -93,7 +93,7 @@ def test_augmentation_rates():
 def test_an_absent_object_has_the_middle_of_the_image():
     data = FakeVideos(VIDEOS, size=(200, 400))
     processing = Processing(config("DATA.SEARCH.CENTER_JITTER=0", "DATA.SEARCH.SCALE_JITTER=0"), augment=False)
-    draw = Draw((FrameRef(data, 0, 0),), FrameRef(data, 0, 5), positive=False, absent=True)
+    draw = SampledFrames((FrameRef(data, 0, 0),), FrameRef(data, 0, 5), positive=False, absent=True)
     sample = processing(draw, np.random.default_rng(0))
     assert sample.label == 0
     # An eighth of each side, in a region of five times sqrt(50 * 25) pixels, around its centre.

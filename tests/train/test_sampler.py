@@ -13,7 +13,7 @@ DRAWS = 2000
 
 
 def draws(sampler, count=DRAWS):
-    return [sampler.draw(np.random.default_rng([5, i])) for i in range(count)]
+    return [sampler.sample(np.random.default_rng([5, i])) for i in range(count)]
 
 
 def hidden(length, *frames):
@@ -92,7 +92,7 @@ def test_only_sequences_with_enough_frames_are_drawn():
     sampler = FrameSampler([FakeVideos([short, rare, good])], [1], "causal", [9])
     assert {d.search.sequence for d in draws(sampler, 200)} == {2}
     with pytest.raises(UserError, match="more than 4 visible frames"):
-        FrameSampler([FakeVideos([short, rare])], [1], "causal", [9]).draw(np.random.default_rng(0))
+        FrameSampler([FakeVideos([short, rare])], [1], "causal", [9]).sample(np.random.default_rng(0))
 
 
 def test_images_are_repeated():

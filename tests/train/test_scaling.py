@@ -60,7 +60,7 @@ def test_no_two_of_64_processes_draw_alike_nor_two_epochs(stream):
         for epoch in (1, 2):
             loader.keys.epoch = epoch
             rngs = [np.random.default_rng([*stream.entropy, *key]) for key in list(loader.keys)[:20]]
-            draws = [stream.sampler.draw(rng) for rng in rngs]
+            draws = [stream.sampler.sample(rng) for rng in rngs]
             streams[rank, epoch] = tuple((d.search.sequence, d.search.frame, d.templates[0].frame) for d in draws)
     assert len(set(streams.values())) == 2 * RANKS
     # Twenty draws of 50 sequences each: were streams shifted copies of each other, single draws would agree often.
