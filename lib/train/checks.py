@@ -78,11 +78,13 @@ class Report:
 
     def table(self) -> str:
         """The findings as lines of `WIDTH` characters; the last line counts problems and notes."""
-        width = max(len(finding.subject) for finding in self.findings)
+        width = min(40, max(len(finding.subject) for finding in self.findings))
         lines = []
         for finding in self.findings:
             first = f"{finding.subject:{width}}  {finding.state:7}  "
-            wrapped = textwrap.wrap(finding.text, WIDTH - len(first), break_long_words=False, break_on_hyphens=False)
+            wrapped = textwrap.wrap(
+                finding.text, max(40, WIDTH - len(first)), break_long_words=False, break_on_hyphens=False
+            )
             lines += [first + wrapped[0], *(" " * len(first) + line for line in wrapped[1:])]
         notes = sum(finding.state == "note" for finding in self.findings)
         return "\n".join([*lines, f"problems: {len(self.problems)}, notes: {notes}"])
@@ -342,6 +344,7 @@ def _inspect(dataset: StoredDataset, options: RunOptions, cfg: EasyDict) -> Iter
         outside += [dataset.source(sequence, int(frame)) for frame in _outside(info, width, height)]
     what = "sequences" if dataset.is_video else "objects"
     seen_in = f"; visible in {visible:,} of {boxes:,} frames" if dataset.is_video else ""
+    seen_in += f"; {invalid:,} boxes are nan or have no area" if invalid else ""
     yield "ok", f"{len(dataset):,} {what} in {dataset.storage.locate()}; {count} read, with an image of each{seen_in}"
     for kind, errors, remedy in (
         ("annotations", bad_annotations, "mend these files, or remove their sequences"),
@@ -357,8 +360,6 @@ def _inspect(dataset: StoredDataset, options: RunOptions, cfg: EasyDict) -> Iter
         yield "problem", f"none of the {readable} sequences read has {terms}", "use longer sequences"
     elif usable < readable:
         yield "note", f"{readable - usable} of {readable} sequences read are never sampled: a sequence needs {terms}"
-    if invalid:
-        yield "note", f"{invalid:,} of {boxes:,} boxes read are nan or have no area: frames without the object"
     if outside:
         yield "note", f"{len(outside):,} of {boxes:,} boxes read are outside their image, {outside[0]} for one"
 
