@@ -353,7 +353,6 @@ def test_a_cancelled_download_leaves_no_file(what, tracked):
     assert list(tracked.desk.folder.iterdir()) != []
     tracked.desk.cancel()
     assert list(tracked.desk.folder.iterdir()) == []
-    assert tracked.desk.writers.free()
 
 
 @pytest.mark.parametrize("what", ["video", "sequences"])
