@@ -73,7 +73,7 @@ def option(cfg: EasyDict, key: str) -> Any:
         node = node.get(part) if isinstance(node, dict) else None
     if node is None and not OPTIONS[key].optional:
         raise KeyError(key)
-    return OPTIONS[key].default if node is None else node
+    return OPTIONS[key].fallback if node is None else node
 
 
 def experiment_name(config: str | Path) -> str:

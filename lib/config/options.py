@@ -35,6 +35,11 @@ class Option:
     def default_of(self, script: str) -> Any:
         return self.by_script.get(script, self.default)
 
+    @property
+    def fallback(self) -> Any:
+        """Default for a configuration without the option: of a script that does not always have it."""
+        return next((value for script, value in self.by_script.items() if script not in self.scripts), self.default)
+
 
 # An option beyond the published ones.
 _extra = partial(Option, scripts=(), optional=True)

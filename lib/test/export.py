@@ -20,7 +20,7 @@ from lib.test.tracker.engines.base import Engine
 from lib.test.tracker.engines.onnx import OnnxEngine
 from lib.test.tracker.engines.openvino import INT8_SUFFIX, SUFFIX, OpenVinoEngine, read_model, save_model
 from lib.test.tracker.engines.pytorch import TorchEngine
-from lib.test.tracker.int8 import Clip, calibrate, clips_of, sample_clips
+from lib.test.tracker.quantise import Clip, calibrate, clips_of, sample_clips
 from lib.test.tracker.stark import StarkTracker
 from lib.test.utils.arguments import refuse_to_replace
 from lib.utils.crop import region_of

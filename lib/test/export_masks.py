@@ -11,10 +11,9 @@ from lib.models.export import GraphFiles
 from lib.test.tracker import graphs_dir
 from lib.test.tracker.engines import choose_engine, engine_device
 from lib.test.tracker.engines.openvino import INT8_SUFFIX, SUFFIX, read_model, save_model
-from lib.test.tracker.int8 import Clip, clips_of, sample_clips, spread
 from lib.test.tracker.mask_graphs import export_mask_graphs, kept_mask_graphs, mask_graphs_in
-from lib.test.tracker.mask_int8 import calibrate_masks, walk
 from lib.test.tracker.masks import create_mask_engine, onnx_mask_engine, openvino_mask_engine, tensorrt_mask_engine
+from lib.test.tracker.quantise import Clip, calibrate_masks, clips_of, sample_clips, spread, walk
 from lib.test.tracker.refiner import Refiner, load_refiner
 from lib.test.utils.arguments import refuse_to_replace
 from lib.utils.text import ruled_table

@@ -28,7 +28,7 @@ def test_nothing_is_told_to_the_makers_of_packages(place):
         from pathlib import Path
         from lib.test.tracker.engines.onnx import open_graph
         from lib.test.tracker.engines.openvino import openvino
-        from lib.test.tracker.int8 import load_nncf
+        from lib.test.tracker.quantise import load_nncf
         open_graph(Path(sys.argv[1]), None)
         openvino()
         load_nncf()

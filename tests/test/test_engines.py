@@ -74,7 +74,7 @@ def region(name: str, size: int, padded: bool):
 def lightning(tmp_path_factory):
     """The reference Lightning in all engines."""
     folder = tmp_path_factory.mktemp("graphs")
-    return all_engines(reference_model("stark_lightning"), load_config(SCRIPT, CONFIG), folder)
+    return all_engines(tamed(reference_model("stark_lightning")), load_config(SCRIPT, CONFIG), folder)
 
 
 @pytest.mark.parametrize("template_padded", [False, True])

@@ -15,7 +15,7 @@ from lib.test.tracker import create_tracker, load_network, weights_path
 from lib.test.tracker.engines.base import Engine
 from lib.test.tracker.engines.openvino import INT8_SUFFIX, OpenVinoEngine
 from lib.test.tracker.engines.pytorch import TorchEngine
-from lib.test.tracker.int8 import (
+from lib.test.tracker.quantise import (
     SEARCHES,
     Recorder,
     calibrate,

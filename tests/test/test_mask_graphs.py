@@ -12,8 +12,8 @@ from lib.models.alpha_refine import AlphaRefine
 from lib.test.tracker.engines.onnx import open_graph
 from lib.test.tracker.engines.openvino import core
 from lib.test.tracker.mask_graphs import kept_mask_graphs, mask_graphs_in
-from lib.test.tracker.mask_int8 import calibrate_masks
 from lib.test.tracker.masks import create_mask_engine
+from lib.test.tracker.quantise import calibrate_masks
 from tests.golden.fill import fill, image
 
 CPU = torch.device("cpu")
@@ -93,7 +93,7 @@ def test_bf16_changes_masks_little(case, name):
 
 
 def test_int8_is_calibrated_and_changes_masks_little(case, tmp_path, monkeypatch):
-    monkeypatch.setattr("lib.test.tracker.mask_int8.CROPS", 4)
+    monkeypatch.setattr("lib.test.tracker.quantise.CROPS", 4)
     model, cfg, _, (reference, box, crop), (kernels, mask) = case
     graphs = kept_mask_graphs(model, cfg, tmp_path)
     calibrate_masks(graphs, cfg, [([reference, crop], [box.tolist()])] * 9)

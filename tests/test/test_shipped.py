@@ -15,7 +15,7 @@ from lib.test.evaluation.one_sequence import track_sequence
 from lib.test.export import compare_engines
 from lib.test.tracker import create_tracker, load_network, shipped_weights, weights_path
 from lib.test.tracker.engines import graph_engine
-from lib.test.tracker.int8 import clips_of
+from lib.test.tracker.quantise import clips_of
 from lib.utils.workspace import REPOSITORY
 
 MINI = ("stark_lightning_X_trt", "mini")
@@ -46,7 +46,7 @@ def test_bf16_moves_boxes_by_less_than_half_a_pixel(tmp_path):
     """From the same box before each frame, as the mean over the frames of the largest of a box's four numbers."""
     cfg = load_config(*MINI)
     graphs = kept_graphs(load_network(MINI[0], cfg, shipped_weights(*MINI)), cfg, tmp_path)
-    fp32, bf16 = (graph_engine("openvino", graphs, cfg, precision=precision) for precision in ("fp32", "bf16"))
+    fp32, bf16 = (graph_engine("openvino", graphs, precision=precision) for precision in ("fp32", "bf16"))
     found = compare_engines(fp32, bf16, cfg, clips_of(f"folder:{REAL / 'got10k' / 'val'}"))
     assert len(found.pixels) == 180
     assert np.mean(found.pixels) < 0.4

@@ -92,7 +92,7 @@ def _create_engine(
     if engine in ("onnx", "openvino") and note.is_file() and device_kind(device) == "cpu":
         graphs = GraphFiles(root / note.read_text(encoding="utf-8"))
         if graphs.complete:
-            return graph_engine(engine, graphs, cfg, None, precision)
+            return graph_engine(engine, graphs, None, precision)
     target = engine_device(engine, device)
     model = load_network(script, cfg, weights)
     made = create_engine(engine, model, cfg, target, root, precision)

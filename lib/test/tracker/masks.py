@@ -91,10 +91,9 @@ def create_mask_engine(
         return tensorrt_mask_engine(graphs, device, precision, graphs)[0]
     search = graphs.search
     if precision == "int8":
-        from lib.test.tracker.engines.openvino import INT8_SUFFIX
-        from lib.test.tracker.mask_int8 import calibrate_masks
+        from lib.test.tracker.engines.openvino import INT8_SUFFIX, require_int8
 
-        calibrate_masks(graphs, cfg)
+        require_int8(graphs.made_of("search", INT8_SUFFIX))
         search = graphs.made_of("search", INT8_SUFFIX)
     return openvino_mask_engine(graphs.template, search, precision)
 

@@ -136,7 +136,7 @@ def create_engine(
         cfg: the configuration it was built from.
         device: from `engine_device`.
         graphs_dir: where exported graphs are kept; those of other weights are never taken.
-        precision: one that the engine knows; see `graph_engine` on `int8`.
+        precision: one that the engine knows; see `graph_engine`.
 
     Raises:
         UserError: a package is missing; graphs cannot be written, or not be run.
@@ -147,20 +147,18 @@ def create_engine(
         return TorchEngine(model, cfg, device, precision, compiled=engine == "compile")
     from lib.models.export import kept_graphs
 
-    return graph_engine(engine, kept_graphs(model, cfg, graphs_dir), cfg, device, precision)
+    return graph_engine(engine, kept_graphs(model, cfg, graphs_dir), device, precision)
 
 
 def graph_engine(
-    engine: str, graphs: GraphFiles, cfg: EasyDict, device: "torch.device | None" = None, precision: str = "fp32"
+    engine: str, graphs: GraphFiles, device: "torch.device | None" = None, precision: str = "fp32"
 ) -> Engine:
     """The engine `onnx`, `openvino` or `tensorrt` for exported graphs.
 
     Args:
         graphs: all of them written.
-        cfg: the configuration that their network was built from.
         device: from `engine_device`; None for the CPU.
-        precision: one that the engine knows. For `int8` the network is calibrated, where that is still to be done, on
-            clips that a package ships; `lib.test.tracker.int8.calibrate` does it on others.
+        precision: one that the engine knows. `int8` needs the graphs that `tracking/export.py` quantises.
 
     Raises:
         UserError: a package is missing, or the graphs cannot be run.
@@ -174,8 +172,4 @@ def graph_engine(
         return TensorRtEngine(graphs, regions, device, precision)
     from lib.test.tracker.engines.openvino import OpenVinoEngine
 
-    if precision == "int8":
-        from lib.test.tracker.int8 import calibrate
-
-        calibrate(graphs, regions, cfg)
     return OpenVinoEngine(graphs, regions, precision)

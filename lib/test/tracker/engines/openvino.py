@@ -11,8 +11,6 @@ import numpy as np
 from lib.test.tracker.engines.base import Context, Engine
 from lib.test.tracker.engines.onnx import graph_inputs, package
 from lib.test.tracker.engines.openvino_cut import cut, pad_less
-from lib.test.tracker.engines.products import use_fast_products
-from lib.test.tracker.engines.winograd import use_winograd
 from lib.utils.device import thread_count
 from lib.utils.errors import UserError
 from lib.utils.files import atomic_path
@@ -29,7 +27,7 @@ class OpenVinoEngine(Engine):
     """OpenVINO on the graphs of `lib.models.export`, on the CPU, with as many threads as PyTorch has.
 
     Args:
-        graphs: the exported network; for `int8` calibrated (see `lib.test.tracker.int8`).
+        graphs: the exported network; for `int8` calibrated (see `lib.test.tracker.quantise`).
         regions: of the network.
         precision: `fp32`, `bf16` or `int8`. What is not quantised of an int8 network runs in bf16 where that is fast.
             Templates, and first layers that `lib.test.tracker.engines.openvino_cut` names, are fp32 all the same.
@@ -44,6 +42,8 @@ class OpenVinoEngine(Engine):
         self.name = f"openvino {precision}"
         hint = hint_of(precision)
         suffix = suffix or (INT8_SUFFIX if precision == "int8" else ".onnx")
+        if precision == "int8":
+            require_int8(graphs.made_of("search", suffix))
         # A template is computed once, and all boxes come of it: fp32 costs nothing there.
         self._template_graph = OpenVinoGraph(graphs.made_of("template", suffix), "f32")
         self._search_graph = OpenVinoGraph(graphs.made_of("search", suffix), hint)
@@ -84,9 +84,6 @@ class OpenVinoGraph:
             model.reshape({each: [1, *each.partial_shape[1:]] for each in model.inputs})
             pad_less(model)
             first, model = (cut(model) if hint == "bf16" else None) or (None, model)
-            if hint == "f32":
-                use_winograd(model)
-                use_fast_products(model)
             with environment_kept():
                 self._request = core().compile_model(model, "CPU", options).create_infer_request()
                 if first is not None:
@@ -118,6 +115,18 @@ def hint_of(precision: str) -> str:
     if precision == "bf16" and not has_bf16:  # OpenVINO would compute in fp32 without a word
         raise UserError("OpenVINO does not compute in bf16 on this processor: choose the precision fp32 or int8")
     return "bf16" if precision == "int8" and has_bf16 else _HINTS[precision]
+
+
+def require_int8(path: Path) -> None:
+    """The file of a quantised graph must exist: an engine does not calibrate.
+
+    Raises:
+        UserError: it is missing; the message has the command that makes it.
+    """
+    if not path.is_file():
+        script, config = path.parts[-4:-2]  # …/onnx/<script>/<config>/<hash>/<file>
+        command = f"python tracking/export.py --script {script} --config {config} --format openvino --precision int8"
+        raise UserError(f"{path} is missing: make it with `{command}`")
 
 
 def read_model(path: Path) -> Any:
