@@ -1,1 +1,1 @@
-"""Tracking in the browser: a page, the server behind it, and the one process that decodes and tracks."""
+"""Tracking in the browser: a page, its server, and one thread for each page that decodes and tracks."""

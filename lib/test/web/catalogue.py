@@ -1,4 +1,4 @@
-"""Trackers and engines to choose from, and making those that are chosen."""
+"""The trackers and engines that the page offers, and the cache of created trackers."""
 
 import contextlib
 import os
@@ -64,7 +64,7 @@ class Catalogue:
         self.trackers = {_key(*pair): pair for pair in reversed(pairs)}  # of two of one name the first
 
     def describe(self) -> dict:
-        """What the page shows: trackers, those with weights first, and engines, with what is missing of each."""
+        """Trackers, those with weights first, and engines; `missing` is the reason why one cannot be used."""
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
             trackers = [self._describe(key, *pair) for key, pair in self.trackers.items()]
         first = _key(self.settings.tracker, self.settings.config)

@@ -1,4 +1,4 @@
-"""What is known of one object in a clip: where a person drew it, and where the tracker found it."""
+"""One object in a clip: the boxes that a person drew, and the boxes that the tracker found."""
 
 import copy
 from collections.abc import Hashable
@@ -35,17 +35,17 @@ class TrackedObject:
         self._made_with: Hashable = None
 
     def draw(self, frame: int, box: Box) -> None:
-        """Take a drawn box, xywh in pixels; what was found from that frame on no longer holds."""
+        """Store a drawn box, xywh in pixels, and delete the boxes found from that frame on."""
         self._forget_from(frame if not self.drawn else min(frame, self.next))
         self.drawn[frame] = box
 
     def use(self, tracker: Tracker, made_with: Hashable) -> bool:
-        """Be followed by this kind of tracker; another kind than before begins at the first drawn box again.
+        """Set the tracker; one of another kind starts again at the first drawn box.
 
-        Says whether it is another one.
+        Returns True if the kind has changed.
 
         Args:
-            tracker: an example of it, which stays as it is: objects share its network, each has a state of its own.
+            tracker: it is copied: objects share its network, and each has its own state.
             made_with: tells kinds of trackers apart.
         """
         if made_with != self._made_with:
@@ -78,14 +78,14 @@ class TrackedObject:
         return next(iter(self.boxes))  # they are found in order
 
     def frozen(self) -> "TrackedObject":
-        """What is found so far, for jobs that take a while; it has no tracker."""
+        """A copy of the boxes so far, without a tracker, for exports that take seconds."""
         other = TrackedObject(self.number)
         other.drawn, other.boxes, other.scores = dict(self.drawn), dict(self.boxes), dict(self.scores)
         other.next = self.next
         return other
 
     def at(self, index: int) -> dict | None:
-        """What the page is told of it in a frame; None where it has no box."""
+        """The message to the page about a frame; None where the object has no box."""
         if index not in self.boxes:
             return None
         box = [round(value, 2) for value in self.boxes[index]]
