@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
+from lib.train.checks import Report
 from lib.train.run import train
 from lib.utils.checkpoint import load_checkpoint
 from lib.utils.errors import UserError
@@ -69,23 +70,10 @@ def test_when_nothing_can_be_read_the_run_ends_and_keeps_its_checkpoint(faulty, 
     with pytest.raises(UserError, match="images read are unusable"):
         train(run)
     # And where the check's sample happened to be whole:
-    monkeypatch.setattr("lib.train.run.check_run", lambda *_: _Fine())
+    monkeypatch.setattr("lib.train.run.check_run", lambda *_: Report())
     with pytest.raises(UserError, match="100 files in a row could not be read"):
         train(run)
     assert load_checkpoint(folder_of(run) / f"{NAME}_latest.pth.tar")["epoch"] == 1
-
-
-class _Fine:
-    """A check that saw nothing wrong."""
-
-    problems = ()
-
-    def require(self):
-        """Nothing."""
-
-    def table(self):
-        """Nothing."""
-        return ""
 
 
 def test_a_run_that_diverges_stops_and_keeps_its_last_good_checkpoint(videos, tmp_path):
