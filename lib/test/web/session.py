@@ -4,6 +4,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import itertools
+import logging
 import queue
 import secrets
 import shutil
@@ -19,6 +20,8 @@ from lib.utils.errors import UserError
 
 _COMMANDS = 16  # commands that may wait for the page's thread
 _OUTBOX = 32  # messages that may wait for the page
+
+log = logging.getLogger(__name__)
 
 
 class Session:
@@ -107,9 +110,12 @@ class Session:
         """The page's thread."""
         try:
             desk.run(self._commands, self._ended)
-        except (concurrent.futures.CancelledError, RuntimeError):
-            if not self._ended.is_set() and not self._loop.is_closed():
-                raise
+        except BaseException:
+            if self._ended.is_set() or self._loop.is_closed():
+                return  # the page is gone, and so is the receiver of messages
+            log.exception("the thread of a page stopped")
+            reason = "tracking stopped because of an error; the server's log has the details"
+            self._loop.call_soon_threadsafe(self.close, reason)
         finally:
             shutil.rmtree(self.folder, ignore_errors=True)
 
