@@ -6,7 +6,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.test.analysis.runs import print_runs
+from lib.test.analysis.report import print_runs
+from lib.test.tracker import SCRIPTS
 from lib.utils.errors import run_command
 
 
@@ -21,7 +22,8 @@ def main() -> None:
     parser.add_argument("--dataset", "--dataset_name", nargs="+", default=["lasot"], help="test sets; lasot by default")
     parser.add_argument("--results_dir", type=Path, help="where results lie; test/tracking_results by default")
     arguments = parser.parse_args()
-    print_runs(arguments.script, arguments.config, arguments.dataset, arguments.results_dir)
+    tracker = {script: name for name, script in SCRIPTS.items()}.get(arguments.script, arguments.script)
+    print_runs(tracker, arguments.config, arguments.dataset, arguments.results_dir)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Run trackers over any folder of sequences, side by side: ours, and OpenCV's CSRT and KCF.
 
-Prints AO, SR0.50 and the rest of the scores, FPS, and every sequence's AUC, and saves plots and a page. Results that
-are there are kept: the second time it only prints.
+Prints AO, SR0.50 and the other scores, FPS, and every sequence's AUC, and saves plots and a page. Existing results are
+kept: the second time it only prints.
 """
 
 import argparse
@@ -10,13 +10,19 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.test.analysis.compare import DEFAULT_TRACKERS, compare
+from lib.data.registry import PREFIXES, TEST_SETS
+from lib.test.analysis.report import analyse
+from lib.test.analysis.sources import parse_trackers
+from lib.test.evaluation.running import evaluate_tracker
 from lib.test.utils.arguments import add_engine_arguments
-from lib.utils.errors import run_command
+from lib.utils.errors import UserError, run_command
+from lib.utils.workspace import workspace
+
+DEFAULT_TRACKERS = ("stark_lightning_X_trt:mini", "csrt:csrt", "kcf:kcf")
 
 
 def main() -> int:
-    """Parse the arguments and compare; 1 where a sequence failed."""
+    """Run trackers where they have no results yet, and score them; 1 where a sequence failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", help="sequences in GOT-10k layout; or a test set's name, or vot:PATH")
     parser.add_argument(
@@ -30,7 +36,21 @@ def main() -> int:
     add_engine_arguments(parser)
     parser.add_argument("--results_dir", type=Path, help="where results go; test/tracking_results by default")
     parser.add_argument("--output", type=Path, help="folder of plots and page; test/result_plots/<folder> by default")
-    return compare(**vars(parser.parse_args()))
+    options = vars(parser.parse_args())
+    folder, trackers, output = options.pop("folder"), options.pop("trackers"), options.pop("output")
+    results_dir = options["results_dir"]
+    dataset = folder if folder in TEST_SETS or folder.startswith(PREFIXES) else f"folder:{folder}"
+
+    parse_trackers(trackers, results_dir or workspace("test").results_dir)  # a wrong name ends before hours of work
+    for tracker in trackers:
+        if tracker.count(":") > 1 or "=" in tracker:
+            raise UserError(f"{tracker!r}: expected tracker:config, such as {DEFAULT_TRACKERS[0]}, no run and no label")
+    failed = 0
+    for tracker in trackers:
+        print(f"{tracker}:")
+        failed += len(evaluate_tracker(*tracker.split(":"), dataset, **options).failed)
+    analyse(trackers, [dataset], output, results_dir=results_dir, per_sequence=True)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

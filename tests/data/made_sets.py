@@ -7,6 +7,8 @@ import numpy as np
 from PIL import Image
 
 from lib.data.sequence import Sequence
+from lib.test.analysis.scores import TrackerScores, score_source
+from lib.test.analysis.sources import parse_tracker
 
 SIZE = (96, 128)
 
@@ -37,6 +39,12 @@ def write_sequence(root: Path, name: str, count: int = 6, boxes: np.ndarray | No
     write_frames(root / name, [f"{i + 1:08d}.jpg" for i in range(count)])
     write_boxes(root / name / "groundtruth.txt", boxes)
     return boxes
+
+
+def score_tracker(results: Path, tracker: str, config: str, sequences: list[Sequence]) -> TrackerScores:
+    """Scores of the results of `tracker:config`."""
+    (source,) = parse_tracker(f"{tracker}:{config}", results)
+    return score_source(source, sequences)
 
 
 class ScriptedTracker:

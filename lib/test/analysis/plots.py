@@ -1,17 +1,17 @@
-"""Success, precision and normalised precision plots as pictures: PNG, PDF or whatever the file's ending says."""
+"""Success, precision and normalised precision plots, drawn by matplotlib: PNG, PDF, and SVG for the page."""
 
+import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from lib.test.analysis.metrics import DISTANCE_THRESHOLDS, NORM_DISTANCE_THRESHOLDS, OVERLAP_THRESHOLDS
-from lib.test.analysis.results import TrackerScores
+from lib.test.analysis.scores import TrackerScores
 from lib.utils.files import atomic_path
 
 
@@ -26,7 +26,7 @@ class Line:
 
 @dataclass(frozen=True)
 class PlotKind:
-    """What one plot shows. `score` is the number in the legend; `mark`, where it is read off the curve, if it is."""
+    """One kind of plot. `curve` and `score` are keys of `TrackerScores`; `mark` is the threshold of the score."""
 
     title: str
     x_label: str
@@ -74,9 +74,14 @@ PLOTS = {
 # Distinct for readers with any colour vision (after Okabe and Ito); line styles tell repeats apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _STYLES = ("-", "--", "-.", ":")
+_INK, _FAINT, _GRID = "#222222", "#888888", "#e4e4e4"
+# The page's own colours in place of a plot's, so that its curves are readable on light and dark ground.
+_PAGE_COLOURS = {colour.lower(): f"var(--line-{i})" for i, colour in enumerate(COLOURS)} | {
+    _INK: "var(--ink)",
+    _FAINT: "var(--quiet)",
+    _GRID: "var(--edge)",
+}
 _FIGURE_SPACE = "\u2007"  # as wide as a digit, so that scores line up
-_INK, _FAINT = "#222222", "#888888"
-_TEXT_AS_TEXT = {"pdf.fonttype": 42}  # so that a PDF's labels can be searched and edited
 
 
 def tracker_lines(kind: str, trackers: Sequence[TrackerScores]) -> list[Line]:
@@ -84,37 +89,47 @@ def tracker_lines(kind: str, trackers: Sequence[TrackerScores]) -> list[Line]:
     spec = PLOTS[kind]
     return [
         Line(
-            f"{tracker.label} ({len(tracker.sequences)}/{tracker.expected} sequences)"
-            if tracker.missing
-            else tracker.label,
-            tracker.scores[spec.score],
-            100 * tracker.curves[spec.curve],
+            f"{t.label} ({len(t.sequences)}/{t.expected} sequences)" if t.missing else t.label,
+            t.scores[spec.score],
+            100 * t.curves[spec.curve],
         )
-        for tracker in trackers
+        for t in trackers
     ]
 
 
-def save_plot(path: Path, kind: str, dataset: str, trackers: Sequence[TrackerScores]) -> None:
-    """Draw one kind of plot (a key of `PLOTS`) with a line a tracker and write it to `path`."""
-    save_lines(path, PLOTS[kind], f"{PLOTS[kind].title} on {dataset}", tracker_lines(kind, trackers))
+def save_plot(path: Path, spec: PlotKind, title: str, lines: Sequence[Line]) -> None:
+    """Draw curves with a title and a legend, and write `<path>.png` and `<path>.pdf`."""
+    figure = _draw(spec, lines, (7, 5 + 0.21 * len(lines)))
+    figure.axes[0].set_title(_escape(title), loc="left", fontsize=13, fontweight="bold", color=_INK, pad=12)
+    figure.legend(loc="outside lower left", title=f"{spec.score_label}, best first", alignment="left", frameon=False)
+    with matplotlib.rc_context({"pdf.fonttype": 42}):  # a PDF's labels can be searched and edited
+        for suffix in ("png", "pdf"):
+            with atomic_path(path.with_suffix(f".{suffix}")) as temporary:
+                figure.savefig(temporary, dpi=150)
 
 
-def save_lines(path: Path, spec: PlotKind, title: str, lines: Sequence[Line]) -> None:
-    """Draw curves over `spec.thresholds` and write them to `path`; its ending chooses the format.
+def plot_svg(spec: PlotKind, lines: Sequence[Line]) -> str:
+    """The curves alone as an `<svg>` element in the page's colours; line i has `var(--line-<i % 7>)`."""
+    text = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "font.size": 12, "font.family": "sans-serif"}):
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        _draw(spec, lines, (6, 4.2)).savefig(text, format="svg", transparent=True, metadata=nothing)
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg") :].replace("<svg", f'<svg class="plot" role="img" aria-label="{spec.title}"', 1)
+    return re.sub(r"(?<=: )#[0-9a-f]{6}", lambda match: _PAGE_COLOURS.get(match[0], match[0]), svg)
 
-    The legend goes from the best to the worst by the plot's own score. A tracker keeps its colour
-    in every plot of one list.
-    """
-    figure = Figure(figsize=(7, 5 + 0.21 * len(lines)), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
+
+def _draw(spec: PlotKind, lines: Sequence[Line], size: tuple[float, float]) -> Figure:
+    """Curves from the best to the worst by the plot's own score; a tracker has its colour in every plot."""
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
     axes.set_axisbelow(True)
-    axes.grid(color="#e4e4e4", linewidth=0.8)
+    axes.grid(color=_GRID, linewidth=0.8)
     if spec.mark is not None:
         axes.axvline(spec.mark, color=_FAINT, linewidth=1, linestyle=(0, (2, 3)))
-
     order = sorted(range(len(lines)), key=lambda i: -lines[i].score)
     for rank, i in enumerate(order):
+        score = f"{lines[i].score:5.1f}".replace(" ", _FIGURE_SPACE)
         axes.plot(
             spec.thresholds,
             lines[i].values,
@@ -123,30 +138,17 @@ def save_lines(path: Path, spec: PlotKind, title: str, lines: Sequence[Line]) ->
             linewidth=2.2,
             zorder=len(order) - rank + 2,
             clip_on=False,
-            label=f"{lines[i].score:5.1f}".replace(" ", _FIGURE_SPACE) + f"  {_plain(lines[i].label)}",
+            label=f"{score}  {_escape(lines[i].label)}",
         )
-    axes.set(xlim=(spec.thresholds[0], spec.thresholds[-1]), ylim=(0, 100), xlabel=spec.x_label, ylabel=spec.y_label)
-    axes.set_title(_plain(title), loc="left", fontsize=13, fontweight="bold", color=_INK, pad=12)
-    _quieten(axes)
-    figure.legend(
-        loc="outside lower left",
-        title=f"{spec.score_label}, best first",
-        alignment="left",
-        frameon=False,
-    )
-    with atomic_path(path) as temporary, matplotlib.rc_context(_TEXT_AS_TEXT):
-        figure.savefig(temporary)
-
-
-def _plain(text: str) -> str:
-    """Names are no formulas: matplotlib sets what stands between two dollar signs as one."""
-    return text.replace("$", r"\$")
-
-
-def _quieten(axes: Axes) -> None:
-    """Keep the frame and the ticks in the background of the curves."""
+    axes.set(xlim=(spec.thresholds[0], spec.thresholds[-1]), ylim=(0, 100))
+    axes.set_xlabel(spec.x_label, color=_INK)
+    axes.set_ylabel(spec.y_label, color=_INK)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(_FAINT)
     axes.tick_params(color=_FAINT, labelcolor=_INK)
-    axes.xaxis.label.set_color(_INK)
-    axes.yaxis.label.set_color(_INK)
+    return figure
+
+
+def _escape(text: str) -> str:
+    """Matplotlib takes the text between two dollar signs as a formula."""
+    return text.replace("$", r"\$")

@@ -3,18 +3,17 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from lib.test.analysis.export import save_csv, save_json
-from lib.test.analysis.groups import Group, TestSet, filter_sets, find_groups, joined_label, load_sets
+from lib.test.analysis.groups import JoinedSet, filter_sets, find_groups, joined_label, load_sets
+from lib.test.analysis.hardest import hardest_sequences
 from lib.test.analysis.page import save_page
-from lib.test.analysis.plots import PLOTS, save_plot
-from lib.test.analysis.results import TrackerScores, merge_runs, score_source, unique_names
-from lib.test.analysis.sources import ResultSource, parse_trackers
-from lib.test.analysis.tables import group_table, score_table, sequence_table
-from lib.test.analysis.thumbnails import hardest_sequences
+from lib.test.analysis.plots import PLOTS, save_plot, tracker_lines
+from lib.test.analysis.scores import TrackerScores, merge_runs, score_source, unique_names
+from lib.test.analysis.sources import ResultSource, find_runs, parse_trackers
+from lib.test.analysis.tables import group_table, save_json, save_tables, score_table, sequence_table
+from lib.utils.errors import UserError
 from lib.utils.workspace import workspace
 
 _HARDEST = 8
-_PICTURES = ("png", "pdf")
 
 
 def analyse(
@@ -27,14 +26,13 @@ def analyse(
     per_sequence: bool = False,
     filters: Sequence[str] = (),
 ) -> list[TrackerScores]:
-    """Score trackers on test sets joined to one, print tables and save plots, numbers and a page.
+    """Score trackers on joined test sets, print tables and save plots, numbers and a page.
 
     Args:
         trackers: as `lib.test.analysis.sources` describes.
-        datasets: each as `lib.data.registry.load_dataset` takes it.
-        output_dir: where `<plot>.png`, `<plot>.pdf`, `scores.json`, `scores.csv`, `sequences.csv`, `groups.csv` and
-            `report.html` go, in place of those of an earlier analysis; by default a folder under the workspace's plots
-            that carries the sets' names.
+        datasets: each as `load_dataset` takes it.
+        output_dir: folder for the files, in place of those of an earlier analysis; by default a folder under the
+            workspace's plots with the sets' names.
         plots: keys of `lib.test.analysis.plots.PLOTS`.
         results_dir: where our results lie; the workspace's by default.
         merge: one row for all runs of a tracker, their mean.
@@ -47,50 +45,63 @@ def analyse(
     sources = parse_trackers(trackers, results_dir or workspace("test").results_dir)
     whole = load_sets(datasets)
     sets = filter_sets(whole, filters, sources)
+    sequences, total = _sequences(sets), len(_sequences(whole))
+    scores, groups = _score(sources, sets, merge), find_groups(sets)
     title = " + ".join(each.title for each in sets)
-    scores = score_sources(sources, sets, merge)
-    groups = find_groups(sets)
-    _print_tables(f"{title}, {_count(sets, whole)}", scores, groups, per_sequence)
-
-    output_dir = output_dir or workspace("test").plots_dir / joined_label(datasets)
-    for name in ("groups.csv", *(f"{kind}.{suffix}" for kind in PLOTS for suffix in _PICTURES)):
-        (output_dir / name).unlink(missing_ok=True)  # of an earlier analysis, which this one may not write again
-    for kind in plots:
-        for suffix in _PICTURES:
-            save_plot(output_dir / f"{kind}.{suffix}", kind, title, scores)
-    save_json(output_dir / "scores.json", "+".join(datasets), scores, groups)
-    save_csv(output_dir, scores, groups)
-    sequences = [sequence for each in sets for sequence in each.sequences]
-    by_name = dict(zip(unique_names(sequences), sequences, strict=True))
-    hard = hardest_sequences(scores, by_name, _HARDEST)
-    save_page(output_dir / "report.html", f"{title}, {_count(sets, whole)}", scores, plots, groups, hard)
-    print(f"plots, numbers and report.html: {output_dir}")
-    return scores
-
-
-def score_sources(sources: Sequence[ResultSource], sets: Sequence[TestSet], merge: bool) -> list[TrackerScores]:
-    """Score every source on the joined sets; with `merge`, one row for the sources of one group.
-
-    Raises:
-        UserError: see `score_source` and `merge_runs`.
-    """
-    sequences = [sequence for each in sets for sequence in each.sequences]
-    rows: dict[str, list[TrackerScores]] = {}
-    for source in sources:
-        rows.setdefault(source.group if merge else source.label, []).append(score_source(source, sequences))
-    return [merge_runs(label, runs) for label, runs in rows.items()]
-
-
-def _print_tables(heading: str, scores: list[TrackerScores], groups: list[Group], per_sequence: bool) -> None:
-    print(heading)
+    count = f"{len(sequences)} sequences" if len(sequences) == total else f"{len(sequences)} of {total} sequences"
+    print(f"{title}, {count}")
     print(score_table(scores))
     if groups:
         print(f"\n{group_table(scores, groups)}")
     if per_sequence:
         print(f"\n{sequence_table(scores)}")
 
+    output_dir = output_dir or workspace("test").plots_dir / joined_label(datasets)
+    for name in ("groups.csv", *(f"{kind}.{suffix}" for kind in PLOTS for suffix in ("png", "pdf"))):
+        (output_dir / name).unlink(missing_ok=True)  # of an earlier analysis, which this one may not write again
+    for kind in plots:
+        save_plot(output_dir / kind, PLOTS[kind], f"{PLOTS[kind].title} on {title}", tracker_lines(kind, scores))
+    save_json(output_dir / "scores.json", "+".join(datasets), scores, groups)
+    save_tables(output_dir, scores, groups)
+    by_name = dict(zip(unique_names(sequences), sequences, strict=True))
+    hard = hardest_sequences(scores, by_name, _HARDEST)
+    save_page(output_dir / "report.html", f"{title}, {count}", scores, plots, groups, hard)
+    print(f"plots, numbers and report.html: {output_dir}")
+    return scores
 
-def _count(sets: Sequence[TestSet], whole: Sequence[TestSet]) -> str:
-    """How many sequences there are, and of how many filters chose them."""
-    count, of = (sum(len(each.sequences) for each in group) for group in (sets, whole))
-    return f"{count} sequences" if count == of else f"{count} of {of} sequences"
+
+def print_runs(tracker: str, config: str, datasets: Sequence[str], results_dir: Path | None = None) -> None:
+    """Print a tracker's scores: of its results without a run id, of each run, and the mean of the runs.
+
+    Raises:
+        UserError: there are no results, or they cannot be scored.
+    """
+    results_dir = results_dir or workspace("test").results_dir
+    sources = find_runs(results_dir, tracker, config)
+    if not sources:
+        raise UserError(f"no results of {tracker}:{config} in {results_dir / tracker}; run tracking/test.py first")
+    sets = load_sets(datasets)
+    sequences = _sequences(sets)
+    begun = [source for source in sources if any(source.files(s)[0].is_file() for s in sequences)]
+    scores = _score(begun or sources, sets, merge=False)
+    runs = [row for source, row in zip(begun, scores, strict=True) if source.group]
+    shared = set.intersection(*({result.name for result in run.sequences} for run in runs)) if runs else set()
+    if len(runs) > 1 and shared:
+        scores.append(merge_runs(f"{tracker}:{config}", runs))
+    print(f"{' + '.join(each.title for each in sets)}, {len(sequences)} sequences")
+    print(score_table(scores))
+    if len(begun) < len(sources):
+        empty = ", ".join(source.label for source in sources if source not in begun)
+        print(f"without a result on these sequences: {empty}")
+
+
+def _sequences(sets: Sequence[JoinedSet]) -> list:
+    return [sequence for each in sets for sequence in each.sequences]
+
+
+def _score(sources: Sequence[ResultSource], sets: Sequence[JoinedSet], merge: bool) -> list[TrackerScores]:
+    """Scores of every source on the joined sets; with `merge`, one row for the runs of one tracker."""
+    rows: dict[str, list[TrackerScores]] = {}
+    for source in sources:
+        rows.setdefault(source.group if merge else source.label, []).append(score_source(source, _sequences(sets)))
+    return [merge_runs(label, runs) for label, runs in rows.items()]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from lib.data.registry import load_dataset
-from lib.test.analysis.average_overlap import counted_overlaps
 from lib.test.analysis.metrics import frame_errors, scoring_rule
+from lib.test.analysis.scores import counted_overlaps
 from tests.data.made_sets import write_boxes, write_sequence
 
 

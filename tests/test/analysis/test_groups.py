@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from lib.test.analysis.groups import TestSet, filter_sets, find_groups, joined_label, load_sets
+from lib.test.analysis.groups import JoinedSet, filter_sets, find_groups, joined_label, load_sets
 from lib.test.analysis.sources import parse_tracker
 from lib.utils.errors import UserError
 from tests.data.made_sets import write_sequence
@@ -24,7 +24,7 @@ class Video:
 CAR1 = Video("Car1", object_class="car", attributes=("Occlusion", "Scale"))
 CAR2 = Video("Car2", object_class="car", attributes=("Scale",))
 GIRL = Video("Girl", object_class="person", attributes=("Occlusion",))
-SETS = [TestSet("otb", [CAR1, GIRL]), TestSet("more", [CAR2])]
+SETS = [JoinedSet("otb", [CAR1, GIRL]), JoinedSet("more", [CAR2])]
 
 
 def chosen(*filters: str, sources=()) -> list[str]:

@@ -11,10 +11,9 @@ from PIL import Image
 from lib.data.registry import load_dataset
 from lib.data.sequence import Sequence
 from lib.test.analysis.report import analyse
-from lib.test.analysis.results import score_tracker
 from lib.test.evaluation.result_files import result_path, run_dir, time_path, write_result
 from lib.utils.errors import UserError
-from tests.data.made_sets import moving_boxes, write_boxes, write_sequence
+from tests.data.made_sets import moving_boxes, score_tracker, write_boxes, write_sequence
 
 
 @pytest.fixture
@@ -82,7 +81,7 @@ def test_table_plots_and_numbers(tmp_path, dataset, capsys):
     assert not any("*" in line for line in table)
 
     plots = {f"{kind}.{suffix}" for kind in ("success", "precision") for suffix in ("png", "pdf")}
-    numbers = {"scores.json", "scores.csv", "sequences.csv"}
+    numbers = {"scores.json", "scores.csv", "scores.tex", "sequences.csv"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == plots | numbers | {"report.html"}
     for kind in ("success", "precision"):
         picture = np.asarray(Image.open(tmp_path / "out" / f"{kind}.png").convert("RGB")).reshape(-1, 3)

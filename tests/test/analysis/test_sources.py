@@ -70,6 +70,6 @@ def test_names_of_other_programs_without_the_sets_prefix(tmp_path):
     (tmp_path / "bike1.txt").touch()
     (source,) = parse_tracker(f"folder:{tmp_path}", RESULTS)
     sequence = Sequence("uav_bike1", "uav", tmp_path, tmp_path / "anno.txt")
-    assert source.result_file(sequence) == tmp_path / "bike1.txt"
+    assert source.files(sequence)[0] == tmp_path / "bike1.txt"
     (tmp_path / "uav_bike1.txt").touch()
-    assert source.result_file(sequence) == tmp_path / "uav_bike1.txt"
+    assert source.files(sequence)[0] == tmp_path / "uav_bike1.txt"

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from lib.data.registry import load_dataset
-from lib.test.analysis.results import score_tracker
 from lib.test.evaluation.result_files import (
     WEIGHTS_NOTE,
     read_seconds,
@@ -20,7 +19,7 @@ from lib.test.evaluation.result_files import (
 from lib.test.evaluation.running import ALONE, run_sequences
 from lib.test.tracker.still import StillTracker
 from lib.utils.errors import UserError
-from tests.data.made_sets import ScriptedTracker, moving_boxes, write_sequence
+from tests.data.made_sets import ScriptedTracker, moving_boxes, score_tracker, write_sequence
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 REAL_DATA = Path(os.environ.get("STARK_REAL_DATA", REPOSITORY.parent / "shared" / "real"))
