@@ -1,6 +1,5 @@
-"""How long something takes, and on what machine."""
+"""Measure the latency of a function, and describe the machine."""
 
-import os
 import platform
 import time
 from collections.abc import Callable
@@ -10,31 +9,30 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from lib.utils.device import available_cpus
+
 
 @dataclass(frozen=True)
 class Latency:
-    """Times of equal runs, in milliseconds.
-
-    Attributes:
-        median: half of the runs took less.
-        p5, p95: 5 % and 95 % of the runs took less.
-        runs: how many there were.
-    """
+    """Median and percentiles of timed runs, in milliseconds, and the number of runs."""
 
     median: float
     p5: float
     p95: float
     runs: int
 
+    def columns(self) -> str:
+        """The three times as columns of a table under `COLUMNS`."""
+        return f"{self.median:13.2f}{self.p5:9.2f}{self.p95:9.2f}"
+
+
+COLUMNS = f"{'median (ms)':>13}{'5 %':>9}{'95 %':>9}"
+
 
 def measure(function: Callable[[], object], device: torch.device, runs: int, warmup: int) -> Latency:
-    """Time a function, each run on its own until the device has finished it.
+    """Time each run of a function until the device has finished it.
 
-    Args:
-        function: what to time.
-        device: where it computes.
-        runs: runs that count, at least 1.
-        warmup: runs before them that do not: the first ones allocate memory and choose kernels.
+    The `warmup` runs come first and do not count: in them memory is allocated and kernels are chosen.
     """
     seconds = []
     with torch.inference_mode():
@@ -51,11 +49,11 @@ def measure(function: Callable[[], object], device: torch.device, runs: int, war
 
 
 def describe_machine(device: torch.device) -> dict[str, object]:
-    """What a measurement depends on: processor, cores this process may use, PyTorch's threads, versions."""
+    """Device, processor, cores available to this process, threads of PyTorch, versions."""
     machine: dict[str, object] = {
         "device": str(device),
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": available_cpus(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "python": platform.python_version(),
@@ -67,7 +65,7 @@ def describe_machine(device: torch.device) -> dict[str, object]:
 
 
 def machine_line(machine: dict[str, object]) -> str:
-    """`describe_machine` as one line."""
+    """The result of `describe_machine` as one line."""
     gpu = f"{machine['gpu']}; " if "gpu" in machine else ""
     return (
         f"{gpu}{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads; "
@@ -76,7 +74,6 @@ def machine_line(machine: dict[str, object]) -> str:
 
 
 def _finish(device: torch.device) -> None:
-    """Wait until the device has done all it was given; a CPU has by the time a call returns."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -84,7 +81,6 @@ def _finish(device: torch.device) -> None:
 
 
 def _processor() -> str:
-    """The processor's name."""
     information = Path("/proc/cpuinfo")
     if information.is_file():
         for line in information.read_text(errors="replace").splitlines():

@@ -1,51 +1,53 @@
-"""The commands `tracking/ORT_lightning_X_trt_*.py`: export a graph, and compare PyTorch with onnxruntime."""
+"""The commands `tracking/ORT_lightning_X_trt_*.py`: export a published graph, compare onnxruntime with PyTorch."""
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from easydict import EasyDict
+from torch import nn
 
 from lib.config import load_config
 from lib.models.export import fingerprint
 from lib.models.inference import prepare_for_tracking
+from lib.models.parts import output_names
 from lib.models.published_graphs import (
     SEARCH_FILE,
     TEMPLATE_FILE,
-    TEMPLATE_OUTPUTS,
     TemplateGraph,
     export_search,
     export_template,
     search_inputs,
 )
-from lib.test.profiling.crops import example_crops
-from lib.test.profiling.latency import Latency, describe_machine, machine_line, measure
+from lib.test.profiling.latency import COLUMNS, Latency, describe_machine, machine_line, measure
 from lib.test.tracker import graphs_dir, load_network, tracker_of, weights_path
 from lib.test.tracker.engines import engine_device
 from lib.test.tracker.engines.onnx import open_graph
+from lib.test.tracker.quantise import sample_clips
 from lib.test.utils.arguments import refuse_to_replace
+from lib.utils.crop import sample_target
 from lib.utils.errors import UserError
+from lib.utils.preprocess import Preprocessor
 from lib.utils.tensors import NestedTensor
 
-# Largest difference that rounding explains: of a box, as a part of the crop; of a feature, of the largest one.
+# Largest difference that rounding explains: of a box, as a fraction of the crop; of a feature, of the largest one.
 TOLERANCE = 1e-4
 _WARMUP = 5
 
-Pairs = list[tuple[NestedTensor, NestedTensor]]
+Pair = tuple[NestedTensor, NestedTensor]  # template and search crop
 
 
 @dataclass(frozen=True)
-class Comparison:
+class GraphComparison:
     """One graph in onnxruntime against the network in PyTorch.
 
     Attributes:
         path: the graph's file.
-        plain, padded: largest differences on crops without and with padding: of boxes, as a part of the crop's side
-            (and of STARK-ST's logit); of template tokens, as a part of the largest number among them.
-        torch, onnx: how long each takes.
+        plain, padded: largest differences on crops without and with padding, see `TOLERANCE`.
+        torch, onnx: latency of each.
     """
 
     path: Path
@@ -56,30 +58,28 @@ class Comparison:
 
     @property
     def agrees(self) -> bool:
-        """Whether nothing but rounding differs."""
-        return self.plain <= TOLERANCE and self.padded <= TOLERANCE  # which NaN is not
+        """Whether rounding explains the differences. NaN does not agree."""
+        return self.plain <= TOLERANCE and self.padded <= TOLERANCE
 
     def table(self) -> str:
-        """For people."""
+        """The differences and latencies as text."""
         lines = [f"largest difference: {self.plain:.1e} without padding, {self.padded:.1e} with padding"]
-        lines.append(f"{'':14}{'median (ms)':>13}{'5 %':>9}{'95 %':>9}")
-        for name, time in (("PyTorch", self.torch), ("onnxruntime", self.onnx)):
-            lines.append(f"{name:14}{time.median:13.2f}{time.p5:9.2f}{time.p95:9.2f}")
+        lines.append(f"{'':14}{COLUMNS}")
+        lines += [f"{name:14}{time.columns()}" for name, time in (("PyTorch", self.torch), ("onnxruntime", self.onnx))]
         return "\n".join(lines)
 
 
 def main(description: str | None, part: str) -> int:
-    """Parse a command's arguments, export the `template` or `search` graph, compare; 1 where they disagree."""
+    """Run the command of the `template` or `search` graph; 1 where onnxruntime and PyTorch disagree."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--script", default="stark_lightning_X_trt", help="stark_lightning_X_trt, stark_s or stark_st2")
-    parser.add_argument(
-        "--config", default="baseline_rephead_4_lite_search5", help="name of a configuration, or a path"
-    )
+    config = "baseline_rephead_4_lite_search5"
+    parser.add_argument("--config", default=config, help="name of a configuration, or a path")
     parser.add_argument("--checkpoint", help="checkpoint file; the configuration's own by default")
-    parser.add_argument("--output", type=Path, help="folder of the graph; by default where the tracker looks for it")
-    parser.add_argument("--overwrite", action="store_true", help="replace a graph that is in --output")
+    parser.add_argument("--output", type=Path, help="folder of the graph; by default beside those of trackers")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing graph in --output")
     parser.add_argument("--device", default="cpu", help="cpu, or cuda with onnxruntime-gpu")
-    parser.add_argument("--runs", type=int, default=100, help="runs that are timed")
+    parser.add_argument("--runs", type=int, default=100, help="timed runs")
     comparison = check_graph(part, **vars(parser.parse_args()))
     print(comparison.table())
     if comparison.agrees:
@@ -97,21 +97,13 @@ def check_graph(
     overwrite: bool = False,
     device: str = "cpu",
     runs: int = 100,
-) -> Comparison:
-    """Export one graph of a network, and compare it with PyTorch on painted crops with and without padding.
+) -> GraphComparison:
+    """Export the `template` or `search` graph of a network, and compare it with PyTorch on crops of real frames.
 
-    Args:
-        part: `template` (backbone, bottleneck, position) or `search` (all else).
-        script: of a tracker: `stark_s`, `stark_st2` or `stark_lightning_X_trt`.
-        config, checkpoint: as `lib.test.tracker.create_tracker` takes them.
-        output: folder of the graph. Without it the graph goes beside those that trackers run, and one that
-            was made from the same weights before is taken.
-        overwrite: replace a graph that lies in `output`.
-        device: as `engine_device` takes it.
-        runs: runs that are timed.
+    Without `output`, a graph exported before from the same weights is used again.
 
     Raises:
-        UserError: an unknown name, a missing checkpoint or package, a file that stands in the way.
+        UserError: an unknown name, a missing checkpoint or package, or the file exists.
     """
     if runs < 1:
         raise UserError("--runs must be at least 1")
@@ -130,75 +122,80 @@ def check_graph(
     model = prepare_for_tracking(model).to(target, memory_format=torch.channels_last)
     model.extractor.dtype = "fp32"  # as the graphs
     print(machine_line(describe_machine(target)))
-    compare = _compare_template if part == "template" else _compare_search
-    return compare(model, path, example_crops(cfg, target), runs)
+    return compare_graph(part, model, path, real_crops(cfg, target), runs)
+
+
+def real_crops(cfg: EasyDict, device: torch.device) -> list[Pair]:
+    """Crops of the first frames of the sample clips: two of each frame, the first without padding, the second with it.
+
+    Raises:
+        UserError: the package with the clips is missing.
+    """
+    preprocess, test, pairs = Preprocessor(cfg.DATA.MEAN, cfg.DATA.STD, device), cfg.TEST, []
+    regions = ((test.TEMPLATE_FACTOR, test.TEMPLATE_SIZE), (test.SEARCH_FACTOR, test.SEARCH_SIZE))
+    for frames, _ in sample_clips():
+        frame = next(iter(frames))
+        height, width = frame.shape[:2]
+        side = height / (2 * test.SEARCH_FACTOR)  # the search region is half as high as the frame
+        for x, y in (((width - side) / 2, (height - side) / 2), (0, 0)):
+            crops = (sample_target(frame, (x, y, side, side), factor, size) for factor, size in regions)
+            template, search = (preprocess(crop, mask) for crop, _, mask in crops)
+            pairs.append((template, search))
+    return pairs
 
 
 @torch.inference_mode()
-def _compare_template(model: nn.Module, path: Path, pairs: Pairs, runs: int) -> Comparison:
-    """The template graph against the tokens that the network makes."""
-    templates = [template for template, _ in pairs]
-    device = templates[0].tensors.device
+def compare_graph(part: str, model: nn.Module, path: Path, pairs: list[Pair], runs: int) -> GraphComparison:
+    """Run a graph in onnxruntime and the network in PyTorch on the same crops."""
+    device = next(model.parameters()).device
     session = open_graph(path, device)
-    inputs = [dict(zip(("img_z", "mask_z"), _arrays(template), strict=True)) for template in templates]
-
-    def difference(index: int) -> float:
-        found = session.run(list(TEMPLATE_OUTPUTS), inputs[index])
-        expected = _template_arrays(model, templates[index])
-        return np.max(
-            [np.abs(a * 1.0 - b).max() / max(np.abs(b).max(), 1) for a, b in zip(found, expected, strict=True)]
-        )
-
-    return Comparison(
+    cases = [(_template_case if part == "template" else _search_case)(model, *pair) for pair in pairs]
+    differences: dict[bool, list[float]] = {False: [0.0], True: [0.0]}
+    for (inputs, expected, _), pair in zip(cases, pairs, strict=True):
+        for found, wanted in zip(session.run(None, inputs), expected, strict=True):
+            scale = max(np.abs(wanted).max(), 1) if part == "template" else 1
+            padded = any(crop.mask is not None for crop in pair)
+            differences[padded].append(float(np.abs(found * 1.0 - wanted).max() / scale))
+    inputs, _, run = cases[0]
+    return GraphComparison(
         path,
-        *_largest(difference, [template.mask is not None for template in templates]),
-        measure(lambda: model.encode_template(templates[0]), device, runs, _WARMUP),
-        measure(lambda: session.run(None, inputs[0]), device, runs, _WARMUP),
+        float(np.max(differences[False])),  # NaN where one is NaN
+        float(np.max(differences[True])),
+        measure(run, device, runs, _WARMUP),
+        measure(lambda: session.run(None, inputs), device, runs, _WARMUP),
     )
 
 
-@torch.inference_mode()
-def _compare_search(model: nn.Module, path: Path, pairs: Pairs, runs: int) -> Comparison:
-    """The search graph against the boxes, and the scores, that the network finds."""
-    device, count = pairs[0][1].tensors.device, model.template_count
-    session = open_graph(path, device)
-    tokens = [[model.encode_template(template)] * count for template, _ in pairs]
-    arrays = [[*_arrays(search), *_template_arrays(model, template) * count] for template, search in pairs]
-    inputs = [dict(zip(search_inputs(count), these, strict=True)) for these in arrays]
-
-    def find(index: int) -> dict[str, Tensor]:
-        return model.predict(tokens[index], model.encode_search(pairs[index][1]))
-
-    def difference(index: int) -> float:
-        expected = find(index)
-        found = session.run(None, inputs[index])
-        wanted = [expected[name].cpu().numpy() for name in ("pred_boxes", "pred_logits") if name in expected]
-        return np.max([np.abs(a - b).max() for a, b in zip(found, wanted, strict=True)])
-
-    return Comparison(
-        path,
-        *_largest(difference, [template.mask is not None or search.mask is not None for template, search in pairs]),
-        measure(lambda: find(0), device, runs, _WARMUP),
-        measure(lambda: session.run(None, inputs[0]), device, runs, _WARMUP),
-    )
+# Inputs of a graph by name, its outputs as PyTorch computes them, and a call of the network to time.
+Case = tuple[dict[str, np.ndarray], list[np.ndarray], Callable[[], object]]
 
 
-def _largest(difference: Callable[[int], float], padded: Sequence[bool]) -> tuple[float, float]:
-    """The largest difference of the crops without padding, and of those with it; NaN where one is NaN."""
-    found = [float(difference(index)) for index in range(len(padded))]
-    plain, others = ([f for f, pads in zip(found, padded, strict=True) if pads == kind] for kind in (False, True))
-    return float(np.max(plain, initial=0)), float(np.max(others, initial=0))
+def _template_case(model: nn.Module, template: NestedTensor, search: NestedTensor) -> Case:
+    inputs = dict(zip(("img_z", "mask_z"), _arrays(template), strict=True))
+    return inputs, _template_outputs(model, template), lambda: model.encode_template(template)
 
 
-def _template_arrays(model: nn.Module, template: NestedTensor) -> list[np.ndarray]:
-    """What the template graph gives, computed by PyTorch."""
+def _search_case(model: nn.Module, template: NestedTensor, search: NestedTensor) -> Case:
+    count = model.template_count
+    arrays = [*_arrays(search), *_template_outputs(model, template) * count]
+    tokens = [model.encode_template(template)] * count
+
+    def run() -> dict[str, torch.Tensor]:
+        return model.predict(tokens, model.encode_search(search))
+
+    output = run()
+    expected = [output[name].cpu().numpy() for name in output_names(model)]
+    return dict(zip(search_inputs(count), arrays, strict=True)), expected, run
+
+
+def _template_outputs(model: nn.Module, template: NestedTensor) -> list[np.ndarray]:
     image, mask = (torch.from_numpy(array).to(template.tensors.device) for array in _arrays(template))
     return [tensor.cpu().numpy() for tensor in TemplateGraph(model)(image, mask)]
 
 
-def _arrays(region: NestedTensor) -> tuple[np.ndarray, np.ndarray]:
+def _arrays(crop: NestedTensor) -> tuple[np.ndarray, np.ndarray]:
     """A crop (1, 3, H, W) and its mask (1, H, W) as the graphs take them."""
-    image = np.ascontiguousarray(region.tensors.cpu().numpy())
-    if region.mask is None:
+    image = np.ascontiguousarray(crop.tensors.cpu().numpy())
+    if crop.mask is None:
         return image, np.zeros((len(image), *image.shape[2:]), dtype=bool)
-    return image, region.mask.cpu().numpy()
+    return image, crop.mask.cpu().numpy()

@@ -1,116 +1,102 @@
-"""The commands `tracking/profile_model*.py`: cost and latency of a network, as a table and as JSON."""
+"""The commands `tracking/profile_model*.py`: operations, parameters and latency of a network's parts.
+
+thop counts multiply-accumulate operations (MACs) layer by layer while the network runs. One rule for attention is
+added, as for the published figures. The parts are
+
+    backbone               backbone and bottleneck on the search crop
+    transformer_and_head   tokens of templates and search region to boxes
+    whole                  the two above: one frame
+    template               backbone and bottleneck on one template crop, once a template
+"""
 
 import argparse
+import copy
 import json
-from dataclasses import asdict, dataclass
+import warnings
+from dataclasses import asdict
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import torch
 from easydict import EasyDict
-from torch import nn
+from torch import Tensor, nn
 
 from lib.config import load_config
 from lib.models import build_model
-from lib.models.inference import prepare_for_tracking
-from lib.test.profiling.cost import BACKBONE, RELATION, TEMPLATE, WHOLE, Cost, network_costs
-from lib.test.profiling.latency import Latency, describe_machine, machine_line, measure
+from lib.models.attention import MultiheadAttention
+from lib.models.inference import fold_norms, prepare_for_tracking
+from lib.test.profiling.latency import COLUMNS, Latency, describe_machine, machine_line, measure
 from lib.utils.device import select_device
 from lib.utils.errors import UserError
 from lib.utils.files import write_text
 from lib.utils.tensors import NestedTensor
 
-
-@dataclass(frozen=True)
-class Profile:
-    """What was counted and measured of one network, in the form the tracker runs it: folded, batch 1, fp32.
-
-    Attributes:
-        script, config: which network.
-        costs, latencies: by part: `backbone`, `transformer_and_head`, `whole` (a frame), `template` (once a template).
-        trained_parameters: parameters before folding.
-        machine: see `describe_machine`.
-    """
-
-    script: str
-    config: str
-    costs: dict[str, Cost]
-    latencies: dict[str, Latency]
-    trained_parameters: int
-    machine: dict[str, object]
-
-    def as_json(self) -> str:
-        """All of it, with operations and parameters as plain numbers and times in milliseconds."""
-        parts = {name: asdict(cost) | {"latency_ms": asdict(self.latencies[name])} for name, cost in self.costs.items()}
-        content = {"script": self.script, "config": self.config, "machine": self.machine, "parts": parts}
-        return json.dumps(content | {"trained_parameters": self.trained_parameters}, indent=2) + "\n"
-
-    def table(self) -> str:
-        """For people."""
-        lines = [f"{self.script} {self.config}", machine_line(self.machine), ""]
-        lines.append(f"{'':22}{'MACs (G)':>10}{'params (M)':>12}{'median (ms)':>13}{'5 %':>9}{'95 %':>9}")
-        for name, cost in self.costs.items():
-            time = self.latencies[name]
-            lines.append(
-                f"{name.replace('_', ' '):22}{cost.macs / 1e9:10.3f}{cost.parameters / 1e6:12.2f}"
-                f"{time.median:13.2f}{time.p5:9.2f}{time.p95:9.2f}"
-            )
-        whole, time = self.costs[WHOLE], self.latencies[WHOLE]
-        lines.append(
-            f"\n{time.runs} runs; whole: a frame, its templates known, {1000 / time.median:.1f} a second; "
-            f"template: one of them; weights {whole.parameters * 4 / 2**20:.1f} MiB in fp32"
-        )
-        if self.trained_parameters != whole.parameters:
-            lines.append(f"counted after folding; {self.trained_parameters / 1e6:.2f} M parameters while training")
-        return "\n".join(lines)
+BACKBONE, TRANSFORMER, WHOLE, TEMPLATE = "backbone", "transformer_and_head", "whole", "template"
 
 
-def main(description: str | None, script: str, config: str) -> None:
-    """Parse a command's arguments, by default those of a script and configuration, and profile."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--script", default=script, help="stark_s, stark_st1, stark_st2 or stark_lightning_X_trt")
-    parser.add_argument("--config", default=config, help="name of a configuration under experiments/, or a path")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    parser.add_argument("--runs", type=int, default=100, help="runs of each part that are timed")
-    parser.add_argument("--warmup", type=int, default=20, help="runs before them that are not")
-    parser.add_argument("--threads", type=int, help="threads on the CPU; PyTorch's own choice by default")
-    parser.add_argument("--output", type=Path, help="JSON file to write, too")
-    profile_command(**vars(parser.parse_args()))
+class Part(nn.Module):
+    """A method of a network as a module, which is the form that thop counts, with example inputs."""
+
+    def __init__(self, model: nn.Module, method: str, *inputs: object) -> None:
+        super().__init__()
+        self.model, self.method, self.inputs = model, method, inputs
+
+    def forward(self, *inputs: object) -> object:
+        return getattr(self.model, self.method)(*inputs)
 
 
-def profile_command(
-    script: str, config: str, device: str, runs: int, warmup: int, threads: int | None, output: Path | None
-) -> None:
-    """Profile a network and print the table.
-
-    Args:
-        script, config, device, runs, warmup: see `profile_network`.
-        threads: PyTorch's threads; as many as it chooses itself for None.
-        output: a JSON file to write, too; nothing that exists is replaced.
-
-    Raises:
-        UserError: an unknown name, a number out of range, or `output` exists or cannot be written.
-    """
-    if runs < 1 or warmup < 0 or (threads is not None and threads < 1):
-        raise UserError("--runs and --threads must be at least 1, --warmup at least 0")
-    if output is not None and output.exists():
-        raise UserError(f"{output} exists; remove it, or give --output another name")
-    if threads is not None:
-        torch.set_num_threads(threads)
-    profile = profile_network(script, config, device, runs, warmup)
-    print(profile.table())
-    if output is not None:
-        _write(output, profile.as_json())
-        print(f"wrote {output}")
+def network_parts(model: nn.Module, cfg: EasyDict) -> dict[str, Part]:
+    """All parts but `whole`, on crops of random pixels without padding."""
+    device = next(model.parameters()).device
+    template, search = (
+        NestedTensor(torch.randn(1, 3, size, size, device=device).to(memory_format=torch.channels_last))
+        for size in (cfg.DATA.TEMPLATE.SIZE, cfg.DATA.SEARCH.SIZE)
+    )
+    with torch.inference_mode():
+        tokens = [model.encode_template(template)] * model.template_count, model.encode_search(search)
+    return {
+        BACKBONE: Part(model, "encode_search", search),
+        TRANSFORMER: Part(model, "predict", *tokens),
+        TEMPLATE: Part(model, "encode_template", template),
+    }
 
 
-def profile_network(script: str, config: str, device: str = "auto", runs: int = 100, warmup: int = 20) -> Profile:
-    """Count and time the parts of a network with random weights, which cost the same as trained ones.
+def count_macs(part: Part) -> float:
+    """MACs of one call. Raises UserError where thop cannot be imported."""
+    # A copy, since thop leaves its counters behind; without norms, as in a tracker.
+    folded, rules = fold_norms(copy.deepcopy(part)), {MultiheadAttention: _count_attention}
+    with torch.no_grad():
+        return _thop().profile(folded, part.inputs, custom_ops=rules, verbose=False)[0]
 
-    Args:
-        script: `stark_s`, `stark_st1`, `stark_st2` or `stark_lightning_X_trt`.
-        config: configuration in `experiments/<script>/`, or a YAML file.
-        device: as `select_device` takes it.
-        runs, warmup: see `measure`.
+
+def network_costs(model: nn.Module, cfg: EasyDict) -> dict[str, dict[str, float]]:
+    """`macs` and `parameters` of each part. Raises UserError where thop cannot be imported."""
+    macs = {name: count_macs(part) for name, part in network_parts(model, cfg).items()}
+    total, backbone = _parameters(model), _parameters(model.extractor) + _parameters(model.bottleneck)
+    return {
+        BACKBONE: {"macs": macs[BACKBONE], "parameters": backbone},
+        TRANSFORMER: {"macs": macs[TRANSFORMER], "parameters": total - backbone},
+        WHOLE: {"macs": macs[BACKBONE] + macs[TRANSFORMER], "parameters": total},
+        TEMPLATE: {"macs": macs[TEMPLATE], "parameters": backbone},
+    }
+
+
+def network_latencies(model: nn.Module, cfg: EasyDict, runs: int, warmup: int) -> dict[str, Latency]:
+    """Latency of each part."""
+    parts, device = network_parts(model, cfg), next(model.parameters()).device
+    templates, search = parts[TRANSFORMER].inputs[0], parts[BACKBONE].inputs[0]
+    calls = {name: lambda part=part: part(*part.inputs) for name, part in parts.items()}
+    calls[WHOLE] = lambda: model.predict(templates, model.encode_search(search))
+    return {name: measure(calls[name], device, runs, warmup) for name in (BACKBONE, TRANSFORMER, WHOLE, TEMPLATE)}
+
+
+def profile_network(script: str, config: str, device: str = "auto", runs: int = 100, warmup: int = 20) -> dict:
+    """Count and time a network in the form of a tracker: folded, batch 1, fp32. Random weights cost the same.
+
+    Returns:
+        The content of the JSON file: `parts` by name, each with `macs`, `parameters` and `latency_ms`; `machine`;
+        `trained_parameters`, counted before folding.
 
     Raises:
         UserError: an unknown script, configuration or device; thop cannot be imported.
@@ -118,33 +104,82 @@ def profile_network(script: str, config: str, device: str = "auto", runs: int = 
     cfg = load_config(script, config)
     target = select_device(device)
     model = build_model(script, cfg)
-    trained = sum(parameter.numel() for parameter in model.parameters())
+    trained = _parameters(model)
     model = prepare_for_tracking(model).to(target, memory_format=torch.channels_last)
     costs = network_costs(model, cfg)
-    latencies = _latencies(model, cfg, target, runs, warmup)
-    return Profile(script, str(config), costs, latencies, trained, describe_machine(target))
-
-
-def _latencies(model: nn.Module, cfg: EasyDict, device: torch.device, runs: int, warmup: int) -> dict[str, Latency]:
-    """How long the parts take, on crops of random pixels without padding."""
-    template, search = (
-        NestedTensor(torch.randn(1, 3, size, size, device=device).to(memory_format=torch.channels_last))
-        for size in (cfg.DATA.TEMPLATE.SIZE, cfg.DATA.SEARCH.SIZE)
-    )
-    with torch.inference_mode():
-        templates = [model.encode_template(template)] * model.template_count
-        tokens = model.encode_search(search)
-    parts = {
-        BACKBONE: lambda: model.encode_search(search),
-        RELATION: lambda: model.predict(templates, tokens),
-        WHOLE: lambda: model.predict(templates, model.encode_search(search)),
-        TEMPLATE: lambda: model.encode_template(template),
+    latencies = network_latencies(model, cfg, runs, warmup)
+    return {
+        "script": script,
+        "config": str(config),
+        "machine": describe_machine(target),
+        "parts": {name: cost | {"latency_ms": asdict(latencies[name])} for name, cost in costs.items()},
+        "trained_parameters": trained,
     }
-    return {name: measure(part, device, runs, warmup) for name, part in parts.items()}
 
 
-def _write(path: Path, text: str) -> None:
+def profile_table(profile: dict[str, Any]) -> str:
+    """The result of `profile_network` as text."""
+    lines = [f"{profile['script']} {profile['config']}", machine_line(profile["machine"]), ""]
+    lines.append(f"{'':22}{'MACs (G)':>10}{'params (M)':>12}{COLUMNS}")
+    for name, part in profile["parts"].items():
+        cost = f"{part['macs'] / 1e9:10.3f}{part['parameters'] / 1e6:12.2f}"
+        lines.append(f"{name.replace('_', ' '):22}{cost}{Latency(**part['latency_ms']).columns()}")
+    whole, trained = profile["parts"][WHOLE], profile["trained_parameters"]
+    lines.append(
+        f"\n{whole['latency_ms']['runs']} runs; whole: one frame, {1000 / whole['latency_ms']['median']:.1f} a second; "
+        f"template: once a template; weights {whole['parameters'] * 4 / 2**20:.1f} MiB in fp32"
+    )
+    if trained != whole["parameters"]:
+        lines.append(f"counted after folding; {trained / 1e6:.2f} M parameters while training")
+    return "\n".join(lines)
+
+
+def main(description: str | None, script: str, config: str) -> None:
+    """Run a command whose default network is `script` and `config`.
+
+    Raises:
+        UserError: an unknown name, a number out of range, or --output exists.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--script", default=script, help="stark_s, stark_st1, stark_st2 or stark_lightning_X_trt")
+    parser.add_argument("--config", default=config, help="name of a configuration under experiments/, or a path")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    parser.add_argument("--runs", type=int, default=100, help="timed runs of each part")
+    parser.add_argument("--warmup", type=int, default=20, help="runs before them, not timed")
+    parser.add_argument("--threads", type=int, help="threads on the CPU; by default PyTorch decides")
+    parser.add_argument("--output", type=Path, help="also write a JSON file")
+    args = parser.parse_args()
+    if args.runs < 1 or args.warmup < 0 or (args.threads is not None and args.threads < 1):
+        raise UserError("--runs and --threads must be at least 1, --warmup at least 0")
+    if args.output is not None and args.output.exists():
+        raise UserError(f"{args.output} exists; remove it, or give --output another name")
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
+    profile = profile_network(args.script, args.config, args.device, args.runs, args.warmup)
+    print(profile_table(profile))
+    if args.output is not None:
+        write_text(args.output, json.dumps(profile, indent=2) + "\n")
+        print(f"wrote {args.output}")
+
+
+def _count_attention(module: MultiheadAttention, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    """Projections of queries, keys and values, similarities, weighted sums: (Lq + 2 Lk) d^2 + 2 Lq Lk d.
+
+    The output's projection is left out, as in the published figures.
+    """
+    (batch, queries, dim), keys = inputs[0].shape, inputs[1].shape[1]
+    module.total_ops += batch * ((queries + 2 * keys) * dim**2 + 2 * queries * keys * dim)
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _thop() -> ModuleType:
     try:
-        write_text(path, text)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # it compares versions in an old way
+            import thop
+    except ImportError as error:
+        raise UserError(f"counting needs thop and setuptools: pip install thop setuptools ({error})") from error
+    return thop

@@ -8,7 +8,7 @@ import pytest
 
 from lib.test.profiling import onnx_check
 from lib.test.profiling.latency import Latency
-from lib.test.profiling.onnx_check import Comparison, check_graph
+from lib.test.profiling.onnx_check import GraphComparison, check_graph
 from lib.utils.checkpoint import save_checkpoint
 from lib.utils.errors import UserError
 from lib.utils.workspace import REPOSITORY
@@ -75,9 +75,9 @@ def test_another_network_is_noticed(checkpoint, tmp_path, monkeypatch, part):
 
 def test_numbers_that_are_none_are_no_agreement(tmp_path):
     time = Latency(1, 1, 1, 1)
-    assert Comparison(tmp_path, 0, 1e-5, time, time).agrees
-    assert not Comparison(tmp_path, float("nan"), 0, time, time).agrees
-    assert not Comparison(tmp_path, 0, float("nan"), time, time).agrees
+    assert GraphComparison(tmp_path, 0, 1e-5, time, time).agrees
+    assert not GraphComparison(tmp_path, float("nan"), 0, time, time).agrees
+    assert not GraphComparison(tmp_path, 0, float("nan"), time, time).agrees
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Latency and the profiling commands."""
+"""Operations, parameters and latency, and the commands `tracking/profile_model*.py`."""
 
 import itertools
 import json
@@ -7,13 +7,70 @@ import sys
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
-from lib.test.profiling import latency, profile
+from lib.config import load_config
+from lib.models import build_model
+from lib.models.inference import fold_repvgg
+from lib.test.profiling import latency
 from lib.test.profiling.latency import measure
+from lib.test.profiling.profile import (
+    BACKBONE,
+    TEMPLATE,
+    TRANSFORMER,
+    WHOLE,
+    count_macs,
+    network_costs,
+    network_parts,
+    profile_network,
+)
 from lib.utils.errors import UserError
 from lib.utils.workspace import REPOSITORY
 
-QUICK = ("stark_lightning_X_trt", "quickstart")
+LIGHTNING = "stark_lightning_X_trt"
+QUICK = ["--script", LIGHTNING, "--config", "quickstart", "--device", "cpu", "--runs", "3", "--warmup", "0"]
+
+
+@pytest.mark.parametrize(
+    ("script", "config", "backbone", "transformer", "parameters"),
+    [
+        ("stark_s", "baseline", 6.794, 5.291, 28.10),
+        ("stark_st2", "baseline", 6.794, 6.016, 28.23),
+        ("stark_st2", "baseline_R101", 14.370, 6.016, 47.17),
+    ],
+)
+def test_published_figures(script, config, backbone, transformer, parameters):
+    cfg = load_config(script, config)
+    model = build_model(script, cfg)
+    before = set(model.state_dict())
+    costs = network_costs(model, cfg)
+    assert costs[BACKBONE]["macs"] == pytest.approx(backbone * 1e9, rel=1e-3)
+    assert costs[TRANSFORMER]["macs"] == pytest.approx(transformer * 1e9, rel=1e-3)
+    assert costs[WHOLE]["parameters"] == pytest.approx(parameters * 1e6, abs=5e3)
+    for count in ("macs", "parameters"):
+        assert costs[WHOLE][count] == costs[BACKBONE][count] + costs[TRANSFORMER][count]
+    assert set(model.state_dict()) == before
+
+
+def test_folding_leaves_lightnings_published_size():
+    cfg = load_config(LIGHTNING, "baseline_rephead_4_lite_search5")
+    model = build_model(LIGHTNING, cfg)
+    unfolded = network_costs(model, cfg)[WHOLE]
+    folded = network_costs(fold_repvgg(model), cfg)[WHOLE]
+    assert (unfolded["parameters"], folded["parameters"]) == (2349986, 2151202)
+    assert folded["macs"] < unfolded["macs"]
+
+
+@pytest.mark.parametrize("config", ["quickstart", "baseline_rephead_4_lite_search5"])
+def test_backbones_count_as_pytorch_counts_them(config):
+    """Convolutions that a module calls as functions are counted, too."""
+    cfg = load_config(LIGHTNING, config, ["MODEL.BACKBONE.DTYPE=fp32"])
+    model = fold_repvgg(build_model(LIGHTNING, cfg)).eval()
+    part = network_parts(model, cfg)[TEMPLATE]
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        part(*part.inputs)
+    # At stride 2 EfficientNet computes a row and a column more than it uses.
+    assert counter.get_total_flops() / 2 == pytest.approx(count_macs(part), rel=0.02)
 
 
 def test_only_the_runs_after_the_warm_up_count(monkeypatch):
@@ -27,12 +84,8 @@ def test_only_the_runs_after_the_warm_up_count(monkeypatch):
 
     found = measure(work, torch.device("cpu"), runs=101, warmup=3)
     assert next(calls) == 104
-    assert (found.median, found.p5, found.p95, found.runs) == (
-        pytest.approx(51),
-        pytest.approx(6),
-        pytest.approx(96),
-        101,
-    )
+    assert (found.median, found.p5, found.p95) == pytest.approx((51, 6, 96))
+    assert found.runs == 101
 
 
 def test_the_device_has_finished_when_the_clock_is_read(monkeypatch):
@@ -43,19 +96,24 @@ def test_the_device_has_finished_when_the_clock_is_read(monkeypatch):
     assert order == ["work", *["finish cpu", "clock", "work", "finish cpu", "clock"] * 2]
 
 
-def test_command_prints_a_table_and_writes_json(tmp_path, monkeypatch, capsys):
-    output = tmp_path / "profiles" / "quick.json"
-    threads = torch.get_num_threads()
-    arguments = ["--config", "quickstart", "--device", "cpu", "--runs", "3", "--warmup", "0", "--threads", "1"]
-    monkeypatch.setattr(sys, "argv", ["profile", *arguments, "--output", str(output)])
+def run(monkeypatch, command: str, *arguments: str) -> int:
+    """Exit status of a command on the quick configuration."""
+    monkeypatch.setattr(sys, "argv", [command, *QUICK, *arguments])
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_path(str(REPOSITORY / "tracking" / command), run_name="__main__")
+    return caught.value.code
+
+
+@pytest.mark.parametrize("command", ["profile_model.py", "profile_model_lightning_X_trt.py"])
+def test_commands_print_a_table_and_write_json(command, tmp_path, monkeypatch, capsys):
+    output, threads = tmp_path / "profiles" / "quick.json", torch.get_num_threads()
     try:
-        profile.main("Profile.", *QUICK)
+        assert run(monkeypatch, command, "--threads", "1", "--output", str(output)) == 0
     finally:
         torch.set_num_threads(threads)
     found, printed = json.loads(output.read_text()), capsys.readouterr().out
-    assert (found["script"], found["config"]) == QUICK
-    assert found["machine"]["threads"] == 1
-    assert found["machine"]["device"] == "cpu"
+    assert (found["script"], found["config"]) == (LIGHTNING, "quickstart")
+    assert (found["machine"]["threads"], found["machine"]["device"]) == (1, "cpu")
     assert list(found["parts"]) == ["backbone", "transformer_and_head", "whole", "template"]
     for name, part in found["parts"].items():
         times = part["latency_ms"]
@@ -67,46 +125,28 @@ def test_command_prints_a_table_and_writes_json(tmp_path, monkeypatch, capsys):
     assert found["trained_parameters"] > found["parts"]["whole"]["parameters"]
     assert str(found["machine"]["processor"]) in printed
     before = output.read_bytes()
-    with pytest.raises(UserError, match="exists"):
-        profile.main("Profile.", *QUICK)
+    assert run(monkeypatch, command, "--output", str(output)) == 2
     assert output.read_bytes() == before
 
 
-@pytest.mark.parametrize("command", ["profile_model.py", "profile_model_lightning_X_trt.py"])
-def test_commands_start(command, monkeypatch, capsys):
-    arguments = ["--script", QUICK[0], "--config", QUICK[1], "--device", "cpu", "--runs", "1", "--warmup", "0"]
-    monkeypatch.setattr(sys, "argv", [command, *arguments])
-    with pytest.raises(SystemExit) as caught:
-        runpy.run_path(str(REPOSITORY / "tracking" / command), run_name="__main__")
-    assert caught.value.code == 0
-    assert "transformer and head" in capsys.readouterr().out
-
-
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("arguments", "message"),
     [
-        ({"runs": 0}, "--runs"),
-        ({"warmup": -1}, "--warmup"),
-        ({"threads": 0}, "--threads"),
-        ({"device": "cuda:99"}, "cuda:99"),
-        ({"config": "quickstar"}, "did you mean"),
-        ({"script": "stark"}, "unknown script"),
+        (["--runs", "0"], "--runs"),
+        (["--warmup", "-1"], "--warmup"),
+        (["--threads", "0"], "--threads"),
+        (["--device", "cuda:99"], "cuda:99"),
+        (["--config", "quickstar"], "did you mean"),
+        (["--script", "stark"], "unknown script"),
+        (["--output", __file__ + "/new.json"], "test_profile.py"),
     ],
 )
-def test_command_says_what_is_wrong(changes, message):
-    arguments = {"script": QUICK[0], "config": QUICK[1], "device": "cpu", "runs": 1, "warmup": 0}
-    arguments |= {"threads": None, "output": None} | changes
-    with pytest.raises(UserError, match=message):
-        profile.profile_command(**arguments)
-
-
-def test_a_place_that_cannot_be_written_is_named(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"file/new\.json"):
-        profile.profile_command(*QUICK, "cpu", runs=1, warmup=0, threads=None, output=tmp_path / "file" / "new.json")
+def test_mistakes_are_named(arguments, message, monkeypatch, capsys):
+    assert run(monkeypatch, "profile_model.py", *arguments) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_thop_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "thop", None)
     with pytest.raises(UserError, match="pip install thop"):
-        profile.profile_network(*QUICK, device="cpu", runs=1, warmup=0)
+        profile_network(LIGHTNING, "quickstart", device="cpu", runs=1, warmup=0)
