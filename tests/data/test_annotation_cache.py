@@ -10,21 +10,11 @@ import numpy as np
 import pytest
 
 from lib.data import cache as annotation_cache
-from lib.data import vid
 from lib.data.pack import pack
 from lib.data.registry import build_dataset
 from lib.data.videos import VideoSet
 from lib.utils.errors import UserError
-from tests.data.made_trees import (
-    boxes,
-    make_coco,
-    make_got10k,
-    make_lasot,
-    make_trackingnet,
-    make_vid,
-    write_image,
-    write_lines,
-)
+from tests.data.made_trees import MAKERS, boxes, make_got10k, write_image, write_lines
 
 
 @pytest.fixture
@@ -63,7 +53,7 @@ def assert_same(first, second):
         ]
 
 
-def test_files_are_read_once(folder, tmp_path, read):
+def test_files_are_read_once(folder, tmp_path, read, monkeypatch):
     plain = build_dataset(f"FOLDER:{folder}")
     assert_same(opened(folder, tmp_path / "cache"), plain)
     assert len(list((tmp_path / "cache").glob("*.npz"))) == 1
@@ -71,27 +61,17 @@ def test_files_are_read_once(folder, tmp_path, read):
     kept = opened(folder, tmp_path / "cache")
     assert_same(kept, kept)
     assert not read
+    with monkeypatch.context() as patch:
+        patch.setattr(annotation_cache, "_VERSION", 0)
+        opened(folder, tmp_path / "cache")
+    assert read == ["a", "b", "c"]
+    kept = opened(folder, tmp_path / "cache")
     sent = pickle.dumps(kept)
     assert_same(pickle.loads(sent), plain)  # as a worker gets it that is not forked
     (file,) = (tmp_path / "cache").glob("*.npz")
     for loss in (lambda: file.write_bytes(b"damage"), file.unlink):
         loss()
         assert_same(pickle.loads(sent), plain)
-
-
-@pytest.mark.parametrize(
-    ("name", "make"),
-    [
-        ("LASOT", lambda root: make_lasot(root / "lasot", ["airplane-2", "bear-1"])),
-        ("TRACKINGNET", lambda root: make_trackingnet(root / "trackingnet", ["TRAIN_0/x", "TRAIN_3/y"])),
-    ],
-)
-def test_labels_of_hidden_frames_are_kept(name, make, tmp_path):
-    make(tmp_path)
-    for _ in range(2):
-        dataset = build_dataset(name, tmp_path, cache=tmp_path / "cache")
-        dataset.keep_annotations()
-        assert_same(dataset, build_dataset(name, tmp_path))
 
 
 def test_what_changed_is_read_anew_and_only_that(folder, tmp_path, read):
@@ -158,14 +138,6 @@ def test_a_damaged_file_is_made_anew_with_a_note(folder, tmp_path, read, caplog,
     assert not read
 
 
-def test_another_version_does_not_read_what_is_kept(folder, tmp_path, read, monkeypatch):
-    opened(folder, tmp_path / "cache")
-    monkeypatch.setattr(annotation_cache, "_VERSION", 0)
-    read.clear()
-    opened(folder, tmp_path / "cache")
-    assert read == ["a", "b", "c"]
-
-
 def test_a_bad_annotation_is_not_kept_and_named_when_drawn(folder, tmp_path):
     write_lines(folder / "b" / "groundtruth.txt", ["1,2,3"] * 4)
     dataset = opened(folder, tmp_path / "cache")
@@ -230,25 +202,23 @@ def test_an_lmdb_is_read_anew_when_it_is_packed_anew(folder, tmp_path, read):
     assert opened(folder, tmp_path / "cache", use_lmdb=True).info(0).boxes[0, 0] == 9
 
 
-def test_coco_is_parsed_once_and_again_when_it_changes(tmp_path, monkeypatch):
-    make_coco(tmp_path / "coco")
-    plain = build_dataset("COCO17", tmp_path)
-    assert_same(build_dataset("COCO17", tmp_path, cache=tmp_path / "cache"), plain)
-    with monkeypatch.context() as patch:
-        patch.setattr("lib.data.coco._read_annotations", lambda *_: pytest.fail("parsed again"))
-        assert_same(build_dataset("COCO17", tmp_path, cache=tmp_path / "cache"), plain)
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_set_is_the_same_from_the_cache(name, tmp_path, monkeypatch):
+    MAKERS[name](tmp_path)
+    plain, cache = build_dataset(name, tmp_path), tmp_path / "cache"
+    parsers = {"COCO17": "lib.data.coco._read_annotations", "VID": "lib.data.vid._load_tracks"}
+    for again in (False, True):
+        with monkeypatch.context() as patch:
+            if again and name in parsers:
+                patch.setattr(parsers[name], lambda *_: pytest.fail("parsed again"))
+            dataset = build_dataset(name, tmp_path, cache=cache)
+            dataset.keep_annotations()
+            assert_same(dataset, plain)
+
+
+def test_coco_is_parsed_again_when_its_file_changes(tmp_path):
+    MAKERS["COCO17"](tmp_path)
+    build_dataset("COCO17", tmp_path, cache=tmp_path / "cache")
     annotation = tmp_path / "coco" / "annotations" / "instances_train2017.json"
-    annotation.write_text(annotation.read_text() + "\n")
-    calls = []
-    original = annotation_cache._write
-    monkeypatch.setattr(annotation_cache, "_write", lambda *args: calls.append(1) or original(*args))
-    assert_same(build_dataset("COCO17", tmp_path, cache=tmp_path / "cache"), plain)
-    assert calls
-
-
-def test_vid_is_parsed_once(tmp_path, monkeypatch):
-    make_vid(tmp_path / "vid")
-    plain = build_dataset("VID", tmp_path)
-    assert_same(build_dataset("VID", tmp_path, cache=tmp_path / "cache"), plain)
-    monkeypatch.setattr(vid, "_load_tracks", lambda *_: pytest.fail("parsed again"))
-    assert_same(build_dataset("VID", tmp_path, cache=tmp_path / "cache"), plain)
+    annotation.write_text(annotation.read_text().replace("[1.5, 2, 3, 4]", "[1.5, 2, 7, 4]"))
+    assert build_dataset("COCO17", tmp_path, cache=tmp_path / "cache").info(0).boxes.tolist() == [[1.5, 2, 7, 4]]

@@ -161,18 +161,12 @@ def test_workers_read_a_set_that_was_read_before(folder, method):
     pack.pack(f"FOLDER:{folder}", progress=False)
     training, validation = (build_dataset(f"FOLDER:{folder}", use_lmdb=True) for _ in range(2))
     assert _reads_well(training)
+    assert_same(pickle.loads(pickle.dumps(training)), training)
     with multiprocessing.get_context(method).Pool(1) as pool:
         assert pool.apply(_reads_well, (training,))
         assert _reads_well(validation)
         assert pool.apply(_reads_well, (validation,))
     assert _reads_well(training)
-
-
-def test_a_data_set_can_be_pickled_after_use(folder):
-    pack.pack(f"FOLDER:{folder}", progress=False)
-    dataset = build_dataset(f"FOLDER:{folder}", use_lmdb=True)
-    dataset.image(0, 0)
-    assert_same(pickle.loads(pickle.dumps(dataset)), dataset)
 
 
 def test_the_command_packs_and_reports(folder, caplog):

@@ -41,12 +41,14 @@ def test_a_sequence_is_true_without_a_look_at_its_frames(tmp_path):
         len(sequence)
 
 
-def test_lasot_from_an_lmdb(tmp_path, monkeypatch):
+def test_lasot_from_an_lmdb(tmp_path, caplog):
     write_lasot(tmp_path / "lasot" / "airplane" / "airplane-1")
     with lmdb.open(str(tmp_path / "lasot_lmdb"), map_size=1 << 24) as environment, environment.begin(write=True) as txn:
         for path in (tmp_path / "lasot").rglob("*.*"):
             txn.put(str(path.relative_to(tmp_path / "lasot")).encode(), path.read_bytes())
-    (folder,) = select_sequences(load_dataset("lasot", tmp_path), "airplane-1")
+    (folder,) = load_dataset("lasot", tmp_path)
+    assert "lasot: only 1 of 280 are in" in caplog.text
+    assert (folder.name, folder.object_class, folder.subfolder) == ("airplane-1", "airplane", "")
     (packed,) = load_dataset("lasot_lmdb", tmp_path)
     packed = pickle.loads(pickle.dumps(packed))  # as it goes to a worker
     assert (packed.name, packed.dataset, packed.subfolder) == (folder.name, folder.dataset, folder.subfolder)
@@ -120,7 +122,7 @@ def test_tnl2k(tmp_path):
     assert (len(sequence), sequence.attributes) == (2, ("CM", "DEF"))
 
 
-def test_attributes_of_uav123_and_otb(tmp_path):
+def test_attributes_of_uav123_otb_and_got10k(tmp_path):
     attributes = tmp_path / "uav" / "anno" / "UAV123" / "att"
     attributes.mkdir(parents=True)
     (attributes / "bike1.txt").write_text("1,0,0,0,0,0,0,0,0,0,1,1\n")
@@ -132,12 +134,9 @@ def test_attributes_of_uav123_and_otb(tmp_path):
     (tmp_path / "otb" / "Basketball").mkdir(parents=True)
     (tmp_path / "otb" / "Basketball" / "attrs.txt").write_text("IV, OCC, DEF\n")
     assert load_dataset("otb", tmp_path)[0].attributes == ("IV", "OCC", "DEF")
-
-
-def test_attributes_of_got10k(tmp_path):
-    write_sequence(tmp_path, "a", 2)
-    (tmp_path / "a" / "meta_info.ini").write_text("[METAINFO]\nroot_class: animal\nmotion_class: running\n")
-    assert load_dataset(f"folder:{tmp_path}")[0].attributes == ("root_class=animal", "motion_class=running")
+    write_sequence(tmp_path / "set", "a", 2)
+    (tmp_path / "set" / "a" / "meta_info.ini").write_text("[METAINFO]\nroot_class: animal\nmotion_class: running\n")
+    assert load_dataset(f"folder:{tmp_path / 'set'}")[0].attributes == ("root_class=animal", "motion_class=running")
 
 
 def test_vot_folders(tmp_path):
@@ -186,18 +185,3 @@ def test_a_mask_has_the_box_of_its_pixels():
 def test_malformed_regions_are_named(line):
     with pytest.raises(UserError, match=r"a\.txt, line 2: .* is not a VOT"):
         parse_regions(f"1,2,3,4\n{line}\n1,2,3,4\n".encode(), "a.txt")
-
-
-def test_several_sequences_between_commas(tmp_path):
-    for name in ("deer", "dog", "a,b"):
-        write_sequence(tmp_path, name, 2)
-    sequences = load_dataset(f"folder:{tmp_path}")
-    assert [sequence.name for sequence in select_sequences(sequences, "dog, 1,dog,")] == ["dog", "deer"]
-    assert [sequence.name for sequence in select_sequences(sequences, "a,b")] == ["a,b"]
-    with pytest.raises(UserError, match="did you mean deer"):
-        select_sequences(sequences, "dog,dear")
-    for choice in ("", ",", " "):
-        with pytest.raises(UserError, match="chooses no sequence"):
-            select_sequences(sequences, choice)
-    with pytest.raises(UserError, match="the test set has 3"):
-        select_sequences(sequences, "9" * 5000)

@@ -7,10 +7,10 @@ import pytest
 
 from lib.data.registry import TEST_SETS, dataset_label, load_dataset, select_sequences
 from lib.utils.errors import UserError
-from tests.data.made_sets import moving_boxes, write_boxes, write_frames, write_sequence
+from tests.data.made_sets import moving_boxes, write_boxes, write_sequence
 
 
-def test_a_folder_without_a_list(tmp_path):
+def test_a_folder_without_a_list_and_with_one(tmp_path):
     for name, count in (("b", 3), ("a", 12)):
         write_sequence(tmp_path, name, count)
     (tmp_path / "notes").mkdir()
@@ -22,13 +22,8 @@ def test_a_folder_without_a_list(tmp_path):
     assert first.frames[-1].name == "00000012.jpg"
     assert first.init_bbox == [10, 30, 20, 16]
     assert first.visible is None
-
-
-def test_a_list_chooses_and_orders(tmp_path):
-    for name in "abc":
-        write_sequence(tmp_path, name, 2)
-    (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbfc\r\na\r\n\r\n")
-    assert [sequence.name for sequence in load_dataset(f"folder:{tmp_path}")] == ["c", "a"]
+    (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbfb\r\na\r\n\r\n")
+    assert [sequence.name for sequence in load_dataset(f"folder:{tmp_path}")] == ["b", "a"]
 
 
 @pytest.mark.parametrize("line", ["../a", "/a", "a/b", "..", "a\\b"])
@@ -37,12 +32,6 @@ def test_a_list_cannot_lead_out_of_the_folder(tmp_path, line):
     (tmp_path / "set" / "list.txt").write_text(f"a\n{line}\n")
     with pytest.raises(UserError, match=r"list\.txt, line 2: .* is not the name of a folder"):
         load_dataset(f"folder:{tmp_path / 'set'}")
-
-
-def test_a_name_listed_twice(tmp_path):
-    (tmp_path / "list.txt").write_text("a\nb\na\n")
-    with pytest.raises(UserError, match="line 3: 'a' is listed already in line 1"):
-        load_dataset(f"folder:{tmp_path}")
 
 
 def test_folders_with_one_name_keep_apart(tmp_path):
@@ -115,45 +104,6 @@ def test_tables_name_every_sequence_once(tmp_path, name, root, count):
     assert all(len(sequence.frame_range) > 0 for sequence in sequences)
 
 
-def test_lasot_drops_occluded_and_absent_frames(tmp_path, caplog):
-    folder = tmp_path / "lasot" / "airplane" / "airplane-1"
-    write_frames(folder / "img", [f"{i + 1:08d}.jpg" for i in range(5)])
-    write_boxes(folder / "groundtruth.txt", moving_boxes(5))
-    (folder / "full_occlusion.txt").write_text("0,1,0,0,0\n")
-    (folder / "out_of_view.txt").write_text("0,0,0,0,1")
-    sequences = load_dataset("lasot", tmp_path)
-    (sequence,) = sequences
-    assert "lasot: only 1 of 280 are in" in caplog.text
-    assert sequence.visible.tolist() == [True, False, True, True, False]
-    assert sequence.object_class == "airplane"
-    assert sequence.subfolder == ""
-    assert len(sequence.frames) == 5
-
-
-def test_trackingnet_sorts_frames_by_number(tmp_path):
-    root = tmp_path / "trackingnet" / "TEST"
-    write_frames(root / "frames" / "vid_0", [f"{i}.jpg" for i in range(12)])
-    write_boxes(root / "anno" / "vid_0.txt", moving_boxes(1))
-    (sequence,) = load_dataset("trackingnet", tmp_path)
-    assert [int(path.stem) for path in sequence.frames] == list(range(12))
-    assert (sequence.name, sequence.subfolder) == ("vid_0", "trackingnet")
-
-
-def test_sequences_are_chosen_by_name_or_index(tmp_path):
-    for name in ("deer", "dog", "1"):
-        write_sequence(tmp_path, name, 2)
-    sequences = load_dataset(f"folder:{tmp_path}")
-    assert [sequence.name for sequence in sequences] == ["1", "deer", "dog"]
-    assert select_sequences(sequences, None) == sequences
-    assert select_sequences(sequences, "2")[0].name == "dog"
-    assert select_sequences(sequences, "1")[0].name == "1"  # a name comes before an index
-    for choice in ("3", "-1", "²"):
-        with pytest.raises(UserError, match="the test set has 3"):
-            select_sequences(sequences, choice)
-    with pytest.raises(UserError, match=r"did you mean deer\?"):
-        select_sequences(sequences, "dear")
-
-
 def broken(tmp_path: Path, boxes: np.ndarray | None = None):
     write_sequence(tmp_path, "a", 4, boxes)
     return load_dataset(f"folder:{tmp_path}")[0]
@@ -174,3 +124,18 @@ def test_a_sequence_says_what_is_wrong_with_it(tmp_path):
         path.unlink()
     with pytest.raises(UserError, match="a: no images in"):
         _ = load_dataset(f"folder:{tmp_path / 'flags'}")[0].frames
+
+
+def test_sequences_are_chosen_by_name_or_index(tmp_path):
+    for name in ("deer", "dog", "1", "a,b"):
+        write_sequence(tmp_path, name, 2)
+    sequences = load_dataset(f"folder:{tmp_path}")
+    assert select_sequences(sequences, None) == sequences
+    chosen = {"3": ["dog"], "1": ["1"], "dog, 2,dog,": ["dog", "deer"], "a,b": ["a,b"]}  # a name comes before an index
+    for choice, names in chosen.items():
+        assert [sequence.name for sequence in select_sequences(sequences, choice)] == names
+    refused = {"4": "the test set has 4", "-1": "the test set has 4", "²": "the test set has 4"}
+    refused |= {"9" * 5000: "the test set has 4", "dear": "did you mean deer", "dog,dear": "did you mean deer"}
+    for choice, message in (refused | dict.fromkeys(("", ",", " "), "chooses no sequence")).items():
+        with pytest.raises(UserError, match=message):
+            select_sequences(sequences, choice)
