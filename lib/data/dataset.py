@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lib.data.picture import DecodedPicture, Picture
+from lib.data.images import Picture
 from lib.data.storage import Storage
 
 
@@ -69,7 +69,7 @@ class TrackingDataset(ABC):
 
     def picture(self, sequence: int, frame: int) -> Picture:
         """The same frame, decoded in parts where the format allows it; damage may be found only then."""
-        return DecodedPicture(self.image(sequence, frame))
+        return Picture(self.image(sequence, frame))
 
     @abstractmethod
     def source(self, sequence: int, frame: int) -> str:

@@ -1,18 +1,39 @@
-"""Reading frames, and bringing whatever a user's camera or file gives to 8-bit RGB."""
+"""Frames in files: decoding them whole or in parts, and bringing the images of a user to 8-bit RGB.
 
+OpenCV decodes whole images. Of a JPEG file, libjpeg-turbo 3 decodes a part: no pixels above and beside it, and nothing
+below it. The library comes with the Python package `turbojpeg`, or with the system. Both give the same pixels.
+"""
+
+import ctypes
+import ctypes.util
+import importlib.util
 import os
-from collections.abc import Iterable
+import re
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from lib.data.image_claims import read_claim
+from lib.utils.crop import LARGEST_BUILT_SIDE, Region
 from lib.utils.errors import UserError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-# Of a picture that is decoded: more than the largest cameras take, and a gigabyte of memory.
-LARGEST_PIXELS = 2**28
+Span = tuple[int, int]  # the first column or row, and the one after the last
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+# Markers of JPEG, the byte after 0xFF. Three of C0 to CF do not start a frame header.
+_FRAME_HEADERS = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_TABLES, _SCAN, _APP1 = 0xDB, 0xDA, 0xE1
+_END = b"\xff\xd9"
+# Constants of turbojpeg.h.
+_DECOMPRESS, _RGB = 1, 0
+_STOP_ON_WARNING, _SUBSAMPLING, _WIDTH = 0, 4, 5
+# Width in pixels of a coded block, by subsampling: 4:4:4, 4:2:2, 4:2:0, grey, 4:4:0, 4:1:1, 4:4:1.
+_BLOCK_WIDTHS = (8, 16, 16, 8, 8, 32, 8)
 
 
 class ImageReadError(UserError):
@@ -23,46 +44,47 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     """Read an image file as (H, W, 3) uint8 RGB.
 
     Raises:
-        ImageReadError: the file is missing, empty, not an image, or too large.
+        ImageReadError: the file is missing, empty, damaged or not an image.
     """
     try:
-        data = np.fromfile(path, dtype=np.uint8)
+        data = Path(path).read_bytes()
     except OSError as error:
         raise ImageReadError(f"cannot read image {path}: {error.strerror}") from error
     return decode_image(data, path)
 
 
-def decode_image(data: bytes | np.ndarray, source: str | os.PathLike) -> np.ndarray:
-    """Decode the content of an image file to (H, W, 3) uint8 RGB.
-
-    Args:
-        data: the bytes, or a (N,) uint8 array of them.
-        source: where they come from, for the message.
+def decode_image(data: bytes, source: str | os.PathLike) -> np.ndarray:
+    """Decode the content of an image file to (H, W, 3) uint8 RGB; `source` names the file in messages.
 
     Raises:
-        ImageReadError: the content is empty, not an image, or too large.
+        ImageReadError: the content is empty, damaged or not an image.
     """
-    data = np.frombuffer(data, dtype=np.uint8)
-    claim = read_claim(data.data)
-    if claim is not None and claim.least_bytes > len(data):
-        raise undecodable(source)
-    if claim is not None and claim.width * claim.height > LARGEST_PIXELS:
-        size = f"{claim.width}x{claim.height} pixels"
-        raise ImageReadError(
-            f"image {source} is too large ({size}): at most {LARGEST_PIXELS // 10**6} million are read"
-        )
+    if not data or _is_cut_png(data):
+        raise _undecodable(source)
     try:
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    except cv2.error as error:  # of a header that speaks of billions of pixels
-        raise undecodable(source) from error
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:  # the header gives more pixels than OpenCV takes
+        raise _undecodable(source) from error
     if image is None:
-        raise undecodable(source)
+        raise _undecodable(source)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def undecodable(source: str | os.PathLike) -> ImageReadError:
-    """The error of a file whose content is no image, or half of one."""
+def _undecodable(source: str | os.PathLike) -> ImageReadError:
     return ImageReadError(f"cannot decode image {source}: the file is damaged or not an image")
+
+
+def _is_cut_png(data: bytes) -> bool:
+    """Whether a part of a PNG file ends beyond the file: OpenCV allocates that part's whole length first."""
+    place = len(_PNG)
+    if not data.startswith(_PNG):
+        return False
+    while place + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, place)
+        place += 12 + length
+        if kind == b"IEND":
+            break
+    return place > len(data)
 
 
 def to_rgb8(image: np.ndarray) -> np.ndarray:
@@ -106,20 +128,247 @@ def image_names(names: Iterable[str]) -> list[str]:
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file of that name is an image, and not hidden."""
+    """Whether a file of that name is an image and not hidden."""
     return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
 
 
-def _number_key(text: str) -> list:
-    """Split a name into text and integer parts so that numbers sort by value."""
-    parts: list = []
-    digits = ""
-    for char in text + "\0":
-        if char.isascii() and char.isdigit():
-            digits += char
+def _number_key(text: str) -> list[tuple]:
+    """A sorting key that compares the numbers in a name by value; a digit comes before any other character."""
+    parts = re.findall(r"(\d+)|(\D)", text + "\0", re.ASCII)
+    return [(0, int(digits), "") if digits else (1, 0, character) for digits, character in parts]
+
+
+@dataclass(frozen=True)
+class JpegHeader:
+    """The part of a JPEG file before its pixels.
+
+    Attributes:
+        width, height: in pixels.
+        has_exif: the file has EXIF data, which may give another orientation.
+        scan: byte at which the coded pixels begin.
+    """
+
+    width: int
+    height: int
+    has_exif: bool
+    scan: int
+
+
+def read_header(data: bytes) -> JpegHeader | None:
+    """The header of a JPEG file; None where the content is something else, or damaged."""
+    width, height, has_tables, has_exif = 0, 0, False, False
+    for marker, begin, end in _segments(data):
+        if marker in _FRAME_HEADERS and begin + 6 <= end <= len(data):
+            height, width = (data[at] << 8 | data[at + 1] for at in (begin + 1, begin + 3))
+        elif marker == _TABLES:
+            has_tables = True
+        elif marker == _APP1:
+            has_exif |= data.startswith(b"Exif\0", begin)
+        elif marker == _SCAN:
+            return JpegHeader(width, height, has_exif, end) if width and height and has_tables else None
+    return None
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Marker, begin and end of each segment of a JPEG file up to its first scan; none of other files."""
+    if data[:3] != b"\xff\xd8\xff":
+        return
+    place = 2
+    while place + 4 <= len(data) and data[place] == 0xFF:
+        marker = data[place + 1]
+        if marker == 0xFF:  # filling
+            place += 1
             continue
-        if digits:
-            parts.append((0, int(digits), ""))
-            digits = ""
-        parts.append((1, 0, char))
-    return parts
+        end = place + 2 + (data[place + 2] << 8 | data[place + 3])
+        yield marker, place + 4, end
+        place = end
+
+
+class Picture:
+    """A frame of which parts can be read.
+
+    Args:
+        pixels: (H, W, 3) uint8 RGB.
+
+    Attributes:
+        width, height: in pixels.
+    """
+
+    def __init__(self, pixels: np.ndarray) -> None:
+        self._pixels = pixels
+        self.height, self.width = pixels.shape[:2]
+
+    def part(self, x: Span, y: Span) -> np.ndarray:
+        """Some columns and rows: (rows, columns, 3) uint8 RGB, perhaps a view of a larger array.
+
+        Raises:
+            ImageReadError: the file is damaged.
+        """
+        return self._pixels[slice(*y), slice(*x)]
+
+
+class JpegPicture(Picture):
+    """A JPEG file without EXIF orientation, decoded part by part.
+
+    Args:
+        data: the file.
+        header: the file's header.
+        source: the file's path, for messages.
+
+    Raises:
+        ImageReadError: the file is cut off.
+    """
+
+    def __init__(self, data: bytes, header: JpegHeader, source: str | os.PathLike) -> None:
+        # A partial decoder does not notice a missing end marker, and some decoders fill the rest with grey.
+        if data.rfind(_END, header.scan) < 0:
+            raise _undecodable(source)
+        self.width, self.height = header.width, header.height
+        self._data, self._source = data, source
+        self._decoded: tuple[Span, Span, np.ndarray] | None = None
+
+    def part(self, x: Span, y: Span) -> np.ndarray:
+        """See `Picture.part`; a part inside the last one that was decoded is not decoded again."""
+        if self._decoded is not None:
+            known_x, known_y, pixels = self._decoded
+            if _contains(known_x, x) and _contains(known_y, y):
+                return pixels[y[0] - known_y[0] : y[1] - known_y[0], x[0] - known_x[0] : x[1] - known_x[0]]
+        pixels = decode_part(self._data, x, y)
+        if pixels is None:
+            pixels = self._part_of_whole(x, y)
+        self._decoded = x, y, pixels
+        return pixels
+
+    def _part_of_whole(self, x: Span, y: Span) -> np.ndarray:
+        """The same by OpenCV, which accepts some faults that libjpeg-turbo refuses."""
+        whole = decode_image(self._data, self._source)
+        if whole.shape[:2] != (self.height, self.width):
+            raise _undecodable(self._source)
+        return whole[slice(*y), slice(*x)]
+
+
+def _contains(outer: Span, inner: Span) -> bool:
+    return outer[0] <= inner[0] and inner[1] <= outer[1]
+
+
+def open_picture(data: bytes, source: str | os.PathLike) -> Picture:
+    """The picture in an image file. A JPEG file without EXIF data is not decoded yet.
+
+    Args:
+        data: content of the file.
+        source: its path, for messages.
+
+    Raises:
+        ImageReadError: the content is empty, damaged or not an image.
+    """
+    header = read_header(data)
+    if header is None or header.has_exif:
+        return Picture(decode_image(data, source))
+    return JpegPicture(data, header, source)
+
+
+def cut_picture(picture: Picture, region: Region, mirrored: bool = False, flipped: bool = False) -> np.ndarray:
+    """The crop of a region. Only the part of the picture that the crop needs is decoded.
+
+    Args:
+        picture: the frame.
+        region: a region of the frame, or, where `mirrored` is True, of the mirrored frame.
+        flipped: mirror the crop.
+
+    Returns:
+        (size, size, 3) uint8 RGB.
+
+    Raises:
+        ImageReadError: the picture is damaged.
+    """
+    if mirrored:
+        region = region.mirrored(picture.width)
+    if region.x[1] <= region.x[0] or region.y[1] <= region.y[0]:
+        crop = np.zeros((region.size, region.size, 3), np.uint8)
+    elif region.side > LARGEST_BUILT_SIDE:
+        crop = region.cut(picture.part((0, picture.width), (0, picture.height)))
+    else:
+        crop = region.scaled(picture.part(region.x, region.y))
+    # Mirroring and scaling commute, to the last bit.
+    return cv2.flip(crop, 1) if mirrored != flipped else crop
+
+
+class _Rectangle(ctypes.Structure):
+    _fields_ = tuple((name, ctypes.c_int) for name in ("x", "y", "w", "h"))
+
+
+def decode_part(data: bytes, x: tuple[int, int], y: tuple[int, int]) -> np.ndarray | None:
+    """Decode some columns and rows of a JPEG file.
+
+    Args:
+        data: the file.
+        x, y: first column and row, and those after the last.
+
+    Returns:
+        (rows, columns, 3) uint8 RGB, equal to that part of the whole; None where libjpeg-turbo 3 is missing or refuses
+        the file.
+    """
+    library = turbojpeg()
+    if library is None:
+        return None
+    handle = library.tj3Init(_DECOMPRESS)
+    if handle is None:
+        raise MemoryError("no memory to decode a JPEG file")
+    try:
+        library.tj3Set(handle, _STOP_ON_WARNING, 1)
+        if library.tj3DecompressHeader(handle, data, len(data)):
+            return None
+        subsampling = library.tj3Get(handle, _SUBSAMPLING)
+        if not 0 <= subsampling < len(_BLOCK_WIDTHS):
+            return None
+        # One more block on either side: colour at the edge of the decoded part is computed without its neighbours.
+        block, width = _BLOCK_WIDTHS[subsampling], library.tj3Get(handle, _WIDTH)
+        first, last = max(0, (x[0] // block - 1) * block), min(width, x[1] + block)
+        pixels = np.empty((y[1] - y[0], last - first, 3), np.uint8)
+        failed = library.tj3SetCroppingRegion(
+            handle, _Rectangle(first, y[0], last - first, y[1] - y[0])
+        ) or library.tj3Decompress8(handle, data, len(data), pixels.ctypes.data, 0, _RGB)
+        return None if failed else pixels[:, x[0] - first : x[1] - first]
+    finally:
+        library.tj3Destroy(handle)
+
+
+@lru_cache(maxsize=1)
+def turbojpeg() -> ctypes.CDLL | None:
+    """libjpeg-turbo's library, version 3 or newer; None where it is missing."""
+    for path in _candidates():
+        try:
+            library = ctypes.CDLL(path)
+            _declare(library)
+        except (OSError, AttributeError):  # of another processor, or older than version 3
+            continue
+        return library
+    return None
+
+
+def _candidates() -> Iterator[str]:
+    """Paths where the library may lie."""
+    package = importlib.util.find_spec("turbojpeg")
+    if package is not None and package.origin is not None:
+        folder = Path(package.origin).parent
+        for pattern in ("turbojpeg.libs/*turbojpeg*", ".dylibs/*turbojpeg*"):
+            yield from map(str, sorted(folder.glob(pattern)))
+    system = ctypes.util.find_library("turbojpeg")
+    if system is not None:
+        yield system
+
+
+def _declare(library: ctypes.CDLL) -> None:
+    """Declare the types of arguments and results.
+
+    Raises:
+        AttributeError: one of them is missing.
+    """
+    handle, number, size = ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t
+    library.tj3Init.argtypes, library.tj3Init.restype = (number,), handle
+    library.tj3Set.argtypes = (handle, number, number)
+    library.tj3Get.argtypes = (handle, number)
+    library.tj3DecompressHeader.argtypes = (handle, ctypes.c_char_p, size)
+    library.tj3SetCroppingRegion.argtypes = (handle, _Rectangle)
+    library.tj3Decompress8.argtypes = (handle, ctypes.c_char_p, size, handle, number, number)
+    library.tj3Destroy.argtypes, library.tj3Destroy.restype = (handle,), None

@@ -12,8 +12,7 @@ from pathlib import Path
 import lmdb
 import numpy as np
 
-from lib.data.images import ImageReadError, decode_image
-from lib.data.picture import Picture, open_picture
+from lib.data.images import ImageReadError, Picture, decode_image, open_picture
 from lib.utils.errors import UserError
 
 DATA_FILE = "data.mdb"

@@ -9,8 +9,7 @@ import numpy as np
 from easydict import EasyDict
 
 from lib.config import option
-from lib.data.images import ImageReadError
-from lib.data.picture import Picture, cut_picture
+from lib.data.images import ImageReadError, Picture, cut_picture
 from lib.train.sampler import FrameRef, SampledFrames
 from lib.utils.crop import CropError, Region, box_to_crop, shows_nothing
 from lib.utils.stretched_crop import box_in_crop, stretched_crop

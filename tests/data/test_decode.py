@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from lib.config import load_config
-from lib.data import picture
+from lib.data import images
 from lib.data.registry import build_dataset
 from lib.train.loader import SampleStream
 from lib.train.processing import Processing
@@ -41,7 +41,7 @@ def test_samples_are_those_of_whole_frames(enlarged, monkeypatch, without):
         return crop[:, ::-1] if flipped else crop
 
     if without == "libjpeg-turbo":
-        monkeypatch.setattr(picture, "decode_part", lambda *_: None)
+        monkeypatch.setattr(images, "decode_part", lambda *_: None)
     else:
         monkeypatch.setattr("lib.train.processing.cut_picture", from_whole)
     for index, sample in enumerate(found):

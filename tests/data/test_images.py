@@ -1,4 +1,4 @@
-"""Images whose files claim more than they can hold, and large ones that are what they say."""
+"""Images decoded whole and in parts: the same pixels, and nothing damaged passes."""
 
 import struct
 import zlib
@@ -8,72 +8,167 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib.data import images as image
-from lib.data.image_claims import read_claim
-from lib.data.images import ImageReadError, decode_image, read_image
-
-
-def png(width, height, bits=8, colour=2, length=0):
-    """A PNG file of about 70 bytes that claims a size, or that its pixels have a length."""
-    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
-    pixels = zlib.compress(bytes(60))
-    parts = (b"IHDR", header, len(header)), (b"IDAT", pixels, length or len(pixels)), (b"IEND", b"", 0)
-    data = b"\x89PNG\r\n\x1a\n"
-    for kind, content, claimed in parts:
-        data += struct.pack(">I", claimed) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-    return data
-
-
-def jpeg(width, height):
-    """A JPEG file of 16x16 pixels that claims others."""
-    data = cv2.imencode(".jpg", np.zeros((16, 16, 3), np.uint8))[1].tobytes()
-    place = data.index(b"\xff\xc0") + 5
-    return data[:place] + struct.pack(">HH", height, width) + data[place + 4 :]
-
-
-@pytest.mark.parametrize(
-    "data",
-    [png(30000, 30000), png(5000, 5000, 1, 0), png(8, 8, length=3 << 30), jpeg(30000, 30000), jpeg(2000, 2000)],
-    ids=["png", "png of bits", "png part", "jpeg", "small jpeg"],
+from lib.data import images
+from lib.data.images import (
+    ImageReadError,
+    JpegPicture,
+    cut_picture,
+    decode_image,
+    open_picture,
+    read_image,
 )
-def test_a_small_file_that_claims_much_is_not_decoded(tmp_path, monkeypatch, data):
-    assert len(data) < 700
-    path = tmp_path / "claims"
-    path.write_bytes(data)
-    monkeypatch.setattr(image.cv2, "imdecode", lambda *_: pytest.fail("decoded"))
-    with pytest.raises(ImageReadError, match="^cannot decode image .*claims: the file is damaged or not an image$"):
-        read_image(path)
+from lib.utils.crop import Region, sample_target
+from tests.golden.fill import image
+
+SAMPLINGS = {"420": 0x221111, "422": 0x211111, "440": 0x121111, "444": 0x111111, "411": 0x411111}
 
 
-def test_more_pixels_than_anybody_tracks_in_are_not_decoded(monkeypatch):
-    monkeypatch.setattr(image.cv2, "imdecode", lambda *_: pytest.fail("decoded"))
-    message = r"^image here is too large \(30000x30000 pixels\): at most 268 million are read$"
-    for data in (png(30000, 30000) + bytes(3_000_000), jpeg(30000, 30000) + bytes(2_000_000)):
-        with pytest.raises(ImageReadError, match=message):
-            decode_image(data, "here")
+def smooth(height=203, width=299):
+    """A picture without much detail, such as video has."""
+    noise = np.random.default_rng(0).integers(0, 256, (height // 40, width // 40, 3), dtype=np.uint8)
+    return cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (33, 17), (7680, 4320), (11648, 8736)])
-def test_what_compresses_best_may_be_large(tmp_path, size):
-    """Of one colour: a mask of bits and of bytes, a JPEG with the shortest codes."""
-    saved = {"bits.png": ("1", {}), "bytes.png": ("L", {"compress_level": 9})}
-    saved |= {name: ("L", {"optimize": True, "progressive": name != "plain.jpg"}) for name in ("plain.jpg", "more.jpg")}
-    for name, (mode, options) in saved.items():
-        Image.new(mode, size).save(tmp_path / name, **options)
-        data = (tmp_path / name).read_bytes()
-        claim = read_claim(data)
-        assert (claim.width, claim.height) == size
-        assert claim.least_bytes <= len(data)
-        if size[0] < 100:
-            assert decode_image(data, name).shape == (*size[::-1], 3)
+def encode(pixels, *options):
+    return cv2.imencode(".jpg", pixels[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85, *options])[1].tobytes()
+
+
+@pytest.fixture(params=["turbojpeg", "OpenCV"])
+def decoder(request, monkeypatch):
+    """The decoder of parts: the library, or OpenCV as where the library is missing."""
+    if request.param == "turbojpeg" and images.turbojpeg() is None:
+        pytest.skip("libjpeg-turbo 3 is not installed")
+    if request.param == "OpenCV":
+        monkeypatch.setattr(images, "_candidates", lambda: iter(["no-such-library.so"]))
+        images.turbojpeg.cache_clear()
+    yield request.param
+    images.turbojpeg.cache_clear()
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "LA", "RGBA", "I;16"])
 def test_every_kind_of_png_is_read(tmp_path, mode):
-    Image.new(mode, (3000, 2000)).save(tmp_path / "large.png", compress_level=9)
-    assert read_image(tmp_path / "large.png").shape == (2000, 3000, 3)
+    Image.new(mode, (300, 200)).save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png").shape == (200, 300, 3)
 
 
-@pytest.mark.parametrize("data", [b"", b"BM", b"\xff\xd8\xff", png(8, 8)[:20], jpeg(8, 8)[:100]])
-def test_what_says_nothing_claims_nothing(data):
-    assert read_claim(data) is None
+def test_a_png_file_cannot_make_room_for_more_than_it_holds():
+    header, pixels = struct.pack(">IIBBBBB", 8, 8, 8, 2, 0, 0, 0), zlib.compress(bytes(200))
+    data = b"\x89PNG\r\n\x1a\n"
+    for kind, content, length in ((b"IHDR", header, 13), (b"IDAT", pixels, 3 << 30), (b"IEND", b"", 0)):
+        data += struct.pack(">I", length) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    for damaged in (data, data[:20], b"\x89PNG\r\n\x1a\n", b"", b"BM", b"\xff\xd8\xff"):
+        with pytest.raises(ImageReadError, match="^cannot decode image here: the file is damaged or not an image$"):
+            decode_image(damaged, "here")
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_a_part_is_what_the_whole_has_there(sampling, decoder):
+    rng = np.random.default_rng(0)
+    for progressive in (0, 0, 1, 1):
+        height, width = rng.integers(90, 240, 2)
+        pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        options = (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, SAMPLINGS[sampling], cv2.IMWRITE_JPEG_PROGRESSIVE, progressive)
+        data = encode(pixels, *options, cv2.IMWRITE_JPEG_RST_INTERVAL, 5 * progressive)
+        found, expected = open_picture(data, "here"), decode_image(data, "here")
+        assert (found.height, found.width) == (height, width)
+        for _ in range(5):
+            y, x = (np.sort(rng.choice(extent + 1, 2, replace=False)).tolist() for extent in expected.shape[:2])
+            assert (images.decode_part(data, x, y) is None) == (decoder == "OpenCV")
+            assert np.array_equal(found.part(x, y), expected[slice(*y), slice(*x)]), (x, y)
+
+
+def test_what_was_decoded_is_not_decoded_again(monkeypatch):
+    calls = []
+    monkeypatch.setattr(images, "decode_part", lambda *args: calls.append(args[1:]))
+    found, whole = open_picture(encode(smooth()), "here"), decode_image(encode(smooth()), "here")
+    inside = (((20, 90), (30, 80)), ((20, 90), (30, 80)), ((21, 90), (31, 79)))
+    for x, y in (*inside, ((20, 91), (30, 80)), ((20, 90), (29, 80))):
+        assert np.array_equal(found.part(x, y), whole[slice(*y), slice(*x)])
+    assert calls == [((20, 90), (30, 80)), ((20, 91), (30, 80)), ((20, 90), (29, 80))]
+
+
+def test_grey_files_and_other_formats_are_read():
+    files = {suffix: cv2.imencode(suffix, smooth())[1].tobytes() for suffix in (".png", ".bmp", ".webp")}
+    files["grey"] = cv2.imencode(".jpg", cv2.cvtColor(smooth(), cv2.COLOR_RGB2GRAY))[1].tobytes()
+    for kind, data in files.items():
+        found = open_picture(data, "here")
+        assert isinstance(found, JpegPicture) == (kind == "grey")
+        assert np.array_equal(found.part((3, 40), (5, 9)), decode_image(data, "here")[5:9, 3:40])
+
+
+def test_a_picture_that_a_camera_turned_is_turned():
+    data = encode(smooth(60, 100))
+    orientation = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
+    turned = data[:2] + b"\xff\xe1" + (len(orientation) + 2).to_bytes(2, "big") + orientation + data[2:]
+    found = open_picture(turned, "here")
+    assert (found.height, found.width) == (100, 60)
+    assert np.array_equal(found.part((0, 60), (0, 100)), decode_image(turned, "here"))
+
+
+def test_what_a_header_says():
+    data = encode(smooth(), cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
+    header = images.read_header(data)
+    assert (header.width, header.height, header.has_exif) == (299, 203, False)
+    for cut in (0, 1, 2, 3, 20, 100, header.scan - 20):
+        assert images.read_header(data[:cut]) is None
+    assert images.read_header(cv2.imencode(".png", smooth())[1].tobytes()) is None
+
+
+@pytest.mark.parametrize("lost", [1, 2, 10, 1000, "half", "most"])
+@pytest.mark.parametrize("progressive", [0, 1])
+def test_a_file_that_was_cut_off_is_named(decoder, lost, progressive):
+    data = encode(smooth(), cv2.IMWRITE_JPEG_PROGRESSIVE, progressive)
+    keep = {"half": len(data) // 2, "most": 300}.get(lost) or len(data) - lost
+    with pytest.raises(ImageReadError, match="cannot decode image here: the file is damaged"):
+        open_picture(data[:keep], "here").part((0, 20), (0, 20))
+
+
+def test_a_header_of_billions_of_pixels_is_damage():
+    data = bytearray(encode(smooth(), cv2.IMWRITE_JPEG_PROGRESSIVE, 0))
+    place = data.find(b"\xff\xc0")
+    data[place + 5 : place + 9] = b"\xff\xf0\xff\xf0"
+    for read in (decode_image, lambda *args: open_picture(*args).part((30000, 30100), (30000, 30100))):
+        with pytest.raises(ImageReadError, match="here"):
+            read(bytes(data), "here")
+
+
+def test_an_end_inside_a_thumbnail_is_no_end():
+    """A truncated file may hold a whole small one in its notes."""
+    data, small = encode(smooth()), encode(smooth(48, 48))
+    data = data[:2] + b"\xff\xe2" + (len(small) + 2).to_bytes(2, "big") + small + data[2:]
+    with pytest.raises(ImageReadError, match="here"):
+        open_picture(data[:-500], "here").part((0, 20), (0, 20))
+    assert open_picture(data + b"more", "here").part((0, 20), (0, 20)).shape == (20, 20, 3)
+
+
+def test_what_the_library_objects_to_is_left_to_opencv():
+    data = encode(smooth(), cv2.IMWRITE_JPEG_RST_INTERVAL, 4)
+    middle = len(data) // 2
+    faulty = data[:middle] + bytes(60) + data[middle + 60 :]
+    expected = cv2.imdecode(np.frombuffer(faulty, np.uint8), cv2.IMREAD_COLOR)
+    if expected is None:
+        pytest.skip("this OpenCV refuses the file, too")
+    assert np.array_equal(open_picture(faulty, "here").part((0, 299), (0, 203)), expected[:, :, ::-1])
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_cut_is_the_crop_of_the_whole(mirrored):
+    rng = np.random.default_rng(1)
+    data = encode(image("crop.image", 360, 480))
+    pixels = decode_image(data, "here")
+    frame = pixels[:, ::-1] if mirrored else pixels
+    for factor, size, flipped in ((2.0, 128, False), (5.0, 320, True)):
+        for _ in range(25):
+            sides = np.exp(rng.uniform(np.log(4), np.log(300), 2))
+            box = np.concatenate((rng.uniform(-0.2, 1.2, 2) * (480, 360) - sides / 2, sides))
+            region = Region.around(box, factor, size, 360, 480)
+            expected, scale, mask = sample_target(frame, box, factor, size)
+            found = cut_picture(open_picture(data, "here"), region, mirrored, flipped)
+            assert np.array_equal(found, expected[:, ::-1] if flipped else expected), box
+            assert (region.scale, region.mask().tolist()) == (scale, mask.tolist())
+
+
+def test_a_region_beside_the_picture_is_black():
+    found = open_picture(encode(smooth()), "here")
+    for box in ([1000, 1000, 50, 50], [-400, 20, 30, 30], [100, -900, 60, 20]):
+        assert not cut_picture(found, Region.around(box, 2.0, 64, 203, 299), True, True).any()

@@ -25,8 +25,7 @@ from hypothesis import strategies as st
 
 from lib.data.attributes import listed, read_meta
 from lib.data.box_files import parse_boxes, parse_flags, parse_regions
-from lib.data.images import IMAGE_SUFFIXES
-from lib.data.picture import JpegPicture, open_picture
+from lib.data.images import IMAGE_SUFFIXES, JpegPicture, open_picture
 from lib.test.evaluation.result_files import read_result, read_seconds
 from lib.test.web.clips import Limits, open_clip
 from lib.utils import workspace as places

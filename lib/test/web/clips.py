@@ -15,8 +15,7 @@ import av
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from lib.data.image_claims import read_claim
-from lib.data.images import decode_image, list_images
+from lib.data.images import ImageReadError, decode_image, list_images
 from lib.test.video.source import DEFAULT_FPS
 from lib.utils.errors import UserError
 
@@ -222,10 +221,10 @@ class FolderClip(Clip):
             except OSError as error:
                 raise UserError(f"{path.name} of {self.name} cannot be read: {error.strerror}") from error
             _check_size(path.name, *_image_size(data, path.name, self.limits), self.limits)
-            claim = read_claim(data)
-            if claim is not None and claim.least_bytes > len(data):
-                raise _not_a_picture(path.name)
-            yield decode_image(data, path.name)
+            try:
+                yield decode_image(data, path.name)
+            except ImageReadError as error:
+                raise _not_a_picture(path.name) from error
 
 
 def _rgb(frame: av.VideoFrame) -> np.ndarray:
