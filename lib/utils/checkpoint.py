@@ -1,4 +1,4 @@
-"""Checkpoints: reading (without running what is in them), fitting into a network, writing, finding.
+"""Checkpoints: reading them without running anything in them, fitting them into a network, writing them.
 
 A checkpoint is a dictionary with the network's state dict under `net`; published ones and ours also
 hold `epoch, actor_type, net_type, net_info, constructor, optimizer, stats, settings`.
@@ -40,13 +40,13 @@ COUNTER = "num_batches_tracked"
 
 
 def load_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU. Nothing in the file is run, whoever wrote it.
+    """Read a checkpoint onto the CPU. Nothing in the file is run.
 
     Accepts a dictionary with the weights under `net` or under `state_dict`, or a bare state dict.
 
     Returns:
         The file's dictionary, weights always under `net` (name to tensor); plain containers throughout, except that
-        objects such as the published `settings` are `InertObject`: their attributes and nothing more.
+        objects such as the published `settings` are `InertObject`.
 
     Raises:
         CheckpointError: missing, damaged or foreign file, or one that names classes no checkpoint needs.
@@ -75,7 +75,6 @@ def _is_state_dict(value: Any) -> bool:
 
 
 def _describe(content: Any) -> str:
-    """What a file holds, in a few words."""
     if isinstance(content, Tensor):
         return f"a tensor of shape {tuple(content.shape)}"
     if not isinstance(content, dict):
@@ -143,7 +142,7 @@ def _is_counter(name: str) -> bool:
 
 
 def _hint(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """Which variants the names in the file and in the model belong to, if that explains the difference."""
+    """The variants of the file and of the model, where they differ."""
     theirs, ours = _variant(found), _variant(wanted)
     if theirs == ours:
         return ""
@@ -152,37 +151,35 @@ def _hint(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
 
 
 def _variant(names: Mapping[str, Any]) -> str:
-    """The variant whose state dict has these names, as a reader would call it; empty if none."""
-    joined = "\n" + "\n".join(names)
+    """The variant whose state dict has these names; empty if none."""
+    joined = "\n".join(["", *names])
     if "\ntransformer." not in joined or "\nbox_head." not in joined:
         return ""
     if "\ntransformer.decoder." not in joined:
-        family = "STARK-Lightning" + (" (folded)" if ".rbr_reparam." in joined else "")
-    elif "\ncls_head." in joined:
-        family = "STARK-ST (with score head)"
-    else:
-        family = "STARK-S or STARK-ST stage 1 (no score head)"
+        return "STARK-Lightning" + (" (folded)" if ".rbr_reparam." in joined else "")
+    score = "\ncls_head." in joined
+    family = "STARK-ST (with score head)" if score else "STARK-S or STARK-ST stage 1 (no score head)"
     blocks = len(set(re.findall(r"\.layer3\.(\d+)\.", joined)))
     depth = {2: "18", 6: "50" if ".conv3." in joined else "34", 23: "101"}.get(blocks)
     return f"{family} with ResNet-{depth}" if depth else family
 
 
 def save_checkpoint(path: str | os.PathLike, checkpoint: Mapping[str, Any]) -> None:
-    """Write a checkpoint, whole or not at all: a failure leaves what stood at `path` as it was.
+    """Write a checkpoint, whole or not at all: after a failure the old file is still at `path`.
 
     Only plain values are written, so the file loads with `torch.load(weights_only=True)` anywhere: subclasses of
     dict (EasyDict) become dict, numpy numbers Python numbers.
 
     Raises:
         CheckpointError: the disk is full or the place cannot be written.
-        TypeError: a value that is no tensor, number, string or plain container; the message says where it is.
+        TypeError: a value that is no tensor, number, string or plain container; the message names its place.
     """
     plain = to_plain(dict(checkpoint))
     try:
         with atomic_path(path) as temporary, open(temporary, "wb") as file:
             torch.save(plain, file)
     except (OSError, RuntimeError) as error:
-        # torch's zip writer trips over a failed write; the operating system's reason is the error before it.
+        # torch's zip writer fails in its own way after a failed write; the error before it has the reason.
         cause = error if isinstance(error, OSError) else error.__context__
         if not isinstance(cause, OSError):
             raise

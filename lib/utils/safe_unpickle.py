@@ -1,9 +1,8 @@
 """Reading `torch.save` files without trusting them.
 
-A pickle is a small program that may import and call anything. Here it is read by torch's
-`weights_only` unpickler, which knows only tensors, containers and the names in `STAND_INS`. Those
-names are never imported: the file gets a harmless class or function of this module instead, and
-what was read is then copied into plain containers. Every other name is refused before it is used.
+A pickle is a small program that may import and call anything. Here torch's `weights_only` unpickler reads it. It knows
+only tensors, containers and the names in `STAND_INS`. Those names are never imported: the file gets an inert class or
+function of this module instead. Every other name is refused before it is used.
 """
 
 import pickle
@@ -14,7 +13,6 @@ import warnings
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,38 +22,28 @@ from torch import Tensor
 from lib.utils.checkpoint_files import CheckpointError, few
 
 MAX_DEPTH = 100
-# What torch raises on a file that is not what it claims to be; too many kinds to be told apart usefully.
+# Errors of torch on a damaged file.
 MALFORMED = (
     *(EOFError, RuntimeError, ValueError, TypeError, AttributeError, AssertionError),
     *(LookupError, ArithmeticError, MemoryError, struct.error, zipfile.BadZipFile),
 )
+LEAVES = (type(None), bool, int, float, complex, str, bytes, bytearray, torch.device, torch.dtype)
 
 
-class InertObject(SimpleNamespace):
+class InertObject:
     """The attributes of a pickled object (`checkpoint["settings"].env.workspace_dir`), without its class's behaviour.
 
     `vars(object)` gives them as a dictionary.
     """
 
-
-class PickledObject:
-    """Stands in for a class with ordinary attributes. Slots, so that no attribute can shadow a method."""
-
-    __slots__ = ("attributes",)
-
-    def __new__(cls) -> "PickledObject":
-        self = super().__new__(cls)
-        self.attributes = {}
-        return self
-
     def __setstate__(self, state: Any) -> None:
         if type(state) is not dict or not all(type(name) is str and name.isidentifier() for name in state):
             raise ValueError("an object's state is not a dictionary of attributes")
-        self.attributes = state
+        vars(self).update(state)
 
 
 class PickledDtype:
-    """Stands in for `numpy.dtype`, for the types of single numbers only."""
+    """Replaces `numpy.dtype`, for the types of single numbers only."""
 
     __slots__ = ("code", "order")
 
@@ -73,49 +61,53 @@ class PickledDtype:
 
 
 def numpy_scalar(dtype: PickledDtype, data: bytes) -> bool | int | float | complex:
-    """Stands in for numpy's `scalar`: a Python number from the bytes of one numpy number."""
+    """Replaces numpy's `scalar`: a Python number from the bytes of one numpy number."""
     if type(dtype) is not PickledDtype or type(data) is not bytes:
         raise ValueError("malformed numpy number")
     (value,) = np.frombuffer(data, np.dtype(dtype.order + dtype.code))
     return value.item()
 
 
-# Classes of the framework that published Alpha-Refine checkpoints were trained with, in its package `ltr.admin`.
-_LTR = (
-    *("model_constructor.NetConstructor", "settings.Settings", "local.EnvironmentSettings"),
-    *("stats.AverageMeter", "stats.StatValue"),
+# Classes in published checkpoints, of STARK and of the framework that trained Alpha-Refine.
+_OBJECTS = (
+    *("lib.train.admin.settings.Settings", "lib.train.admin.local.EnvironmentSettings"),
+    *("lib.train.admin.stats.AverageMeter", "lib.train.admin.stats.StatValue"),
+    *("ltr.admin.settings.Settings", "ltr.admin.local.EnvironmentSettings"),
+    *("ltr.admin.stats.AverageMeter", "ltr.admin.stats.StatValue", "ltr.admin.model_constructor.NetConstructor"),
 )
-# What stands in, and the name in the file that it stands for: all that published checkpoints hold beside tensors.
+# Stand-in, and the name in the file that it replaces: all that published checkpoints hold beside tensors.
 STAND_INS = [
-    (PickledObject, "lib.train.admin.settings.Settings"),
-    (PickledObject, "lib.train.admin.local.EnvironmentSettings"),
-    (PickledObject, "lib.train.admin.stats.AverageMeter"),
-    (PickledObject, "lib.train.admin.stats.StatValue"),
-    *((PickledObject, f"ltr.admin.{name}") for name in _LTR),
+    *((InertObject, name) for name in _OBJECTS),
     (OrderedDict, "easydict.EasyDict"),
     (PickledDtype, "numpy.dtype"),
     (numpy_scalar, "numpy.core.multiarray.scalar"),
     (numpy_scalar, "numpy._core.multiarray.scalar"),
 ]
-# torch keeps one list of allowed names for the process: two loads at a time would remove each other's.
+# torch has one list of allowed names for the process: two loads at a time would remove each other's.
 _LOCK = threading.Lock()
 
 
 def read_untrusted(path: Path) -> Any:
-    """Read a `torch.save` file (zip, or the older single pickle) onto the CPU, running nothing of it.
+    """Read a `torch.save` file (zip, or the older single pickle) onto the CPU, running nothing in it.
 
     Returns:
         Tensors, numbers, strings and plain containers; objects of known classes become `InertObject`,
         numpy numbers Python numbers, an EasyDict a dict.
 
     Raises:
-        CheckpointError: the file is missing, is not such a file, is damaged, or names anything else.
+        CheckpointError: the file is missing, damaged, not such a file, or names anything else.
     """
-    check_file_kind(path)
     try:
         with _LOCK, torch.serialization.safe_globals(STAND_INS), warnings.catch_warnings(), open(path, "rb") as file:
+            head = file.read(40)
+            if not head.startswith((b"PK\x03\x04", b"\x80")):
+                found = f"a file that starts with {head!r}" if head else "an empty file"
+                raise CheckpointError(
+                    f"{path} is not a checkpoint: expected a file written by torch.save, found {found}"
+                )
+            file.seek(0)
             warnings.simplefilter("ignore")
-            content = torch.load(file, map_location="cpu", weights_only=True, mmap=False)
+            return to_plain(torch.load(file, map_location="cpu", weights_only=True, mmap=False), objects=True)
     except OSError as error:
         raise CheckpointError(f"cannot read checkpoint {path}: {error.strerror or error}") from error
     except pickle.UnpicklingError as error:
@@ -124,64 +116,10 @@ def read_untrusted(path: Path) -> Any:
         reason = few([*str(error).strip().splitlines(), type(error).__name__][:1])
         message = f"checkpoint {path} is damaged, truncated or not written by torch.save: {reason}"
         raise CheckpointError(message) from error
-    try:
-        return to_plain(content)
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"checkpoint {path} refused: {error}; nothing in it was run") from error
-
-
-def check_file_kind(path: Path) -> None:
-    """Raise a CheckpointError unless `path` starts like a `torch.save` file, saying what it is instead."""
-    if not path.is_file():
-        found = "that is a folder" if path.is_dir() else "there is no such file"
-        raise CheckpointError(f"cannot read checkpoint {path}: {found}")
-    try:
-        with open(path, "rb") as file:
-            head = file.read(512)
-    except OSError as error:
-        raise CheckpointError(f"cannot read checkpoint {path}: {error.strerror}") from error
-    if head.startswith(b"PK\x03\x04"):
-        found = _zip_fault(path)
-    elif head.startswith(b"\x80"):
-        found = ""
-    else:
-        found = _foreign_kind(head)
-    if found:
-        raise CheckpointError(f"{path} is not a checkpoint: expected a file written by torch.save, found {found}")
-
-
-def _zip_fault(path: Path) -> str:
-    """What is wrong with a zip archive as a whole; empty when it looks like torch's."""
-    try:
-        if not zipfile.is_zipfile(path):
-            return "a zip archive without its end (truncated, perhaps a broken download)"
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except MALFORMED:
-        return "a damaged zip archive"
-    members = {name.rsplit("/", 1)[-1] for name in names}
-    if "constants.pkl" in members:
-        return "a TorchScript archive"
-    if "data.pkl" not in members:
-        return f"a zip archive without data.pkl ({few(names)})"
-    return ""
-
-
-def _foreign_kind(head: bytes) -> str:
-    """A word for what starts with `head`."""
-    if not head:
-        return "an empty file"
-    if head.startswith(b"version https://git-lfs"):
-        return "a Git LFS pointer (fetch the file itself)"
-    if re.match(rb"\s*<(!doctype|html|\?xml)", head, re.IGNORECASE):
-        return "a web page (perhaps a failed download)"
-    if not set(head) & set(range(9)):
-        return "a text file"
-    return f"a file that starts with {head[:8]!r}"
 
 
 def _refusal(message: str) -> str:
-    """What the unpickler refused, out of its many-line message."""
+    """The refused name, or the last line, of the unpickler's message."""
     name = re.search(r"GLOBAL (\S+)", message)
     if name:
         # torch leaves out the module of built-in functions.
@@ -192,63 +130,50 @@ def _refusal(message: str) -> str:
     return f"it does what no checkpoint needs ({lines[-1].split('WeightsUnpickler error: ')[-1]:.150})"
 
 
-def to_plain(value: Any) -> Any:
+def to_plain(value: Any, *, objects: bool = False) -> Any:
     """Copy nested containers into plain ones: dict, list, tuple, set; numpy numbers become Python's.
 
-    Tensors lose their gradient history but keep (and share) their storage.
+    Tensors lose their gradient history and share their storage with the source.
+
+    Args:
+        objects: an `InertObject` stays one; else it becomes a dict.
 
     Raises:
-        TypeError: a value of another type; the message says where it is.
+        TypeError: a value of another type; the message names its place.
         ValueError: a container that holds itself, or more than `MAX_DEPTH` levels.
     """
-    return _PlainCopy().copy(value, "", 0)
+    copies: dict[
+        int, Any
+    ] = {}  # a value that the source holds twice is copied once, or a file could unfold without end
 
-
-class _PlainCopy:
-    """One copy; what the source holds twice is copied once, or a small file could unfold without end."""
-
-    LEAVES = (type(None), bool, int, float, complex, str, bytes, bytearray, torch.device, torch.dtype)
-
-    def __init__(self) -> None:
-        self.copies: dict[int, Any] = {}
-        self.unfinished: set[int] = set()
-
-    def copy(self, value: Any, where: str, depth: int) -> Any:
-        if type(value) in self.LEAVES:
+    def copy(value: Any, where: str, depth: int) -> Any:
+        if type(value) in LEAVES:
             return value
         if isinstance(value, np.generic):
             return value.item()
-        if id(value) in self.copies:
-            return self.copies[id(value)]
-        if id(value) in self.unfinished or depth > MAX_DEPTH:
+        if id(value) in copies:
+            return copies[id(value)]
+        if depth > MAX_DEPTH:
             raise ValueError(f"'{where:.80}' holds itself or is nested too deeply")
-        self.unfinished.add(id(value))
-        self.copies[id(value)] = self._copy_new(value, where, depth + 1)
-        return self.copies[id(value)]
-
-    def _copy_new(self, value: Any, where: str, depth: int) -> Any:
+        is_object = type(value) is InertObject
         if isinstance(value, Tensor):
-            return self._tensor(value, where)
-        if isinstance(value, dict):
-            # dict.items: a hostile file can hang an attribute `items` on an OrderedDict.
-            return self._dict(dict.items(value), where, depth)
-        if isinstance(value, (list, tuple, set)):
+            if value.is_meta or value.layout is not torch.strided or value.is_quantized:
+                raise TypeError(f"'{where}' is not an ordinary dense tensor")
+            plain = Tensor.detach(value)
+        elif isinstance(value, dict) or is_object:
+            # dict.items: a hostile file can add an attribute `items` to an OrderedDict.
+            items, prefix = dict.items(vars(value) if is_object else value), f"{where}." if where else ""
+            plain = {copy(key, where, depth + 1): copy(item, f"{prefix}{key!s:.60}", depth + 1) for key, item in items}
+            if objects and is_object:
+                attributes, plain = plain, InertObject()
+                vars(plain).update(attributes)
+        elif isinstance(value, list | tuple | set):
             kind = next(kind for kind in (list, tuple, set) if isinstance(value, kind))
-            return kind(self.copy(item, f"{where}[{i}]", depth) for i, item in enumerate(value))
-        if type(value) is PickledObject:
-            return InertObject(**self._dict(value.attributes.items(), where, depth))
-        if type(value) is InertObject:
-            return self._dict(vars(value).items(), where, depth)
-        raise TypeError(
-            f"'{where or 'the content'}' is of type {type(value).__module__}.{type(value).__qualname__}: no plain value"
-        )
+            plain = kind(copy(item, f"{where}[{i}]", depth + 1) for i, item in enumerate(value))
+        else:
+            kind = f"{type(value).__module__}.{type(value).__qualname__}"
+            raise TypeError(f"'{where or 'the content'}' is of type {kind}: no plain value")
+        copies[id(value)] = plain
+        return plain
 
-    def _dict(self, items: Any, where: str, depth: int) -> dict:
-        prefix = f"{where}." if where else ""
-        return {self.copy(key, where, depth): self.copy(item, f"{prefix}{key!s:.60}", depth) for key, item in items}
-
-    @staticmethod
-    def _tensor(tensor: Tensor, where: str) -> Tensor:
-        if tensor.is_meta or tensor.layout is not torch.strided or tensor.is_quantized:
-            raise TypeError(f"'{where}' is not an ordinary dense tensor")
-        return Tensor.detach(tensor)
+    return copy(value, "", 0)
