@@ -13,8 +13,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.test.export import FORMATS, export
 from lib.test.tracker.engines import PRECISIONS
+from lib.test.tracker.export import FORMATS, export
 from lib.utils.errors import run_command
 
 

@@ -6,8 +6,8 @@
                     -> pred_boxes (B, Nq, 4) cxcywh in fractions of the crop; where the network predicts a confidence
                        also pred_logits (B, Nq, 1)
 
-Bias and position are those of `lib.utils.regions`, which is saved beside the graphs (regions.npz). The batch B is free,
-and everything is fp32. `lib.models.published_graphs` writes the layout of the published graphs.
+`lib.utils.graph_files` makes bias and position, and saves them beside the graphs (regions.npz). The batch B is free.
+Everything is fp32. `lib.models.published_graphs` writes the layout of the published graphs.
 """
 
 import copy
@@ -26,8 +26,7 @@ from lib.models.inference import prepare_for_tracking
 from lib.models.parts import Parts
 from lib.utils.errors import UserError
 from lib.utils.files import atomic_path, locked
-from lib.utils.graph_files import GraphFiles
-from lib.utils.regions import joined
+from lib.utils.graph_files import VERSION, GraphFiles, joined
 
 OPSET = 17
 _WITHOUT = "the engine torch needs none"
@@ -89,7 +88,7 @@ def export_graphs(model: nn.Module, cfg: EasyDict, files: GraphFiles) -> None:
     crops = {name: torch.zeros(1, size, size, 3, dtype=torch.uint8) for name, size in regions.sizes.items()}
     with torch.no_grad():
         kept = parts.template(crops["template"])
-    around = [regions.surroundings(name, None) for name in ("template",) * regions.templates + ("search",)]
+    around = [regions.attention_inputs(name, None) for name in ("template",) * regions.templates + ("search",)]
     position, bias, _ = joined(around)
     arguments = {"image": crops["search"], "bias": torch.from_numpy(bias), "position": torch.from_numpy(position)}
     for i in range(regions.templates):
@@ -102,21 +101,17 @@ def export_graphs(model: nn.Module, cfg: EasyDict, files: GraphFiles) -> None:
     regions.save(files.regions)
 
 
-def fingerprint(model: nn.Module, cfg: EasyDict, code: Sequence[Path] = ()) -> str:
-    """Names the graphs of a network: another one as soon as its weights, its sizes or this code change.
+def fingerprint(model: nn.Module, cfg: EasyDict) -> str:
+    """Name of a network's graphs; it changes with the weights, the sizes and the graphs' version.
 
     Args:
         model: the network with its weights.
         cfg: the configuration it was built from.
-        code: further folders whose code makes the graphs.
     """
-    digest = hashlib.sha256(f"{torch.__version__} {OPSET} ".encode())
+    digest = hashlib.sha256(f"{VERSION} {torch.__version__} ".encode())
     sizes = [cfg.DATA.TEMPLATE.SIZE, cfg.DATA.SEARCH.SIZE]
     others = [option(cfg, "TEST.WINDOW"), cfg.DATA.MEAN, cfg.DATA.STD]
     digest.update(json.dumps([type(model).__name__, cfg.MODEL, sizes, *others], sort_keys=True).encode())
-    for folder in (Path(__file__).parent, *code):
-        for source in sorted(folder.glob("*.py")):
-            digest.update(source.read_bytes())
     for name, value in model.state_dict().items():
         digest.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())

@@ -1,6 +1,6 @@
 """A network in two parts for tracking: the template's part runs once, the search region's part each frame.
 
-Positions and padding biases depend on the crops' padding alone. `lib.utils.regions` computes them outside the network.
+Positions and padding biases depend on the padding of the crops alone: `lib.utils.graph_files` computes them outside.
 """
 
 import copy
@@ -14,7 +14,7 @@ from lib.models.heads import CenterPredictor
 from lib.models.position_encoding import PositionEmbeddingSine
 from lib.models.stark import STARKST, Tokens
 from lib.models.stark_lightning import STARKLightningXtrt
-from lib.utils.regions import Regions
+from lib.utils.graph_files import Regions
 from lib.utils.tensors import NestedTensor
 
 

@@ -1,12 +1,123 @@
-"""Where the exported graphs of a network lie."""
+"""Files of an exported network, and the inputs of its attention that follow from the padding of a crop.
 
+Apart from the networks, so that exported graphs run without PyTorch, which takes half a gigabyte of memory.
+"""
+
+import json
+import math
+import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+
+from lib.utils.errors import UserError
+from lib.utils.files import atomic_path
+
+# Raise it when inputs, outputs or arithmetic of the exported graphs change: graphs of other versions are not used.
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class AttentionInputs:
+    """Inputs of attention beside the tokens of a region.
+
+    Attributes:
+        position: (1, L, C) float32.
+        bias: (1, L) float32, added to the logits of attention: minus infinity on padding, else 0.
+        padded: True where any token is padding.
+    """
+
+    position: np.ndarray
+    bias: np.ndarray
+    padded: bool
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Sizes of a network's regions, and their positions.
+
+    Attributes:
+        sizes: sides in pixels of the crops, of a `template` and the `search` region.
+        stride: pixels of a crop per cell of its feature.
+        templates: how many templates the network takes.
+        positions: (1, L, C) float32 of each region without padding.
+        sine: whether positions are counted over what is not padded (see `sine_position`), or stay as they are.
+    """
+
+    sizes: Mapping[str, int]
+    stride: int
+    templates: int
+    positions: Mapping[str, np.ndarray]
+    sine: bool
+
+    def attention_inputs(self, region: str, mask: np.ndarray | None) -> AttentionInputs:
+        """Of a `template` or the `search` region with a padding mask (H, W) bool, None where nothing is padded."""
+        cells, position = self.sizes[region] // self.stride, self.positions[region]
+        if mask is None:
+            return AttentionInputs(position, np.zeros((1, cells**2), np.float32), padded=False)
+        padding = mask[:: self.stride, :: self.stride]  # by nearest neighbour
+        if self.sine:
+            position = sine_position(~padding, position.shape[2])[None]
+        bias = np.where(padding.reshape(1, -1), np.float32(-np.inf), np.float32(0))
+        return AttentionInputs(position, bias, padded=True)
+
+    def save(self, path: Path) -> None:
+        """Write it to an `.npz` file.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        about = {"sizes": dict(self.sizes), "stride": self.stride, "templates": self.templates, "sine": self.sine}
+        with atomic_path(path) as temporary:
+            np.savez(temporary, about=json.dumps(about), **self.positions)
+
+    @classmethod
+    def load(cls, path: Path) -> "Regions":
+        """Read a file of `save`.
+
+        Raises:
+            UserError: the file is missing or damaged.
+        """
+        try:
+            with np.load(path) as file:
+                about = json.loads(str(file["about"]))
+                positions = {name: file[name] for name in file.files if name != "about"}
+            return cls(positions=positions, **about)
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+        except (zipfile.BadZipFile, EOFError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} is damaged; remove it to have it made anew") from error
+
+
+def joined(attention_inputs: Sequence[AttentionInputs]) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Templates and search region one behind the other: position (1, L, C), bias (1, L), any padding."""
+    position = np.concatenate([each.position for each in attention_inputs], axis=1)
+    bias = np.concatenate([each.bias for each in attention_inputs], axis=1)
+    return position, bias, any(each.padded for each in attention_inputs)
+
+
+def sine_position(inside: np.ndarray, dim: int) -> np.ndarray:
+    """`lib.models.position_encoding.PositionEmbeddingSine` of one region, for cells (h, w) bool that are not padded.
+
+    Returns:
+        (h * w, dim) float32.
+    """
+    half = dim // 2
+    wavelengths = (10000.0 ** (2 * (np.arange(half) // 2) / half)).astype(np.float32)
+    axes = []
+    for axis in (0, 1):
+        count = inside.cumsum(axis, dtype=np.float32)
+        last = count[-1:] if axis == 0 else count[:, -1:]
+        angle = (count / (last + np.float32(1e-6)) * np.float32(2 * math.pi))[..., None] / wavelengths
+        axes.append(np.stack((np.sin(angle[..., 0::2]), np.cos(angle[..., 1::2])), axis=-1).reshape(*count.shape, half))
+    return np.concatenate(axes, axis=-1).reshape(-1, dim)
 
 
 @dataclass(frozen=True)
 class GraphFiles:
-    """Where the graphs of one network lie, written or not.
+    """Paths of one network's graphs, written or not.
 
     Attributes:
         folder: holds nothing else, but what is made of the graphs, and the published ones.
@@ -16,12 +127,12 @@ class GraphFiles:
 
     @property
     def template(self) -> Path:
-        """Turns a template crop into what is kept of it."""
+        """Graph of the template part."""
         return self.folder / "template.onnx"
 
     @property
     def search(self) -> Path:
-        """Finds the box in a search crop."""
+        """Graph of the search part."""
         return self.folder / "search.onnx"
 
     def made_of(self, part: str, suffix: str) -> Path:
@@ -30,7 +141,7 @@ class GraphFiles:
 
     @property
     def regions(self) -> Path:
-        """What `lib.utils.regions.Regions` holds of the network."""
+        """File of `Regions`."""
         return self.folder / "regions.npz"
 
     @property

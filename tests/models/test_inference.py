@@ -10,7 +10,7 @@ from lib.models import build_model
 from lib.models.inference import prepare_for_tracking
 from lib.models.layers import FrozenBatchNorm2d
 from lib.models.parts import Parts
-from lib.utils.regions import joined
+from lib.utils.graph_files import joined
 from lib.utils.tensors import NestedTensor
 from tests.golden_cases import VARIANTS, reference_model
 
@@ -58,7 +58,7 @@ def test_folded_networks_and_their_parts_give_the_same_outputs(variant, padded):
     parts = Parts(folded, cfg)
     parts._pixels = lambda crops: NestedTensor(crops)
     around = [
-        parts.regions.surroundings(name, None if region.mask is None else region.mask[0].numpy())
+        parts.regions.attention_inputs(name, None if region.mask is None else region.mask[0].numpy())
         for name, region in [*(("template", each) for each in templates), ("search", search)]
     ]
     position, bias, _ = joined(around)

@@ -23,7 +23,7 @@ from lib.test.tracker.stark import SpatioTemporalTracker
 from lib.utils.checkpoint import save_checkpoint
 from lib.utils.crop import region_of
 from lib.utils.errors import UserError
-from lib.utils.regions import Regions, sine_position
+from lib.utils.graph_files import Regions, sine_position
 from lib.utils.tensors import NestedTensor
 from tests.golden.fill import fill, image, padded_mask
 from tests.golden_cases import VARIANTS, reference_model
@@ -317,7 +317,7 @@ def test_what_is_known_of_regions_is_kept(tmp_path):
     again = Regions.load(tmp_path / "regions.npz")
     mask = padded_mask("regions", 1, 160)[0].numpy()
     for region, given in (("template", None), ("search", None), ("search", mask)):
-        a, b = (each.surroundings(region, given) for each in (regions, again))
+        a, b = (each.attention_inputs(region, given) for each in (regions, again))
         assert a.padded == b.padded == (given is not None)
         np.testing.assert_array_equal(a.bias, b.bias)
         np.testing.assert_array_equal(a.position, b.position)

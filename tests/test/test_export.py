@@ -10,11 +10,11 @@ import torch
 from lib.config import load_config
 from lib.models.export import kept_graphs
 from lib.models.parts import regions_of
-from lib.test.export import TOLERANCE, compare_engines, export
 from lib.test.tracker import create_tracker, load_network, weights_path
 from lib.test.tracker.engines.base import Engine
 from lib.test.tracker.engines.openvino import INT8_SUFFIX, OpenVinoEngine
 from lib.test.tracker.engines.pytorch import TorchEngine
+from lib.test.tracker.export import TOLERANCE, compare_engines, export
 from lib.test.tracker.quantise import (
     SEARCHES,
     Recorder,
@@ -26,8 +26,7 @@ from lib.test.tracker.quantise import (
     spread,
 )
 from lib.utils.errors import UserError
-from lib.utils.graph_files import GraphFiles
-from lib.utils.regions import Regions
+from lib.utils.graph_files import GraphFiles, Regions
 from tests.golden.fill import image
 
 SCRIPT = "stark_lightning_X_trt"

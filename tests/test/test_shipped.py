@@ -12,9 +12,9 @@ from lib.data.registry import load_dataset, select_sequences
 from lib.models.export import kept_graphs
 from lib.test.analysis.metrics import box_overlap
 from lib.test.evaluation.one_sequence import track_sequence
-from lib.test.export import compare_engines
 from lib.test.tracker import create_tracker, load_network, shipped_weights, weights_path
 from lib.test.tracker.engines import graph_engine
+from lib.test.tracker.export import compare_engines
 from lib.test.tracker.quantise import clips_of
 from lib.utils.workspace import REPOSITORY
 

@@ -17,7 +17,7 @@ from lib.test.tracker.still import StillTracker
 from lib.utils.checkpoint_files import CheckpointError, epoch_name, find_checkpoint
 from lib.utils.errors import UserError
 from lib.utils.files import write_text
-from lib.utils.graph_files import GraphFiles
+from lib.utils.graph_files import VERSION, GraphFiles
 from lib.utils.workspace import workspace
 
 if TYPE_CHECKING:
@@ -112,9 +112,7 @@ def _key(script: str, cfg: EasyDict, weights: Path) -> str:
         digest = hashlib.sha256(weights.read_bytes())
     except OSError as error:
         raise CheckpointError(f"cannot read {weights}: {error.strerror}") from error
-    digest.update(json.dumps([script, cfg, metadata.version("torch")], sort_keys=True).encode())
-    for source in sorted((Path(__file__).parents[2] / "models").glob("*.py")):
-        digest.update(source.read_bytes())
+    digest.update(json.dumps([VERSION, script, cfg, metadata.version("torch")], sort_keys=True).encode())
     return digest.hexdigest()[:20]
 
 

@@ -72,7 +72,7 @@ def kept_mask_graphs(model: AlphaRefine, cfg: EasyDict, root: Path) -> GraphFile
 
 def mask_graphs_in(model: AlphaRefine, cfg: EasyDict, root: Path) -> GraphFiles:
     """Where the graphs of a network lie in a folder, written or not."""
-    return GraphFiles(root / fingerprint(model, cfg, [Path(__file__).parent]))
+    return GraphFiles(root / fingerprint(model, cfg))
 
 
 def export_mask_graphs(model: AlphaRefine, cfg: EasyDict, files: GraphFiles) -> None:

@@ -25,8 +25,7 @@ from lib.test.tracker.refiner import Refiner
 from lib.test.tracker.stark import StarkTracker
 from lib.utils.errors import UserError
 from lib.utils.files import locked
-from lib.utils.graph_files import GraphFiles
-from lib.utils.regions import Regions
+from lib.utils.graph_files import GraphFiles, Regions
 
 # A sequence to measure on: frames (H, W, 3) uint8 RGB, and a box xywh of each, or of the first alone.
 Clip = tuple[Iterable[np.ndarray], Sequence[Sequence[float]]]

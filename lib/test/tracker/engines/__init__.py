@@ -14,8 +14,7 @@ from easydict import EasyDict
 from lib.test.tracker.engines.base import PRECISIONS, Engine
 from lib.test.tracker.engines.onnx import OnnxEngine, onnxruntime
 from lib.utils.errors import UserError
-from lib.utils.graph_files import GraphFiles
-from lib.utils.regions import Regions
+from lib.utils.graph_files import GraphFiles, Regions
 
 if TYPE_CHECKING:
     import torch

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lib.utils.regions import Regions, Surroundings, joined
+from lib.utils.graph_files import AttentionInputs, Regions, joined
 
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 
@@ -19,7 +19,7 @@ class Template:
     """What an engine keeps of a template: tensors of its own kind, and what surrounds their tokens."""
 
     kept: tuple[Any, ...]
-    surroundings: Surroundings
+    attention_inputs: AttentionInputs
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Engine:
     def __init__(self, regions: Regions) -> None:
         self.stride, self.templates = regions.stride, regions.templates
         self._regions = regions
-        self._plain = {region: regions.surroundings(region, None) for region in regions.sizes}
-        self._last: tuple[list[Surroundings], Context] | None = None
+        self._plain = {region: regions.attention_inputs(region, None) for region in regions.sizes}
+        self._last: tuple[list[AttentionInputs], Context] | None = None
 
     def encode_template(self, crop: np.ndarray, mask: np.ndarray | None = None) -> Template:
         """What `search` needs of a template.
@@ -57,7 +57,7 @@ class Engine:
             crop: (Ht, Wt, 3) uint8 RGB.
             mask: (Ht, Wt) bool, True on padding; None or all False where nothing is padded.
         """
-        return Template(self._template(np.ascontiguousarray(crop)), self._surroundings("template", mask))
+        return Template(self._template(np.ascontiguousarray(crop)), self._attention_inputs("template", mask))
 
     def search(
         self, templates: Sequence[Template], crop: np.ndarray, mask: np.ndarray | None = None
@@ -68,7 +68,7 @@ class Engine:
             `pred_boxes` (1, Nq, 4), cxcywh in fractions of the crop; where there is a confidence `pred_logits`
             (1, Nq, 1), before the sigmoid; float32.
         """
-        around = [*(template.surroundings for template in templates), self._surroundings("search", mask)]
+        around = [*(template.attention_inputs for template in templates), self._attention_inputs("search", mask)]
         kept = [tensor for template in templates for tensor in template.kept]
         found = self._search(np.ascontiguousarray(crop), self._context(around), kept)
         # Networks without a score have one output.
@@ -82,10 +82,10 @@ class Engine:
         """The network's search part, its outputs in order."""
         raise TypeError("an engine says how it computes")
 
-    def _surroundings(self, region: str, mask: np.ndarray | None) -> Surroundings:
-        return self._plain[region] if mask is None or not mask.any() else self._regions.surroundings(region, mask)
+    def _attention_inputs(self, region: str, mask: np.ndarray | None) -> AttentionInputs:
+        return self._plain[region] if mask is None or not mask.any() else self._regions.attention_inputs(region, mask)
 
-    def _context(self, around: list[Surroundings]) -> Context:
+    def _context(self, around: list[AttentionInputs]) -> Context:
         """Joined anew only where something changed, so that an engine can tell by identity what it was given before."""
         if self._last is None or any(a is not b for a, b in zip(self._last[0], around, strict=True)):
             position, bias, padded = joined(around)

@@ -12,8 +12,7 @@ import numpy as np
 from lib.test.tracker.engines.base import Context, Engine
 from lib.utils.device import thread_count
 from lib.utils.errors import UserError
-from lib.utils.graph_files import GraphFiles
-from lib.utils.regions import Regions
+from lib.utils.graph_files import GraphFiles, Regions
 
 if TYPE_CHECKING:
     import torch

@@ -1,7 +1,11 @@
 """OpenVINO on exported graphs: fp32, bf16 where the processor multiplies it, and int8 after calibration."""
 
+import contextlib
+import ctypes
 import functools
+import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,12 +18,13 @@ from lib.test.tracker.engines.openvino_cut import cut, pad_less
 from lib.utils.device import thread_count
 from lib.utils.errors import UserError
 from lib.utils.files import atomic_path
-from lib.utils.floats import environment, environment_kept, has_environment, set_environment
-from lib.utils.graph_files import GraphFiles
-from lib.utils.regions import Regions
+from lib.utils.graph_files import GraphFiles, Regions
 
 # OpenVINO's own files of a graph, beside the ONNX ones.
 SUFFIX, INT8_SUFFIX = ".xml", ".int8.xml"
+_LIBRARY = ctypes.CDLL(None) if os.name == "posix" else None
+# C's `fenv_t` has 8 bytes on some processors and 32 on others.
+_BYTES = 256
 _HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 
 
@@ -77,27 +82,27 @@ class OpenVinoGraph:
             "INFERENCE_NUM_THREADS": thread_count(),
             # Pinned, the threads of two processes would share one core.
             "ENABLE_CPU_PINNING": False,
-            "CPU_DENORMALS_OPTIMIZATION": has_environment(),
+            "CPU_DENORMALS_OPTIMIZATION": _has_environment(),
         }
         model = read_model(path)
         try:
             model.reshape({each: [1, *each.partial_shape[1:]] for each in model.inputs})
             pad_less(model)
             first, model = (cut(model) if hint == "bf16" else None) or (None, model)
-            with environment_kept():
+            with _environment_restored():
                 self._request = core().compile_model(model, "CPU", options).create_infer_request()
                 if first is not None:
                     options["INFERENCE_PRECISION_HINT"] = "f32"
                     first = core().compile_model(first, "CPU", options).create_infer_request()
                 self._first = first
-                self._environment = environment()
+                self._environment = _environment()
         except RuntimeError as error:
             raise _unusable(path, error) from error
 
     def __call__(self, inputs: list[np.ndarray]) -> list[np.ndarray]:
         """The graph's outputs, in their order."""
-        with environment_kept():
-            set_environment(self._environment)
+        with _environment_restored():
+            _set_environment(self._environment)
             if self._first is not None:
                 self._first.infer(inputs[:1], share_inputs=True)
                 inputs = [self._first.get_output_tensor(0), *inputs[1:]]
@@ -192,3 +197,32 @@ def core() -> Any:
     kept = openvino().Core()
     kept.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return kept
+
+
+def _has_environment() -> bool:
+    """False where the system has no functions for the floating-point environment: those below then do nothing."""
+    return hasattr(_LIBRARY, "fegetenv") and hasattr(_LIBRARY, "fesetenv")
+
+
+def _environment() -> ctypes.Array:
+    """The floating-point environment of this thread: rounding, and the treatment of numbers that are nearly 0."""
+    found = ctypes.create_string_buffer(_BYTES)
+    if _has_environment():
+        _LIBRARY.fegetenv(found)
+    return found
+
+
+def _set_environment(wanted: ctypes.Array) -> None:
+    """Give this thread an environment of `_environment`."""
+    if _has_environment():
+        _LIBRARY.fesetenv(wanted)
+
+
+@contextlib.contextmanager
+def _environment_restored() -> Iterator[None]:
+    """Restore the environment after the body."""
+    before = _environment()
+    try:
+        yield
+    finally:
+        _set_environment(before)

@@ -14,7 +14,7 @@ from lib.test.tracker.engines.base import Context, Engine
 from lib.test.tracker.engines.onnx import package
 from lib.utils.errors import UserError
 from lib.utils.files import atomic_path, locked
-from lib.utils.regions import Regions
+from lib.utils.graph_files import Regions
 
 _WORKSPACE_BYTES = 2 << 30
 _FLAGS = {"bf16": "BF16", "fp16": "FP16"}

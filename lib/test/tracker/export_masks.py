@@ -34,7 +34,7 @@ def export_masks(
     frames: str | None,
     device: str,
 ) -> int:
-    """As `lib.test.export.export` for the script `alpha_refine`; what is compared are masks, not boxes."""
+    """As `lib.test.tracker.export.export` for the script `alpha_refine`; what is compared are masks, not boxes."""
     choose_engine(format, device, precision)
     model, cfg = load_refiner(config, checkpoint)
     root = graphs_dir(SCRIPT, config)

@@ -25,8 +25,7 @@ from lib.test.tracker.stark import StarkTracker
 from lib.test.utils.arguments import refuse_to_replace
 from lib.utils.crop import region_of
 from lib.utils.errors import UserError
-from lib.utils.graph_files import GraphFiles
-from lib.utils.regions import Regions
+from lib.utils.graph_files import GraphFiles, Regions
 from lib.utils.text import ruled_table
 
 if TYPE_CHECKING:
@@ -146,7 +145,7 @@ def export(
         UserError: an unknown name, a missing checkpoint or package, a file that stands in the way.
     """
     if script == MASK_SCRIPT:
-        from lib.test.export_masks import export_masks
+        from lib.test.tracker.export_masks import export_masks
 
         return export_masks(config, checkpoint, format, precision, output, overwrite, calibration, frames, device)
     tracker = tracker_of(script)
