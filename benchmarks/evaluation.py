@@ -25,6 +25,7 @@ from lib.config import load_config
 from lib.data.registry import load_dataset
 from lib.test.evaluation.running import evaluate_tracker
 from lib.test.tracker import SCRIPTS, load_network, weights_path
+from lib.test.tracker.export import export
 from lib.utils.device import available_cpus
 from lib.utils.errors import run_command
 
@@ -71,12 +72,16 @@ def main() -> None:
         root = Path(temporary)
         write_clip(root / "clips", 4, given.frames)
         os.environ.setdefault("STARK_SAVE_DIR", str(root / "save"))  # exported graphs
+        name, config = given.variant.split(":")
+        if "openvino:int8" in given.ways:
+            export(SCRIPTS[name], config, format="openvino", precision="int8")
         for number in range(given.rounds):
             seconds["plain"].append(plain_seconds(given.variant, root / "clips", given.threads))
             for way in given.ways:
                 engine, precision = way.split(":")
                 run = evaluate_tracker(
-                    *given.variant.split(":"),
+                    name,
+                    config,
                     f"folder:{root / 'clips'}",
                     threads=given.threads,
                     engine=engine,

@@ -34,12 +34,16 @@ from lib.config import load_config
 from lib.models import build_model
 from lib.models.alpha_refine import SCRIPT as MASK_SCRIPT
 from lib.models.alpha_refine import AlphaRefine
+from lib.models.export import kept_graphs
 from lib.test.tracker import SCRIPTS, load_network, shipped_weights
 from lib.test.tracker.engines import create_engine, engine_device
+from lib.test.tracker.mask_graphs import kept_mask_graphs
 from lib.test.tracker.masks import create_mask_engine
+from lib.test.tracker.quantise import calibrate, calibrate_masks
 from lib.test.tracker.refiner import MaskTracker, Refiner
 from lib.test.tracker.stark import StarkTracker
 from lib.utils.errors import run_command
+from lib.utils.graph_files import Regions
 
 VARIANTS = (
     "stark_s:baseline",
@@ -78,11 +82,17 @@ def make_tracker(variant: str, way: str, folder: Path) -> StarkTracker | MaskTra
     engine, precisions = way.split(":")
     precision, *masks = precisions.split("+")
     device = engine_device(engine, "cpu")
+    if precision == "int8":
+        graphs = kept_graphs(model, cfg, folder)
+        calibrate(graphs, Regions.load(graphs.regions), cfg)
     tracker = tracker_class(create_engine(engine, model, cfg, device, folder, precision), cfg)
     if not masks:
         return tracker
     cfg = load_config(MASK_SCRIPT, "baseline")
-    engine = create_mask_engine(engine, AlphaRefine(cfg).eval(), cfg, device, folder, masks[0])
+    model = AlphaRefine(cfg).eval()
+    if masks[0] == "int8":
+        calibrate_masks(kept_mask_graphs(model, cfg, folder), cfg)
+    engine = create_mask_engine(engine, model, cfg, device, folder, masks[0])
     return MaskTracker(tracker, Refiner(engine, cfg))
 
 
