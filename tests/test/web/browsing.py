@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 import numpy as np
 from playwright.sync_api import expect
 
+from tests.test.web.serving import wait_until
+
 COUNT = 40
 BOX, OTHER = (20, 40, 24, 24), (110, 84, 24, 24)  # `scene`'s squares, the moving one in the first frame
 WAIT = 180_000  # ms; for slow machines
@@ -77,8 +79,10 @@ def shown_box(page):
 
 
 def expect_box(page, box, within=1.0):
-    expect(page.locator("#box-x")).not_to_have_value("")
-    assert np.abs(np.subtract(shown_box(page), box)).max() <= within, shown_box(page)
+    def is_shown():
+        return np.abs(np.subtract(shown_box(page), box)).max() <= within
+
+    assert wait_until(is_shown), shown_box(page)
 
 
 def track(page, until=TRACKED):

@@ -156,9 +156,10 @@ class Page:
                 return message["text"]
 
 
-def wait_until(true, seconds: float = 20) -> bool:
-    """Whether something becomes true in time."""
-    for _ in range(int(seconds * 50)):
+def wait_until(true, seconds: float = 60) -> bool:
+    """Whether something becomes true in time; each look may take long, too."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
         if true():
             return True
         time.sleep(0.02)

@@ -29,6 +29,7 @@ from tests.test.web.browsing import (
     track,
 )
 from tests.test.web.made_clips import scene, write_clip, write_images
+from tests.test.web.serving import wait_until
 
 # A sample, from start to end
 
@@ -270,14 +271,19 @@ def test_it_fits_and_can_be_read(browser, server, width, scheme, tmp_path):
             assert contrast(page, ".hint:visible") > 4.5
             for each in page.locator("button:visible, .button:visible, select:visible").all():
                 assert each.bounding_box()["height"] >= 24
-        # The picture that a person sees has the square, and the box around it.
         page.locator("#stage").scroll_into_view_if_needed()
-        page.screenshot(path=tmp_path / "page.png")
-        screen = cv2.imread(str(tmp_path / "page.png"))[:, :, ::-1].astype(int)
-        (x, y), (left, middle) = place(page, 32, 52), place(page, 20, 52)
-        assert np.abs(screen[int(y), int(x)] - (230, 180, 60)).max() < 25
-        edge = screen[int(middle), int(left) - 4 : int(left) + 5]
-        assert np.abs(edge - (63, 160, 224)).max(axis=1).min() < 25
+        expect_box(page, BOX)
+        assert wait_until(lambda: square_and_box_are_seen(page, tmp_path / "page.png"))
+
+
+def square_and_box_are_seen(page, path) -> bool:
+    """Whether a screenshot of the page has the clip's square and, at its left edge, the box's blue line."""
+    page.screenshot(path=path)
+    screen = cv2.imread(str(path))[:, :, ::-1].astype(int)
+    (x, y), (left, middle) = place(page, 32, 52), place(page, 20, 52)
+    square = np.abs(screen[int(y), int(x)] - (230, 180, 60)).max()
+    edge = np.abs(screen[int(middle), int(left) - 4 : int(left) + 5] - (63, 160, 224)).max(axis=1).min()
+    return square < 25 and edge < 25
 
 
 def test_a_screen_reader_finds_a_name_for_everything(page):

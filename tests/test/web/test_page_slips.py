@@ -63,7 +63,7 @@ def test_a_box_that_is_moved_by_keys_stays_its_objects(page):
     page.locator("#stage").focus()
     for key in ("1", "ArrowRight", "2"):  # faster than the box is sent
         page.keyboard.press(key)
-    page.wait_for_timeout(600)
+    expect(page.get_by_role("radio", name="Object 2")).to_be_checked()
     expect_box(page, OTHER)
     page.get_by_role("radio", name="Object 1").check()
     expect_box(page, (BOX[0] + 1, *BOX[1:]), within=0.5)
