@@ -26,8 +26,8 @@ def main() -> int:
         "--dataset_name",
         "--dataset",
         dest="dataset",
-        required=True,
-        help="a test set (lasot, otb, …; data/README.md has all), folder:PATH in GOT-10k layout, or vot:PATH",
+        default="otb",
+        help="a test set (default: otb; data/README.md has all), folder:PATH in GOT-10k layout, or vot:PATH",
     )
     parser.add_argument("--sequence", help="only these, by name or index, separated by commas")
     parser.add_argument("--runid", type=int, dest="run_id", help="number of the run, a part of its results' folder")

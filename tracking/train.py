@@ -39,7 +39,8 @@ def main() -> int:
     args = _parser().parse_args()
     torchrun = {name: getattr(args, name) for name in TORCHRUN}
     given = [f"--{name}" for name, value in torchrun.items() if value is not None]
-    if args.mode == "single" and given:
+    mode = args.mode or ("multiple" if given else "single")
+    if mode == "single" and given:
         raise UserError(f"{' '.join(given)}: --mode single is one process; use --mode multiple")
     overrides = [*args.opts, *([] if args.seed is None else [f"TRAIN.SEED={args.seed}"])]
     # Read here too, so that a mistake in it is reported once, before processes start.
@@ -48,7 +49,13 @@ def main() -> int:
         script=args.script,
         config=args.config,
         save_dir=args.save_dir or workspace("train").save_dir,
-        previous=_stage("prv", args.script_prv, args.config_prv, args.checkpoint_prv, args.script),
+        previous=_stage(
+            "prv",
+            args.script_prv,
+            args.config_prv or (args.script_prv and "baseline"),
+            args.checkpoint_prv,
+            args.script,
+        ),
         teacher=_teacher(args, cfg.TRAIN.get("DISTILL", False)),
         use_lmdb=bool(args.use_lmdb),
         device=args.device,
@@ -58,7 +65,7 @@ def main() -> int:
         checked = check_run(options, cfg)
         print(checked.table())
         checked.require()
-    elif args.mode == "multiple" and not is_launched():
+    elif mode == "multiple" and not is_launched():
         return launch(sys.argv, torchrun)
     else:
         if is_launched():
@@ -84,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
 
     stages = parser.add_argument_group("other trainings whose weights this one needs")
     stages.add_argument("--script_prv", choices=sorted(NETWORKS), help="the stage to start from: its script")
-    stages.add_argument("--config_prv", help="its configuration")
+    stages.add_argument("--config_prv", help="its configuration (default: baseline)")
     stages.add_argument("--checkpoint_prv", type=Path, help="its weights as a file, in place of the two above")
     stages.add_argument("--distill", **switch, help="learn from a trained spatial network, the teacher")
     stages.add_argument("--script_teacher", choices=sorted(NETWORKS), help="the teacher's script")
@@ -92,7 +99,11 @@ def _parser() -> argparse.ArgumentParser:
     stages.add_argument("--checkpoint_teacher", type=Path, help="its weights as a file; the newest by default")
 
     several = parser.add_argument_group("several processes: options of torchrun, passed on to it")
-    several.add_argument("--mode", choices=["single", "multiple"], default="single", help="one process, or several")
+    several.add_argument(
+        "--mode",
+        choices=["single", "multiple"],
+        help="one process, or several; several where another option of these is given",
+    )
     for name, text in TORCHRUN.items():
         several.add_argument(f"--{name}", help=text)
     return parser

@@ -99,8 +99,9 @@ def workspace(side: Side) -> Workspace:
     """
     file = LOCAL_FILES[side]
     local = _read(file, side) if file.is_file() else {}
-    data_variable, save_variable = os.environ.get("STARK_DATA_DIR"), os.environ.get("STARK_SAVE_DIR")
-    pretrained_variable = os.environ.get("STARK_PRETRAINED_DIR")
+    data_variable, save_variable, pretrained_variable = (
+        os.path.expanduser(os.environ.get(f"STARK_{name}_DIR", "")) for name in ("DATA", "SAVE", "PRETRAINED")
+    )
     # A variable is about all that lies in its folder by default, so it also goes before the file's words on that.
     saved = {} if save_variable else local
     save_dir = Path(save_variable or saved.get("save_dir") or saved.get("workspace_dir") or REPOSITORY)

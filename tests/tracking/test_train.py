@@ -72,6 +72,8 @@ def test_published_switches(words, value, command, calls):
 def test_the_second_stage(command, calls):
     command(*ST2, "--script_prv", "stark_st1", "--config_prv", "baseline_R101")
     assert calls["train"].previous == Stage("stark_st1", "baseline_R101")
+    command(*ST2, "--script_prv", "stark_st1")
+    assert calls["train"].previous == Stage("stark_st1", "baseline")
     command(*ST2, "--checkpoint_prv", "a.pth.tar")
     assert calls["train"].previous.checkpoint == Path("a.pth.tar")
 
@@ -96,9 +98,7 @@ def test_distillation(switch, command, calls):
         ([*LIGHTNING, "--config_teacher", "baseline"], "add --script_teacher"),
         ([*LIGHTNING, "--checkpoint_teacher", "a"], "--checkpoint_teacher needs the network"),
         ([*ST2, "--config_prv", "baseline"], "add --script_prv"),
-        ([*ST2, "--script_prv", "stark_st1"], "add --config_prv"),
-        ([*S50, "--nproc_per_node", "2"], "--nproc_per_node: --mode single is one process; use --mode multiple"),
-        ([*S50, "--nnodes", "2", "--node_rank", "1"], "--nnodes --node_rank: --mode single is one process"),
+        ([*S50, "--mode", "single", "--nnodes", "2", "--node_rank", "1"], "--nnodes --node_rank: --mode single is one"),
         ([*S50, "--mode", "multiple", "--opts", "TRAIN.EPOCHS=1"], "did you mean 'TRAIN.EPOCH'"),
         ([*S50, "--check", "--config", "nowhere"], "nowhere"),
     ],
@@ -111,9 +111,10 @@ def test_contradictions_are_one_line_and_start_nothing(words, message, command, 
     assert calls == {}
 
 
-def test_several_processes_are_launched_with_the_same_command(command, calls):
+@pytest.mark.parametrize("mode", [[], ["--mode", "multiple"]])
+def test_several_processes_are_launched_with_the_same_command(mode, command, calls):
     torchrun = {"nnodes": "4:8", "rdzv_endpoint": "a:1", "rdzv_backend": "c10d", "rdzv_id": "x", "max_restarts": "3"}
-    words = [*S50, "--mode", "multiple", "--nproc_per_node", "2", "--device", "cpu"]
+    words = [*S50, *mode, "--nproc_per_node", "2", "--device", "cpu"]
     words += [word for name, value in torchrun.items() for word in (f"--{name}", value)]
     assert command(*words) == 7
     assert calls["launch"] == (["tracking/train.py", *words], torchrun | {"nproc_per_node": "2"})

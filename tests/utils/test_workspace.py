@@ -1,5 +1,6 @@
 """Where things lie: environment variables, then the user's local file, then the repository."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from lib.data.registry import build_dataset, find_kind, find_lack, load_dataset
 from lib.test.evaluation.running import evaluate_tracker
 from lib.test.tracker import weights_path
 from lib.utils import workspace as workspace_module
-from lib.utils.errors import UserError
+from lib.utils.errors import UserError, run_command
 from lib.utils.workspace import REPOSITORY, workspace
 from tests.data.made_sets import write_sequence
 from tests.data.made_trees import make_vid
@@ -71,6 +72,21 @@ def test_without_a_local_file_it_is_the_repository(side):
     assert place.results_dir == REPOSITORY / "test" / "tracking_results"
     assert place.pretrained_dir == REPOSITORY / "pretrained_networks"
     assert place.tensorboard_for(Path("/elsewhere")) == Path("/elsewhere/tensorboard")
+
+
+def test_the_home_directory_in_variables_and_command_lines(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("DATA", "SAVE", "PRETRAINED"):
+        monkeypatch.setenv(f"STARK_{name}_DIR", "~/x")
+    place = workspace("test")
+    assert place.data_dir == place.save_dir == place.pretrained_dir == tmp_path / "x"
+    monkeypatch.setattr(
+        sys, "argv", ["test.py", "--output=~/x", "--results_dir", "~/x", "--sequence", "a~", "--opts=1"]
+    )
+    with pytest.raises(SystemExit):
+        run_command(lambda: None)
+    home = str(tmp_path / "x")
+    assert sys.argv == ["test.py", f"--output={home}", "--results_dir", home, "--sequence", "a~", "--opts=1"]
 
 
 @pytest.mark.usefixtures("published")
