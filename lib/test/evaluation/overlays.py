@@ -10,18 +10,23 @@ import numpy as np
 
 from lib.data.sequence import Sequence
 from lib.test.evaluation.result_files import remove_temporaries
-from lib.test.video.output import VIDEO, ResultWriter, fit_frame, video_size
-from lib.test.video.overlay import SURE, UNSURE, draw_box, draw_caption
-from lib.test.video.window import Window, missing_display
+from lib.test.video.output import (
+    TRUTH,
+    VIDEO,
+    Window,
+    box_colour,
+    draw_overlay,
+    missing_display,
+    result_writer,
+    video_size,
+)
 from lib.utils.errors import UserError
 from lib.utils.files import atomic_path
 
 DEBUG_LEVELS = (0, 1, 2)
 FOLDER = "debug"
-TRUTH = (255, 255, 255)
 
 _FPS = 30.0
-_SURE_FROM = 0.5  # the confidence from which STARK-ST counts the object as seen
 
 # Takes a frame's index, the frame (H, W, 3) uint8 RGB, its box xywh and the tracker's confidence where it has one.
 FrameObserver = Callable[[int, np.ndarray, list[float], float | None], None]
@@ -61,7 +66,8 @@ class Overlays:
 
         def canvas(index: int, image: np.ndarray, box: list[float], score: float | None) -> np.ndarray:
             caption = f"{sequence.name}   frame {index + 1} of {len(sequence)}"
-            return draw_overlay(image, size, caption, box, score, truth[index].tolist())
+            caption = caption if score is None else f"{caption}   confidence {score:.2f}"
+            return draw_overlay(image, size, caption, [(truth[index], TRUTH), (box, box_colour(score))])
 
         def show(*frame: object) -> None:
             if self.window.show(canvas(*frame)) == "q":
@@ -75,11 +81,11 @@ class Overlays:
         (folder / VIDEO).unlink(missing_ok=True)  # it comes last: where it exists, all files exist
         for name in (VIDEO, "*.jpg"):
             remove_temporaries(folder / name)
-        with ResultWriter(folder, size, _FPS, boxes=False) as writer:
+        with result_writer(folder, size, _FPS, boxes=False) as write:
 
             def save(index: int, image: np.ndarray, box: list[float], score: float | None) -> None:
                 drawn = canvas(index, image, box, score)
-                writer.write(drawn, box, score)
+                write(drawn, box, score)
                 if self.pictures:
                     with atomic_path(folder / _picture_name(index)) as temporary:
                         temporary.write_bytes(cv2.imencode(".jpg", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))[1].tobytes())
@@ -113,33 +119,6 @@ def overlays_for(debug: int, output_dir: Path, alone: bool) -> Iterator[Overlays
         why = f"no window: {obstacle}; " if debug == 1 else ""
         print(f"{why}overlays go to {output_dir / FOLDER}")
         yield Overlays(output_dir, pictures=debug > 1)
-
-
-def draw_overlay(
-    image: np.ndarray,
-    size: tuple[int, int],
-    caption: str,
-    box: list[float],
-    score: float | None = None,
-    truth: list[float] | None = None,
-) -> np.ndarray:
-    """A frame fitted to `size` (width, height): the true box is white, the tracker's green, or orange if unsure.
-
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        box, truth: xywh in pixels of `image`; the truth may be nan or None.
-        score: the tracker's confidence in [0, 1].
-    """
-    canvas, scale, (left, top) = fit_frame(image, size)
-
-    def fitted(box: list[float]) -> list[float]:
-        return [box[0] * scale + left, box[1] * scale + top, box[2] * scale, box[3] * scale]
-
-    if truth is not None and np.isfinite(truth).all():
-        draw_box(canvas, fitted(truth), TRUTH)
-    draw_box(canvas, fitted(box), UNSURE if score is not None and score < _SURE_FROM else SURE)
-    draw_caption(canvas, caption if score is None else f"{caption}   confidence {score:.2f}")
-    return canvas
 
 
 def _picture_name(index: int) -> str:

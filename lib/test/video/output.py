@@ -1,75 +1,172 @@
-"""What a demo leaves: an annotated video, and the boxes as text."""
+"""Frames with boxes drawn in, and where they go: a window, or a folder with a video and the boxes as text."""
 
 import itertools
+import os
+import re
 import sys
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 
 import cv2
 import numpy as np
 
-from lib.test.evaluation.result_files import to_integers
 from lib.utils.errors import UserError
-from lib.utils.files import atomic_path, write_text
+from lib.utils.files import write_text
 
 VIDEO, BOXES, TABLE = "video.mp4", "boxes.txt", "boxes.csv"
 
-# MPEG-4 Part 2: the one mp4 codec that every build of OpenCV can write.
-_CODEC = "mp4v"
+Colour = tuple[int, int, int]  # RGB
+# Takes a frame of a video (H, W, 3) uint8 RGB, the box xywh in pixels of the tracked frame, and the confidence.
+FrameWriter = Callable[[np.ndarray, Sequence[float], float | None], None]
+SURE, UNSURE, TRUTH = (80, 255, 80), (255, 140, 0), (255, 255, 255)
+# Of several objects: the colours of the project's pages on a dark ground, but for the last.
+_CODES = ("3fa0e0", "f5813a", "22c493", "e79ac4", "f2b63c", "9bd7fb", "1e1e1e")
+DISTINCT = [tuple(bytes.fromhex(code)) for code in _CODES]
+_DARK = (16, 16, 16)
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_SURE_FROM = 0.5  # the confidence from which STARK-ST counts the object as seen
+_CODEC = "mp4v"  # MPEG-4 Part 2: the one mp4 codec that every build of OpenCV can write
 _LARGEST_SIDE = 4096  # pixels; far larger frames exceed what the codec and most players take
+_TITLE = "STARK"
 
 
-def result_folder(default: Path, output: Path | None, overwrite: bool) -> Path:
-    """Choose and make the folder of one run's results.
-
-    Args:
-        default: where they go if the user names no folder; `<default>_2`, `_3`, … where results are already.
-        output: the folder that the user named.
-        overwrite: whether results that are there may be replaced.
-
-    Raises:
-        UserError: the user's folder holds results already, or cannot be made.
-    """
-    try:
-        if output is not None or overwrite:
-            folder = output or default
-            found = [name for name in (VIDEO, BOXES, TABLE) if (folder / name).exists()]
-            if found and not overwrite:
-                raise UserError(f"{folder} already holds {', '.join(found)}: give another --output, or --overwrite")
-            folder.mkdir(parents=True, exist_ok=True)
-            return folder
-        default.parent.mkdir(parents=True, exist_ok=True)
-        for number in itertools.count(1):
-            folder = default if number == 1 else default.with_name(f"{default.name}_{number}")
-            try:
-                folder.mkdir()  # one step, so that two runs at once get two folders
-            except FileExistsError:
-                continue
-            return folder
-    except OSError as error:
-        raise UserError(f"cannot make the folder {error.filename}: {error.strerror}") from error
-
-
-def fit_frame(image: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, float, tuple[int, int]]:
-    """Scale an image into a canvas of another size, keeping its proportions; the rest is black.
+def draw_overlay(
+    image: np.ndarray,
+    size: tuple[int, int],
+    caption: str,
+    boxes: Sequence[tuple[Sequence[float], Colour]],
+    mask: np.ndarray | None = None,
+) -> np.ndarray:
+    """A frame of a video: the image scaled into `size` (the rest is black), with boxes and a caption.
 
     Args:
-        image: (H, W, 3) uint8.
-        size: width and height of the canvas.
-
-    Returns:
-        The canvas, a copy; the factor of the scaling; the place (x, y) of the image's corner in it.
+        image: (H, W, 3) uint8 RGB; not changed.
+        size: width and height of the result.
+        caption: one line of ASCII text.
+        boxes: xywh in pixels of `image`, each with its colour; one that is nan is not drawn.
+        mask: (H, W) bool, the object's pixels in `image`.
     """
+    if mask is not None:
+        image = image.copy()
+        draw_mask(image, mask)
     width, height = size
     scale = min(width / image.shape[1], height / image.shape[0])
     if (image.shape[1], image.shape[0]) != size:
         inner = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
         image = cv2.resize(image, inner, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    x, y = (width - image.shape[1]) // 2, (height - image.shape[0]) // 2
+    left, top = (width - image.shape[1]) // 2, (height - image.shape[0]) // 2
     canvas = np.zeros((height, width, 3), np.uint8)
-    canvas[y : y + image.shape[0], x : x + image.shape[1]] = image
-    return canvas, scale, (x, y)
+    canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
+    for box, colour in boxes:
+        if np.isfinite(box).all():
+            x, y, w, h = (value * scale for value in box)
+            draw_box(canvas, [x + left, y + top, w, h], colour)
+    draw_caption(canvas, caption)
+    return canvas
+
+
+def box_colour(score: float | None) -> Colour:
+    """Green, or orange where the tracker's confidence in [0, 1] is low."""
+    return UNSURE if score is not None and score < _SURE_FROM else SURE
+
+
+def draw_box(image: np.ndarray, box: Sequence[float], colour: Colour) -> None:
+    """Draw an xywh box into an image (H, W, 3), with a dark line on both sides so that it shows on any ground."""
+    height, width = image.shape[:2]
+    line = max(1, round(min(height, width) / 240))
+    # OpenCV draws with 32-bit coordinates: far outside, a box is cut where it cannot be seen.
+    x1, x2 = np.clip([box[0], box[0] + box[2]], -width, 2 * width).round().astype(int).tolist()
+    y1, y2 = np.clip([box[1], box[1] + box[3]], -height, 2 * height).round().astype(int).tolist()
+    for thickness, paint in ((line + 2 * max(1, line // 2), _DARK), (line, colour)):
+        cv2.rectangle(image, (x1, y1), (x2, y2), paint, thickness)
+
+
+def draw_mask(image: np.ndarray, mask: np.ndarray) -> None:
+    """Tint the pixels of a mask (H, W) in an image (H, W, 3), and draw its outline with a dark line outside."""
+    image[mask] = ((image[mask].astype(np.uint16) + SURE) // 2).astype(np.uint8)
+    line = max(1, round(min(image.shape[:2]) / 360))
+    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    for thickness, paint in ((3 * line, _DARK), (line, SURE)):
+        cv2.drawContours(image, outlines, -1, paint, thickness)
+
+
+def draw_caption(image: np.ndarray, text: str) -> None:
+    """Write a line of ASCII text on a dark plate in the top left corner, smaller where the image is narrow."""
+    height, width = image.shape[:2]
+    scale = min(max(min(height, width) / 720, 0.4), 3.0)
+    (text_width, _), _ = cv2.getTextSize(text, _FONT, scale, 1)
+    scale *= min(1.0, 0.94 * width / max(text_width, 1))
+    thickness = max(1, round(scale * 1.4))
+    (text_width, text_height), below = cv2.getTextSize(text, _FONT, scale, thickness)
+    pad = max(2, text_height // 2)
+    plate = image[: text_height + below + 2 * pad, : text_width + 2 * pad]
+    plate //= 4
+    cv2.putText(image, text, (pad, pad + text_height), _FONT, scale, (255, 255, 255), thickness, cv2.LINE_AA)
+
+
+def missing_display() -> str | None:
+    """Why no window can be opened here, in a few words; None if one can."""
+    toolkit = re.search(r"^\s*GUI:\s*(\S+)", cv2.getBuildInformation(), re.MULTILINE)
+    if toolkit and toolkit.group(1).upper() == "NONE":
+        packages = "pip uninstall opencv-contrib-python-headless; pip install opencv-contrib-python"
+        return f"this OpenCV has no windows ({packages})"
+    # Without a display Qt ends the whole process, so it has to be known before.
+    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        return "there is no display (DISPLAY is not set)"
+    return None
+
+
+class Window:
+    """A window of OpenCV's, for (H, W, 3) uint8 RGB frames; call only where `missing_display()` is None."""
+
+    def __init__(self) -> None:
+        cv2.namedWindow(_TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
+        self._sized = False
+
+    def select_box(self, image: np.ndarray) -> list[float] | None:
+        """Let the user draw a box: xywh in pixels, None where they draw none (c)."""
+        image = image.copy()
+        draw_caption(image, "draw a box around the object, then press Enter (c: cancel)")
+        box = cv2.selectROI(_TITLE, self._prepare(image), True, False, False)
+        return [float(value) for value in box] if box[2] > 0 and box[3] > 0 else None
+
+    def show(self, image: np.ndarray) -> str:
+        """Show a frame and give the key that was pressed, "" for none; closing the window counts as q."""
+        cv2.imshow(_TITLE, self._prepare(image))
+        code = cv2.waitKey(1)
+        if cv2.getWindowProperty(_TITLE, cv2.WND_PROP_VISIBLE) < 1:
+            return "q"
+        return chr(code & 0xFF) if code != -1 else ""
+
+    def close(self) -> None:
+        cv2.destroyAllWindows()
+
+    def _prepare(self, image: np.ndarray) -> np.ndarray:
+        """The frame as OpenCV shows it; the first one decides the window's size, which the user may change."""
+        if not self._sized:
+            scale = min(1.0, 1280 / image.shape[1], 720 / image.shape[0])
+            cv2.resizeWindow(_TITLE, round(image.shape[1] * scale), round(image.shape[0] * scale))
+            self._sized = True
+        return cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+
+
+def result_folder(default: Path, output: Path | None, overwrite: bool) -> Path:
+    """Make the folder of a run's results: `output`, else `default`, or `<default>_2`, `_3`, … where that one exists.
+
+    Raises:
+        UserError: it holds results already and may not be overwritten.
+    """
+    folder = output or default
+    if output is None and not overwrite:
+        numbers = itertools.count(2)
+        while folder.exists():
+            folder = default.with_name(f"{default.name}_{next(numbers)}")
+    found = [name for name in (VIDEO, BOXES, TABLE) if (folder / name).exists()]
+    if found and not overwrite:
+        raise UserError(f"{folder} already holds {', '.join(found)}: give another --output, or --overwrite")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def video_size(image: np.ndarray) -> tuple[int, int]:
@@ -80,107 +177,56 @@ def video_size(image: np.ndarray) -> tuple[int, int]:
     return width + width % 2, height + height % 2
 
 
-class ResultWriter:
-    """Writes the video frame by frame and the boxes at the end; a context manager.
+@contextmanager
+def result_writer(folder: Path, size: tuple[int, int], fps: float, boxes: bool) -> Iterator[FrameWriter]:
+    """Give the function that adds a frame to the video of this size (see `video_size`), and with `boxes` to the texts.
 
-    Leaving the context finishes the files under their final names. An error or Ctrl-C inside keeps
-    the frames so far as a whole video; without any frame, nothing is left.
-
-    Args:
-        folder: where the files go; it exists.
-        size: width and height of the video, even.
-        fps: frames a second.
-        boxes: whether to write the boxes, too.
+    An error or Ctrl-C keeps the frames so far as a whole video; without a frame nothing is left, not even the folder.
 
     Raises:
-        UserError: the video cannot be written there (on entering), or was not written whole (on leaving).
+        UserError: the files cannot be written there.
     """
+    rows: list[tuple[Sequence[float], float | None]] = []
+    temporary = folder / f".{VIDEO}"
+    # Two decimals: MPEG-4 holds the time of a frame as a fraction with a denominator of 16 bits.
+    video = cv2.VideoWriter(str(temporary), cv2.VideoWriter_fourcc(*_CODEC), max(round(fps, 2), 1.0), size)
+    if not video.isOpened():
+        raise UserError(f"OpenCV cannot write an mp4 video of {size[0]}x{size[1]} into {folder}")
 
-    def __init__(self, folder: Path, size: tuple[int, int], fps: float, boxes: bool) -> None:
-        self.folder, self.size, self.with_boxes = folder, size, boxes
-        # Two decimals: MPEG-4 holds the time of a frame as a fraction with a denominator of 16 bits.
-        self.fps = max(round(fps, 2), 1.0)
-        self._rows: list[tuple[list[float], float | None]] = []
-        self._files = ExitStack()
+    def write(canvas: np.ndarray, box: Sequence[float], score: float | None) -> None:
+        video.write(cv2.cvtColor(canvas, cv2.COLOR_RGB2BGR))
+        rows.append((box, score))
 
-    def __enter__(self) -> "ResultWriter":
-        try:
-            self._temporary = self._files.enter_context(atomic_path(self.folder / VIDEO))
-        except OSError as error:
-            raise UserError(f"cannot write into {self.folder}: {error.strerror}") from error
-        self._video = cv2.VideoWriter(str(self._temporary), cv2.VideoWriter_fourcc(*_CODEC), self.fps, self.size)
-        if not self._video.isOpened():
-            error = UserError(f"OpenCV cannot write an mp4 video of {self.size[0]}x{self.size[1]} here")
-            self._discard_video(error)
-            raise error
-        return self
-
-    def write(self, canvas: np.ndarray, box: list[float], score: float | None) -> None:
-        """Add one frame.
-
-        Args:
-            canvas: what the video shows, (H, W, 3) uint8 RGB of the video's size.
-            box: xywh in pixels of the frame itself.
-            score: the tracker's confidence in [0, 1], None where it gave none.
-        """
-        # The video first: Ctrl-C in between leaves a frame without its box, never a box that looks like a lost frame.
-        self._video.write(cv2.cvtColor(canvas, cv2.COLOR_RGB2BGR))
-        self._rows.append((box, score))
-
-    def written(self) -> list[Path]:
-        """The files that this run leaves."""
-        return [self.folder / name for name in (VIDEO, BOXES, TABLE)[: 3 if self.with_boxes else 1]]
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._video.release()
-        if not self._rows:
-            self._discard_video(error or UserError("no frame"))
-            with suppress(OSError):  # it may hold other files, and then stays
-                self.folder.rmdir()
-            return
-        try:
-            try:
-                self._finish_video()
-            finally:
-                if self.with_boxes:
-                    self._write_boxes()
-        except OSError as failure:
-            raise UserError(f"cannot write into {self.folder}: {failure.strerror}") from failure
-        if kind is not None:
-            print(f"stopped early; the {len(self._rows)} frames so far are kept in {self.folder}", file=sys.stderr)
-
-    def _finish_video(self) -> None:
-        """Give the video its name, if it is whole: OpenCV does not report a failed write."""
-        found = _frame_count(self._temporary)
-        if found < len(self._rows):
-            damaged = UserError(
-                f"{self.folder / VIDEO} could not be written whole ({found} of {len(self._rows)} frames): "
-                "is the disk full?"
-            )
-            self._discard_video(damaged)  # makes room for the boxes, too
-            raise damaged
-        self._files.close()
-
-    def _discard_video(self, reason: BaseException) -> None:
-        self._files.__exit__(type(reason), reason, reason.__traceback__)
-
-    def _write_boxes(self) -> None:
-        """Text in the form of result files (whole pixels), and a table with fractions and confidence."""
-        lines = ("\t".join(map(str, box)) + "\n" for box in to_integers(np.array([box for box, _ in self._rows])))
-        write_text(self.folder / BOXES, "".join(lines))
-        rows = ["frame,x,y,w,h,confidence\n"]
-        for number, (box, score) in enumerate(self._rows, start=1):
-            values = ",".join(f"{value:.2f}" for value in box)
-            rows.append(f"{number},{values},{'' if score is None else f'{score:.4f}'}\n")
-        write_text(self.folder / TABLE, "".join(rows))
+    try:
+        yield write
+    except BaseException:
+        if rows:
+            print(f"stopped early; the {len(rows)} frames so far are kept in {folder}", file=sys.stderr)
+        raise
+    finally:
+        video.release()
+        if rows and boxes:
+            _write_boxes(folder, rows)
+        whole = _frame_count(temporary) == len(rows)  # OpenCV does not report a failed write
+        if rows and whole:
+            temporary.replace(folder / VIDEO)
+        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # it holds files
+            folder.rmdir()
+    if not whole:
+        raise UserError(f"the video in {folder} could not be written whole: is the disk full?")
 
 
 def _frame_count(path: Path) -> int:
-    """Frames of a video by its header; 0 where it is not a whole video."""
-    capture = cv2.VideoCapture(str(path))
-    try:
-        return max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
-    finally:
-        capture.release()
+    """Frames of a video by its header; 0 where it is damaged."""
+    return max(0, int(cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FRAME_COUNT)))
+
+
+def _write_boxes(folder: Path, rows: list[tuple[Sequence[float], float | None]]) -> None:
+    """Text in the form of result files (whole pixels), and a table with fractions and confidence."""
+    write_text(folder / BOXES, "".join("\t".join(str(int(value)) for value in box) + "\n" for box, _ in rows))
+    lines = ["frame,x,y,w,h,confidence\n"]
+    for number, (box, score) in enumerate(rows, start=1):
+        values = ",".join(f"{value:.2f}" for value in box)
+        lines.append(f"{number},{values},{'' if score is None else f'{score:.4f}'}\n")
+    write_text(folder / TABLE, "".join(lines))

@@ -16,8 +16,7 @@ import av
 import cv2
 import numpy as np
 
-from lib.test.video.output import fit_frame, video_size
-from lib.test.video.overlay import DISTINCT, draw_box, draw_caption
+from lib.test.video.output import DISTINCT, draw_overlay, video_size
 from lib.test.web.clips import Clip, FolderClip
 from lib.test.web.objects import TrackedObject
 from lib.utils.errors import UserError
@@ -120,19 +119,16 @@ def _numbered(clip: Clip, start: int, end: int) -> Iterator[tuple[int, np.ndarra
 
 def _annotated(image: np.ndarray, size: tuple[int, int], index: int, objects: Sequence[TrackedObject]) -> np.ndarray:
     """A frame fitted to the video's size, with the boxes, the frame's number and the confidences."""
-    canvas, scale, (left, top) = fit_frame(image, size)
-    words = [f"frame {index + 1}"]
+    words, boxes = [f"frame {index + 1}"], []
     for each in objects:
         if index not in each.boxes:
             continue
-        x, y, w, h = (value * scale for value in each.boxes[index])
-        draw_box(canvas, [x + left, y + top, w, h], DISTINCT[(each.number - 1) % len(DISTINCT)])
+        boxes.append((each.boxes[index], DISTINCT[(each.number - 1) % len(DISTINCT)]))
         if index in each.scores:
             words.append(
                 f"{each.number}: {each.scores[index]:.2f}" if len(objects) > 1 else f"{each.scores[index]:.2f}"
             )
-    draw_caption(canvas, "   ".join(words))
-    return canvas
+    return draw_overlay(image, size, "   ".join(words), boxes)
 
 
 def _jpeg(clip: Clip, index: int, image: np.ndarray) -> bytes:

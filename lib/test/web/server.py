@@ -22,7 +22,7 @@ from starlette.requests import ClientDisconnect
 
 from lib.data.images import IMAGE_SUFFIXES
 from lib.data.samples import PREFIX, SAMPLES, find_sample
-from lib.test.video.overlay import DISTINCT
+from lib.test.video.output import DISTINCT
 from lib.test.web.access import Guard, is_loopback
 from lib.test.web.catalogue import Catalogue, Choice, Settings, Trackers
 from lib.test.web.clips import Limits

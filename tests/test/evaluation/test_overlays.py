@@ -9,11 +9,10 @@ import pytest
 from lib.data.registry import load_dataset
 from lib.test.evaluation import overlays as overlays_module
 from lib.test.evaluation.one_sequence import Outcome
-from lib.test.evaluation.overlays import TRUTH, Overlays, draw_overlay, overlays_for
+from lib.test.evaluation.overlays import Overlays, overlays_for
 from lib.test.evaluation.progress import Progress
 from lib.test.evaluation.running import ALONE, run_sequences
-from lib.test.video.output import VIDEO
-from lib.test.video.overlay import SURE, UNSURE
+from lib.test.video.output import SURE, TRUTH, VIDEO
 from lib.utils.errors import UserError
 from tests.data.made_sets import SIZE, ScriptedTracker, moving_boxes, write_sequence
 
@@ -128,15 +127,6 @@ def test_debug_levels(monkeypatch, tmp_path, capsys):
         assert overlays == Overlays(tmp_path)
     with pytest.raises(UserError, match="--debug 3"), overlays_for(3, tmp_path, alone=True):
         pass
-
-
-def test_an_unsure_box_is_orange_and_frames_fit_the_video():
-    image = np.full((50, 100, 3), 90, np.uint8)
-    overlay = draw_overlay(image, (200, 200), "x", [10, 10, 30, 20], score=0.2, truth=[float("nan")] * 4)
-    assert overlay.shape == (200, 200, 3)
-    assert near(overlay, 2 * 25, 50 + 2 * 30, UNSURE)
-    assert not (overlay == TRUTH).all(axis=2)[60:].any()
-    assert (image == 90).all()
 
 
 def test_lines_of_progress_count_and_foresee(monkeypatch):
