@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lib.data import layouts
+from lib.data import layouts, synthetic
 from lib.data.images import ImageReadError
 from lib.data.registry import build_dataset, load_dataset
-from lib.data.synthetic import writer
 from lib.utils.errors import UserError
 from lib.utils.text import read_ranges
 from tests.data.made_trees import (
@@ -331,7 +330,7 @@ def test_the_workspace_and_the_working_directory_tell_where_data_sets_are(folder
 
 def test_the_embedded_default_is_generated_once(tmp_path, monkeypatch):
     small = {"seed": 1, "sequences": 1, "frames": 3, "size": (96, 72), "workers": 1, "progress": False}
-    monkeypatch.setattr(writer, "DEFAULT_SETS", {"train": small})
+    monkeypatch.setattr(synthetic, "DEFAULT_SETS", {"train": small})
     dataset = build_dataset("EMBEDDED_train", tmp_path)
     assert dataset.image(0, 2).shape == (72, 96, 3)
     before = Path(dataset.source(0, 2)).stat().st_mtime_ns

@@ -4,7 +4,176 @@ Textured objects move, turn, change size and deform over moving backgrounds, pas
 look-alikes, and leave the image; the boxes are exact. Everything follows from a seed.
 """
 
-from lib.data.synthetic.photographs import Materials
-from lib.data.synthetic.writer import DEFAULT_SETS, EmbeddedSpec, ensure_embedded, generate, is_whole
+import json
+import multiprocessing
+import shutil
+import signal
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
 
-__all__ = ["DEFAULT_SETS", "EmbeddedSpec", "Materials", "ensure_embedded", "generate", "is_whole"]
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from lib.data.synthetic.pictures import PHOTOGRAPHS, Materials, Split, load_photographs
+from lib.data.synthetic.planner import CROWDED, PLAIN, Planner
+from lib.data.synthetic.scene import Frame, Scene
+from lib.data.synthetic.sprites import SpriteSource
+from lib.utils.errors import UserError
+from lib.utils.files import locked, write_text
+
+# Split -> arguments of `generate` where a user chooses none.
+DEFAULT_SETS = {
+    "train": {"seed": 1, "sequences": 150, "frames": 48},
+    "test": {"seed": 2, "sequences": 12, "frames": 70},
+}
+VERSION = 2  # raised whenever the same arguments give other pictures or boxes
+RECORD_NAME = "embedded.json"
+_PARTIAL = ".partial-"
+_LEAST = {"seed": 0, "sequences": 1, "frames": 2}
+_LEAST_SIDE = 64  # pixels
+
+
+@dataclass(frozen=True)
+class EmbeddedSpec:
+    """All that decides the content of a set, to the last pixel."""
+
+    seed: int  # sets of different seeds or splits have no sequence in common
+    split: Split  # they show different photographs
+    sequences: int
+    frames: int  # of each sequence
+    size: tuple[int, int] | None = None  # width and height of every frame; None varies them
+    materials: Materials | None = None  # pictures for crowded scenes; None: plain scenes of painted objects
+
+    def __post_init__(self) -> None:
+        if self.split not in PHOTOGRAPHS:
+            raise UserError(f"embedded data: split must be one of {', '.join(PHOTOGRAPHS)}, not {self.split!r}")
+        for name, least in _LEAST.items():
+            if getattr(self, name) < least:
+                raise UserError(f"embedded data: {name} must be at least {least}, not {getattr(self, name)}")
+        if self.size is not None and min(self.size) < _LEAST_SIDE:
+            raise UserError(f"embedded data: a frame must be at least {_LEAST_SIDE} pixels a side, not {self.size}")
+
+    def name(self, index: int) -> str:
+        """Folder of a sequence, counted from 0."""
+        return f"embedded_{self.split}_{index + 1:06d}"
+
+    def scene(self, index: int) -> Scene:
+        """Plan sequence `index`; it does not depend on the number of sequences."""
+        rng = np.random.default_rng((list(PHOTOGRAPHS).index(self.split), self.seed, index))
+        kind = PLAIN if self.materials is None else CROWDED
+        return Planner(rng, kind, _sprite_source(self.split, self.materials), self.frames, self.size).plan()
+
+
+_sprite_source = lru_cache(maxsize=2)(SpriteSource)
+
+
+def generate(output: Path, *, workers: int = 2, progress: bool = True, **chosen: Any) -> Path:
+    """Write a set of sequences in GOT-10k layout; the number of workers has no influence on its content.
+
+    `absence.label` is 1 where less than 2 % of the object shows: hidden, or out of the image. The box of a hidden
+    object is its extent behind the occluder; the box of an object out of the image is 0,0,0,0. `cover.label` holds
+    the visible eighths of the object, 0 where it is absent.
+
+    Existing sequences stay as they are, so that an interrupted run is continued.
+
+    Args:
+        chosen: the attributes of `EmbeddedSpec`.
+
+    Raises:
+        UserError: `output` holds other files, or an argument is out of range.
+        OSError: `output` cannot be written.
+    """
+    spec, output = EmbeddedSpec(**chosen), Path(output)
+    if workers < 1:
+        raise UserError(f"embedded data: workers must be at least 1, not {workers}")
+    load_photographs(spec.split)  # Reports a missing package before anything is written.
+    _begin(output, spec)
+    missing = [index for index in range(spec.sequences) if not (output / spec.name(index)).is_dir()]
+    write = partial(_write_sequence, output, spec)
+    with tqdm(desc=f"embedded {spec.split}", total=len(missing), unit="seq", disable=not progress) as bar:
+        if min(workers, len(missing)) <= 1:
+            for _ in map(write, missing):
+                bar.update()
+        else:
+            # Spawned, not forked: a fork of a process with threads (OpenCV's, PyTorch's) may hang.
+            context = multiprocessing.get_context("spawn")
+            with ProcessPoolExecutor(min(workers, len(missing)), context, initializer=_start_worker) as pool:
+                for _ in pool.map(write, missing):
+                    bar.update()
+    if not is_whole(output):
+        write_text(output / "list.txt", "".join(f"{spec.name(index)}\n" for index in range(spec.sequences)))
+    return output
+
+
+def ensure_embedded(root: Path, split: Split) -> None:
+    """Generate the default set of a split in folder `root` if it is missing; one process does, others wait."""
+    with locked(root):
+        generate(root, split=split, **DEFAULT_SETS[split])
+
+
+def is_whole(root: Path) -> bool:
+    """Whether a set was generated to its end."""
+    return (root / "list.txt").is_file()
+
+
+def _begin(output: Path, spec: EmbeddedSpec) -> None:
+    """Write the record into a new or empty folder; refuse a folder of another set; clear interrupted sequences."""
+    record = json.loads(json.dumps({"generator": "embedded", "version": VERSION, **asdict(spec)}))
+    path = output / RECORD_NAME
+    if not output.exists() or not any(output.iterdir()):
+        write_text(path, json.dumps(record, indent=1) + "\n")
+        return
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        other = [(key, found.get(key), value) for key, value in record.items() if found.get(key) != value]
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(f"{output} holds something else than embedded data: choose another folder") from error
+    for key, value, wanted in other:
+        raise UserError(
+            f"{output} holds embedded data of {key} {value}, not {wanted}: choose another folder or remove this one"
+        )
+    for leftover in output.glob(f"{_PARTIAL}*"):
+        shutil.rmtree(leftover)
+
+
+def _start_worker() -> None:
+    """One thread a worker; the parent handles Ctrl-C."""
+    cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _write_sequence(output: Path, spec: EmbeddedSpec, index: int) -> None:
+    """Write a sequence under a temporary name and rename it when it is whole."""
+    scene = spec.scene(index)
+    folder = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=output))
+    try:
+        folder.chmod(output.stat().st_mode & 0o777)  # mkdtemp's own mode shuts other users out
+        frames = [_write_frame(folder, scene, t) for t in range(len(scene))]
+        files = {
+            "groundtruth.txt": [",".join(f"{value:.2f}" for value in frame.box) for frame in frames],
+            "absence.label": [int(frame.absent) for frame in frames],
+            "cover.label": [0 if frame.absent else max(1, round(8 * frame.visible_ratio)) for frame in frames],
+            "cut_by_image.label": [int(frame.cut) for frame in frames],
+            "meta_info.ini": [
+                *("[METAINFO]", "anno_fps: 10Hz"),
+                *(f"object_class: {scene.target.sprite.kind}", f"resolution: {scene.size}"),
+            ],
+        }
+        for name, lines in files.items():
+            (folder / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        folder.rename(output / spec.name(index))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write_frame(folder: Path, scene: Scene, t: int) -> Frame:
+    frame = scene.render(t)
+    bgr = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
+    _, data = cv2.imencode(".jpg", bgr, (cv2.IMWRITE_JPEG_QUALITY, scene.jpeg_quality))
+    (folder / f"{t + 1:08d}.jpg").write_bytes(data.tobytes())
+    return frame

@@ -6,51 +6,36 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 
-from lib.data.synthetic.render import Background, Layer, Optics, Scene, lay
+from lib.data.synthetic.pictures import photograph_piece, shift_hue
+from lib.data.synthetic.scene import Background, Layer, Optics, Scene, lay
 from lib.data.synthetic.sprites import Sprite, SpriteSource
-from lib.data.synthetic.textures import photograph_piece, shift_hue
 
 _CLEAR = 8  # no occluder reaches the target before this frame
 
 
 @dataclass(frozen=True)
 class SceneKind:
-    """Parameters of plain and of crowded scenes; where several values stand, each scene or object gets one of them."""
+    """Parameters of scenes; where several values stand, each scene or object gets one of them."""
 
-    sizes: tuple[tuple[int, int], ...]  # width and height of frames
-    canvas: float  # width of the background / width of the frame
-    target: tuple[float, float]  # range of its size, as a part of the image's side
-    limits: tuple[float, float]  # least size in pixels, greatest as a part of the image's shorter side
-    companions: tuple[float, ...]  # chances of 0, 1, 2 … other moving objects
-    obstacles: tuple[float, ...]  # chances of 0, 1, 2 … obstacles that the target passes behind
-    together: float  # chance that a companion goes along with the target
-    spins: tuple[float, float, float]  # chances that an object stays upright, sways, spins
-    sway: tuple[float, ...]  # deviation of the elastic deformation
-    pans: tuple[float, ...]  # deviation of the camera's pan, as a part of the image's side
-    shakes: tuple[float, ...]  # deviation of the camera's shake in pixels
-    leaves: float  # chance that the target leaves the image for a while
-    in_place: float  # chance that the target is an object of the background's photograph
-    photograph: float  # chance that the background is one plain photograph
-    step: int  # one of so many planned frames is rendered
+    # Width and height of frames.
+    sizes: tuple[tuple[int, int], ...] = ((320, 240), (320, 240), (360, 240), (320, 180), (240, 320), (280, 280))
+    canvas: float = 1.6  # width of the background / width of the frame
+    target: tuple[float, float] = (0.1, 0.36)  # range of its size, as a part of the image's side
+    limits: tuple[float, float] = (16, 0.4)  # least size in pixels, greatest as a part of the image's shorter side
+    companions: tuple[float, ...] = (0.25, 0.25, 0.2, 0.2, 0.1)  # chances of 0, 1, 2 … other moving objects
+    obstacles: tuple[float, ...] = (0.3, 0.35, 0.25, 0.1)  # chances of 0, 1, 2 … that the target passes behind
+    together: float = 0.0  # chance that a companion goes along with the target
+    spins: tuple[float, float, float] = (0.35, 0.4, 0.25)  # chances that an object stays upright, sways, spins
+    sway: tuple[float, ...] = (0.0, 0.015, 0.05)  # deviation of the elastic deformation
+    pans: tuple[float, ...] = (0.0, 0.04, 0.1, 0.16)  # deviation of the camera's pan, as a part of the image's side
+    shakes: tuple[float, ...] = (0.0, 0.6, 2.0)  # deviation of the camera's shake in pixels
+    leaves: float = 0.12  # chance that the target leaves the image for a while
+    in_place: float = 0.0  # chance that the target is an object of the background's photograph
+    photograph: float = 0.35  # chance that the background is one plain photograph
+    step: int = 1  # one of so many planned frames is rendered
 
 
-PLAIN = SceneKind(
-    sizes=((320, 240), (320, 240), (360, 240), (320, 180), (240, 320), (280, 280)),
-    canvas=1.6,
-    target=(0.1, 0.36),
-    limits=(16, 0.4),
-    companions=(0.25, 0.25, 0.2, 0.2, 0.1),
-    obstacles=(0.3, 0.35, 0.25, 0.1),
-    together=0.0,
-    spins=(0.35, 0.4, 0.25),
-    sway=(0.0, 0.015, 0.05),
-    pans=(0.0, 0.04, 0.1, 0.16),
-    shakes=(0.0, 0.6, 2.0),
-    leaves=0.12,
-    in_place=0.0,
-    photograph=0.35,
-    step=1,
-)
+PLAIN = SceneKind()
 CROWDED = SceneKind(
     sizes=((480, 360), (480, 270), (400, 300), (360, 360), (320, 240), (270, 480)),
     canvas=1.8,
@@ -70,27 +55,29 @@ CROWDED = SceneKind(
 )
 
 
-def plan_scene(
-    rng: Generator, kind: SceneKind, sprites: SpriteSource, frames: int, size: tuple[int, int] | None = None
-) -> Scene:
-    """Plan a sequence of `frames` frames; `rng` decides everything; `size` None takes one of the kind's sizes."""
-    return _Planner(rng, kind, sprites, frames, size or kind.sizes[rng.integers(len(kind.sizes))]).plan()
+class Planner:
+    """Plans one sequence; arrays have one value per planned frame, of which `kind.step` make a rendered one.
 
+    Args:
+        rng: decides everything.
+        frames: rendered frames of the sequence.
+        size: width and height of the frames; None takes one of the kind's sizes.
+    """
 
-class _Planner:
-    """Plans one sequence; arrays have one value per planned frame, of which `kind.step` make a rendered one."""
-
-    def __init__(self, rng: Generator, kind: SceneKind, sprites: SpriteSource, frames: int, size: tuple[int, int]):
-        self.rng, self.kind, self.sprites, self.size = rng, kind, sprites, size
+    def __init__(
+        self, rng: Generator, kind: SceneKind, sprites: SpriteSource, frames: int, size: tuple[int, int] | None = None
+    ) -> None:
+        self.rng, self.kind, self.sprites = rng, kind, sprites
+        self.size = size or kind.sizes[rng.integers(len(kind.sizes))]
         self.frames = frames * kind.step
-        self.side = float(np.sqrt(size[0] * size[1]))
-        self.canvas = tuple(int(kind.canvas * side) for side in size)
+        self.side = float(np.sqrt(self.size[0] * self.size[1]))
+        self.canvas = tuple(int(kind.canvas * side) for side in self.size)
         self.shake = rng.choice(kind.shakes) * np.stack([self.noise(3), self.noise(3)], axis=-1)
 
     def plan(self) -> Scene:
         rng, kind = self.rng, self.kind
         camera = self.camera()
-        in_place = "object" in self.sprites.files and rng.random() < kind.in_place
+        in_place = "object" in self.sprites.cutouts and rng.random() < kind.in_place
         if in_place:
             target, background = self.target_in_place(camera)
         else:
@@ -99,21 +86,14 @@ class _Planner:
         behind, before = [], []
         for _ in range(self.count(kind.companions)):
             layer = self.companion(target)
-            # A layer behind a target in place would lie before it: the background shows the target.
-            (before if (in_place or rng.random() < 0.4) and _clear(layer, target) else behind).append(layer)
+            if (in_place or rng.random() < 0.4) and _clear(layer, target):
+                before.append(layer)
+            elif not in_place:  # the background shows a target in place: nothing can be behind it
+                behind.append(layer)
         obstacles = [self.obstacle(target, background) for _ in range(self.count(kind.obstacles))]
         before += [layer for layer in obstacles if _clear(layer, target)]
-        return Scene(
-            size=self.size,
-            background=background,
-            behind=() if in_place else tuple(behind),
-            target=target,
-            before=tuple(before),
-            optics=self.optics(),
-            jpeg_quality=int(rng.integers(45, 96)),
-            in_place=in_place,
-            step=kind.step,
-        )
+        optics, quality = self.optics(), int(rng.integers(45, 96))
+        return Scene(self.size, background, tuple(behind), target, tuple(before), optics, quality, in_place, kind.step)
 
     def noise(self, period: float) -> np.ndarray:
         """A random signal (T,) of zero mean and unit deviation that varies over about `period` frames."""
@@ -161,7 +141,7 @@ class _Planner:
         picture, sprite, size = self.sprites.in_place(self.rng, self.target_size(), self.canvas, spot)
         background, scale = Background(picture, camera), np.sqrt(np.linalg.det(camera[:, :, :2]))
         angle = np.arctan2(camera[:, 1, 0], camera[:, 0, 0])
-        return self.still(sprite, size * scale, path=background.follow(spot), angle=angle), background
+        return Layer.rigid(sprite, background.follow(spot), size * scale, angle), background
 
     def companion(self, target: Layer) -> Layer:
         """Another moving object, mostly a look-alike, which goes along with the target or often comes close to it."""
@@ -191,16 +171,12 @@ class _Planner:
         speed = float(np.linalg.norm(step))
         direction = -step / speed if speed > 1e-6 else np.array((1.0, 0.0))
         drift = max(0.0, rng.uniform(0.15, 0.3) * target.size[t] - speed)
-        anchor = np.linalg.solve(background.camera[t, :, :2], target.path[t] - background.camera[t, :, 2])
-        path = background.follow(anchor) + (np.arange(frames) - t)[:, None] * drift * direction
+        path = background.follow(background.spot_at(t, target.path[t]))
+        path += (np.arange(frames) - t)[:, None] * drift * direction
         angle = rng.normal(0, 0.08) if post else rng.uniform(-0.5, 0.5)
         if post and abs(direction[0]) < abs(direction[1]):
             angle += np.pi / 2
-        return self.still(sprite, np.full(frames, size), path=path, angle=np.full(frames, angle))
-
-    def still(self, sprite: Sprite, size: np.ndarray, path: np.ndarray, angle: np.ndarray) -> Layer:
-        """A layer that does not deform."""
-        return Layer(sprite, path, size, angle, stretch=np.zeros(len(size)), sway=np.zeros((len(size), 4)))
+        return Layer.rigid(sprite, path, np.full(frames, size), np.full(frames, angle))
 
     def moving(self, sprite: Sprite, size: float) -> Layer:
         """A layer, still without a path, that is `size` pixels at first and changes size, turns and deforms."""
@@ -263,7 +239,7 @@ class _Planner:
             sprite = self.sprites.look_alike(rng, target) if rng.random() < 0.3 else self.sprites.make(rng)
             size = np.sqrt(width * height) * rng.uniform(0.03, 0.2, 1)
             spot = rng.uniform(0, (width, height))[None]
-            lay(image, *self.still(sprite, size, path=spot, angle=rng.normal(0, 0.4, 1)).patch(0))
+            lay(image, *Layer.rigid(sprite, spot, size, rng.normal(0, 0.4, 1)).patch(0))
         contrast = rng.uniform(0.55, 1.0)
         image = cv2.convertScaleAbs(image, alpha=contrast, beta=rng.uniform(0, 1 - contrast) * 200)
         return cv2.GaussianBlur(image, (0, 0), rng.uniform(0.6, 2.5)) if rng.random() < 0.35 else image

@@ -1,20 +1,25 @@
 """Sprites: pictures of objects with transparency; painted, cut out of photographs, or clip-art."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import cv2
 import numpy as np
 from numpy.random import Generator
 
-from lib.data.images import read_image
-from lib.data.synthetic import textures
-from lib.data.synthetic.photographs import Materials, Outlined, Split, clipart_files, load_photographs, outlined_objects
+from lib.data.synthetic.pictures import (
+    Materials,
+    Split,
+    fill_polygon,
+    find_cutouts,
+    load_photographs,
+    random_material,
+    shift_hue,
+    shrunk,
+)
 
 _SIDE = 152  # pixels of the canvas an object is painted on
-_LONGEST_SIDE = 224  # of a cut-out
-_BODY = 0.32  # half the longer side of the painted body, as a part of the canvas
+_BODY = 0.32 * _SIDE  # pixels, half the longer side of the painted body
+_LONGEST_SIDE = 224  # pixels of a cut-out
 # How often each kind is made where its materials exist.
 _SHARES = {"object": 0.45, "clipart": 0.2, "painted": 0.35}
 
@@ -32,17 +37,16 @@ class Sprite:
 
     @staticmethod
     def from_rgba(image: np.ndarray, mask: np.ndarray, kind: str, group: int) -> "Sprite | None":
-        """Make a sprite of (H, W, 3) RGB and (H, W) opacity; None where less than a few pixels are solid."""
-        solid = mask >= 128
-        columns, rows = np.flatnonzero(solid.any(axis=0)), np.flatnonzero(solid.any(axis=1))
-        if min(len(columns), len(rows)) < 12:
+        """Make a sprite of (H, W, 3) RGB and (H, W) opacity; None where it is less than 12 pixels wide or high."""
+        x, y, width, height = solid_box(mask)
+        if min(width, height) < 12:
             return None
-        part = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+        part = slice(y, y + height), slice(x, x + width)
         alpha = np.ascontiguousarray(mask[part])
         colours = cv2.multiply(np.ascontiguousarray(image[part]), cv2.merge((alpha,) * 3), scale=1 / 255)
         # Transparent border of at least two pixels, up to sides that halve four times.
-        rows, columns = (-(4 + side) % 16 + 4 for side in alpha.shape)
-        border = (rows // 2, rows - rows // 2, columns // 2, columns - columns // 2)
+        high, wide = (-(4 + side) % 16 + 4 for side in alpha.shape)
+        border = (high // 2, high - high // 2, wide // 2, wide - wide // 2)
         levels = [cv2.copyMakeBorder(np.dstack((colours, alpha)), *border, cv2.BORDER_CONSTANT)]
         for _ in range(4):
             levels.append(cv2.resize(levels[-1], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
@@ -50,40 +54,30 @@ class Sprite:
 
     def tinted(self, degrees: float) -> "Sprite":
         """The sprite with its hue turned."""
-        levels = (
-            np.dstack((textures.shift_hue(level[..., :3].copy(), degrees), level[..., 3])) for level in self.levels
-        )
+        levels = (np.dstack((shift_hue(level[..., :3].copy(), degrees), level[..., 3])) for level in self.levels)
         return replace(self, levels=tuple(levels))
 
 
-@dataclass(frozen=True)
+def solid_box(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """xywh in pixels of all that has an opacity of half or more; zeros where nothing has."""
+    return cv2.boundingRect((mask >= 128).astype(np.uint8))
+
+
 class SpriteSource:
     """Makes sprites of the materials of a split; painted sprites stand in for missing materials."""
 
-    split: Split
-    materials: Materials | None = None
-
-    @cached_property
-    def photographs(self) -> tuple[np.ndarray, ...]:
-        """All photographs, each (H, W, 3) uint8 RGB."""
-        return load_photographs(self.split, self.materials)
-
-    @cached_property
-    def files(self) -> dict[str, dict[int, list]]:
-        """Kind -> group -> outlined objects or clip-art files; kinds without materials are left out."""
-        if self.materials is None:
-            return {}
-        found = {"object": outlined_objects(self.materials), "clipart": clipart_files(self.materials)}
-        return {kind: groups for kind, groups in found.items() if groups}
+    def __init__(self, split: Split, materials: Materials | None = None) -> None:
+        self.photographs = load_photographs(split, materials)
+        self.cutouts = find_cutouts(materials)
 
     def make(self, rng: Generator) -> Sprite:
         """A new object of any kind."""
-        kinds = [*self.files, "painted"]
+        kinds = [*self.cutouts, "painted"]
         shares = np.array([_SHARES[kind] for kind in kinds])
         kind = str(rng.choice(kinds, p=shares / shares.sum()))
         if kind == "painted":
-            return paint_sprite(rng, int(rng.integers(2**31)), self.photographs)
-        groups = self.files[kind]
+            return self._paint(rng, int(rng.integers(2**31)))
+        groups = self.cutouts[kind]
         sizes = np.array([len(members) for members in groups.values()])
         return self._cut_out(rng, kind, int(rng.choice(list(groups), p=sizes / sizes.sum())))
 
@@ -94,7 +88,7 @@ class SpriteSource:
             return sprite
         degrees = float(rng.normal(0, 40) if rng.random() < 0.5 else rng.uniform(40, 320))
         if sprite.kind == "painted":
-            return paint_sprite(rng, sprite.group, self.photographs).tinted(degrees)
+            return self._paint(rng, sprite.group).tinted(degrees)
         return sprite.tinted(degrees) if chance < 0.45 else self._cut_out(rng, sprite.kind, sprite.group)
 
     def bar(self, rng: Generator) -> Sprite:
@@ -106,7 +100,7 @@ class SpriteSource:
 
     def material(self, rng: Generator, height: int, width: int) -> np.ndarray:
         """A surface (height, width, 3): a piece of a photograph or a pattern."""
-        return _random_material(rng, self.photographs)(rng, height, width)
+        return random_material(rng, self.photographs)(rng, height, width)
 
     def in_place(self, rng: Generator, size: float, canvas: tuple[int, int], centre: np.ndarray):
         """A photograph (H, W, 3) of `canvas` size with one of its outlined objects at `centre`, about `size` large.
@@ -114,18 +108,16 @@ class SpriteSource:
         Returns:
             The photograph, the sprite of the object, and its geometric mean size in pixels.
         """
-        groups = list(self.files["object"].values())
-        members = groups[rng.integers(len(groups))]
-        entry: Outlined = members[rng.integers(len(members))]
-        image = read_image(entry.path)
-        mask = entry.mask(*image.shape[:2])
-        sprite = Sprite.from_rgba(image, mask, "object", entry.category)
+        groups = self.cutouts["object"]
+        group = list(groups)[rng.integers(len(groups))]
+        image, mask = groups[group][rng.integers(len(groups[group]))]()
+        sprite = Sprite.from_rgba(image, mask, "object", group)
         if sprite is None:
             return self.in_place(rng, size, canvas, centre)
-        rows, columns = np.flatnonzero((mask >= 128).any(axis=1)), np.flatnonzero((mask >= 128).any(axis=0))
         own_size = float(np.sqrt(np.prod(sprite.extent)))
         scale = float(np.clip(size / own_size, 0.35, 2.2))
-        middle = np.array((columns[0] + columns[-1], rows[0] + rows[-1])) / 2
+        x, y, width, height = solid_box(mask)
+        middle = np.array((x + (width - 1) / 2, y + (height - 1) / 2))
         matrix = np.column_stack((scale * np.eye(2), centre - scale * middle))
         if scale < 0.7:  # without blur, thin parts would fall between the pixels that are looked up
             image = cv2.GaussianBlur(image, (0, 0), 0.4 / scale)
@@ -134,14 +126,14 @@ class SpriteSource:
 
     def _cut_out(self, rng: Generator, kind: str, group: int) -> Sprite:
         """A member of a group; members that are only lines or fill their frame are passed over."""
-        members = self.files[kind][group]
+        members = self.cutouts[kind][group]
         for _ in range(10):
-            member = members[rng.integers(len(members))]
-            image, mask = _cut(member) if kind == "object" else _read_clipart(member)
-            scale = _LONGEST_SIDE / max(mask.shape)
-            if scale < 1:
-                image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-                mask = cv2.resize(mask, (image.shape[1], image.shape[0]), interpolation=cv2.INTER_AREA)
+            image, mask = members[rng.integers(len(members))]()
+            if kind == "object":
+                x, y, width, height = solid_box(mask)
+                part = slice(max(y - 2, 0), y + height + 3), slice(max(x - 2, 0), x + width + 3)
+                image, mask = image[part], mask[part]
+            image, mask = shrunk(image, _LONGEST_SIDE), shrunk(mask, _LONGEST_SIDE)
             filled = (mask >= 128).mean()
             if kind == "object":
                 # Outlines run outside the object as often as inside: the rim would show another background.
@@ -150,68 +142,40 @@ class SpriteSource:
             sprite = Sprite.from_rgba(image, mask, kind, group)
             if sprite is not None and 0.15 <= filled <= 0.95:
                 return sprite
-        return paint_sprite(rng, int(rng.integers(2**31)), self.photographs)
+        return self._paint(rng, int(rng.integers(2**31)))
+
+    def _paint(self, rng: Generator, style: int) -> Sprite:
+        """Paint an object: parts that stick out behind the body, the body, details on it, shading over all.
+
+        The seed `style` decides kind of shape, proportions, material and number of parts; `rng` the rest.
+        """
+        fixed = np.random.default_rng(style)
+        shape, aspect = fixed.integers(len(_SHAPES)), float(np.exp(np.clip(fixed.normal(0, 0.45), -0.9, 0.9)))
+        material = random_material(fixed, self.photographs)
+        attached, details = fixed.integers((0, 1), (4, 4)) if fixed.random() < 0.6 else (0, 0)
+        image, alpha = np.zeros((_SIDE, _SIDE, 3), np.uint8), np.zeros((_SIDE, _SIDE), np.uint8)
+        points = _SIDE / 2 + _BODY * _outline(rng, shape, aspect * float(np.exp(rng.normal(0, 0.1))))
+        body = _filled(points)
+        for number in range(attached + 1 + details):
+            mask, colours = body, material(rng, _SIDE, _SIDE)
+            if number != attached:
+                reach, size = (rng.uniform(0.75, 1.0), 0.4) if number < attached else (rng.uniform(0, 0.6), 0.25)
+                centre = points.mean(axis=0) * (1 - reach) + points[rng.integers(len(points))] * reach
+                part = _outline(rng, rng.integers(len(_SHAPES)), float(np.exp(rng.normal(0, 0.5))))
+                mask = _filled(centre + size * rng.uniform(0.6, 1.4) * _BODY * part)
+                mask = mask if number < attached else cv2.min(mask, body)
+                colours = shift_hue(colours, rng.uniform(-90, 90), 1.0, rng.uniform(0.5, 1.3))
+            weight = mask[..., None].astype(np.float32) / 255
+            image = (image + (colours.astype(np.float32) - image) * weight).astype(np.uint8)
+            alpha = cv2.max(alpha, mask)
+        return Sprite.from_rgba(_shade(rng, image, alpha), alpha, "painted", style)
 
 
-def _cut(entry: Outlined) -> tuple[np.ndarray, np.ndarray]:
-    image = read_image(entry.path)
-    x, y, width, height = entry.box
-    part = slice(max(int(y) - 2, 0), int(y + height) + 3), slice(max(int(x) - 2, 0), int(x + width) + 3)
-    return image[part], entry.mask(*image.shape[:2])[part]
-
-
-def _read_clipart(path: str) -> tuple[np.ndarray, np.ndarray]:
-    rgba = cv2.imread(path, cv2.IMREAD_UNCHANGED)
-    if rgba is None or rgba.ndim != 3 or rgba.shape[2] != 4 or rgba.dtype != np.uint8:
-        return np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1), np.uint8)
-    return cv2.cvtColor(rgba[..., :3], cv2.COLOR_BGR2RGB), np.ascontiguousarray(rgba[..., 3])
-
-
-def _random_material(rng: Generator, photographs: tuple[np.ndarray, ...]) -> Callable:
-    """A function (rng, height, width) -> image of one random material."""
-    palette = textures.random_palette(rng, int(rng.integers(2, 5)))
-    pattern, kind = textures.PATTERNS[rng.integers(len(textures.PATTERNS))], rng.random()
-
-    def material(rng: Generator, height: int, width: int) -> np.ndarray:
-        if kind < 0.5:
-            return pattern(rng, height, width, palette)
-        piece = textures.photograph_piece(rng, photographs, height, width, (0.35, 1.1))
-        return piece if kind < 0.75 else textures.recolour(piece, palette)
-
-    return material
-
-
-def paint_sprite(rng: Generator, style: int, photographs: tuple[np.ndarray, ...]) -> Sprite:
-    """Paint an object: parts that stick out behind the body, the body, details on it, shading over all.
-
-    The seed `style` decides kind of shape, proportions, material and number of parts; `rng` the rest.
-    """
-    fixed = np.random.default_rng(style)
-    shape, aspect = str(fixed.choice(list(textures.SHAPES))), float(np.exp(np.clip(fixed.normal(0, 0.45), -0.9, 0.9)))
-    material = _random_material(fixed, photographs)
-    attached, details = fixed.integers((0, 1), (4, 4)) if fixed.random() < 0.6 else (0, 0)
-    image, alpha = np.zeros((_SIDE, _SIDE, 3), np.uint8), np.zeros((_SIDE, _SIDE), np.uint8)
-    points = _SIDE / 2 + _BODY * _SIDE * textures.outline(rng, shape, aspect * float(np.exp(rng.normal(0, 0.1))))
-    body = _fill(points)
-    for number in range(attached + 1 + details):
-        mask, colours = body, material(rng, _SIDE, _SIDE)
-        if number != attached:
-            reach, size = (rng.uniform(0.75, 1.0), 0.4) if number < attached else (rng.uniform(0, 0.6), 0.25)
-            centre = points.mean(axis=0) * (1 - reach) + points[rng.integers(len(points))] * reach
-            part = textures.outline(rng, str(rng.choice(list(textures.SHAPES))), float(np.exp(rng.normal(0, 0.5))))
-            mask = _fill(centre + size * rng.uniform(0.6, 1.4) * _BODY * _SIDE * part)
-            mask = mask if number < attached else cv2.min(mask, body)
-            colours = textures.shift_hue(colours, rng.uniform(-90, 90), 1.0, rng.uniform(0.5, 1.3))
-        weight = mask[..., None].astype(np.float32) / 255
-        image = (image + (colours.astype(np.float32) - image) * weight).astype(np.uint8)
-        alpha = cv2.max(alpha, mask)
-    return Sprite.from_rgba(_shade(rng, image, alpha), alpha, "painted", style)
-
-
-def _fill(points: np.ndarray) -> np.ndarray:
-    """Anti-aliased mask (152, 152) uint8 of a closed outline (N, 2) in pixels."""
+def _filled(points: np.ndarray) -> np.ndarray:
+    """Mask (152, 152) uint8 of a closed outline (N, 2) in pixels."""
     mask = np.zeros((_SIDE, _SIDE), np.uint8)
-    return cv2.fillPoly(mask, [np.round(points * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
+    fill_polygon(mask, points)
+    return mask
 
 
 def _shade(rng: Generator, image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
@@ -225,3 +189,52 @@ def _shade(rng: Generator, image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     if rng.random() < 0.3:
         light[depth < 0.08] *= rng.choice((0.35, 1.6))
     return cv2.multiply(image, cv2.merge((light, light, light)), dtype=cv2.CV_8U)
+
+
+# Outlines are radii in 144 directions.
+_DIRECTIONS = np.linspace(0, 2 * np.pi, 144, endpoint=False)
+_RAYS = np.stack((np.cos(_DIRECTIONS), np.sin(_DIRECTIONS)), axis=-1)
+
+
+def _outline(rng: Generator, shape: int, aspect: float) -> np.ndarray:
+    """Points (N, 2) of a random outline, centred; the longer side is 2, `aspect` is width / height."""
+    radii = _SHAPES[shape]
+    turn = rng.uniform(0, 2 * np.pi) if radii in (_polygon, _blob) else rng.integers(4) * np.pi / 2
+    cos, sin = np.cos(turn), np.sin(turn)
+    points = radii(rng)[:, None] * _RAYS @ np.array(((cos, sin), (-sin, cos)))
+    low, high = points.min(axis=0), points.max(axis=0)
+    return (2 * points - low - high) / (high - low) * np.array((min(1.0, aspect), min(1.0, 1 / aspect)))
+
+
+def _superellipse(rng: Generator) -> np.ndarray:
+    """Between a diamond, an ellipse and a rectangle."""
+    power = rng.choice((0.8, 2.0, 3.5, 8.0))
+    return (np.abs(_RAYS) ** power).sum(axis=1) ** (-1 / power)
+
+
+def _polygon(rng: Generator) -> np.ndarray:
+    """3 to 7 corners; half of them are stars, with a notch between corners."""
+    corners = int(rng.integers(3, 8))
+    position = np.linspace(0, corners, len(_DIRECTIONS), endpoint=False) % 1
+    if rng.random() < 0.5:
+        notch = rng.uniform(0.4, 0.7)
+        return 1 / (1 + (1 / notch - 1) * (1 - np.abs(2 * position - 1)))
+    return np.cos(np.pi / corners) / np.cos((position - 0.5) * 2 * np.pi / corners)
+
+
+def _blob(rng: Generator) -> np.ndarray:
+    """Low-frequency random waves on a circle."""
+    waves = np.arange(2, 7)
+    amplitude = rng.normal(0, 0.28, len(waves)) / waves**0.8
+    phase = rng.uniform(0, 2 * np.pi, len(waves))
+    radii = 1 + (amplitude[:, None] * np.cos(waves[:, None] * _DIRECTIONS + phase[:, None])).sum(axis=0)
+    return np.clip(radii, 0.35, None)
+
+
+def _drop(rng: Generator) -> np.ndarray:
+    """Round on one side, drawn to a tip on the other."""
+    distance = np.abs((_DIRECTIONS + np.pi) % (2 * np.pi) - np.pi)
+    return 0.6 + rng.uniform(0.4, 0.9) * np.exp(-distance / rng.uniform(0.25, 0.6))
+
+
+_SHAPES = (_superellipse, _polygon, _blob, _drop)

@@ -5,10 +5,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from lib.data.synthetic.sprites import Sprite
+from lib.data.synthetic.sprites import Sprite, solid_box
 
-# An object of which less than this part shows counts as absent.
-ABSENT_BELOW = 0.02
 _LONGEST_BLUR = 25.0  # pixels
 
 
@@ -25,28 +23,28 @@ class Layer:
     # cosine part of the shift of rows, then of columns, as parts of the extent.
     sway: np.ndarray
 
-    def to_image(self, t: int) -> np.ndarray:
-        """(2, 2) matrix from full-size sprite pixels to image pixels at frame `t`, about the centres."""
-        scale = self.size[t] / np.sqrt(np.prod(self.sprite.extent))
-        cos, sin = np.cos(self.angle[t]), np.sin(self.angle[t])
-        stretch = np.exp(self.stretch[t] / 2)
-        return scale * np.array(((cos, -sin), (sin, cos))) @ np.diag((stretch, 1 / stretch))
+    @staticmethod
+    def rigid(sprite: Sprite, path: np.ndarray, size: np.ndarray, angle: np.ndarray) -> "Layer":
+        """A layer that does not deform."""
+        return Layer(sprite, path, size, angle, stretch=np.zeros(len(size)), sway=np.zeros((len(size), 4)))
 
     def reach(self) -> np.ndarray:
         """(T,) radius in pixels of a circle that holds the object."""
         half = 0.5 * np.hypot(*self.sprite.extent) / np.sqrt(np.prod(self.sprite.extent))
         return self.size * half * np.exp(np.abs(self.stretch) / 2) * (1 + 2 * np.abs(self.sway).max(axis=1))
 
-    def patch(self, t: int) -> tuple[np.ndarray, tuple[int, int]]:
-        """Render the sprite, sharp, on a patch that may reach beyond the image.
+    def patch(self, t: int, shutter: float = 0.0) -> tuple[np.ndarray, tuple[int, int]]:
+        """Render the sprite at frame `t`, with motion blur, on a patch that may reach beyond the image.
 
         Returns:
             The patch (h, w, 4) uint8 RGBA with premultiplied colours, and the xy of its top-left pixel in the image.
         """
-        matrix = self.to_image(t)
+        scale = self.size[t] / np.sqrt(np.prod(self.sprite.extent))
         # The smallest level that still has a pixel per image pixel.
-        halvings = int(np.clip(-np.log2(np.sqrt(abs(np.linalg.det(matrix)))), 0, len(self.sprite.levels) - 1))
-        level, matrix = self.sprite.levels[halvings], matrix * 2**halvings
+        halvings = int(np.clip(-np.log2(scale), 0, len(self.sprite.levels) - 1))
+        level, scale = self.sprite.levels[halvings], scale * 2**halvings
+        cos, sin, stretch = np.cos(self.angle[t]), np.sin(self.angle[t]), np.exp(self.stretch[t] / 2)
+        matrix = scale * np.array(((cos, -sin), (sin, cos))) @ np.diag((stretch, 1 / stretch))  # level to image
         rows, columns = level.shape[:2]
         sway = self.sway[t].astype(np.float32)
         span = np.abs(matrix) @ np.array((columns, rows)) * (0.5 + np.hypot(sway[0::2], sway[1::2]).max())
@@ -62,7 +60,11 @@ class Layer:
             along, across = u * np.float32(2 * np.pi / columns), v * np.float32(2 * np.pi / rows)
             u = u + np.float32(columns) * (sway[0] * np.sin(across) + sway[1] * np.cos(across))
             v = v + np.float32(rows) * (sway[2] * np.sin(along) + sway[3] * np.cos(along))
-        return cv2.remap(level, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT), (int(low[0]), int(low[1]))
+        patch = cv2.remap(level, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+        step = _step_at(self.path, t) * shutter
+        margin = int(np.ceil(min(np.linalg.norm(step), _LONGEST_BLUR) / 2)) + 1 if step.any() else 0
+        patch = _blur_along(cv2.copyMakeBorder(patch, *(margin,) * 4, cv2.BORDER_CONSTANT), step)
+        return patch, (int(low[0]) - margin, int(low[1]) - margin)
 
 
 @dataclass(frozen=True)
@@ -75,9 +77,12 @@ class Background:
     def view(self, t: int, size: tuple[int, int], shutter: float) -> np.ndarray:
         """The part that frame `t` shows, with motion blur."""
         image = cv2.warpAffine(self.picture, self.camera[t], size, borderMode=cv2.BORDER_REFLECT_101)
-        middle = np.array(size) / 2
-        spot = np.linalg.solve(self.camera[t, :, :2], middle - self.camera[t, :, 2])
-        return _blur_along(image, step_at(self.follow(spot), t) * shutter)
+        middle = self.spot_at(t, np.array(size) / 2)
+        return _blur_along(image, _step_at(self.follow(middle), t) * shutter)
+
+    def spot_at(self, t: int, place: np.ndarray) -> np.ndarray:
+        """The spot, xy in background pixels, that frame `t` shows at `place`, xy in image pixels."""
+        return np.linalg.solve(self.camera[t, :, :2], place - self.camera[t, :, 2])
 
     def follow(self, spot: np.ndarray) -> np.ndarray:
         """(T, 2) path in the image of a fixed `spot`, xy in background pixels."""
@@ -86,7 +91,7 @@ class Background:
 
 @dataclass(frozen=True)
 class Optics:
-    """The camera's flaws."""
+    """Flaws of the camera."""
 
     shutter: float  # part of the time between frames in which the shutter is open (motion blur)
     defocus: np.ndarray  # (T,) deviation of the blur in pixels
@@ -99,9 +104,9 @@ class Optics:
         if self.defocus[t] > 0.3:
             image = cv2.GaussianBlur(image, (0, 0), float(self.defocus[t]))
         table = np.clip(np.arange(256)[:, None] * self.gain[t], 0, 255).astype(np.uint8)
-        image = cv2.LUT(image, table[None])
         x, y = self.corner[t]
-        return cv2.add(image, self.noise[y : y + image.shape[0], x : x + image.shape[1]], dtype=cv2.CV_8U)
+        noise = self.noise[y : y + image.shape[0], x : x + image.shape[1]]
+        return cv2.add(cv2.LUT(image, table[None]), noise, dtype=cv2.CV_8U)
 
 
 @dataclass(frozen=True)
@@ -115,8 +120,8 @@ class Frame:
 
     @property
     def absent(self) -> bool:
-        """The object does not show."""
-        return self.visible_ratio < ABSENT_BELOW
+        """Less than 2 % of the object shows."""
+        return self.visible_ratio < 0.02
 
 
 @dataclass(frozen=True)
@@ -140,24 +145,21 @@ class Scene:
         """Frame `number`, counted from 0."""
         t, shutter = number * self.step, self.optics.shutter
         image = self.background.view(t, self.size, shutter)
-        for layer in self.behind:
-            lay(image, *_smeared(*layer.patch(t), step_at(layer.path, t) * shutter))
-        sharp, corner = self.target.patch(t)
-        mask = np.ascontiguousarray(sharp[..., 3])
+        for layer in (*self.behind, *(() if self.in_place else (self.target,))):
+            lay(image, *layer.patch(t, shutter))
+        patch, (left, top) = self.target.patch(t)
+        mask = np.ascontiguousarray(patch[..., 3])
         uncovered = cv2.merge((mask, mask, mask))
-        if not self.in_place:
-            lay(image, *_smeared(sharp, corner, step_at(self.target.path, t) * shutter))
         for layer in self.before:
-            patch, place = _smeared(*layer.patch(t), step_at(layer.path, t) * shutter)
-            lay(image, patch, place)
-            hiding = np.dstack((np.zeros_like(patch[..., :3]), patch[..., 3]))
-            lay(uncovered, hiding, (place[0] - corner[0], place[1] - corner[1]))
-        box = _extent(mask, corner, self.size)
-        total = float(mask.sum(dtype=np.int64))
-        shown, within = (
-            float(_inside(part, corner, self.size).sum(dtype=np.int64)) for part in (uncovered[..., 0], mask)
-        )
-        return Frame(self.optics.expose(image, t), box, shown / total if box[2] else 0.0, within < total)
+            patch, (x, y) = layer.patch(t, shutter)
+            lay(image, patch, (x, y))
+            patch[..., :3] = 0
+            lay(uncovered, patch, (x - left, y - top))
+        inside, shown = (_inside(part, (left, top), self.size) for part in (mask, uncovered[..., 0]))
+        x, y, width, height = solid_box(inside) if inside.size else (0, 0, 0, 0)
+        box = np.array((max(left, 0) + x, max(top, 0) + y, width, height), np.float64) * (width > 0)
+        total, within, visible = (float(part.sum(dtype=np.int64)) for part in (mask, inside, shown))
+        return Frame(self.optics.expose(image, t), box, visible / total if width else 0.0, within < total)
 
 
 def lay(image: np.ndarray, patch: np.ndarray, corner: tuple[int, int]) -> None:
@@ -171,19 +173,16 @@ def lay(image: np.ndarray, patch: np.ndarray, corner: tuple[int, int]) -> None:
         region[:] = cv2.add(dimmed, np.ascontiguousarray(inside[..., :3]))
 
 
-def step_at(path: np.ndarray, t: int) -> np.ndarray:
+def _inside(patch: np.ndarray, corner: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+    """The part of a patch that lies within an image of `size`; a view, perhaps empty."""
+    (left, top), (width, height) = corner, size
+    return patch[max(0, -top) : max(0, height - top), max(0, -left) : max(0, width - left)]
+
+
+def _step_at(path: np.ndarray, t: int) -> np.ndarray:
     """Movement of a path (T, 2) at frame `t`, in pixels a frame."""
     first, last = max(t - 1, 0), min(t + 1, len(path) - 1)
     return (path[last] - path[first]) / max(last - first, 1)
-
-
-def _smeared(patch: np.ndarray, corner: tuple[int, int], step: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
-    """Blur a patch along a movement `step` (2,) in pixels; it grows by the length of the blur."""
-    margin = int(np.ceil(min(np.linalg.norm(step), _LONGEST_BLUR) / 2)) + 1
-    if margin == 1:
-        return patch, corner
-    patch = cv2.copyMakeBorder(patch, *(margin,) * 4, cv2.BORDER_CONSTANT)
-    return _blur_along(patch, step), (corner[0] - margin, corner[1] - margin)
 
 
 def _blur_along(image: np.ndarray, step: np.ndarray) -> np.ndarray:
@@ -197,19 +196,3 @@ def _blur_along(image: np.ndarray, step: np.ndarray) -> np.ndarray:
     ends = [np.round((half + sign * step / 2) * 16).astype(int).tolist() for sign in (-1, 1)]
     cv2.line(kernel, ends[0], ends[1], 255, 1, cv2.LINE_AA, 4)
     return cv2.filter2D(image, -1, kernel.astype(np.float32) / kernel.sum(), borderType=cv2.BORDER_REPLICATE)
-
-
-def _inside(patch: np.ndarray, corner: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
-    """The part of a patch that lies within an image of `size`; a view, perhaps empty."""
-    (left, top), (width, height) = corner, size
-    return patch[max(0, -top) : max(0, height - top), max(0, -left) : max(0, width - left)]
-
-
-def _extent(mask: np.ndarray, corner: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
-    """xywh of the pixels within the image that the object covers by half or more; zeros where there are none."""
-    solid = _inside(mask, corner, size) >= 128
-    columns, rows = np.flatnonzero(solid.any(axis=0)), np.flatnonzero(solid.any(axis=1))
-    if not len(columns):
-        return np.zeros(4)
-    left, top = max(corner[0], 0) + columns[0], max(corner[1], 0) + rows[0]
-    return np.array((left, top, columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1), dtype=np.float64)
