@@ -26,7 +26,7 @@ from lib.train.loader import SampleStream, collate
 from lib.train.processing import Processing
 from lib.train.sampler import FrameSampler
 from lib.utils.errors import UserError, run_command
-from lib.utils.preprocess import Preprocessor
+from lib.utils.tensors import Preprocessor
 
 
 def stream(name: str, plain: bool = False, use_lmdb: bool = False) -> SampleStream:

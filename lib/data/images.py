@@ -18,7 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lib.utils.crop import LARGEST_BUILT_SIDE, Region
+from lib.utils.crop import Region
 from lib.utils.errors import UserError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
@@ -285,8 +285,6 @@ def cut_picture(picture: Picture, region: Region, mirrored: bool = False, flippe
         region = region.mirrored(picture.width)
     if region.x[1] <= region.x[0] or region.y[1] <= region.y[0]:
         crop = np.zeros((region.size, region.size, 3), np.uint8)
-    elif region.side > LARGEST_BUILT_SIDE:
-        crop = region.cut(picture.part((0, picture.width), (0, picture.height)))
     else:
         crop = region.scaled(picture.part(region.x, region.y))
     # Mirroring and scaling commute, to the last bit.

@@ -9,14 +9,8 @@ from easydict import EasyDict
 
 from lib.config import option
 from lib.train.options import RunOptions, net_type
-from lib.utils.checkpoint import (
-    CheckpointError,
-    epoch_name,
-    latest_name,
-    load_checkpoint,
-    previous_name,
-    save_checkpoint,
-)
+from lib.utils.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from lib.utils.checkpoint_files import epoch_name, rolling_names
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +35,7 @@ class CheckpointFolder:
     ) -> None:
         self.folder, self.net_type, self.last_epoch = folder, net_type, last_epoch
         self.every, self.last, self.keep = every, last, keep
-        self.latest = folder / latest_name(net_type)
-        self.previous = folder / previous_name(net_type)
+        self.latest, self.previous = (folder / name for name in rolling_names(net_type))
         self.latest_is_damaged = False
 
     def save(self, checkpoint: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from lib import models
 from lib.config.loader import experiment_name
 from lib.models.alpha_refine import SCRIPT as MASK_SCRIPT
 from lib.models.alpha_refine import AlphaRefine
-from lib.utils.checkpoint import find_checkpoint
+from lib.utils.checkpoint_files import find_checkpoint
 
 NETWORKS: dict[str, type[nn.Module]] = {**models.NETWORKS, MASK_SCRIPT: AlphaRefine}
 

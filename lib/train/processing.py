@@ -11,8 +11,7 @@ from easydict import EasyDict
 from lib.config import option
 from lib.data.images import ImageReadError, Picture, cut_picture
 from lib.train.sampler import FrameRef, SampledFrames
-from lib.utils.crop import CropError, Region, box_to_crop, shows_nothing
-from lib.utils.stretched_crop import box_in_crop, stretched_crop
+from lib.utils.crop import CropError, Region, box_in_crop, box_to_crop, shows_nothing, stretched_crop
 
 
 class Rejected(Exception):  # noqa: N818 - not an error: the sample is drawn again
@@ -127,7 +126,7 @@ class Processing:
         crop = cut_picture(picture, region, mirror, flip)
         if gray:
             crop = cv2.cvtColor(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-        box = box_to_crop(box, around, region.scale, kind.size)
+        box = box_to_crop(box, around, region.scale, kind.size) / kind.size
         if flip:
             mask = mask[:, ::-1]
             box[0] = 1 - box[0] - box[2]

@@ -13,30 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lib.utils.checkpoint_files import (
-    CheckpointError,
-    epoch_name,
-    few,
-    find_checkpoint,
-    latest_name,
-    previous_name,
-)
+from lib.utils.checkpoint_files import CheckpointError, few
 from lib.utils.files import atomic_path
-from lib.utils.safe_unpickle import InertObject, read_untrusted, to_plain
-
-__all__ = [
-    "CheckpointError",
-    "InertObject",
-    "epoch_name",
-    "find_checkpoint",
-    "latest_name",
-    "load_checkpoint",
-    "load_state",
-    "previous_name",
-    "save_checkpoint",
-]
-
-COUNTER = "num_batches_tracked"
+from lib.utils.safe_unpickle import read_untrusted, to_plain
 
 
 def load_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
@@ -51,8 +30,7 @@ def load_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
     Raises:
         CheckpointError: missing, damaged or foreign file, or one that names classes no checkpoint needs.
     """
-    path = Path(path)
-    content = read_untrusted(path)
+    content = read_untrusted(Path(path))
     if isinstance(content, dict) and "net" not in content:
         if "state_dict" in content:
             content["net"] = content.pop("state_dict")
@@ -67,11 +45,8 @@ def load_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def _is_state_dict(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and len(value) > 0
-        and all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in value.items())
-    )
+    whole = isinstance(value, dict) and len(value) > 0
+    return whole and all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in value.items())
 
 
 def _describe(content: Any) -> str:
@@ -79,20 +54,13 @@ def _describe(content: Any) -> str:
         return f"a tensor of shape {tuple(content.shape)}"
     if not isinstance(content, dict):
         return f"a value of type {type(content).__name__}"
-    if not content:
-        return "an empty dictionary"
     if "net" in content:
         return f"under 'net' {_describe(content['net'])}"
-    return f"a dictionary with {few([str(key) for key in content], 5)}"
+    return f"a dictionary with {few(list(map(str, content)), 5)}"
 
 
 def load_state(
-    module: nn.Module,
-    checkpoint: Mapping[str, Any],
-    path: str | os.PathLike,
-    *,
-    allow_missing: Sequence[str] = (),
-    ignore: Sequence[str] = (),
+    module: nn.Module, checkpoint: Mapping[str, Any], path: str | os.PathLike, *, allow_missing: Sequence[str] = ()
 ) -> None:
     """Load weights into a module: every name and every shape must fit, or nothing is changed.
 
@@ -105,7 +73,6 @@ def load_state(
         path: where it came from, for messages.
         allow_missing: prefixes of names that keep the module's values if the file lacks them
             (`cls_head.`: stage 2 starts from a stage-1 checkpoint).
-        ignore: prefixes of names in the file to leave out.
 
     Raises:
         CheckpointError: names or shapes that differ; a few of each are listed.
@@ -113,55 +80,34 @@ def load_state(
     weights = checkpoint["net"] if isinstance(checkpoint.get("net"), Mapping) else checkpoint
     if weights and all(name.startswith("module.") for name in weights):
         weights = {name.removeprefix("module."): tensor for name, tensor in weights.items()}
-    wanted = module.state_dict()
-    found = {
-        name: tensor
-        for name, tensor in weights.items()
-        if not name.startswith(tuple(ignore)) and (name in wanted or not _is_counter(name))
+    wanted, counter = module.state_dict(), "num_batches_tracked"
+    found = {name: tensor for name, tensor in weights.items() if name in wanted or not name.endswith(counter)}
+    missing = [name for name in wanted if name not in found and not name.startswith(tuple(allow_missing))]
+    shapes = [(name, tuple(wanted[name].shape), tuple(found[name].shape)) for name in found if name in wanted]
+    faults = {
+        "missing": [name for name in missing if not name.endswith(counter)],
+        "unexpected": [name for name in found if name not in wanted],
+        "of another shape": [f"{name}: expected {ours}, found {file}" for name, ours, file in shapes if ours != file],
     }
-    missing = [
-        name
-        for name in wanted
-        if name not in found and not name.startswith(tuple(allow_missing)) and not _is_counter(name)
-    ]
-    unexpected = [name for name in found if name not in wanted]
-    misshapen = [
-        f"{name}: expected {tuple(wanted[name].shape)}, found {tuple(tensor.shape)}"
-        for name, tensor in found.items()
-        if name in wanted and tensor.shape != wanted[name].shape
-    ]
-    kinds = (("missing", missing), ("unexpected", unexpected), ("of another shape", misshapen))
-    faults = [f"{len(names)} {kind} ({few(names)})" for kind, names in kinds if names]
-    if faults:
-        raise CheckpointError(f"checkpoint {path} does not fit the model: {'; '.join(faults)}{_hint(weights, wanted)}")
+    listed = "; ".join(f"{len(names)} {kind} ({few(names)})" for kind, names in faults.items() if names)
+    if listed:
+        theirs, ours = _variant(weights), _variant(wanted)
+        hint = f". The file looks like {theirs}, the model is {ours}" if theirs != ours else ""
+        raise CheckpointError(f"checkpoint {path} does not fit the model: {listed}{hint}")
     module.load_state_dict(found, strict=False)
 
 
-def _is_counter(name: str) -> bool:
-    return name.rsplit(".", 1)[-1] == COUNTER
-
-
-def _hint(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """The variants of the file and of the model, where they differ."""
-    theirs, ours = _variant(found), _variant(wanted)
-    if theirs == ours:
-        return ""
-    file = f"looks like {theirs}" if theirs else "does not look like a STARK checkpoint"
-    return f". The file {file}" + (f", the model is {ours}" if ours else "")
-
-
 def _variant(names: Mapping[str, Any]) -> str:
-    """The variant whose state dict has these names; empty if none."""
+    """The variant whose state dict has these names."""
     joined = "\n".join(["", *names])
     if "\ntransformer." not in joined or "\nbox_head." not in joined:
-        return ""
+        return "another network"
     if "\ntransformer.decoder." not in joined:
         return "STARK-Lightning" + (" (folded)" if ".rbr_reparam." in joined else "")
-    score = "\ncls_head." in joined
-    family = "STARK-ST (with score head)" if score else "STARK-S or STARK-ST stage 1 (no score head)"
     blocks = len(set(re.findall(r"\.layer3\.(\d+)\.", joined)))
-    depth = {2: "18", 6: "50" if ".conv3." in joined else "34", 23: "101"}.get(blocks)
-    return f"{family} with ResNet-{depth}" if depth else family
+    depth = {2: "18", 6: "50" if ".conv3." in joined else "34", 23: "101"}.get(blocks, "?")
+    score = "\ncls_head." in joined
+    return f"{'STARK-ST' if score else 'STARK-S or STARK-ST stage 1 (no score head)'} with ResNet-{depth}"
 
 
 def save_checkpoint(path: str | os.PathLike, checkpoint: Mapping[str, Any]) -> None:

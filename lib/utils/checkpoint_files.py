@@ -22,36 +22,28 @@ def epoch_name(net_type: str, epoch: int) -> str:
     return f"{net_type}_ep{epoch:04d}.pth.tar"
 
 
-def latest_name(net_type: str) -> str:
-    """The file name of the rolling checkpoint that a run goes on from."""
-    return f"{net_type}_latest.pth.tar"
-
-
-def previous_name(net_type: str) -> str:
-    """The file name of the rolling checkpoint before the latest."""
-    return f"{net_type}_previous.pth.tar"
+def rolling_names(net_type: str) -> tuple[str, str]:
+    """The file names of the checkpoint that a run goes on from, and of the one before it."""
+    return f"{net_type}_latest.pth.tar", f"{net_type}_previous.pth.tar"
 
 
 def find_checkpoint(folder: str | os.PathLike, net_type: str, epoch: int | None = None) -> Path:
     """The file `<net_type>_ep<epoch>.pth.tar` of a folder; without an epoch the newest, whole epoch or not.
 
     Raises:
-        CheckpointError: there is none; the message lists what is there.
+        CheckpointError: it is missing; the message lists what is there.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise CheckpointError(f"no checkpoint folder {folder}: train first, or give a checkpoint file")
     names = sorted(entry.name for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith("."))
-    pattern = re.compile(rf"{re.escape(net_type)}_ep(\d{{4,}})\.pth\.tar")
-    epochs = {int(match[1]): match[0] for match in map(pattern.fullmatch, names) if match}
-    for rolling in (latest_name(net_type), previous_name(net_type)):
-        if epoch is None and rolling in names:
-            return folder / rolling
-    if epoch is None and epochs:
-        return folder / epochs[max(epochs)]
-    if epoch in epochs:
-        return folder / epochs[epoch]
-    wanted = f"{net_type}_ep*.pth.tar" if epoch is None else epoch_name(net_type, epoch)
+    epochs = [name for name in names if re.fullmatch(rf"{re.escape(net_type)}_ep\d{{4,}}\.pth\.tar", name)]
+    newest = sorted(epochs, key=lambda name: (len(name), name))[-1:]
+    found = [*rolling_names(net_type), *newest] if epoch is None else [epoch_name(net_type, epoch)]
+    for name in found:
+        if name in names:
+            return folder / name
+    wanted = f"{net_type}_ep*.pth.tar" if epoch is None else found[0]
     raise CheckpointError(f"no checkpoint {wanted} in {folder}; there: {few(names[::-1], 5)}")
 
 

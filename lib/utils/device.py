@@ -29,9 +29,7 @@ def available_devices() -> list[str]:
     import torch
 
     names = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
-    if torch.backends.mps.is_available():
-        names.append("mps")
-    return [*names, "cpu"]
+    return [*names, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
 
 
 def select_device(name: str = "auto") -> "torch.device":
@@ -45,9 +43,7 @@ def select_device(name: str = "auto") -> "torch.device":
     available = available_devices()
     if name == "auto":
         return torch.device(available[0].removesuffix(":0"))
-    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", name):
-        raise UserError(f"unknown device '{name}'; choose auto, {', '.join(available)}")
-    wanted = "cuda:0" if name == "cuda" else name
-    if wanted not in available:
-        raise UserError(f"device '{name}' is not available here; choose auto, {', '.join(available)}")
-    return torch.device(name)
+    if ("cuda:0" if name == "cuda" else name) in available:
+        return torch.device(name)
+    fault = "is not available here" if re.fullmatch(r"cpu|mps|cuda(:\d+)?", name) else "is unknown"
+    raise UserError(f"device '{name}' {fault}; choose auto, {', '.join(available)}")

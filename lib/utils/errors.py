@@ -6,45 +6,38 @@ import os
 import sys
 from collections.abc import Callable
 
-# Of places that a user chose.
+# Errors of places that a user chose.
 _USERS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
 
 
 class UserError(Exception):
-    """Something the user can put right.
-
-    The message is one line that says what is wrong, where, and what to do.
-    Commands print it without a traceback and exit with status 2.
-    """
+    """Something the user can put right: one line that says what is wrong, where, and what to do."""
 
 
 def run_command(main: Callable[[], int | None]) -> None:
     """Run a command's `main` and leave the process with its exit status.
 
-    0 or the returned status on success, 2 after a `UserError` (one line on stderr),
-    also where a folder cannot be written or the disk is full, 130 after Ctrl-C. Any other exception is a bug and keeps
-    its traceback. `~` is the home directory in `--option=~/folder`, too, and names that are not UTF-8 are printed with
-    their bytes as escapes.
+    0 or the returned status on success; 2, and one line on stderr, after a `UserError` or where a place cannot be
+    written; 130 after Ctrl-C. Any other exception is a bug and keeps its traceback. `~` is the home directory in
+    `--option=~/folder`, too, and names that are not UTF-8 are printed with their bytes as escapes.
     """
     sys.argv[1:] = map(_expand_home, sys.argv[1:])
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        status = main()
+        sys.exit(main() or 0)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        message = str(error)
     except OSError as error:
         if error.errno not in _USERS:
             raise
-        where = f"{error.filename}: " if error.filename else "cannot write: "
-        print(f"error: {where}{error.strerror}; make room, or choose another place", file=sys.stderr)
-        sys.exit(2)
+        message = f"{error.filename or 'cannot write'}: {error.strerror}; make room, or choose another place"
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         sys.exit(130)
-    sys.exit(status or 0)
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
 
 
 def _expand_home(word: str) -> str:

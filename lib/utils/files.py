@@ -1,6 +1,5 @@
 """Atomic files, and locks between processes."""
 
-import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -8,9 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock
-
-# Errors of locking a file on file systems that know no locks, as some of clusters are mounted.
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @contextmanager
@@ -24,9 +20,11 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
     os.close(handle)
-    os.chmod(name, 0o666 & ~_umask())
     temporary = Path(name)
     try:
+        mask = os.umask(0)  # the process's mask can only be read by setting it
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)
         yield temporary
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
@@ -37,9 +35,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
 
 @contextmanager
 def locked(path: str | os.PathLike, timeout: float = -1) -> Iterator[None]:
-    """Hold a lock on a file or folder; other processes that want the same lock wait.
-
-    The lock is the file `.<name>.lock` beside `path`; the system releases it when the process ends.
+    """Hold the lock `.<name>.lock` beside a file or folder; other processes that want the same lock wait.
 
     Args:
         timeout: seconds to wait; negative: without end.
@@ -58,10 +54,3 @@ def write_text(path: str | os.PathLike, text: str) -> None:
     """Write `text` to `path` as UTF-8, whole or not at all."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-def _umask() -> int:
-    """The process's umask; reading it needs setting it, so it is put back at once."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -1,82 +1,38 @@
 """Writing the local files in which a user says where data, checkpoints and results lie."""
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from lib.utils.errors import UserError
-from lib.utils.files import atomic_path, write_text
+from lib.utils.files import write_text
 from lib.utils.workspace import Side
 
-TRAINING = '''"""Where training finds its data and keeps its runs, on this machine. Edit it freely.
+_HEAD = '''"""Where {side} finds and keeps its files on this machine. Edit it freely.
 
 Environment variables (STARK_DATA_DIR, STARK_SAVE_DIR, STARK_PRETRAINED_DIR) go before it. An empty text, or a line
-that is missing, means the default.
+that is missing, means the default. `save_dir` is for {saved}.
+`data_dir` is for the data sets that are not listed.
 """
 
-
+'''
+_TRAINING = """
 class EnvironmentSettings:
     def __init__(self):
-        self.workspace_dir = {workspace}
-        self.save_dir = {save}  # checkpoints/ and logs/ of runs
-        self.tensorboard_dir = {save}/tensorboard
-        self.pretrained_networks = {workspace}/pretrained_networks  # ImageNet weights of backbones
-
-        # Data sets, and the LMDBs that --use_lmdb reads in their place; data_dir is for those that are not listed.
-        self.data_dir = {data}
-        self.lasot_dir = {data}/lasot
-        self.lasot_lmdb_dir = {data}/lasot_lmdb
-        self.got10k_dir = {data}/got10k
-        self.got10k_lmdb_dir = {data}/got10k_lmdb
-        self.trackingnet_dir = {data}/trackingnet
-        self.trackingnet_lmdb_dir = {data}/trackingnet_lmdb
-        self.coco_dir = {data}/coco
-        self.coco_lmdb_dir = {data}/coco_lmdb
-        self.davis_dir = {data}/davis
-        self.youtube_vos_dir = {data}/youtube_vos
-        self.imagenet_dir = {data}/vid
-        self.imagenet_lmdb_dir = {data}/vid_lmdb
-'''
-
-TESTING = '''"""Where testing finds test sets and checkpoints, and keeps results, on this machine. Edit it freely.
-
-Environment variables (STARK_DATA_DIR, STARK_SAVE_DIR) go before it. An empty text, or a line that is missing, means
-the default.
 """
-
-from lib.test.evaluation.environment import EnvSettings
+_TESTING = """from lib.test.evaluation.environment import EnvSettings
 
 
 def local_env_settings():
     settings = EnvSettings()
-    settings.save_dir = {save}  # checkpoints/ of trained networks
-    settings.results_path = {save}/test/tracking_results
-    settings.result_plot_path = {save}/test/result_plots
-    settings.network_path = {save}/test/networks  # checkpoints that are named to a tracker by their file name
-
-    # Test sets; data_dir is for those that are not listed.
-    settings.data_dir = {data}
-    settings.lasot_path = {data}/lasot
-    settings.lasot_lmdb_path = {data}/lasot_lmdb
-    settings.lasot_ext_path = {data}/lasot_ext
-    settings.got10k_path = {data}/got10k
-    settings.trackingnet_path = {data}/trackingnet
-    settings.otb_path = {data}/otb
-    settings.nfs_path = {data}/nfs
-    settings.uav_path = {data}/uav
-    settings.tc128_path = {data}/tc128
-    settings.tnl2k_path = {data}/tnl2k
-    return settings
-'''
+"""
+_TRAINING_SETS = ("lasot", "got10k", "trackingnet", "coco", "vid", "davis", "youtube_vos")
+_TRAINING_LMDBS = ("lasot", "got10k", "trackingnet", "coco", "vid")
+_TEST_SETS = ("lasot", "lasot_lmdb", "lasot_ext", "got10k", "trackingnet", "otb", "nfs", "uav", "tc128", "tnl2k")
 
 
 def write_local_files(
-    workspace_dir: Path,
-    data_dir: Path,
-    save_dir: Path,
-    force: bool,
-    files: Mapping[Side, Path],
+    workspace_dir: Path, data_dir: Path, save_dir: Path, force: bool, files: Mapping[Side, Path]
 ) -> list[Path]:
     """Write the local files of training and of testing. Both, or, where one must not be replaced, none.
 
@@ -91,22 +47,21 @@ def write_local_files(
         The files that were written; those that say the same already are left as they are.
 
     Raises:
-        UserError: a file is there and says something else, or cannot be written.
+        UserError: a file exists and says something else, or cannot be written.
     """
-    folders = {"workspace": workspace_dir, "data": data_dir, "save": save_dir}
-    texts = {files[side]: _fill(text, folders) for side, text in (("train", TRAINING), ("test", TESTING))}
+    work, data, save = (Path(os.path.abspath(folder.expanduser())) for folder in (workspace_dir, data_dir, save_dir))
+    texts = {files["train"]: _training_text(work, data, save), files["test"]: _testing_text(data, save)}
     try:
-        there = {path: path.read_bytes() for path in texts if path.exists()}
-        changed = [path for path, content in there.items() if content != texts[path].encode()]
-        if changed and not force:
+        new = [path for path, text in texts.items() if not path.exists() or path.read_bytes() != text.encode()]
+        existing = [path for path in new if path.exists()]
+        if existing and not force:
             raise UserError(
-                f"{' and '.join(map(str, changed))} {'are' if len(changed) > 1 else 'is'} there already: "
+                f"{' and '.join(map(str, existing))} {'are' if len(existing) > 1 else 'is'} there already: "
                 "edit by hand, or replace with --force, which keeps what was there as .bak"
             )
-        for path in changed:
-            with atomic_path(_free_backup(path)) as temporary:
-                temporary.write_bytes(there[path])
-        new = [path for path in texts if path in changed or path not in there]
+        for path in existing:
+            backups = (path.with_name(f"{path.name}.bak{number}") for number in ("", *range(2, 1000)))
+            path.rename(next(backup for backup in backups if not backup.exists()))
         for path in new:
             write_text(path, texts[path])
     except OSError as error:
@@ -114,19 +69,19 @@ def write_local_files(
     return new
 
 
-def _fill(text: str, folders: Mapping[str, Path]) -> str:
-    """Put absolute paths, quoted, in the place of `{name}` and `{name}/below`."""
+def _training_text(work: Path, data: Path, save: Path) -> str:
+    paths = {"workspace_dir": work, "save_dir": save, "tensorboard_dir": save / "tensorboard"}
+    paths |= {"pretrained_networks": work / "pretrained_networks", "data_dir": data}
+    paths |= {f"{name}_dir": data / name for name in _TRAINING_SETS}
+    paths |= {f"{name}_lmdb_dir": data / f"{name}_lmdb" for name in _TRAINING_LMDBS}
+    lines = [f"        self.{name.replace('vid_', 'imagenet_')} = {str(path)!r}\n" for name, path in paths.items()]
+    return _HEAD.format(side="training", saved="checkpoints and logs") + _TRAINING + "".join(lines)
 
-    def path(place: re.Match) -> str:
-        return repr(str(Path(os.path.abspath(folders[place[1]].expanduser()), place[2].lstrip("/"))))
 
-    return re.sub(r"\{(\w+)\}(\S*)", path, text)
-
-
-def _free_backup(path: Path) -> Path:
-    """The first of `.bak`, `.bak2`, … that is not there."""
-    number, backup = 1, path.with_name(f"{path.name}.bak")
-    while backup.exists():
-        number += 1
-        backup = path.with_name(f"{path.name}.bak{number}")
-    return backup
+def _testing_text(data: Path, save: Path) -> str:
+    paths = {"save_dir": save, "results_path": save / "test" / "tracking_results"}
+    paths |= {"result_plot_path": save / "test" / "result_plots", "network_path": save / "test" / "networks"}
+    paths |= {"data_dir": data} | {f"{name}_path": data / name for name in _TEST_SETS}
+    lines = [f"    settings.{name} = {str(path)!r}\n" for name, path in paths.items()]
+    head = _HEAD.format(side="testing", saved="checkpoints and results")
+    return head + _TESTING + "".join([*lines, "    return settings\n"])

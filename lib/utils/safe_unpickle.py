@@ -7,10 +7,8 @@ function of this module instead. Every other name is refused before it is used.
 
 import pickle
 import re
-import struct
 import threading
 import warnings
-import zipfile
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -22,19 +20,11 @@ from torch import Tensor
 from lib.utils.checkpoint_files import CheckpointError, few
 
 MAX_DEPTH = 100
-# Errors of torch on a damaged file.
-MALFORMED = (
-    *(EOFError, RuntimeError, ValueError, TypeError, AttributeError, AssertionError),
-    *(LookupError, ArithmeticError, MemoryError, struct.error, zipfile.BadZipFile),
-)
 LEAVES = (type(None), bool, int, float, complex, str, bytes, bytearray, torch.device, torch.dtype)
 
 
 class InertObject:
-    """The attributes of a pickled object (`checkpoint["settings"].env.workspace_dir`), without its class's behaviour.
-
-    `vars(object)` gives them as a dictionary.
-    """
+    """The attributes of a pickled object (`checkpoint["settings"].env.lasot_dir`), without its class's behaviour."""
 
     def __setstate__(self, state: Any) -> None:
         if type(state) is not dict or not all(type(name) is str and name.isidentifier() for name in state):
@@ -43,41 +33,29 @@ class InertObject:
 
 
 class PickledDtype:
-    """Replaces `numpy.dtype`, for the types of single numbers only."""
+    """Replaces `numpy.dtype`; `numpy_scalar` checks it."""
 
-    __slots__ = ("code", "order")
-
-    def __new__(cls, code: str, align: Any = False, copy: Any = True) -> "PickledDtype":
-        if type(code) is not str or not re.fullmatch(r"b1|[iu][1248]|f[248]|c8|c16", code):
-            raise ValueError(f"numpy type {code!r:.40} is not a plain number")
-        self = super().__new__(cls)
+    def __init__(self, code: Any, align: Any = False, copy: Any = True) -> None:
         self.code, self.order = code, "="
-        return self
 
     def __setstate__(self, state: Any) -> None:
-        if type(state) is not tuple or len(state) < 2 or state[1] not in ("<", ">", "=", "|"):
-            raise ValueError("malformed numpy type")
         self.order = state[1]
 
 
 def numpy_scalar(dtype: PickledDtype, data: bytes) -> bool | int | float | complex:
     """Replaces numpy's `scalar`: a Python number from the bytes of one numpy number."""
-    if type(dtype) is not PickledDtype or type(data) is not bytes:
-        raise ValueError("malformed numpy number")
-    (value,) = np.frombuffer(data, np.dtype(dtype.order + dtype.code))
-    return value.item()
+    name = f"{dtype.order}{dtype.code}" if type(dtype) is PickledDtype else ""
+    if not re.fullmatch(r"[<>=|](b1|[iu][1248]|f[248]|c8|c16)", name):
+        raise ValueError(f"numpy type {name:.40} is not a plain number")
+    return np.frombuffer(data, np.dtype(name)).item()
 
 
-# Classes in published checkpoints, of STARK and of the framework that trained Alpha-Refine.
-_OBJECTS = (
-    *("lib.train.admin.settings.Settings", "lib.train.admin.local.EnvironmentSettings"),
-    *("lib.train.admin.stats.AverageMeter", "lib.train.admin.stats.StatValue"),
-    *("ltr.admin.settings.Settings", "ltr.admin.local.EnvironmentSettings"),
-    *("ltr.admin.stats.AverageMeter", "ltr.admin.stats.StatValue", "ltr.admin.model_constructor.NetConstructor"),
-)
-# Stand-in, and the name in the file that it replaces: all that published checkpoints hold beside tensors.
+_OBJECTS = ("settings.Settings", "local.EnvironmentSettings", "stats.AverageMeter", "stats.StatValue")
+# Stand-in, and the name in the file that it replaces: all that published checkpoints, of STARK and of the framework
+# that trained Alpha-Refine, hold beside tensors.
 STAND_INS = [
-    *((InertObject, name) for name in _OBJECTS),
+    *((InertObject, f"{package}.admin.{name}") for package in ("lib.train", "ltr") for name in _OBJECTS),
+    (InertObject, "ltr.admin.model_constructor.NetConstructor"),
     (OrderedDict, "easydict.EasyDict"),
     (PickledDtype, "numpy.dtype"),
     (numpy_scalar, "numpy.core.multiarray.scalar"),
@@ -102,17 +80,17 @@ def read_untrusted(path: Path) -> Any:
             head = file.read(40)
             if not head.startswith((b"PK\x03\x04", b"\x80")):
                 found = f"a file that starts with {head!r}" if head else "an empty file"
-                raise CheckpointError(
-                    f"{path} is not a checkpoint: expected a file written by torch.save, found {found}"
-                )
+                raise CheckpointError(f"{path} is not a checkpoint: expected a file of torch.save, found {found}")
             file.seek(0)
             warnings.simplefilter("ignore")
             return to_plain(torch.load(file, map_location="cpu", weights_only=True, mmap=False), objects=True)
+    except CheckpointError:
+        raise
     except OSError as error:
         raise CheckpointError(f"cannot read checkpoint {path}: {error.strerror or error}") from error
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"checkpoint {path} refused: {_refusal(str(error))}; nothing in it was run") from error
-    except MALFORMED as error:
+    except Exception as error:  # torch meets damage with errors of any kind
         reason = few([*str(error).strip().splitlines(), type(error).__name__][:1])
         message = f"checkpoint {path} is damaged, truncated or not written by torch.save: {reason}"
         raise CheckpointError(message) from error
@@ -142,9 +120,7 @@ def to_plain(value: Any, *, objects: bool = False) -> Any:
         TypeError: a value of another type; the message names its place.
         ValueError: a container that holds itself, or more than `MAX_DEPTH` levels.
     """
-    copies: dict[
-        int, Any
-    ] = {}  # a value that the source holds twice is copied once, or a file could unfold without end
+    copies: dict[int, Any] = {}  # each value is copied once, or a file could unfold without end
 
     def copy(value: Any, where: str, depth: int) -> Any:
         if type(value) in LEAVES:
@@ -155,16 +131,15 @@ def to_plain(value: Any, *, objects: bool = False) -> Any:
             return copies[id(value)]
         if depth > MAX_DEPTH:
             raise ValueError(f"'{where:.80}' holds itself or is nested too deeply")
-        is_object = type(value) is InertObject
-        if isinstance(value, Tensor):
-            if value.is_meta or value.layout is not torch.strided or value.is_quantized:
-                raise TypeError(f"'{where}' is not an ordinary dense tensor")
+        if isinstance(value, Tensor) and value.layout is torch.strided and not (value.is_meta or value.is_quantized):
             plain = Tensor.detach(value)
-        elif isinstance(value, dict) or is_object:
+        elif isinstance(value, dict):
             # dict.items: a hostile file can add an attribute `items` to an OrderedDict.
-            items, prefix = dict.items(vars(value) if is_object else value), f"{where}." if where else ""
-            plain = {copy(key, where, depth + 1): copy(item, f"{prefix}{key!s:.60}", depth + 1) for key, item in items}
-            if objects and is_object:
+            items = [(key, item, f"{where}.{key!s:.60}".lstrip(".")) for key, item in dict.items(value)]
+            plain = {copy(key, where, depth + 1): copy(item, place, depth + 1) for key, item, place in items}
+        elif type(value) is InertObject:
+            plain = copy(vars(value), where, depth + 1)
+            if objects:
                 attributes, plain = plain, InertObject()
                 vars(plain).update(attributes)
         elif isinstance(value, list | tuple | set):

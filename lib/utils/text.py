@@ -6,8 +6,6 @@ from pathlib import Path
 
 from lib.utils.errors import UserError
 
-_LONGEST_NAME = 200  # bytes; file systems end at 255, and results add endings to a name
-
 
 def read_text(path: str | os.PathLike, errors: str = "strict") -> str:
     """Content of a UTF-8 file, with or without a byte-order mark; `errors` as of `bytes.decode`.
@@ -24,26 +22,19 @@ def read_text(path: str | os.PathLike, errors: str = "strict") -> str:
 
 
 def parse_names(text: str, source: str | os.PathLike) -> list[str]:
-    """Folder names, one a line, distinct and plain: they become paths. Empty lines are allowed.
-
-    Args:
-        text: content of the file.
-        source: its path, for messages.
+    """The names of folders in the text of a file (`source`, for messages): one a line, empty lines are allowed.
 
     Raises:
-        UserError: a line is not the name of a folder, or is there twice.
+        UserError: a line is not the name of a folder, or is in the file twice.
     """
     names: dict[str, int] = {}
-    for number, line in enumerate(text.splitlines(), start=1):
-        name = line.strip()
-        if not name:
-            continue
-        plain = Path(name).name == name and name not in (".", "..") and not any(char in name for char in "\\\0")
-        if not plain or len(name.encode()) > _LONGEST_NAME:
+    for number, name in enumerate(map(str.strip, text.splitlines()), start=1):
+        if any(character in name for character in "/\\\0") or name in (".", ".."):
             raise UserError(f"{source}, line {number}: {name[:60]!r} is not the name of a folder")
         if name in names:
             raise UserError(f"{source}, line {number}: {name!r} is listed already in line {names[name]}")
-        names[name] = number
+        if name:
+            names[name] = number
     return list(names)
 
 
@@ -56,21 +47,16 @@ def read_ranges(path: str | os.PathLike) -> list[int]:
     indices: list[int] = []
     for word in read_text(path).split():
         ends = word.split("-")
-        if len(ends) > 2 or not all(end.isascii() and end.isdigit() and len(end) < 8 for end in ends):
+        numbers = all(end.isascii() and end.isdigit() and len(end) < 8 for end in ends)
+        if not numbers or len(ends) > 2 or int(ends[0]) > int(ends[-1]):
             raise UserError(f"{path}: {word[:40]!r} is not a range of indices such as 12-15")
-        first, last = int(ends[0]), int(ends[-1])
-        if first > last:
-            raise UserError(f"{path}: the range {word!r} ends before it begins")
-        indices.extend(range(first, last + 1))
+        indices.extend(range(int(ends[0]), int(ends[-1]) + 1))
     return indices
 
 
 def ruled_table(rows: Sequence[Sequence[str]]) -> str:
     """A table of plain text with a rule under its head; the first column is aligned left, the others right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
-        for row in rows
-    ]
-    lines.insert(1, "-" * max(map(len, lines)))
-    return "\n".join(lines)
+    form = "  ".join(f"{{:{'>' if i else '<'}{width}}}" for i, width in enumerate(widths))
+    lines = [form.format(*row) for row in rows]
+    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])

@@ -10,8 +10,7 @@ from torch import nn
 from lib.config import ConfigError, load_config
 from lib.models.alpha_refine import COMPARED, STRIDE, AlphaRefine, mean_of_hats, precise_roi_pool, prepare_for_masks
 from lib.models.segmentation import double
-from lib.utils.crop import CropError
-from lib.utils.stretched_crop import box_in_crop, mask_in_image, stretched_crop, stretched_region
+from lib.utils.crop import CropError, box_in_crop, mask_in_image, stretched_crop, stretched_region
 from tests.golden.fill import fill, image, normal, uniform
 from tests.golden_cases import GOLDEN, golden, state_lines
 

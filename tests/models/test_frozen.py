@@ -8,7 +8,7 @@ from lib.config import load_config
 from lib.models import build_model
 from lib.test.tracker import shipped_weights
 from lib.utils.checkpoint import load_checkpoint, load_state
-from lib.utils.preprocess import Preprocessor
+from lib.utils.tensors import Preprocessor
 from tests.golden.fill import image, padded_mask
 
 SCRIPT, CONFIG = "stark_lightning_X_trt", "mini"

@@ -33,7 +33,7 @@ def test_golden_boxes(crops):
     for box, around, factor, out in zip(
         *(crops[f"to_crop.{key}"] for key in ("box", "around", "resize_factor", "out")), strict=True
     ):
-        np.testing.assert_allclose(box_to_crop(box, around, factor, 320), out, atol=1e-5)
+        np.testing.assert_allclose(box_to_crop(box, around, factor, 320) / 320, out, atol=1e-5)
     for box, out in zip(crops["clip.box"], crops["clip.out"], strict=True):
         np.testing.assert_allclose(clip_box(box, 360, 480, 10), out, atol=1e-6)
 
@@ -75,7 +75,7 @@ def test_a_box_without_area_is_an_error(frame, box):
 def test_there_and_back(frame):
     around, box = [120.0, 80.0, 60.0, 45.0], [131.0, 92.0, 44.0, 61.0]
     _, factor, _ = sample_target(frame, around, 5.0, 320)
-    x, y, w, h = box_to_crop(box, around, factor, 320)
+    x, y, w, h = box_to_crop(box, around, factor, 320) / 320
     back = box_to_image([x + w / 2, y + h / 2, w, h], around, factor, 320)
     # The two directions differ by the published half pixel of the crop.
     np.testing.assert_allclose(back, box, atol=0.5 / factor + 1e-6)

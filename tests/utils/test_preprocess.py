@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lib.utils.preprocess import Preprocessor
+from lib.utils.tensors import Preprocessor
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 

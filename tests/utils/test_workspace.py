@@ -145,16 +145,6 @@ def test_an_edit_is_seen(local_files):
     assert workspace("train").data_dir == REPOSITORY / "data"
 
 
-def test_the_file_is_run_once(local_files, tmp_path):
-    counter = tmp_path / "runs"
-    local_files["train"].write_text(
-        f"open({str(counter)!r}, 'a').write('x')\nclass EnvironmentSettings:\n    data_dir = '/d'\n"
-    )
-    for _ in range(3):
-        workspace("train")
-    assert counter.read_text() == "x"
-
-
 @pytest.mark.parametrize(
     ("side", "text", "message"),
     [

@@ -30,8 +30,7 @@ from lib.test.tracker.quantise import sample_clips
 from lib.test.utils.arguments import refuse_to_replace
 from lib.utils.crop import sample_target
 from lib.utils.errors import UserError
-from lib.utils.preprocess import Preprocessor
-from lib.utils.tensors import NestedTensor
+from lib.utils.tensors import NestedTensor, Preprocessor
 
 # Largest difference that rounding explains: of a box, as a fraction of the crop; of a feature, of the largest one.
 TOLERANCE = 1e-4

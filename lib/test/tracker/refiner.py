@@ -12,9 +12,10 @@ from lib.config import load_config
 from lib.config.loader import experiment_name
 from lib.data.images import to_rgb8
 from lib.models.alpha_refine import SCRIPT, AlphaRefine
-from lib.utils.checkpoint import CheckpointError, find_checkpoint, load_checkpoint, load_state
+from lib.utils.checkpoint import CheckpointError, load_checkpoint, load_state
+from lib.utils.checkpoint_files import find_checkpoint
+from lib.utils.crop import box_in_crop, mask_in_image, stretched_crop
 from lib.utils.errors import UserError
-from lib.utils.stretched_crop import box_in_crop, mask_in_image, stretched_crop
 from lib.utils.workspace import workspace
 
 DEFAULT_CONFIG = "baseline"
