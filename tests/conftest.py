@@ -1,5 +1,8 @@
 """What all tests share."""
 
+import runpy
+import sys
+
 import pytest
 
 from lib.utils import workspace
@@ -12,3 +15,16 @@ def _no_local_files(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(workspace, "LOCAL_FILES", {side: nowhere / f"{side}.py" for side in ("train", "test")})
         yield
+
+
+@pytest.fixture
+def run_script(monkeypatch):
+    """Run a script of `tracking/` in this process; gives its exit status."""
+
+    def run(name: str, *words: object) -> int:
+        monkeypatch.setattr(sys, "argv", [f"tracking/{name}", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(workspace.REPOSITORY / "tracking" / name), run_name="__main__")
+        return ended.value.code
+
+    return run

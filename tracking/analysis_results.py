@@ -11,46 +11,35 @@ from lib.test.analysis.plots import PLOTS
 from lib.test.analysis.report import analyse
 from lib.utils.errors import run_command
 
-_EPILOG = """\
-trackers: TRACKER:CONFIG[:RUN[-RUN]], such as stark_s:baseline or stark_s:baseline:0-4; folder:PATH for another
-program's text files, one a sequence; each with =Label for another name.
+EPILOG = """\
+trackers: TRACKER:CONFIG[:RUN[-RUN]], such as stark_s:baseline or stark_s:baseline:0-4; folder:PATH for text files of
+another program, one a sequence. Each may end in =Label, which is another name for it.
 filters: PATTERN (names with * and ?), attribute=NAME, class=PATTERN, common (sequences that all trackers have)."""
 
 
 def main() -> None:
-    """Parse the arguments and score."""
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--trackers", nargs="+", metavar="TRACKER", help="whose results; see below")
-    parser.add_argument(
-        "--dataset", "--dataset_name", nargs="+", help="test sets, by name or as folder:PATH; several are joined"
-    )
+    parser.add_argument("--trackers", nargs="+", metavar="TRACKER", help="see below")
+    parser.add_argument("--dataset", "--dataset_name", nargs="+", help="test sets: names, or folder:PATH; joined")
     parser.add_argument("--got_reports", nargs="+", type=Path, metavar="JSON", help="plot reports of GOT-10k's server")
     parser.add_argument("--merge", action="store_true", help="one row for all runs of a tracker: their mean")
-    parser.add_argument("--plot", nargs="+", choices=PLOTS, default=tuple(PLOTS), help="which plots to save")
-    parser.add_argument("--per_sequence", action="store_true", help="print the scores of every sequence, too")
-    parser.add_argument("--filter", nargs="+", default=[], help="only these sequences; see below")
-    parser.add_argument("--output", type=Path, help="folder of what is saved; test/result_plots/<sets> by default")
-    parser.add_argument("--results_dir", type=Path, help="where results lie; test/tracking_results by default")
-    arguments = parser.parse_args()
-    if arguments.got_reports:
-        if arguments.trackers or arguments.dataset:
-            parser.error("--got_reports goes without --trackers and --dataset")
-        plot_got_success(arguments.got_reports, arguments.output)
-        return
-    if not arguments.trackers or not arguments.dataset:
+    parser.add_argument("--plot", nargs="+", choices=PLOTS, default=tuple(PLOTS), help="plots to save; default: all")
+    parser.add_argument("--per_sequence", action="store_true", help="also print the scores of every sequence")
+    parser.add_argument("--filter", nargs="+", default=[], help="score only these sequences; see below")
+    parser.add_argument("--output", type=Path, help="folder for the files; default: test/result_plots/<sets>")
+    parser.add_argument("--results_dir", type=Path, help="folder of results; default: test/tracking_results")
+    given = parser.parse_args()
+    if given.got_reports and (given.trackers or given.dataset):
+        parser.error("--got_reports goes without --trackers and --dataset")
+    if given.got_reports:
+        plot_got_success(given.got_reports, given.output)
+    elif given.trackers and given.dataset:
+        choices = given.plot, given.results_dir, given.merge, given.per_sequence, given.filter
+        analyse(given.trackers, given.dataset, given.output, *choices)
+    else:
         parser.error("--trackers and --dataset are needed (or --got_reports)")
-    analyse(
-        arguments.trackers,
-        arguments.dataset,
-        arguments.output,
-        arguments.plot,
-        arguments.results_dir,
-        arguments.merge,
-        arguments.per_sequence,
-        arguments.filter,
-    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Run trackers over any folder of sequences, side by side: ours, and OpenCV's CSRT and KCF.
 
-Prints AO, SR0.50 and the other scores, FPS, and every sequence's AUC, and saves plots and a page. Existing results are
-kept: the second time it only prints.
+Prints AO, SR0.50 and the other scores, FPS, and the AUC of every sequence; saves plots and a page. Existing results are
+kept: the second run only prints.
 """
 
 import argparse
@@ -18,33 +18,27 @@ from lib.test.utils.arguments import add_engine_arguments
 from lib.utils.errors import UserError, run_command
 from lib.utils.workspace import workspace
 
-DEFAULT_TRACKERS = ("stark_lightning_X_trt:mini", "csrt:csrt", "kcf:kcf")
+TRACKERS = ("stark_lightning_X_trt:mini", "csrt:csrt", "kcf:kcf")
 
 
 def main() -> int:
     """Run trackers where they have no results yet, and score them; 1 where a sequence failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", help="sequences in GOT-10k layout; or a test set's name, or vot:PATH")
-    parser.add_argument(
-        "--trackers",
-        nargs="+",
-        default=DEFAULT_TRACKERS,
-        metavar="TRACKER:CONFIG",
-        help=f"by default {' '.join(DEFAULT_TRACKERS)}",
-    )
+    parser.add_argument("folder", help="sequences in GOT-10k layout; or the name of a test set, or vot:PATH")
+    usual = f"default: {' '.join(TRACKERS)}"
+    parser.add_argument("--trackers", nargs="+", default=TRACKERS, metavar="TRACKER:CONFIG", help=usual)
     parser.add_argument("--threads", type=int, default=0, help="worker processes; 0 tracks in this one")
     add_engine_arguments(parser)
-    parser.add_argument("--results_dir", type=Path, help="where results go; test/tracking_results by default")
-    parser.add_argument("--output", type=Path, help="folder of plots and page; test/result_plots/<folder> by default")
+    parser.add_argument("--results_dir", type=Path, help="folder for results; default: test/tracking_results")
+    parser.add_argument("--output", type=Path, help="folder for plots and page; default: test/result_plots/<folder>")
     options = vars(parser.parse_args())
     folder, trackers, output = options.pop("folder"), options.pop("trackers"), options.pop("output")
     results_dir = options["results_dir"]
     dataset = folder if folder in TEST_SETS or folder.startswith(PREFIXES) else f"folder:{folder}"
-
     parse_trackers(trackers, results_dir or workspace("test").results_dir)  # a wrong name ends before hours of work
     for tracker in trackers:
         if tracker.count(":") > 1 or "=" in tracker:
-            raise UserError(f"{tracker!r}: expected tracker:config, such as {DEFAULT_TRACKERS[0]}, no run and no label")
+            raise UserError(f"{tracker!r}: expected tracker:config, such as {TRACKERS[0]}, no run and no label")
     failed = 0
     for tracker in trackers:
         print(f"{tracker}:")

@@ -3,8 +3,8 @@
     python tracking/export.py --script stark_lightning_X_trt --config mini --format openvino --precision int8
 
 writes two graphs, one for a template and one for the search region, where trackers look for them, or to `--output`.
-Pixels go in as they are (uint8 RGB, height x width x 3), boxes come out as fractions of the search region. int8 is
-calibrated on clips that a package ships, or better on frames like yours: `--calibration folder:/path/to/sequences`.
+Inputs are pixels (uint8 RGB, height x width x 3), outputs boxes as fractions of the search region. int8 is calibrated
+on clips of a package, or better on frames like yours: `--calibration folder:/path/to/sequences`.
 """
 
 import argparse
@@ -19,18 +19,18 @@ from lib.utils.errors import run_command
 
 
 def main() -> int:
-    """Parse the arguments and export; 1 where fp32 boxes disagree with PyTorch's."""
+    """Export a network; 1 where its fp32 boxes differ from PyTorch's."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--script", required=True, help="stark_s, stark_st2, stark_lightning_X_trt or alpha_refine")
-    parser.add_argument("--config", required=True, help="a configuration's name under experiments/, or a path")
-    parser.add_argument("--checkpoint", help="checkpoint file; the configuration's own by default")
+    parser.add_argument("--config", required=True, help="name of a configuration under experiments/, or a path")
+    parser.add_argument("--checkpoint", help="checkpoint file; default: that of the configuration")
     parser.add_argument("--format", default="onnx", choices=FORMATS)
     parser.add_argument("--precision", default="fp32", choices=PRECISIONS)
-    parser.add_argument("--output", type=Path, help="folder for the files; by default where trackers look for them")
-    parser.add_argument("--overwrite", action="store_true", help="write files again that are there")
+    parser.add_argument("--output", type=Path, help="folder for the files; default: where trackers look for them")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing files")
     parser.add_argument("--calibration", metavar="DATASET", help="test set that int8 is calibrated on")
-    parser.add_argument("--frames", metavar="DATASET", help="test set whose frames are compared on")
-    parser.add_argument("--device", default="auto", help="TensorRT builds for this CUDA device")
+    parser.add_argument("--frames", metavar="DATASET", help="test set with the frames to compare on")
+    parser.add_argument("--device", default="auto", help="CUDA device that TensorRT builds for")
     given = vars(parser.parse_args())
     if given["calibration"] is not None and given["precision"] != "int8":
         parser.error("--calibration is for --precision int8")

@@ -1,7 +1,7 @@
-"""Make weights to give away of a run's checkpoints: their mean, without optimizer and settings.
+"""Average checkpoints of one run into weights to share, without optimizer and settings.
 
-The mean of the last epochs tracks better than any one of them. Without --output they go beside the configuration,
-where every command finds them as soon as there are no checkpoints of an own training.
+The mean of the last epochs tracks better than each of them. By default it is written beside the configuration, where
+every command finds it as long as there are no checkpoints of your own training.
 """
 
 import argparse
@@ -16,12 +16,11 @@ from lib.utils.errors import run_command
 
 
 def main() -> None:
-    """Parse the arguments and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--script", required=True, help="training script, such as stark_lightning_X_trt")
     parser.add_argument("--config", required=True, help="configuration, such as mini")
     parser.add_argument("--checkpoints", required=True, nargs="+", type=Path, metavar="FILE", help="one or more")
-    parser.add_argument("--output", type=Path, help="file to write; <config>.pth.tar beside the configuration")
+    parser.add_argument("--output", type=Path, help="file; default: <config>.pth.tar beside the configuration")
     given = parser.parse_args()
     output = given.output or shipped_weights(given.script, given.config)
     release_checkpoint(given.script, given.config, given.checkpoints, output)

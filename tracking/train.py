@@ -1,4 +1,4 @@
-"""Train a tracker, or go on with a training that stopped: the same command does both.
+"""Train a tracker, or continue a stopped training: the same command does both.
 
 python tracking/train.py --script stark_s --config baseline --save_dir . --mode single
 python tracking/train.py --script stark_s --config baseline --save_dir . --mode multiple --nproc_per_node 8
@@ -22,20 +22,20 @@ from lib.utils.errors import UserError, run_command
 from lib.utils.workspace import workspace
 
 TORCHRUN = {
-    "nproc_per_node": "processes on this machine: one a GPU",
-    "nnodes": "machines: a number, or MIN:MAX",
+    "nproc_per_node": "processes on this machine: one per GPU",
+    "nnodes": "number of machines, or MIN:MAX",
     "rdzv_endpoint": "HOST:PORT where the machines meet: one of them, and a free port",
     "rdzv_backend": "how they meet (default: c10d)",
-    "rdzv_id": "tells trainings apart that meet at one place",
+    "rdzv_id": "name of this training, where several meet at one place",
     "master_addr": "machine 0, if machines are numbered instead",
-    "master_port": "a free port there",
-    "node_rank": "this machine's number",
-    "max_restarts": "start all processes again so often after one failed",
+    "master_port": "a free port on machine 0",
+    "node_rank": "number of this machine",
+    "max_restarts": "how often all processes are restarted after one failed",
 }
 
 
 def main() -> int:
-    """Parse the arguments, and check, launch or train."""
+    """Check, launch or train."""
     args = _parser().parse_args()
     torchrun = {name: getattr(args, name) for name in TORCHRUN}
     given = [f"--{name}" for name, value in torchrun.items() if value is not None]
@@ -43,23 +43,16 @@ def main() -> int:
     if mode == "single" and given:
         raise UserError(f"{' '.join(given)}: --mode single is one process; use --mode multiple")
     overrides = [*args.opts, *([] if args.seed is None else [f"TRAIN.SEED={args.seed}"])]
-    # Read here too, so that a mistake in it is reported once, before processes start.
+    # Also read here, so that a mistake in it is reported once, before processes start.
     cfg = load_config(args.script, args.config, overrides)
+    save_dir, previous = args.save_dir or workspace("train").save_dir, _stage(args, "prv", args.script)
+    teacher = _stage(args, "teacher")
+    if teacher is None and args.distill:
+        raise UserError("--distill needs a teacher: add --script_teacher stark_s --config_teacher <config>")
+    if teacher is not None and not (args.distill or cfg.TRAIN.get("DISTILL", False)):
+        raise UserError("--script_teacher names a teacher, but the student does not use it: add --distill 1")
     options = RunOptions(
-        script=args.script,
-        config=args.config,
-        save_dir=args.save_dir or workspace("train").save_dir,
-        previous=_stage(
-            "prv",
-            args.script_prv,
-            args.config_prv or (args.script_prv and "baseline"),
-            args.checkpoint_prv,
-            args.script,
-        ),
-        teacher=_teacher(args, cfg.TRAIN.get("DISTILL", False)),
-        use_lmdb=bool(args.use_lmdb),
-        device=args.device,
-        overrides=tuple(overrides),
+        args.script, args.config, save_dir, previous, teacher, bool(args.use_lmdb), args.device, tuple(overrides)
     )
     if args.check:
         checked = check_run(options, cfg)
@@ -75,64 +68,41 @@ def main() -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     switch = {"type": int, "choices": [0, 1], "nargs": "?", "const": 1, "default": 0}
     parser.add_argument("--script", required=True, choices=sorted(NETWORKS))
     parser.add_argument("--config", default="baseline", help="name in experiments/<script>/, or a YAML file")
-    parser.add_argument("--save_dir", type=Path, help="checkpoints and logs lie under it")
-    parser.add_argument(
-        "--check", action="store_true", help="check everything that the training needs, and train nothing"
-    )
+    parser.add_argument("--save_dir", type=Path, help="folder for checkpoints and logs")
+    parser.add_argument("--check", action="store_true", help="check everything that the training needs; do not train")
     parser.add_argument("--use_lmdb", **switch, help="read data sets from LMDB")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
     parser.add_argument("--seed", type=int, help="the same as --opts TRAIN.SEED=…")
     parser.add_argument("--opts", nargs="+", default=[], metavar="KEY=VALUE", help="such as TRAIN.BATCH_SIZE=4")
 
-    stages = parser.add_argument_group("other trainings whose weights this one needs")
-    stages.add_argument("--script_prv", choices=sorted(NETWORKS), help="the stage to start from: its script")
+    stages = parser.add_argument_group("weights of other trainings")
+    stages.add_argument("--script_prv", choices=sorted(NETWORKS), help="script of the previous stage")
     stages.add_argument("--config_prv", help="its configuration (default: baseline)")
     stages.add_argument("--checkpoint_prv", type=Path, help="its weights as a file, in place of the two above")
     stages.add_argument("--distill", **switch, help="learn from a trained spatial network, the teacher")
-    stages.add_argument("--script_teacher", choices=sorted(NETWORKS), help="the teacher's script")
-    stages.add_argument("--config_teacher", help="its configuration")
-    stages.add_argument("--checkpoint_teacher", type=Path, help="its weights as a file; the newest by default")
+    stages.add_argument("--script_teacher", choices=sorted(NETWORKS), help="script of the teacher")
+    stages.add_argument("--config_teacher", help="its configuration (default: baseline)")
+    stages.add_argument("--checkpoint_teacher", type=Path, help="its weights as a file (default: the newest)")
 
     several = parser.add_argument_group("several processes: options of torchrun, passed on to it")
-    several.add_argument(
-        "--mode",
-        choices=["single", "multiple"],
-        help="one process, or several; several where another option of these is given",
-    )
+    modes = "one process, or several; default: several where another option of these is given"
+    several.add_argument("--mode", choices=["single", "multiple"], help=modes)
     for name, text in TORCHRUN.items():
         several.add_argument(f"--{name}", help=text)
     return parser
 
 
-def _teacher(args: argparse.Namespace, configured: bool) -> Stage | None:
-    """The network to learn from, which belongs to --distill or to a configuration that asks for one."""
-    if args.distill and args.script_teacher is None:
-        raise UserError("--distill needs a teacher: add --script_teacher stark_s --config_teacher <config>")
-    if args.checkpoint_teacher is not None and args.script_teacher is None:
-        raise UserError(
-            "--checkpoint_teacher needs the network: add --script_teacher stark_s --config_teacher <config>"
-        )
-    teacher = _stage("teacher", args.script_teacher, args.config_teacher, args.checkpoint_teacher)
-    if teacher is not None and not args.distill and not configured:
-        raise UserError("--script_teacher names a teacher, but nothing is to be learnt from it: add --distill 1")
-    return teacher
-
-
-def _stage(
-    name: str, script: str | None, config: str | None, checkpoint: Path | None, own: str | None = None
-) -> Stage | None:
-    """The run that `--script_<name> --config_<name> --checkpoint_<name>` say; None where they are not given."""
-    if (script is None) != (config is None):
-        given, lacking = ("config", "script") if script is None else ("script", "config")
-        raise UserError(f"--{given}_{name} says one half of another training: add --{lacking}_{name}")
-    if script is None and checkpoint is None:
-        return None
-    return Stage(script or own, config or "baseline", checkpoint)
+def _stage(args: argparse.Namespace, name: str, own_script: str | None = None) -> Stage | None:
+    """The run of `--script_<name> --config_<name> --checkpoint_<name>`; None where none of them is given."""
+    script, config, checkpoint = (getattr(args, f"{option}_{name}") for option in ("script", "config", "checkpoint"))
+    script = script or (own_script if config is None and checkpoint is not None else None)
+    if script is None and (config, checkpoint) != (None, None):
+        raise UserError(f"--{'config' if config else 'checkpoint'}_{name} needs the network: add --script_{name}")
+    return None if script is None else Stage(script, config or "baseline", checkpoint)
 
 
 if __name__ == "__main__":

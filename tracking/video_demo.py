@@ -1,10 +1,10 @@
-"""Track one object in a video, a folder of images or a camera's picture.
+"""Track one object in a video, a folder of images or the picture of a camera.
 
-Without a tracker's name it is stark_lightning_X_trt mini, whose trained weights are in the repository.
+Without the name of a tracker it is stark_lightning_X_trt mini, whose trained weights are in the repository.
 sample:bigbuckbunny and sample:carphone are clips to try, with a box each.
 The result goes to a new folder under output/: the video with the box drawn in, and with --save_results
 the boxes as boxes.txt (x y w h, whole pixels) and boxes.csv (with frame, fractions and confidence).
-Without --init_bbox a window opens to draw the object's box. In the window: r draws it anew, q ends.
+Without --init_bbox a window opens to draw the box of the object. In the window: r draws it anew, q ends.
 """
 
 import argparse
@@ -17,45 +17,28 @@ from lib.test.utils.arguments import add_engine_arguments
 from lib.test.video.demo import DEFAULT_TRACKER, video_demo
 from lib.utils.errors import run_command
 
+WORDS = """tracker: stark_s, stark_st, stark_lightning_X_trt, csrt, kcf or still; config: name of a configuration under
+experiments/, or a path; video: file, folder of images, index of a camera, or sample:NAME"""
+
 
 def main() -> None:
-    """Parse the arguments and track."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        usage="%(prog)s [tracker config] video [options]",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "words",
-        metavar="tracker config video",
-        nargs="+",
-        help="tracker: stark_s, stark_st, stark_lightning_X_trt, csrt, kcf or still; config: name of a configuration "
-        "under experiments/, or a path; video: file, folder of images, index of a camera, or sample:NAME",
-    )
-    parser.add_argument(
-        *("--init_bbox", "--optional_box"),
-        type=float,
-        nargs=4,
-        metavar=("X", "Y", "W", "H"),
-        help="the object in the first frame, in pixels; no display is needed then",
-    )
-    parser.add_argument("--save_results", action="store_true", help="write the boxes as text, too")
-    parser.add_argument("--output", type=Path, help="folder of the results")
+    form, usage = argparse.RawDescriptionHelpFormatter, "%(prog)s [tracker config] video [options]"
+    parser = argparse.ArgumentParser(description=__doc__, usage=usage, formatter_class=form)
+    parser.add_argument("words", metavar="tracker config video", nargs="+", help=WORDS)
+    box = {"type": float, "nargs": 4, "metavar": ("X", "Y", "W", "H")}
+    parser.add_argument("--init_bbox", "--optional_box", **box, help="the object in the first frame, in pixels")
+    parser.add_argument("--save_results", action="store_true", help="also write the boxes as text")
+    parser.add_argument("--output", type=Path, help="folder for the results")
     parser.add_argument("--overwrite", action="store_true", help="replace the results of an earlier run")
-    parser.add_argument("--checkpoint", help="checkpoint file; the configuration's own by default")
+    parser.add_argument("--checkpoint", help="checkpoint file; default: that of the configuration")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     add_engine_arguments(parser)
-    parser.add_argument(
-        "--refine",
-        nargs="?",
-        const="baseline",
-        metavar="CONFIG",
-        help="draw masks, too: Alpha-Refine's, of a configuration in experiments/alpha_refine/ (baseline)",
-    )
-    parser.add_argument("--refine_checkpoint", help="weights for masks; by default what training left, or published")
-    parser.add_argument("--refine_precision", help="of masks, as --precision is of boxes, which it is by default")
+    refine = "also draw masks of Alpha-Refine; CONFIG is in experiments/alpha_refine/ (baseline)"
+    parser.add_argument("--refine", nargs="?", const="baseline", metavar="CONFIG", help=refine)
+    parser.add_argument("--refine_checkpoint", help="weights for masks; default: those of your training, or published")
+    parser.add_argument("--refine_precision", help="precision of masks; default: that of boxes")
     parser.add_argument("--no_window", action="store_true", help="show nothing, even where there is a display")
-    parser.add_argument("--debug", type=int, nargs="?", const=1, default=0, help="1 prints every frame's box")
+    parser.add_argument("--debug", type=int, nargs="?", const=1, default=0, help="1 prints the box of every frame")
     given = vars(parser.parse_args())
     words = given.pop("words")
     if len(words) not in (1, 3):

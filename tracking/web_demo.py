@@ -1,8 +1,8 @@
-"""Track objects in the browser: prints the address of a page on which a clip is chosen, a box drawn, and tracked.
+"""Track objects in the browser: prints the address of a page where a clip is chosen, a box is drawn, and tracked.
 
-It listens on this machine only (from another one: ssh -L 8080:127.0.0.1:8080 machine). Beyond it, with --host 0.0.0.0,
-a token is needed, which is part of the printed address. Videos and folders of images under the directories given with
---media can be chosen on the page; uploads and results are removed when a page is closed.
+It listens on this machine only (from another one: ssh -L 8080:127.0.0.1:8080 machine). With --host 0.0.0.0 it listens
+for all, and needs a token, which is a part of the printed address. The page offers videos and folders of images under
+the directories of --media. Uploads and results are removed when a page is closed.
 """
 
 import argparse
@@ -20,16 +20,15 @@ from lib.utils.errors import run_command
 
 
 def main() -> None:
-    """Parse the arguments and serve."""
     usual = Limits()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 is all of this machine's")
-    parser.add_argument("--port", type=int, default=8080, help="0 takes any free one")
-    parser.add_argument("--token", help="what a page has to know; made up where one is needed")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0: all of this machine")
+    parser.add_argument("--port", type=int, default=8080, help="0 takes a free one")
+    parser.add_argument("--token", help="the secret of pages; default: a new one where one is needed")
     parser.add_argument("--media", type=Path, nargs="+", default=[], help="directories whose videos can be chosen")
-    parser.add_argument("--tracker", help="the tracker that is offered first; stark_lightning_X_trt mini by default")
+    parser.add_argument("--tracker", help="the tracker that is offered first; default: stark_lightning_X_trt mini")
     parser.add_argument("--config", help="its configuration")
-    parser.add_argument("--checkpoint", help="its weights; the configuration's own by default")
+    parser.add_argument("--checkpoint", help="its weights; default: those of the configuration")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     parser.add_argument("--engine", default="auto", help="the engine that is offered first")
     limits = parser.add_argument_group("limits")
@@ -42,9 +41,8 @@ def main() -> None:
     sizes = (given.max_sessions, given.max_upload, given.max_frames, given.max_side, given.idle_minutes)
     if not all(0 < size < math.inf for size in sizes):
         parser.error("every limit must be a number above 0")
-    usual_tracker, usual_config = DEFAULT_TRACKER
-    tracker = given.tracker or usual_tracker
-    config = given.config or (usual_config if tracker == usual_tracker else tracker)
+    tracker = given.tracker or DEFAULT_TRACKER[0]
+    config = given.config or (DEFAULT_TRACKER[1] if tracker == DEFAULT_TRACKER[0] else tracker)
     settings = Settings(tracker, config, given.checkpoint, given.device, given.engine)
     run_server(Options(given.host, given.port, given.token, given.media, Limits(*sizes), settings))
 

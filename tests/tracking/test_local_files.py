@@ -3,7 +3,6 @@
 import os
 import runpy
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,34 +12,11 @@ from lib.utils.errors import UserError
 from lib.utils.local_files import write_local_files
 from lib.utils.workspace import REPOSITORY, workspace
 
-PUBLISHED_TRAINING = [
-    "workspace_dir",
-    "tensorboard_dir",
-    "pretrained_networks",
-    "lasot_dir",
-    "got10k_dir",
-    "lasot_lmdb_dir",
-    "got10k_lmdb_dir",
-    "trackingnet_dir",
-    "trackingnet_lmdb_dir",
-    "coco_dir",
-    "coco_lmdb_dir",
-    "imagenet_dir",
-    "imagenet_lmdb_dir",
-]
-PUBLISHED_TESTING = [
-    "save_dir",
-    "results_path",
-    "network_path",
-    "result_plot_path",
-    "lasot_path",
-    "got10k_path",
-    "trackingnet_path",
-    "otb_path",
-    "nfs_path",
-    "uav_path",
-    "tc128_path",
-]
+SCRIPT = "create_default_local_file.py"
+PUBLISHED_TRAINING = """workspace_dir tensorboard_dir pretrained_networks lasot_dir got10k_dir lasot_lmdb_dir
+    got10k_lmdb_dir trackingnet_dir trackingnet_lmdb_dir coco_dir coco_lmdb_dir imagenet_dir imagenet_lmdb_dir"""
+PUBLISHED_TESTING = """save_dir results_path network_path result_plot_path lasot_path got10k_path trackingnet_path
+    otb_path nfs_path uav_path tc128_path"""
 
 
 @pytest.fixture
@@ -53,22 +29,14 @@ def files(tmp_path, monkeypatch):
     return files
 
 
-def command(monkeypatch, *arguments):
-    """Run the command in this process; gives its exit status."""
-    monkeypatch.setattr(sys, "argv", ["create_default_local_file.py", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_path(str(REPOSITORY / "tracking" / "create_default_local_file.py"), run_name="__main__")
-    return ended.value.code
-
-
-def test_the_published_command(files, tmp_path, monkeypatch, capsys):
+def test_the_published_command(files, tmp_path, run_script, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert command(monkeypatch, "--workspace_dir", ".", "--data_dir", "./data", "--save_dir", "saved here") == 0
+    assert run_script(SCRIPT, "--workspace_dir", ".", "--data_dir", "./data", "--save_dir", "saved here") == 0
     assert capsys.readouterr().out.splitlines() == [f"wrote: {path}" for path in files.values()]
     train = runpy.run_path(str(files["train"]))["EnvironmentSettings"]()
     test = runpy.run_path(str(files["test"]))["local_env_settings"]()
     for settings, names in ((train, PUBLISHED_TRAINING), (test, PUBLISHED_TESTING)):
-        assert all(os.path.isabs(getattr(settings, name)) for name in names)
+        assert all(os.path.isabs(getattr(settings, name)) for name in names.split())
     assert train.workspace_dir == str(tmp_path)
     assert train.got10k_lmdb_dir == str(tmp_path / "data" / "got10k_lmdb")
     assert test.results_path == str(tmp_path / "saved here" / "test" / "tracking_results")
@@ -88,11 +56,11 @@ def test_what_is_written_is_what_holds_without_it_but_for_the_folders(files, tmp
     assert workspace("train").lmdb_dir("vid") == tmp_path / "d" / "vid_lmdb"
 
 
-def test_what_a_user_wrote_is_not_replaced(files, tmp_path, monkeypatch, capsys):
+def test_what_a_user_wrote_is_not_replaced(files, tmp_path, run_script, capsys):
     arguments = [f"--{name}_dir={tmp_path}" for name in ("workspace", "data", "save")]
     files["test"].parent.mkdir()
     files["test"].write_text("mine")
-    assert command(monkeypatch, *arguments) == 2
+    assert run_script(SCRIPT, *arguments) == 2
     message = capsys.readouterr().err
     assert message.count("\n") == 1
     assert f"{files['test']} is there already" in message
@@ -101,16 +69,16 @@ def test_what_a_user_wrote_is_not_replaced(files, tmp_path, monkeypatch, capsys)
     assert files["test"].read_text() == "mine"
 
 
-def test_force_keeps_what_was_there(files, tmp_path, monkeypatch, capsys):
+def test_force_keeps_what_was_there(files, tmp_path, run_script, capsys):
     files["test"].parent.mkdir()
     for text in ("first", "second"):
         files["test"].write_text(text)
-        assert command(monkeypatch, f"--save_dir={tmp_path}", "--force") == 0
+        assert run_script(SCRIPT, f"--save_dir={tmp_path}", "--force") == 0
     kept = {path.name: path.read_text() for path in files["test"].parent.iterdir() if path != files["test"]}
     assert kept == {"local.py.bak": "first", "local.py.bak2": "second"}
     assert workspace("test").save_dir == tmp_path
     capsys.readouterr()
-    assert command(monkeypatch, f"--save_dir={tmp_path}") == 0  # the same once more is no mistake
+    assert run_script(SCRIPT, f"--save_dir={tmp_path}") == 0  # the same once more is no mistake
     assert capsys.readouterr().out.count("says the same already") == 2
     assert len(list(files["test"].parent.iterdir())) == 3
 
@@ -129,13 +97,9 @@ def test_a_folder_that_cannot_be_written(files, tmp_path):
 
 
 def test_git_ignores_them_and_their_backups():
-    paths = [str(Path(path).relative_to(REPOSITORY)) for path in _real_files()]
-    paths += [f"{path}.bak" for path in paths]
     if not (REPOSITORY / ".git").exists():
         pytest.skip("not a git repository")
+    files = runpy.run_path(workspace_module.__file__)["LOCAL_FILES"].values()
+    paths = [f"{Path(path).relative_to(REPOSITORY)}{end}" for path in files for end in ("", ".bak")]
     found = subprocess.run(["git", "check-ignore", *paths], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert found.stdout.split() == paths
-
-
-def _real_files():
-    return runpy.run_path(workspace_module.__file__)["LOCAL_FILES"].values()

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import runpy
 import sys
 
 import pytest
@@ -25,7 +24,6 @@ from lib.test.profiling.profile import (
     profile_network,
 )
 from lib.utils.errors import UserError
-from lib.utils.workspace import REPOSITORY
 
 LIGHTNING = "stark_lightning_X_trt"
 QUICK = ["--script", LIGHTNING, "--config", "quickstart", "--device", "cpu", "--runs", "3", "--warmup", "0"]
@@ -96,19 +94,11 @@ def test_the_device_has_finished_when_the_clock_is_read(monkeypatch):
     assert order == ["work", *["finish cpu", "clock", "work", "finish cpu", "clock"] * 2]
 
 
-def run(monkeypatch, command: str, *arguments: str) -> int:
-    """Exit status of a command on the quick configuration."""
-    monkeypatch.setattr(sys, "argv", [command, *QUICK, *arguments])
-    with pytest.raises(SystemExit) as caught:
-        runpy.run_path(str(REPOSITORY / "tracking" / command), run_name="__main__")
-    return caught.value.code
-
-
 @pytest.mark.parametrize("command", ["profile_model.py", "profile_model_lightning_X_trt.py"])
-def test_commands_print_a_table_and_write_json(command, tmp_path, monkeypatch, capsys):
+def test_commands_print_a_table_and_write_json(command, tmp_path, run_script, capsys):
     output, threads = tmp_path / "profiles" / "quick.json", torch.get_num_threads()
     try:
-        assert run(monkeypatch, command, "--threads", "1", "--output", str(output)) == 0
+        assert run_script(command, *QUICK, "--threads", "1", "--output", str(output)) == 0
     finally:
         torch.set_num_threads(threads)
     found, printed = json.loads(output.read_text()), capsys.readouterr().out
@@ -125,7 +115,7 @@ def test_commands_print_a_table_and_write_json(command, tmp_path, monkeypatch, c
     assert found["trained_parameters"] > found["parts"]["whole"]["parameters"]
     assert str(found["machine"]["processor"]) in printed
     before = output.read_bytes()
-    assert run(monkeypatch, command, "--output", str(output)) == 2
+    assert run_script(command, *QUICK, "--output", str(output)) == 2
     assert output.read_bytes() == before
 
 
@@ -141,8 +131,8 @@ def test_commands_print_a_table_and_write_json(command, tmp_path, monkeypatch, c
         (["--output", __file__ + "/new.json"], "test_profile.py"),
     ],
 )
-def test_mistakes_are_named(arguments, message, monkeypatch, capsys):
-    assert run(monkeypatch, "profile_model.py", *arguments) == 2
+def test_mistakes_are_named(arguments, message, run_script, capsys):
+    assert run_script("profile_model.py", *QUICK, *arguments) == 2
     assert message in capsys.readouterr().err
 
 
