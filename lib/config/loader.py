@@ -105,13 +105,14 @@ def _read(path: Path) -> Iterator[tuple[str, Any]]:
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(tree, dict | None):
         raise ConfigError(f"{path}: expected sections such as MODEL, DATA, TRAIN, found {_kind(tree)}")
-    return _leaves(tree or {})
+    return leaves(tree or {})
 
 
-def _leaves(tree: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(tree: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The (key path, value) pairs of a configuration."""
     for key, value in tree.items():
         if isinstance(value, dict) and value:
-            yield from _leaves(value, f"{prefix}{key}.")
+            yield from leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 

@@ -35,8 +35,8 @@ def test_they_are_found_small_and_plain(tmp_path, monkeypatch):
 def test_they_follow_a_real_object_that_they_never_saw(engine, tmp_path, monkeypatch):
     monkeypatch.setenv("STARK_SAVE_DIR", str(tmp_path))
     (sequence,) = select_sequences(load_dataset(f"folder:{REAL / 'got10k' / 'val'}"), "Crossing")
-    run = track_sequence(create_tracker(*MINI, engine=engine), sequence)
-    overlaps = box_overlap(run.boxes, sequence.truth)
+    boxes, _ = track_sequence(create_tracker(*MINI, engine=engine), sequence)
+    overlaps = box_overlap(boxes, sequence.truth)
     assert np.mean(overlaps[1:]) > 0.6
     assert np.mean(overlaps[1:] > 0.5) > 0.8
 

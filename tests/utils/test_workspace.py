@@ -194,7 +194,7 @@ def test_a_missing_folder_names_the_file_that_says_it(local_files, tmp_path):
 def test_a_test_set_is_read_from_its_own_place_and_results_go_to_theirs(tmp_path):
     write_sequence(tmp_path / "ssd" / "got10k" / "val", "a")
     report = evaluate_tracker("still", "still", "got10k_val")
-    assert report.done == ["a"]
+    assert [outcome.name for outcome in report.tracked] == ["a"]
     assert (tmp_path / "results" / "still" / "still" / "got10k" / "a.txt").is_file()
 
 

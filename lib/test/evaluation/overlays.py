@@ -9,23 +9,11 @@ import cv2
 import numpy as np
 
 from lib.data.sequence import Sequence
-from lib.test.evaluation.result_files import remove_temporaries
-from lib.test.video.output import (
-    TRUTH,
-    VIDEO,
-    Window,
-    box_colour,
-    draw_overlay,
-    missing_display,
-    result_writer,
-    video_size,
-)
-from lib.utils.errors import UserError
+from lib.test.video import output as video
 from lib.utils.files import atomic_path
 
 DEBUG_LEVELS = (0, 1, 2)
 FOLDER = "debug"
-
 _FPS = 30.0
 
 # Takes a frame's index, the frame (H, W, 3) uint8 RGB, its box xywh and the tracker's confidence where it has one.
@@ -43,16 +31,12 @@ class Overlays:
 
     output_dir: Path
     pictures: bool = False
-    window: Window | None = None
-
-    def folder(self, sequence: Sequence) -> Path:
-        """Folder of a sequence's files."""
-        return self.output_dir / FOLDER / sequence.subfolder / sequence.name
+    window: video.Window | None = None
 
     def are_drawn(self, sequence: Sequence) -> bool:
         """Whether all files of a sequence exist; never for a window."""
-        files = [VIDEO, _picture_name(0)] if self.pictures else [VIDEO]
-        return self.window is None and all((self.folder(sequence) / name).is_file() for name in files)
+        files = [video.VIDEO, _picture_name(0)] if self.pictures else [video.VIDEO]
+        return self.window is None and all((self._folder(sequence) / name).is_file() for name in files)
 
     @contextmanager
     def drawing(self, sequence: Sequence) -> Iterator[FrameObserver]:
@@ -61,13 +45,15 @@ class Overlays:
         Raises:
             UserError: a frame cannot be read, or the video cannot be written.
         """
-        size = video_size(sequence.read_frame(0))
-        truth = sequence.truth if len(sequence.truth) == len(sequence) else np.full((len(sequence), 4), np.nan)
+        size, truth = video.video_size(sequence.read_frame(0)), sequence.truth
+        name = sequence.name.encode("ascii", "replace").decode()
 
         def canvas(index: int, image: np.ndarray, box: list[float], score: float | None) -> np.ndarray:
-            caption = f"{sequence.name}   frame {index + 1} of {len(sequence)}"
-            caption = caption if score is None else f"{caption}   confidence {score:.2f}"
-            return draw_overlay(image, size, caption, [(truth[index], TRUTH), (box, box_colour(score))])
+            sure = "" if score is None else f"   confidence {score:.2f}"
+            boxes = [(true_box, video.TRUTH) for true_box in truth[index : index + 1]] + [
+                (box, video.box_colour(score))
+            ]
+            return video.draw_overlay(image, size, f"{name}   frame {index + 1} of {len(sequence)}{sure}", boxes)
 
         def show(*frame: object) -> None:
             if self.window.show(canvas(*frame)) == "q":
@@ -76,12 +62,12 @@ class Overlays:
         if self.window is not None:
             yield show
             return
-        folder = self.folder(sequence)
+        folder = self._folder(sequence)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / VIDEO).unlink(missing_ok=True)  # it comes last: where it exists, all files exist
-        for name in (VIDEO, "*.jpg"):
-            remove_temporaries(folder / name)
-        with result_writer(folder, size, _FPS, boxes=False) as write:
+        # The video comes last: where it exists, all files exist. Temporary files are of a run that was killed.
+        for path in (folder / video.VIDEO, *folder.glob(".*")):
+            path.unlink(missing_ok=True)
+        with video.result_writer(folder, size, _FPS, boxes=False) as write:
 
             def save(index: int, image: np.ndarray, box: list[float], score: float | None) -> None:
                 drawn = canvas(index, image, box, score)
@@ -92,25 +78,23 @@ class Overlays:
 
             yield save
 
+    def _folder(self, sequence: Sequence) -> Path:
+        return self.output_dir / FOLDER / sequence.subfolder / sequence.name
+
 
 @contextmanager
 def overlays_for(debug: int, output_dir: Path, alone: bool) -> Iterator[Overlays | None]:
-    """Overlays of a debug level, None for level 0.
+    """Overlays of one of `DEBUG_LEVELS`, None for level 0.
 
     Args:
         debug: 1 shows boxes in a window, or saves a video a sequence where no window can be; 2 saves it and pictures.
         alone: only this process tracks, so that it may open a window.
-
-    Raises:
-        UserError: an unknown level.
     """
-    if debug not in DEBUG_LEVELS:
-        raise UserError(f"--debug {debug}: expected one of {', '.join(map(str, DEBUG_LEVELS))}")
-    obstacle = missing_display() if alone else "several processes track"
+    obstacle = video.missing_display() if alone else "several processes track"
     if debug == 0:
         yield None
     elif debug == 1 and obstacle is None:
-        window = Window()
+        window = video.Window()
         try:
             yield Overlays(output_dir, window=window)
         finally:

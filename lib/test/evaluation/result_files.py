@@ -6,6 +6,8 @@ first is the given box. `<sequence>_time.txt` beside it holds the seconds of eac
 
 import glob
 import hashlib
+import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from lib.utils.errors import UserError
 from lib.utils.files import write_text
 from lib.utils.text import read_text
 
-WEIGHTS_NOTE = "weights.sha256"
+NOTE = "run.json"
 
 
 def run_dir(results_dir: Path, tracker: str, config: str, run_id: int | None = None) -> Path:
@@ -42,28 +44,18 @@ def time_path(output_dir: Path, sequence: Sequence) -> Path:
     return output_dir / sequence.subfolder / f"{sequence.name}_time.txt"
 
 
-def to_integers(boxes: np.ndarray) -> np.ndarray:
-    """Boxes as in a result file: fractions are cut off, as in the published results."""
-    return np.asarray(boxes, dtype=np.float64).astype(np.int64)
-
-
 def write_result(output_dir: Path, sequence: Sequence, boxes: np.ndarray, seconds: np.ndarray) -> None:
     """Write boxes (N, 4) and seconds (N,). The box file comes last: where it exists, the sequence is finished."""
     write_text(time_path(output_dir, sequence), "".join(f"{value:.6f}\n" for value in seconds))
-    lines = ("\t".join(map(str, box)) + "\n" for box in to_integers(boxes))
+    lines = ("\t".join(str(int(value)) for value in box) + "\n" for box in boxes)  # cut off, as in published results
     write_text(result_path(output_dir, sequence), "".join(lines))
 
 
 def remove_unfinished(output_dir: Path, sequence: Sequence) -> None:
-    """Remove the temporary files of a sequence that a killed run left."""
+    """Remove the temporary files of `atomic_path` that a killed run left of a sequence."""
     for path in (result_path(output_dir, sequence), time_path(output_dir, sequence)):
-        remove_temporaries(path.with_name(glob.escape(path.name)))
-
-
-def remove_temporaries(pattern: Path) -> None:
-    """Remove the temporary files of `atomic_path` for files by this name, which may be a glob pattern."""
-    for path in pattern.parent.glob(f".{pattern.stem}.????????{pattern.suffix}"):
-        path.unlink(missing_ok=True)
+        for temporary in path.parent.glob(f".{glob.escape(path.stem)}.????????{path.suffix}"):
+            temporary.unlink(missing_ok=True)
 
 
 def read_result(path: Path) -> np.ndarray:
@@ -99,23 +91,34 @@ def read_seconds(path: Path) -> np.ndarray | None:
     return seconds
 
 
-def refuse_other_weights(output_dir: Path, weights: Path, engine: str = "torch", precision: str = "fp32") -> None:
-    """Note the weights, engine and precision of a folder's results, so that results of others never mix in.
+def refuse_to_mix(output_dir: Path, weights: Path, engine: str, options: Mapping[str, object]) -> None:
+    """Note how a folder's results are made, so that results of others never mix in.
+
+    Args:
+        weights: the checkpoint.
+        engine: with its precision, such as `torch fp32`.
+        options: key path -> value in the configuration, of all options that decide results.
 
     Raises:
-        UserError: the folder's results are of other weights, engine or precision, or the weights cannot be read.
+        UserError: the folder's results are of another run, or the weights cannot be read.
     """
     try:
-        fingerprint = hashlib.sha256(weights.read_bytes()).hexdigest()
+        digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     except OSError as error:
         raise UserError(f"cannot read the weights {weights}: {error.strerror}") from error
-    note, way = output_dir / WEIGHTS_NOTE, f"{engine} {precision}"
-    # A failed start leaves a note and no result.
-    if not note.is_file() or not any(output_dir.rglob("*.txt")):
-        write_text(note, f"{fingerprint}  {weights.name}\n{way}\n")
+    now = json.loads(json.dumps({"weights": digest, "engine": engine, **options}))
+    note, old_note = output_dir / NOTE, output_dir / "weights.sha256"  # which earlier versions wrote
+    before = None
+    if any(output_dir.rglob("*.txt")):  # a failed start leaves a note and no result
+        if note.is_file():
+            before = json.loads(read_text(note))
+        elif old_note.is_file():
+            digest, *_, engine = [*read_text(old_note).splitlines(), "torch fp32"][:2]
+            before = {**now, "weights": digest.split()[0], "engine": engine}
+    if before is None:
+        write_text(note, json.dumps(now, indent=1))
         return
-    first, *rest = read_text(note, errors="replace").splitlines() or [""]
-    before = rest[0] if rest else "torch fp32"  # older notes have one line
-    other = f"other weights than {weights}" if fingerprint not in first else f"{before}, not of {way}"
-    if fingerprint not in first or before != way:
-        raise UserError(f"{output_dir} holds results of {other}: move it away, or choose --runid or --results_dir")
+    changed = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
+    if changed:
+        said = "; ".join(f"{key} {before.get(key)}, not {now.get(key)}" for key in changed)
+        raise UserError(f"{output_dir} holds other results ({said}): move it away, or choose --runid or --results_dir")

@@ -5,34 +5,37 @@ is logged with its traceback, and the others go on.
 """
 
 import os
-import sys
 import time
-from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
 from contextlib import closing
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
+from lib.config.loader import leaves, load_config
 from lib.data.registry import load_dataset, select_sequences
 from lib.data.sequence import Sequence
-from lib.test.evaluation.one_sequence import Job, Outcome, Tracker  # noqa: F401 - others import Tracker from here
+from lib.test.evaluation.one_sequence import Outcome, rate, run_sequence
 from lib.test.evaluation.overlays import Overlays, overlays_for
-from lib.test.evaluation.progress import Progress, rate
-from lib.test.evaluation.result_files import read_result, refuse_other_weights, result_path, run_dir, to_integers
-from lib.test.evaluation.workers import TrackerMaker, ends_in_order, track_in_workers
-from lib.test.tracker import create_tracker, weights_path
+from lib.test.evaluation.result_files import read_result, refuse_to_mix, result_path, run_dir
+from lib.test.evaluation.workers import TrackerMaker, track_in_workers
+from lib.test.tracker import SCRIPTS, Tracker, create_tracker, weights_path
 from lib.test.tracker.engines import choose_engine
 from lib.utils.device import available_cpus, available_devices
 from lib.utils.errors import UserError
 from lib.utils.workspace import workspace
 
+# Options that decide results beside the weights.
+_DECIDING = ("MODEL.", "TEST.", "DATA.MEAN", "DATA.STD", "DATA.MAX_SAMPLE_INTERVAL")
+
 
 @dataclass(frozen=True)
 class Rank:
-    """Which of all processes this one is, and which of this machine's."""
+    """Which of all processes this one is, and which of this machine's, as torchrun numbers them."""
 
     index: int = 0
     count: int = 1
@@ -41,82 +44,65 @@ class Rank:
 
     @classmethod
     def from_environment(cls) -> "Rank":
-        """Read the variables that torchrun sets.
+        """Raises UserError where a variable is not a number, or RANK is not below WORLD_SIZE."""
+        defaults = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
+        given = {name: os.environ.get(name, default) for name, default in defaults.items()}
+        if not all(map(str.isdecimal, given.values())) or int(given["RANK"]) >= int(given["WORLD_SIZE"]):
+            said = ", ".join(f"{name}={value}" for name, value in given.items())
+            raise UserError(f"{said}: expected whole numbers, and RANK from 0 to WORLD_SIZE - 1")
+        return cls(*map(int, given.values()))
 
-        Raises:
-            UserError: one is not a number, or RANK is not below WORLD_SIZE.
-        """
-        defaults = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 1}
-        try:
-            rank = cls(*(int(os.environ.get(name, value)) for name, value in defaults.items()))
-        except ValueError as error:
-            raise UserError(f"{', '.join(defaults)} must be whole numbers: {error}") from error
-        if not 0 <= rank.index < rank.count:
-            raise UserError(f"RANK={rank.index}, WORLD_SIZE={rank.count}: RANK must be from 0 to WORLD_SIZE - 1")
-        return rank
-
-    @property
-    def label(self) -> str:
-        """Start of a printed line."""
-        return f"rank {self.index}: " if self.count > 1 else ""
-
-    @property
-    def failure_log(self) -> str:
-        """Name of the file of tracebacks; no two ranks write to one file."""
-        return "failures.log" if self.count == 1 else f"failures_rank{self.index}.log"
-
-
-ALONE = Rank()
+    def say(self, line: str) -> None:
+        """Print a line, which begins with the rank where there are several."""
+        print(f"rank {self.index}: {line}" if self.count > 1 else line, flush=True)
 
 
 @dataclass
 class RunReport:
-    """The outcome of a run, with names of sequences.
+    """The outcome of a run of one rank.
 
     Attributes:
-        done, kept, failed: tracked now; finished by an earlier run; failed, with the reason in one line.
-        processes, ranks: number of processes of this rank; number of ranks.
-        tracked_frames: number of frames that are tracked now, without the first ones.
-        track_seconds, loop_seconds: time in `track`, and in the whole loop with reading; summed over processes.
-        wall_seconds: from the begin of the first sequence to the end of the last.
+        log: file of tracebacks; no two ranks write to one file.
+        processes: number of processes.
+        kept: names of sequences that an earlier run finished.
+        tracked, failed: outcomes of now.
     """
 
+    rank: Rank
+    log: Path
     processes: int = 1
-    ranks: int = 1
-    done: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)
-    tracked_frames: int = 0
-    track_seconds: float = 0.0
-    loop_seconds: float = 0.0
-    wall_seconds: float = 0.0
-    _begin: float = float("inf")
+    tracked: list[Outcome] = field(default_factory=list)
+    failed: list[Outcome] = field(default_factory=list)
 
     def add(self, outcome: Outcome) -> None:
-        """Count the outcome of a sequence, just after its end."""
-        if outcome.reason:
-            self.failed[outcome.name] = outcome.reason
+        """Count an outcome; a failure is logged."""
+        if not outcome.reason:
+            self.tracked.append(outcome)
             return
-        self.done.append(outcome.name)
-        self.tracked_frames += outcome.frames - 1
-        self.track_seconds += outcome.track_seconds
-        self.loop_seconds += outcome.loop_seconds
-        self._begin = min(self._begin, outcome.begin)
-        self.wall_seconds = time.monotonic() - self._begin
+        self.failed.append(outcome)
+        with open(self.log, "a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {outcome}\n{outcome.details}")
+
+    @property
+    def wall_seconds(self) -> float:
+        """From the begin of the first sequence to the end of the last."""
+        return max(outcome.end for outcome in self.tracked) - min(outcome.begin for outcome in self.tracked)
 
     @property
     def status(self) -> int:
-        """The command's exit status; of a rank always 0, because torchrun would stop the others."""
-        return 1 if self.failed and self.ranks == 1 else 0
+        """The command's exit status; of several ranks always 0, because torchrun would stop the others."""
+        return 1 if self.failed and self.rank.count == 1 else 0
 
-    def summary(self) -> str:
-        """One line for the user."""
-        line = f"{len(self.done)} tracked, {len(self.kept)} finished before, {len(self.failed)} failed"
-        if self.tracked_frames:
-            track, loop = (rate(self.tracked_frames, seconds) for seconds in (self.track_seconds, self.loop_seconds))
+    def __str__(self) -> str:
+        line = f"{len(self.tracked)} tracked, {len(self.kept)} finished before, {len(self.failed)} failed"
+        frames = sum(outcome.frames - 1 for outcome in self.tracked)  # the first one is given
+        if frames:
+            track = rate(frames, sum(outcome.track_seconds for outcome in self.tracked))
+            loop = rate(frames, sum(outcome.end - outcome.begin for outcome in self.tracked))
             line += f"; {track:.1f} FPS in the tracker, {loop:.1f} FPS with reading"
             if self.processes > 1:
-                wall = rate(self.tracked_frames, self.wall_seconds)
+                wall = rate(frames, self.wall_seconds)
                 line += f" in each process; {wall:.1f} frames a second in {self.processes} processes"
         return line
 
@@ -138,15 +124,8 @@ def evaluate_tracker(
 ) -> RunReport:
     """Run a tracker by its name over a test set by its name, and print the progress.
 
-    Args:
-        tracker, config, checkpoint, device, engine, precision: as `lib.test.tracker.create_tracker` takes them.
-        dataset: as `load_dataset` takes it.
-        sequence: as `select_sequences` takes it; all for None.
-        results_dir: folder of results; the workspace's by default.
-        run_id: number of the run, where a tracker is run more than once.
-        threads: number of worker processes; 0 or 1 tracks in this process.
-        num_gpus: number of GPUs for the processes of a machine; all of them by default.
-        debug: as `overlays_for` takes it.
+    The arguments are the options of `tracking/test.py`; see `create_tracker`, `load_dataset`, `select_sequences`,
+    `spread_devices` and `overlays_for`.
 
     Raises:
         UserError: an unknown name, an option out of range, a tracker that cannot be made.
@@ -156,20 +135,33 @@ def evaluate_tracker(
     output_dir = run_dir(results_dir or workspace("test").results_dir, tracker, config, run_id)
     weights = weights_path(tracker, config, checkpoint)
     if weights is not None:
-        wanted, engine = engine, choose_engine(engine, device, precision)
-        if wanted == "auto":
-            print(f"{rank.label}engine: {engine} {precision}, the fastest that is installed", flush=True)
+        engine = choose_engine(engine, device, precision)
+        rank.say(f"engine: {engine} {precision}")
+        values = leaves(load_config(SCRIPTS[tracker], config))
+        deciding = {key: value for key, value in values if key.startswith(_DECIDING) and key != "TEST.EPOCH"}
+        refuse_to_mix(output_dir, weights, f"{engine} {precision}", deciding)
     devices = spread_devices(device, threads, num_gpus, rank, engine)
-    if weights is not None:
-        refuse_other_weights(output_dir, weights, engine, precision)
-    make = partial(create_tracker, tracker, config, weights, sequences[0].dataset, engine=engine, precision=precision)
-    bar = rank.count == 1 and sys.stderr.isatty()
+    network = {"dataset_name": sequences[0].dataset, "engine": engine, "precision": precision}
+    make = partial(make_warm_tracker, tracker, config, weights, **network)
     with overlays_for(debug, output_dir, alone=len(devices) == rank.count == 1) as overlays:
-        report = run_sequences(make, sequences, output_dir, devices, overlays, rank, bar)
-    print(f"{rank.label}{report.summary()}; results: {output_dir}", flush=True)
+        report = run_sequences(make, sequences, output_dir, devices, overlays, rank)
+    rank.say(f"{report}; results: {output_dir}")
     if report.failed:
-        print(f"{rank.label}failed: {', '.join(report.failed)}; see {output_dir / rank.failure_log}", flush=True)
+        rank.say(f"failed: {', '.join(outcome.name for outcome in report.failed)}; see {report.log}")
     return report
+
+
+def make_warm_tracker(
+    name: str, config: str, checkpoint: Path | None, device: str, dataset_name: str, engine: str, precision: str
+) -> Tracker:
+    """`create_tracker`, and some frames before any clock runs: in the first ones engines compile and choose kernels."""
+    tracker = create_tracker(name, config, checkpoint, dataset_name, device, engine, precision)
+    if name in SCRIPTS:
+        image = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
+        tracker.initialize(image, {"init_bbox": [100, 80, 64, 48]})
+        for _ in range(3):
+            tracker.track(image)
+    return tracker
 
 
 def run_sequences(
@@ -178,9 +170,7 @@ def run_sequences(
     output_dir: Path,
     devices: SequenceOf[str] = ("auto",),
     overlays: Overlays | None = None,
-    rank: Rank = ALONE,
-    bar: bool = False,
-    say: Callable[[str], None] = print,
+    rank: Rank = Rank(),
 ) -> RunReport:
     """Track this rank's share of the sequences, the longest first, and write their files under `output_dir`.
 
@@ -190,77 +180,67 @@ def run_sequences(
         output_dir: `<results>/<tracker>/<config>`.
         devices: one a process; a single one is this process.
         overlays: where boxes are drawn.
-        bar: show a bar on stderr; without it, `say` takes one line of progress a sequence.
 
     Raises:
         UserError: no tracker can be made.
     """
-    job = Job(output_dir, overlays)
-    share = sorted(sequences, key=frame_count, reverse=True)[rank.index :: rank.count]
-    finished, left = [], []
-    for sequence in share:
-        (finished if job.is_finished(sequence) else left).append(sequence)
-    devices = devices[: max(1, len(left))]
-    report = RunReport(processes=len(devices), ranks=rank.count)
-    output_dir.mkdir(parents=True, exist_ok=True)
-
-    def log(name: str, reason: str, details: str = "") -> None:
-        with open(output_dir / rank.failure_log, "a", encoding="utf-8") as file:
-            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {name} failed: {reason}\n{details}")
-
-    with ends_in_order(), Progress(len(left), sum(map(frame_count, left)), bar, rank.label, say) as progress:
-        for sequence in finished:
-            if problem := _misfit(result_path(output_dir, sequence), sequence):
-                report.failed[sequence.name] = problem
-                log(sequence.name, problem)
-                progress.note(f"{sequence.name}: failed: {problem}")
-            else:
-                report.kept.append(sequence.name)
-        if report.kept:
-            progress.note(f"{len(report.kept)} sequences have results from before and are skipped")
-        if len(devices) > 1:
-            threads = max(1, available_cpus() // (len(devices) * rank.local_count))
-            outcomes = track_in_workers(make_tracker, devices, job, left, progress, threads)
+    log = output_dir / ("failures.log" if rank.count == 1 else f"failures_rank{rank.index}.log")
+    report, misfits, left = RunReport(rank, log), [], []
+    for sequence in sorted(sequences, key=_frame_count, reverse=True)[rank.index :: rank.count]:
+        result = result_path(output_dir, sequence)
+        if not result.is_file() or (overlays is not None and not overlays.are_drawn(sequence)):
+            left.append(sequence)
+        elif problem := _misfit(result, sequence):
+            misfits.append(Outcome(sequence.name, problem))
         else:
-            tracker = make_tracker(devices[0]) if left else None
-            outcomes = (job.run(tracker, sequence, progress.frames) for sequence in left)
-        with closing(outcomes):
-            for outcome in outcomes:
-                report.add(outcome)
-                if outcome.reason:
-                    log(outcome.name, outcome.reason, outcome.details)
-                progress.settled(outcome)
+            report.kept.append(sequence.name)
+    if report.kept:
+        rank.say(f"{len(report.kept)} sequences have results from before and are skipped")
+    output_dir.mkdir(parents=True, exist_ok=True)
+    devices = devices[: max(1, len(left))]
+    report.processes, run = len(devices), partial(run_sequence, output_dir=output_dir, overlays=overlays)
+    if len(devices) > 1:
+        threads = max(1, available_cpus() // (len(devices) * rank.local_count))
+        outcomes = track_in_workers(make_tracker, devices, run, left, threads)
+    else:
+        tracker = make_tracker(devices[0]) if left else None
+        outcomes = (run(tracker, sequence) for sequence in left)
+    start, frames, seen = time.monotonic(), sum(map(_frame_count, left)), 0
+    with closing(outcomes):
+        for number, outcome in enumerate(chain(misfits, outcomes), start=1):
+            report.add(outcome)
+            seen += outcome.frames
+            seconds_left = round((time.monotonic() - start) * (frames - seen) / max(seen, 1))
+            rank.say(f"[{number}/{len(misfits) + len(left)}] {outcome}, {timedelta(seconds=seconds_left)} left")
     return report
 
 
 def spread_devices(
-    device: str, threads: int, num_gpus: int | None, rank: Rank = ALONE, engine: str = "torch"
+    device: str, threads: int, num_gpus: int | None, rank: Rank = Rank(), engine: str = "torch"
 ) -> list[str]:
     """The device of each process of this rank; all processes of a machine take its GPUs in turn.
 
-    Engines other than PyTorch get GPUs only with `num_gpus`, since they may not work there.
+    Args:
+        threads: number of worker processes; 0 or 1 tracks in this process.
+        num_gpus: number of GPUs to use, at most those that exist; all of them by default, and none by default with
+            engines other than PyTorch, since they may not work there.
 
     Raises:
-        UserError: a number is out of range, or `num_gpus` is given beside a certain device.
+        UserError: a number is out of range.
     """
-    if threads < 0:
-        raise UserError(f"--threads {threads}: expected 0 or more processes")
+    if threads < 0 or (num_gpus is not None and num_gpus < 1):
+        raise UserError(f"--threads {threads}, --num_gpus {num_gpus}: expected 0 or more processes, 1 or more GPUs")
     count = max(1, threads)
-    if num_gpus is None and (engine != "torch" or device not in ("auto", "cuda")):
+    if device not in ("auto", "cuda") or (num_gpus is None and engine != "torch"):
         return [device] * count
     gpus = [name for name in available_devices() if name.startswith("cuda")]
-    if num_gpus is not None:
-        if device not in ("auto", "cuda"):
-            raise UserError(f"--num_gpus {num_gpus} and --device {device} contradict each other: give one of them")
-        if not 1 <= num_gpus <= len(gpus):
-            raise UserError(f"--num_gpus {num_gpus}: this machine has {len(gpus)} GPUs; leave it out to use them all")
-        gpus = gpus[:num_gpus]
-    if not gpus:
-        return [device] * count
+    if num_gpus is not None and num_gpus > len(gpus):
+        rank.say(f"--num_gpus {num_gpus}: this machine has {len(gpus)}, which are used")
+    gpus = gpus[:num_gpus] or [device]
     return [gpus[(rank.local_index * count + number) % len(gpus)] for number in range(count)]
 
 
-def frame_count(sequence: Sequence) -> int:
+def _frame_count(sequence: Sequence) -> int:
     """Number of frames; 0 where they cannot be listed, which the sequence's turn reports."""
     try:
         return len(sequence)
@@ -271,13 +251,10 @@ def frame_count(sequence: Sequence) -> int:
 def _misfit(path: Path, sequence: Sequence) -> str:
     """Why an earlier result belongs to other data under the same name; "" where it does not."""
     try:
-        boxes = read_result(path)
-        same_start = np.abs(boxes[0] - to_integers(sequence.truth[0])).max() <= 1
-        if len(boxes) == len(sequence) and same_start:
+        boxes, truth = read_result(path), sequence.truth[0]
+        if len(boxes) == len(sequence) and np.abs(boxes[0] - np.trunc(truth)).max() <= 1:
             return ""
-        return (
-            f"{path} has {len(boxes)} boxes from {boxes[0].tolist()}, but the sequence has {len(sequence)} "
-            f"frames from {sequence.init_bbox}: it belongs to other data; move it away"
-        )
+        expected = f"{len(sequence)} boxes from {truth.tolist()}"
+        return f"{path} is of other data, since here are {expected}: move it away"
     except UserError as error:
         return str(error)

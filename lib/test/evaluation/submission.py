@@ -63,11 +63,7 @@ def make_archive(
     output: Path | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Check the results of a tracker, pack them for a server, and return the path of the archive.
-
-    Args:
-        results_dir: folder of results; the workspace's by default.
-        output: the archive; `<tracker's folder>/<server>_submit.zip` by default.
+    """Check the results of a tracker, pack them for a server as the command's options say, and return the archive.
 
     Raises:
         UserError: a sequence is missing, short, long or malformed, has no seconds where the server wants them,
@@ -96,8 +92,7 @@ def make_archive(
             member = zipfile.ZipInfo(name, _NO_TIME)
             member.compress_type, member.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
             archive.writestr(member, content)
-    checked = "with a box for every frame" if None not in frames.values() else "line counts not checked, see above"
-    print(f"{output}: {len(frames)} sequences, {checked}; the result files stay where they are")
+    print(f"{output}: {len(frames)} sequences; the result files stay where they are")
     return output
 
 
@@ -120,23 +115,16 @@ def _expected_frames(server: Server, results: Path) -> dict[str, int | None]:
 def _members(server: Server, results: Path, name: str, frames: int | None) -> dict[str, str]:
     """Names and contents in the archive for one sequence."""
     path, time_path = results / f"{name}.txt", results / f"{name}_time.txt"
-    if not path.is_file():
-        raise UserError(f"{name}: no result")
     boxes = read_result(path)
     if frames is not None and len(boxes) != frames:
         raise UserError(f"{path} has {len(boxes)} boxes for {frames} frames")
-    content = "".join(",".join(map(_number, box)) + "\n" for box in boxes.tolist())
+    # Whole in our result files, sometimes with a fraction in others.
+    rows = ((str(int(x)) if x.is_integer() else f"{x:.4f}" for x in box) for box in boxes.tolist())
+    content = "".join(",".join(row) + "\n" for row in rows)
     if not server.folders:
         return {f"{name}.txt": content}
     seconds = read_seconds(time_path)
-    if seconds is None:
-        raise UserError(f"{name}: {time_path.name} is missing, but the server wants the seconds of every frame")
-    if len(seconds) != len(boxes):
-        raise UserError(f"{time_path} does not hold {len(boxes)} times, one a box")
+    if seconds is None or len(seconds) != len(boxes):
+        raise UserError(f"{time_path} is missing or does not hold {len(boxes)} times, but the server wants one a frame")
     times = "".join(f"{value:.8f}\n" for value in seconds)
     return {f"{name}/{name}_001.txt": content, f"{name}/{name}_time.txt": times}
-
-
-def _number(value: float) -> str:
-    """A coordinate: whole in our result files, sometimes with a fraction in others."""
-    return str(int(value)) if value.is_integer() else f"{value:.4f}"

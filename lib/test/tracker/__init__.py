@@ -4,8 +4,9 @@ import hashlib
 import json
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
 from easydict import EasyDict
 
 from lib.config import load_config
@@ -33,6 +34,16 @@ SCRIPTS = {
 _NETWORKS = {"stark_s": "STARKS", "stark_st2": "STARKST", "stark_lightning_X_trt": "STARKLightningXtrt"}
 
 
+class Tracker(Protocol):
+    """Images are (H, W, 3) uint8 RGB, boxes xywh in pixels."""
+
+    def initialize(self, image: np.ndarray, info: dict) -> object:
+        """Start with the box `info["init_bbox"]`."""
+
+    def track(self, image: np.ndarray) -> dict:
+        """Find the object in the next frame: `{"target_bbox": [x, y, w, h], "conf_score": in [0, 1] or missing}`."""
+
+
 def create_tracker(
     name: str,
     config: str,
@@ -41,7 +52,7 @@ def create_tracker(
     device: str = "auto",
     engine: str = "torch",
     precision: str = "fp32",
-) -> StarkTracker | StillTracker | ClassicTracker:
+) -> Tracker:
     """Build a tracker and load its weights.
 
     Args:
@@ -56,10 +67,6 @@ def create_tracker(
             exported the first time, and kept by the checkpoints; `auto` is the fastest that is installed, and is said.
         precision: `fp32`, `bf16`, `fp16` or `int8`; `lib.test.tracker.engines.PRECISIONS_OF` says which engine knows
             which.
-
-    Returns:
-        An object with `initialize(image_rgb, {"init_bbox": [x, y, w, h]})` and
-        `track(image_rgb) -> {"target_bbox": [x, y, w, h], "conf_score": float}` (the score only where there is one).
 
     Raises:
         UserError: an unknown name, configuration, device, engine or precision; a checkpoint that is

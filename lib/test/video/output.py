@@ -188,6 +188,8 @@ def result_writer(folder: Path, size: tuple[int, int], fps: float, boxes: bool) 
     """
     rows: list[tuple[Sequence[float], float | None]] = []
     temporary = folder / f".{VIDEO}"
+    if any("\ud800" <= letter <= "\udfff" for letter in str(folder)):  # on which OpenCV ends the process
+        raise UserError(f"no video can be written into {folder}: its name is not UTF-8")
     # Two decimals: MPEG-4 holds the time of a frame as a fraction with a denominator of 16 bits.
     video = cv2.VideoWriter(str(temporary), cv2.VideoWriter_fourcc(*_CODEC), max(round(fps, 2), 1.0), size)
     if not video.isOpened():

@@ -10,8 +10,7 @@ import numpy as np
 
 from lib.config import load_config
 from lib.config.loader import EXPERIMENTS, experiment_name
-from lib.test.evaluation.running import Tracker
-from lib.test.tracker import SCRIPTS, create_tracker, weights_path
+from lib.test.tracker import SCRIPTS, Tracker, create_tracker, weights_path
 from lib.test.tracker.classic import CLASSIC
 from lib.test.tracker.engines import ENGINES, choose_engine, engine_device
 from lib.utils.checkpoint import CheckpointError

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lib.test.evaluation.running import Tracker
+from lib.test.tracker import Tracker
 
 Box = list[float]
 

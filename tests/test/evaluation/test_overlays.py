@@ -1,4 +1,4 @@
-"""Boxes drawn into frames while a test set is tracked, and how the progress is shown."""
+"""Boxes drawn into frames while a test set is tracked."""
 
 from pathlib import Path
 
@@ -7,13 +7,10 @@ import numpy as np
 import pytest
 
 from lib.data.registry import load_dataset
-from lib.test.evaluation import overlays as overlays_module
-from lib.test.evaluation.one_sequence import Outcome
 from lib.test.evaluation.overlays import Overlays, overlays_for
-from lib.test.evaluation.progress import Progress
-from lib.test.evaluation.running import ALONE, run_sequences
+from lib.test.evaluation.running import run_sequences
+from lib.test.video import output as video
 from lib.test.video.output import SURE, TRUTH, VIDEO
-from lib.utils.errors import UserError
 from tests.data.made_sets import SIZE, ScriptedTracker, moving_boxes, write_sequence
 
 
@@ -24,9 +21,14 @@ def sequences(tmp_path: Path) -> list:
     return load_dataset(f"folder:{tmp_path / 'set'}")
 
 
-def run(sequences, output_dir, overlays, move=lambda _, box: box + 20):
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+def run(sequences, output, overlays, move=lambda _, box: box + 20):
     tracker = ScriptedTracker(sequences, move)
-    return run_sequences(lambda _: tracker, sequences, output_dir, overlays=overlays, say=lambda _: None), tracker
+    return run_sequences(lambda _: tracker, sequences, output, overlays=overlays), tracker
 
 
 def video_frames(path: Path) -> list[np.ndarray]:
@@ -42,11 +44,12 @@ def near(image: np.ndarray, x: float, y: float, color: tuple[int, int, int]) -> 
     return bool((np.abs(patch - color).max(axis=2) < 110).any())
 
 
-def test_videos_and_pictures_show_both_boxes(sequences, tmp_path):
-    output = tmp_path / "out"
-    report, _ = run(sequences, output, Overlays(output, pictures=True))
-    assert sorted(report.done) == ["ant", "bee"]
+def test_videos_and_pictures_show_both_boxes(sequences, output):
     folder = output / "debug" / sequences[1].subfolder / "bee"
+    folder.mkdir(parents=True)
+    (folder / ".00000009.abcd1234.jpg").touch()  # of a run that was killed
+    report, _ = run(sequences, output, Overlays(output, pictures=True))
+    assert len(report.tracked) == 2
     assert {path.name for path in folder.iterdir()} == {VIDEO, *(f"{number:08d}.jpg" for number in range(1, 7))}
     frames = video_frames(folder / VIDEO)
     assert len(frames) == 6
@@ -58,30 +61,28 @@ def test_videos_and_pictures_show_both_boxes(sequences, tmp_path):
         assert near(image, x + 20 + (w + 20) / 2, y + 20 + h + 20, SURE)
 
 
-def test_finished_sequences_are_drawn_anew_only_where_overlays_are_missing_and_keep_their_results(sequences, tmp_path):
-    output = tmp_path / "out"
+def test_finished_sequences_are_drawn_anew_only_where_overlays_are_missing_and_keep_their_results(sequences, output):
     run(sequences, output, None)
     result = output / sequences[0].subfolder / "ant.txt"
     before = result.read_bytes()
-    report, tracker = run(sequences, output, Overlays(output), move=lambda _, box: box + 5)
+    _, tracker = run(sequences, output, Overlays(output), move=lambda _, box: box + 5)
     assert len(tracker.frames) == 10
     assert result.read_bytes() == before
     assert run(sequences, output, Overlays(output))[0].kept == ["bee", "ant"]
     assert len(run(sequences, output, Overlays(output, pictures=True))[1].frames) == 10
 
 
-def test_a_failure_leaves_the_overlay_so_far_and_no_result(sequences, tmp_path):
+def test_a_failure_leaves_the_overlay_so_far_and_no_result(sequences, output):
     def move(index, box):
         if index == 3:
             raise RuntimeError("lost my way")
         return box
 
-    output = tmp_path / "out"
     report, _ = run(sequences, output, Overlays(output), move)
-    assert sorted(report.failed) == ["ant", "bee"]
+    assert len(report.failed) == 2
     assert len(video_frames(output / "debug" / sequences[0].subfolder / "ant" / VIDEO)) == 3
-    assert {path.name for path in output.iterdir()} == {"debug", ALONE.failure_log}
-    assert run(sequences, output, Overlays(output))[0].done == ["bee", "ant"]
+    assert {path.name for path in output.iterdir()} == {"debug", "failures.log"}
+    assert len(run(sequences, output, Overlays(output))[0].tracked) == 2
 
 
 class FakeWindow:
@@ -96,60 +97,31 @@ class FakeWindow:
         self.is_open = False
 
 
-def test_a_window_shows_every_frame_and_q_ends_the_run(sequences, tmp_path):
-    output, window = tmp_path / "out", FakeWindow()
-    run(sequences, output, Overlays(output, window=window))
-    assert len(window.shown) == 10
-    run(sequences, output, Overlays(output, window=window))  # nothing is done as long as somebody looks
-    assert len(window.shown) == 20
+def test_a_window_shows_every_frame_and_q_ends_the_run(sequences, output):
+    window = FakeWindow(stop_at=28)
+    for shown in (10, 20):  # nothing is done as long as somebody looks
+        run(sequences, output, Overlays(output, window=window))
+        assert len(window.shown) == shown
     assert not (output / "debug").exists()
     with pytest.raises(KeyboardInterrupt):
-        run(sequences, tmp_path / "other", Overlays(tmp_path / "other", window=FakeWindow(stop_at=8)))
-    assert {path.stem for path in (tmp_path / "other").rglob("*.txt")} == {"bee", "bee_time"}
+        run(sequences, output / "other", Overlays(output / "other", window=window))
+    assert {path.stem for path in (output / "other").rglob("*.txt")} == {"bee", "bee_time"}
 
 
 def test_debug_levels(monkeypatch, tmp_path, capsys):
     window = FakeWindow()
-    monkeypatch.setattr(overlays_module, "Window", lambda: window)
-    monkeypatch.setattr(overlays_module, "missing_display", lambda: None)
-    with overlays_for(0, tmp_path, alone=True) as overlays:
-        assert overlays is None
-    with overlays_for(1, tmp_path, alone=True) as overlays:
-        assert overlays.window is window
+    monkeypatch.setattr(video, "Window", lambda: window)
+    monkeypatch.setattr(video, "missing_display", lambda: None)
+    for debug, alone, expected in (
+        (0, True, None),
+        (1, True, Overlays(tmp_path, window=window)),
+        (1, False, Overlays(tmp_path)),
+        (2, True, Overlays(tmp_path, pictures=True)),
+    ):
+        with overlays_for(debug, tmp_path, alone) as overlays:
+            assert overlays == expected
     assert not window.is_open
-    with overlays_for(1, tmp_path, alone=False) as overlays:
-        assert overlays == Overlays(tmp_path)
     assert "no window: several processes track; overlays go to" in capsys.readouterr().out
-    with overlays_for(2, tmp_path, alone=True) as overlays:
-        assert overlays == Overlays(tmp_path, pictures=True)
-    monkeypatch.setattr(overlays_module, "missing_display", lambda: "there is no display")
+    monkeypatch.setattr(video, "missing_display", lambda: "there is no display")
     with overlays_for(1, tmp_path, alone=True) as overlays:
         assert overlays == Overlays(tmp_path)
-    with pytest.raises(UserError, match="--debug 3"), overlays_for(3, tmp_path, alone=True):
-        pass
-
-
-def test_lines_of_progress_count_and_foresee(monkeypatch):
-    clock, lines = [100.0], []
-    monkeypatch.setattr("lib.test.evaluation.progress.time.monotonic", lambda: clock[0])
-    with Progress(4, 400, bar=False, label="rank 2: ", say=lines.append) as progress:
-        progress.frames(1)
-        clock[0] += 50
-        progress.frames(99)
-        progress.settled(Outcome("ant", frames=100, track_seconds=3.3))
-        progress.settled(Outcome("bee", reason="no frames"))
-    assert lines == ["rank 2: [1/4] ant: 100 frames, 30.0 FPS, 02:30 left", "rank 2: [2/4] bee: failed: no frames"]
-
-
-def test_the_bar_shows_sequences_frames_speed_and_failures(capsys):
-    lines = []
-    with Progress(3, 30, bar=True, say=lines.append) as progress:
-        progress.frames(10)
-        progress.settled(Outcome("ant", frames=10, track_seconds=0.5))
-        progress.settled(Outcome("bee", reason="no frames"))
-    printed = capsys.readouterr()
-    assert not lines
-    assert "2 of 3 sequences" in printed.err
-    assert "10/30" in printed.err
-    assert "18.0 FPS in the tracker" in printed.err
-    assert "bee: failed: no frames" in printed.out

@@ -2,21 +2,18 @@
 
 import os
 import runpy
+import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from lib.data.registry import load_dataset
-from lib.test.evaluation.result_files import (
-    WEIGHTS_NOTE,
-    read_seconds,
-    refuse_other_weights,
-    remove_unfinished,
-    result_path,
-    run_dir,
-)
-from lib.test.evaluation.running import ALONE, run_sequences
+from lib.test.evaluation import running
+from lib.test.evaluation.one_sequence import Outcome
+from lib.test.evaluation.result_files import read_seconds, refuse_to_mix, remove_unfinished, result_path, run_dir
+from lib.test.evaluation.running import Rank, evaluate_tracker, run_sequences, spread_devices
 from lib.test.tracker.still import StillTracker
 from lib.utils.errors import UserError
 from tests.data.made_sets import ScriptedTracker, moving_boxes, score_tracker, write_sequence
@@ -37,21 +34,31 @@ def sequences(root: Path) -> list:
     return load_dataset(f"folder:{root}")
 
 
+@pytest.fixture
+def run(sequences: list, tmp_path: Path):
+    """Run a scripted tracker into `out`; gives the report, and the frames that the tracker got."""
+
+    def run(move=lambda _, box: box, sequences=sequences):
+        tracker = ScriptedTracker(sequences, move)
+        return run_sequences(lambda _: tracker, sequences, tmp_path / "out"), tracker.frames
+
+    return run
+
+
 def files(folder: Path) -> set[str]:
     return {path.name for path in folder.rglob("*") if path.is_file()}
 
 
-def run(make_tracker, sequences, output_dir):
-    lines = []
-    return run_sequences(make_tracker, sequences, output_dir, say=lines.append), lines
+def names(outcomes: list[Outcome]) -> list[str]:
+    return [outcome.name for outcome in outcomes]
 
 
-def test_results_are_written_as_published(sequences, tmp_path):
-    tracker = ScriptedTracker(sequences, lambda _, box: box + 100)
-    report, lines = run(lambda _: tracker, sequences, tmp_path / "out")
-    assert report.done == ["bee", "ant", "cow"]  # the longest first
-    assert tracker.frames == [*range(10), *range(6), *range(3)]
+def test_results_are_written_as_published(run, sequences, tmp_path, capsys):
+    report, frames = run(lambda _, box: box + 100)
+    assert names(report.tracked) == ["bee", "ant", "cow"]  # the longest first
+    assert frames == [*range(10), *range(6), *range(3)]
     assert not report.failed
+    lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
     assert lines[0].startswith("[1/3] bee: 10 frames, ")
     folder = tmp_path / "out" / sequences[0].subfolder
@@ -65,90 +72,74 @@ def test_results_are_written_as_published(sequences, tmp_path):
     assert files(tmp_path / "out") == {f"{name}{end}.txt" for name in ("ant", "bee", "cow") for end in ("", "_time")}
 
 
-def test_a_second_run_keeps_what_is_finished(sequences, tmp_path):
-    run(lambda _: ScriptedTracker(sequences), sequences, tmp_path / "out")
+def test_a_second_run_keeps_what_is_finished(run, sequences, tmp_path, capsys):
+    run()
     folder = tmp_path / "out" / sequences[0].subfolder
     (folder / "bee.txt").unlink()  # as a run leaves it that was stopped between the two files
     before = (folder / "ant.txt").stat().st_mtime_ns
-    tracker = ScriptedTracker(sequences)
-    report, _ = run(lambda _: tracker, sequences, tmp_path / "out")
-    assert (report.done, report.kept) == (["bee"], ["ant", "cow"])
-    assert len(tracker.frames) == 10
+    report, frames = run()
+    assert (names(report.tracked), report.kept) == (["bee"], ["ant", "cow"])
+    assert len(frames) == 10
     assert (folder / "ant.txt").stat().st_mtime_ns == before
-
-    def never(_):
-        raise AssertionError("nothing is left to track")
-
-    report, lines = run(never, sequences, tmp_path / "out")
+    capsys.readouterr()
+    report = run_sequences(lambda _: pytest.fail("nothing is left to track"), sequences, tmp_path / "out")
     assert sorted(report.kept) == ["ant", "bee", "cow"]
-    assert lines == ["3 sequences have results from before and are skipped"]
+    assert capsys.readouterr().out == "3 sequences have results from before and are skipped\n"
 
 
-def test_a_kept_result_of_other_data_is_not_taken_for_this(sequences, root, tmp_path):
-    run(lambda _: ScriptedTracker(sequences), sequences, tmp_path / "out")
+def test_a_kept_result_of_other_data_is_not_taken_for_this(run, root):
+    run()
     write_sequence(root, "ant", 8)
     write_sequence(root, "cow", 3, moving_boxes(3) + 40)
-    changed = load_dataset(f"folder:{root}")
-    report, _ = run(lambda _: ScriptedTracker(changed), changed, tmp_path / "out")
+    report, _ = run(sequences=load_dataset(f"folder:{root}"))
     assert report.kept == ["bee"]
-    assert set(report.failed) == {"ant", "cow"}
-    assert "belongs to other data; move it away" in report.failed["cow"]
+    assert names(report.failed) == ["ant", "cow"]
+    assert "cow.txt is of other data, since here are 3 boxes from [50.0, 70.0, " in report.failed[1].reason
 
 
-def test_a_sequence_that_fails_is_logged_and_the_others_go_on(sequences, tmp_path):
+def test_a_sequence_that_fails_is_logged_and_the_others_go_on(run, sequences, tmp_path, capsys):
     def move(index, box):
         if index == 7:
             raise RuntimeError("lost my way")
         return box
 
-    report, lines = run(lambda _: ScriptedTracker(sequences, move), sequences, tmp_path / "out")
-    assert report.done == ["ant", "cow"]
-    assert report.failed == {"bee": "RuntimeError: lost my way"}
-    assert lines[0] == "[1/3] bee: failed: RuntimeError: lost my way"
-    log = (tmp_path / "out" / ALONE.failure_log).read_text()
-    assert "bee failed" in log
+    report, _ = run(move)
+    assert names(report.tracked) == ["ant", "cow"]
+    assert report.status == 1
+    assert capsys.readouterr().out.startswith("[1/3] bee: failed: RuntimeError: lost my way")
+    log = (tmp_path / "out" / "failures.log").read_text()
+    assert "bee: failed" in log
     assert "Traceback" in log
     assert "in move" in log
     assert not [name for name in files(tmp_path / "out") if name.startswith(("bee", ".bee"))]
-
-    scores = score_tracker(tmp_path, ".", "out", sequences)
-    assert scores.missing == ["bee"]
-    report, _ = run(lambda _: ScriptedTracker(sequences), sequences, tmp_path / "out")
-    assert report.done == ["bee"]
+    assert score_tracker(tmp_path, ".", "out", sequences).missing == ["bee"]
+    assert names(run()[0].tracked) == ["bee"]
 
 
 @pytest.mark.parametrize("box", [[1, 2, 3], [1, 2, float("nan"), 4], [1, 2, -3, 4], "none"])
-def test_what_is_not_a_box_is_not_written(sequences, tmp_path, box):
-    report, _ = run(lambda _: ScriptedTracker(sequences, lambda *_: box), sequences[:1], tmp_path / "out")
-    assert "ValueError" in report.failed["ant"]
-    assert files(tmp_path / "out") == {ALONE.failure_log}
+def test_what_is_not_a_box_is_not_written(run, sequences, tmp_path, box):
+    report, _ = run(lambda *_: box, sequences[:1])
+    assert "ValueError" in report.failed[0].reason
+    assert files(tmp_path / "out") == {"failures.log"}
 
 
-def test_damaged_data_fails_by_name(sequences, root, tmp_path):
+def test_damaged_data_fails_by_name(run, sequences, root):
     (root / "ant" / "00000004.jpg").write_bytes(b"not an image")
     (root / "bee" / "groundtruth.txt").write_text("1,2,3\n")
-    run(lambda _: StillTracker(), sequences[2:], tmp_path / "out")
-    changed = load_dataset(f"folder:{root}")
-    report, _ = run(lambda _: StillTracker(), changed, tmp_path / "out")
+    run(sequences=sequences[2:])
+    report = run_sequences(lambda _: StillTracker(), load_dataset(f"folder:{root}"), root.parent / "out")
     assert report.kept == ["cow"]
-    assert "00000004.jpg" in report.failed["ant"]
-    assert "groundtruth.txt, line 1" in report.failed["bee"]
+    assert "groundtruth.txt, line 1" in report.failed[0].reason
+    assert "00000004.jpg" in report.failed[1].reason
 
 
-def test_a_tracker_that_cannot_be_made_ends_the_run(sequences, tmp_path):
-    def make_tracker(_):
-        raise UserError("no checkpoint")
-
-    with pytest.raises(UserError, match="no checkpoint"):
-        run(make_tracker, sequences, tmp_path / "out")
-
-
-def test_the_summary_counts_track_calls_and_the_whole_loop(sequences, tmp_path):
-    report, _ = run(lambda _: ScriptedTracker(sequences), sequences, tmp_path / "out")
-    assert report.tracked_frames == 5 + 9 + 2
-    assert 0 < report.track_seconds < report.loop_seconds
-    report.track_seconds, report.loop_seconds = 0.1, 0.4
-    assert report.summary() == "3 tracked, 0 finished before, 0 failed; 160.0 FPS in the tracker, 40.0 FPS with reading"
+def test_the_summary_counts_track_calls_and_the_whole_loop(run):
+    report, _ = run()
+    assert all(0 < each.track_seconds < each.end - each.begin for each in report.tracked)
+    report.tracked = [Outcome("a", "", "", 11, 0.1, 5.0, 5.4), Outcome("b", "", "", 7, 0.1, 5.0, 5.4)]
+    assert str(report) == "2 tracked, 0 finished before, 0 failed; 80.0 FPS in the tracker, 20.0 FPS with reading"
+    report.processes = 2
+    assert str(report).endswith("20.0 FPS with reading in each process; 40.0 frames a second in 2 processes")
 
 
 def command(monkeypatch, name: str, *arguments: str) -> int:
@@ -186,8 +177,22 @@ def test_the_command_for_one_sequence_and_another_place(root, tmp_path, monkeypa
     assert "bee.txt" not in files(run)
     assert len(list(run.glob("debug/*/ant/*.jpg"))) == 6
     assert "frames a second in 2 processes" in capsys.readouterr().out
-    assert command(monkeypatch, "test.py", "still", "none", "--dataset", "otb100") == 2
-    assert capsys.readouterr().err.startswith("error: unknown test set 'otb100'")
+    monkeypatch.setenv("STARK_DATA_DIR", str(tmp_path))
+    assert command(monkeypatch, "test.py", "still", "none") == 2
+    assert capsys.readouterr().err.startswith("error: test set otb: folder not found")
+
+
+@pytest.mark.parametrize("debug", ["0", "1"])
+def test_a_name_that_is_not_utf8_ends_no_evaluation(root, tmp_path, monkeypatch, capfd, debug):
+    shutil.copytree(root / "ant", root / os.fsdecode(b"caf\xe9"))
+    (root / "bee" / "00000004.jpg").write_bytes(b"")
+    (root / "bee").rename(root / os.fsdecode(b"b\xe9e"))
+    arguments = ["--dataset", f"folder:{root}", "--results_dir", str(tmp_path), "--debug", debug, "--device", "cpu"]
+    assert command(monkeypatch, "test.py", "still", "none", *arguments) == 1
+    printed = capfd.readouterr().out
+    assert "3 tracked, 0 finished before, 1 failed" in printed
+    assert "b\\udce9e: failed" in printed
+    assert os.fsdecode(b"caf\xe9.txt") in files(tmp_path / "still")
 
 
 @pytest.mark.skipif(not (REAL_DATA / "got10k").is_dir(), reason=f"no real data at {REAL_DATA} (STARK_REAL_DATA)")
@@ -201,23 +206,63 @@ def test_real_sequences(tmp_path):
     assert len(scores.sequences[0].overlaps) == len(sequences[0].frames) - 1
 
 
-def test_results_of_other_weights_or_engines_are_not_mixed(tmp_path):
+def test_results_of_other_runs_are_not_mixed(tmp_path):
     output, weights = tmp_path / "out", tmp_path / "a.pth.tar"
     weights.write_bytes(b"one")
-    refuse_other_weights(output, weights, "onnx")
-    refuse_other_weights(output, weights)  # the other one left no result
-    result = output / "some_set" / "a.txt"
-    result.parent.mkdir()
-    result.write_text("1\t2\t3\t4\n")
-    refuse_other_weights(output, weights)
-    with pytest.raises(UserError, match="holds results of torch fp32, not of onnx fp32: .* --runid"):
-        refuse_other_weights(output, weights, "onnx")
-    note = output / WEIGHTS_NOTE
-    note.write_text(note.read_text().splitlines()[0] + "\n")  # as notes were before engines
-    refuse_other_weights(output, weights)
+    refuse = partial(refuse_to_mix, output, weights, "torch fp32", {"TEST.SEARCH_FACTOR": 5.0})
+    refuse_to_mix(output, weights, "onnx fp32", {})
+    refuse()  # the other one left no result
+    (output / "some_set").mkdir()
+    (output / "some_set" / "a.txt").write_text("1\t2\t3\t4\n")
+    refuse()
+    for engine, options, message in (
+        ("onnx fp32", {"TEST.SEARCH_FACTOR": 5.0}, r"\(engine torch fp32, not onnx fp32\): .* --runid"),
+        ("torch fp32", {"TEST.SEARCH_FACTOR": 4.0, "TEST.WINDOW": 0.5}, "FACTOR 5.0, not 4.0; TEST.WINDOW None, not"),
+    ):
+        with pytest.raises(UserError, match=message):
+            refuse_to_mix(output, weights, engine, options)
+    # Notes of earlier versions have one line or two, and no options.
+    digest = "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed"
+    (output / "run.json").rename(tmp_path / "note")
+    (output / "weights.sha256").write_text(f"{digest}  a.pth.tar\n")
+    refuse()
+    (output / "weights.sha256").write_text(f"{digest}  a.pth.tar\nonnx fp32\n")
+    with pytest.raises(UserError, match="engine onnx fp32, not torch fp32"):
+        refuse()
+    (tmp_path / "note").rename(output / "run.json")
     weights.write_bytes(b"two")
-    with pytest.raises(UserError, match="other weights than .*a.pth.tar"):
-        refuse_other_weights(output, weights)
+    with pytest.raises(UserError, match=f"weights {digest}, not .*"):
+        refuse()
+
+
+def test_a_network_is_warm_before_the_clock_and_its_configuration_is_noted(root, tmp_path, monkeypatch):
+    made = []
+
+    class Tracker(StillTracker):
+        calls = 0
+
+        def track(self, image):
+            self.calls += 1
+            return super().track(image)
+
+    def make(*arguments):
+        made.append((Tracker(), arguments))
+        return made[-1][0]
+
+    monkeypatch.setattr(running, "create_tracker", make)
+    evaluate = partial(evaluate_tracker, "stark_lightning_X_trt", dataset=f"folder:{root}", results_dir=tmp_path)
+    config = tmp_path / "mine.yaml"
+    experiments = REPOSITORY / "experiments" / "stark_lightning_X_trt"
+    shutil.copy(experiments / "mini.pth.tar", tmp_path / "mine.pth.tar")
+    config.write_text((experiments / "mini.yaml").read_text())
+    report = evaluate(config=str(config), engine="torch", device="cpu")
+    assert made[0][1][2:] == (tmp_path / "mine.pth.tar", "folder", "cpu", "torch", "fp32")
+    assert made[0][0].calls == 3 + sum(outcome.frames - 1 for outcome in report.tracked)
+    config.write_text(config.read_text() + "\n# a comment\n")
+    evaluate(config=str(config), engine="torch", device="cpu")
+    config.write_text(config.read_text().replace("SEARCH_FACTOR: ", "SEARCH_FACTOR: 1"))
+    with pytest.raises(UserError, match=r"holds other results \(TEST.SEARCH_FACTOR "):
+        evaluate(config=str(config), engine="torch", device="cpu")
 
 
 @pytest.mark.parametrize(
@@ -247,3 +292,41 @@ def test_only_unfinished_files_of_a_sequence_are_removed(sequences, tmp_path):
         (folder / name).touch()
     remove_unfinished(tmp_path, sequences[0])
     assert files(folder) == others
+
+
+def test_ranks_are_read_from_the_environment(monkeypatch, capsys):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    assert Rank.from_environment() == Rank()
+    for name, value in (("RANK", "5"), ("WORLD_SIZE", "8"), ("LOCAL_RANK", "1"), ("LOCAL_WORLD_SIZE", "4")):
+        monkeypatch.setenv(name, value)
+    rank = Rank.from_environment()
+    assert rank == Rank(5, 8, 1, 4)
+    rank.say("a")
+    Rank().say("b")
+    assert capsys.readouterr().out == "rank 5: a\nb\n"
+    for value in ("8", "two", "-1"):
+        monkeypatch.setenv("RANK", value)
+        with pytest.raises(UserError, match=f"RANK={value}, WORLD_SIZE=8, .*: expected whole numbers, and RANK from 0"):
+            Rank.from_environment()
+
+
+def test_processes_are_dealt_out_over_the_gpus(monkeypatch, capsys):
+    monkeypatch.setattr(running, "available_devices", lambda: ["cuda:0", "cuda:1", "cuda:2", "cpu"])
+    assert spread_devices("auto", 4, None) == ["cuda:0", "cuda:1", "cuda:2", "cuda:0"]
+    assert spread_devices("auto", 3, 2) == ["cuda:0", "cuda:1", "cuda:0"]
+    assert spread_devices("auto", 0, None) == ["cuda:0"]
+    assert spread_devices("auto", 0, None, Rank(5, 8, 1, 4)) == ["cuda:1"]
+    assert spread_devices("auto", 2, None, Rank(5, 8, 1, 4)) == ["cuda:2", "cuda:0"]
+    assert spread_devices("cuda:1", 2, None) == ["cuda:1", "cuda:1"]
+    assert spread_devices("auto", 2, None, engine="onnx") == ["auto", "auto"]
+    assert spread_devices("auto", 2, 2, engine="onnx") == ["cuda:0", "cuda:1"]
+    assert spread_devices("cpu", 2, 2) == ["cpu", "cpu"]
+    assert capsys.readouterr().out == ""
+    assert spread_devices("auto", 5, 8) == ["cuda:0", "cuda:1", "cuda:2", "cuda:0", "cuda:1"]
+    assert capsys.readouterr().out == "--num_gpus 8: this machine has 3, which are used\n"
+    for threads, gpus in ((2, 0), (-1, None)):
+        with pytest.raises(UserError, match=f"--threads {threads}, --num_gpus {gpus}: expected"):
+            spread_devices("auto", threads, gpus)
+    monkeypatch.setattr(running, "available_devices", lambda: ["cpu"])
+    assert spread_devices("auto", 2, 8) == ["auto", "auto"]

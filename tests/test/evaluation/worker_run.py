@@ -90,7 +90,7 @@ def main() -> int:
     rank = Rank.from_environment()
     devices = ["cpu"] * int(processes)
     report = run_sequences(maker, load_dataset(f"folder:{root}"), Path(output), devices, rank=rank)
-    print(f"{rank.label}{report.summary()}")
+    rank.say(str(report))
     return report.status
 
 
