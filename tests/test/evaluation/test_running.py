@@ -182,17 +182,18 @@ def test_the_command_for_one_sequence_and_another_place(root, tmp_path, monkeypa
     assert capsys.readouterr().err.startswith("error: test set otb: folder not found")
 
 
-@pytest.mark.parametrize("debug", ["0", "1"])
-def test_a_name_that_is_not_utf8_ends_no_evaluation(root, tmp_path, monkeypatch, capfd, debug):
+@pytest.mark.parametrize(("debug", "tracked", "failed"), [("0", 3, 1), ("1", 2, 2)])
+def test_a_name_that_is_not_utf8_ends_no_evaluation(root, tmp_path, monkeypatch, capfd, debug, tracked, failed):
     shutil.copytree(root / "ant", root / os.fsdecode(b"caf\xe9"))
     (root / "bee" / "00000004.jpg").write_bytes(b"")
     (root / "bee").rename(root / os.fsdecode(b"b\xe9e"))
     arguments = ["--dataset", f"folder:{root}", "--results_dir", str(tmp_path), "--debug", debug, "--device", "cpu"]
     assert command(monkeypatch, "test.py", "still", "none", *arguments) == 1
     printed = capfd.readouterr().out
-    assert "3 tracked, 0 finished before, 1 failed" in printed
+    assert f"{tracked} tracked, 0 finished before, {failed} failed" in printed
     assert "b\\udce9e: failed" in printed
-    assert os.fsdecode(b"caf\xe9.txt") in files(tmp_path / "still")
+    # OpenCV writes no video by such a name.
+    assert (os.fsdecode(b"caf\xe9.txt") in files(tmp_path / "still")) == (debug == "0")
 
 
 @pytest.mark.skipif(not (REAL_DATA / "got10k").is_dir(), reason=f"no real data at {REAL_DATA} (STARK_REAL_DATA)")

@@ -128,13 +128,14 @@ def test_a_worker_that_dies_and_a_sequence_that_fails_leave_the_others_alone(seq
 
 
 @pytest.mark.parametrize(
-    ("making", "message"),
-    [("refuses", "no such weights"), ("dies", "killed by SIGKILL.* while making its tracker")],
+    ("making", "processes", "message"),
+    [
+        ("refuses", 1, "no such weights"),
+        ("refuses", 2, "no such weights"),
+        ("dies", 2, "killed by SIGKILL.* while making its tracker"),
+    ],
 )
-@pytest.mark.parametrize("processes", [1, 2])
-def test_without_a_tracker_the_run_ends_and_says_why(sequences, diary, tmp_path, making, message, processes):
-    if (making, processes) == ("dies", 1):
-        pytest.skip("the tests' own process")
+def test_without_a_tracker_the_run_ends_and_says_why(sequences, diary, tmp_path, making, processes, message):
     with pytest.raises(UserError, match=message):
         run_sequences(Maker(diary, making=making), sequences, tmp_path / "out", ["cpu"] * processes)
     assert results(tmp_path / "out") == set()

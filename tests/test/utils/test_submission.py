@@ -85,12 +85,12 @@ def test_equal_results_make_equal_archives_and_none_is_replaced_unasked(tmp_path
 @pytest.mark.parametrize(
     ("file", "text", "message"),
     [
-        ("GOT-10k_Test_000001.txt", None, "GOT-10k_Test_000001: no result"),
+        ("GOT-10k_Test_000001.txt", None, r"cannot read .*_000001\.txt: No such file"),
         ("GOT-10k_Test_000001.txt", "1\t2\t3\t4\n" * 5, r"_000001\.txt has 5 boxes for 6 frames"),
         ("GOT-10k_Test_000001.txt", "1\t2\t3\t4\n" * 7, r"_000001\.txt has 7 boxes for 6 frames"),
         ("GOT-10k_Test_000001.txt", "1\t2\t3\t4\n" * 5 + "nan\t1\t1\t1", r"_000001\.txt, line 6: nan"),
         ("GOT-10k_Test_000001.txt", "1|2|3|4\n" * 6, r"_000001\.txt, line 1: '1\|2\|3\|4' is not x, y"),
-        ("GOT-10k_Test_000001_time.txt", None, "wants the seconds of every frame"),
+        ("GOT-10k_Test_000001_time.txt", None, "is missing or does not hold 6 times"),
         ("GOT-10k_Test_000001_time.txt", "0.1\n" * 5, "does not hold 6 times"),
         ("GOT-10k_Test_000001_time.txt", "0.1\n" * 5 + "nan\n", "does not hold seconds"),
     ],
@@ -120,7 +120,7 @@ def test_results_alone_without_the_data_set(tmp_path, monkeypatch, capsys, serve
         assert len(archive.namelist()) == (6 if server.folders else 3)
     assert "line counts cannot be checked" in capsys.readouterr().out
     next((folder / dataset.removesuffix("_test")).glob("*3.txt")).unlink()
-    with pytest.raises(UserError, match="000003: no result|has 2 sequences, but the server expects all 3"):
+    with pytest.raises(UserError, match=r"000003\.txt: No such file|has 2 sequences, but the server expects all 3"):
         make_archive(server, "t", "c", results_dir=tmp_path, output=tmp_path / "other.zip")
 
 
