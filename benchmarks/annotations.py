@@ -18,8 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.measuring import benchmark_parser, ratios, report, take_turns
 from lib.data import layouts
+from lib.data.dataset import VideoSet
 from lib.data.storage import FolderStorage
-from lib.data.videos import VideoSet
 from lib.utils.errors import run_command
 
 

@@ -1,4 +1,4 @@
-"""Reading text files of boxes and of per-frame flags, as data sets and trackers write them.
+"""Text files of annotation: boxes, flags, regions of VOT, attributes, as data sets and trackers write them.
 
 Numbers may be separated by commas, semicolons, tabs or spaces; a byte-order mark, Windows line ends
 and empty lines at the end are accepted. Anything else that is not a box is refused by file and line.
@@ -12,17 +12,21 @@ from pathlib import Path
 import numpy as np
 
 from lib.utils.errors import UserError
+from lib.utils.text import read_text
 
-_NUMBER_PATTERN = r"[+-]?(?:nan|(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?)"
-_SEPARATOR_PATTERN = r"(?:\s*[,;]\s*|\s+)"
+# Possessive, so that a long row of digits is refused at once.
+_NUMBER_PATTERN = r"[+-]?(?:nan|(?:\d++(?:\.\d*+)?+|\.\d++)(?:e[+-]?\d++)?+)"
+_SEPARATOR_PATTERN = r"(?:[ \t]*+[,;][ \t]*+|[ \t]++)"
+_BOX_PATTERN = rf"[ \t]*+{_SEPARATOR_PATTERN.join([_NUMBER_PATTERN] * 4)}[ \t]*+"
 _NUMBER = re.compile(_NUMBER_PATTERN, re.IGNORECASE | re.ASCII)
-_SEPARATOR = re.compile(_SEPARATOR_PATTERN, re.ASCII)
-_BOX = re.compile(r"\s*" + _SEPARATOR_PATTERN.join([f"({_NUMBER_PATTERN})"] * 4) + r"\s*", re.IGNORECASE | re.ASCII)
-# What nearly all files look like, which needs no look at each line.
-_PLAIN_NUMBER = rb"-?\d+(?:\.\d+)?"
-_PLAIN_BOXES = re.compile(rb"(?:" + rb",".join([_PLAIN_NUMBER] * 4) + rb"\n)+")
-_PLAIN_FLAGS = re.compile(rb"(?:-?\d{1,8}[\n,])+")
+_SEPARATOR = re.compile(_SEPARATOR_PATTERN)
+_BOXES = re.compile(rf"{_BOX_PATTERN}(?:\n{_BOX_PATTERN})*+", re.IGNORECASE | re.ASCII)
+_PLAIN_FLAGS = re.compile(r"-?\d{1,6}(?:[\n,]-?\d{1,6})*+", re.ASCII)  # nearly all files; 20 times as fast
 _LARGEST = 1e7  # pixels; beyond it a value is damage, and areas would overflow
+
+UAV123 = ("SV", "ARC", "LR", "FM", "FOC", "POC", "OV", "BC", "IV", "VC", "CM", "SOB")
+TNL2K = ("CM", "ROT", "DEF", "FOC", "IV", "OV", "POC", "VC", "SV", "BC", "MB", "ARC", "LR", "FM", "AS", "TC", "MS")
+_GOT10K_KEYS = ("root_class", "motion_class")
 
 
 def read_boxes(path: str | os.PathLike, allow_nan: bool = True) -> np.ndarray:
@@ -38,32 +42,19 @@ def read_boxes(path: str | os.PathLike, allow_nan: bool = True) -> np.ndarray:
 
 def parse_boxes(data: bytes, source: str | os.PathLike, allow_nan: bool = True) -> np.ndarray:
     """The same as `read_boxes` from a file's content; `source` names it in messages."""
-    boxes = _plain_boxes(data)
-    if boxes is None:
-        boxes = _boxes_by_line(data, source)
+    text = _text(data, source)
+    if not _BOXES.fullmatch(text):
+        lines = enumerate(text.split("\n"), start=1)
+        number, line = next((number, line) for number, line in lines if not _BOXES.fullmatch(line))
+        raise UserError(f"{source}, line {number}: {line.strip()[:60]!r} is not x, y, width, height")
+    boxes = np.fromstring(text.replace(",", " ").replace(";", " "), np.float64, sep=" ").reshape(-1, 4)
+    refused = {"a number too large to be in pixels": np.abs(boxes) > _LARGEST}
     if not allow_nan:
-        _refuse(np.isnan(boxes), source, "nan is not allowed here")
-    _refuse(np.abs(boxes) > _LARGEST, source, "a number too large to be in pixels")
+        refused["nan is not allowed here"] = np.isnan(boxes)
+    for why, bad in refused.items():
+        if bad.any():
+            raise UserError(f"{source}, line {int(bad.any(axis=1).argmax()) + 1}: {why}")
     return boxes
-
-
-def _plain_boxes(data: bytes) -> np.ndarray | None:
-    """(N, 4) float64 of a file of numbers separated by commas; None where it has anything else in it."""
-    data = data.rstrip() + b"\n"
-    if not _PLAIN_BOXES.fullmatch(data):
-        return None
-    return np.fromstring(data.replace(b"\n", b","), np.float64, sep=",").reshape(-1, 4)
-
-
-def _boxes_by_line(data: bytes, source: str | os.PathLike) -> np.ndarray:
-    """(N, 4) float64 of any file of boxes."""
-    rows = []
-    for number, line in enumerate(text_lines(data, source), start=1):
-        match = _BOX.fullmatch(line)
-        if not match:
-            raise UserError(f"{source}, line {number}: {line.strip()[:60]!r} is not x, y, width, height")
-        rows.append(match.groups())
-    return np.array(rows, dtype=np.float64)
 
 
 def read_flags(path: str | os.PathLike) -> np.ndarray:
@@ -77,13 +68,11 @@ def read_flags(path: str | os.PathLike) -> np.ndarray:
 
 def parse_flags(data: bytes, source: str | os.PathLike) -> np.ndarray:
     """The same as `read_flags` from a file's content; `source` names it in messages."""
-    plain = data.rstrip() + b"\n"
-    if _PLAIN_FLAGS.fullmatch(plain):
-        values = list(map(int, plain[:-1].replace(b"\n", b",").split(b",")))
-        if max(map(abs, values)) <= _LARGEST:
-            return np.array(values, dtype=np.int64)
+    text = _text(data, source)
+    if _PLAIN_FLAGS.fullmatch(text):
+        return np.fromstring(text.replace("\n", ","), np.int64, sep=",")
     flags = []
-    for number, line in enumerate(text_lines(data, source), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         for field in _SEPARATOR.split(line.strip()):
             value = float(field) if _NUMBER.fullmatch(field) else math.nan
             if not value.is_integer() or abs(value) > _LARGEST:
@@ -101,39 +90,7 @@ def line_numbers(line: str) -> list[float] | None:
     return None if any(abs(value) > _LARGEST for value in values) else values
 
 
-def _refuse(bad: np.ndarray, source: str | os.PathLike, why: str) -> None:
-    """Raise for the first row of `bad` (N, 4) with a True in it."""
-    rows = bad.any(axis=1)
-    if rows.any():
-        raise UserError(f"{source}, line {int(rows.argmax()) + 1}: {why}")
-
-
-def _content(path: str | os.PathLike) -> bytes:
-    """The bytes of a file."""
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-
-
-def text_lines(data: bytes, source: str | os.PathLike) -> list[str]:
-    """The lines of a text file without the empty ones at its end; at least one.
-
-    Raises:
-        UserError: it is empty or not text.
-    """
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{source} is not a text file: byte {error.start} is not UTF-8") from error
-    # Not splitlines(): it also splits at form feeds and other rare characters, so line numbers would be off.
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").rstrip().split("\n")
-    if lines == [""]:
-        raise UserError(f"{source} is empty")
-    return lines
-
-
-def parse_regions(data: bytes, source: str) -> np.ndarray:
+def parse_regions(data: bytes, source: str | os.PathLike) -> np.ndarray:
     """Boxes (N, 4) xywh of a VOT annotation, one region a line.
 
     A line is `x,y,w,h`; or a polygon `x1,y1,x2,y2,x3,y3,…`; or a mask `mx,y,w,h,run,run,…` of runs of zeros and ones
@@ -148,7 +105,7 @@ def parse_regions(data: bytes, source: str) -> np.ndarray:
         UserError: a line is something else; the message names it.
     """
     boxes = []
-    for number, line in enumerate(text_lines(data, source), start=1):
+    for number, line in enumerate(_text(data, source).split("\n"), start=1):
         text = line.strip()
         mask = text[:1] in ("m", "M")
         values = line_numbers(text[1:] if mask else text)
@@ -159,6 +116,40 @@ def parse_regions(data: bytes, source: str) -> np.ndarray:
     return np.array(boxes, dtype=np.float64)
 
 
+def parse_corners(data: bytes, source: str | os.PathLike, count: int) -> np.ndarray:
+    """Boxes (N, 4) xywh of an annotation of NfS as it is downloaded: `track left top right bottom …` a line.
+
+    Args:
+        data, source: as in `parse_regions`.
+        count: number of frames at 30 frames a second; an annotation at 240 has eight lines for each.
+
+    Raises:
+        UserError: a line is something else; the message names it.
+    """
+    corners = []
+    for number, line in enumerate(_text(data, source).split("\n"), start=1):
+        values = line_numbers(" ".join(line.split()[1:5])) or []
+        if len(values) != 4:
+            raise UserError(f"{source}, line {number}: {line.strip()[:60]!r} is not track, left, top, right, bottom, …")
+        corners.append(values)
+    boxes = np.array(corners[::8] if len(corners) > 4 * count else corners)[:count]
+    return np.concatenate((boxes[:, :2], boxes[:, 2:] - boxes[:, :2]), axis=1)
+
+
+def box_doubt(boxes: np.ndarray, width: int, height: int) -> str:
+    """Why boxes (N, 4) are hardly xywh in pixels of a frame of that size; "" where nothing speaks against it."""
+    x, y, w, h = boxes[np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > 0).all(axis=1)].T
+    tiny, outside = (w < 2) & (h < 2), (x + w > 1.02 * width + 1) | (y + h > 1.02 * height + 1)
+    for many, what in (
+        (tiny, "are under 2 pixels; are they fractions"),
+        (outside, "stick out; are they x1, y1, x2, y2"),
+    ):
+        if many.sum() * 2 > len(x):
+            count = f"{many.sum()} of {len(x)} boxes in frames of {width}x{height}"
+            return f"{count} {what}? Expected x, y, width, height in pixels"
+    return ""
+
+
 def _shape_box(values: list[float]) -> list[float] | None:
     """The box of a rectangle or polygon; None where it is neither."""
     if len(values) == 1:
@@ -167,8 +158,8 @@ def _shape_box(values: list[float]) -> list[float] | None:
         return values
     if len(values) < 6 or len(values) % 2:
         return None
-    low, high = np.min([values[0::2], values[1::2]], axis=1), np.max([values[0::2], values[1::2]], axis=1)
-    return [*low, *(high - low)]
+    x, y = values[0::2], values[1::2]
+    return [min(x), min(y), max(x) - min(x), max(y) - min(y)]
 
 
 def _mask_box(values: list[float]) -> list[float] | None:
@@ -176,17 +167,77 @@ def _mask_box(values: list[float]) -> list[float] | None:
     if len(values) < 4 or not all(value.is_integer() for value in values):
         return None
     x, y, width, height, *runs = map(int, values)
-    ends = np.cumsum(runs, dtype=np.int64)
-    if min(width, height, *runs, 0) < 0 or (runs and ends[-1] > width * height):
+    ends = np.cumsum([0, *runs])
+    if min(width, height, *runs, 0) < 0 or ends[-1] > width * height:
         return None
-    count = len(runs) // 2
-    first, last = ends[0::2][:count], ends[1::2] - 1
-    filled = first <= last
-    if not filled.any():
+    first, end = ends[1:-1:2], ends[2::2]  # of the runs of ones
+    first, last = first[first < end], end[first < end] - 1
+    if not len(first):
         return [math.nan] * 4
-    first, last = first[filled], last[filled]
     # A run that goes on in the next row touches both sides of the rectangle.
     broken = (first // width != last // width).any()
     left, right = (0, width - 1) if broken else ((first % width).min(), (last % width).max())
-    top, bottom = (first // width).min(), (last // width).max()
+    top, bottom = first[0] // width, last[-1] // width
     return [x + left, y + top, right - left + 1, bottom - top + 1]
+
+
+def flagged_attributes(path: Path, names: tuple[str, ...]) -> tuple[str, ...]:
+    """A file with a 0 or 1 for each of `names` in order (UAV123, TNL2K); none where there is no file.
+
+    Raises:
+        UserError: it has another number of flags, or is malformed.
+    """
+    if not path.is_file():
+        return ()
+    flags = read_flags(path)
+    if len(flags) != len(names):
+        raise UserError(f"{path} has {len(flags)} flags, expected {len(names)}: {', '.join(names)}")
+    return tuple(name for name, flag in zip(names, flags, strict=True) if flag)
+
+
+def listed_attributes(path: Path) -> tuple[str, ...]:
+    """A file of names between commas or spaces (OTB's `attrs.txt`: `IV, OCC, DEF`); none where there is no file."""
+    return tuple(dict.fromkeys(re.findall(r"[^\s,;]+", read_text(path)))) if path.is_file() else ()
+
+
+def tagged_attributes(folder: Path) -> tuple[str, ...]:
+    """VOT's `<tag>.tag` or `<tag>.label` files, a flag a frame: the tags that are set on any frame."""
+    files = sorted(path for path in folder.glob("*") if path.suffix in (".tag", ".label") and path.is_file())
+    return tuple(path.stem for path in files if read_flags(path).any())
+
+
+def got10k_attributes(meta_file: Path) -> tuple[str, ...]:
+    """Root class and motion class of a GOT-10k `meta_info.ini`, as `motion_class=running`; none for `-`."""
+    meta = read_meta(meta_file)
+    return tuple(f"{key}={meta[key]}" for key in _GOT10K_KEYS if meta.get(key, "-") not in ("", "-"))
+
+
+def read_meta(meta_file: Path) -> dict[str, str]:
+    """`key: value` lines of a GOT-10k `meta_info.ini`, which is no INI file to the letter; {} where there is none."""
+    if not meta_file.is_file():
+        return {}
+    lines = (line.partition(":") for line in read_text(meta_file, errors="replace").splitlines())
+    return {key.strip(): value.strip() for key, colon, value in lines if colon}
+
+
+def _content(path: str | os.PathLike) -> bytes:
+    """The bytes of a file."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _text(data: bytes, source: str | os.PathLike) -> str:
+    """Content of a text file without empty lines at its end; lines end in a newline.
+
+    Raises:
+        UserError: it is empty or not text.
+    """
+    try:
+        text = data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n").rstrip()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{source} is not a text file: byte {error.start} is not UTF-8") from error
+    if not text:
+        raise UserError(f"{source} is empty")
+    return text

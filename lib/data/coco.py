@@ -8,13 +8,11 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 
-from lib.data.cache import cached_arrays
+from lib.data.cache import Arrays, cached_arrays
 from lib.data.dataset import MaskedDataset, SequenceInfo, StoredDataset
 from lib.data.storage import Storage
 from lib.utils.errors import UserError
@@ -40,31 +38,20 @@ class Coco(StoredDataset):
     outlined = False  # whether only objects with an outline are taken
 
     def __init__(self, name: str, storage: Storage) -> None:
-        self.name = name
-        self.storage = storage
+        self.name, self.storage = name, storage
         folders = [folder for folder in _IMAGE_FOLDERS if storage.exists(folder)]
         if not folders:
             raise UserError(f"{name}: no images in {storage.locate(_IMAGE_FOLDERS[0])}: put COCO's train2017 there")
         self._folder = folders[0]
         # Arrays, not objects: there are 850,000 boxes, and every worker has its copy.
-        self._found = cached_arrays(
-            storage, name, ANNOTATIONS, lambda: self._arrays(_read_annotations(storage, self.outlined))
-        )
+        self._found = cached_arrays(storage, name, [ANNOTATIONS], lambda: _read_arrays(storage, self.outlined))
         self._files, self._image, self._boxes = (self._found[key] for key in ("files", "images", "boxes"))
+        total, crowds, unusable = self._found["counts"].tolist()
+        usable = f"outline of at least {_LEAST_OUTLINED_SIDE} pixels a side" if self.outlined else "area"
         if not len(self._boxes):
-            what = f"outlines of at least {_LEAST_OUTLINED_SIDE} pixels a side" if self.outlined else "boxes"
-            raise UserError(f"{name}: {storage.locate(ANNOTATIONS)} has no {what}")
-
-    def _arrays(self, found: "_Annotations") -> dict[str, np.ndarray]:
-        """`files`: names of the images; for each object the index (M,) int32 of its image in `images`, and in `boxes`
-        its box (M, 4) float32 xywh.
-        """
-        index = {image.id: number for number, image in enumerate(found.images)}
-        return {
-            "files": np.array([image.file_name for image in found.images], str),
-            "images": np.array([index[entry.image_id] for entry in found.objects], dtype=np.int32),
-            "boxes": np.array([entry.box for entry in found.objects], dtype=np.float32).reshape(-1, 4),
-        }
+            raise UserError(f"{name}: {storage.locate(ANNOTATIONS)} has no object with an {usable}")
+        if crowds or unusable:
+            self.report = f"{len(self)} of {total} objects are used; {crowds} are crowds, {unusable} have no {usable}"
 
     def __len__(self) -> int:
         return len(self._boxes)
@@ -90,20 +77,6 @@ class CocoMasks(Coco, MaskedDataset):
 
     outlined = True
 
-    def _arrays(self, found: "_Annotations") -> dict[str, np.ndarray]:
-        """As of `Coco`, with sizes of images and outlines.
-
-        All numbers of outlines are in one array: polygon p is numbers[ends[p] : ends[p + 1]], object i has polygons
-        from last[i] on.
-        """
-        polygons = [polygon for entry in found.objects for polygon in entry.outline]
-        return super()._arrays(found) | {
-            "sizes": np.array([image.size for image in found.images], dtype=np.int32),
-            "numbers": np.concatenate([np.zeros(0, np.float32), *polygons]),
-            "ends": np.cumsum([0, *map(len, polygons)]),
-            "last": np.cumsum([0, *(len(entry.outline) for entry in found.objects)]),
-        }
-
     def mask(self, sequence: int, frame: int) -> np.ndarray:
         from pycocotools import mask as outlines  # which nothing else needs
 
@@ -113,90 +86,72 @@ class CocoMasks(Coco, MaskedDataset):
         return outlines.decode(outlines.merge(outlines.frPyObjects(polygons, height, width))).astype(bool)
 
 
-@dataclass(frozen=True)
-class _Image:
-    """An entry of "images"; the size is height and width."""
-
-    id: int
-    file_name: str
-    size: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class _Object:
-    """An entry of "annotations"; the box is xywh in pixels, from the top-left corner, the outline x, y, x, y, …"""
-
-    image_id: int
-    crowd: bool
-    box: tuple[float, ...]
-    outline: tuple[np.ndarray, ...]
-
-    @property
-    def usable(self) -> bool:
-        """Whether it is one object with an area."""
-        return not self.crowd and self.box[2] > 0 and self.box[3] > 0
-
-
-@dataclass(frozen=True)
-class _Annotations:
-    """The annotation file: its images, and the objects that can be trained on."""
-
-    images: list[_Image]
-    objects: list[_Object]
-
-
-def _read_annotations(storage: Storage, outlined: bool) -> _Annotations:
-    """Read the annotation file.
+def _read_arrays(storage: Storage, outlined: bool) -> Arrays:
+    """The images of the annotation file, and the objects that can be trained on.
 
     Args:
         storage: of the data set.
-        outlined: keep outlines, and only objects that have one.
+        outlined: take only objects with an outline, with their outlines.
+
+    Returns:
+        `files`: names of the images. For each of M objects: the index of its image in `images` (M,), the box xywh in
+        `boxes` (M, 4). `counts`: number of all objects, of crowds, of others that cannot be used. With outlines also
+        `sizes` of the images, height and width; polygon p is numbers[ends[p] : ends[p + 1]], x, y, x, y, …, and object
+        i has the polygons from last[i] to last[i + 1].
     """
     data = storage.read_bytes(ANNOTATIONS)
     try:
         # Entries are cut down as they are read: whole, with their outlines, they need several gigabytes.
         content = json.loads(data, object_hook=partial(_slim, outlined))
-        images = [entry for entry in content["images"] if isinstance(entry, _Image)]
-        objects = [entry for entry in content["annotations"] if isinstance(entry, _Object) and entry.usable]
-        known = {image.id for image in images}
-        if len(known) < len(images):
-            counts = Counter(image.id for image in images)
-            twice, _ = counts.most_common(1)[0]
-            names = [image.file_name for image in images if image.id == twice]
+        images, entries = content["images"], content["annotations"]
+        index = {image["id"]: number for number, image in enumerate(images)}
+        if len(index) < len(images):
+            twice, _ = Counter(image["id"] for image in images).most_common(1)[0]
+            names = [image["file_name"] for image in images if image["id"] == twice]
             raise ValueError(f"image id {twice} stands for {names[0]} and {names[1]}; give each image an id of its own")
-        unknown = [entry.image_id for entry in objects if entry.image_id not in known]
-        if unknown:
-            raise KeyError(unknown[0])
+        single = [entry for entry in entries if not entry.get("iscrowd", 0)]
+        used = [entry for entry in single if entry["usable"]]
+        arrays = {
+            "files": np.array([image["file_name"] for image in images], str),
+            "images": np.array([index[entry["image_id"]] for entry in used], dtype=np.int32),
+            "boxes": np.array([entry["bbox"] for entry in used], dtype=np.float32).reshape(-1, 4),
+            "counts": np.array([len(entries), len(entries) - len(single), len(single) - len(used)]),
+        }
+        if outlined:
+            outlines = [entry["outline"] for entry in used]
+            polygons = [polygon for outline in outlines for polygon in outline]
+            arrays["sizes"] = np.array([(image["height"], image["width"]) for image in images], dtype=np.int32)
+            arrays["numbers"] = np.concatenate([np.zeros(0, np.float32), *polygons])
+            arrays["ends"] = np.cumsum([0, *map(len, polygons)])
+            arrays["last"] = np.cumsum([0, *map(len, outlines)])
+        return arrays
     except KeyError as error:
         raise UserError(f"{storage.locate(ANNOTATIONS)}: {error.args[0]!r} is missing") from error
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{storage.locate(ANNOTATIONS)} is not a COCO annotation file: {error}") from error
-    if outlined:
-        objects = [entry for entry in objects if entry.outline and min(entry.box[2:]) >= _LEAST_OUTLINED_SIDE]
-    return _Annotations(images, objects)
 
 
-def _slim(outlined: bool, entry: dict) -> object:
+def _slim(outlined: bool, entry: dict) -> dict:
     """Called by the JSON reader with each object of the file; what it returns takes the object's place."""
-    if "file_name" in entry:
-        size = (entry["height"], entry["width"]) if outlined else (0, 0)
-        return _Image(entry["id"], entry["file_name"], size)
     if "bbox" not in entry:
         return entry
-    box = tuple(entry["bbox"])
-    if len(box) != 4 or not all(isinstance(value, int | float) and math.isfinite(value) for value in box):
-        raise ValueError(f"the bbox {list(box)} of annotation {entry.get('id')} is not x, y, width, height")
-    outline = _outline(entry) if outlined else ()
-    return _Object(entry["image_id"], bool(entry.get("iscrowd", 0)), box, outline)
+    box = entry["bbox"]
+    if len(box) != 4 or not all(map(math.isfinite, box)):
+        raise ValueError(f"the bbox {box} of annotation {entry.get('id')} is not x, y, width, height")
+    slim = {key: entry[key] for key in ("image_id", "bbox", "iscrowd") if key in entry}
+    if not outlined:
+        return slim | {"usable": box[2] > 0 and box[3] > 0}
+    outline = _outline(entry)
+    return slim | {"outline": outline, "usable": outline and min(box[2:]) >= _LEAST_OUTLINED_SIDE}
 
 
-def _outline(entry: dict[str, Any]) -> tuple[np.ndarray, ...]:
-    """The polygons of an annotation that have a shape; none where it has but its box, or a crowd's mask."""
+def _outline(entry: dict) -> list[np.ndarray]:
+    """The polygons of an annotation that have a shape; none where it has only its box, or a crowd's mask."""
     polygons = entry.get("segmentation", [])
     if not isinstance(polygons, list) or not entry.get("exact_mask", True):
-        return ()
+        return []
     arrays = [np.array(polygon, dtype=np.float32) for polygon in polygons]
     for array in arrays:
         if array.ndim != 1 or len(array) % 2 or not np.isfinite(array).all():
             raise ValueError(f"the segmentation of annotation {entry.get('id')} is not polygons of x, y, x, y, …")
-    return tuple(array for array in arrays if len(array) >= 6)
+    return [array for array in arrays if len(array) >= 6]

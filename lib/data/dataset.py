@@ -1,13 +1,20 @@
 """Training sets as the sampler sees them: sequences of frames with boxes, over files in a folder or an LMDB."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import abc
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
+from tqdm import tqdm
 
-from lib.data.images import Picture
+from lib.data.cache import Arrays, cached_arrays
+from lib.data.images import Picture, image_names
+from lib.data.sequence import NumberedNames, Sequence, Sequences, frame_names
 from lib.data.storage import Storage
+from lib.utils.errors import UserError
+
+_SECONDS_UNTIL_PROGRESS = 2.0
 
 
 @dataclass(frozen=True)
@@ -42,10 +49,12 @@ class TrackingDataset(ABC):
     Attributes:
         name: as in DATA.TRAIN.DATASETS_NAME, for messages.
         is_video: False for image sets.
+        report: how much of the set is left out, and why; "" where all of it is used.
     """
 
     name: str
     is_video: bool = True
+    report: str = ""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -89,11 +98,7 @@ class MaskedDataset(TrackingDataset):
 
 
 class StoredDataset(TrackingDataset):
-    """A data set over a storage; its files can be listed, so that it can be packed.
-
-    Attributes:
-        storage: the folder or LMDB.
-    """
+    """A data set over a storage (folder or LMDB); its files can be listed, so that it can be packed."""
 
     storage: Storage
 
@@ -116,3 +121,108 @@ class StoredDataset(TrackingDataset):
 
     def source(self, sequence: int, frame: int) -> str:
         return self.storage.locate(self.frame_path(sequence, frame))
+
+
+# Annotation of a sequence, and names of its frames.
+_Entry = tuple[SequenceInfo, abc.Sequence[str]]
+
+
+class VideoSet(StoredDataset):
+    """Videos with a folder of frames and text files of annotation each.
+
+    Args:
+        name: as in DATA.TRAIN.DATASETS_NAME.
+        storage: the folder or LMDB.
+        sequences: at least one, with paths in `storage`.
+        shared_files: storage paths of files that belong to no sequence, such as `list.txt`.
+    """
+
+    def __init__(self, name: str, storage: Storage, sequences: Sequences, shared_files: Iterable[str] = ()) -> None:
+        self.name, self.storage, self.sequences = name, storage, sequences
+        self.report = sequences.report
+        self._shared_files = shared_files
+        self._entries: dict[int, _Entry] = {}  # those read one by one
+        self._kept: Arrays = {"ends": np.zeros(len(sequences) + 1, np.int64)}
+
+    def __len__(self) -> int:
+        return len(self.sequences)
+
+    def keep_annotations(self) -> None:
+        if self.storage.cache is not None:
+            sources = (path for each in self.sequences for path in _annotation_paths(each))
+            self._kept = cached_arrays(self.storage, self.name, sources, self._load_all)
+
+    def info(self, sequence: int) -> SequenceInfo:
+        return self._entry(sequence)[0]
+
+    def frame_path(self, sequence: int, frame: int) -> str:
+        return f"{self.sequences[sequence].frames_dir.as_posix()}/{self._entry(sequence)[1][frame]}"
+
+    def files(self) -> Iterator[str]:
+        yield from filter(self.storage.exists, self._shared_files)
+        for sequence in self.sequences:
+            folder = sequence.frames_dir.as_posix()
+            yield sequence.annotation.as_posix()
+            yield from (path.as_posix() for path in sequence.other_files if self.storage.exists(path.as_posix()))
+            yield from (f"{folder}/{name}" for name in image_names(self.storage.names(folder)))
+
+    def _entry(self, sequence: int) -> _Entry:
+        """Annotation and names of the frames: kept together, or read when first needed."""
+        frames = slice(*self._kept["ends"][sequence : sequence + 2].tolist())
+        if frames.start < frames.stop:
+            boxes = self._kept["boxes"][frames]
+            valid = (boxes[:, 2] > 0) & (boxes[:, 3] > 0)
+            start, digits, suffix = self._kept["names"][sequence].tolist()
+            names = NumberedNames(start, digits, str(self._kept["suffixes"][suffix]), len(boxes))
+            return SequenceInfo(boxes, valid, self._kept["visible"][frames]), names
+        if sequence not in self._entries:
+            self._entries[sequence] = self._load(sequence)
+        return self._entries[sequence]
+
+    def _load(self, number: int) -> _Entry:
+        """Read the annotation and compare it with the frames."""
+        sequence = replace(self.sequences[number])  # a copy, for it remembers all that it reads
+        boxes, folder = sequence.truth, sequence.frames_dir.as_posix()
+        names = frame_names(self.storage.names(folder))
+        if len(names) != len(boxes):
+            raise UserError(
+                f"{self.storage.locate(sequence.annotation.as_posix())} has {len(boxes)} boxes, "
+                f"but there are {len(names)} frames in {self.storage.locate(folder)}"
+            )
+        return sequence_info(boxes, sequence.visible), names
+
+    def _load_all(self) -> Arrays:
+        """All annotations; of sequence i the frames are those from ends[i] to ends[i + 1].
+
+        There are none of a sequence that cannot be read, for which the error comes when it is sampled, and of one whose
+        frames' names do not count up.
+        """
+        boxes, visible, lengths = [np.zeros((0, 4), np.float32)], [np.zeros(0, bool)], [0]
+        names, suffixes = np.zeros((len(self), 3), np.int64), [""]
+        description = f"reading the annotations of {self.name}, once"
+        progress = {"unit": "sequence", "delay": _SECONDS_UNTIL_PROGRESS, "leave": False, "disable": None}
+        for number in tqdm(range(len(self)), description, **progress):
+            lengths.append(0)
+            try:
+                info, found = self._load(number)
+            except UserError:
+                continue
+            if isinstance(found, NumberedNames):
+                if found.suffix not in suffixes:
+                    suffixes.append(found.suffix)
+                names[number] = found.start, found.digits, suffixes.index(found.suffix)
+                boxes.append(info.boxes)
+                visible.append(info.visible)
+                lengths[-1] = len(info)
+        return {
+            "boxes": np.concatenate(boxes),
+            "visible": np.concatenate(visible),
+            "ends": np.cumsum(lengths),
+            "names": names,
+            "suffixes": np.array(suffixes),
+        }
+
+
+def _annotation_paths(sequence: Sequence) -> list[str]:
+    """Storage paths of all that `VideoSet._load` reads."""
+    return [path.as_posix() for path in (sequence.annotation, *sequence.other_files, sequence.frames_dir)]

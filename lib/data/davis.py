@@ -16,6 +16,7 @@ import numpy as np
 
 from lib.data.dataset import MaskedDataset, SequenceInfo, StoredDataset, sequence_info
 from lib.data.images import image_names
+from lib.data.sequence import some
 from lib.data.storage import Storage
 from lib.utils.errors import UserError
 
@@ -41,26 +42,25 @@ class Davis(StoredDataset, MaskedDataset):
         split: a file of `ImageSets` without suffix, such as "2017/train"; None takes every video with masks.
 
     Raises:
-        UserError: folders or videos are missing, or no video shows an object.
+        UserError: folders or all videos are missing, or no video shows an object.
     """
 
     def __init__(self, name: str, storage: Storage, base: str = "", split: str | None = None) -> None:
         self.name, self.storage = name, storage
         self._images, self._masks = (_folder(name, storage, f"{base}{kind}") for kind in ("JPEGImages", "Annotations"))
-        self._splits = f"{base}ImageSets"
-        there, listed = storage.names(self._masks), f"{self._splits}/{split}.txt"
-        self.videos = there if split is None else storage.lines(listed)
-        missing = sorted(set(self.videos) - set(there))
-        if missing:
-            raise UserError(
-                f"{name}: {len(missing)} of the {len(self.videos)} videos in {storage.locate(listed)} are not in "
-                f"{storage.locate(self._masks)}, {missing[0]} for one; bring them there"
-            )
+        self._splits, place = f"{base}ImageSets", storage.locate(self._masks)
+        present = storage.names(self._masks)
+        wanted = present if split is None else storage.text(f"{self._splits}/{split}.txt").split()
+        self.videos = [video for video in wanted if video in present]
+        if missing := [video for video in wanted if video not in present]:
+            self.report = f"{len(self.videos)} of {len(wanted)} videos are used; missing in {place}: {some(missing)}"
         self._known: dict[str, _Video] = {}
         # (video, object) by sequence.
         self.sequences = [(video, label) for video in self.videos for label in self._objects(video)]
         if not self.sequences:
-            raise UserError(f"{name}: no video in {storage.locate(self._masks)} shows an object in its first mask")
+            raise UserError(
+                f"{name}: no video in {place} shows an object in its first mask: expected <video>/00000.png"
+            )
 
     def __len__(self) -> int:
         return len(self.sequences)
@@ -81,42 +81,33 @@ class Davis(StoredDataset, MaskedDataset):
         for year in self.storage.names(self._splits):
             yield from (f"{self._splits}/{year}/{name}" for name in self.storage.names(f"{self._splits}/{year}"))
         for video in self.videos:
-            for folder in (f"{self._images}/{video}", f"{self._masks}/{video}"):
-                yield from (f"{folder}/{name}" for name in image_names(self.storage.names(folder)))
+            yield from (path for folder in (self._images, self._masks) for path in self._paths(folder, video))
 
     def _video(self, video: str) -> _Video:
         """A video's frames and boxes, read once."""
         if video not in self._known:
-            self._known[video] = self._read(video)
+            images = {PurePosixPath(path).stem: path for path in self._paths(self._images, video)}
+            masks = self._paths(self._masks, video)
+            if lost := [path for path in masks if PurePosixPath(path).stem not in images]:
+                raise UserError(f"{self.storage.locate(lost[0])} is the mask of a missing image")
+            boxes = {label: np.zeros((len(masks), 4)) for name, label in self.sequences if name == video}
+            for frame, path in enumerate(masks):
+                labels = self._labels(path)
+                for label in boxes:
+                    boxes[label][frame] = cv2.boundingRect((labels == label).astype(np.uint8))
+            self._known[video] = _Video([images[PurePosixPath(path).stem] for path in masks], masks, boxes)
         return self._known[video]
-
-    def _read(self, video: str) -> _Video:
-        images = {PurePosixPath(name).stem: name for name in image_names(self.storage.names(f"{self._images}/{video}"))}
-        masks = self._mask_names(video)
-        lost = [name for name in masks if PurePosixPath(name).stem not in images]
-        if lost:
-            raise UserError(f"{self.storage.locate(f'{self._masks}/{video}/{lost[0]}')} is the mask of a missing image")
-        paths = [f"{self._masks}/{video}/{name}" for name in masks]
-        boxes: dict[int, np.ndarray] = {
-            label: np.zeros((len(masks), 4)) for name, label in self.sequences if name == video
-        }
-        for i, path in enumerate(paths):
-            labels = self._labels(path)
-            for label in boxes:
-                boxes[label][i] = cv2.boundingRect((labels == label).astype(np.uint8))
-        shown = [f"{self._images}/{video}/{images[PurePosixPath(name).stem]}" for name in masks]
-        return _Video(shown, paths, boxes)
 
     def _objects(self, video: str) -> list[int]:
         """The colours of a video's objects; white is an object only where it is the only one."""
-        masks = self._mask_names(video)
+        masks = self._paths(self._masks, video)
         if not masks:
             raise UserError(f"{self.name}: no masks in {self.storage.locate(f'{self._masks}/{video}')}")
-        labels = [int(label) for label in np.unique(self._labels(f"{self._masks}/{video}/{masks[0]}")) if label]
+        labels = [int(label) for label in np.unique(self._labels(masks[0])) if label]
         return labels if len(labels) < 2 else [label for label in labels if label != _WHITE]
 
-    def _mask_names(self, video: str) -> list[str]:
-        return image_names(self.storage.names(f"{self._masks}/{video}"))
+    def _paths(self, folder: str, video: str) -> list[str]:
+        return [f"{folder}/{video}/{name}" for name in image_names(self.storage.names(f"{folder}/{video}"))]
 
     def _labels(self, path: str) -> np.ndarray:
         """A mask's colours as numbers, (H, W) int32; an image with a palette is read as its colours."""
@@ -125,7 +116,7 @@ class Davis(StoredDataset, MaskedDataset):
 
 
 def _folder(name: str, storage: Storage, folder: str) -> str:
-    """The folder of the videos' own: DAVIS has one more in between, for its resolution."""
+    """The folder that holds the videos; DAVIS has one more in between, for its resolution."""
     place = f"{folder}/480p" if storage.exists(f"{folder}/480p") else folder
     if not storage.exists(place):
         raise UserError(f"{name}: there is no folder {storage.locate(folder)}: expected JPEGImages and Annotations")

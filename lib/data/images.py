@@ -10,8 +10,9 @@ import importlib.util
 import os
 import re
 import struct
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
 
@@ -25,13 +26,11 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 Span = tuple[int, int]  # the first column or row, and the one after the last
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-# Markers of JPEG, the byte after 0xFF. Three of C0 to CF do not start a frame header.
-_FRAME_HEADERS = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_TABLES, _SCAN, _APP1 = 0xDB, 0xDA, 0xE1
-_END = b"\xff\xd9"
+# Markers of JPEG: the first bytes, the start of a scan, the end of the image.
+_JPEG, _SCAN, _END = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"
 # Constants of turbojpeg.h.
 _DECOMPRESS, _RGB = 1, 0
-_STOP_ON_WARNING, _SUBSAMPLING, _WIDTH = 0, 4, 5
+_STOP_ON_WARNING, _SUBSAMPLING, _WIDTH, _HEIGHT = 0, 4, 5, 6
 # Width in pixels of a coded block, by subsampling: 4:4:4, 4:2:2, 4:2:0, grey, 4:4:0, 4:1:1, 4:4:1.
 _BLOCK_WIDTHS = (8, 16, 16, 8, 8, 32, 8)
 
@@ -96,35 +95,37 @@ def to_rgb8(image: np.ndarray) -> np.ndarray:
     Raises:
         UserError: any other shape or type, or an image without pixels.
     """
-    if (
-        not isinstance(image, np.ndarray)
-        or image.ndim not in (2, 3)
-        or (image.ndim == 3 and image.shape[2] not in (1, 3, 4))
-    ):
-        shape = getattr(image, "shape", None)
+    shape = getattr(image, "shape", None)
+    if not isinstance(image, np.ndarray) or len(shape) not in (2, 3) or shape[2:] not in ((), (1,), (3,), (4,)):
         raise UserError(f"an image must be an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), not {shape}")
-    if image.shape[0] == 0 or image.shape[1] == 0:
-        raise UserError(f"the image has no pixels: its shape is {image.shape}")
+    if image.size == 0:
+        raise UserError(f"the image has no pixels: its shape is {shape}")
     if image.dtype == np.uint16:
         image = (image >> 8).astype(np.uint8)
     elif image.dtype != np.uint8:
         raise UserError(f"an image must hold uint8 or uint16 values, not {image.dtype}")
-    if image.ndim == 2:
-        image = image[:, :, None]
-    if image.shape[2] == 1:
-        return np.repeat(image, 3, axis=2)
+    if shape[2:] in ((), (1,)):
+        return np.repeat(image.reshape(*shape[:2], 1), 3, axis=2)
     return image[:, :, :3]
 
 
 def list_images(folder: str | os.PathLike) -> list[Path]:
-    """The image files directly in a folder, in natural order (frame 2 before frame 10)."""
+    """The image files directly in a folder, in the order of `image_names`."""
     return [Path(folder, name) for name in image_names(os.listdir(folder))]
 
 
 def image_names(names: Iterable[str]) -> list[str]:
-    """Those of `names` that are images and not hidden, in natural order (frame 2 before frame 10)."""
-    images = filter(is_image_name, names)
-    return sorted(images, key=lambda name: (_number_key(os.path.splitext(name)[0]), name))
+    """Those of `names` that are images and not hidden, in natural order: frame 2 before frame 10.
+
+    Names that are decimal numbers, as of a clock in seconds, are ordered as such: 7.0333 before 7.1. Where two of them
+    are one number (1.1 and 1.10), the digits behind the point count up, and the order is natural.
+    """
+    stems = {name: os.path.splitext(name)[0] for name in names if is_image_name(name)}
+    if stems and all(re.fullmatch(r"\d+\.\d+", stem, re.ASCII) for stem in stems.values()):
+        seconds = {name: Decimal(stem) for name, stem in stems.items()}
+        if len(set(seconds.values())) == len(seconds):
+            return sorted(stems, key=seconds.__getitem__)
+    return sorted(stems, key=lambda name: (_number_key(stems[name]), name))
 
 
 def is_image_name(name: str) -> bool:
@@ -138,50 +139,18 @@ def _number_key(text: str) -> list[tuple]:
     return [(0, int(digits), "") if digits else (1, 0, character) for digits, character in parts]
 
 
-@dataclass(frozen=True)
-class JpegHeader:
-    """The part of a JPEG file before its pixels.
+def missing_numbers(names: Sequence[str]) -> list[int]:
+    """The numbers that are missing in the middle of frames' names, which end in a number: [2, 3] of 1.jpg and 4.jpg.
 
-    Attributes:
-        width, height: in pixels.
-        has_exif: the file has EXIF data, which may give another orientation.
-        scan: byte at which the coded pixels begin.
+    Empty where names have no numbers, or where most would be missing, since then the numbers count something else.
     """
-
-    width: int
-    height: int
-    has_exif: bool
-    scan: int
-
-
-def read_header(data: bytes) -> JpegHeader | None:
-    """The header of a JPEG file; None where the content is something else, or damaged."""
-    width, height, has_tables, has_exif = 0, 0, False, False
-    for marker, begin, end in _segments(data):
-        if marker in _FRAME_HEADERS and begin + 6 <= end <= len(data):
-            height, width = (data[at] << 8 | data[at + 1] for at in (begin + 1, begin + 3))
-        elif marker == _TABLES:
-            has_tables = True
-        elif marker == _APP1:
-            has_exif |= data.startswith(b"Exif\0", begin)
-        elif marker == _SCAN:
-            return JpegHeader(width, height, has_exif, end) if width and height and has_tables else None
-    return None
-
-
-def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Marker, begin and end of each segment of a JPEG file up to its first scan; none of other files."""
-    if data[:3] != b"\xff\xd8\xff":
-        return
-    place = 2
-    while place + 4 <= len(data) and data[place] == 0xFF:
-        marker = data[place + 1]
-        if marker == 0xFF:  # filling
-            place += 1
-            continue
-        end = place + 2 + (data[place + 2] << 8 | data[place + 3])
-        yield marker, place + 4, end
-        place = end
+    found = [re.search(r"(\d+)\.\w+$", name, re.ASCII) for name in names]
+    if len(names) < 2 or not all(found):
+        return []
+    numbers = {int(match[1]) for match in found}
+    if not 0 < max(numbers) - min(numbers) + 1 - len(numbers) < len(numbers):
+        return []
+    return sorted(set(range(min(numbers), max(numbers))) - numbers)
 
 
 class Picture:
@@ -212,18 +181,12 @@ class JpegPicture(Picture):
 
     Args:
         data: the file.
-        header: the file's header.
+        size: width and height in pixels.
         source: the file's path, for messages.
-
-    Raises:
-        ImageReadError: the file is cut off.
     """
 
-    def __init__(self, data: bytes, header: JpegHeader, source: str | os.PathLike) -> None:
-        # A partial decoder does not notice a missing end marker, and some decoders fill the rest with grey.
-        if data.rfind(_END, header.scan) < 0:
-            raise _undecodable(source)
-        self.width, self.height = header.width, header.height
+    def __init__(self, data: bytes, size: tuple[int, int], source: str | os.PathLike) -> None:
+        self.width, self.height = size
         self._data, self._source = data, source
         self._decoded: tuple[Span, Span, np.ndarray] | None = None
 
@@ -231,40 +194,36 @@ class JpegPicture(Picture):
         """See `Picture.part`; a part inside the last one that was decoded is not decoded again."""
         if self._decoded is not None:
             known_x, known_y, pixels = self._decoded
-            if _contains(known_x, x) and _contains(known_y, y):
+            if known_x[0] <= x[0] and x[1] <= known_x[1] and known_y[0] <= y[0] and y[1] <= known_y[1]:
                 return pixels[y[0] - known_y[0] : y[1] - known_y[0], x[0] - known_x[0] : x[1] - known_x[0]]
         pixels = decode_part(self._data, x, y)
-        if pixels is None:
-            pixels = self._part_of_whole(x, y)
+        if pixels is None:  # OpenCV accepts some faults that libjpeg-turbo refuses
+            whole = decode_image(self._data, self._source)
+            if whole.shape[:2] != (self.height, self.width):
+                raise _undecodable(self._source)
+            pixels = whole[slice(*y), slice(*x)]
         self._decoded = x, y, pixels
         return pixels
 
-    def _part_of_whole(self, x: Span, y: Span) -> np.ndarray:
-        """The same by OpenCV, which accepts some faults that libjpeg-turbo refuses."""
-        whole = decode_image(self._data, self._source)
-        if whole.shape[:2] != (self.height, self.width):
-            raise _undecodable(self._source)
-        return whole[slice(*y), slice(*x)]
-
-
-def _contains(outer: Span, inner: Span) -> bool:
-    return outer[0] <= inner[0] and inner[1] <= outer[1]
-
 
 def open_picture(data: bytes, source: str | os.PathLike) -> Picture:
-    """The picture in an image file. A JPEG file without EXIF data is not decoded yet.
+    """The picture in an image file. A JPEG file without EXIF data is not decoded yet, where libjpeg-turbo is found.
 
     Args:
         data: content of the file.
         source: its path, for messages.
 
     Raises:
-        ImageReadError: the content is empty, damaged or not an image.
+        ImageReadError: the content is empty, cut off, damaged or not an image.
     """
-    header = read_header(data)
-    if header is None or header.has_exif:
-        return Picture(decode_image(data, source))
-    return JpegPicture(data, header, source)
+    if data.startswith(_JPEG):
+        # Neither decoder of parts nor OpenCV fails without the end: the rest of the picture may be grey.
+        if data.rfind(_END) < data.rfind(_SCAN):
+            raise _undecodable(source)
+        size = None if b"Exif\0" in data else jpeg_size(data)
+        if size is not None:
+            return JpegPicture(data, size, source)
+    return Picture(decode_image(data, source))
 
 
 def cut_picture(picture: Picture, region: Region, mirrored: bool = False, flipped: bool = False) -> np.ndarray:
@@ -295,27 +254,38 @@ class _Rectangle(ctypes.Structure):
     _fields_ = tuple((name, ctypes.c_int) for name in ("x", "y", "w", "h"))
 
 
-def decode_part(data: bytes, x: tuple[int, int], y: tuple[int, int]) -> np.ndarray | None:
-    """Decode some columns and rows of a JPEG file.
+@contextmanager
+def _decoder(data: bytes) -> Iterator[tuple[ctypes.CDLL, int] | None]:
+    """libjpeg-turbo and its handle of a JPEG file whose header is read; None where it is missing or refuses that."""
+    library = turbojpeg()
+    if library is None:
+        yield None
+        return
+    handle = library.tj3Init(_DECOMPRESS)
+    try:
+        library.tj3Set(handle, _STOP_ON_WARNING, 1)
+        yield None if library.tj3DecompressHeader(handle, data, len(data)) else (library, handle)
+    finally:
+        library.tj3Destroy(handle)
 
-    Args:
-        data: the file.
-        x, y: first column and row, and those after the last.
+
+def jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height of a JPEG file; None where libjpeg-turbo 3 is missing or refuses the file."""
+    with _decoder(data) as decoder:
+        return decoder and tuple(decoder[0].tj3Get(decoder[1], what) for what in (_WIDTH, _HEIGHT))
+
+
+def decode_part(data: bytes, x: Span, y: Span) -> np.ndarray | None:
+    """Decode some columns and rows of a JPEG file.
 
     Returns:
         (rows, columns, 3) uint8 RGB, equal to that part of the whole; None where libjpeg-turbo 3 is missing or refuses
         the file.
     """
-    library = turbojpeg()
-    if library is None:
-        return None
-    handle = library.tj3Init(_DECOMPRESS)
-    if handle is None:
-        raise MemoryError("no memory to decode a JPEG file")
-    try:
-        library.tj3Set(handle, _STOP_ON_WARNING, 1)
-        if library.tj3DecompressHeader(handle, data, len(data)):
+    with _decoder(data) as decoder:
+        if decoder is None:
             return None
+        library, handle = decoder
         subsampling = library.tj3Get(handle, _SUBSAMPLING)
         if not 0 <= subsampling < len(_BLOCK_WIDTHS):
             return None
@@ -327,8 +297,6 @@ def decode_part(data: bytes, x: tuple[int, int], y: tuple[int, int]) -> np.ndarr
             handle, _Rectangle(first, y[0], last - first, y[1] - y[0])
         ) or library.tj3Decompress8(handle, data, len(data), pixels.ctypes.data, 0, _RGB)
         return None if failed else pixels[:, x[0] - first : x[1] - first]
-    finally:
-        library.tj3Destroy(handle)
 
 
 @lru_cache(maxsize=1)
@@ -348,20 +316,15 @@ def _candidates() -> Iterator[str]:
     """Paths where the library may lie."""
     package = importlib.util.find_spec("turbojpeg")
     if package is not None and package.origin is not None:
-        folder = Path(package.origin).parent
         for pattern in ("turbojpeg.libs/*turbojpeg*", ".dylibs/*turbojpeg*"):
-            yield from map(str, sorted(folder.glob(pattern)))
+            yield from map(str, sorted(Path(package.origin).parent.glob(pattern)))
     system = ctypes.util.find_library("turbojpeg")
     if system is not None:
         yield system
 
 
 def _declare(library: ctypes.CDLL) -> None:
-    """Declare the types of arguments and results.
-
-    Raises:
-        AttributeError: one of them is missing.
-    """
+    """Declare the types of arguments and results; raises an AttributeError where a function is missing."""
     handle, number, size = ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t
     library.tj3Init.argtypes, library.tj3Init.restype = (number,), handle
     library.tj3Set.argtypes = (handle, number, number)

@@ -59,30 +59,27 @@ def pack(name: str, data_dir: Path | None = None, output: Path | None = None, pr
 
 def _write(source: StoredDataset, folder: Path, progress: bool) -> int:
     """Write all files of a data set into the LMDB of a folder; their number."""
-    count = waiting = 0
-    batch: list[tuple[bytes, bytes]] = []
+    paths, batch, waiting = list(source.files()), {}, 0
     with lmdb.open(str(folder), map_size=_FIRST_MAP_BYTES, max_readers=1) as environment:
-        paths = list(source.files())
         for path in tqdm(paths, desc=f"packing {source.name}", unit="file", disable=not progress):
             key = os.fsencode(path)
             if len(key) > _LONGEST_KEY:
                 raise UserError(f"the path {path[:60]}… is longer than the {_LONGEST_KEY} bytes that LMDB allows")
-            batch.append((key, source.storage.read_bytes(path)))
-            count, waiting = count + 1, waiting + len(batch[-1][1])
+            batch[key] = source.storage.read_bytes(path)
+            waiting += len(batch[key])
             if waiting >= _BATCH_BYTES:
                 _commit(environment, batch)
-                batch, waiting = [], 0
+                batch, waiting = {}, 0
         _commit(environment, batch)
-    return count
+    return len(paths)
 
 
-def _commit(environment: lmdb.Environment, batch: list[tuple[bytes, bytes]]) -> None:
+def _commit(environment: lmdb.Environment, batch: dict[bytes, bytes]) -> None:
     """Write a batch in one transaction; the map grows where it is full."""
     while True:
         try:
-            with environment.begin(write=True) as transaction:
-                for key, data in batch:
-                    transaction.put(key, data)
+            with environment.begin(write=True) as transaction, transaction.cursor() as cursor:
+                cursor.putmulti(batch.items())
             return
         except lmdb.MapFullError:
             environment.set_mapsize(2 * environment.info()["map_size"])

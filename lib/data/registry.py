@@ -7,28 +7,27 @@ import difflib
 import hashlib
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from lib.data import layouts
 from lib.data.coco import Coco, CocoMasks
-from lib.data.dataset import StoredDataset
+from lib.data.dataset import StoredDataset, VideoSet
 from lib.data.davis import Davis
-from lib.data.sequence import Sequence
-from lib.data.storage import FolderStorage, LmdbStorage, Storage
+from lib.data.sequence import Sequence, Sequences
+from lib.data.storage import FolderStorage, LmdbStorage, Storage, printable
 from lib.data.synthetic import ensure_embedded, is_whole
 from lib.data.vid import Vid
-from lib.data.videos import VideoSet
 from lib.utils.errors import UserError
 from lib.utils.workspace import Workspace, workspace
 
 Builder = Callable[[str, Storage], StoredDataset]
 PREFIXES = ("folder:", "vot:")
 _TRACKINGNET_PARTS = tuple(f"TRAIN_{part}" for part in range(12))
-log = logging.getLogger(__name__)
 _EMBEDDED = {"EMBEDDED_train": "train", "EMBEDDED_test": "test"}
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -75,39 +74,26 @@ def build_dataset(
     lack = find_lack(name, data_dir, use_lmdb)
     if lack is not None:
         raise UserError(f"{name}: {': '.join(lack)}")
-    if LmdbStorage.is_lmdb(kind.root):
-        storage: Storage = LmdbStorage(kind.root)
-    else:
-        storage = LmdbStorage(kind.lmdb) if use_lmdb else FolderStorage(kind.root)
+    storage: Storage = FolderStorage(kind.root)
+    if use_lmdb or LmdbStorage.is_lmdb(kind.root):
+        storage = LmdbStorage(kind.root if LmdbStorage.is_lmdb(kind.root) else kind.lmdb)
     storage.cache = cache
     return kind.build(name, storage)
-
-
-def lmdb_path(root: Path) -> Path:
-    """Path of the LMDB that belongs to a data set's folder."""
-    path = Path(os.path.abspath(root))  # not resolved: beside the link, where the folder is one
-    return path.with_name(f"{path.name}_lmdb")
 
 
 def find_kind(name: str, data_dir: Path | None = None) -> Kind:
     """How a training set is found and read; see `build_dataset`."""
     for prefix, build in _BY_PATH.items():
         if name.startswith(prefix):
-            path = name.removeprefix(prefix)
-            if not path:
-                raise UserError(f"{name!r} names no folder: expected {prefix}<path>")
-            root = Path(path).expanduser()
-            return Kind(root, lmdb_path(root), build, build, "correct the path")
+            root = _path(name, prefix)
+            return Kind(root, _lmdb_path(root), build, build, "correct the path")
     if name not in _KNOWN:
-        spelled = {known.upper(): known for known in _KNOWN}
-        close = difflib.get_close_matches(name.upper(), spelled, n=1)
-        hint = f", did you mean {spelled[close[0]]}?" if close else ";"
         known = ", ".join([*_KNOWN, *(f"{prefix}<path>" for prefix in _BY_PATH)])
-        raise UserError(f"unknown data set {name!r}{hint} known: {known}")
+        raise UserError(f"unknown data set {name!r}{_did_you_mean(name, _KNOWN) or ';'} known: {known}")
     folder, build, build_whole = _KNOWN[name]
     place = workspace("train") if data_dir is None else workspace("train").moved(Path(data_dir))
     root = place.dataset_dir(folder)
-    return Kind(root, place.lmdb_dir(folder) or lmdb_path(root), build, build_whole, place.dataset_remedy(folder))
+    return Kind(root, place.lmdb_dir(folder) or _lmdb_path(root), build, build_whole, place.dataset_remedy(folder))
 
 
 def find_lack(name: str, data_dir: Path | None = None, use_lmdb: bool = False) -> tuple[str, str] | None:
@@ -134,8 +120,8 @@ def waits_to_be_generated(name: str, data_dir: Path | None = None) -> bool:
     return name in _EMBEDDED and not is_whole(find_kind(name, data_dir).root)
 
 
-def load_dataset(name: str, data_dir: Path | None = None) -> list[Sequence]:
-    """The sequences of a test set, in the set's order; at least one.
+def load_dataset(name: str, data_dir: Path | None = None) -> Sequences:
+    """The sequences of a test set, in the set's order; at least one. A warning counts those that are left out.
 
     Args:
         name: a key of `TEST_SETS`, or `folder:PATH`, or `vot:PATH`.
@@ -144,19 +130,29 @@ def load_dataset(name: str, data_dir: Path | None = None) -> list[Sequence]:
     Raises:
         UserError: the name is unknown, the set's folder is missing, or a list in it is malformed.
     """
-    prefix = _prefix(name)
+    prefix, files = _prefix(name), FolderStorage("")
     if prefix:
-        root, kind = _folder(name), prefix.removesuffix(":")
+        root, kind = _path(name, prefix), prefix.removesuffix(":")
         _require(root, kind, "correct the path")
-        if kind == "vot":
-            return layouts.vot(root, kind, dataset_label(name))
-        return layouts.got10k(FolderStorage(""), f"{root}/", kind, None, dataset_label(name), with_class=True)
-    if name not in TEST_SETS:
-        close = difflib.get_close_matches(name, TEST_SETS, n=1)
-        hint = f", did you mean {close[0]}?" if close else ";"
+        options = {} if kind == "vot" else {"with_class": True}
+        layout = layouts.vot if kind == "vot" else layouts.got10k
+        sequences = layout(files, f"{root}/", kind, subfolder=dataset_label(name), **options)
+    elif name in TEST_SETS:
+        place = workspace("test") if data_dir is None else workspace("test").moved(Path(data_dir))
+        folders, layout = TEST_SETS[name]
+        if name == "lasot_lmdb":  # its keys are the files' paths in LaSOT's folder (tracking/make_lmdb.py makes it)
+            root = place.lmdb_dir("lasot") or place.data_dir / folders[0]
+            if not LmdbStorage.is_lmdb(root):
+                raise UserError(f"test set {name}: folder not found: {root}: {place.dataset_remedy(name)}")
+            sequences = layout(LmdbStorage(root), "", "lasot")
+        else:
+            sequences = layout(files, f"{_test_root(place, name, *folders)}/", name)
+    else:
+        hint = _did_you_mean(name, TEST_SETS) or ";"
         raise UserError(f"unknown test set {name!r}{hint} known: {', '.join(TEST_SETS)}, folder:PATH, vot:PATH")
-    place = workspace("test")
-    return TEST_SETS[name](place if data_dir is None else place.moved(Path(data_dir)))
+    if sequences.report:
+        log.warning("%s: %s", printable(name), sequences.report)
+    return sequences
 
 
 def dataset_label(name: str) -> str:
@@ -164,14 +160,15 @@ def dataset_label(name: str) -> str:
     prefix = _prefix(name)
     if not prefix:
         return name
-    resolved = _folder(name).resolve()
-    digest = hashlib.sha256(str(resolved).encode()).hexdigest()[:8]
-    return f"{prefix.removesuffix(':')}_{resolved.name}_{digest}"
+    resolved = _path(name, prefix).resolve()
+    digest = hashlib.sha256(os.fsencode(resolved)).hexdigest()[:8]
+    return f"{prefix.removesuffix(':')}_{printable(resolved.name)}_{digest}"
 
 
 def dataset_title(name: str) -> str:
     """A name for readers: the test set's own, or the folder's."""
-    return _folder(name).resolve().name if _prefix(name) else name
+    prefix = _prefix(name)
+    return printable(_path(name, prefix).resolve().name) if prefix else name
 
 
 def select_sequences(sequences: list[Sequence], choice: str | None) -> list[Sequence]:
@@ -188,18 +185,22 @@ def select_sequences(sequences: list[Sequence], choice: str | None) -> list[Sequ
     words = [word.strip() for word in choice.split(",") if word.strip()]
     if not words:
         raise UserError(f"{choice!r} chooses no sequence: give a name, an index from 0, or several between commas")
-    chosen = {sequence.name: sequence for sequence in (_select_one(sequences, by_name, word) for word in words)}
+    chosen = {}
+    for word in words:
+        if word not in by_name and word.isascii() and word.isdigit() and len(word) < 10 and int(word) < len(sequences):
+            word = sequences[int(word)].name
+        if word not in by_name:
+            counted = f"the test set has {len(sequences)}, counted from 0"
+            raise UserError(f"no sequence {word[:60]!r}: {counted}{_did_you_mean(word, by_name)}")
+        chosen[word] = by_name[word]
     return list(chosen.values())
 
 
-def _select_one(sequences: list[Sequence], by_name: dict[str, Sequence], word: str) -> Sequence:
-    if word in by_name:
-        return by_name[word]
-    if word.isascii() and word.isdigit() and len(word) < 10 and int(word) < len(sequences):
-        return sequences[int(word)]
-    close = difflib.get_close_matches(word, by_name, n=1)
-    hint = f"; did you mean {close[0]}?" if close else ""
-    raise UserError(f"no sequence {word[:60]!r}: the test set has {len(sequences)}, counted from 0{hint}")
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The known name that is closest to a misspelt one, as part of a message; "" where none is close."""
+    spelled = {each.upper(): each for each in known}
+    close = difflib.get_close_matches(name.upper(), spelled, n=1)
+    return f"; did you mean {spelled[close[0]]}?" if close else ""
 
 
 def _prefix(name: str) -> str:
@@ -207,76 +208,62 @@ def _prefix(name: str) -> str:
     return next((prefix for prefix in PREFIXES if name.startswith(prefix)), "")
 
 
-def _folder(name: str) -> Path:
-    """The path in `folder:PATH` or `vot:PATH`."""
-    path = name.removeprefix(_prefix(name))
+def _path(name: str, prefix: str) -> Path:
+    """The path behind a prefix."""
+    path = name.removeprefix(prefix)
     if not path:
-        raise UserError(f"{name!r} names no folder: expected {_prefix(name)}PATH")
+        raise UserError(f"{name!r} names no folder: expected {prefix}<path>")
     return Path(path).expanduser()
+
+
+def _lmdb_path(root: Path) -> Path:
+    """Path of the LMDB that belongs to a data set's folder."""
+    path = Path(os.path.abspath(root))  # not resolved: beside the link, where the folder is one
+    return path.with_name(f"{path.name}_lmdb")
 
 
 def _require(root: Path, dataset: str, remedy: str) -> None:
     if not root.is_dir():
-        raise UserError(f"test set {dataset}: folder not found: {root}: {remedy}")
+        raise UserError(f"test set {dataset}: folder not found: {printable(root)}: {remedy}")
 
 
-def _root(place: Workspace, dataset: str, folder: str = "", other_folder: str = "", below: str = "") -> Path:
-    """The folder of a test set, `folder` or the set's name; `other_folder` is another usual name."""
-    folder = folder or dataset
-    root = place.dataset_dir(folder)
-    if other_folder and not root.is_dir() and root.with_name(other_folder).is_dir():
-        root = root.with_name(other_folder)
-    root = root / below
-    _require(root, dataset, place.dataset_remedy(folder))
-    return root
+def _test_root(place: Workspace, dataset: str, folder: str, *others: str) -> Path:
+    """The folder of a test set in the folder of all data sets; `others` are other usual names."""
+    first, _, below = folder.partition("/")
+    root = place.dataset_dir(first)
+    names = [first, *others]
+    root = next(
+        (root.with_name(name) for name in names[1:] if not root.is_dir() and root.with_name(name).is_dir()), root
+    )
+    _require(root / below, dataset, place.dataset_remedy(first))
+    return root / below
 
 
-def _got10k_test(place: Workspace, dataset: str, part: str, split: str | None = None) -> list[Sequence]:
-    root = _root(place, dataset, "got10k", below=part)
-    return layouts.got10k(FolderStorage(""), f"{root}/", dataset, split, "got10k", with_class=True)
+_got10k_test = partial(layouts.got10k, subfolder="got10k", with_class=True)
+_lasot_test = partial(layouts.lasot, split="test", flags_may_lack=False)
 
-
-def _lasot_test(place: Workspace) -> list[Sequence]:
-    root = _root(place, "lasot")
-    return layouts.lasot(FolderStorage(""), f"{root}/", "lasot", "test", flags_may_lack=False)
-
-
-def _lasot_lmdb(place: Workspace) -> list[Sequence]:
-    """The same in one LMDB, its keys the files' paths in LaSOT's folder (tracking/make_lmdb.py makes it)."""
-    root = place.lmdb_dir("lasot") or place.data_dir / "lasot_lmdb"
-    if not LmdbStorage.is_lmdb(root):
-        raise UserError(f"test set lasot_lmdb: folder not found: {root}: {place.dataset_remedy('lasot_lmdb')}")
-    return layouts.lasot(LmdbStorage(root), "", "lasot", "test", flags_may_lack=False)
-
-
-def _trackingnet_test(place: Workspace) -> list[Sequence]:
-    root = _root(place, "trackingnet", below="TEST").parent
-    return layouts.trackingnet(FolderStorage(""), f"{root}/", "trackingnet", ("TEST",), subfolder="trackingnet")
-
-
-def _table(place: Workspace, dataset: str, spec: str, other_folder: str = "") -> list[Sequence]:
-    return layouts.table(_root(place, dataset, other_folder=other_folder), dataset, spec)
-
-
-def _tc128(place: Workspace, dataset: str) -> list[Sequence]:
-    return layouts.tc128(_root(place, dataset, "tc128", "Temple-color-128"), dataset)
-
-
-TEST_SETS: dict[str, Callable[[Workspace], list[Sequence]]] = {
-    "lasot": _lasot_test,
-    "lasot_lmdb": _lasot_lmdb,
-    "lasot_ext": lambda place: layouts.lasot_ext(_root(place, "lasot_ext", other_folder="LaSOT_extension_subset")),
-    "got10k_test": partial(_got10k_test, dataset="got10k_test", part="test"),
-    "got10k_val": partial(_got10k_test, dataset="got10k_val", part="val"),
+# name -> usual names of its folder in the folder of all data sets, and its layout
+TEST_SETS: dict[str, tuple[tuple[str, ...], Callable[[Storage, str, str], Sequences]]] = {
+    "lasot": (("lasot",), _lasot_test),
+    "lasot_lmdb": (("lasot_lmdb",), _lasot_test),
+    "lasot_ext": (
+        ("lasot_ext", "LaSOT_extension_subset"),
+        partial(layouts.lasot, split=None, flags_may_lack=False),
+    ),
+    "got10k_test": (("got10k/test",), _got10k_test),
+    "got10k_val": (("got10k/val",), _got10k_test),
     # the published list: 1,401 sequences of the training set
-    "got10k_ltrval": partial(_got10k_test, dataset="got10k_ltrval", part="train", split="val"),
-    "trackingnet": _trackingnet_test,
-    "otb": partial(_table, dataset="otb", spec="otb100.csv", other_folder="OTB2015"),
-    "nfs": partial(_table, dataset="nfs", spec="nfs30.csv"),
-    "uav": partial(_table, dataset="uav", spec="uav123.csv", other_folder="UAV123"),
-    "tc128": partial(_tc128, dataset="tc128"),
-    "tc128ce": partial(_tc128, dataset="tc128ce"),
-    "tnl2k": lambda place: layouts.tnl2k(_root(place, "tnl2k", other_folder="TNL2K_test_subset")),
+    "got10k_ltrval": (("got10k/train",), partial(_got10k_test, split="val")),
+    "trackingnet": (
+        ("trackingnet", "trackingNet"),
+        partial(layouts.trackingnet, parts=("TEST",), subfolder="trackingnet"),
+    ),
+    "otb": (("otb", "OTB2015"), partial(layouts.table, spec="otb100.csv")),
+    "nfs": (("nfs",), partial(layouts.table, spec="nfs30.csv")),
+    "uav": (("uav", "UAV123"), partial(layouts.table, spec="uav123.csv")),
+    "tc128": (("tc128", "TC128", "Temple-color-128"), layouts.tc128),
+    "tc128ce": (("tc128", "TC128", "Temple-color-128"), layouts.tc128),
+    "tnl2k": (("tnl2k", "TNL2K_test_subset"), layouts.tnl2k),
 }
 
 
@@ -286,11 +273,7 @@ def _got10k(split: str | None, name: str, storage: Storage) -> VideoSet:
 
 
 def _any_folder(name: str, storage: Storage, base: str = "", split: str | None = None) -> VideoSet:
-    sequences = layouts.got10k(storage, base, name, split)
-    if not storage.exists(base + layouts.LIST):
-        place = storage.locate(base.rstrip("/"))
-        log.warning("%s: there is no %s in %s: taking its %d folders", name, layouts.LIST, place, len(sequences))
-    return VideoSet(name, storage, sequences, [base + layouts.LIST])
+    return VideoSet(name, storage, layouts.got10k(storage, base, name, split), [base + layouts.LIST])
 
 
 def _lasot(split: str | None, name: str, storage: Storage) -> VideoSet:

@@ -1,7 +1,8 @@
 """One annotated video: paths of its frames and annotations, which are read when they are asked for."""
 
+import logging
 from collections import abc
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,9 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from lib.data.box_files import parse_boxes, parse_flags
-from lib.data.images import image_names, is_image_name
+from lib.data.images import image_names, is_image_name, missing_numbers
 from lib.data.storage import FolderStorage, Storage
 from lib.utils.errors import UserError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,9 +45,7 @@ class NumberedNames(abc.Sequence):
 def frame_names(names: list[str]) -> abc.Sequence[str]:
     """The images among the names in a folder, in natural order; compact where they count up without a gap."""
     names = [name for name in names if is_image_name(name)]
-    if not names:
-        return names
-    first = min(names, key=lambda name: (len(name), name))
+    first = min(names, key=lambda name: (len(name), name), default="")
     number, dot, suffix = first.partition(".")
     if number.isascii() and number.isdigit():
         numbered = NumberedNames(int(number), len(number), dot + suffix, len(names))
@@ -106,10 +107,18 @@ class Sequence:
         place = self._locate(self.frames_dir)
         if not self.storage.exists(self.frames_dir.as_posix()):
             raise UserError(f"{self.name}: folder of frames not found: {place}")
-        names = self.frame_range or image_names(self.storage.names(self.frames_dir.as_posix()))
+        names = list(self.frame_range or image_names(self.storage.names(self.frames_dir.as_posix())))
         if len(names) <= self.skip_first:
             raise UserError(f"{self.name}: no images in {place}")
-        return [self.frames_dir / name for name in list(names)[self.skip_first :]]
+        if (gaps := missing_numbers(names)) and len(self.truth) == 1:
+            log.warning(
+                "%s: %d frames are missing in %s (%s); there is no box for them",
+                self.name,
+                len(gaps),
+                place,
+                some(gaps),
+            )
+        return [self.frames_dir / name for name in names[self.skip_first :]]
 
     def __len__(self) -> int:
         """Number of frames; lists the folder at the first call."""
@@ -140,39 +149,34 @@ class Sequence:
         """
         return self.read_attributes() if self.read_attributes else ()
 
-    def read_boxes(self) -> np.ndarray:
-        """Boxes (N, 4) xywh from the annotation file; nan or without area where the object is absent."""
+    @cached_property
+    def truth(self) -> np.ndarray:
+        """Ground truth (N, 4) xywh, nan or without area where the object is absent; N is 1 where a server has the rest.
+
+        Raises:
+            UserError: the annotation is missing or malformed.
+        """
         where = self._locate(self.annotation)
         boxes = self.parse_annotation(self.storage.read_bytes(self.annotation.as_posix()), where)
         if len(boxes) <= self.skip_first:
             raise UserError(f"{where} has {len(boxes)} boxes, but the first {self.skip_first} are skipped")
         return boxes[self.skip_first :]
 
-    def read_visible(self, count: int) -> np.ndarray | None:
-        """(count,) bool from the flag files, False where the object is not visible; None without flag files.
+    @cached_property
+    def visible(self) -> np.ndarray | None:
+        """(N,) bool from the flag files, False where the object is not visible; None without flag files.
 
         Raises:
             UserError: a flag file is malformed, or does not have one flag a box.
         """
-        masks = [flags == 0 for path in self.absence_files if (flags := self._flags(path, count)) is not None]
-        if self.cover_file and (cover := self._flags(self.cover_file, count)) is not None:
-            masks.append(cover > 0)
+        masks = [flags == 0 for path in self.absence_files if (flags := self._flags(path)) is not None]
+        masks += [] if self.covered is None else [self.covered]
         return np.logical_and.reduce(masks) if masks else None
-
-    @cached_property
-    def truth(self) -> np.ndarray:
-        """Ground truth (N, 4) xywh; N is 1 where only the first frame is annotated."""
-        return self.read_boxes()
-
-    @cached_property
-    def visible(self) -> np.ndarray | None:
-        """`read_visible` for the boxes of `truth`."""
-        return self.read_visible(len(self.truth))
 
     @cached_property
     def covered(self) -> np.ndarray | None:
         """(N,) bool, False where GOT-10k's `cover.label` is 0; None without that file."""
-        cover = self._flags(self.cover_file, len(self.truth)) if self.cover_file else None
+        cover = self._flags(self.cover_file) if self.cover_file else None
         return None if cover is None else cover > 0
 
     @property
@@ -189,24 +193,51 @@ class Sequence:
         return box.tolist()
 
     def check_lengths(self) -> None:
-        """Ground truth must cover every frame of the folder, or the first alone.
+        """Ground truth must cover every frame of the folder, where the folder exists, or the first alone.
 
         Raises:
             UserError: it has another number of boxes.
         """
-        if self.frame_range is None and len(self.truth) not in (1, len(self.frames)):
+        known = self.frame_range is None and len(self.truth) > 1 and self.storage.exists(self.frames_dir.as_posix())
+        if known and len(self.truth) != len(self.frames):
+            gaps = missing_numbers([path.name for path in self.frames])
+            missing = f"; frames {some(gaps)} are missing" if gaps else ""
             where = self._locate(self.annotation)
-            raise UserError(f"{where} has {len(self.truth)} boxes for {len(self.frames)} frames")
+            raise UserError(f"{where} has {len(self.truth)} boxes for {len(self.frames)} frames{missing}")
 
     def _locate(self, path: Path) -> str:
         return self.storage.locate(path.as_posix())
 
-    def _flags(self, path: Path, count: int) -> np.ndarray | None:
-        """Whole numbers of a flag file, (count,)."""
+    def _flags(self, path: Path) -> np.ndarray | None:
+        """Whole numbers of a flag file, one for each box of `truth`."""
         if self.flags_may_lack and not self.storage.exists(path.as_posix()):
             return None
         where = self._locate(path)
         flags = parse_flags(self.storage.read_bytes(path.as_posix()), where)[self.skip_first :]
-        if len(flags) != count:
-            raise UserError(f"{where} has {len(flags)} flags for {count} boxes")
+        if len(flags) != len(self.truth):
+            raise UserError(f"{where} has {len(flags)} flags for {len(self.truth)} boxes")
         return flags
+
+
+class Sequences(list[Sequence]):
+    """The sequences of a data set.
+
+    Args:
+        sequences: those that are used.
+        left_out: names of others by the reason why they are not.
+    """
+
+    def __init__(self, sequences: Iterable[Sequence], left_out: dict[str, list[str]]) -> None:
+        super().__init__(sequences)
+        self.left_out = left_out
+
+    @property
+    def report(self) -> str:
+        """How many sequences are used, and how many are not and why; "" where all are."""
+        reasons = [f"{len(names)} {reason} ({some(names)})" for reason, names in self.left_out.items() if names]
+        return f"{len(self)} sequences are used; left out: {', '.join(reasons)}" if reasons else ""
+
+
+def some(names: abc.Sequence[object]) -> str:
+    """The first of some names or numbers, for messages."""
+    return ", ".join(map(str, names[:3])) + (", …" if len(names) > 3 else "")

@@ -6,7 +6,6 @@ Paths are relative to the data set's root and use "/"; "" is the root.
 import errno
 import os
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from pathlib import Path
 
 import lmdb
@@ -45,13 +44,9 @@ class Storage(ABC):
 
     @abstractmethod
     def _read(self, path: str) -> bytes:
-        """Content of a file.
+        """Content of a file; raises an OSError where there is no such file, or it cannot be read."""
 
-        Raises:
-            OSError: there is no such file, or it cannot be read.
-        """
-
-    def read_bytes(self, path: str) -> bytes:
+    def read_bytes(self, path: str, error_type: type[UserError] = UserError) -> bytes:
         """Content of a file.
 
         Raises:
@@ -60,7 +55,7 @@ class Storage(ABC):
         try:
             return self._read(path)
         except OSError as error:
-            raise UserError(f"cannot read {self.locate(path)}: {error.strerror or error}") from error
+            raise error_type(f"cannot read {self.locate(path)}: {error.strerror or error}") from error
 
     def image(self, path: str) -> np.ndarray:
         """An image as (H, W, 3) uint8 RGB.
@@ -68,7 +63,7 @@ class Storage(ABC):
         Raises:
             ImageReadError: the file is missing, empty or not an image.
         """
-        return decode_image(self._image_bytes(path), self.locate(path))
+        return decode_image(self.read_bytes(path, ImageReadError), self.locate(path))
 
     def picture(self, path: str) -> Picture:
         """The same, to be decoded where it is needed.
@@ -76,25 +71,14 @@ class Storage(ABC):
         Raises:
             ImageReadError: the file is missing, empty, cut off or not an image.
         """
-        return open_picture(self._image_bytes(path), self.locate(path))
+        return open_picture(self.read_bytes(path, ImageReadError), self.locate(path))
 
-    def _image_bytes(self, path: str) -> bytes:
-        """Content of an image's file."""
-        try:
-            return self._read(path)
-        except OSError as error:
-            raise ImageReadError(f"cannot read image {self.locate(path)}: {error.strerror or error}") from error
-
-    def lines(self, path: str) -> list[str]:
-        """The lines of a text file, stripped, without empty ones.
+    def text(self, path: str) -> str:
+        """Content of a UTF-8 file, with or without a byte-order mark.
 
         Raises:
             UserError: the file cannot be read or is not text.
         """
-        return [line.strip() for line in self.text(path).splitlines() if line.strip()]
-
-    def text(self, path: str) -> str:
-        """Content of a UTF-8 file, with or without a byte-order mark; errors as of `lines`."""
         try:
             return self.read_bytes(path).decode("utf-8-sig")
         except UnicodeDecodeError as error:
@@ -113,27 +97,35 @@ class FolderStorage(Storage):
 
     def names(self, folder: str = "") -> list[str]:
         try:
-            return sorted(name for name in os.listdir(self.locate(folder)) if not name.startswith("."))
+            return sorted(name for name in os.listdir(self._path(folder)) if not name.startswith("."))
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
             raise UserError(f"cannot list {self.locate(folder)}: {error.strerror}") from error
 
     def exists(self, path: str) -> bool:
-        return os.path.exists(self.locate(path))
+        return os.path.exists(self._path(path))
 
     def locate(self, path: str = "") -> str:
-        return os.path.join(self.root, path) if path else str(self.root)
+        return printable(self._path(path))
 
     def stamp(self, path: str) -> tuple[int, ...] | None:
-        return file_stamp(self.locate(path))
+        return _file_stamp(self._path(path))
 
     def _read(self, path: str) -> bytes:
-        with open(self.locate(path), "rb") as file:
+        with open(self._path(path), "rb") as file:
             return file.read()
 
+    def _path(self, path: str) -> str:
+        return os.path.join(self.root, path) if path else self.root
 
-def file_stamp(path: str | os.PathLike) -> tuple[int, ...] | None:
+
+def printable(path: str | os.PathLike) -> str:
+    """A path for messages; bytes that are not UTF-8 are replaced, since no terminal or log takes them."""
+    return os.fsencode(path).decode(errors="replace")
+
+
+def _file_stamp(path: str | os.PathLike) -> tuple[int, ...] | None:
     """Size and times of a file or folder; None where there is none."""
     try:
         status = os.stat(path)
@@ -143,47 +135,50 @@ def file_stamp(path: str | os.PathLike) -> tuple[int, ...] | None:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-@dataclass(frozen=True)
-class _Opened:
-    """An environment and the process that opened it."""
-
-    environment: lmdb.Environment
-    process: int
-
-
-# LMDB refuses to open a file twice in one process, and training and validation may share one.
-_opened: dict[str, _Opened] = {}
+# Environments by path, with the process that opened each: LMDB refuses to open a file twice in one process, and
+# training and validation may share one.
+_opened: dict[Path, tuple[lmdb.Environment, int]] = {}
 
 
 class LmdbStorage(Storage):
     """Files of an LMDB. It is opened when first read, anew in each process; the object can be pickled.
 
+    As TrackingNet is published, a folder may also have an LMDB for each of its parts: the files of `TRAIN_0/` are in
+    `TRAIN_0_lmdb`.
+
     Args:
-        path: the LMDB's folder (with `data.mdb`), or the one file that it is.
+        path: the LMDB's folder (with `data.mdb`), the one file that it is, or a folder of such LMDBs.
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = Path(path).resolve()
+        whole = (self.path / DATA_FILE).is_file() or self.path.is_file()
+        self._parts = {} if whole else {each.name.removesuffix("_lmdb"): each for each in _part_folders(self.path)}
 
     @staticmethod
     def is_lmdb(path: Path) -> bool:
-        """Whether there is an LMDB at a path, by its name."""
-        return (path / DATA_FILE).is_file() or (path.is_file() and path.suffix in (".mdb", ".lmdb"))
+        """Whether there is an LMDB at a path, or one for each part, by their names."""
+        is_file = path.is_file() and path.suffix in (".mdb", ".lmdb")
+        return is_file or (path / DATA_FILE).is_file() or bool(_part_folders(path))
 
     def entries(self) -> int:
         """Number of keys."""
-        return self._environment().stat()["entries"]
+        return sum(_environment(path).stat()["entries"] for path in self._parts.values() or [self.path])
 
     def close(self) -> None:
-        """Let go of the file, for all that read it in this process; the next read opens it again."""
-        opened = _opened.pop(str(self.path), None)
-        if opened is not None:
-            opened.environment.close()
+        """Close the files, for all that read them in this process; the next read opens them again."""
+        for path in self._parts.values() or [self.path]:
+            if path in _opened:
+                _opened.pop(path)[0].close()
 
     def names(self, folder: str = "") -> list[str]:
-        prefix = _key(f"{folder}/" if folder else "")
-        names = []
-        with self._environment().begin() as transaction, transaction.cursor() as cursor:
+        if self._parts and not folder:
+            return sorted(self._parts)
+        environment, key = self._find(folder)
+        if environment is None:
+            return []
+        prefix, names = key + b"/" * bool(key), []
+        with environment.begin() as transaction, transaction.cursor() as cursor:
             found = cursor.set_range(prefix)
             while found and cursor.key().startswith(prefix):
                 name, slash, _ = cursor.key()[len(prefix) :].partition(b"/")
@@ -193,44 +188,58 @@ class LmdbStorage(Storage):
         return sorted(name for name in names if not name.startswith("."))
 
     def exists(self, path: str) -> bool:
-        key = _key(path)
-        with self._environment().begin() as transaction, transaction.cursor() as cursor:
+        environment, key = self._find(path)
+        if environment is None or not key:
+            return environment is not None
+        with environment.begin() as transaction, transaction.cursor() as cursor:
             return cursor.set_key(key) or (cursor.set_range(key + b"/") and cursor.key().startswith(key + b"/"))
 
     def locate(self, path: str = "") -> str:
-        return f"{self.path}:{path}" if path else str(self.path)
+        return printable(f"{self.path}:{path}" if path else self.path)
 
     def stamp(self, path: str) -> tuple[int, ...] | None:
         # of the LMDB as a whole
-        return file_stamp(_data_file(self.path))
+        return _file_stamp(_data_file(self._parts.get(path.partition("/")[0], self.path)))
 
     def _read(self, path: str) -> bytes:
-        try:
-            with self._environment().begin() as transaction:
-                data = transaction.get(_key(path))
-        except lmdb.Error as error:
-            raise OSError(errno.EIO, str(error)) from error
+        data, (environment, key) = None, self._find(path)
+        if environment is not None and key:
+            try:
+                with environment.begin() as transaction:
+                    data = transaction.get(key)
+            except lmdb.Error as error:
+                raise OSError(errno.EIO, str(error)) from error
         if data is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         return data
 
-    def _environment(self) -> lmdb.Environment:
-        """The LMDB, opened in this process."""
-        key = str(self.path)
-        opened = _opened.get(key)
-        if opened is None or opened.process != os.getpid():
-            if opened is not None:
-                opened.environment.close()  # The parent's, inherited by a fork: its own stays open.
-            opened = _opened[key] = _Opened(_open(self.path), os.getpid())
-        return opened.environment
+    def _find(self, path: str) -> tuple[lmdb.Environment | None, bytes]:
+        """The LMDB that has a path, and the path's key in it; None where no part has it."""
+        if not self._parts:
+            return _environment(self.path), os.fsencode(path)
+        part, _, rest = path.partition("/")
+        return (_environment(self._parts[part]) if part in self._parts else None), os.fsencode(rest)
 
 
-def _key(path: str) -> bytes:
-    return os.fsencode(path)
+def _part_folders(folder: Path) -> list[Path]:
+    """The LMDBs of a data set's parts in a folder; `seq_list.json` tells it from a folder of several data sets."""
+    found = folder.glob(f"*_lmdb/{DATA_FILE}") if (folder / "seq_list.json").is_file() else ()
+    return sorted(path.parent for path in found)
 
 
 def _data_file(path: Path) -> Path:
     return path / DATA_FILE if path.is_dir() else path
+
+
+def _environment(path: Path) -> lmdb.Environment:
+    """An LMDB, opened in this process."""
+    environment, process = _opened.get(path, (None, 0))
+    if process != os.getpid():
+        if environment is not None:
+            environment.close()  # The parent's, inherited by a fork: its own stays open.
+        environment = _open(path)
+        _opened[path] = environment, os.getpid()
+    return environment
 
 
 def _open(path: Path) -> lmdb.Environment:

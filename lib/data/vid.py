@@ -3,21 +3,22 @@
 Annotations/VID/train/ILSVRC2015_VID_train_0000/ILSVRC2015_train_00000000/000000.xml, …
 Data/VID/train/ILSVRC2015_VID_train_0000/ILSVRC2015_train_00000000/000000.JPEG, …
 cache.json      all annotations in one; made on first use, since the XML files are more than a million
+
+As in the published index, a sequence ends before the first frame that lacks the object, and an object whose first box
+fills the image is left out.
 """
 
-import itertools
 import json
 import logging
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 from tqdm import tqdm
 
-from lib.data.cache import cached_arrays
 from lib.data.dataset import SequenceInfo, StoredDataset, sequence_info
 from lib.data.images import image_names
 from lib.data.storage import FolderStorage, Storage
@@ -26,23 +27,25 @@ from lib.utils.files import write_text
 
 _SET = re.compile(r"ILSVRC2015_VID_train_(\d{4})")
 _VIDEO = re.compile(r"ILSVRC2015_train_(\d{8})")
-_NO_BOX = [0, 0, 0, 0]
+_SIDES = ("xmin", "ymin", "xmax", "ymax")
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class _Track:
-    """One object of a video, from the first to the last frame that shows it.
+    """One object of a video, from the first frame that shows it.
 
     Attributes:
-        folder: of the video, below `Data/VID/train`.
+        folder: of the frames, below `Data/VID/train`.
         start: number of the first frame.
-        info: the annotation from there on; frames in between that lack the object have no valid box.
+        info: the annotation from there on.
+        fills_image: the first box is as large as the image, or larger.
     """
 
     folder: str
     start: int
     info: SequenceInfo
+    fills_image: bool
 
 
 class Vid(StoredDataset):
@@ -58,14 +61,14 @@ class Vid(StoredDataset):
     """
 
     def __init__(self, name: str, storage: Storage, base: str = "") -> None:
-        self.name = name
-        self.storage = storage
-        self.base = base
-        kept = cached_arrays(storage, name, self._index, lambda: _as_arrays(_load_tracks(storage, base)))
-        self._tracks = _from_arrays(kept)
+        self.name, self.storage = name, storage
+        self._index, self._frames = f"{base}cache.json", f"{base}Data/VID/train"
+        tracks = _load_tracks(storage, self._index, f"{base}Annotations/VID/train")
+        self._tracks = [track for track in tracks if not track.fills_image]
         if not self._tracks:
             raise UserError(f"{name}: {storage.locate(self._index)} holds no objects: remove it to have it made anew")
-        self._videos = sorted({track.folder for track in self._tracks})
+        if left_out := len(tracks) - len(self._tracks):
+            self.report = f"{len(self)} of {len(tracks)} objects are used; {left_out} fill the image in the first frame"
 
     def __len__(self) -> int:
         return len(self._tracks)
@@ -75,36 +78,34 @@ class Vid(StoredDataset):
 
     def files(self) -> Iterator[str]:
         yield self._index
-        for video in self._videos:
-            folder = f"{self.base}Data/VID/train/{video}"
+        for folder in sorted({f"{self._frames}/{track.folder}" for track in self._tracks}):
             yield from (f"{folder}/{name}" for name in image_names(self.storage.names(folder)))
-
-    @property
-    def _index(self) -> str:
-        return f"{self.base}cache.json"
 
     def frame_path(self, sequence: int, frame: int) -> str:
         track = self._tracks[sequence]
         if not 0 <= frame < len(track.info):
             raise IndexError(f"frame {frame} of {len(track.info)}")
-        return f"{self.base}Data/VID/train/{track.folder}/{track.start + frame:06d}.JPEG"
+        return f"{self._frames}/{track.folder}/{track.start + frame:06d}.JPEG"
 
 
-def _load_tracks(storage: Storage, base: str) -> list[_Track]:
-    """Read `cache.json`, which is made first where it is missing."""
-    path = f"{base}cache.json"
-    if storage.exists(path):
-        text = storage.read_bytes(path).decode(errors="replace")
+def _load_tracks(storage: Storage, index: str, annotations: str) -> list[_Track]:
+    """Read the index, which is made from the annotations first where it is missing."""
+    if storage.exists(index):
+        text = storage.read_bytes(index).decode(errors="replace")
     else:
-        text = json.dumps(build_index(storage, f"{base}Annotations/VID/train"))
+        text = json.dumps(build_index(storage, annotations))
         if isinstance(storage, FolderStorage):
-            _save(Path(storage.locate(path)), text)
+            path = Path(storage.root, index)
+            try:
+                write_text(path, text)
+            except OSError as error:
+                log.warning("cannot write %s (%s): the annotations will be read again next time", path, error.strerror)
     try:
         tracks = json.loads(text, object_hook=_track)
     except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{storage.locate(path)} is malformed ({error}): remove it to have it made anew") from error
+        raise UserError(f"{storage.locate(index)} is malformed ({error}): remove it to have it made anew") from error
     if not isinstance(tracks, list) or not all(isinstance(track, _Track) for track in tracks):
-        raise UserError(f"{storage.locate(path)} is not a list of objects: remove it to have it made anew")
+        raise UserError(f"{storage.locate(index)} is not a list of objects: remove it to have it made anew")
     return tracks
 
 
@@ -114,44 +115,11 @@ def _track(entry: dict) -> _Track:
     visible = np.array(entry["target_visible"], dtype=bool)
     if len(boxes) != len(visible) or not len(boxes):
         raise ValueError(f"{len(boxes)} boxes and {len(visible)} visibilities")
-    set_id, video_id = int(entry["set_id"]), int(entry["vid_id"])
-    folder = f"ILSVRC2015_VID_train_{set_id:04d}/ILSVRC2015_train_{video_id:08d}"
-    return _Track(folder, int(entry["start_frame"]), sequence_info(boxes, visible))
-
-
-def _as_arrays(tracks: list[_Track]) -> dict[str, np.ndarray]:
-    """All tracks in a few arrays; `ends` says where in those of the frames a track begins and ends."""
-    return {
-        "folders": np.array([track.folder for track in tracks], str),
-        "starts": np.array([track.start for track in tracks], np.int64),
-        "ends": np.cumsum([0, *(len(track.info) for track in tracks)], dtype=np.int64),
-        "boxes": np.concatenate([np.zeros((0, 4), np.float32), *(track.info.boxes for track in tracks)]),
-        "valid": np.concatenate([np.zeros(0, bool), *(track.info.valid for track in tracks)]),
-        "visible": np.concatenate([np.zeros(0, bool), *(track.info.visible for track in tracks)]),
-    }
-
-
-def _from_arrays(kept: dict[str, np.ndarray]) -> list[_Track]:
-    """The tracks again."""
-    spans = [slice(*span) for span in itertools.pairwise(kept["ends"].tolist())]
-    infos = [SequenceInfo(kept["boxes"][span], kept["valid"][span], kept["visible"][span]) for span in spans]
-    return [_Track(*track) for track in zip(kept["folders"].tolist(), kept["starts"].tolist(), infos, strict=True)]
-
-
-def _save(path: Path, text: str) -> None:
-    """Keep the index for the next time; where nothing can be written, training goes on without."""
-    try:
-        write_text(path, text)
-    except OSError as error:
-        log.warning("cannot write %s (%s): the annotations will be read again next time", path, error.strerror)
-
-
-@dataclass
-class _IndexedObject:
-    """What is known of an object of a video: its class, and by frame its xywh box and whether it is visible."""
-
-    class_name: str
-    frames: dict[int, tuple[list[int], bool]] = field(default_factory=dict)
+    folder = f"ILSVRC2015_VID_train_{int(entry['set_id']):04d}/ILSVRC2015_train_{int(entry['vid_id']):08d}"
+    fills_image = boxes[0, 2:].prod() >= np.prod(entry["image_size"])
+    gaps = np.flatnonzero(~boxes[1:].any(axis=1)) + 1  # zeros, in an index whose sequences go on after a gap
+    end = gaps[0] if len(gaps) else len(boxes)
+    return _Track(folder, int(entry["start_frame"]), sequence_info(boxes[:end], visible[:end]), bool(fills_image))
 
 
 def build_index(storage: Storage, folder: str) -> list[dict]:
@@ -163,8 +131,8 @@ def build_index(storage: Storage, folder: str) -> list[dict]:
 
     Returns:
         One entry an object of a video: `set_id`, `vid_id`, `class_name`, `start_frame`, `image_size` (width,
-        height) and, from the object's first frame to its last, `anno` (xywh boxes, zeros where a frame lacks it)
-        and `target_visible`.
+        height) and, from the object's first frame to the one before its first gap, `anno` (xywh boxes) and
+        `target_visible`.
 
     Raises:
         UserError: there are no annotations, or one is malformed.
@@ -179,54 +147,34 @@ def build_index(storage: Storage, folder: str) -> list[dict]:
             f"no annotations in {storage.locate(folder)}: expected "
             "ILSVRC2015_VID_train_0000/ILSVRC2015_train_00000000/000000.xml and so on"
         )
-    entries = []
-    for set_id, video_id, path in tqdm(videos, desc="reading the annotations of VID, once", unit="video"):
-        for entry in _video_entries(storage, path):
-            entries.append({"set_id": set_id, "vid_id": video_id, **entry})
-    return entries
+    return [
+        {"set_id": set_id, "vid_id": video_id, **entry}
+        for set_id, video_id, path in tqdm(videos, desc="reading the annotations of VID, once", unit="video")
+        for entry in _video_entries(storage, path)
+    ]
 
 
 def _video_entries(storage: Storage, folder: str) -> list[dict]:
     """The objects of one video, in the order in which they appear."""
-    objects: dict[str, _IndexedObject] = {}
-    size = [0, 0]
+    entries: dict[str, dict] = {}
     for name in storage.names(folder):
         stem, _, suffix = name.rpartition(".")
         if suffix != "xml" or not stem.isdecimal():
             continue
-        path = f"{folder}/{name}"
+        frame, path = int(stem), f"{folder}/{name}"
         try:
             root = ElementTree.fromstring(storage.read_bytes(path))
-            size = [_number(root, "size/width"), _number(root, "size/height")]
+            size = [int(_text(root, f"size/{side}")) for side in ("width", "height")]
             for node in root.iter("object"):
-                known = objects.setdefault(_text(node, "trackid"), _IndexedObject(_text(node, "name")))
-                known.frames[int(stem)] = _box(node), node.findtext("occluded", "0").strip() == "0"
+                new = {"class_name": _text(node, "name"), "start_frame": frame, "image_size": size}
+                entry = entries.setdefault(_text(node, "trackid"), new | {"anno": [], "target_visible": []})
+                left, top, right, bottom = (int(_text(node, f"bndbox/{side}")) for side in _SIDES)
+                if frame == entry["start_frame"] + len(entry["anno"]):  # there was no gap
+                    entry["anno"].append([left, top, right - left, bottom - top])
+                    entry["target_visible"].append(node.findtext("occluded", "0").strip() == "0")
         except (ElementTree.ParseError, ValueError) as error:
             raise UserError(f"{storage.locate(path)} is not an annotation of VID: {error}") from error
-    return [_entry(known, size) for known in objects.values()]
-
-
-def _entry(known: _IndexedObject, size: list[int]) -> dict:
-    """An object's entry of the index."""
-    span = range(min(known.frames), max(known.frames) + 1)
-    frames = [known.frames.get(number, (_NO_BOX, False)) for number in span]
-    return {
-        "class_name": known.class_name,
-        "start_frame": span.start,
-        "image_size": size,
-        "anno": [box for box, _ in frames],
-        "target_visible": [visible for _, visible in frames],
-    }
-
-
-def _box(node: ElementTree.Element) -> list[int]:
-    """The xywh box of an object in a frame."""
-    x1, y1, x2, y2 = (_number(node, f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax"))
-    return [x1, y1, x2 - x1, y2 - y1]
-
-
-def _number(node: ElementTree.Element, path: str) -> int:
-    return int(_text(node, path))
+    return list(entries.values())
 
 
 def _text(node: ElementTree.Element, path: str) -> str:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lib.data.box_files import _boxes_by_line, _plain_boxes, parse_boxes, parse_flags, read_boxes, read_flags
+from lib.data.box_files import box_doubt, line_numbers, parse_boxes, parse_corners, parse_flags, read_boxes, read_flags
 from lib.utils.errors import UserError
 
 
@@ -25,16 +25,12 @@ def test_boxes_of_all_forms(tmp_path, content):
     assert boxes.tolist() == [[1, 2.5, 30, 40], [-3, 0, 5, 6]]
 
 
-def test_the_fast_way_reads_the_same():
-    """Numbers as data sets write them, to the last bit, and no file that the slow way refuses."""
+def test_numbers_are_read_to_the_last_bit():
     rng = np.random.default_rng(0)
     numbers = rng.uniform(-2000, 2000, (60, 4)) * 10.0 ** rng.integers(-6, 2, (60, 1))
     for pattern in ("{:.0f}", "{:.4f}", "{!r}", "{:.17f}"):
-        content = "\n".join(",".join(map(pattern.format, row)) for row in numbers.tolist()).encode()
-        assert _plain_boxes(content) is not None or b"e-" in content
-        assert np.array_equal(parse_boxes(content, "here"), _boxes_by_line(content, "here"))
-    for content in (b"", b"\n1,2,3,4", b"1,2,3,4\n\n5,6,7,8", b"1,2,3\n4,5,6,7,8", b"1,2,3,4,5,6,7,8", b"1,2,3,4.\n"):
-        assert _plain_boxes(content) is None
+        lines = [",".join(map(pattern.format, row)) for row in numbers.tolist()]
+        assert parse_boxes("\n".join(lines).encode(), "here").tolist() == [line_numbers(line) for line in lines]
 
 
 @pytest.mark.parametrize("content", [b"0\n1\n-1\n", b"0,1,-1", b"0 1.0\t-1\r\n\r\n", b"0,1\n-1", b"0\r\n1\r\n-1\r\n"])
@@ -88,3 +84,27 @@ def test_files_that_cannot_be_read(tmp_path):
     for path in (tmp_path / "none.txt", tmp_path):
         with pytest.raises(UserError, match="cannot read"):
             read_boxes(path)
+
+
+def test_annotations_of_nfs_are_corners_at_30_or_240_frames_a_second():
+    """One more line than frames, or one less, is as the set is published."""
+    lines = [f'0 {10 + i} 20 {30 + i} 50 {i} 0 0 1 "a cup"' for i in range(17)]
+    expected = [[10 + i, 20, 20, 30] for i in range(17)]
+    assert parse_corners("\n".join(lines).encode(), "a.txt", 16).tolist() == expected[:16]
+    assert parse_corners("\n".join(lines).encode(), "a.txt", 18).tolist() == expected
+    assert parse_corners("\n".join(lines).encode(), "a.txt", 3).tolist() == expected[::8]
+    with pytest.raises(UserError, match=r"a\.txt, line 2: '1,2,3,4' is not track, left, top"):
+        parse_corners(b"0 1 2 3 4\n1,2,3,4\n", "a.txt", 2)
+
+
+def test_boxes_that_are_hardly_pixels_are_doubted():
+    rng = np.random.default_rng(0)
+    corners = np.sort(rng.uniform(0, 1, (50, 2, 2)), axis=1).reshape(-1, 4) * [640, 480, 640, 480]
+    boxes = np.concatenate((corners[:, :2], corners[:, 2:] - corners[:, :2]), axis=1)
+    boxes[3] = np.nan
+    assert box_doubt(boxes, 640, 480) == ""
+    assert box_doubt(np.full((5, 4), np.nan), 640, 480) == ""
+    assert "49 of 49 boxes in frames of 640x480 are under 2 pixels; are they fractions?" in box_doubt(
+        boxes / [640, 480, 640, 480], 640, 480
+    )
+    assert "stick out; are they x1, y1, x2, y2?" in box_doubt(corners, 640, 480)

@@ -83,6 +83,22 @@ def test_published_lmdbs_are_read(tmp_path):
         assert_same(build_dataset(name, tmp_path), build_dataset(name, tmp_path, use_lmdb=True))
 
 
+def test_trackingnet_as_it_is_published_with_an_lmdb_for_each_part(tmp_path):
+    root = make_trackingnet(tmp_path / "trackingnet", ["TRAIN_0/a_0", "TRAIN_11/b_0", "TRAIN_11/c_0"])
+    packed = tmp_path / "trackingnet_lmdb"
+    packed.mkdir()
+    for part in ("TRAIN_0", "TRAIN_11"):
+        write_lmdb(packed / f"{part}_lmdb", root / part)
+    (packed / "seq_list.json").write_text('[[0, "a_0"], [11, "b_0"], [11, "c_0"]]')
+    dataset = build_dataset("TRACKINGNET", tmp_path, use_lmdb=True, cache=tmp_path / "cache")
+    dataset.keep_annotations()
+    assert_same(build_dataset("TRACKINGNET", tmp_path), dataset)
+    assert dataset.source(1, 2) == f"{packed}:TRAIN_11/frames/b_0/2.jpg"
+    assert not dataset.storage.exists("TRAIN_3/anno")
+    with pytest.raises(UserError, match="cannot read .*TRAIN_3/anno/x.txt: No such file"):
+        dataset.storage.read_bytes("TRAIN_3/anno/x.txt")
+
+
 def test_names_and_existence_are_those_of_a_folder(tmp_path):
     files = ["a/x", "a-1.txt", "a-1/y", "a-10/y", "a/b/c", "a/b0", "a0/d", "a.txt", "top", ".hidden/e"]
     for file in files:

@@ -105,15 +105,6 @@ def test_a_picture_that_a_camera_turned_is_turned():
     assert np.array_equal(found.part((0, 60), (0, 100)), decode_image(turned, "here"))
 
 
-def test_what_a_header_says():
-    data = encode(smooth(), cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
-    header = images.read_header(data)
-    assert (header.width, header.height, header.has_exif) == (299, 203, False)
-    for cut in (0, 1, 2, 3, 20, 100, header.scan - 20):
-        assert images.read_header(data[:cut]) is None
-    assert images.read_header(cv2.imencode(".png", smooth())[1].tobytes()) is None
-
-
 @pytest.mark.parametrize("lost", [1, 2, 10, 1000, "half", "most"])
 @pytest.mark.parametrize("progressive", [0, 1])
 def test_a_file_that_was_cut_off_is_named(decoder, lost, progressive):
@@ -172,3 +163,19 @@ def test_a_region_beside_the_picture_is_black():
     found = open_picture(encode(smooth()), "here")
     for box in ([1000, 1000, 50, 50], [-400, 20, 30, 30], [100, -900, 60, 20]):
         assert not cut_picture(found, Region.around(box, 2.0, 64, 203, 299), True, True).any()
+
+
+def test_names_in_natural_order_and_decimals_by_value():
+    names = ["10.jpg", "9.JPG", "a2.png", "a10.png", ".1.jpg", "notes.txt"]
+    assert images.image_names(names) == ["9.JPG", "10.jpg", "a2.png", "a10.png"]
+    clock = ["1700000000.0333.jpg", "1700000000.1.jpg", "1700000000.15.jpg", "1700000001.0.jpg"]
+    assert images.image_names(reversed(clock)) == clock
+    counted = [f"1.{number}.jpg" for number in range(1, 12)]  # 1.1 and 1.10 are one number
+    assert images.image_names(sorted(counted)) == counted
+
+
+def test_missing_numbers_are_found():
+    assert images.missing_numbers(["0.jpg", "1.jpg", "4.jpg"]) == [2, 3]
+    assert images.missing_numbers(["frame_0009.png", "frame_0011.png"]) == [10]
+    for names in ([], ["7.jpg"], ["1.jpg", "2.jpg"], ["a.jpg", "3.jpg"], ["0.jpg", "5.jpg", "10.jpg"]):
+        assert images.missing_numbers(names) == []

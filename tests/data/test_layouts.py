@@ -47,7 +47,7 @@ def test_lasot_from_an_lmdb(tmp_path, caplog):
         for path in (tmp_path / "lasot").rglob("*.*"):
             txn.put(str(path.relative_to(tmp_path / "lasot")).encode(), path.read_bytes())
     (folder,) = load_dataset("lasot", tmp_path)
-    assert "lasot: only 1 of 280 are in" in caplog.text
+    assert "lasot: 1 sequences are used; left out: 279 missing in" in caplog.text
     assert (folder.name, folder.object_class, folder.subfolder) == ("airplane-1", "airplane", "")
     (packed,) = load_dataset("lasot_lmdb", tmp_path)
     packed = pickle.loads(pickle.dumps(packed))  # as it goes to a worker
@@ -91,6 +91,24 @@ def test_got10k_ltrval_is_the_published_list(tmp_path):
     assert (sequences[0].dataset, sequences[0].subfolder) == ("got10k_ltrval", "got10k")
 
 
+def test_nfs_as_it_is_prepared_and_as_it_is_downloaded(tmp_path):
+    names = [f"{number:05d}.jpg" for number in range(1, 1 + 99)]
+    write_frames(tmp_path / "a" / "nfs" / "sequences" / "MachLoop_jet", names[:3])
+    write_boxes(tmp_path / "a" / "nfs" / "anno" / "nfs_MachLoop_jet.txt", moving_boxes(99))
+    folder = tmp_path / "b" / "nfs" / "MachLoop_jet" / "30"
+    write_frames(folder / "MachLoop_jet", names[:3])
+    corners = np.concatenate((moving_boxes(792)[:, :2], moving_boxes(792)[:, :2] + moving_boxes(792)[:, 2:]), axis=1)
+    lines = [f"0 {' '.join(map(str, row))} {number} 0 0 0 jet" for number, row in enumerate(corners)]
+    (folder / "MachLoop_jet.txt").write_text("\n".join(lines))
+    for part, step in (("a", 1), ("b", 8)):
+        (sequence,) = load_dataset("nfs", tmp_path / part)
+        assert (sequence.name, len(sequence), frame_index(sequence.read_frame(2))) == ("nfs_MachLoop_jet", 99, 2)
+        np.testing.assert_allclose(sequence.truth, moving_boxes(99 * step)[::step], atol=0.01)
+    (tmp_path / "c" / "nfs").mkdir(parents=True)
+    with pytest.raises(UserError, match="expected Gymnastics/30/Gymnastics.txt and Gymnastics/30/Gymnastics/, and"):
+        load_dataset("nfs", tmp_path / "c")
+
+
 def write_tc128(root, name, frames="2,4"):
     write_frames(root / name / "img", [f"{i:04d}.jpg" for i in range(1, 6)])
     write_boxes(root / name / f"{name}_gt.txt", moving_boxes(3))
@@ -125,13 +143,15 @@ def test_tnl2k(tmp_path):
 def test_attributes_of_uav123_otb_and_got10k(tmp_path):
     attributes = tmp_path / "uav" / "anno" / "UAV123" / "att"
     attributes.mkdir(parents=True)
+    for number in (1, 2):
+        write_boxes(tmp_path / "uav" / "anno" / "UAV123" / f"bike{number}.txt", moving_boxes(3))
     (attributes / "bike1.txt").write_text("1,0,0,0,0,0,0,0,0,0,1,1\n")
     (attributes / "bike2.txt").write_text("1,0,0\n")
     first, second = select_sequences(load_dataset("uav", tmp_path), "uav_bike1,uav_bike2")
     assert first.attributes == ("SV", "CM", "SOB")
     with pytest.raises(UserError, match=r"bike2\.txt has 3 flags, expected 12"):
         _ = second.attributes
-    (tmp_path / "otb" / "Basketball").mkdir(parents=True)
+    write_boxes(tmp_path / "otb" / "Basketball" / "groundtruth_rect.txt", moving_boxes(3))
     (tmp_path / "otb" / "Basketball" / "attrs.txt").write_text("IV, OCC, DEF\n")
     assert load_dataset("otb", tmp_path)[0].attributes == ("IV", "OCC", "DEF")
     write_sequence(tmp_path / "set", "a", 2)

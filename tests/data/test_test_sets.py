@@ -1,11 +1,13 @@
 """Test sets: the right files for every sequence, and clear errors for what is not there."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lib.data.registry import TEST_SETS, dataset_label, load_dataset, select_sequences
+from lib.data.storage import FolderStorage
 from lib.utils.errors import UserError
 from tests.data.made_sets import moving_boxes, write_boxes, write_sequence
 
@@ -55,7 +57,7 @@ def test_folder_errors(tmp_path):
 
 
 def test_an_unknown_set_names_the_closest():
-    with pytest.raises(UserError, match="'lasto', did you mean lasot.* known: lasot, lasot_lmdb"):
+    with pytest.raises(UserError, match="'lasto'; did you mean lasot.* known: lasot, lasot_lmdb"):
         load_dataset("lasto")
 
 
@@ -80,28 +82,74 @@ def test_got10k_test_has_one_box_a_sequence(tmp_path):
 
 def test_otb_from_its_table(tmp_path):
     """Tiger1 starts at its sixth frame; Jogging has two objects in one folder."""
-    write_boxes(tmp_path / "otb" / "Tiger1" / "groundtruth_rect.txt", moving_boxes(354), separator="\t")
-    (tmp_path / "otb" / "Tiger1" / "img").mkdir()
+    for name, number in (("Tiger1", ""), ("Jogging", ".1"), ("Jogging", ".2")):
+        boxes = tmp_path / "OTB2015" / name / f"groundtruth_rect{number}.txt"
+        write_boxes(boxes, moving_boxes(354), separator="\t")
+        (boxes.parent / "img").mkdir(exist_ok=True)
     sequences = load_dataset("otb", tmp_path)
     by_name = {sequence.name: sequence for sequence in sequences}
-    assert len(sequences) == len(by_name) == 100
+    assert list(by_name) == ["Jogging_1", "Jogging_2", "Tiger1"]
+    assert by_name["Jogging_2"].annotation.name == "groundtruth_rect.2.txt"
     tiger = by_name["Tiger1"]
-    assert tiger.frames[0] == tmp_path / "otb" / "Tiger1" / "img" / "0006.jpg"
+    assert tiger.frames[0] == tmp_path / "OTB2015" / "Tiger1" / "img" / "0006.jpg"
     assert tiger.init_bbox == moving_boxes(6)[5].tolist()
     assert len(tiger.truth) == len(tiger.frames) == 349
-    jogging = [sequence for sequence in sequences if sequence.frames_dir.parent.name == "Jogging"]
-    assert {sequence.annotation.name for sequence in jogging} == {"groundtruth_rect.1.txt", "groundtruth_rect.2.txt"}
 
 
-@pytest.mark.parametrize(
-    ("name", "root", "count"), [("uav", "UAV123", 123), ("nfs", "nfs", 100), ("otb", "OTB2015", 100)]
-)
-def test_tables_name_every_sequence_once(tmp_path, name, root, count):
-    (tmp_path / root).mkdir()
+@pytest.mark.parametrize(("name", "count"), [("uav", 123), ("nfs", 100), ("otb", 100)])
+def test_tables_name_every_sequence_once(tmp_path, name, count, monkeypatch, caplog):
+    (tmp_path / name).mkdir()
+    with pytest.raises(UserError, match=rf"{name}: none of its sequences .* is in {tmp_path / name}: expected .*\.txt"):
+        load_dataset(name, tmp_path)
+    monkeypatch.setattr(FolderStorage, "exists", lambda *_: True)
     sequences = load_dataset(name, tmp_path)
+    assert not caplog.text
     assert len({sequence.name for sequence in sequences}) == len(sequences) == count
-    assert all(sequence.frames_dir.is_relative_to(tmp_path / root) for sequence in sequences)
+    assert all(sequence.frames_dir.is_relative_to(tmp_path / name) for sequence in sequences)
     assert all(len(sequence.frame_range) > 0 for sequence in sequences)
+
+
+def test_a_part_of_a_set_is_counted(tmp_path, caplog):
+    for name in ("bike1", "bike3"):
+        write_boxes(tmp_path / "UAV123" / "anno" / "UAV123" / f"{name}.txt", moving_boxes(3))
+    assert [sequence.name for sequence in load_dataset("uav", tmp_path)] == ["uav_bike1", "uav_bike3"]
+    place = tmp_path / "UAV123"
+    assert f"uav: 2 sequences are used; left out: 121 missing in {place} (uav_bike2, " in caplog.text
+
+
+@pytest.mark.parametrize(("name", "folder"), [("tc128", "TC128"), ("trackingnet", "trackingNet")])
+def test_other_usual_names_of_folders(tmp_path, name, folder):
+    write_boxes(tmp_path / "TC128" / "Ball_ce" / "Ball_ce_gt.txt", moving_boxes(3))
+    (tmp_path / "TC128" / "Ball_ce" / "Ball_ce_frames.txt").write_text("1,3")
+    write_boxes(tmp_path / "trackingNet" / "TEST" / "anno" / "a_0.txt", moving_boxes(1))
+    (sequence,) = load_dataset(name, tmp_path)
+    assert sequence.annotation.is_relative_to(tmp_path / folder)
+
+
+def test_names_that_are_not_utf_8_are_counted_and_left_out(tmp_path, caplog):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    write_sequence(folder, "a", 2)
+    write_sequence(folder, os.fsdecode(b"b\xe9"), 2)
+    (sequence,) = load_dataset(f"folder:{folder}")
+    assert len(sequence) == 2
+    assert "1 with a name that is not UTF-8, rename them (b\ufffd)" in caplog.text
+    assert sequence.subfolder.startswith("folder_caf\ufffd_")
+    sequence.frames[1].write_bytes(b"damaged")
+    with pytest.raises(UserError, match="caf\ufffd/a/00000002.jpg: the file is damaged"):
+        sequence.read_frame(1)
+
+
+def test_frames_missing_in_the_middle_are_named(tmp_path, caplog):
+    for name, count in (("one", 1), ("each", 4), ("all", 6)):
+        write_sequence(tmp_path, name, 6, moving_boxes(count))
+        for number in (3, 4):
+            (tmp_path / name / f"{number:08d}.jpg").unlink()
+    all_boxes, each, one = load_dataset(f"folder:{tmp_path}")
+    assert len(one) == len(each) == 4
+    each.check_lengths()
+    assert caplog.messages == [f"one: 2 frames are missing in {tmp_path / 'one'} (3, 4); there is no box for them"]
+    with pytest.raises(UserError, match=r"groundtruth\.txt has 6 boxes for 4 frames; frames 3, 4 are missing"):
+        all_boxes.check_lengths()
 
 
 def broken(tmp_path: Path, boxes: np.ndarray | None = None):

@@ -23,8 +23,7 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from lib.data.attributes import listed, read_meta
-from lib.data.box_files import parse_boxes, parse_flags, parse_regions
+from lib.data.box_files import listed_attributes, parse_boxes, parse_flags, parse_regions, read_meta
 from lib.data.images import IMAGE_SUFFIXES, JpegPicture, open_picture
 from lib.test.evaluation.result_files import read_result, read_seconds
 from lib.test.web.clips import Limits, open_clip
@@ -143,7 +142,7 @@ TARGETS: dict[str, tuple[st.SearchStrategy, Callable]] = {
     "seconds": (_bytes, _written("fuzz_time.txt", read_seconds)),
     "names": (_bytes, lambda data: parse_names(data.decode(errors="replace"), "list.txt")),
     "ranges": (_bytes, _written("fuzz.ranges.txt", read_ranges)),
-    "attributes": (_bytes, _written("attrs.txt", lambda path: (listed(path), read_meta(path)))),
+    "attributes": (_bytes, _written("attrs.txt", lambda path: (listed_attributes(path), read_meta(path)))),
     "picture": (st.one_of(_jpegs, st.binary(max_size=100)), _parts),
     "clip": (_clips, _clip),
     "local_file": (_bytes, _written("local.py", _local_file)),

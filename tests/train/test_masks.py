@@ -56,7 +56,7 @@ def test_outlines_become_masks(tmp_path):
     [
         ({"segmentation": [[1, 2, 3]]}, "segmentation of annotation None is not polygons"),
         ({"segmentation": [[1, 2, 3, float("inf"), 4, 5]]}, "is not polygons"),
-        ({"segmentation": []}, "no outlines of at least 16 pixels"),
+        ({"segmentation": []}, "no object with an outline of at least 16 pixels"),
         ({"image_id": 77}, "77 is missing"),
     ],
 )

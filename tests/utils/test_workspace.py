@@ -11,7 +11,7 @@ from lib.test.tracker import weights_path
 from lib.utils import workspace as workspace_module
 from lib.utils.errors import UserError, run_command
 from lib.utils.workspace import REPOSITORY, workspace
-from tests.data.made_sets import write_sequence
+from tests.data.made_sets import moving_boxes, write_boxes, write_sequence
 from tests.data.made_trees import make_vid
 
 # In the style that users of the published system have.
@@ -200,10 +200,9 @@ def test_a_test_set_is_read_from_its_own_place_and_results_go_to_theirs(tmp_path
 
 @pytest.mark.usefixtures("published")
 def test_the_other_usual_name_of_a_folder_is_found_beside_the_first(tmp_path):
-    (tmp_path / "ssd" / "UAV123").mkdir(parents=True)
-    assert load_dataset("uav")[0].frames_dir.is_relative_to(tmp_path / "ssd" / "UAV123")
-    (tmp_path / "ssd" / "uav").mkdir()
-    assert load_dataset("uav")[0].frames_dir.is_relative_to(tmp_path / "ssd" / "uav")
+    for folder in ("UAV123", "uav"):
+        write_boxes(tmp_path / "ssd" / folder / "anno" / "UAV123" / "bike1.txt", moving_boxes(2))
+        assert load_dataset("uav")[0].frames_dir.is_relative_to(tmp_path / "ssd" / folder)
 
 
 @pytest.mark.usefixtures("published")
