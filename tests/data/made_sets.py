@@ -8,7 +8,7 @@ from PIL import Image
 
 from lib.data.sequence import Sequence
 from lib.test.analysis.scores import TrackerScores, score_source
-from lib.test.analysis.sources import parse_tracker
+from lib.test.analysis.selection import joined, parse_tracker
 
 SIZE = (96, 128)
 
@@ -44,7 +44,7 @@ def write_sequence(root: Path, name: str, count: int = 6, boxes: np.ndarray | No
 def score_tracker(results: Path, tracker: str, config: str, sequences: list[Sequence]) -> TrackerScores:
     """Scores of the results of `tracker:config`."""
     (source,) = parse_tracker(f"{tracker}:{config}", results)
-    return score_source(source, sequences)
+    return score_source(source, joined({"": sequences}))
 
 
 class ScriptedTracker:

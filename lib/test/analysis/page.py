@@ -1,102 +1,147 @@
 """An evaluation as one HTML page that needs nothing beside it: it opens from disk and loads nothing."""
 
-import math
-from collections.abc import Sequence
+import base64
+from collections.abc import Mapping
+from collections.abc import Sequence as SequenceOf
+from html import escape
 from pathlib import Path
 
+import cv2
 import jinja2
+import numpy as np
+import pandas
+from matplotlib.figure import Figure
 
-from lib.test.analysis.groups import Group
-from lib.test.analysis.hardest import HardSequence
-from lib.test.analysis.plots import PLOTS, plot_svg, tracker_lines
-from lib.test.analysis.scores import TrackerScores
-from lib.test.analysis.tables import COLUMNS, done, format_score, score_notes, sequence_aucs
+from lib.data.sequence import Sequence
+from lib.test.analysis.plots import COLOURS, STYLES, plot_svg
+from lib.test.analysis.scores import TrackerScores, compare_result
+from lib.test.analysis.selection import Groups
+from lib.test.analysis.tables import format_score, group_table, score_notes, score_table, sequence_aucs
+from lib.utils.errors import UserError
 from lib.utils.files import write_text
 
-_PAGES = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(Path(__file__).parent),
-    autoescape=True,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    undefined=jinja2.StrictUndefined,
-)
+_LARGEST = (400, 300)  # width and height of a picture
+_LOST = 0.2  # mean overlap of the trackers
+_TRUTH, _EDGE = (255, 255, 255), (16, 16, 16)
 
 
 def save_page(
     path: Path,
     title: str,
-    trackers: Sequence[TrackerScores],
-    plots: Sequence[str],
-    groups: Sequence[Group],
-    hard: Sequence[HardSequence],
+    trackers: SequenceOf[TrackerScores],
+    plots: SequenceOf[Figure],
+    groups: Groups,
+    hard: SequenceOf[dict],
 ) -> None:
     """Fill `report.html` beside this file and write it.
 
     Args:
-        path: the HTML file.
-        title: the evaluation's name.
         trackers: in the order of their colours.
-        plots: keys of `lib.test.analysis.plots.PLOTS`.
-        groups: sequences with rows of their own.
-        hard: sequences to show pictures of.
+        hard: as `hardest_sequences` gives them.
     """
-    page = _PAGES.get_template("report.html").render(
+    pages = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    marks = {t.label: _swatch(i) + escape(t.label) for i, t in enumerate(trackers)}
+    page = pages.get_template("report.html").render(
         title=title,
-        labels=[tracker.label for tracker in trackers],
         notes=score_notes(trackers),
-        columns=[*COLUMNS, "Sequences"],
-        scores=_score_rows(trackers),
-        plots=[_plot(kind, trackers) for kind in plots],
-        groups=[_group_row(group, trackers) for group in groups],
+        scores=_html(score_table(trackers), False, marks),
+        plots=[plot_svg(plot) for plot in plots],
+        groups=_html(group_table(trackers, groups), True, marks) if groups else "",
         hard=hard,
-        sequences=[_row(name, _cells(aucs, aucs)) for name, *aucs in sequence_aucs(trackers).itertuples()],
+        sequences=_html(sequence_aucs(trackers).map(format_score), True, marks),
+        marks=list(marks.values()),
+        swatch=_swatch,
         format_score=format_score,
     )
     write_text(path, page + "\n")
 
 
-def _score_rows(trackers: Sequence[TrackerScores]) -> list[dict]:
-    complete = [tracker for tracker in trackers if not tracker.missing]  # means over fewer sequences do not compare
-    rows = []
-    for index in sorted(range(len(trackers)), key=lambda i: -trackers[i].scores["auc"]):
-        tracker, cells = trackers[index], []
-        for key in COLUMNS.values():
-            compared = [each.scores[key] for each in complete] if not tracker.missing else []
-            cells += _cells([tracker.scores[key]], compared)
-        count = {"value": len(tracker.sequences), "text": done(tracker), "best": False}
-        rows.append(_row(tracker.label, [*cells, count], index))
-    return rows
+def _swatch(index: int) -> str:
+    """The line of a tracker in all plots, as a small picture."""
+    colour, dashes = index % len(COLOURS), list(STYLES.values())[index // len(COLOURS) % len(STYLES)]
+    line = (
+        f'<path d="M1 5H29" fill="none" stroke="var(--line-{colour})" stroke-width="2.5" stroke-dasharray="{dashes}"/>'
+    )
+    return f'<svg class="swatch" viewBox="0 0 30 10" aria-hidden="true">{line}</svg>'
 
 
-def _group_row(group: Group, trackers: Sequence[TrackerScores]) -> dict:
-    parts = [tracker.only(group.sequences) for tracker in trackers]
-    aucs = [part.scores["auc"] if part else math.nan for part in parts]
-    complete = [part.scores["auc"] for part in parts if part and not part.missing]
-    count = {"value": len(group.sequences), "text": len(group.sequences), "best": False}
-    return _row(f"{group.kind} {group.name}", [count, *_cells(aucs, complete)])
+def _html(table: pandas.DataFrame, by_row: bool, marks: Mapping[str, str]) -> str:
+    """A table of texts with the best number of each row or column in bold, and swatches (`marks`) before labels.
+
+    A number with an asterisk, or in a row with one, does not compare with others.
+    """
+    numbers = table.drop(columns="Sequences", errors="ignore").apply(pandas.to_numeric, errors="coerce")
+    if "Sequences" in table:
+        numbers[table["Sequences"].str.endswith("*")] = np.nan
+    numbers = numbers.T if by_row else numbers
+    best = numbers.eq(numbers.max()) & (numbers.count() > 1)
+    best = (best.T if by_row else best).reindex(columns=table.columns, fill_value=False)
+    for axis in (0, 1):
+        table = table.rename(lambda name: marks.get(name, escape(name)), axis=axis)
+    cells = table.mask(best.to_numpy(), "<b>" + table + "</b>")
+    return cells.to_html(escape=False, border=0, classes="sortable")
 
 
-def _plot(kind: str, trackers: Sequence[TrackerScores]) -> dict:
-    lines = tracker_lines(kind, trackers)
-    legend = [{"tracker": i, "score": format_score(line.score), "label": line.label} for i, line in enumerate(lines)]
-    return {
-        "title": PLOTS[kind].title,
-        "score_label": PLOTS[kind].score_label,
-        "svg": plot_svg(PLOTS[kind], lines),
-        "lines": sorted(legend, key=lambda entry: -lines[entry["tracker"]].score),
-    }
+def hardest_sequences(trackers: SequenceOf[TrackerScores], sequences: Mapping[str, Sequence], count: int) -> list[dict]:
+    """The `count` sequences of the lowest mean AUC, hardest first; `sequences` has all by their names in the scores.
+
+    Each has its `name`, the `aucs` of all trackers in percent (nan without a result), `pictures` (captions to JPEG
+    pictures as `data:` addresses), and a `problem`, the reason where there are none.
+    """
+    hard = []
+    for name, *aucs in sequence_aucs(trackers).head(count).itertuples():
+        pictures, problem = {}, ""
+        try:
+            pictures = _pictures(trackers, sequences[name], name)
+        except UserError as error:  # scores need no frames, so the frames may be missing
+            problem = str(error)
+        hard.append({"name": name, "aucs": aucs, "pictures": pictures, "problem": problem})
+    return hard
 
 
-def _row(name: str, cells: list[dict], tracker: int | None = None) -> dict:
-    """A table's row; `tracker` is the index of the tracker whose line is shown before the name."""
-    return {"name": name, "cells": cells, "tracker": tracker}
+def _pictures(trackers: SequenceOf[TrackerScores], sequence: Sequence, name: str) -> dict[str, str]:
+    """The start, the first loss where there is one, and later frames."""
+    boxes: list[tuple[np.ndarray, tuple[int, ...]]] = []  # of a run, with the tracker's colour
+    overlaps = []
+    for index, tracker in enumerate(trackers):
+        for source in tracker.sources if name in tracker.table.index else ():
+            predicted, errors, _ = compare_result(source, sequence)
+            boxes.append((predicted, tuple(bytes.fromhex(COLOURS[index % len(COLOURS)][1:]))))
+            overlaps.append(errors.overlap)
+    captions = _captions(np.mean(overlaps, axis=0).clip(min=0), errors.valid)
+    return {f"frame {frame + 1}, {caption}": _picture(sequence, frame, boxes) for frame, caption in captions.items()}
 
 
-def _cells(values: Sequence[float], compared: Sequence[float]) -> list[dict]:
-    """Cells of numbers; one is bold if it is the highest of several that can be compared."""
-    numbers = [value for value in compared if not math.isnan(value)]
-    best = max(numbers) if len(numbers) > 1 else math.nan
-    return [
-        {"value": "" if math.isnan(value) else f"{value:.4f}", "text": format_score(value), "best": value == best}
-        for value in values
-    ]
+def _captions(overlap: np.ndarray, valid: np.ndarray) -> dict[int, str]:
+    """Frames to show with captions, from the mean overlap (N,) and the frames that have a true box (N,)."""
+    frames = np.flatnonzero(valid) if valid.any() else np.arange(len(valid))
+    lost = frames[overlap[frames] < _LOST]
+    captions = {0: "start"}
+    if lost.size:
+        captions.setdefault(int(lost[0]), f"first loss: mean overlap {overlap[lost[0]]:.2f}")
+        frames = frames[frames >= lost[0]]
+    for share in (1 / 2, 1) if lost.size else (1 / 3, 2 / 3, 1):
+        frame = int(frames[round(share * (len(frames) - 1))])
+        captions.setdefault(frame, f"mean overlap {overlap[frame]:.2f}")
+    return captions
+
+
+def _picture(sequence: Sequence, frame: int, predicted: list[tuple[np.ndarray, tuple[int, ...]]]) -> str:
+    """One frame, made small, with each tracker's box in its colour and the true one in white on top."""
+    image = sequence.read_frame(frame)
+    scale = min(_LARGEST[0] / image.shape[1], _LARGEST[1] / image.shape[0], 1.0)
+    image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    for boxes, colour in [*predicted, (sequence.truth, _TRUTH)]:
+        # The first box is given. One that is nan, far away or without area is not drawn.
+        if frame < len(boxes) and (frame > 0 or colour is _TRUTH) and (boxes[frame, 2:] > 0).all():
+            x1, y1, w, h = (boxes[frame] * scale).clip(-4000, 4000).round().astype(int).tolist()
+            cv2.rectangle(image, (x1 - 2, y1 - 2), (x1 + w + 1, y1 + h + 1), _EDGE, 1)
+            cv2.rectangle(image, (x1, y1), (x1 + w, y1 + h), colour, 2)
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 82])
+    return f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}"

@@ -1,15 +1,33 @@
 """The whole evaluation of trackers on test sets: tables, plots, numbers and a page."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from collections.abc import Sequence as SequenceOf
 from pathlib import Path
 
-from lib.test.analysis.groups import JoinedSet, filter_sets, find_groups, joined_label, load_sets
-from lib.test.analysis.hardest import hardest_sequences
-from lib.test.analysis.page import save_page
-from lib.test.analysis.plots import PLOTS, save_plot, tracker_lines
-from lib.test.analysis.scores import TrackerScores, merge_runs, score_source, unique_names
-from lib.test.analysis.sources import ResultSource, find_runs, parse_trackers
-from lib.test.analysis.tables import group_table, save_json, save_tables, score_table, sequence_table
+from lib.data.registry import dataset_label
+from lib.data.sequence import Sequence
+from lib.test.analysis.page import hardest_sequences, save_page
+from lib.test.analysis.plots import PLOTS, plot_trackers, save_plot
+from lib.test.analysis.scores import TrackerScores, merge_runs, score_source
+from lib.test.analysis.selection import (
+    ResultSource,
+    filter_sets,
+    find_groups,
+    find_runs,
+    joined,
+    load_sets,
+    parse_trackers,
+)
+from lib.test.analysis.tables import (
+    format_score,
+    group_table,
+    plain_text,
+    save_json,
+    save_tables,
+    score_notes,
+    score_table,
+    sequence_aucs,
+)
 from lib.utils.errors import UserError
 from lib.utils.workspace import workspace
 
@@ -17,19 +35,19 @@ _HARDEST = 8
 
 
 def analyse(
-    trackers: Sequence[str],
-    datasets: Sequence[str],
+    trackers: SequenceOf[str],
+    datasets: SequenceOf[str],
     output_dir: Path | None = None,
-    plots: Sequence[str] = tuple(PLOTS),
+    plots: SequenceOf[str] = tuple(PLOTS),
     results_dir: Path | None = None,
     merge: bool = False,
     per_sequence: bool = False,
-    filters: Sequence[str] = (),
+    filters: SequenceOf[str] = (),
 ) -> list[TrackerScores]:
     """Score trackers on joined test sets, print tables and save plots, numbers and a page.
 
     Args:
-        trackers: as `lib.test.analysis.sources` describes.
+        trackers, filters: as `lib.test.analysis.selection` describes.
         datasets: each as `load_dataset` takes it.
         output_dir: folder for the files, in place of those of an earlier analysis; by default a folder under the
             workspace's plots with the sets' names.
@@ -37,7 +55,6 @@ def analyse(
         results_dir: where our results lie; the workspace's by default.
         merge: one row for all runs of a tracker, their mean.
         per_sequence: print every sequence's scores, too.
-        filters: as `lib.test.analysis.groups` describes.
 
     Raises:
         UserError: see `score_source`, `load_dataset` and the descriptions of arguments.
@@ -45,32 +62,32 @@ def analyse(
     sources = parse_trackers(trackers, results_dir or workspace("test").results_dir)
     whole = load_sets(datasets)
     sets = filter_sets(whole, filters, sources)
-    sequences, total = _sequences(sets), len(_sequences(whole))
-    scores, groups = _score(sources, sets, merge), find_groups(sets)
-    title = " + ".join(each.title for each in sets)
+    sequences, total = joined(sets), len(joined(whole))
+    scores, groups = _score(sources, sequences, merge), find_groups(sets)
+    title = " + ".join(sets)
     count = f"{len(sequences)} sequences" if len(sequences) == total else f"{len(sequences)} of {total} sequences"
     print(f"{title}, {count}")
-    print(score_table(scores))
+    _print_scores(scores)
     if groups:
-        print(f"\n{group_table(scores, groups)}")
+        print(f"\n{plain_text(group_table(scores, groups))}")
     if per_sequence:
-        print(f"\n{sequence_table(scores)}")
+        print(f"\n{plain_text(sequence_aucs(scores).map(format_score))}")
 
-    output_dir = output_dir or workspace("test").plots_dir / joined_label(datasets)
+    output_dir = output_dir or workspace("test").plots_dir / "+".join(map(dataset_label, dict.fromkeys(datasets)))
     for name in ("groups.csv", *(f"{kind}.{suffix}" for kind in PLOTS for suffix in ("png", "pdf"))):
         (output_dir / name).unlink(missing_ok=True)  # of an earlier analysis, which this one may not write again
-    for kind in plots:
-        save_plot(output_dir / kind, PLOTS[kind], f"{PLOTS[kind].title} on {title}", tracker_lines(kind, scores))
+    figures = {kind: plot_trackers(kind, title, scores) for kind in plots}
+    for kind, figure in figures.items():
+        save_plot(output_dir / kind, figure)
     save_json(output_dir / "scores.json", "+".join(datasets), scores, groups)
     save_tables(output_dir, scores, groups)
-    by_name = dict(zip(unique_names(sequences), sequences, strict=True))
-    hard = hardest_sequences(scores, by_name, _HARDEST)
-    save_page(output_dir / "report.html", f"{title}, {count}", scores, plots, groups, hard)
+    hard = hardest_sequences(scores, sequences, _HARDEST)
+    save_page(output_dir / "report.html", f"{title}, {count}", scores, list(figures.values()), groups, hard)
     print(f"plots, numbers and report.html: {output_dir}")
     return scores
 
 
-def print_runs(tracker: str, config: str, datasets: Sequence[str], results_dir: Path | None = None) -> None:
+def print_runs(tracker: str, config: str, datasets: SequenceOf[str], results_dir: Path | None = None) -> None:
     """Print a tracker's scores: of its results without a run id, of each run, and the mean of the runs.
 
     Raises:
@@ -81,27 +98,26 @@ def print_runs(tracker: str, config: str, datasets: Sequence[str], results_dir: 
     if not sources:
         raise UserError(f"no results of {tracker}:{config} in {results_dir / tracker}; run tracking/test.py first")
     sets = load_sets(datasets)
-    sequences = _sequences(sets)
-    begun = [source for source in sources if any(source.files(s)[0].is_file() for s in sequences)]
-    scores = _score(begun or sources, sets, merge=False)
-    runs = [row for source, row in zip(begun, scores, strict=True) if source.group]
-    shared = set.intersection(*({result.name for result in run.sequences} for run in runs)) if runs else set()
-    if len(runs) > 1 and shared:
+    sequences = joined(sets)
+    begun = [source for source in sources if any(source.files(s)[0].is_file() for s in sequences.values())]
+    scores = _score(begun or sources, sequences, merge=False)
+    runs = [row for source, row in zip(begun, scores, strict=True) if source.folder != source.owner]
+    if len(runs) > 1 and set.intersection(*(set(run.table.index) for run in runs)):
         scores.append(merge_runs(f"{tracker}:{config}", runs))
-    print(f"{' + '.join(each.title for each in sets)}, {len(sequences)} sequences")
-    print(score_table(scores))
+    print(f"{' + '.join(sets)}, {len(sequences)} sequences")
+    _print_scores(scores)
     if len(begun) < len(sources):
         empty = ", ".join(source.label for source in sources if source not in begun)
         print(f"without a result on these sequences: {empty}")
 
 
-def _sequences(sets: Sequence[JoinedSet]) -> list:
-    return [sequence for each in sets for sequence in each.sequences]
+def _print_scores(scores: SequenceOf[TrackerScores]) -> None:
+    print("\n".join([plain_text(score_table(scores)), *score_notes(scores)]))
 
 
-def _score(sources: Sequence[ResultSource], sets: Sequence[JoinedSet], merge: bool) -> list[TrackerScores]:
-    """Scores of every source on the joined sets; with `merge`, one row for the runs of one tracker."""
+def _score(sources: SequenceOf[ResultSource], sequences: Mapping[str, Sequence], merge: bool) -> list[TrackerScores]:
+    """Scores of every source; with `merge`, one row for the runs of one tracker."""
     rows: dict[str, list[TrackerScores]] = {}
     for source in sources:
-        rows.setdefault(source.group if merge else source.label, []).append(score_source(source, _sequences(sets)))
+        rows.setdefault(source.group if merge else source.label, []).append(score_source(source, sequences))
     return [merge_runs(label, runs) for label, runs in rows.items()]

@@ -4,49 +4,43 @@ Curves are means over sequences. AO, SR0.50 and SR0.75 follow GOT-10k (Huang et 
 frames of all sequences together, without first frames and frames where the object is invisible.
 """
 
-import math
 import re
-from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
+import pandas
 
+from lib.data.box_files import read_boxes
 from lib.data.sequence import Sequence
-from lib.test.analysis.metrics import FrameErrors, box_overlap, curve_scores, frame_errors, score_errors, scoring_rule
-from lib.test.analysis.sources import ResultSource
-from lib.test.evaluation.result_files import read_result, read_seconds
+from lib.test.analysis.metrics import (
+    DISTANCE_THRESHOLDS,
+    NORM_DISTANCE_THRESHOLDS,
+    OVERLAP_THRESHOLDS,
+    FrameErrors,
+    box_overlap,
+    frame_errors,
+    score_errors,
+    scoring_rule,
+)
+from lib.test.analysis.selection import ResultSource
+from lib.test.evaluation.result_files import read_seconds
 from lib.utils.errors import UserError
 from lib.utils.text import read_text
 
-CURVES = ("success_curve", "precision_curve", "norm_precision_curve")
+CURVES = {
+    "success_curve": OVERLAP_THRESHOLDS,
+    "precision_curve": DISTANCE_THRESHOLDS,
+    "norm_precision_curve": NORM_DISTANCE_THRESHOLDS,
+}
+MEANS = ["auc", "op50", "op75", "precision", "norm_precision"]
 
+_BASELINES = ("still",)  # nothing is computed that could be timed
 _NAMED_ERRORS = 3
 _RESOLUTION = re.compile(r"^\s*resolution\s*[:=]\s*\(\s*(\d+)\s*,\s*(\d+)\s*\)", re.MULTILINE | re.ASCII)
-
-
-@dataclass(frozen=True)
-class SequenceResult:
-    """One sequence of one tracker.
-
-    Attributes:
-        name: as `unique_names` gives it.
-        scores: as `lib.test.analysis.metrics.sequence_scores` gives them.
-        overlaps: IoU (K,) of the frames that count for AO.
-        seconds: time of every `track` call; empty where it was not recorded.
-        files: the result file, or one of each merged run.
-        length_note: "" where the result has one box a frame, otherwise how the difference counts.
-    """
-
-    name: str
-    scores: dict[str, np.ndarray | float]
-    overlaps: np.ndarray
-    seconds: np.ndarray
-    files: tuple[Path, ...]
-    length_note: str = ""
+_MISS = [1e9, 1e9, 1, 1]  # a box that is too far off for a hit in any score
 
 
 @dataclass(frozen=True)
@@ -55,45 +49,44 @@ class TrackerScores:
 
     Attributes:
         label: its name in tables and plots.
+        sources: its result files, of each merged run.
+        table: a row for each sequence with a result. Its columns are pairs: (key of `CURVES`, threshold) with fractions
+            of frames, ("score", key) with the numbers of `lib.test.analysis.metrics.sequence_scores`, and ("sum", key)
+            with the sums behind AO, SR0.50, SR0.75 and FPS.
         missing: sequences without a result; the means are without them.
-        sequences: the others, at least one.
+        remarks: what a sequence's result has in place of one box a frame, for those where it differs.
         run_notes: notes on the merged runs.
     """
 
     label: str
+    sources: tuple[ResultSource, ...]
+    table: pandas.DataFrame
     missing: list[str]
-    sequences: list[SequenceResult]
+    remarks: dict[str, str]
     run_notes: tuple[str, ...] = ()
 
     @property
-    def expected(self) -> int:
-        """Number of sequences in the test sets."""
-        return len(self.sequences) + len(self.missing)
+    def expected(self) -> int:  # sequences in the test sets
+        return len(self.table) + len(self.missing)
 
     @cached_property
     def curves(self) -> dict[str, np.ndarray]:
-        """Mean `success_curve` (21,), `precision_curve` (51,), `norm_precision_curve` (51,), as fractions."""
-        return {name: np.mean([result.scores[name] for result in self.sequences], axis=0) for name in CURVES}
+        """Mean curves as fractions, with the keys of `CURVES`."""
+        return {name: self.table[name].mean().to_numpy() for name in CURVES}
 
     @cached_property
     def scores(self) -> dict[str, float]:
-        """`auc`, `op50`, `op75`, `precision`, `norm_precision`, `ao`, `sr50`, `sr75` in percent; `fps` inside `track`.
-
-        Nan where no frame counts or no time was recorded.
-        """
-        overlaps = np.concatenate([result.overlaps for result in self.sequences])
-        seconds = np.concatenate([result.seconds for result in self.sequences])
-        return curve_scores(**self.curves) | {
-            "ao": _percent(overlaps),
-            "sr50": _percent(overlaps > 0.5),
-            "sr75": _percent(overlaps > 0.75),
-            "fps": float(len(seconds) / seconds.sum()) if seconds.sum() > 0 else math.nan,
-        }
+        """The `MEANS`, `ao`, `sr50`, `sr75` in percent, `fps` inside `track`; nan without frames or times."""
+        sums = self.table["sum"].sum()
+        pooled = {key: 100 * sums[key] / (sums["frames"] or np.nan) for key in ("ao", "sr50", "sr75")}
+        return (
+            self.table["score"][MEANS].mean().to_dict() | pooled | {"fps": sums["steps"] / (sums["seconds"] or np.nan)}
+        )
 
     @property
     def notes(self) -> list[str]:
         """One line for each difference from the scores of a complete run."""
-        notes = [f"{self.label}: {s.name}: {s.length_note}" for s in self.sequences if s.length_note]
+        notes = [f"{self.label}: {name}: {remark}" for name, remark in self.remarks.items()]
         if self.missing:
             names = ", ".join(self.missing)
             notes.insert(0, f"{self.label}: no result for {len(self.missing)} of {self.expected} sequences: {names}")
@@ -101,43 +94,38 @@ class TrackerScores:
 
     def only(self, names: Collection[str]) -> "TrackerScores | None":
         """The scores over these sequences alone; None where none of them has a result."""
-        chosen = [result for result in self.sequences if result.name in names]
-        return TrackerScores(self.label, [name for name in self.missing if name in names], chosen) if chosen else None
+        table = self.table[self.table.index.isin(list(names))]
+        missing = [name for name in self.missing if name in names]
+        return TrackerScores(self.label, self.sources, table, missing, {}) if len(table) else None
 
 
-def unique_names(sequences: SequenceOf[Sequence]) -> list[str]:
-    """Names that are unique in joined sets: the sequence's own, with the set before it where two share one."""
-    counts = Counter(sequence.name for sequence in sequences)
-    return [
-        sequence.name if counts[sequence.name] == 1 else f"{sequence.subfolder or sequence.dataset}/{sequence.name}"
-        for sequence in sequences
-    ]
-
-
-def score_source(source: ResultSource, sequences: SequenceOf[Sequence]) -> TrackerScores:
-    """Score every sequence that has a result.
+def score_source(source: ResultSource, sequences: Mapping[str, Sequence]) -> TrackerScores:
+    """Score every sequence (by names as of `lib.test.analysis.selection.joined`) that has a result.
 
     Raises:
         UserError: no sequence has a result, a file is malformed, a result is short where that is not allowed,
             or the set's ground truth is not complete.
     """
-    results, missing, errors = [], [], []
-    for name, sequence in zip(unique_names(sequences), sequences, strict=True):
+    rows, remarks, missing, errors = {}, {}, [], []
+    for name, sequence in sequences.items():
         if not source.files(sequence)[0].is_file():
             missing.append(name)
             continue
         try:
-            results.append(_score_sequence(source, sequence, name))
+            rows[name], remark = _score_sequence(source, sequence)
         except UserError as error:
             errors.append(str(error))
+        else:
+            remarks |= {name: remark} if remark else {}
     if errors:
         more = f"; and {len(errors) - _NAMED_ERRORS} more" if len(errors) > _NAMED_ERRORS else ""
         raise UserError("; ".join(errors[:_NAMED_ERRORS]) + more)
-    if not results:
-        where = source.files(sequences[0])[0].parent
-        remedy = f"expected {sequences[0].name}.txt and so on" if source.foreign else "run tracking/test.py first"
+    if not rows:
+        first = next(iter(sequences.values()))
+        remedy = f"expected {first.name}.txt and so on" if source.foreign else "run tracking/test.py first"
+        where = source.files(first)[0].parent
         raise UserError(f"no results of {source.label} for these sequences in {where}; {remedy}")
-    return TrackerScores(source.label, missing, results)
+    return TrackerScores(source.label, (source,), pandas.DataFrame(rows).T, missing, remarks)
 
 
 def merge_runs(label: str, runs: SequenceOf[TrackerScores]) -> TrackerScores:
@@ -150,8 +138,7 @@ def merge_runs(label: str, runs: SequenceOf[TrackerScores]) -> TrackerScores:
     """
     if len(runs) == 1:
         return runs[0]
-    by_name = [{result.name: result for result in run.sequences} for run in runs]
-    complete = [name for name in by_name[0] if all(name in results for results in by_name)]
+    complete = [name for name in runs[0].table.index if all(name in run.table.index for run in runs)]
     if not complete:
         raise UserError(f"{label}: no sequence has a result of every run, so there is nothing to merge")
     labels = ", ".join(run.label for run in runs)
@@ -159,22 +146,47 @@ def merge_runs(label: str, runs: SequenceOf[TrackerScores]) -> TrackerScores:
     spread = f"AUC {np.mean(aucs):.1f} with a standard deviation of {np.std(aucs, ddof=1):.1f}"
     return TrackerScores(
         f"{label} ({len(runs)} runs)",
+        tuple(source for run in runs for source in run.sources),
+        sum(run.table.loc[complete] for run in runs) / len(runs),
         list(dict.fromkeys(name for run in runs for name in run.missing)),
-        [_merge_sequence([results[name] for results in by_name]) for name in complete],
+        {},
         (f"{label}: mean of {len(runs)} runs, {labels}: {spread}", *(note for run in runs for note in run.notes)),
     )
+
+
+def compare_result(source: ResultSource, sequence: Sequence) -> tuple[np.ndarray, FrameErrors, list[str]]:
+    """A result's boxes (M, 4), how they compare with the ground truth, and remarks on them.
+
+    A line that is nan or has a negative size marks a lost frame, as other programs write it: it becomes a box far away.
+
+    Raises:
+        UserError: the result is malformed, or too short for the set's rules.
+    """
+    path, truth, rule = source.files(sequence)[0], sequence.truth, scoring_rule(sequence.dataset)
+    prediction, remarks = read_boxes(path), []
+    if sequence.skip_first and len(prediction) == len(truth) + sequence.skip_first:
+        prediction = prediction[sequence.skip_first :]
+        remarks.append(f"the first {sequence.skip_first} boxes are of frames that the set leaves out")
+    lost = np.isnan(prediction).any(axis=1) | (prediction[:, 2:] < 0).any(axis=1)
+    prediction[lost] = _MISS
+    if lost[1:].any():
+        remarks.append(f"{lost[1:].sum()} lost frames (nan or a negative size) count as failures")
+    if len(prediction) != len(truth):
+        effect = "the rest count as failures" if len(prediction) < len(truth) else "the surplus is ignored"
+        remarks.append(f"{len(prediction)} boxes for {len(truth)} frames; {effect}")
+    if len(prediction) == len(truth) - 1 and not rule.pads_short:
+        prediction = np.concatenate((prediction, [_MISS]))
+    try:
+        return prediction, frame_errors(prediction, truth, rule, sequence.visible), remarks
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def counted_overlaps(sequence: Sequence, prediction: np.ndarray, errors: FrameErrors) -> np.ndarray:
     """IoU (K,) of the frames that count for AO: those with a visible object, without the first.
 
     As in GOT-10k's toolkit, `cover.label` alone decides visibility where it exists, and boxes are clipped to the frame
-    where `meta_info.ini` gives its size.
-
-    Args:
-        sequence: with its ground truth (N, 4).
-        prediction: (M, 4) xywh; missing frames have no overlap.
-        errors: of the same boxes, on all N frames.
+    where `meta_info.ini` gives its size. The prediction is (M, 4); frames after it have no overlap.
     """
     visible = sequence.visible if sequence.covered is None else sequence.covered
     counted = errors.valid if visible is None else errors.valid & visible
@@ -195,39 +207,24 @@ def _clip(boxes: np.ndarray, frame: np.ndarray) -> np.ndarray:
     return np.concatenate((corner, np.clip(boxes[:, 2:], 0, frame - corner)), axis=1)
 
 
-def _score_sequence(source: ResultSource, sequence: Sequence, name: str) -> SequenceResult:
-    path, time_file = source.files(sequence)
-    prediction, truth = read_result(path), sequence.truth
+def _score_sequence(source: ResultSource, sequence: Sequence) -> tuple[pandas.Series, str]:
+    """A row of `TrackerScores.table`, and a remark or ""."""
     sequence.check_lengths()
-    if len(truth) == 1 and len(sequence) > 1:
+    if len(sequence.truth) == 1 and len(sequence) > 1:
         raise UserError(f"{sequence.name}: {sequence.annotation} holds the first box only, so it cannot be scored")
-    try:
-        errors = frame_errors(prediction, truth, scoring_rule(sequence.dataset), sequence.visible)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
-    note, seconds = "", read_seconds(time_file)
-    if len(prediction) != len(truth):
-        effect = "the rest count as failures" if len(prediction) < len(truth) else "the surplus is ignored"
-        note = f"{len(prediction)} boxes for {len(truth)} frames; {effect}"
-    return SequenceResult(
-        name=name,
-        scores=score_errors(errors),
-        overlaps=counted_overlaps(sequence, prediction, errors),
-        seconds=np.empty(0) if seconds is None else seconds[1:],  # the first is the initialisation
-        files=(path,),
-        length_note=note,
-    )
-
-
-def _merge_sequence(runs: list[SequenceResult]) -> SequenceResult:
-    return SequenceResult(
-        name=runs[0].name,
-        scores={key: np.mean([run.scores[key] for run in runs], axis=0) for key in runs[0].scores},
-        overlaps=np.concatenate([run.overlaps for run in runs]),
-        seconds=np.concatenate([run.seconds for run in runs]),
-        files=tuple(path for run in runs for path in run.files),
-    )
-
-
-def _percent(values: np.ndarray) -> float:
-    return 100 * float(values.mean()) if values.size else math.nan
+    prediction, errors, remarks = compare_result(source, sequence)
+    overlaps = counted_overlaps(sequence, prediction, errors)
+    seconds = None if source.owner.parent.name in _BASELINES else read_seconds(source.files(sequence)[1])
+    seconds = np.empty(0) if seconds is None else seconds[1:]  # the first is the initialisation
+    scores = score_errors(errors)
+    parts = {curve: pandas.Series(scores.pop(curve), thresholds) for curve, thresholds in CURVES.items()}
+    sums = {
+        "frames": len(overlaps),
+        "ao": overlaps.sum(),
+        "sr50": (overlaps > 0.5).sum(),
+        "sr75": (overlaps > 0.75).sum(),
+        "steps": len(seconds),
+        "seconds": seconds.sum(),
+    }
+    row = pandas.concat(parts | {"score": pandas.Series(scores), "sum": pandas.Series(sums, dtype=float)})
+    return row, "; ".join(remarks)

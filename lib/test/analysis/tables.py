@@ -1,45 +1,42 @@
 """Scores as tables: plain text for the terminal; CSV, LaTeX and JSON for other programs."""
 
-import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas
 
-from lib.test.analysis.groups import Group
-from lib.test.analysis.metrics import DISTANCE_THRESHOLDS, NORM_DISTANCE_THRESHOLDS, OVERLAP_THRESHOLDS
 from lib.test.analysis.scores import CURVES, TrackerScores
+from lib.test.analysis.selection import Groups
 from lib.utils.files import write_text
 from lib.utils.text import ruled_table
 
-# Title of a column to key of `TrackerScores.scores`.
+# Key of `TrackerScores.scores` to title of a column.
 COLUMNS = {
-    "AUC": "auc",
-    "OP50": "op50",
-    "OP75": "op75",
-    "Prec": "precision",
-    "NormPrec": "norm_precision",
-    "AO": "ao",
-    "SR0.50": "sr50",
-    "SR0.75": "sr75",
-    "FPS": "fps",
+    "auc": "AUC",
+    "op50": "OP50",
+    "op75": "OP75",
+    "precision": "Prec",
+    "norm_precision": "NormPrec",
+    "ao": "AO",
+    "sr50": "SR0.50",
+    "sr75": "SR0.75",
+    "fps": "FPS",
 }
 _SEQUENCE_SCORES = ["auc", "op50", "op75", "precision", "norm_precision", "mean_overlap_valid"]
 
 
-def score_table(trackers: Sequence[TrackerScores]) -> str:
-    """One row a tracker, highest AUC first, then the notes.
+def format_score(value: float) -> str:
+    """One decimal; `-` for nan."""
+    return "-" if np.isnan(value) else f"{value:.1f}"
 
-    Scores are in percent, FPS in frames a second; `-` where there is no number. An asterisk marks a
-    row whose means are not over the whole test set.
-    """
-    rows = [["Tracker", *COLUMNS, "Sequences"]]
-    for tracker in sorted(trackers, key=lambda tracker: -tracker.scores["auc"]):
-        numbers = [format_score(tracker.scores[key]) for key in COLUMNS.values()]
-        rows.append([tracker.label, *numbers, done(tracker)])
-    return "\n".join([ruled_table(rows), *score_notes(trackers)])
+
+def score_table(trackers: Sequence[TrackerScores]) -> pandas.DataFrame:
+    """Texts, a row a tracker, highest AUC first; an asterisk where the means are not over the whole test set."""
+    table = pandas.DataFrame([t.scores for t in trackers])[list(COLUMNS)].map(format_score)
+    table = table.set_axis([t.label for t in trackers]).rename(columns=COLUMNS).rename_axis("Tracker", axis=1)
+    table["Sequences"] = [f"{len(t.table)}/{t.expected}{'*' if t.missing else ''}" for t in trackers]
+    return table.iloc[np.argsort([-t.scores["auc"] for t in trackers], kind="stable")]
 
 
 def score_notes(trackers: Sequence[TrackerScores]) -> list[str]:
@@ -50,108 +47,87 @@ def score_notes(trackers: Sequence[TrackerScores]) -> list[str]:
     return notes
 
 
-def group_table(trackers: Sequence[TrackerScores], groups: Sequence[Group]) -> str:
-    """AUC in percent of each group of sequences, a column a tracker; an asterisk where sequences are missing."""
-    rows = [["AUC by group", "Sequences", *(tracker.label for tracker in trackers)]]
-    for group in groups:
-        parts = [tracker.only(group.sequences) for tracker in trackers]
-        aucs = [format_score(part.scores["auc"]) + ("*" if part.missing else "") if part else "-" for part in parts]
-        rows.append([f"{group.kind} {group.name}", str(len(group.sequences)), *aucs])
-    return ruled_table(rows)
-
-
-def sequence_table(trackers: Sequence[TrackerScores]) -> str:
-    """AUC in percent of each sequence, a column a tracker, lowest mean first; `-` where there is no result."""
-    aucs = sequence_aucs(trackers)
-    rows = [[name, *map(format_score, values)] for name, *values in aucs.itertuples()]
-    return ruled_table([["AUC by sequence", *aucs.columns], *rows])
+def group_table(trackers: Sequence[TrackerScores], groups: Groups) -> pandas.DataFrame:
+    """Texts: AUC in percent of each group, a column a tracker; an asterisk where sequences are missing."""
+    rows = {}
+    for key, names in groups.items():
+        parts = {t.label: t.only(names) for t in trackers}
+        rows[" ".join(key)] = {"Sequences": str(len(names))} | {
+            label: format_score(part.scores["auc"]) + "*" * bool(part.missing) if part else "-"
+            for label, part in parts.items()
+        }
+    return pandas.DataFrame(rows).T.rename_axis("AUC by group", axis=1)
 
 
 def sequence_aucs(trackers: Sequence[TrackerScores]) -> pandas.DataFrame:
     """AUC in percent, a row a sequence and a column a tracker; nan without a result; lowest mean first."""
-    columns = [pandas.Series({s.name: s.scores["auc"] for s in t.sequences}, name=t.label) for t in trackers]
-    frame = pandas.concat(columns, axis=1)
-    return frame.loc[frame.mean(axis=1).sort_values(kind="stable").index]
+    frame = pandas.concat({t.label: t.table["score", "auc"] for t in trackers}, axis=1)
+    return frame.loc[frame.mean(axis=1).sort_values(kind="stable").index].rename_axis("AUC by sequence", axis=1)
 
 
-def format_score(value: float) -> str:
-    """One decimal; `-` for nan."""
-    return "-" if math.isnan(value) else f"{value:.1f}"
+def plain_text(table: pandas.DataFrame) -> str:
+    """A table of texts for the terminal, with the name of its columns above its row's names."""
+    return ruled_table([[table.columns.name, *table.columns], *table.reset_index().to_numpy().tolist()])
 
 
-def done(tracker: TrackerScores) -> str:
-    """Sequences with a result of all sequences, with an asterisk where some are missing."""
-    return f"{len(tracker.sequences)}/{tracker.expected}{'*' if tracker.missing else ''}"
-
-
-def save_tables(output_dir: Path, trackers: Sequence[TrackerScores], groups: Sequence[Group]) -> None:
+def save_tables(output_dir: Path, trackers: Sequence[TrackerScores], groups: Groups) -> None:
     """Write `scores.csv` and `scores.tex` (a row a tracker), `sequences.csv` (a row a sequence and tracker) and, where
     there are groups, `groups.csv` (a row a group and tracker). A missing number is an empty field.
     """
-    frame = pandas.DataFrame(
-        {"tracker": t.label, "sequences": len(t.sequences), "expected": t.expected} | t.scores for t in trackers
+    scores = pandas.DataFrame(
+        {"tracker": t.label, "sequences": len(t.table), "expected": t.expected} | t.scores for t in trackers
     )
-    _write_csv(output_dir / "scores.csv", frame)
-    table = frame.sort_values("auc", ascending=False).set_index("tracker")[list(COLUMNS.values())]
-    table = table.rename_axis("Tracker").reset_index().set_axis(["Tracker", *COLUMNS], axis=1)
-    write_text(output_dir / "scores.tex", table.to_latex(index=False, float_format="%.1f", na_rep="-", escape=True))
+    _write_csv(output_dir / "scores.csv", scores)
+    latex = scores.sort_values("auc", ascending=False)[["tracker", *COLUMNS]].rename(
+        columns={"tracker": "Tracker"} | COLUMNS
+    )
+    write_text(output_dir / "scores.tex", latex.to_latex(index=False, float_format="%.1f", na_rep="-", escape=True))
+
+    parts = []
+    for t in trackers:
+        names = [*t.table.index, *t.missing]
+        part = t.table["score"][_SEQUENCE_SCORES].reindex(names)
+        notes = t.remarks | dict.fromkeys(t.missing, "no result")
+        parts.append(part.assign(tracker=t.label, note=[notes.get(name, "") for name in names]))
+    sequences = pandas.concat(parts).rename_axis("sequence").reset_index()
+    _write_csv(output_dir / "sequences.csv", sequences[["sequence", "tracker", *_SEQUENCE_SCORES, "note"]])
     rows = [
-        {"sequence": s.name, "tracker": t.label}
-        | {key: s.scores[key] for key in _SEQUENCE_SCORES}
-        | {"note": s.length_note}
+        {"kind": kind, "group": group, "tracker": t.label, "sequences": len(part.table)} | part.scores
+        for (kind, group), names in groups.items()
         for t in trackers
-        for s in t.sequences
-    ]
-    rows += [{"sequence": name, "tracker": t.label, "note": "no result"} for t in trackers for name in t.missing]
-    _write_csv(output_dir / "sequences.csv", pandas.DataFrame(rows))
-    rows = [
-        {"kind": group.kind, "group": group.name, "tracker": t.label, "sequences": len(part.sequences)} | part.scores
-        for group in groups
-        for t in trackers
-        if (part := t.only(group.sequences))
+        if (part := t.only(names))
     ]
     if rows:
         _write_csv(output_dir / "groups.csv", pandas.DataFrame(rows))
-
-
-def save_json(path: Path, dataset: str, trackers: Sequence[TrackerScores], groups: Sequence[Group]) -> None:
-    """Write all numbers of all trackers, by group and by sequence, too; nan becomes null."""
-    thresholds = (OVERLAP_THRESHOLDS, DISTANCE_THRESHOLDS, NORM_DISTANCE_THRESHOLDS)
-    content = {
-        "dataset": dataset,
-        "thresholds": dict(zip(CURVES, thresholds, strict=True)),
-        "groups": [{"kind": group.kind, "name": group.name, "sequences": group.sequences} for group in groups],
-        "trackers": {
-            tracker.label: {
-                "sequences_expected": tracker.expected,
-                "sequences_done": len(tracker.sequences),
-                "missing": tracker.missing,
-                "notes": tracker.notes,
-                "scores": tracker.scores,
-                "curves": tracker.curves,
-                "groups": {
-                    f"{group.kind} {group.name}": part.scores
-                    for group in groups
-                    if (part := tracker.only(group.sequences))
-                },
-                "sequences": {result.name: result.scores for result in tracker.sequences},
-            }
-            for tracker in trackers
-        },
-    }
-    write_text(path, json.dumps(_plain(content), indent=1, allow_nan=False) + "\n")
 
 
 def _write_csv(path: Path, frame: pandas.DataFrame) -> None:
     write_text(path, frame.to_csv(index=False, float_format="%.4f", lineterminator="\n"))
 
 
-def _plain(value: object) -> object:
-    """Arrays to lists and nan to None at any depth, for JSON."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray | list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return round(float(value), 6) if math.isfinite(value) else None
-    return value
+def save_json(path: Path, dataset: str, trackers: Sequence[TrackerScores], groups: Groups) -> None:
+    """Write all numbers of all trackers, by group and by sequence, too; nan becomes null."""
+    content = {
+        "dataset": dataset,
+        "thresholds": CURVES,
+        "groups": [{"kind": kind, "name": name, "sequences": members} for (kind, name), members in groups.items()],
+        "trackers": {t.label: _numbers(t, groups) for t in trackers},
+    }
+    write_text(path, pandas.Series(content).to_json(indent=1, double_precision=6, force_ascii=False) + "\n")
+
+
+def _numbers(tracker: TrackerScores, groups: Groups) -> dict[str, object]:
+    parts = {" ".join(key): tracker.only(names) for key, names in groups.items()}
+    return {
+        "sequences_expected": tracker.expected,
+        "sequences_done": len(tracker.table),
+        "missing": tracker.missing,
+        "notes": tracker.notes,
+        "scores": tracker.scores,
+        "curves": tracker.curves,
+        "groups": {name: part.scores for name, part in parts.items() if part},
+        "sequences": {
+            name: {key: row[key].to_numpy() for key in CURVES} | row["score"].to_dict()
+            for name, row in tracker.table.iterrows()
+        },
+    }

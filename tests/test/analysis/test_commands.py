@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lib.data.registry import load_dataset
-from lib.test.analysis.sources import find_runs
+from lib.test.analysis.selection import find_runs
 from lib.test.evaluation.result_files import run_dir, write_result
 from tests.data.made_sets import write_sequence
 from tests.test.analysis.test_got10k_report import write_report

@@ -1,7 +1,6 @@
 """The page: whole in one file, safe with any name, with pictures of the hardest sequences."""
 
 import base64
-import math
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,12 +10,10 @@ import pytest
 
 from lib.data.registry import load_dataset
 from lib.data.sequence import Sequence
-from lib.test.analysis.groups import Group
-from lib.test.analysis.hardest import hardest_sequences
-from lib.test.analysis.page import save_page
-from lib.test.analysis.plots import PLOTS
+from lib.test.analysis.page import hardest_sequences, save_page
+from lib.test.analysis.plots import PLOTS, plot_trackers
 from lib.test.analysis.scores import TrackerScores, score_source
-from lib.test.analysis.sources import ResultSource
+from lib.test.analysis.selection import ResultSource
 from lib.test.evaluation.result_files import result_path, write_result
 from tests.data.made_sets import write_sequence
 
@@ -24,20 +21,20 @@ EVIL = "<script>alert(1)</script>&\"'"
 
 
 @pytest.fixture
-def sequences(tmp_path: Path) -> list[Sequence]:
+def sequences(tmp_path: Path) -> dict[str, Sequence]:
     for name, count in (("ant", 6), ("bee", 10), ("cow", 4)):
         write_sequence(tmp_path / "set", name, count)
-    return load_dataset(f"folder:{tmp_path / 'set'}")
+    return {sequence.name: sequence for sequence in load_dataset(f"folder:{tmp_path / 'set'}")}
 
 
-def score(folder: Path, label: str, sequences: list[Sequence], shifts: list[float | None]) -> TrackerScores:
+def score(folder: Path, label: str, sequences: dict[str, Sequence], shifts: list[float | None]) -> TrackerScores:
     """A tracker that is off by so many pixels in each sequence, or has no result of it."""
-    for sequence, shift in zip(sequences, shifts, strict=True):
+    for sequence, shift in zip(sequences.values(), shifts, strict=True):
         if shift is not None:
             boxes = sequence.truth.copy()
             boxes[1:, 0] += shift
             write_result(folder, sequence, boxes, np.full(len(boxes), 0.1))
-    return score_source(ResultSource(label, folder), sequences)
+    return score_source(ResultSource(label, folder, label, folder), sequences)
 
 
 class Page(HTMLParser):
@@ -75,9 +72,9 @@ def page(tmp_path, sequences) -> Page:
         score(tmp_path / "a", EVIL, sequences, [1, 30, 0]),
         score(tmp_path / "b", "other", sequences, [4, None, 2]),
     ]
-    groups = [Group("attribute", EVIL, ("ant", "bee"))]
-    hard = hardest_sequences(trackers, {sequence.name: sequence for sequence in sequences}, 2)
-    save_page(tmp_path / "page.html", f"{EVIL} set", trackers, tuple(PLOTS), groups, hard)
+    hard = hardest_sequences(trackers, sequences, 2)
+    plots = [plot_trackers(kind, EVIL, trackers) for kind in PLOTS]
+    save_page(tmp_path / "page.html", f"{EVIL} set", trackers, plots, {("attribute", EVIL): ["ant", "bee"]}, hard)
     return Page(tmp_path / "page.html")
 
 
@@ -95,11 +92,10 @@ def test_names_are_shown_as_they_are(page):
     assert "other: no result for 1 of 3 sequences: bee" in page.text
 
 
-def test_tables_hold_the_values_they_sort_by(page):
-    values = [cell["data-value"] for tag in ("td", "th") for cell in page.all(tag) if "data-value" in cell]
-    assert len(page.all("table")) == 3
-    assert "" in values  # no result
-    assert all(math.isfinite(float(cell["data-value"])) for cell in page.all("td") if cell["data-value"])
+def test_tables_show_the_best_of_those_that_compare(page):
+    assert [attributes["class"] for attributes in page.all("table")] == ["dataframe sortable"] * 3
+    assert "2/3*" in page.text
+    assert len(page.all("b")) == 2  # of the sequences that both trackers have; no total compares, nor does a group
 
 
 def test_each_plot_has_a_line_a_tracker(page):
@@ -107,20 +103,19 @@ def test_each_plot_has_a_line_a_tracker(page):
     styles = [path.get("style", "") for path in page.all("path")]
     assert len(plots) == 3
     for i in range(2):
-        assert sum(f"stroke: var(--line-{i})" in style for style in styles) == 3
+        assert sum(f"stroke: var(--line-{i})" in style for style in styles) == 6  # the curve, and in the legend
     assert not any("#" in style for style in styles)  # a colour that the page does not change in the dark
 
 
 def test_the_hardest_come_first_with_true_and_predicted_boxes(tmp_path, sequences):
     tracker = score(tmp_path / "a", "t", sequences, [1, 30, 12])
-    hard = hardest_sequences([tracker], {sequence.name: sequence for sequence in sequences}, 2)
-    assert [each.name for each in hard] == ["bee", "cow"]
-    captions = list(hard[0].pictures)
-    assert captions[0] == "frame 1, start"
-    assert captions[1] == "frame 2, first loss: mean overlap 0.00"
-    data = base64.b64decode(hard[0].pictures[captions[1]].split(",")[1])
+    hard = hardest_sequences([tracker], sequences, 2)
+    assert [each["name"] for each in hard] == ["bee", "cow"]
+    captions = list(hard[0]["pictures"])
+    assert captions[:2] == ["frame 1, start", "frame 2, first loss: mean overlap 0.00"]
+    data = base64.b64decode(hard[0]["pictures"][captions[1]].split(",")[1])
     picture = cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-    x, y, w, h = sequences[1].truth[1].round().astype(int)
+    x, y, w, h = sequences["bee"].truth[1].round().astype(int)
     assert picture[y + h // 2, x].min() > 150  # white
     red, _, blue = picture[y + h // 2, x + 30].astype(int)
     assert blue - red > 60
@@ -129,13 +124,13 @@ def test_the_hardest_come_first_with_true_and_predicted_boxes(tmp_path, sequence
 
 def test_results_of_some_frames_and_frames_that_cannot_be_read(tmp_path, sequences):
     tracker = score(tmp_path / "a", "t", sequences, [30, 40, 0])
-    path = result_path(tmp_path / "a", sequences[0])
+    path = result_path(tmp_path / "a", sequences["ant"])
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:2]))
-    sequences[1].frames[1].write_bytes(b"damaged")
-    tracker = score_source(ResultSource("t", tmp_path / "a"), sequences)
-    hard = {each.name: each for each in hardest_sequences([tracker], {s.name: s for s in sequences}, 3)}
-    assert hard["ant"].pictures
-    assert not hard["bee"].pictures
-    assert sequences[1].frames[1].name in hard["bee"].problem
-    save_page(tmp_path / "page.html", "set", [tracker], (), (), list(hard.values()))
+    sequences["bee"].frames[1].write_bytes(b"damaged")
+    tracker = score_source(tracker.sources[0], sequences)
+    hard = {each["name"]: each for each in hardest_sequences([tracker], sequences, 3)}
+    assert hard["ant"]["pictures"]
+    assert not hard["bee"]["pictures"]
+    assert sequences["bee"].frames[1].name in hard["bee"]["problem"]
+    save_page(tmp_path / "page.html", "set", [tracker], (), {}, list(hard.values()))
     assert "No pictures: " in Page(tmp_path / "page.html").text

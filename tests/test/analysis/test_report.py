@@ -1,6 +1,7 @@
 """From result files to table, plots and numbers; what is missing or wrong is named."""
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 
@@ -119,26 +120,54 @@ def test_short_and_long_results_are_named(tmp_path, dataset, capsys):
     assert scores.scores["op50"] == pytest.approx(100 * (0.5 + 1 + 1) / 3)
 
 
-def test_a_short_result_on_lasot_names_the_file(tmp_path):
+def test_lines_of_lost_frames_are_failures(tmp_path, dataset, capsys):
+    """Other trackers write nan or -1 for a frame in which they find nothing."""
+    path = result_path(write_results(tmp_path, "lost", dataset), load_dataset(dataset)[1])
+    lines = path.read_text().splitlines()
+    lines[3:6] = ["nan,nan,nan,nan", "-1 -1 -1 -1", "0\t0\t0\t0"]  # the last repeats the one before it
+    path.write_text("\n".join(lines))
+    (scores,) = analyse(["lost:default"], [dataset], tmp_path / "out", (), tmp_path)
+    assert "lost:default: bee: 2 lost frames (nan or a negative size) count as failures" in capsys.readouterr().out
+    row = scores.table.loc["bee"]
+    for key in ("op50", "precision", "norm_precision"):
+        assert row["score", key] == pytest.approx(70)
+    assert scores.scores["ao"] == pytest.approx(100 * (5 + 6 + 3) / (5 + 9 + 3))
+
+
+def test_frames_that_a_set_leaves_out_are_left_out_of_a_whole_result(tmp_path, dataset):
+    """OTB's Tiger1 starts at its sixth frame, and others give boxes of all."""
+    sequence = load_dataset(dataset)[1]
+    late = dataclasses.replace(sequence, dataset="otb", subfolder="", skip_first=3)
+    (tmp_path / "t" / "c").mkdir(parents=True)
+    write_boxes(tmp_path / "t" / "c" / "bee.txt", sequence.truth)
+    scores = score_tracker(tmp_path, "t", "c", [late])
+    assert scores.scores["op75"] == scores.scores["ao"] == 100
+    assert scores.notes == ["t:c: bee: the first 3 boxes are of frames that the set leaves out"]
+
+
+@pytest.mark.parametrize(("count", "share"), [(9, 100), (7, 87.5), (5, None)])
+def test_a_result_on_lasot_may_be_one_line_off(tmp_path, count, share):
+    boxes = write_sequence(tmp_path / "lasot" / "cat", "cat-1", 8)
     folder = tmp_path / "lasot" / "cat" / "cat-1"
-    write_sequence(folder.parent, "cat-1", 8)
-    for name in ("full_occlusion.txt", "out_of_view.txt"):
-        (folder / name).write_text(",".join("0" * 8) + "\n")
-    sequence = Sequence(
-        "cat-1",
-        "lasot",
-        folder,
-        folder / "groundtruth.txt",
-        absence_files=(folder / "full_occlusion.txt", folder / "out_of_view.txt"),
-    )
-    write_result(tmp_path / "t" / "c", sequence, sequence.truth[:5], np.zeros(5))
-    with pytest.raises(UserError, match=r"cat-1\.txt: the result has 5 boxes and the ground truth 8"):
-        score_tracker(tmp_path, "t", "c", [sequence])
+    sequence = Sequence("cat-1", "lasot", folder, folder / "groundtruth.txt")
+    write_result(tmp_path / "t" / "c", sequence, np.concatenate((boxes, boxes))[:count], np.zeros(count))
+    if share is None:
+        with pytest.raises(UserError, match=r"cat-1\.txt: the result has 5 boxes and the ground truth 8"):
+            score_tracker(tmp_path, "t", "c", [sequence])
+    else:
+        scores = score_tracker(tmp_path, "t", "c", [sequence])
+        assert scores.scores["op50"] == scores.scores["precision"] == share
+        assert f"{count} boxes for 8 frames" in scores.notes[0]
+
+
+def test_a_baseline_has_no_speed(tmp_path, dataset):
+    write_results(tmp_path, "still", dataset)
+    assert np.isnan(score(tmp_path, "still", dataset).scores["fps"])
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
-    [("1\t2\t3", "not x, y"), ("1 2 3 x", "not x, y"), ("nan\t1\t1\t1", "nan"), ("1\t1\t-1\t1", "negative")],
+    [("1\t2\t3", "not x, y"), ("1 2 3 x", "not x, y"), ("1e9\t1\t1\t1", "too large")],
 )
 def test_a_malformed_result_names_file_and_line(tmp_path, dataset, line, message):
     path = result_path(write_results(tmp_path, "bad", dataset), load_dataset(dataset)[1])
@@ -206,7 +235,9 @@ def test_numbers_for_spreadsheets(tmp_path, dataset):
         "tracker": "odd:default",
         "note": "no result",
     }
-    assert float(rows["bee", "good:default"]["auc"]) == pytest.approx(scores[1].sequences[1].scores["auc"], abs=1e-4)
+    assert float(rows["bee", "good:default"]["auc"]) == pytest.approx(
+        scores[1].table.loc["bee", ("score", "auc")], abs=1e-4
+    )
     with open(tmp_path / "out" / "scores.csv", newline="") as file:
         totals = list(csv.DictReader(file))
     assert [(row["sequences"], row["expected"]) for row in totals] == [("2", "3"), ("3", "3")]
@@ -233,7 +264,7 @@ def test_runs_are_shown_or_merged(tmp_path, dataset, capsys):
     result_path(run_dir(tmp_path, "three", "default", 1), sequences[2]).unlink()
     (merged,) = analyse(["three:default:0-2"], [dataset], tmp_path / "out", (), tmp_path, merge=True)
     assert merged.missing == ["cow"]
-    assert [result.name for result in merged.sequences] == ["ant", "bee"]
+    assert list(merged.table.index) == ["ant", "bee"]
     assert "three:default_001: no result for 1 of 3 sequences: cow" in capsys.readouterr().out
 
 
@@ -252,7 +283,7 @@ def test_joined_sets_with_the_same_names(tmp_path, dataset, capsys):
         ["set", "zoo", "2"],
     ]
     assert scores.scores["op50"] == pytest.approx(100 * (3 + 1 / 8 + 1 / 5) / 5)
-    names = [result.name for result in scores.sequences]
+    names = list(scores.table.index)
     assert len(set(names)) == 5
     assert sum(name.endswith("/ant") for name in names) == 2
     groups = json.loads((tmp_path / "out" / "scores.json").read_text())["trackers"]["t:default"]["groups"]
@@ -282,7 +313,7 @@ def test_only_what_filters_leave(tmp_path, dataset, capsys):
     result_path(output_dir, load_dataset(dataset)[1]).unlink()
     trackers = ["gap:default", "good:default"]
     scores = analyse(trackers, [dataset], tmp_path / "out", (), tmp_path, filters=["common"])
-    assert [len(row.sequences) for row in scores] == [2, 2]
+    assert [len(row.table) for row in scores] == [2, 2]
     assert not any(row.missing for row in scores)
     assert "2 of 3 sequences" in capsys.readouterr().out
 
