@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib.data.registry import PREFIXES, TEST_SETS
 from lib.test.analysis.report import analyse
-from lib.test.analysis.sources import parse_trackers
+from lib.test.analysis.selection import parse_trackers
 from lib.test.evaluation.running import evaluate_tracker
 from lib.test.utils.arguments import add_engine_arguments
 from lib.utils.errors import UserError, run_command
