@@ -204,7 +204,7 @@ def test_real_sequences(tmp_path):
     scores = score_tracker(tmp_path, "still", "none", sequences)
     assert scores.missing == [sequence.name for sequence in sequences[1:]]
     assert 0 < scores.scores["auc"] < 50  # the objects move
-    assert len(scores.sequences[0].overlaps) == len(sequences[0].frames) - 1
+    assert scores.table["sum", "frames"].tolist() == [len(sequences[0].frames) - 1]
 
 
 def test_results_of_other_runs_are_not_mixed(tmp_path):
