@@ -12,13 +12,12 @@ from easydict import EasyDict
 from torch import Tensor, nn
 
 from lib.config import ConfigError, option
-from lib.models.efficientnet_lite import STAGES, EfficientNetLite0, convert_names
+from lib.models.efficientnet_lite import STAGES, EfficientNetLite0
 from lib.models.inference import prepare_for_tracking
-from lib.models.pretrained import imagenet_state_dict
+from lib.models.pretrained import load_imagenet
 from lib.models.resnet import DEPTHS, Bottleneck, make_layer
 from lib.models.segmentation import SCORES, MaskFirst, MixedFirst, SegmentationNetwork
 from lib.utils.boxes import xywh_to_xyxy
-from lib.utils.checkpoint import load_state
 
 SCRIPT = "alpha_refine"
 CELLS = 12  # bins of the reference's box along each side
@@ -99,10 +98,7 @@ def build_features(cfg: EasyDict, pretrained: bool) -> nn.Module:
         raise ConfigError(f"'MODEL.BACKBONE.TYPE' must be one of {', '.join(kinds)} for alpha_refine, not {name}")
     features = kinds[name]()
     if pretrained and option(cfg, "MODEL.BACKBONE.PRETRAINED"):
-        weights, target = imagenet_state_dict(name), features
-        if name == "EfficientNet-Lite0":
-            weights, target = convert_names(weights), features.body
-        load_state(target, {key: weights[key] for key in weights if key in target.state_dict()}, f"ImageNet's {name}")
+        load_imagenet(getattr(features, "body", features), name)
     return features
 
 

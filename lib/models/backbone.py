@@ -7,11 +7,10 @@ from easydict import EasyDict
 from torch import Tensor, nn
 
 from lib.config import ConfigError, option
-from lib.models.efficientnet_lite import EfficientNetLite0, convert_names
-from lib.models.pretrained import imagenet_state_dict
-from lib.models.repvgg import RepVGGA0
+from lib.models.efficientnet_lite import EfficientNetLite0
+from lib.models.layers import RepVGGBlock
+from lib.models.pretrained import load_imagenet
 from lib.models.resnet import DEPTHS, ResNetBody
-from lib.utils.checkpoint import load_state
 
 
 class Backbone(nn.Module):
@@ -36,6 +35,27 @@ class Backbone(nn.Module):
         return self.body(x)
 
 
+class RepVGGA0(nn.Module):
+    """RepVGG-A0 (Ding et al., CVPR 2021) to stage 3: (B, 3, H, W) to (B, 192, H / 16, W / 16)."""
+
+    channels = 192
+
+    def __init__(self, last_stage_blocks: int, frozen_norm: bool) -> None:
+        super().__init__()
+        self.stage0 = RepVGGBlock(3, 48, 2, frozen_norm)
+        inputs = 48
+        for stage, (blocks, width) in enumerate(((2, 48), (4, 96), (last_stage_blocks, 192)), start=1):
+            first = RepVGGBlock(inputs, width, 2, frozen_norm)
+            rest = (RepVGGBlock(width, width, 1, frozen_norm) for _ in range(blocks - 1))
+            self.add_module(f"stage{stage}", nn.Sequential(first, *rest))
+            inputs = width
+
+    def forward(self, x: Tensor) -> Tensor:
+        for stage in self.children():
+            x = stage(x)
+        return x
+
+
 def has_fast_bf16(device: torch.device) -> bool:
     """Whether a device multiplies bf16 matrices in hardware; emulated bf16 is slower than fp32."""
     if device.type == "cpu":
@@ -51,59 +71,32 @@ def build_backbone(cfg: EasyDict, pretrained: bool) -> Backbone:
         pretrained: load ImageNet weights (only before training; a checkpoint brings its own).
 
     Raises:
-        UserError: ImageNet weights are wanted and not to be had; the message says where to put the file.
+        ConfigError: options that contradict each other, or that name layers that the backbone lacks.
+        UserError: ImageNet weights are wanted and missing; the message says where to put the file.
     """
-    options = cfg.MODEL.BACKBONE
-    name, frozen_norm = options.TYPE, cfg.TRAIN.FREEZE_BACKBONE_BN
-    trained = cfg.TRAIN.get("BACKBONE_TRAINED_LAYERS")
-    stride = 16
+    options, name, frozen_norm = cfg.MODEL.BACKBONE, cfg.MODEL.BACKBONE.TYPE, cfg.TRAIN.FREEZE_BACKBONE_BN
+    if options.DILATION and name not in DEPTHS:
+        raise ConfigError(f"'MODEL.BACKBONE.DILATION' is for ResNets, not {name}")
+    if name in DEPTHS and not frozen_norm:
+        raise ConfigError("'TRAIN.FREEZE_BACKBONE_BN' must be true with a ResNet: its batch norms are frozen ones")
     if name in DEPTHS:
-        if not frozen_norm:
-            raise ConfigError("'TRAIN.FREEZE_BACKBONE_BN' must be true with a ResNet: its batch norms are frozen ones")
         body = ResNetBody(name, options.DILATION)
-        stride = 8 if options.DILATION else 16
-        frozen = cfg.TRAIN.get("FREEZE_LAYERS", ["conv1", "layer1"])
-        if trained is None:
-            trained = [layer for layer in ("conv1", "layer1", "layer2", "layer3") if layer not in frozen]
     elif name == "RepVGG-A0":
         body = RepVGGA0(options.get("LAST_STAGE_BLOCK", 14), frozen_norm)
     else:
         body = EfficientNetLite0(frozen_norm)
-    if options.DILATION and name not in DEPTHS:
-        raise ConfigError(f"'MODEL.BACKBONE.DILATION' is for ResNets, not {name}")
-    _check_output(options, body, stride)
-    _check_layers(body, cfg.TRAIN.get("FREEZE_LAYERS", []), "FREEZE_LAYERS")
-    if trained is None:
-        trained = [child for child, _ in body.named_children()]
-    _check_layers(body, trained, "BACKBONE_TRAINED_LAYERS")
-    if pretrained and option(cfg, "MODEL.BACKBONE.PRETRAINED"):
-        _load_imagenet(body, name)
-    return Backbone(body, trained, stride, option(cfg, "MODEL.BACKBONE.DTYPE"))
-
-
-def _check_output(options: EasyDict, body: nn.Module, stride: int) -> None:
-    """The features are the last layer's, at its stride; a configuration that says otherwise is not obeyed in part."""
-    last = list(dict(body.named_children()))[-1]
-    if options.OUTPUT_LAYERS != [last]:
-        raise ConfigError(f"'MODEL.BACKBONE.OUTPUT_LAYERS' must be [{last}] with {options.TYPE}")
+    layers, stride = [layer for layer, _ in body.named_children()], 8 if options.DILATION else 16
+    if options.OUTPUT_LAYERS != layers[-1:]:
+        raise ConfigError(f"'MODEL.BACKBONE.OUTPUT_LAYERS' must be [{layers[-1]}] with {name}")
     if options.get("STRIDE", stride) != stride:
-        raise ConfigError(f"'MODEL.BACKBONE.STRIDE' must be {stride} with {options.TYPE}, DILATION {options.DILATION}")
-
-
-def _check_layers(body: nn.Module, layers: Sequence[str], key: str) -> None:
-    """A misspelled layer would silently learn, or stay as it is."""
-    names = [name for name, _ in body.named_modules() if name]
-    for layer in layers:
-        if layer not in names:
-            valid = ", ".join(name for name in names if "." not in name)
-            raise ConfigError(f"'TRAIN.{key}' names '{layer}', but the backbone has {valid}")
-
-
-def _load_imagenet(body: nn.Module, name: str) -> None:
-    """Load ImageNet weights; only entries of layers that were cut off may be left over."""
-    weights = imagenet_state_dict(name)
-    if name == "EfficientNet-Lite0":
-        weights = convert_names(weights)
-    wanted = body.state_dict()
-    kept = {key: value for key, value in weights.items() if key in wanted}
-    load_state(body, kept, f"ImageNet weights of {name}")
+        raise ConfigError(f"'MODEL.BACKBONE.STRIDE' must be {stride} with {name}, DILATION {options.DILATION}")
+    frozen = cfg.TRAIN.get("FREEZE_LAYERS", [])
+    trained = cfg.TRAIN.get("BACKBONE_TRAINED_LAYERS", [layer for layer in layers if layer not in frozen])
+    known = dict(body.named_modules())
+    for key, chosen in (("FREEZE_LAYERS", frozen), ("BACKBONE_TRAINED_LAYERS", trained)):
+        for layer in chosen:
+            if layer not in known:
+                raise ConfigError(f"'TRAIN.{key}' names '{layer}', but the backbone has {', '.join(layers)}")
+    if pretrained and option(cfg, "MODEL.BACKBONE.PRETRAINED"):
+        load_imagenet(body, name)
+    return Backbone(body, trained, stride, option(cfg, "MODEL.BACKBONE.DTYPE"))

@@ -1,4 +1,7 @@
-"""The networks as ONNX graphs for engines: one for a template, run once; one for the search region, run each frame.
+"""The networks as ONNX graphs: one for a template, run once; one for the search region, run each frame.
+
+Engines of trackers run these. The batch B is free; `lib.utils.graph_files` makes bias and position, and saves them
+beside the graphs (regions.npz):
 
     template.onnx   image (B, Ht, Wt, 3) uint8 RGB -> feature (B, Lt, C)
     search.onnx     image (B, H, W, 3) uint8 RGB, bias (1, L), position (1, L, C), feature (B, Lt, C) of each template
@@ -6,8 +9,17 @@
                     -> pred_boxes (B, Nq, 4) cxcywh in fractions of the crop; where the network predicts a confidence
                        also pred_logits (B, Nq, 1)
 
-`lib.utils.graph_files` makes bias and position, and saves them beside the graphs (regions.npz). The batch B is free.
-Everything is fp32. `lib.models.published_graphs` writes the layout of the published graphs.
+The published layout of STARK-Lightning, which is followed for the other variants, takes one normalised crop at a time
+and its mask:
+
+    backbone_bottleneck_pe.onnx   img_z (1, 3, Ht, Wt), mask_z (1, Ht, Wt) bool, True on padding
+                                  -> feat (Lt, 1, C), mask (1, Lt) bool, pos (Lt, 1, C)
+    complete.onnx                 img_x (1, 3, H, W), mask_x (1, H, W) bool, and of each template
+                                  feat_vec_z, mask_vec_z, pos_vec_z (the second one's end in 1)
+                                  -> outputs_coord (1, Nq, 4) cxcywh in fractions of the crop;
+                                     with a confidence also pred_logits (1, Nq, 1)
+
+All of them are fp32.
 """
 
 import copy
@@ -22,25 +34,18 @@ from easydict import EasyDict
 from torch import Tensor, nn
 
 from lib.config import option
-from lib.models.inference import prepare_for_tracking
-from lib.models.parts import Parts
+from lib.models.inference import Parts, output_names, prepare_for_tracking
+from lib.models.stark import Tokens
 from lib.utils.errors import UserError
 from lib.utils.files import atomic_path, locked
 from lib.utils.graph_files import VERSION, GraphFiles, joined
+from lib.utils.tensors import NestedTensor
 
 OPSET = 17
 _WITHOUT = "the engine torch needs none"
-
-
-class _Part(nn.Module):
-    """One part of a network as the module that tracing wants."""
-
-    def __init__(self, parts: Parts, name: str) -> None:
-        super().__init__()
-        self.parts, self.name = parts, name
-
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        return getattr(self.parts, self.name)(*inputs)
+# The published layout's files, and the outputs of its template graph.
+TEMPLATE_FILE, SEARCH_FILE = "backbone_bottleneck_pe.onnx", "complete.onnx"
+TEMPLATE_OUTPUTS = ("feat", "mask", "pos")
 
 
 def kept_graphs(model: nn.Module, cfg: EasyDict, root: Path) -> GraphFiles:
@@ -64,41 +69,18 @@ def written_once(files: GraphFiles, write: Callable[[], None], written: Callable
     Raises:
         UserError: they cannot be written.
     """
-    if not written():
-        try:
-            with locked(files.folder):  # of several processes that start together one exports
-                if not written():
-                    write()
-        except OSError as error:
-            reason = f"cannot write the graphs to {files.folder}: {error.strerror or error}"
-            raise UserError(f"{reason}; {_WITHOUT}") from error
-        except UserError as error:
-            raise UserError(f"{error}; {_WITHOUT}") from error
+    if written():
+        return files
+    try:
+        with locked(files.folder):  # of several processes that start together one exports
+            if not written():
+                write()
+    except OSError as error:
+        reason = f"cannot write the graphs to {files.folder}: {error.strerror or error}"
+        raise UserError(f"{reason}; {_WITHOUT}") from error
+    except UserError as error:
+        raise UserError(f"{error}; {_WITHOUT}") from error
     return files
-
-
-def export_graphs(model: nn.Module, cfg: EasyDict, files: GraphFiles) -> None:
-    """Write both graphs of a network, which stays as it is.
-
-    Raises:
-        UserError: a file cannot be written.
-    """
-    parts = Parts(plain_copy(model), cfg)
-    regions = parts.regions
-    crops = {name: torch.zeros(1, size, size, 3, dtype=torch.uint8) for name, size in regions.sizes.items()}
-    with torch.no_grad():
-        kept = parts.template(crops["template"])
-    around = [regions.attention_inputs(name, None) for name in ("template",) * regions.templates + ("search",)]
-    position, bias, _ = joined(around)
-    arguments = {"image": crops["search"], "bias": torch.from_numpy(bias), "position": torch.from_numpy(position)}
-    for i in range(regions.templates):
-        arguments |= {f"{name}_{i}" if i else name: tensor for name, tensor in zip(parts.kept, kept, strict=True)}
-    batched = {"image", *parts.outputs, *arguments} - {"bias", "position"}
-    write_graph(
-        _Part(parts, "template"), {"image": crops["template"]}, parts.kept, files.template, {"image", *parts.kept}
-    )
-    write_graph(_Part(parts, "search"), arguments, parts.outputs, files.search, batched)
-    regions.save(files.regions)
 
 
 def fingerprint(model: nn.Module, cfg: EasyDict) -> str:
@@ -118,7 +100,91 @@ def fingerprint(model: nn.Module, cfg: EasyDict) -> str:
     return digest.hexdigest()[:20]
 
 
-def plain_copy(model: nn.Module) -> nn.Module:
+class Traced(nn.Module):
+    """A method of a module as the module that tracing wants."""
+
+    def __init__(self, module: nn.Module, method: str) -> None:
+        super().__init__()
+        self.module, self.method = module, method
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...] | Tensor:
+        return getattr(self.module, self.method)(*inputs)
+
+
+def export_graphs(model: nn.Module, cfg: EasyDict, files: GraphFiles) -> None:
+    """Write both graphs of a network for engines; the network stays as it is.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
+    parts = Parts(_plain_copy(model), cfg)
+    regions = parts.regions
+    crops = {name: torch.zeros(1, size, size, 3, dtype=torch.uint8) for name, size in regions.sizes.items()}
+    with torch.no_grad():
+        kept = parts.template(crops["template"])
+    around = [regions.attention_inputs(name, None) for name in ("template",) * regions.templates + ("search",)]
+    position, bias, _ = joined(around)
+    template, search = {"image": crops["template"]}, {"image": crops["search"]}
+    search |= {"bias": torch.from_numpy(bias), "position": torch.from_numpy(position)}
+    for i in range(regions.templates):
+        search |= {f"{name}_{i}" if i else name: tensor for name, tensor in zip(parts.kept, kept, strict=True)}
+    batched = {"image", *parts.outputs, *search} - {"bias", "position"}
+    write_graph(Traced(parts, "template"), template, parts.kept, files.template, {"image", *parts.kept})
+    write_graph(Traced(parts, "search"), search, parts.outputs, files.search, batched)
+    regions.save(files.regions)
+
+
+class PublishedParts(nn.Module):
+    """The parts of a network in the published layout."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def template(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Crop (1, 3, Ht, Wt) and mask (1, Ht, Wt) to features (Lt, 1, C), padding (1, Lt), positions (Lt, 1, C)."""
+        tokens = self.model.encode_template(NestedTensor(image, mask))
+        return tokens.feature.transpose(0, 1), tokens.padding, tokens.position.transpose(0, 1)
+
+    def search(self, image: Tensor, mask: Tensor, *templates: Tensor) -> tuple[Tensor, ...]:
+        """Crop (1, 3, H, W), mask (1, H, W) and the outputs of `template` for each template to boxes (1, Nq, 4).
+
+        Where the network predicts a confidence, also its logits (1, Nq, 1).
+        """
+        parts = [templates[i : i + 3] for i in range(0, len(templates), 3)]
+        regions = [Tokens(f.transpose(0, 1), p.transpose(0, 1), padding) for f, padding, p in parts]
+        output = self.model.predict(regions, self.model.encode_search(NestedTensor(image, mask)))
+        return tuple(output[name] for name in output_names(self.model))
+
+
+def search_inputs(templates: int) -> list[str]:
+    """The names of the inputs of the published search graph, in order."""
+    ends = ["", *(str(i) for i in range(1, templates))]
+    return ["img_x", "mask_x", *(f"{name}_vec_z{end}" for end in ends for name in TEMPLATE_OUTPUTS)]
+
+
+def export_published(part: str, model: nn.Module, cfg: EasyDict, path: Path) -> None:
+    """Write the `template` or the `search` graph of a network in the published layout; the network stays as it is.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    parts = PublishedParts(_plain_copy(model))
+    crop, search_crop = (
+        (torch.zeros(1, 3, size, size), torch.zeros(1, size, size, dtype=torch.bool))
+        for size in (cfg.DATA.TEMPLATE.SIZE, cfg.DATA.SEARCH.SIZE)
+    )
+    if part == "template":
+        names, values, outputs = ["img_z", "mask_z"], crop, TEMPLATE_OUTPUTS
+    else:
+        with torch.no_grad():
+            template = parts.template(*crop)
+        names, values = search_inputs(model.template_count), (*search_crop, *template * model.template_count)
+        outputs = ["outputs_coord", *output_names(model)[1:]]
+    write_graph(Traced(parts, part), dict(zip(names, values, strict=True)), outputs, path)
+
+
+def _plain_copy(model: nn.Module) -> nn.Module:
     """A copy to trace: on the CPU, rewritten for tracking, all of it in fp32."""
     plain = prepare_for_tracking(copy.deepcopy(model).cpu())
     plain.extractor.dtype = "fp32"

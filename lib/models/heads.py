@@ -5,10 +5,7 @@ from easydict import EasyDict
 from torch import Tensor, nn
 
 from lib.config import option
-from lib.models.layers import MLP
-from lib.models.repvgg import RepVGGBlock
-
-CORNERS = ("tl", "br")
+from lib.models.layers import MLP, RepVGGBlock
 
 
 class CornerPredictor(nn.Module):
@@ -27,18 +24,18 @@ class CornerPredictor(nn.Module):
     def __init__(self, kind: str, inputs: int, channels: int, size: int) -> None:
         super().__init__()
         widths = [inputs, channels, channels // 2, channels // 4, channels // 8]
+        if kind == "CORNER_LITE_REP_v2":
+            widths = [inputs, channels, channels]
+        steps = list(zip(widths[:-1], widths[1:], strict=True))
         self.shared = kind != "CORNER"
-        if kind == "CORNER":
-            for corner in CORNERS:
-                for i, (a, b) in enumerate(zip(widths[:-1], widths[1:], strict=True), start=1):
-                    self.add_module(f"conv{i}_{corner}", _conv_block(a, b))
-                self.add_module(f"conv5_{corner}", nn.Conv2d(widths[-1], 1, 1))
-        else:
-            if kind == "CORNER_LITE_REP_v2":
-                widths = [inputs, channels, channels]
+        if self.shared:
             block = _conv_block if kind == "CORNER_LITE" else RepVGGBlock
-            blocks = [block(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)]
-            self.conv_tower = nn.Sequential(*blocks, nn.Conv2d(widths[-1], 2, 3, padding=1))
+            self.conv_tower = nn.Sequential(*(block(*step) for step in steps), nn.Conv2d(widths[-1], 2, 3, padding=1))
+        else:
+            for corner in ("tl", "br"):
+                for i, step in enumerate(steps, start=1):
+                    self.add_module(f"conv{i}_{corner}", _conv_block(*step))
+                self.add_module(f"conv5_{corner}", nn.Conv2d(widths[-1], 1, 1))
         self.register_buffer("points", _cell_points(size, 0.5 if self.shared else 0.0), persistent=False)
 
     def score_maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -129,10 +126,10 @@ def build_box_head(cfg: EasyDict, stride: int) -> nn.Module:
 
     A `CornerPredictor`; for `CENTER` a `CenterPredictor`; for `MLP` an MLP from a query (C) to its cxcywh box.
     """
+    dim, size = cfg.MODEL.HIDDEN_DIM, cfg.DATA.SEARCH.SIZE // stride
     if cfg.MODEL.HEAD_TYPE == "MLP":
-        return MLP(cfg.MODEL.HIDDEN_DIM, cfg.MODEL.HIDDEN_DIM, 4, 3)
-    size = cfg.DATA.SEARCH.SIZE // stride
+        return MLP(dim, dim, 4, 3)
+    channels = option(cfg, "MODEL.HEAD_DIM")
     if cfg.MODEL.HEAD_TYPE == "CENTER":
-        usual, window = 1 / cfg.DATA.SEARCH.FACTOR, option(cfg, "TEST.WINDOW")
-        return CenterPredictor(cfg.MODEL.HIDDEN_DIM, option(cfg, "MODEL.HEAD_DIM"), size, usual, window)
-    return CornerPredictor(cfg.MODEL.HEAD_TYPE, cfg.MODEL.HIDDEN_DIM, option(cfg, "MODEL.HEAD_DIM"), size)
+        return CenterPredictor(dim, channels, size, 1 / cfg.DATA.SEARCH.FACTOR, option(cfg, "TEST.WINDOW"))
+    return CornerPredictor(cfg.MODEL.HEAD_TYPE, dim, channels, size)

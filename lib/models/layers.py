@@ -1,14 +1,15 @@
-"""Small layers that several networks share."""
+"""Layers that several networks share, two of which change for inference (`lib.models.inference`)."""
+
+from collections import OrderedDict
 
 import torch
 from torch import Tensor, nn
 
 
 class FrozenBatchNorm2d(nn.Module):
-    """Batch norm whose statistics and affine parameters never change.
+    """Batch norm whose statistics and affine parameters never change; (B, C, H, W) to the same.
 
-    (B, C, H, W) to the same. All four vectors are buffers: neither the optimiser nor the batch changes them.
-    `lib.models.inference.fold_norms` multiplies it into the convolution before it.
+    All four vectors are buffers: neither the optimiser nor the batch changes them.
     """
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
@@ -33,6 +34,28 @@ def scale_and_shift(norm: nn.Module) -> tuple[Tensor, Tensor]:
     """A batch norm at evaluation, frozen or not, as an affine map: y = scale * x + shift, each (C,)."""
     scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
     return scale, norm.bias - norm.running_mean * scale
+
+
+class RepVGGBlock(nn.Module):
+    """3x3 convolution, 1x1 convolution and (where shapes allow) identity, each normalised, summed, then ReLU.
+
+    (B, Cin, H, W) to (B, Cout, H / stride, W / stride); Ding et al., "RepVGG", CVPR 2021. After training
+    `lib.models.inference.fold_repvgg` replaces the branches by the convolution `rbr_reparam`, which computes the same.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1, frozen_norm: bool = False) -> None:
+        super().__init__()
+        norm = FrozenBatchNorm2d if frozen_norm else nn.BatchNorm2d
+        self.rbr_identity = norm(outputs) if inputs == outputs and stride == 1 else None
+        for name, size in (("rbr_dense", 3), ("rbr_1x1", 1)):
+            conv = nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, bias=False)
+            self.add_module(name, nn.Sequential(OrderedDict(conv=conv, bn=norm(outputs))))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if hasattr(self, "rbr_reparam"):
+            return self.rbr_reparam(x).relu()
+        branches = self.rbr_dense(x) + self.rbr_1x1(x)
+        return (branches if self.rbr_identity is None else branches + self.rbr_identity(x)).relu()
 
 
 class MLP(nn.Module):

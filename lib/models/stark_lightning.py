@@ -10,27 +10,16 @@ from easydict import EasyDict
 from torch import Tensor, nn
 
 from lib.config import option
-from lib.models.attention import MultiheadAttention
 from lib.models.backbone import Backbone, build_backbone
 from lib.models.heads import CenterPredictor, build_box_head
-from lib.models.position_encoding import PositionEmbeddingLearned
-from lib.models.stark import Tokens, downsample_mask, join
-from lib.models.transformer import init_matrices
+from lib.models.stark import Tokens, join
+from lib.models.transformer import EncoderLayer, PositionEmbeddingLearned, init_matrices
 from lib.utils.boxes import xyxy_to_cxcywh
 from lib.utils.tensors import NestedTensor
 
 
-class LightEncoderLayer(nn.Module):
+class LightEncoderLayer(EncoderLayer):
     """Search tokens are the queries; template and search tokens are keys and values."""
-
-    def __init__(self, dim: int, heads: int, feedforward: int, dropout: float) -> None:
-        super().__init__()
-        self.self_attn = MultiheadAttention(dim, heads, dropout)
-        self.linear1 = nn.Linear(dim, feedforward)
-        self.linear2 = nn.Linear(feedforward, dim)
-        self.norm1 = nn.LayerNorm(dim)
-        self.norm2 = nn.LayerNorm(dim)
-        self.dropout = nn.Dropout(dropout)
 
     def forward(self, templates: Sequence[Tokens], search: Tokens) -> Tensor:
         """Template tokens and search tokens (B, Ls, C) to new search features (B, Ls, C)."""
@@ -38,16 +27,18 @@ class LightEncoderLayer(nn.Module):
         attended = self.self_attn(query, tokens.feature + tokens.position, tokens.feature, tokens.padding)
         # The residual is the query with its position: later layers and the head need to know where a token lies.
         x = self.norm1(query + self.dropout(attended))
-        return self.norm2(x + self.dropout(self.linear2(self.dropout(self.linear1(x).relu()))))
+        return self.norm2(x + self.dropout(self.feedforward(x)))
 
 
 class LightTransformer(nn.Module):
-    """One encoder layer as published; more layers follow where MODEL.TRANSFORMER.ENC_LAYERS is larger."""
+    """One encoder layer as published; more layers follow where ENC_LAYERS is larger. `cfg` is the MODEL section."""
 
-    def __init__(self, dim: int, heads: int, feedforward: int, dropout: float, layers: int) -> None:
+    def __init__(self, cfg: EasyDict, layers: int) -> None:
         super().__init__()
-        self.encoder = LightEncoderLayer(dim, heads, feedforward, dropout)
-        self.more = nn.ModuleList(LightEncoderLayer(dim, heads, feedforward, dropout) for _ in range(layers - 1))
+        options = cfg.TRANSFORMER
+        args = (cfg.HIDDEN_DIM, options.NHEADS, options.DIM_FEEDFORWARD, options.DROPOUT)
+        self.encoder = LightEncoderLayer(*args)
+        self.more = nn.ModuleList(LightEncoderLayer(*args) for _ in range(layers - 1))
         init_matrices(self)
 
     def forward(self, templates: Sequence[Tokens], search: Tokens) -> Tensor:
@@ -70,7 +61,7 @@ class Correlation(nn.Module):
 
     def forward(self, template: Tensor, search: Tensor) -> Tensor:
         """Template tokens (B, Lt, C) and search tokens (B, Ls, C) to search tokens (B, Ls, C)."""
-        similarity = F.normalize(search, dim=-1) @ F.normalize(template, dim=-1).transpose(1, 2)
+        similarity = F.normalize(search, dim=-1) @ F.normalize(template, dim=-1).transpose(1, 2)  # (B, Ls, Lt)
         return search + self.embed(similarity)
 
 
@@ -81,50 +72,19 @@ class STARKLightningXtrt(nn.Module):
 
     def __init__(self, cfg: EasyDict, pretrained: bool = False) -> None:
         super().__init__()
-        dim, options = cfg.MODEL.HIDDEN_DIM, cfg.MODEL.TRANSFORMER
+        dim, template, search = cfg.MODEL.HIDDEN_DIM, cfg.DATA.TEMPLATE.FEAT_SIZE, cfg.DATA.SEARCH.FEAT_SIZE
         self.backbone = build_backbone(cfg, pretrained)
-        layers = option(cfg, "MODEL.TRANSFORMER.ENC_LAYERS")
-        self.transformer = LightTransformer(dim, options.NHEADS, options.DIM_FEEDFORWARD, options.DROPOUT, layers)
+        self.transformer = LightTransformer(cfg.MODEL, option(cfg, "MODEL.TRANSFORMER.ENC_LAYERS"))
         self.box_head = build_box_head(cfg, self.backbone.stride)
-        self.pos_emb_x = PositionEmbeddingLearned(dim, cfg.DATA.SEARCH.FEAT_SIZE)
-        self.pos_emb_z0 = PositionEmbeddingLearned(dim, cfg.DATA.TEMPLATE.FEAT_SIZE)
+        self.pos_emb_x = PositionEmbeddingLearned(dim, search)
+        self.pos_emb_z0 = PositionEmbeddingLearned(dim, template)
         self.bottleneck = nn.Conv2d(self.backbone.channels, dim, 1)
-        tokens = cfg.DATA.TEMPLATE.FEAT_SIZE**2
-        self.correlation = Correlation(dim, tokens) if option(cfg, "MODEL.CORRELATION") else None
+        self.correlation = Correlation(dim, template**2) if option(cfg, "MODEL.CORRELATION") else None
 
     @property
     def extractor(self) -> Backbone:
         """The convolutional backbone."""
         return self.backbone
-
-    def encode_template(self, region: NestedTensor) -> Tokens:
-        """Template crops (B, 3, Ht, Wt) to tokens."""
-        return self._encode(region, self.pos_emb_z0)
-
-    def encode_search(self, region: NestedTensor) -> Tokens:
-        """Search crops (B, 3, H, W) to tokens."""
-        return self._encode(region, self.pos_emb_x)
-
-    def _encode(self, region: NestedTensor, positions: nn.Module) -> Tokens:
-        feature = self.bottleneck(self.backbone(region.tensors))
-        mask = downsample_mask(region.mask, feature.shape[-2:])
-        padding = None if mask is None else mask.flatten(1)
-        return Tokens(feature.flatten(2).transpose(1, 2), positions(feature, mask), padding)
-
-    def predict(self, templates: Sequence[Tokens], search: Tokens) -> dict[str, Tensor]:
-        """Transformer and head on encoded regions; returns as `forward`."""
-        if self.correlation is not None:
-            search = replace(search, feature=self.correlation(templates[0].feature, search.feature))
-        feature = self.transformer(templates, search)
-        side = math.isqrt(feature.shape[1])
-        feature = feature.transpose(1, 2).unflatten(2, (side, side))
-        if isinstance(self.box_head, CenterPredictor):
-            scores, boxes = self.box_head(feature)
-            box, logit = self.box_head.best(scores, boxes)
-            found = {"pred_boxes": box[:, None], "pred_logits": logit[:, None]}
-            return found | {"scores": scores, "cell_boxes": boxes}
-        boxes, maps = self.box_head(feature)
-        return {"pred_boxes": xyxy_to_cxcywh(boxes)[:, None], "corner_maps": torch.stack(maps)}
 
     def forward(self, templates: Sequence[NestedTensor], search: NestedTensor) -> dict[str, Tensor]:
         """Boxes of the object in the search region.
@@ -140,3 +100,26 @@ class STARKLightningXtrt(nn.Module):
             `cell_boxes` (B, S * S, 4), cxcywh.
         """
         return self.predict([self.encode_template(template) for template in templates], self.encode_search(search))
+
+    def encode_template(self, region: NestedTensor) -> Tokens:
+        """Template crops (B, 3, Ht, Wt) to tokens."""
+        return Tokens.of(self.bottleneck(self.backbone(region.tensors)), region.mask, self.pos_emb_z0)
+
+    def encode_search(self, region: NestedTensor) -> Tokens:
+        """Search crops (B, 3, H, W) to tokens."""
+        return Tokens.of(self.bottleneck(self.backbone(region.tensors)), region.mask, self.pos_emb_x)
+
+    def predict(self, templates: Sequence[Tokens], search: Tokens) -> dict[str, Tensor]:
+        """Transformer and head on encoded regions; returns as `forward`."""
+        if self.correlation is not None:
+            search = replace(search, feature=self.correlation(templates[0].feature, search.feature))
+        feature = self.transformer(templates, search)  # (B, S * S, C)
+        side = math.isqrt(feature.shape[1])
+        feature = feature.transpose(1, 2).unflatten(2, (side, side))  # (B, C, S, S)
+        if isinstance(self.box_head, CenterPredictor):
+            scores, boxes = self.box_head(feature)  # (B, S * S), cxcywh (B, S * S, 4)
+            box, logit = self.box_head.best(scores, boxes)
+            found = {"pred_boxes": box[:, None], "pred_logits": logit[:, None]}
+            return found | {"scores": scores, "cell_boxes": boxes}
+        boxes, maps = self.box_head(feature)  # xyxy (B, 4), two of (B, S * S)
+        return {"pred_boxes": xyxy_to_cxcywh(boxes)[:, None], "corner_maps": torch.stack(maps)}

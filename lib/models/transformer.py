@@ -1,24 +1,127 @@
-"""The spatio-temporal transformer (STARK, section 3.1): DETR's encoder and decoder on batch-first tokens."""
+"""The spatio-temporal transformer (STARK, section 3.1): DETR's encoder and decoder, on tokens (B, L, C)."""
+
+import contextlib
+import math
 
 import torch
+import torch.nn.functional as F
+from easydict import EasyDict
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from lib.models.attention import MultiheadAttention
+
+class PositionEmbeddingSine(nn.Module):
+    """Sines of the normalised position (DETR, appendix A.4); y fills the first half of the channels.
+
+    The position is counted over unpadded cells only and divided by their extent, so that
+    a crop at the image border is measured like any other.
+    """
+
+    def __init__(self, dim: int, temperature: float = 10000.0) -> None:
+        super().__init__()
+        steps = torch.arange(dim // 2) // 2
+        self.register_buffer("wavelengths", temperature ** (2 * steps / (dim // 2)), persistent=False)
+
+    def forward(self, feature: Tensor, mask: Tensor | None) -> Tensor:
+        """Features (B, C, H, W) and mask (B, H, W) to positions (B, H * W, dim); (1, H * W, dim) without a mask."""
+        inside = torch.ones_like(feature[:1, 0], dtype=torch.bool) if mask is None else ~mask
+        axes = []
+        for dim in (1, 2):
+            count = inside.cumsum(dim, dtype=torch.float32)
+            last = count.narrow(dim, count.shape[dim] - 1, 1)
+            angle = (count / (last + 1e-6) * 2 * math.pi).unsqueeze(-1) / self.wavelengths
+            axes.append(torch.stack((angle[..., 0::2].sin(), angle[..., 1::2].cos()), dim=-1).flatten(-2))
+        return torch.cat(axes, dim=-1).flatten(1, 2).to(feature.dtype)
+
+
+class PositionEmbeddingLearned(nn.Module):
+    """One learned vector a column and one a row; columns fill the first half of the channels."""
+
+    def __init__(self, dim: int, size: int = 50) -> None:
+        super().__init__()
+        self.row_embed = nn.Embedding(size, dim // 2)
+        self.col_embed = nn.Embedding(size, dim // 2)
+        nn.init.uniform_(self.row_embed.weight)
+        nn.init.uniform_(self.col_embed.weight)
+
+    def forward(self, feature: Tensor, mask: Tensor | None) -> Tensor:
+        """Features (B, C, H, W) to positions (1, H * W, dim); the mask is not used."""
+        height, width = feature.shape[-2:]
+        columns = self.col_embed.weight[:width].expand(height, -1, -1)
+        rows = self.row_embed.weight[:height, None].expand(-1, width, -1)
+        return torch.cat((columns, rows), dim=-1).flatten(0, 1)[None]
+
+
+class NoPosition(nn.Module):
+    """Zeros, for MODEL.POSITION_EMBEDDING `none`."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+
+    def forward(self, feature: Tensor, mask: Tensor | None) -> Tensor:
+        """Features (B, C, H, W) to zeros (1, H * W, C); the mask is not used."""
+        return torch.zeros_like(feature[:1]).flatten(2).transpose(1, 2)
+
+
+# By MODEL.POSITION_EMBEDDING.
+POSITION_ENCODINGS = {"sine": PositionEmbeddingSine, "learned": PositionEmbeddingLearned, "none": NoPosition}
+
+
+class MultiheadAttention(nn.Module):
+    """Scaled dot-product attention over several heads (Vaswani et al., 2017, section 3.2).
+
+    Its parameters have the names of `nn.MultiheadAttention`.
+
+    Args:
+        divide_norm: first scale queries and keys to unit length, then queries by sqrt(head size).
+    """
+
+    def __init__(self, dim: int, heads: int, dropout: float, divide_norm: bool = False) -> None:
+        super().__init__()
+        self.heads, self.dropout, self.divide_norm = heads, dropout, divide_norm
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * dim, dim))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * dim))
+        self.out_proj = nn.Linear(dim, dim)
+        nn.init.xavier_uniform_(self.in_proj_weight)
+        nn.init.zeros_(self.out_proj.bias)
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, padding: Tensor | None = None) -> Tensor:
+        """Queries (B, Lq, C), keys and values (B, Lk, C) to (B, Lq, C).
+
+        `padding` (B, Lk) is bool, True on keys to ignore, or float, added to the logits (minus infinity on padding).
+        """
+        if self.divide_norm:
+            query = F.normalize(query, dim=-1) * (query.shape[-1] // self.heads) ** 0.5
+            key = F.normalize(key, dim=-1)
+        projections = zip((query, key, value), self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3), strict=True)
+        q, k, v = (F.linear(x, w, b).unflatten(2, (self.heads, -1)).transpose(1, 2) for x, w, b in projections)
+        mask = None
+        if padding is not None:
+            mask = (padding.to(q.dtype) if padding.is_floating_point() else ~padding)[:, None, None]  # (B, 1, 1, Lk)
+        # The CPU's fused kernel computes the attention weights again in its backward pass. With large logits the second
+        # rounding makes gradients infinite.
+        on_cpu = query.device.type == "cpu" and torch.is_grad_enabled()
+        with sdpa_kernel(SDPBackend.MATH) if on_cpu else contextlib.nullcontext():
+            attended = F.scaled_dot_product_attention(q, k, v, mask, self.dropout if self.training else 0.0)
+        return self.out_proj(attended.transpose(1, 2).flatten(2))
 
 
 class EncoderLayer(nn.Module):
     """Self-attention and a feed-forward network, each with a residual and a norm."""
+
+    attentions = ("self_attn",)
 
     def __init__(
         self, dim: int, heads: int, feedforward: int, dropout: float, pre_norm: bool = False, divide_norm: bool = False
     ) -> None:
         super().__init__()
         self.pre_norm = pre_norm
-        self.self_attn = MultiheadAttention(dim, heads, dropout, divide_norm)
+        for name in self.attentions:
+            self.add_module(name, MultiheadAttention(dim, heads, dropout, divide_norm))
         self.linear1 = nn.Linear(dim, feedforward)
         self.linear2 = nn.Linear(feedforward, dim)
-        self.norm1 = nn.LayerNorm(dim)
-        self.norm2 = nn.LayerNorm(dim)
+        for i in range(len(self.attentions) + 1):
+            self.add_module(f"norm{i + 1}", nn.LayerNorm(dim))
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, tokens: Tensor, padding: Tensor | None, position: Tensor) -> Tensor:
@@ -27,31 +130,19 @@ class EncoderLayer(nn.Module):
             normed = self.norm1(tokens)
             query = normed + position
             tokens = tokens + self.dropout(self.self_attn(query, query, normed, padding))
-            return tokens + self.dropout(self._feedforward(self.norm2(tokens)))
+            return tokens + self.dropout(self.feedforward(self.norm2(tokens)))
         query = tokens + position
         tokens = self.norm1(tokens + self.dropout(self.self_attn(query, query, tokens, padding)))
-        return self.norm2(tokens + self.dropout(self._feedforward(tokens)))
+        return self.norm2(tokens + self.dropout(self.feedforward(tokens)))
 
-    def _feedforward(self, x: Tensor) -> Tensor:
+    def feedforward(self, x: Tensor) -> Tensor:
         return self.linear2(self.dropout(self.linear1(x).relu()))
 
 
-class DecoderLayer(nn.Module):
+class DecoderLayer(EncoderLayer):
     """Attention among the queries, attention to the encoder's memory, a feed-forward network."""
 
-    def __init__(
-        self, dim: int, heads: int, feedforward: int, dropout: float, pre_norm: bool = False, divide_norm: bool = False
-    ) -> None:
-        super().__init__()
-        self.pre_norm = pre_norm
-        self.self_attn = MultiheadAttention(dim, heads, dropout, divide_norm)
-        self.multihead_attn = MultiheadAttention(dim, heads, dropout, divide_norm)
-        self.linear1 = nn.Linear(dim, feedforward)
-        self.linear2 = nn.Linear(feedforward, dim)
-        self.norm1 = nn.LayerNorm(dim)
-        self.norm2 = nn.LayerNorm(dim)
-        self.norm3 = nn.LayerNorm(dim)
-        self.dropout = nn.Dropout(dropout)
+    attentions = ("self_attn", "multihead_attn")
 
     def forward(
         self, target: Tensor, memory: Tensor, padding: Tensor | None, position: Tensor, query_position: Tensor
@@ -64,36 +155,25 @@ class DecoderLayer(nn.Module):
             target = target + self.dropout(self.self_attn(query, query, normed))
             query = self.norm2(target) + query_position
             target = target + self.dropout(self.multihead_attn(query, keys, memory, padding))
-            return target + self.dropout(self._feedforward(self.norm3(target)))
+            return target + self.dropout(self.feedforward(self.norm3(target)))
         query = target + query_position
         target = self.norm1(target + self.dropout(self.self_attn(query, query, target)))
         attended = self.multihead_attn(target + query_position, keys, memory, padding)
         target = self.norm2(target + self.dropout(attended))
-        return self.norm3(target + self.dropout(self._feedforward(target)))
-
-    def _feedforward(self, x: Tensor) -> Tensor:
-        return self.linear2(self.dropout(self.linear1(x).relu()))
+        return self.norm3(target + self.dropout(self.feedforward(target)))
 
 
 class Transformer(nn.Module):
-    """Encoder over template and search tokens, decoder with learned queries."""
+    """Encoder over template and search tokens, decoder with learned queries; `cfg` is the MODEL section."""
 
-    def __init__(
-        self,
-        dim: int,
-        heads: int,
-        feedforward: int,
-        dropout: float,
-        encoder_layers: int,
-        decoder_layers: int,
-        pre_norm: bool,
-        divide_norm: bool,
-    ) -> None:
+    def __init__(self, cfg: EasyDict) -> None:
         super().__init__()
-        args = (dim, heads, feedforward, dropout, pre_norm, divide_norm)
-        encoder = nn.ModuleList(EncoderLayer(*args) for _ in range(encoder_layers))
-        decoder = nn.ModuleList(DecoderLayer(*args) for _ in range(decoder_layers))
-        self.encoder = nn.ModuleDict({"layers": encoder, "norm": nn.LayerNorm(dim) if pre_norm else nn.Identity()})
+        dim, options = cfg.HIDDEN_DIM, cfg.TRANSFORMER
+        args = (dim, options.NHEADS, options.DIM_FEEDFORWARD, options.DROPOUT, options.PRE_NORM, options.DIVIDE_NORM)
+        encoder = nn.ModuleList(EncoderLayer(*args) for _ in range(options.ENC_LAYERS))
+        decoder = nn.ModuleList(DecoderLayer(*args) for _ in range(options.DEC_LAYERS))
+        norm = nn.LayerNorm(dim) if options.PRE_NORM else nn.Identity()
+        self.encoder = nn.ModuleDict({"layers": encoder, "norm": norm})
         self.decoder = nn.ModuleDict({"layers": decoder, "norm": nn.LayerNorm(dim)})
         init_matrices(self)
 

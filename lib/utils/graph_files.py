@@ -99,7 +99,7 @@ def joined(attention_inputs: Sequence[AttentionInputs]) -> tuple[np.ndarray, np.
 
 
 def sine_position(inside: np.ndarray, dim: int) -> np.ndarray:
-    """`lib.models.position_encoding.PositionEmbeddingSine` of one region, for cells (h, w) bool that are not padded.
+    """`lib.models.transformer.PositionEmbeddingSine` of one region, for cells (h, w) bool that are not padded.
 
     Returns:
         (h * w, dim) float32.

@@ -7,9 +7,8 @@ import torch
 
 from lib.config import load_config
 from lib.models import build_model
-from lib.models.inference import prepare_for_tracking
+from lib.models.inference import Parts, prepare_for_tracking
 from lib.models.layers import FrozenBatchNorm2d
-from lib.models.parts import Parts
 from lib.utils.graph_files import joined
 from lib.utils.tensors import NestedTensor
 from tests.golden_cases import VARIANTS, reference_model

@@ -5,11 +5,9 @@ import torch
 
 from lib.config import ConfigError, load_config
 from lib.models import build_model
-from lib.models.attention import MultiheadAttention
 from lib.models.inference import fold_norms, fold_repvgg
-from lib.models.layers import FrozenBatchNorm2d
-from lib.models.repvgg import RepVGGBlock
-from lib.models.transformer import DecoderLayer, EncoderLayer
+from lib.models.layers import FrozenBatchNorm2d, RepVGGBlock
+from lib.models.transformer import DecoderLayer, EncoderLayer, MultiheadAttention
 from lib.utils.boxes import xyxy_to_cxcywh
 from lib.utils.tensors import NestedTensor
 

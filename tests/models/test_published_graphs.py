@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lib.config import load_config
-from lib.models.published_graphs import SEARCH_FILE, TEMPLATE_FILE, export_search, export_template
+from lib.models.export import SEARCH_FILE, TEMPLATE_FILE, export_published
 from lib.test.tracker.engines.onnx import open_graph
 from tests.golden_cases import VARIANTS, golden, reference_inputs, reference_model
 
@@ -17,8 +17,8 @@ def graphs(tmp_path_factory):
     """The reference Lightning's template and search graph."""
     folder = tmp_path_factory.mktemp("published")
     model, cfg = reference_model("stark_lightning"), load_config(*VARIANTS["stark_lightning"][:2])
-    export_template(model, cfg, folder / TEMPLATE_FILE)
-    export_search(model, cfg, folder / SEARCH_FILE)
+    export_published("template", model, cfg, folder / TEMPLATE_FILE)
+    export_published("search", model, cfg, folder / SEARCH_FILE)
     return [open_graph(folder / name, CPU) for name in ("backbone_bottleneck_pe.onnx", "complete.onnx")]
 
 

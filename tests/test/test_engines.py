@@ -11,8 +11,8 @@ from lib.config import load_config
 from lib.config.loader import EXPERIMENTS
 from lib.models import build_model
 from lib.models.export import kept_graphs
-from lib.models.parts import regions_of
-from lib.models.position_encoding import PositionEmbeddingSine
+from lib.models.inference import regions_of
+from lib.models.transformer import PositionEmbeddingSine
 from lib.test.tracker import create_tracker, graphs_dir, load_network, weights_path
 from lib.test.tracker.engines import create_engine
 from lib.test.tracker.engines.base import Context

@@ -9,7 +9,7 @@ import torch
 
 from lib.config import load_config
 from lib.models.export import kept_graphs
-from lib.models.parts import regions_of
+from lib.models.inference import regions_of
 from lib.test.tracker import create_tracker, load_network, weights_path
 from lib.test.tracker.engines.base import Engine
 from lib.test.tracker.engines.openvino import INT8_SUFFIX, OpenVinoEngine

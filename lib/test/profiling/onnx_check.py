@@ -11,17 +11,8 @@ from easydict import EasyDict
 from torch import nn
 
 from lib.config import load_config
-from lib.models.export import fingerprint
-from lib.models.inference import prepare_for_tracking
-from lib.models.parts import output_names
-from lib.models.published_graphs import (
-    SEARCH_FILE,
-    TEMPLATE_FILE,
-    TemplateGraph,
-    export_search,
-    export_template,
-    search_inputs,
-)
+from lib.models.export import SEARCH_FILE, TEMPLATE_FILE, PublishedParts, export_published, fingerprint, search_inputs
+from lib.models.inference import output_names, prepare_for_tracking
 from lib.test.profiling.latency import COLUMNS, Latency, describe_machine, machine_line, measure
 from lib.test.tracker import graphs_dir, load_network, tracker_of, weights_path
 from lib.test.tracker.engines import engine_device
@@ -116,7 +107,7 @@ def check_graph(
     if path.exists() and output is None:
         print(f"{path} holds these weights already")
     else:
-        (export_template if part == "template" else export_search)(model, cfg, path)
+        export_published(part, model, cfg, path)
         print(f"wrote {path}")
     model = prepare_for_tracking(model).to(target, memory_format=torch.channels_last)
     model.extractor.dtype = "fp32"  # as the graphs
@@ -189,7 +180,7 @@ def _search_case(model: nn.Module, template: NestedTensor, search: NestedTensor)
 
 def _template_outputs(model: nn.Module, template: NestedTensor) -> list[np.ndarray]:
     image, mask = (torch.from_numpy(array).to(template.tensors.device) for array in _arrays(template))
-    return [tensor.cpu().numpy() for tensor in TemplateGraph(model)(image, mask)]
+    return [tensor.cpu().numpy() for tensor in PublishedParts(model).template(image, mask)]
 
 
 def _arrays(crop: NestedTensor) -> tuple[np.ndarray, np.ndarray]:

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 
 from lib.config import load_config
 from lib.models import build_model
-from lib.models.attention import MultiheadAttention
 from lib.models.inference import fold_norms, prepare_for_tracking
+from lib.models.transformer import MultiheadAttention
 from lib.test.profiling.latency import COLUMNS, Latency, describe_machine, machine_line, measure
 from lib.utils.device import select_device
 from lib.utils.errors import UserError

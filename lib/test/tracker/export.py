@@ -13,7 +13,7 @@ from torch import nn
 from lib.config import load_config
 from lib.models.alpha_refine import SCRIPT as MASK_SCRIPT
 from lib.models.export import export_graphs, fingerprint, kept_graphs
-from lib.models.parts import regions_of
+from lib.models.inference import regions_of
 from lib.test.tracker import graphs_dir, load_network, tracker_of, weights_path
 from lib.test.tracker.engines import choose_engine, engine_device
 from lib.test.tracker.engines.base import Engine

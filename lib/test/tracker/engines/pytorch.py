@@ -8,8 +8,7 @@ import torch
 from easydict import EasyDict
 from torch import Tensor, nn
 
-from lib.models.inference import prepare_for_tracking
-from lib.models.parts import Parts
+from lib.models.inference import Parts, prepare_for_tracking
 from lib.test.tracker.engines.base import Context, Engine
 from lib.utils.errors import UserError
 
