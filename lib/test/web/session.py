@@ -1,170 +1,339 @@
-"""One open page: its files, its messages in both directions, and the thread that decodes and tracks for it."""
+"""One open page: its clip, its objects, and the thread that decodes and tracks for it."""
 
 import asyncio
-import concurrent.futures
-import contextlib
+import copy
 import itertools
+import json
 import logging
 import queue
-import secrets
 import shutil
+import tempfile
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated, Literal
+
+import cv2
+import numpy as np
+from pydantic import ConfigDict, Field, PlainValidator, ValidationError, validate_call
 
 from lib.data.images import IMAGE_SUFFIXES
-from lib.test.web.catalogue import Trackers
-from lib.test.web.clips import Limits
-from lib.test.web.desk import Desk
+from lib.data.samples import PREFIX, find_sample
+from lib.test.web.clips import Clip, Limits, open_clip
+from lib.test.web.downloads import WRITERS, encode_jpeg
+from lib.test.web.media import Media
+from lib.test.web.trackers import Box, TrackedObject, Trackers
 from lib.utils.errors import UserError
 
-_COMMANDS = 16  # commands that may wait for the page's thread
-_OUTBOX = 32  # messages that may wait for the page
+MOST_OBJECTS = 6  # as many as there are colours that differ on any ground
+_SMALLEST_BOX = 4  # pixels a side
+_SHOWN_SIDE, _SHOWN_QUALITY = 1280, 85  # of the pictures that a page shows
+_NOT_UNDERSTOOD = "the server does not understand the page: reload it"
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or len(value) > 4096:
+        raise ValueError("a text of at most 4096 characters")
+    return value
+
+
+# Arguments of commands; anything else is refused.
+_Object = Annotated[int, Field(ge=1, le=MOST_OBJECTS)]
+_Frame = Annotated[int, Field(ge=0, le=10**7)]
+_Name = Annotated[str, PlainValidator(_text)]  # not pydantic's `str`, which refuses file names that are not UTF-8
+_DrawnBox = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=4, max_length=4)]
+
+_commands: dict[str, Callable] = {}
 
 log = logging.getLogger(__name__)
 
 
-class Session:
-    """A page, from its WebSocket's begin to its end. Create it in the event loop.
+def _command(method: Callable) -> Callable:
+    """Let a page call a method by its name, with arguments that fit its annotations."""
+    _commands[method.__name__] = validate_call(config=ConfigDict(strict=True))(method)
+    return method
+
+
+class Session(threading.Thread):
+    """Runs the commands of one page, and between them its jobs: to show a frame, to track, to write a download.
+
+    A job is a generator that does a frame a step.
+
+    Args:
+        folder: for its files; removed at the end.
+        limits: see `Limits`.
+        trackers: makes the chosen tracker.
+        media: the directories that it may look into.
+        send: takes a message, and a picture as JPEG or None; waits until the page takes it.
 
     Attributes:
-        name: a secret of the server and the page; it names the session in addresses.
-        folder: its files; removed at the end.
-        clip_name: name of the open clip.
-        uploading: an upload is arriving.
-        upload: the last upload, or None.
-        closing: set when the page has to be closed, for `reason`.
+        inbox: messages of the page, as JSON.
+        clip: the open clip, or None.
+        objects: the objects of the clip by number.
+        uploading: held while a file arrives.
+        uploaded: bytes of the last upload.
     """
 
-    def __init__(self, folder: Path, limits: Limits, trackers: Trackers) -> None:
-        self.name = secrets.token_urlsafe(16)
-        self.folder = folder / self.name
-        self.folder.mkdir()
-        self.clip_name = "clip"
-        self.uploading = False
-        self.upload: Upload | None = None
-        self.closing, self.reason = asyncio.Event(), ""
-        self._loop = asyncio.get_running_loop()
-        self._outbox: asyncio.Queue[tuple[dict, bytes | None]] = asyncio.Queue(_OUTBOX)
-        self._commands: queue.Queue[tuple[str, dict]] = queue.Queue(_COMMANDS)
-        self._ended = threading.Event()
-        self._numbers = itertools.count(1)
-        self._open_upload = ""
-        self._heard = time.monotonic()
-        desk = Desk(self.folder, limits, trackers, self._send, time.perf_counter)
-        self._thread = threading.Thread(target=self._work, args=(desk,), name="tracker", daemon=True)
-        self._thread.start()
-
-    def hear(self) -> None:
-        """The page did something."""
-        self._heard = time.monotonic()
-
-    @property
-    def idle_seconds(self) -> float:
-        """Seconds since the page's last action."""
-        return time.monotonic() - self._heard
-
-    def close(self, reason: str) -> None:
-        """Have the page closed."""
-        self.reason = self.reason or reason
-        self.closing.set()
+    def __init__(
+        self,
+        folder: Path,
+        limits: Limits,
+        trackers: Trackers,
+        media: Media,
+        send: Callable[[dict, bytes | None], None],
+    ) -> None:
+        super().__init__(name="tracker", daemon=True)
+        self.folder, self.limits, self.trackers, self.media, self._send = folder, limits, trackers, media, send
+        self.folder.mkdir(exist_ok=True)
+        self.inbox: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self.clip: Clip | None = None
+        self.objects: dict[int, TrackedObject] = {}
+        self.uploading, self.uploaded = asyncio.Lock(), 0
+        self._upload, self._upload_name = None, ""
+        self._numbers = itertools.count(1)  # of uploaded pictures
+        self._ended = False
+        self._jobs: dict[str, Iterator[None]] = {}
+        self._sizes: dict[int, tuple[int, int]] = {}  # of shown frames with another size than the clip's
 
     def end(self) -> None:
-        """The page is gone: its thread ends after the current step and removes the files."""
-        self._ended.set()
-        with contextlib.suppress(queue.Full):
-            self._commands.put_nowait(("pause", {}))  # wakes the thread
+        """The page is gone: the thread ends after the current step and removes the files."""
+        self._ended = True
+        self.inbox.put("")  # wakes the thread
 
-    async def command(self, name: str, arguments: dict) -> None:
-        """Give the page's thread a command of `Desk`; waits while too many wait already."""
-        while True:
+    def run(self) -> None:
+        """Run commands and jobs until the page is gone."""
+        while not self._ended:
             try:
-                return self._commands.put_nowait((name, arguments))
-            except queue.Full:
-                await asyncio.sleep(0.01)
+                text = self.inbox.get(block=not self._jobs)
+            except queue.Empty:
+                self.step()
+            else:
+                self.handle(text)
+        self._cancel(*self._jobs)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
-    async def put(self, message: dict, picture: bytes | None = None) -> None:
-        """Send the page a message; waits while too many wait already."""
-        if message["type"] == "opened":
-            self.clip_name, self._open_upload = message["name"], message.pop("ticket")
-            await asyncio.to_thread(self.remove_stale)
-        await self._outbox.put((message, picture))
-
-    async def take(self) -> tuple[dict, bytes | None]:
-        """The next message to send, and its picture."""
-        return await self._outbox.get()
-
-    def begin_upload(self) -> "Upload":
-        """Another upload in place of the last one."""
-        self.upload = Upload(self.folder / f"upload{next(self._numbers)}")
-        return self.upload
-
-    def remove_stale(self) -> None:
-        """Remove all uploads but the last one and the open clip."""
-        used = {self._open_upload, self.upload.folder.name if self.upload else ""}
-        for folder in self.folder.glob("upload*"):
-            if folder.name not in used:
-                shutil.rmtree(folder, ignore_errors=True)
-
-    def _work(self, desk: Desk) -> None:
-        """The page's thread."""
+    def handle(self, text: str) -> None:
+        """Run the command of a message, `{"type": command, **arguments}`."""
         try:
-            desk.run(self._commands, self._ended)
-        except BaseException:
-            if self._ended.is_set() or self._loop.is_closed():
-                return  # the page is gone, and so is the receiver of messages
-            log.exception("the thread of a page stopped")
-            reason = "tracking stopped because of an error; the server's log has the details"
-            self._loop.call_soon_threadsafe(self.close, reason)
-        finally:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            arguments = json.loads(text)
+            name = arguments.pop("type")
+            command = _commands[name]
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+            self._tell("error", about="", text=_NOT_UNDERSTOOD)
+            return
+        with self._reporting(name):
+            command(self, **arguments)
 
-    def _send(self, message: dict, picture: bytes | None) -> None:
-        """Called in the page's thread; waits for the page like `put`."""
-        if message["type"] == "progress":
-            self.hear()  # a page that waits for a long download is in use
-        sent = asyncio.run_coroutine_threadsafe(self.put(message, picture), self._loop)
-        while not self._ended.is_set():
-            try:
-                return sent.result(timeout=0.5)
-            except concurrent.futures.TimeoutError:
-                continue
-        sent.cancel()
-        raise concurrent.futures.CancelledError
+    def step(self) -> bool:
+        """Do one step of each job; False if there is none left."""
+        for kind, steps in list(self._jobs.items()):
+            going_on = False
+            with self._reporting(kind):
+                going_on = next(steps, self) is None
+            if not going_on:
+                del self._jobs[kind]
+        return bool(self._jobs)
 
+    def next_upload(self, name: str, more: bool) -> Path:
+        """Path of the next file of an upload; called in the server's thread.
 
-class Upload:
-    """One video, or the pictures of a sequence one after the other.
-
-    Attributes:
-        folder: its files.
-        name: its name for people.
-        size: bytes so far.
-        pictures: number of pictures, 0 of a video.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.name, self.size, self.pictures = folder, "", 0, 0
-        folder.mkdir()
-
-    @property
-    def path(self) -> Path:
-        """The file or folder to open."""
-        return self.folder if self.pictures else self.folder / "video"
-
-    def next_file(self, name: str, limits: Limits) -> Path:
-        """Path of the next file; from the page's name only the kind of picture is taken.
-
-        Raises:
-            UserError: a picture beside a video, or too many pictures.
+        Args:
+            name: the file's name in the page; only the kind of picture is taken from it.
+            more: whether the file belongs to the upload before.
         """
-        self.name = self.name or Path(name.replace("\\", "/")).name
+        if self._upload is None or not more:
+            self._upload = Path(tempfile.mkdtemp(prefix="upload", dir=self.folder))
+            self.uploaded, self._upload_name = 0, Path(name.replace("\\", "/")).name
         suffix = Path(name).suffix.lower()
-        if suffix not in IMAGE_SUFFIXES:
-            if self.size:
-                raise UserError("upload one video, or the pictures of one sequence")
-            return self.folder / "video"
-        self.pictures += 1
-        if self.pictures > limits.frames:
-            raise UserError(f"at most {limits.frames:,} pictures are taken here")
-        return self.folder / f"{self.pictures:08d}{suffix}"
+        return self._upload / (f"{next(self._numbers):08d}{suffix}" if suffix in IMAGE_SUFFIXES else "video")
+
+    # Commands
+
+    @_command
+    def browse(self, path: _Name) -> None:
+        """Send the content of a directory under --media."""
+        self._tell("listed", **self.media.list(path))
+
+    @_command
+    def open_sample(self, name: _Name) -> None:
+        """Open a sample, with the box of its object."""
+        path, sample = find_sample(PREFIX + name)
+        self._open(path, name, list(sample.box))
+
+    @_command
+    def open_media(self, path: _Name) -> None:
+        """Open a clip under --media."""
+        found = self.media.clip(path)
+        self._open(found, found.name)
+
+    @_command
+    def open_upload(self) -> None:
+        """Open the last upload."""
+        if self._upload is None:
+            raise UserError("nothing has been uploaded yet")
+        video = self._upload / "video"
+        self._open(video if video.exists() else self._upload, self._upload_name)
+
+    @_command
+    def draw(self, number: _Object, frame: _Frame, box: _DrawnBox) -> None:
+        """Take the box of an object, xywh in pixels, in a frame."""
+        clip = self._need_clip()
+        if frame >= (clip.total or self.limits.frames):
+            raise UserError(f"there is no frame {frame + 1} in this clip")
+        box = visible_part(box, self._sizes.get(frame, clip.size))
+        self.pause()
+        self.objects.setdefault(number, TrackedObject(number)).draw(frame, box)
+        self._tell("drawn", object=number, frame=frame, box=box)
+
+    @_command
+    def remove(self, number: _Object) -> None:
+        """Forget an object."""
+        self.pause()
+        self.objects.pop(number, None)
+        self._tell("removed", object=number)
+
+    @_command
+    def track(self, key: _Name, engine: _Name) -> None:
+        """Track all objects that have a box, from the first frame that one of them lacks to the end."""
+        if not self.objects:
+            raise UserError("draw a box around what to follow first")
+        self._begin("track", self._tracking((key, engine)))
+
+    @_command
+    def pause(self) -> None:
+        """Stop tracking; the boxes found so far stay."""
+        if self._cancel("track"):
+            self._tell("ended", why="paused", frames=self.clip.total)
+
+    @_command
+    def show(self, frame: _Frame) -> None:
+        """Send the picture of a frame."""
+        self._begin("show", self._showing(self._need_clip(), frame))
+
+    @_command
+    def export(self, what: Literal["video", "table", "sequences"]) -> None:
+        """Write a file to download."""
+        # Copies, since a person may go on while a file is written.
+        objects = [copy.copy(self.objects[number]) for number in sorted(self.objects) if self.objects[number].boxes]
+        if not objects:
+            raise UserError("there is nothing to download yet: track an object first")
+        self.pause()
+        self._begin("export", self._exporting(what, objects))
+
+    # Jobs
+
+    def _tracking(self, choice: tuple[str, str]) -> Iterator[None]:
+        self._tell("loading", tracker=choice[0], engine=choice[1])
+        tracker = self.trackers.get(*choice)
+        objects = list(self.objects.values())
+        for each in objects:
+            if each.use(tracker, choice):
+                self._tell("forgotten", object=each.number, frame=each.next)
+        index = start = min(each.next for each in objects)
+        seconds = None  # of one frame in the trackers, smoothed
+        for image in self.clip.frames(start):
+            if image is not None:
+                with self.trackers.lock:
+                    begin = time.perf_counter()
+                    for each in objects:
+                        each.step(index, image)
+                    last = time.perf_counter() - begin
+                if index > start:  # where a tracker begins, it takes another time
+                    seconds = 0.9 * (seconds or last) + 0.1 * last
+                found = [each.at(index) for each in objects if each.covers(index)]
+                self._send_picture("frame", index, image, objects=found, fps=seconds and round(1 / seconds, 1))
+                index += 1
+            yield
+        self._tell("ended", why="end" if index > start else "complete", frames=self.clip.total)
+
+    def _showing(self, clip: Clip, frame: int) -> Iterator[None]:
+        for image in clip.frames(frame):
+            if image is not None:
+                self._send_picture("picture", frame, image)
+                return
+            yield
+        self._tell("length", frames=clip.total)
+
+    def _exporting(self, what: str, objects: list[TrackedObject]) -> Iterator[None]:
+        for share in WRITERS[what](self.folder / what, self.clip, objects):
+            self._tell("progress", share=round(share, 3))
+            yield
+        self._tell("exported", what=what)
+
+    # Helpers
+
+    def _open(self, path: Path, name: str, box: Box | None = None) -> None:
+        """Open another clip. The one before goes, with all that was tracked, once this one is known to be a clip."""
+        clip = open_clip(path, name, self.limits)
+        self._cancel(*self._jobs)
+        self.clip, self.objects, self._sizes = clip, {}, {}
+        for upload in self.folder.glob("upload*"):
+            if upload not in (path, path.parent, self._upload):
+                shutil.rmtree(upload, ignore_errors=True)
+        width, height = clip.size
+        self._tell("opened", name=name, frames=clip.total, fps=clip.fps, box=box, width=width, height=height)
+        self.show(0)
+
+    def _begin(self, kind: str, steps: Iterator[None]) -> None:
+        self._cancel(kind)
+        self._jobs[kind] = steps
+
+    def _cancel(self, *kinds: str) -> bool:
+        """Cancel jobs; True where one was running."""
+        gone = [self._jobs.pop(kind) for kind in kinds if kind in self._jobs]
+        for steps in gone:
+            steps.close()
+        return bool(gone)
+
+    @contextmanager
+    def _reporting(self, about: str) -> Iterator[None]:
+        """Tell the page of an error, and go on."""
+        try:
+            yield
+        except UserError as error:
+            self._tell("error", about=about, text=str(error))
+        except ValidationError:
+            self._tell("error", about=about, text=_NOT_UNDERSTOOD)
+        except Exception as error:
+            log.exception("%s failed", about)
+            text = f"something went wrong in the server ({type(error).__name__}: {error}); its log says where"
+            self._tell("error", about=about, text=text)
+
+    def _need_clip(self) -> Clip:
+        if self.clip is None:
+            raise UserError("choose a clip first")
+        return self.clip
+
+    def _tell(self, kind: str, **more: object) -> None:
+        self._send({"type": kind, **more}, None)
+
+    def _send_picture(self, kind: str, frame: int, image: np.ndarray, **more: object) -> None:
+        height, width = image.shape[:2]
+        if (width, height) != self.clip.size:
+            self._sizes[frame] = (width, height)
+        scale = min(1.0, _SHOWN_SIDE / max(width, height))
+        if scale < 1:
+            shown = (round(width * scale) or 1, round(height * scale) or 1)
+            image = cv2.resize(image, shown, interpolation=cv2.INTER_AREA)
+        message = {"type": kind, "frame": frame, "width": width, "height": height, **more}
+        self._send(message, encode_jpeg(image, _SHOWN_QUALITY))
+
+
+def visible_part(box: Box, size: tuple[int, int]) -> Box:
+    """The part of a drawn box, xywh in pixels, that lies in a frame of `size` (width, height).
+
+    Raises:
+        UserError: it lies outside the frame, or is too small to follow.
+    """
+    left, top = max(0.0, float(box[0])), max(0.0, float(box[1]))
+    width, height = min(size[0], box[0] + box[2]) - left, min(size[1], box[1] + box[3]) - top
+    if min(box[2:]) > 0 and min(width, height) <= 0:
+        raise UserError(f"the box lies outside the frame, which is {size[0]}x{size[1]}")
+    if min(width, height) < _SMALLEST_BOX:
+        raise UserError(
+            f"the box is too small ({width:.0f}x{height:.0f} pixels): "
+            f"draw it at least {_SMALLEST_BOX} pixels wide and high"
+        )
+    return [left, top, float(width), float(height)]

@@ -52,13 +52,13 @@ class Server:
         self.stop(signal.SIGKILL)
         raise AssertionError(f"the server did not start:\n{self.log.read_text()}")
 
+    def cookie(self) -> dict[str, str]:
+        """The header that lets in."""
+        return {"Cookie": f"stark_token_{self.base.rpartition(':')[2]}={self.token}"} if self.token else {}
+
     def memory(self) -> int:
         """MiB that the server holds now."""
         return _resident(self.process.pid) // 2**20
-
-    def folders(self) -> list[Path]:
-        """Those of open sessions."""
-        return [path for path in self.files.glob("stark-web-*/*") if path.is_dir()]
 
     def folder(self, page: "Page") -> Path:
         """The files of an open page."""
@@ -67,7 +67,7 @@ class Server:
 
     def get(self, path: str, data: bytes | None = None, **headers: str) -> tuple[int, bytes]:
         """Status and body; with `data` it is a POST."""
-        given = ({"Authorization": f"Bearer {self.token}"} if self.token else {}) | headers
+        given = self.cookie() | headers
         request = urllib.request.Request(self.base + path, data, {k.replace("_", "-"): v for k, v in given.items()})
         try:
             with urllib.request.urlopen(request, timeout=_SECONDS) as response:
@@ -87,7 +87,7 @@ class Page:
 
     def __init__(self, server: Server, **headers: str) -> None:
         self.server = server
-        given = ({"Authorization": f"Bearer {server.token}"} if server.token else {}) | headers
+        given = server.cookie() | headers
         address = server.base.replace("http", "ws") + "/api/session"
         connection = connect(address, additional_headers=given, max_size=None, open_timeout=_SECONDS, max_queue=4)
         self._open = ExitStack()
@@ -116,10 +116,8 @@ class Page:
     def hear(self, seconds: float = _SECONDS) -> tuple[dict, bytes | None]:
         """The next message, and its picture."""
         data = self.socket.recv(seconds)
-        if isinstance(data, str):
-            return json.loads(data), None
         (length,) = struct.unpack("<I", data[:4])
-        return json.loads(data[4 : 4 + length]), data[4 + length :]
+        return json.loads(data[4 : 4 + length]), data[4 + length :] or None
 
     def until(self, kind: str) -> tuple[list[tuple[dict, bytes | None]], dict]:
         """Everything up to a message of a kind, pictures being taken as they come; and that message."""
@@ -130,13 +128,11 @@ class Page:
                 return before, message
             assert message["type"] != "error", message
             before.append((message, picture))
-            if message["type"] == "frame":
-                self.say("ack")
 
     def upload(self, name: str, data: bytes, more: bool = False, **headers: str) -> tuple[int, dict]:
         """Status and answer."""
         query = urllib.parse.urlencode({"name": name, "more": str(more).lower()})
-        status, body = self.server.get(f"/api/sessions/{self.name}/upload?{query}", data, **headers)
+        status, body = self.server.get(f"/api/{self.name}/upload?{query}", data, **headers)
         return status, json.loads(body)
 
     def open_upload(self, path: Path, name: str = "clip.mp4") -> dict:

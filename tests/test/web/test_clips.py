@@ -99,7 +99,7 @@ def test_what_is_no_video_is_said_plainly(tmp_path):
     for path in (text, empty, sound, tmp_path / "missing.mp4"):
         with pytest.raises(UserError, match="^my clip is not a video: it is another kind of file, or damaged$"):
             open_clip(path, "my clip", SMALL)
-    with pytest.raises(UserError, match="holds no pictures"):
+    with pytest.raises(UserError, match="holds no picture"):
         open_clip(tmp_path, "my folder", SMALL)
 
 
@@ -126,9 +126,9 @@ def test_damage_within_a_video_is_said_and_what_is_before_it_is_given(tmp_path):
 
 
 def test_too_long_a_clip_is_refused_whatever_its_header_says(tmp_path):
-    with pytest.raises(UserError, match="has about 60 frames; at most 50 are taken"):
+    with pytest.raises(UserError, match="has 60 frames; at most 50 are taken"):
         open_clip(write_numbered(tmp_path / "long.mp4", 60), "long", SMALL)
-    with pytest.raises(UserError, match="has 51 pictures; at most 50 are taken"):
+    with pytest.raises(UserError, match="has 51 frames; at most 50 are taken"):
         open_clip(write_images(tmp_path / "folder", 51), "folder", SMALL)
     secret = open_clip(write_numbered(tmp_path / "long.h264", 60), "long", SMALL)
     with pytest.raises(UserError, match="long is longer than the 50 frames that are taken here"):
@@ -183,7 +183,7 @@ def test_a_bomb_is_refused_before_its_frame_is_there(tmp_path):
     run = subprocess.run([sys.executable, "-c", BOMB, *files], cwd=REPOSITORY, capture_output=True, text=True)
     *said, used = run.stdout.splitlines()
     assert len(said) == 6, run.stderr
-    assert said[5] == "1.png is not a picture, or is damaged"
+    assert said[5] == "1.png of claim is not a picture, is damaged or cannot be read"
     for line in (said[0], said[1], said[4]):
         assert "too large" in line
         assert "at most 1000x1000 pixels" in line
@@ -195,7 +195,7 @@ def test_a_bomb_is_refused_before_its_frame_is_there(tmp_path):
 def test_pictures_that_are_none_are_named(tmp_path):
     folder = write_images(tmp_path / "frames", 3)
     (folder / "2.jpg").write_bytes(b"no picture")
-    with pytest.raises(UserError, match="^2.jpg is not a picture, or is damaged$"):
+    with pytest.raises(UserError, match="^2.jpg of frames is not a picture, is damaged or"):
         list(open_clip(folder, "frames", SMALL).frames())
     cv2.imwrite(str(folder / "2.jpg"), numbered(1, (1200, 10)))
     with pytest.raises(UserError, match=r"2.jpg are too large \(1200x10 pixels\)"):

@@ -181,29 +181,10 @@ def test_what_is_done_after_the_connection_is_lost_has_an_answer(browser, server
         expect(page.get_by_role("button", name="Track", exact=True)).to_be_visible()  # not "Pause"
 
 
-def test_why_a_page_was_closed_is_said_and_stays_said(bare, server):
-    def answer(socket):
-        socket.send('{"type": "closed", "text": "20 pages are open already"}')
-        socket.close()
-
-    bare.route_web_socket("**/api/session", answer)
-    bare.goto(f"{server.base}/?token={server.token}")
-    expect(bare.locator("#connection")).to_have_text("not connected")
-    assert alert(bare) == "20 pages are open already. Reload the page to go on."
-
-
 def test_a_server_that_cannot_be_reached_is_said(bare, server):
     bare.route_web_socket("**/api/session", lambda socket: socket.close())
     bare.goto(f"{server.base}/?token={server.token}")
     assert alert(bare).startswith("The connection to the server is lost")
-
-
-def test_a_directory_that_does_not_come_is_said(bare, server):
-    bare.goto(f"{server.base}/?token={server.token}")
-    bare.locator("#media button").first.wait_for()
-    bare.route("**/media?*", lambda route: route.abort())
-    bare.locator("#media button").first.click()
-    assert alert(bare) == "The server does not answer: is it still running?"
 
 
 def test_a_link_on_another_page_leads_in(bare, server):

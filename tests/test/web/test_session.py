@@ -1,27 +1,318 @@
-"""A page whose thread fails is closed with a reason, and its files are removed."""
+"""A session's commands and jobs: boxes drawn, tracked and corrected, and taken home."""
 
-import asyncio
+import csv
+import json
+import threading
+import zipfile
 
+import av
+import cv2
+import numpy as np
 import pytest
 
+from lib.data.registry import build_dataset, load_dataset
+from lib.test.tracker import create_tracker
 from lib.test.web.clips import Limits
-from lib.test.web.desk import Desk
-from lib.test.web.session import Session
-from tests.test.web.serving import wait_until
+from lib.test.web.media import Media
+from lib.test.web.session import Session, visible_part
+from lib.test.web.trackers import TrackedObject
+from lib.utils.errors import UserError
+from tests.test.web.made_clips import index_of, scene, write_clip, write_images, write_numbered
+
+COUNT = 20
+BOX = [20, 40, 24, 24]
 
 
-@pytest.mark.parametrize("error", [AssertionError, AttributeError, MemoryError, ZeroDivisionError])
-def test_a_page_whose_thread_fails_is_closed_with_a_reason(tmp_path, monkeypatch, error):
-    def fail(_desk):
-        raise error
+class StepTracker:
+    """Moves its box by `step` to the right a frame; says how sure it is."""
 
-    async def fail_once():
-        session = Session(tmp_path, Limits(), None)
-        await session.command("pause", {})
-        await asyncio.wait_for(session.closing.wait(), 20)
-        return session
+    def __init__(self, step=2.0):
+        self.step, self.box = step, None
 
-    monkeypatch.setattr(Desk, "pause", fail)
-    session = asyncio.run(fail_once())
-    assert session.reason == "tracking stopped because of an error; the server's log has the details"
-    assert wait_until(lambda: not session.folder.exists())
+    def initialize(self, image, info):
+        self.box = list(info["init_bbox"])
+
+    def track(self, image):
+        self.box = [self.box[0] + self.step, *self.box[1:]]
+        return {"target_bbox": self.box, "conf_score": 0.75}
+
+
+class Shelf:
+    """Stands in for `Trackers`."""
+
+    def __init__(self):
+        self.trackers, self.lock = {"step": StepTracker(), "still": StepTracker(0.0)}, threading.Lock()
+
+    def get(self, key, engine):
+        if key not in self.trackers:
+            raise UserError(f"no weights for {key}: put them under checkpoints/")
+        return self.trackers[key]
+
+
+class Page:
+    """A session without its thread, and the messages that it sends: `said`."""
+
+    def __init__(self, folder):
+        self.said = []
+        self.session = Session(folder, Limits(), Shelf(), Media([folder.parent]), self._hear)
+
+    def _hear(self, message, picture):
+        self.said.append((message, picture))
+
+    def say(self, kind, steps=100_000, **arguments):
+        """Run a command and all that follows; returns the new messages."""
+        self.said.clear()
+        self.session.handle(json.dumps({"type": kind, **arguments}))
+        for _ in range(steps):
+            if not self.session.step():
+                break
+        return [message for message, _ in self.said]
+
+    def open(self, path):
+        self.say("open_media", path=f"0/{path.name}")
+        return self
+
+    def draw(self, number, frame, box):
+        assert self.say("draw", number=number, frame=frame, box=box)[-1]["type"] == "drawn"
+        return self
+
+    def track(self, key="step", **more):
+        self.say("track", key=key, engine="torch", **more)
+        return self
+
+    def of(self, kind):
+        return [message for message, _ in self.said if message["type"] == kind]
+
+    def found(self, number=1):
+        """x of an object by frame, in the frames of the last command."""
+        return {
+            message["frame"]: each["box"][0]
+            for message in self.of("frame")
+            for each in message["objects"]
+            if each["object"] == number
+        }
+
+    def export(self, what):
+        self.say("export", what=what)
+        assert self.of("exported") == [{"type": "exported", "what": what}], self.said
+        return self.session.folder / what
+
+
+@pytest.fixture
+def clip(tmp_path):
+    return write_clip(tmp_path / "clip.mp4", map(scene, range(COUNT)), g="6")
+
+
+@pytest.fixture
+def page(tmp_path, clip):
+    return Page(tmp_path / "session").open(clip)
+
+
+def test_opening_tells_the_clip_and_shows_its_first_frame(page):
+    (opened, nothing), (shown, picture) = page.said
+    assert nothing is None
+    facts = {"name": "clip.mp4", "frames": COUNT, "width": 160, "height": 120, "box": None}
+    assert facts.items() <= opened.items()
+    assert (shown["type"], shown["frame"]) == ("picture", 0)
+    image = cv2.cvtColor(cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    assert np.abs(image.astype(int) - scene(0)).mean() < 4
+
+
+def test_every_frame_is_reported_once_and_in_order(page):
+    page.draw(1, 0, BOX).track()
+    assert [message["frame"] for message in page.of("frame")] == list(range(COUNT))
+    assert page.found() == {index: 20.0 + 2 * index for index in range(COUNT)}
+    last = page.of("frame")[-1]
+    assert last["objects"][0]["score"] == 0.75
+    assert last["fps"] > 0
+    assert page.of("ended") == [{"type": "ended", "why": "end", "frames": COUNT}]
+    page.track()
+    assert page.of("ended")[0]["why"] == "complete"
+    assert page.of("frame") == []
+
+
+def test_a_pause_keeps_what_is_found_and_tracking_goes_on_from_there(page):
+    before = page.draw(1, 0, BOX).track(steps=8).found()
+    assert page.say("pause")[0]["why"] == "paused"
+    assert 0 < len(before) < COUNT
+    assert page.track().found() == {index: 20.0 + 2 * index for index in range(max(before) + 1, COUNT)}
+
+
+def test_drawing_again_begins_anew_there_and_leaves_what_was_before(page):
+    page.draw(1, 0, BOX).track().draw(1, 12, [100, 10, 24, 24]).track()
+    assert page.found() == {index: 100.0 + 2 * (index - 12) for index in range(12, COUNT)}
+    each = page.session.objects[1]
+    assert list(each.boxes) == list(range(COUNT))
+    assert each.boxes[11][0] == 42.0
+    assert 12 not in each.scores
+    # Corrected further back, the later correction still holds.
+    found = page.draw(1, 5, [0, 10, 24, 24]).track().found()
+    assert (found[11], found[12]) == (12.0, 100.0)
+
+
+def test_objects_are_tracked_each_on_its_own(page):
+    page.draw(1, 0, BOX).draw(2, 6, [50, 40, 24, 24]).track()
+    assert min(page.found(2)) == 6
+    assert page.found(2)[COUNT - 1] == 50.0 + 2 * (COUNT - 1 - 6)
+    # One is corrected: the other one is not tracked again, but shown.
+    page.draw(2, 10, [0, 0, 24, 24]).track()
+    assert list(page.found(1).items()) == [(index, 20.0 + 2 * index) for index in range(10, COUNT)]
+    assert page.say("remove", number=1) == [{"type": "removed", "object": 1}]
+    assert list(page.session.objects) == [2]
+
+
+def test_another_tracker_begins_at_the_first_box_and_keeps_corrections(page):
+    page.draw(1, 2, BOX).draw(1, 10, [100, 40, 24, 24]).track("step").track("still")
+    assert page.found() == {index: 20.0 if index < 10 else 100.0 for index in range(2, COUNT)}
+    # The page is told which boxes no longer hold, also where none is found again.
+    assert [(each["object"], each["frame"]) for each in page.of("forgotten")] == [(1, 2)]
+
+
+def test_objects_share_a_network_and_nothing_else():
+    """Two at once, and each alone: the same boxes."""
+    frames = [scene(index) for index in range(5)]
+    boxes = ([20.0, 40.0, 24.0, 24.0], [90.0, 60.0, 30.0, 20.0])
+    example = create_tracker("stark_lightning_X_trt", "mini")
+    together = [TrackedObject(number) for number in range(2)]
+    for each, box in zip(together, boxes, strict=True):
+        each.draw(0, box)
+        assert each.use(example, ("mini", "torch"))
+    for index, frame in enumerate(frames):
+        for each in together:
+            each.step(index, frame)
+    for each, box in zip(together, boxes, strict=True):
+        alone = create_tracker("stark_lightning_X_trt", "mini")
+        alone.initialize(frames[0], {"init_bbox": box})
+        assert [alone.track(frame)["target_bbox"] for frame in frames[1:]] == [each.boxes[i] for i in range(1, 5)]
+
+
+def test_any_frame_can_be_shown_also_ahead(page):
+    assert page.say("show", frame=13)[0]["frame"] == 13
+    assert page.say("show", frame=2)[0]["frame"] == 2
+    assert page.say("show", frame=COUNT + 3) == [{"type": "length", "frames": COUNT}]
+
+
+@pytest.mark.parametrize(
+    ("box", "reason"),
+    [
+        *(([10, 10, 3, 30], "too small"), ([10, 10, 0, 30], "too small"), ([10, 10, -20, 30], "too small")),
+        *(([158, 10, 40, 40], "too small"), ([300, 10, 40, 40], "outside the frame, which is 160x120")),
+    ],
+)
+def test_boxes_that_show_too_little_are_refused(box, reason):
+    with pytest.raises(UserError, match=reason):
+        visible_part(box, (160, 120))
+
+
+def test_boxes_end_at_their_own_frame(page, tmp_path):
+    assert visible_part([-10, 100, 1e6, 1e6], (160, 120)) == [0.0, 100.0, 160.0, 20.0]
+    (tmp_path / "frames").mkdir()
+    for index, size in enumerate([(160, 120), (320, 240)]):
+        cv2.imwrite(str(tmp_path / f"frames/{index}.png"), scene(0, size))
+    page.open(tmp_path / "frames").say("show", frame=1)
+    assert page.say("draw", number=1, frame=1, box=[200, 150, 60, 200])[0]["box"] == [200, 150, 60, 90]
+
+
+def test_what_goes_wrong_is_said_and_nothing_is_lost(page, monkeypatch):
+    def refusal(kind, **arguments):
+        return page.say(kind, **arguments)[0]["text"]
+
+    assert refusal("track", key="step", engine="torch") == "draw a box around what to follow first"
+    assert refusal("export", what="video").startswith("there is nothing to download yet")
+    assert refusal("draw", number=1, frame=98, box=BOX) == "there is no frame 99 in this clip"
+    page.draw(1, 0, BOX).track("other")
+    assert page.of("error") == [
+        {"type": "error", "about": "track", "text": "no weights for other: put them under checkpoints/"}
+    ]
+    with monkeypatch.context() as broken:
+        broken.setattr(StepTracker, "track", lambda *_: 1 / 0)
+        text = "something went wrong in the server (ZeroDivisionError: division by zero); its log says where"
+        assert page.track().of("error") == [{"type": "error", "about": "track", "text": text}]
+    assert len(page.track().of("frame")) == COUNT - 1  # the first one had been done
+    page.session.clip = None
+    assert refusal("show", frame=0) == "choose a clip first"
+
+
+def test_nonsense_is_refused(page):
+    texts = ["", "{", "[]", "null", "[" * 100_000, '{"type": "handle", "text": ""}', '{"type": [], "frame": 1}']
+    bad = [{"frame": -1}, {"frame": "1"}, {"frame": 1, "path": "/etc"}, {"frame": 10**9}, {}]
+    texts += [json.dumps({"type": "show"} | each) for each in bad]
+    boxes = ([1, 2, 3], [1, 2, 3, float("inf")], [float("nan"), 1, 9, 9], ["a", 2, 3, 4], None)
+    texts += [json.dumps({"type": "draw", "number": 1, "frame": 0, "box": box}) for box in boxes]
+    texts += [json.dumps({"type": "draw", "number": number, "frame": 0, "box": BOX}) for number in (0, 7, True, 1.5)]
+    texts += ['{"type": "export", "what": "../x"}', json.dumps({"type": "browse", "path": "x" * 5000})]
+    for text in texts:
+        page.said.clear()
+        page.session.handle(text)
+        ((message, _),) = page.said
+        assert message["text"] == "the server does not understand the page: reload it", text
+
+
+# Downloads
+
+
+@pytest.fixture
+def tracked(page):
+    """Two objects, the second one from frame 6 on and corrected at 12."""
+    return page.draw(1, 0, BOX).draw(2, 6, [50, 40, 24, 24]).draw(2, 12, [60.5, 40, 24, 24]).track()
+
+
+def test_the_table_has_every_box(tracked):
+    with open(tracked.export("table"), newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == COUNT + COUNT - 6
+    assert list(rows[0].values()) == ["1", "1", "20.00", "40.00", "24.00", "24.00", "", "1"]
+    assert list(rows[0]) == ["object", "frame", "x", "y", "w", "h", "confidence", "drawn"]
+    assert rows[1]["confidence"] == "0.7500"
+    corrected = [row for row in rows if row["object"] == "2" and row["drawn"] == "1"]
+    assert [(row["frame"], row["x"]) for row in corrected] == [("7", "50.00"), ("13", "60.50")]
+
+
+def test_the_video_shows_the_boxes_and_plays_in_browsers(tracked):
+    with av.open(str(tracked.export("video"))) as container:
+        assert container.streams.video[0].codec_context.name == "h264"
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert len(frames) == COUNT
+    assert frames[0].shape == (120, 160, 3)
+    # The first box's left edge is blue, and where it was it is not any more at the end.
+    assert frames[0][50, 20].astype(int)[2] > frames[0][50, 20].astype(int)[0] + 40
+    assert abs(int(frames[19][80, 20][2]) - int(frames[19][80, 20][0])) < 30
+
+
+@pytest.mark.parametrize("source", ["video", "folder"])
+def test_the_sequences_are_read_back_as_training_and_test_data(source, tmp_path):
+    path = (write_numbered if source == "video" else write_images)(tmp_path / "my clip.mp4", COUNT)
+    page = Page(tmp_path / "session").open(path).draw(1, 0, [4, 4, 20, 20]).draw(2, 6, [10.25, 8, 12, 16]).track()
+    with zipfile.ZipFile(page.export("sequences")) as archive:
+        assert not [name for name in archive.namelist() if name.startswith("/") or ".." in name]
+        archive.extractall(tmp_path / "mine")
+    test = load_dataset(f"folder:{tmp_path / 'mine'}")
+    assert [(each.name, len(each.truth)) for each in test] == [("my_clip_1", COUNT), ("my_clip_2", COUNT - 6)]
+    assert test[1].truth[0].tolist() == [10.25, 8, 12, 16]
+    assert test[1].truth[3].tolist() == [16.25, 8, 12, 16]
+    assert [index_of(test[1].read_frame(index)) for index in range(COUNT - 6)] == list(range(6, COUNT))
+    train = build_dataset(f"FOLDER:{tmp_path / 'mine'}", None, False)
+    assert [each.name for each in train.sequences] == ["my_clip_1", "my_clip_2"]
+    if source == "folder":  # not compressed a second time
+        assert (tmp_path / "mine/my_clip_2/00000001.jpg").read_bytes() == (path / "7.jpg").read_bytes()
+
+
+@pytest.mark.parametrize("what", ["video", "sequences"])
+def test_a_cancelled_download_leaves_no_file_and_a_person_may_go_on_meanwhile(what, tracked, clip):
+    tracked.say("export", what=what, steps=5)
+    assert list(tracked.session.folder.iterdir()) != []
+    said = tracked.say("draw", number=2, frame=12, box=[0, 0, 24, 24])
+    assert {"drawn", "exported"} <= {message["type"] for message in said}
+    tracked.say("export", what=what, steps=5)
+    tracked.open(clip)
+    assert [path.name for path in tracked.session.folder.iterdir()] == [what]  # the one before
+
+
+@pytest.mark.parametrize("what", ["video", "sequences"])
+def test_after_a_damaged_end_everything_before_it_is_taken_home(what, tmp_path):
+    folder = write_images(tmp_path / "frames", 6)
+    (folder / "6.jpg").write_bytes(b"damaged")
+    page = Page(tmp_path / "session").open(folder).draw(1, 0, [4, 4, 12, 12]).track()
+    assert "6.jpg of frames is not a picture" in page.of("error")[0]["text"]
+    assert len(page.found()) == 5
+    assert page.export(what).is_file()

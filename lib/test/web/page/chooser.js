@@ -1,110 +1,87 @@
-// Choosing a clip: a sample, an upload, or something on the server.
+// Choosing a clip: a sample, an upload, or a clip on the server.
 
-import { Upload } from "./connection.js";
-import { $, button } from "./dom.js";
+import { $, button, make } from "./dom.js";
+import { upload } from "./server.js";
 
 export class Chooser {
-  // `open(type, more)` asks for a clip; `say(text)` and `complain(text)` tell the person something.
-  constructor({ open, say, complain }) {
-    Object.assign(this, { open, say, complain, upload: null });
+  // `open(type, more)` asks for a clip, `browse(path)` for a directory; `say(text)` and `complain(text)` tell the person.
+  constructor(act) {
+    this.act = act;
+    this.sending = null; // an AbortController
     $("file").addEventListener("change", () => {
       const files = [...$("file").files];
       $("file").value = ""; // the same file may be chosen again
       this.send(files);
     });
-    $("upload-cancel").addEventListener("click", () => this.upload?.cancel());
-    this.acceptDrops($("drop"));
-  }
-
-  // What the server offers.
-  offer(hello) {
-    this.hello = hello;
-    $("samples").replaceChildren(
-      ...hello.samples.map(({ name, shows }) => button(`${name}: ${shows}`, () => this.open("open_sample", { name }))),
-    );
-    $("sample-choice").hidden = !hello.samples.length;
-    const { upload_mb: size, frames } = hello.limits;
-    $("upload-hint").textContent = `Or drop it here. Up to ${size} MB and ${frames.toLocaleString("en")} frames. It stays on this server, and is removed when you close the page.`;
-    $("media-choice").hidden = !hello.media;
-    if (hello.media) this.list("");
-  }
-
-  async send(files) {
-    if (!files.length || this.upload) return;
-    const { image } = this.hello.suffixes;
-    const isImage = ({ name }) => image.some((suffix) => name.toLowerCase().endsWith(suffix));
-    const pictures = files.filter(isImage).sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }));
-    const chosen = pictures.length === files.length ? pictures : files;
-    if (chosen.length > 1 && chosen !== pictures) return this.complain("Choose one video, or the pictures of one sequence.");
-    if (chosen.length === 1 && chosen === pictures) {
-      return this.complain("That is a single picture: choose a video, or all pictures of a sequence together.");
-    }
-    const size = chosen.reduce((sum, file) => sum + file.size, 0);
-    if (size > this.hello.limits.upload_mb * 2 ** 20) {
-      return this.complain(`The file is too large (${Math.ceil(size / 2 ** 20)} MB): at most ${this.hello.limits.upload_mb} MB are taken here.`);
-    }
-    if (size === 0) return this.complain("The file is empty.");
-    return this.run(chosen);
-  }
-
-  async run(files) {
-    this.upload = new Upload(this.hello.session, files, (share) => ($("upload-bar").value = share));
-    $("upload-progress").hidden = false;
-    this.say("uploading");
-    try {
-      await this.upload.run();
-      this.open("open_upload");
-    } catch (error) {
-      this.say("");
-      if (error.message) this.complain(error.message);
-    } finally {
-      this.upload = null;
-      $("upload-progress").hidden = true;
-      $("upload-bar").value = 0;
-    }
-  }
-
-  acceptDrops(area) {
-    for (const type of ["dragenter", "dragover"]) {
-      document.addEventListener(type, (event) => {
-        event.preventDefault();
-        area.classList.add("over");
-      });
-    }
-    document.addEventListener("dragleave", (event) => event.relatedTarget === null && area.classList.remove("over"));
+    $("upload-cancel").addEventListener("click", () => this.sending?.abort());
+    const over = (event) => {
+      event.preventDefault();
+      $("drop").classList.add("over");
+    };
+    document.addEventListener("dragenter", over);
+    document.addEventListener("dragover", over);
+    document.addEventListener("dragleave", ({ relatedTarget }) => relatedTarget === null && $("drop").classList.remove("over"));
     document.addEventListener("drop", (event) => {
       event.preventDefault();
-      area.classList.remove("over");
+      $("drop").classList.remove("over");
       this.send([...event.dataTransfer.files]);
     });
   }
 
-  async ask(path) {
-    try {
-      const response = await fetch(`api/sessions/${this.hello.session}/media?${new URLSearchParams({ path })}`);
-      return { ok: response.ok, answer: await response.json() };
-    } catch {
-      return { ok: false, answer: { error: "the server does not answer: is it still running?" } };
-    }
+  // The clips that the server offers.
+  offer(hello) {
+    this.hello = hello;
+    const open = ({ name, shows }) => button(`${name}: ${shows}`, () => this.act.open("open_sample", { name }));
+    $("samples").replaceChildren(...hello.samples.map(open));
+    $("sample-choice").hidden = !hello.samples.length;
+    const { upload_mb: size, frames } = hello.limits;
+    $("upload-hint").textContent = `Or drop it here. Up to ${size} MB and ${frames.toLocaleString("en")} frames. It stays on this server, and is removed when you close the page.`;
+    $("media-choice").hidden = !hello.media;
+    if (hello.media) this.act.browse("");
   }
 
-  // Shows a directory of the server.
-  async list(path) {
-    const { ok, answer } = await this.ask(path);
-    if (!ok) return this.complain(answer.error);
-    const rows = answer.entries.map(({ name, path: inner, kind }) =>
-      kind === "folder" ? button(`${name}/`, () => this.list(inner)) : button(name, () => this.open("open_media", { path: inner })),
+  // A directory of the server.
+  list({ path, frames, entries, more }) {
+    const { open, browse } = this.act;
+    const rows = entries.map(({ name, path: inner, kind }) =>
+      kind === "folder" ? button(`${name}/`, () => browse(inner)) : button(name, () => open("open_media", { path: inner })),
     );
-    if (answer.frames) rows.unshift(button(`Open these ${answer.frames} pictures`, () => this.open("open_media", { path }), "primary"));
-    if (path) rows.unshift(button("up", () => this.list(path.includes("/") ? path.slice(0, path.lastIndexOf("/")) : "")));
-    $("media-path").textContent = answer.more ? "Only the first entries are listed." : answer.entries.length || answer.frames ? "" : "Nothing to open here.";
-    $("media").replaceChildren(
-      ...rows.map((row) => {
-        const item = document.createElement("li");
-        item.append(row);
-        return item;
-      }),
-    );
+    if (frames) rows.unshift(button(`Open these ${frames} pictures`, () => open("open_media", { path }), "primary"));
+    if (path) rows.unshift(button("up", () => browse(path.includes("/") ? path.slice(0, path.lastIndexOf("/")) : "")));
+    $("media-path").textContent = more ? "Only the first entries are listed." : entries.length || frames ? "" : "Nothing to open here.";
+    $("media").replaceChildren(...rows.map((row) => make("li", {}, row)));
+  }
+
+  async send(files) {
+    if (!files.length || this.sending) return;
+    const { limits, suffixes, session } = this.hello;
+    const pictures = files.filter(({ name }) => suffixes.some((suffix) => name.toLowerCase().endsWith(suffix)));
+    const total = files.reduce((sum, { size }) => sum + size, 0);
+    const wrong =
+      (files.length > 1 && pictures.length < files.length && "Choose one video, or the pictures of one sequence.") ||
+      (files.length === 1 && pictures.length && "That is a single picture: choose a video, or all pictures of a sequence together.") ||
+      (total > limits.upload_mb * 2 ** 20 && `The file is too large (${Math.ceil(total / 2 ** 20)} MB): at most ${limits.upload_mb} MB are taken here.`) ||
+      (!total && "The file is empty.");
+    if (wrong) return this.act.complain(wrong);
+    files.sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }));
+    this.sending = new AbortController();
+    $("upload-progress").hidden = false;
+    this.act.say("uploading");
+    let done = 0;
+    try {
+      for (const [index, file] of files.entries()) {
+        const address = `api/${session}/upload?${new URLSearchParams({ name: file.name, more: index > 0 })}`;
+        await upload(address, file, (bytes) => ($("upload-bar").value = (done + bytes) / total), this.sending.signal);
+        done += file.size;
+      }
+      this.act.open("open_upload");
+    } catch ({ message }) {
+      this.act.say("");
+      if (message) this.act.complain(message);
+    }
+    this.sending = null;
+    $("upload-progress").hidden = true;
+    $("upload-bar").value = 0;
     return undefined;
   }
 }

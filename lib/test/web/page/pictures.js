@@ -1,22 +1,17 @@
-// Pictures of frames, as they came: the latest ones are kept, others are asked for again.
+// Pictures of frames: the latest ones are kept, others are asked for again.
 
 const MOST_BYTES = 200 * 2 ** 20;
 
 export class Pictures {
   // `ask(frame)` asks the server for a picture; `paint(frame, bitmap, size)` shows one.
   constructor(ask, paint) {
-    this.ask = ask;
-    this.paint = paint;
+    Object.assign(this, { ask, paint, decoding: false });
     this.clear();
   }
 
   clear() {
-    this.kept = new Map();
-    this.bytes = 0;
-    this.wanted = null;
-    this.asked = null;
-    this.painting = Promise.resolve();
-    this.round = {};
+    Object.assign(this, { kept: new Map(), bytes: 0, asking: false });
+    this.stop();
   }
 
   keep(frame, blob, size) {
@@ -30,40 +25,39 @@ export class Pictures {
     }
   }
 
-  // Paints a kept picture; pictures are painted in the order of the calls. Resolves when it is done.
-  paintKept(frame, still = () => true) {
-    const { blob, size } = this.kept.get(frame);
-    const { round } = this;
-    this.painting = this.painting.then(async () => {
-      if (round !== this.round || !still()) return;
-      const bitmap = await createImageBitmap(blob);
-      if (round === this.round && still()) this.paint(frame, bitmap, size);
-      else bitmap.close();
-    });
-    return this.painting;
-  }
-
-  // Shows a frame as soon as its picture is there; of several wanted ones the last.
+  // Shows a frame as soon as its picture is there; of several frames the last.
   want(frame) {
     this.wanted = frame;
-    if (this.kept.has(frame)) this.paintKept(frame, () => this.wanted === frame);
-    else if (this.asked === null) this.askFor(frame);
+    this.next();
   }
 
-  // A picture that was asked for has come.
-  answer(frame) {
-    this.asked = null;
-    if (this.wanted === frame) this.paintKept(frame, () => this.wanted === frame);
-    else if (this.wanted !== null) this.want(this.wanted);
+  // Shows nothing more, not even the picture that is being decoded.
+  stop() {
+    this.wanted = null;
+    this.round = {};
   }
 
-  // What was asked for does not come.
-  forget() {
-    this.asked = this.wanted = null;
+  // The picture that was asked for has come, or does not come.
+  answered() {
+    this.asking = false;
+    this.next();
   }
 
-  askFor(frame) {
-    this.asked = frame;
-    this.ask(frame);
+  async next() {
+    const { wanted: frame, round } = this;
+    const picture = this.kept.get(frame);
+    if (frame === null || this.decoding || (!picture && this.asking)) return;
+    if (!picture) {
+      this.asking = true;
+      this.ask(frame);
+      return;
+    }
+    this.wanted = null;
+    this.decoding = true;
+    const bitmap = await createImageBitmap(picture.blob);
+    this.decoding = false;
+    if (round === this.round) this.paint(frame, bitmap, picture.size);
+    else bitmap.close();
+    this.next();
   }
 }

@@ -1,4 +1,4 @@
-"""What a person takes home: the video with the boxes drawn in, the boxes as a table, sequences to train on.
+"""The files that a person takes home: the video with the boxes drawn in, the boxes as a table, sequences to train on.
 
 Each writer is a generator that does a frame a step and gives the share that is done, 0 to 1.
 """
@@ -7,29 +7,19 @@ import csv
 import io
 import re
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
 
 import av
 import cv2
 import numpy as np
 
 from lib.test.video.output import DISTINCT, draw_overlay, video_size
-from lib.test.web.clips import Clip, FolderClip
-from lib.test.web.objects import TrackedObject
+from lib.test.web.clips import Clip
+from lib.test.web.trackers import TrackedObject
 from lib.utils.errors import UserError
 from lib.utils.files import atomic_path, write_text
-
-Download = Literal["video", "table", "sequences"]
-# End of the file's name after that of the clip, and its type.
-DOWNLOADS: dict[Download, tuple[str, str]] = {
-    "video": ("tracked.mp4", "video/mp4"),
-    "table": ("boxes.csv", "text/csv; charset=utf-8"),
-    "sequences": ("got10k.zip", "application/zip"),
-}
-Writer = Callable[[Path, Clip, Sequence[TrackedObject]], Iterator[float]]
 
 _QUALITY = 95  # of the frames to train on
 # H.264 plays everywhere, in browsers, too; a build without its encoder has MPEG-4.
@@ -64,10 +54,9 @@ def write_table(path: Path, clip: Clip, objects: Sequence[TrackedObject]) -> Ite
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(("object", "frame", "x", "y", "w", "h", "confidence", "drawn"))
     for each in objects:
-        for index in each.boxes:
+        for index, box in each.boxes.items():
             score = f"{each.scores[index]:.4f}" if index in each.scores else ""
-            box = (f"{value:.2f}" for value in each.boxes[index])
-            rows.writerow((each.number, index + 1, *box, score, int(index in each.drawn)))
+            rows.writerow((each.number, index + 1, *(f"{v:.2f}" for v in box), score, int(index in each.drawn)))
     write_text(path, text.getvalue())
     yield 1.0
 
@@ -88,20 +77,27 @@ def write_sequences(path: Path, clip: Clip, objects: Sequence[TrackedObject]) ->
             lines = (",".join(f"{value:.4f}" for value in box) for box in each.boxes.values())
             archive.writestr(f"{names[each.number]}/groundtruth.txt", "".join(f"{line}\n" for line in lines))
         for index, image in _numbered(clip, first, end):
-            data = None
-            for each in objects:
-                if index in each.boxes:
-                    data = data or _jpeg(clip, index, image)
-                    archive.writestr(f"{names[each.number]}/{index - each.first + 1:08d}.jpg", data)
+            shown = [each for each in objects if each.covers(index)]
+            jpeg = _jpeg(clip, index, image) if shown else b""
+            for each in shown:
+                archive.writestr(f"{names[each.number]}/{index - each.first + 1:08d}.jpg", jpeg)
             yield (index + 1 - first) / (end - first)
 
 
-WRITERS: dict[Download, Writer] = {"video": write_video, "table": write_table, "sequences": write_sequences}
+WRITERS = {"video": write_video, "table": write_table, "sequences": write_sequences}
+# End of the file's name after that of the clip.
+ENDINGS = {"video": "tracked.mp4", "table": "boxes.csv", "sequences": "got10k.zip"}
 
 
 def file_name(name: str) -> str:
     """A clip's name as part of a file's: letters, digits, dashes; never empty, a path, or hidden."""
     return re.sub(r"[^A-Za-z0-9_-]+", "_", Path(name).stem).strip("_")[:60] or "clip"
+
+
+def encode_jpeg(image: np.ndarray, quality: int) -> bytes:
+    """An image (H, W, 3) uint8 RGB as the content of a JPEG file."""
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
 
 def _numbered(clip: Clip, start: int, end: int) -> Iterator[tuple[int, np.ndarray]]:
@@ -111,36 +107,25 @@ def _numbered(clip: Clip, start: int, end: int) -> Iterator[tuple[int, np.ndarra
             continue
         yield index, image
         index += 1
-        if index == end:  # what follows may be damaged
+        if index == end:  # the frames after it may be damaged
             return
-    if index < end:
-        raise UserError(f"{clip.name} ended at frame {index}: it was changed since it was tracked")
+    raise UserError(f"{clip.name} ended at frame {index}: it was changed since it was tracked")
 
 
 def _annotated(image: np.ndarray, size: tuple[int, int], index: int, objects: Sequence[TrackedObject]) -> np.ndarray:
     """A frame fitted to the video's size, with the boxes, the frame's number and the confidences."""
     words, boxes = [f"frame {index + 1}"], []
     for each in objects:
-        if index not in each.boxes:
+        if not each.covers(index):
             continue
         boxes.append((each.boxes[index], DISTINCT[(each.number - 1) % len(DISTINCT)]))
         if index in each.scores:
-            words.append(
-                f"{each.number}: {each.scores[index]:.2f}" if len(objects) > 1 else f"{each.scores[index]:.2f}"
-            )
+            words.append((f"{each.number}: " if len(objects) > 1 else "") + f"{each.scores[index]:.2f}")
     return draw_overlay(image, size, "   ".join(words), boxes)
 
 
 def _jpeg(clip: Clip, index: int, image: np.ndarray) -> bytes:
     """A frame to train on; that of a folder of JPEGs as it is."""
-    if isinstance(clip, FolderClip) and clip.files[index].suffix.lower() in (".jpg", ".jpeg"):
+    if clip.files and clip.files[index].suffix.lower() in (".jpg", ".jpeg"):
         return clip.files[index].read_bytes()
     return encode_jpeg(image, _QUALITY)
-
-
-def encode_jpeg(image: np.ndarray, quality: int) -> bytes:
-    """An image (H, W, 3) uint8 RGB as the content of a JPEG file."""
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    if not done:
-        raise UserError(f"a frame of {image.shape[1]}x{image.shape[0]} cannot be written as JPEG")
-    return data.tobytes()

@@ -1,0 +1,41 @@
+// Messages to and from the server, and uploads.
+
+export class Connection {
+  // `handle(message, picture)` takes a message, and the Blob of a JPEG file that may be empty. `lost()` is called when the
+  // connection is closed, and again for messages that cannot be sent any more.
+  constructor(handle, lost) {
+    const address = new URL("api/session", location.href);
+    address.protocol = address.protocol.replace("http", "ws");
+    address.search = "";
+    this.lost = lost;
+    this.socket = new WebSocket(address);
+    this.socket.binaryType = "arraybuffer";
+    this.socket.addEventListener("close", lost);
+    this.socket.addEventListener("message", ({ data }) => {
+      const length = new DataView(data).getUint32(0, true);
+      const message = JSON.parse(new TextDecoder().decode(new Uint8Array(data, 4, length)));
+      handle(message, new Blob([new Uint8Array(data, 4 + length)], { type: "image/jpeg" }));
+    });
+  }
+
+  send(type, more = {}) {
+    if (this.socket.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify({ type, ...more }));
+    else this.lost();
+  }
+}
+
+// Sends one file; `progress(bytes)` is called on the way. Rejects with an Error in plain words, "" if it was aborted.
+export function upload(address, file, progress, signal) {
+  return new Promise((resolve, reject) => {
+    const fail = (text) => reject(new Error(text));
+    const request = new XMLHttpRequest();
+    request.open("POST", address);
+    request.responseType = "json";
+    request.upload.onprogress = ({ loaded }) => progress(loaded);
+    request.onload = () => (request.status === 200 ? resolve() : fail(request.response?.detail ?? `the upload failed (status ${request.status})`));
+    request.onerror = () => fail("the upload was cut off: is the server still running, and is the file small enough for it?");
+    request.onabort = () => fail("");
+    signal.addEventListener("abort", () => request.abort());
+    request.send(file);
+  });
+}
