@@ -19,8 +19,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.measuring import Worker, benchmark_parser, known_variant, known_way, ratios, report, write_clip
-from benchmarks.plain import PlainEngine, PlainTracker
+from benchmarks.measuring import Worker, benchmark_parser, known_variant, known_way, rate, report, write_clip
+from benchmarks.plain import PlainTracker
 from lib.config import load_config
 from lib.data.registry import load_dataset
 from lib.test.evaluation.running import evaluate_tracker
@@ -32,11 +32,10 @@ from lib.utils.errors import run_command
 WAYS = ("torch:fp32", "openvino:fp32", "openvino:bf16", "openvino:int8")
 
 
-def tracking_plainly(variant: str) -> Callable[[tuple[list, list]], list]:
+def tracking_plainly(name: str, config: str) -> Callable[[tuple[list, list]], list]:
     """A function that tracks the frames (paths) of one sequence from its first box."""
-    name, config = variant.split(":")
     cfg = load_config(SCRIPTS[name], config)
-    tracker = PlainTracker(PlainEngine(load_network(SCRIPTS[name], cfg, weights_path(name, config)), cfg), cfg)
+    tracker = PlainTracker(load_network(SCRIPTS[name], cfg, weights_path(name, config)), cfg)
 
     def track(sequence: tuple[list, list]) -> list:
         paths, box = sequence
@@ -47,10 +46,11 @@ def tracking_plainly(variant: str) -> Callable[[tuple[list, list]], list]:
     return track
 
 
-def plain_seconds(variant: str, folder: Path, processes: int) -> float:
+def plain_seconds(name: str, config: str, folder: Path, processes: int) -> float:
     """Seconds to track all sequences of a folder in processes that share the cores."""
     sequences = [([str(path) for path in each.frames], each.init_bbox) for each in load_dataset(f"folder:{folder}")]
-    workers = [Worker(available_cpus() // processes or 1, tracking_plainly, variant) for _ in range(processes)]
+    threads = available_cpus() // processes or 1
+    workers = [Worker(threads, tracking_plainly, name, config) for _ in range(processes)]
     start = time.monotonic()
     with ThreadPoolExecutor(processes) as pool:
         parts = [sequences[number::processes] for number in range(processes)]
@@ -76,25 +76,15 @@ def main() -> None:
         if "openvino:int8" in given.ways:
             export(SCRIPTS[name], config, format="openvino", precision="int8")
         for number in range(given.rounds):
-            seconds["plain"].append(plain_seconds(given.variant, root / "clips", given.threads))
+            seconds["plain"].append(plain_seconds(name, config, root / "clips", given.threads))
             for way in given.ways:
                 engine, precision = way.split(":")
-                run = evaluate_tracker(
-                    name,
-                    config,
-                    f"folder:{root / 'clips'}",
-                    threads=given.threads,
-                    engine=engine,
-                    precision=precision,
-                    results_dir=root / f"results{number}" / way.replace(":", "_"),
-                )
+                options = {"threads": given.threads, "engine": engine, "precision": precision}
+                results = root / f"results{number}" / way.replace(":", "_")
+                run = evaluate_tracker(name, config, f"folder:{root / 'clips'}", results_dir=results, **options)
                 seconds[way].append(run.wall_seconds)
     found = {name: np.array(values) for name, values in seconds.items()}
-    frames = 4 * (given.frames - 1)
-    rows = [
-        {"way": name, "frames a second": frames / float(np.median(found[name])), "ratio": ratio}
-        for name, ratio in ratios(found).items()
-    ]
+    rows = rate(found, "frames a second", 4 * (given.frames - 1))
     report(f"Evaluating {given.variant} in {given.threads} processes, 1280x720 JPEG, all in", rows, given.output)
 
 

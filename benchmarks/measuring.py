@@ -1,4 +1,4 @@
-"""What the benchmarks share: a clip to measure on, processes and ways that take turns, a table with ratios."""
+"""Shared by the benchmarks: a clip to measure on, ways that take turns, processes, a table with ratios."""
 
 import argparse
 import json
@@ -8,6 +8,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +33,12 @@ def benchmark_parser(description: str, rounds: int = 7) -> argparse.ArgumentPars
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=rounds)
-    parser.add_argument("--output", type=Path, help="JSON file for the table")
+    parser.add_argument("--output", type=Path, help="also write the table to this JSON file")
     return parser
 
 
 def known_variant(text: str) -> str:
-    """TRACKER:CONFIG of a command line.
-
-    Raises:
-        UserError: the tracker or the configuration does not exist.
-    """
+    """TRACKER:CONFIG of a command line. Raises UserError where one of them does not exist."""
     name, _, config = text.partition(":")
     if name not in SCRIPTS:
         raise UserError(f"'{text}' is not TRACKER:CONFIG; trackers: {', '.join(SCRIPTS)}")
@@ -50,11 +47,7 @@ def known_variant(text: str) -> str:
 
 
 def known_way(text: str) -> str:
-    """ENGINE:PRECISION or ENGINE:PRECISION+PRECISION of a command line.
-
-    Raises:
-        UserError: the engine does not exist, or does not compute in that precision.
-    """
+    """ENGINE:PRECISION or ENGINE:PRECISION+PRECISION of a command line. Raises UserError where it does not exist."""
     engine, _, precisions = text.partition(":")
     for precision in precisions.split("+"):
         choose_engine(engine, "cpu", precision)
@@ -65,60 +58,56 @@ class Worker:
     """A process that answers questions, so that ways do not share threads and memory.
 
     Args:
-        threads: of the process.
+        threads: threads of the process.
         make: called in the process with `arguments`; gives the function that answers a question.
     """
 
     def __init__(self, threads: int, make: Callable[..., Callable], *arguments: object) -> None:
         context = multiprocessing.get_context("spawn")
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, threads, make, arguments), daemon=True)
-        self._process.start()
-        theirs.close()
-        self._receive()
+        self._pool = ProcessPoolExecutor(1, context, _begin, (threads, make, arguments))
+        self._pool.submit(int).result()  # it has begun
 
-    def ask(self, question: object = True) -> Any:
+    def ask(self, question: object = None) -> Any:
         """The answer to a question."""
-        self._connection.send(question)
-        return self._receive()
+        return self._pool.submit(_answer, question).result()
 
     def end(self) -> None:
         """End the process."""
-        self._connection.send(None)
-        self._process.join()
-
-    def _receive(self) -> Any:
-        try:
-            return self._connection.recv()
-        except (EOFError, ConnectionResetError) as error:
-            raise UserError("a process that is measured died; its message is above") from error
+        self._pool.shutdown()
 
 
-def _serve(connection: Any, threads: int, make: Callable[..., Callable], arguments: tuple) -> None:
+def _begin(threads: int, make: Callable[..., Callable], arguments: tuple) -> None:
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
-    answer = make(*arguments)
-    connection.send(None)
-    while (question := connection.recv()) is not None:
-        connection.send(answer(question))
+    _answer.function = make(*arguments)
+
+
+def _answer(question: object) -> object:
+    return _answer.function(question)
 
 
 def take_turns(ways: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 1) -> dict[str, np.ndarray]:
     """Seconds of every run of every way: (rounds,) each, the ways one after the other in each round."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for number in range(warmup + rounds):
+    for _ in range(warmup + rounds):
         for name, way in ways.items():
             start = time.perf_counter()
             way()
-            if number >= warmup:
-                seconds[name].append(time.perf_counter() - start)
-    return {name: np.array(values) for name, values in seconds.items()}
+            seconds[name].append(time.perf_counter() - start)
+    return {name: np.array(values[warmup:]) for name, values in seconds.items()}
 
 
-def ratios(seconds: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """How many times as fast as the first way each way is: the median over rounds, each against its own round."""
-    plain = next(iter(seconds.values()))
-    return {name: float(np.median(plain / values)) for name, values in seconds.items()}
+def rate(seconds: Mapping[str, np.ndarray], unit: str, amount: float, seconds_each: bool = False) -> list[dict]:
+    """Rows `way`, `unit` (amount a second, or its inverse), `ratio`: how many times as fast as the first way.
+
+    Numbers are medians over rounds; a ratio compares the runs of one round.
+    """
+    first, rows = next(iter(seconds.values())), []
+    for way, values in seconds.items():
+        median = float(np.median(values))
+        number = median / amount if seconds_each else amount / median
+        rows.append({"way": way, unit: number, "ratio": float(np.median(first / values))})
+    return rows
 
 
 def resident_megabytes() -> float:
@@ -138,8 +127,8 @@ def report(title: str, rows: list[dict[str, object]], output: Path | None = None
         write_text(output, json.dumps(content, indent=2))
 
 
-def pictures(count: int, width: int, height: int) -> list[np.ndarray]:
-    """The sample clip's first frames (height, width, 3) uint8 RGB, at most `count`."""
+def clip_frames(count: int, width: int, height: int) -> list[np.ndarray]:
+    """The first frames of the sample clip (height, width, 3) uint8 RGB, at most `count`."""
     video, found = cv2.VideoCapture(str(find_sample(CLIP)[0])), []
     while len(found) < count and (frame := video.read())[0]:
         found.append(cv2.cvtColor(cv2.resize(frame[1], (width, height)), cv2.COLOR_BGR2RGB))
@@ -150,9 +139,9 @@ def pictures(count: int, width: int, height: int) -> list[np.ndarray]:
 def write_clip(root: Path, sequences: int, frames: int, width: int = 1280, height: int = 720, quality: int = 90):
     """Write parts of the sample clip as sequences in GOT-10k layout, with boxes that move and change size.
 
-    The first box is the clip's. The clip starts anew where it ends.
+    The first box is that of the clip. The clip starts anew where it ends.
     """
-    found = pictures(frames + 4 * sequences, width, height)
+    found = clip_frames(frames + 4 * sequences, width, height)
     rng, ways = np.random.default_rng(1), np.linspace(0, 1, frames)[:, None]
     first = np.array(find_sample(CLIP)[1].box) * (np.array((width, height) * 2) / (1280, 720, 1280, 720))
     for number in range(sequences):
@@ -163,5 +152,5 @@ def write_clip(root: Path, sequences: int, frames: int, width: int = 1280, heigh
             cv2.imwrite(str(folder / f"{index + 1:08d}.jpg"), picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
         size = first[2:] * np.exp(0.2 * rng.uniform(-1, 1) * ways)
         boxes = np.hstack((first[:2] + (rng.uniform(0.1, 0.7, 2) * (width, height) - first[:2]) * ways, size))
-        (folder / "groundtruth.txt").write_text("".join(",".join(f"{v:.2f}" for v in box) + "\n" for box in boxes))
+        np.savetxt(folder / "groundtruth.txt", boxes, "%.2f", ",")
     (root / "list.txt").write_text("".join(f"clip{number + 1}\n" for number in range(sequences)))

@@ -19,17 +19,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.measuring import (
-    Worker,
-    benchmark_parser,
-    known_variant,
-    known_way,
-    pictures,
-    ratios,
-    report,
-    resident_megabytes,
-)
-from benchmarks.plain import PlainEngine, PlainTracker
+from benchmarks import measuring
+from benchmarks.measuring import Worker, rate
+from benchmarks.plain import PlainTracker
 from lib.config import load_config
 from lib.models import build_model
 from lib.models.alpha_refine import SCRIPT as MASK_SCRIPT
@@ -41,32 +33,19 @@ from lib.test.tracker.mask_graphs import kept_mask_graphs
 from lib.test.tracker.masks import create_mask_engine
 from lib.test.tracker.quantise import calibrate, calibrate_masks
 from lib.test.tracker.refiner import MaskTracker, Refiner
-from lib.test.tracker.stark import StarkTracker
+from lib.test.tracker.stark import SpatioTemporalTracker, StarkTracker
 from lib.utils.errors import run_command
 from lib.utils.graph_files import Regions
 
 VARIANTS = (
-    "stark_s:baseline",
-    "stark_st:baseline",
-    "stark_st:baseline_R101",
-    "stark_lightning_X_trt:baseline_rephead_4_lite_search5",
-    "stark_lightning_X_trt:mini",
+    *("stark_s:baseline", "stark_st:baseline", "stark_st:baseline_R101"),
+    *("stark_lightning_X_trt:baseline_rephead_4_lite_search5", "stark_lightning_X_trt:mini"),
 )
 WAYS = ("torch:fp32", "onnx:fp32", "openvino:fp32", "openvino:bf16", "openvino:int8")
 _BURST = 9  # frames
+_NEVER = 10**9  # frames; templates stay, so that each step costs the same
 # A side of 137 pixels of the clip's 1280x720, so that the search region lies within the frame.
 BOX = [520.0, 305.0, 170.0, 110.0]
-
-
-class _Pair(StarkTracker):
-    """STARK-ST with both templates and no update: a step that costs the same each time."""
-
-    def _initial_templates(self, template):
-        return [template, template]
-
-
-class _PlainPair(PlainTracker, _Pair):
-    pass
 
 
 def make_tracker(variant: str, way: str, folder: Path) -> StarkTracker | MaskTracker:
@@ -76,30 +55,29 @@ def make_tracker(variant: str, way: str, folder: Path) -> StarkTracker | MaskTra
     trained = shipped_weights(SCRIPTS[name], config)
     torch.manual_seed(0)
     model = load_network(SCRIPTS[name], cfg, trained) if trained.is_file() else build_model(SCRIPTS[name], cfg).eval()
-    plain_class, tracker_class = (_PlainPair, _Pair) if name == "stark_st" else (PlainTracker, StarkTracker)
     if way == "plain":
-        return plain_class(PlainEngine(model, cfg), cfg)
+        return PlainTracker(model, cfg)
     engine, precisions = way.split(":")
     precision, *masks = precisions.split("+")
     device = engine_device(engine, "cpu")
     if precision == "int8":
         graphs = kept_graphs(model, cfg, folder)
         calibrate(graphs, Regions.load(graphs.regions), cfg)
-    tracker = tracker_class(create_engine(engine, model, cfg, device, folder, precision), cfg)
+    runner = create_engine(engine, model, cfg, device, folder, precision)
+    tracker = SpatioTemporalTracker(runner, cfg, _NEVER) if name == "stark_st" else StarkTracker(runner, cfg)
     if not masks:
         return tracker
     cfg = load_config(MASK_SCRIPT, "baseline")
     model = AlphaRefine(cfg).eval()
     if masks[0] == "int8":
         calibrate_masks(kept_mask_graphs(model, cfg, folder), cfg)
-    engine = create_mask_engine(engine, model, cfg, device, folder, masks[0])
-    return MaskTracker(tracker, Refiner(engine, cfg))
+    return MaskTracker(tracker, Refiner(create_mask_engine(engine, model, cfg, device, folder, masks[0]), cfg))
 
 
 def tracking(variant: str, way: str, folder: Path) -> Callable[[object], tuple[float, list, float]]:
     """A function that tracks some frames; it returns the seconds of one frame, the boxes and the memory in MB."""
-    before = resident_megabytes()
-    tracker, frames = make_tracker(variant, way, folder), pictures(_BURST, 1280, 720)
+    before = measuring.resident_megabytes()
+    tracker, frames = make_tracker(variant, way, folder), measuring.clip_frames(_BURST, 1280, 720)
     tracker.initialize(frames[0], {"init_bbox": BOX})
     box_tracker = tracker.tracker if isinstance(tracker, MaskTracker) else tracker
 
@@ -111,7 +89,7 @@ def tracking(variant: str, way: str, folder: Path) -> Callable[[object], tuple[f
             boxes.append(tracker.track(frame)["target_bbox"])
             seconds.append(time.perf_counter() - start)
         # The first frames find the caches full of another way's data.
-        return float(np.median(seconds[2:])), boxes, resident_megabytes() - before
+        return float(np.median(seconds[2:])), boxes, measuring.resident_megabytes() - before
 
     return track
 
@@ -122,33 +100,26 @@ def measure(variant: str, ways: list[str], rounds: int, threads: int, folder: Pa
     answers = [{way: worker.ask() for way, worker in workers.items()} for _ in range(rounds + 1)]
     for worker in workers.values():
         worker.end()
-    seconds = {way: np.array([each[way][0] for each in answers[1:]]) for way in ways}
-    boxes = {way: np.array(answers[0][way][1]) for way in ways}
-    return [
-        {
-            "variant": variant,
-            "way": way,
-            "ms": 1000 * float(np.median(seconds[way])),
-            "ratio": ratio,
-            "memory (MB)": round(answers[-1][way][2]),
-            "box difference (px)": f"{np.abs(boxes[way] - boxes['plain']).max():.1e}",
-        }
-        for way, ratio in ratios(seconds).items()
-    ]
+    rows = rate({way: np.array([each[way][0] for each in answers[1:]]) for way in ways}, "ms", 1e-3, seconds_each=True)
+    for row in rows:
+        (_, boxes, memory), (_, plain, _) = answers[-1][row["way"]], answers[-1]["plain"]
+        difference = np.abs(np.array(boxes) - plain).max()
+        row |= {"memory (MB)": round(memory), "box difference (px)": f"{difference:.1e}"}
+    return [{"variant": variant} | row for row in rows]
 
 
 def main() -> None:
-    parser = benchmark_parser(__doc__)
-    parser.add_argument("--variants", nargs="+", type=known_variant, default=VARIANTS, metavar="TRACKER:CONFIG")
-    parser.add_argument("--ways", nargs="+", type=known_way, default=WAYS, metavar="ENGINE:PRECISION[+PRECISION]")
+    parser = measuring.benchmark_parser(__doc__)
+    variants, ways = {"type": measuring.known_variant, "nargs": "+"}, {"type": measuring.known_way, "nargs": "+"}
+    parser.add_argument("--variants", **variants, default=VARIANTS, metavar="TRACKER:CONFIG")
+    parser.add_argument("--ways", **ways, default=WAYS, metavar="ENGINE:PRECISION[+PRECISION]")
     parser.add_argument("--graphs", type=Path, help="folder to keep exported graphs in, for the next time")
     given = parser.parse_args()
-    rows = []
     with tempfile.TemporaryDirectory() as temporary:
-        for variant in given.variants:
-            folder = given.graphs or Path(temporary)
-            rows += measure(variant, ["plain", *given.ways], given.rounds, given.threads, folder)
-    report(f"Tracking, a frame of 1280x720, {given.threads} threads", rows, given.output)
+        folder, ways = given.graphs or Path(temporary), ["plain", *given.ways]
+        tables = [measure(variant, ways, given.rounds, given.threads, folder) for variant in given.variants]
+    rows = [row for table in tables for row in table]
+    measuring.report(f"Tracking, a frame of 1280x720, {given.threads} threads", rows, given.output)
 
 
 if __name__ == "__main__":

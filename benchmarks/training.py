@@ -1,4 +1,4 @@
-"""Time of a training step (forward pass, loss, backward pass, AdamW) of one batch, against the plain eager path.
+"""Seconds of a training step (forward pass, loss, backward pass, AdamW) of one batch, by arithmetic.
 
 Each way has a process of its own; they take their steps in turn. A way is `fp32` or `bf16`, with `+compile` for
 TRAIN.COMPILE.
@@ -11,14 +11,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 from easydict import EasyDict
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.measuring import Worker, benchmark_parser, ratios, report, resident_megabytes, take_turns
-from benchmarks.plain import PlainStep
+from benchmarks.measuring import Worker, benchmark_parser, rate, report, resident_megabytes, take_turns
 from lib.config import load_config
 from lib.models import build_model
 from lib.train.loader import Batch
@@ -28,37 +26,25 @@ from lib.train.trainer import Trainer
 from lib.utils.errors import UserError, run_command
 
 VARIANTS = (
-    "stark_s:baseline:4",
-    "stark_st1:baseline:4",
-    "stark_st2:baseline:4",
+    *("stark_s:baseline:4", "stark_st1:baseline:4", "stark_st2:baseline:4"),
     "stark_lightning_X_trt:baseline_rephead_4_lite_search5:16",
 )
 
 
 def make_batch(cfg: EasyDict, size: int) -> Batch:
-    """Random crops, some of them padded."""
+    """Random crops, a part of each third row padded."""
     random, templates = torch.Generator().manual_seed(0), cfg.DATA.TEMPLATE.get("NUMBER", 1)
 
-    def crops(side: int, *leading: int) -> torch.Tensor:
-        return torch.randint(0, 256, (*leading, side, side, 3), dtype=torch.uint8, generator=random)
-
-    def masks(side: int, *leading: int) -> torch.Tensor:
+    def crops(side: int, *leading: int) -> tuple[torch.Tensor, torch.Tensor]:
         mask = torch.zeros(*leading, side, side, dtype=torch.bool)
         mask[..., ::3, : side // 4, :] = True
-        return mask
+        return torch.randint(0, 256, (*leading, side, side, 3), dtype=torch.uint8, generator=random), mask
 
-    small, large = cfg.DATA.TEMPLATE.SIZE, cfg.DATA.SEARCH.SIZE
-    return Batch(
-        templates=crops(small, templates, size),
-        template_masks=masks(small, templates, size),
-        search=crops(large, size),
-        search_mask=masks(large, size),
-        boxes=torch.rand(size, 4, generator=random) * 0.2 + 0.25,
-        labels=(torch.arange(size) % 2).float(),
-        brightness=torch.rand(templates + 1, size, generator=random) * 0.4 + 0.8,
-        sources=[["random"]] * size,
-        failures=[],
-    )
+    small, small_masks = crops(cfg.DATA.TEMPLATE.SIZE, templates, size)
+    search, search_mask = crops(cfg.DATA.SEARCH.SIZE, size)
+    boxes = torch.rand(size, 4, generator=random) * 0.2 + 0.25
+    labels, brightness = (torch.arange(size) % 2).float(), torch.rand(templates + 1, size, generator=random) * 0.4 + 0.8
+    return Batch(small, small_masks, search, search_mask, boxes, labels, brightness, [["random"]] * size, [])
 
 
 def make_step(variant: str, way: str) -> Callable[[], object]:
@@ -68,18 +54,14 @@ def make_step(variant: str, way: str) -> Callable[[], object]:
     overrides = [f"TRAIN.BATCH_SIZE={size}"]
     overrides += ["TRAIN.AMP=bf16"] if precision == "bf16" else []
     overrides += ["TRAIN.COMPILE=default"] if "compile" in more else []
-    cfg = load_config(script, config, overrides)
+    cfg, device = load_config(script, config, overrides), torch.device("cpu")
     torch.manual_seed(0)
-    net, batch, device = build_model(script, cfg), make_batch(cfg, int(size)), torch.device("cpu")
-    if way == "plain":
-        plain = PlainStep(net, cfg)
-        return lambda: plain(batch)
-    net = net.to(memory_format=torch.channels_last).train()
+    net = build_model(script, cfg).to(memory_format=torch.channels_last).train()
     choose_arithmetic(net, cfg, device)
     optimisation = Optimisation(net, cfg, device, steps_per_epoch=1)
     actor = (ScoreActor if cfg.TRAIN.get("TRAIN_CLS", False) else BoxActor)(net, cfg, device)
     trainer = Trainer(net, actor, cfg, None, None, optimisation, None, None, {"seed": 0})
-    batches = itertools.repeat(batch)
+    batches = itertools.repeat(make_batch(cfg, int(size)))
     return lambda: trainer.train_step(1, batches)
 
 
@@ -93,13 +75,12 @@ def measure(variant: str, ways: list[str], threads: int, rounds: int) -> list[di
     """One row a way of one variant."""
     workers = {way: Worker(threads, stepping, variant, way) for way in ways}
     seconds = take_turns({way: worker.ask for way, worker in workers.items()}, rounds)
-    size, rows = int(variant.split(":")[2]), []
-    for way, ratio in ratios(seconds).items():
-        median, memory = float(np.median(seconds[way])), round(workers[way].ask())
-        workers[way].end()
-        row = {"variant": variant, "way": way, "s a step": median, "samples/s": size / median, "ratio": ratio}
-        rows.append(row | {"memory (MB)": memory})
-    return rows
+    rows = rate(seconds, "samples/s", int(variant.split(":")[2]))
+    for row in rows:
+        worker = workers[row["way"]]
+        row["memory (MB)"] = round(worker.ask())
+        worker.end()
+    return [{"variant": variant} | row for row in rows]
 
 
 def known_training(text: str) -> str:
@@ -116,8 +97,7 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", type=known_training, default=VARIANTS, metavar="SCRIPT:CONFIG:BATCH")
     parser.add_argument("--ways", nargs="+", default=("fp32", "bf16"))
     given = parser.parse_args()
-    ways = list(dict.fromkeys(["plain", *given.ways]))
-    rows = [row for variant in given.variants for row in measure(variant, ways, given.threads, given.rounds)]
+    rows = [row for variant in given.variants for row in measure(variant, given.ways, given.threads, given.rounds)]
     report("Training, a step", rows, given.output)
 
 

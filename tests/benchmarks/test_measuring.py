@@ -4,11 +4,12 @@ import importlib
 
 import pytest
 
-from benchmarks.measuring import known_variant, known_way
+from benchmarks import data, training
+from benchmarks.measuring import Worker, known_variant, known_way
 from lib.utils.errors import UserError
 
 
-def test_what_is_there_is_taken():
+def test_known_names_are_taken():
     assert known_variant("stark_st:baseline_R101") == "stark_st:baseline_R101"
     assert known_way("openvino:fp32+int8") == "openvino:fp32+int8"
 
@@ -25,6 +26,30 @@ def test_unknown_ways_are_named(text):
         known_way(text)
 
 
-@pytest.mark.parametrize("script", ["annotations", "data", "evaluation", "masks", "tracking", "training"])
-def test_scripts_can_be_imported(script):
-    assert callable(importlib.import_module(f"benchmarks.{script}").main)
+def test_the_evaluation_can_be_imported():
+    assert callable(importlib.import_module("benchmarks.evaluation").main)
+
+
+def make_adder(number):
+    return lambda question: number + question
+
+
+def test_a_worker_answers():
+    worker = Worker(1, make_adder, 3)
+    assert [worker.ask(1), worker.ask(2)] == [4, 5]
+    worker.end()
+
+
+def test_annotations_are_read_plainly_and_from_the_cache(tmp_path):
+    rows = data.measure_annotations(tmp_path, 3, rounds=2, frames=5)
+    assert [row["way"] for row in rows] == ["plain", "read and cached", "from the cache"]
+    assert data.read_plainly(tmp_path / "lasot") == 15
+    assert list((tmp_path / "cache").iterdir())
+
+
+def test_a_training_step_is_named_by_variant_and_way(monkeypatch):
+    asked = []
+    monkeypatch.setattr(training, "choose_arithmetic", lambda net, cfg, device: asked.append(cfg.TRAIN))
+    values, _ = training.make_step("stark_lightning_X_trt:mini:2", "bf16+compile")()
+    assert values["Loss/total"] > 0
+    assert (asked[0].AMP, asked[0].COMPILE, asked[0].BATCH_SIZE) == ("bf16", "default", 2)

@@ -1,10 +1,14 @@
 """The plain ways that fast ones are held against compute the same."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from benchmarks import measuring
 from benchmarks.plain import PlainProcessing, whole_crop
+from benchmarks.tracking import make_tracker
 from lib.config import load_config
 from lib.data.registry import build_dataset
 from lib.data.synthetic import generate
@@ -45,3 +49,14 @@ def test_plain_samples_are_the_same(tmp_path):
             levels = ((plain_crop * std + mean) * 255).permute(1, 2, 0).numpy()
             expected = (crop * brightness).clip(max=255)
             assert np.abs(levels - expected).max() <= 1.01 * max(1, brightness)
+
+
+@pytest.mark.parametrize("variant", ["stark_lightning_X_trt:mini", "stark_st:baseline"])
+def test_the_plain_tracker_finds_the_same_boxes(variant):
+    frames, box = measuring.clip_frames(3, 640, 360), [260.0, 150.0, 85.0, 55.0]
+    plain, ours = (make_tracker(variant, way, Path()) for way in ("plain", "torch:fp32"))
+    for tracker in (plain, ours):
+        tracker.initialize(frames[0], {"init_bbox": box})
+    for frame in frames[1:]:
+        expected, found = (tracker.track(frame)["target_bbox"] for tracker in (plain, ours))
+        assert np.abs(np.subtract(expected, found)).max() < 0.05
