@@ -74,7 +74,7 @@ def plain(scene: Scene, level: int) -> Scene:
 
 def opacity(scene: Scene, t: int) -> np.ndarray:
     """(H, W) opacity of the target alone, 0..255, measured from pictures of it before black and before white."""
-    alone = replace(clean(scene), behind=(), before=(), in_place=False)
+    alone = replace(clean(scene), behind=(), before=())
     black, white = (plain(alone, level).render(t).image.astype(int) for level in (0, 255))
     return 255 - (white - black).max(axis=2)
 
@@ -162,24 +162,6 @@ def test_missing_package_is_named(monkeypatch, tmp_path):
     assert not (tmp_path / "set").exists()
 
 
-def test_things_in_place_are_where_the_photograph_shows_them(materials):
-    """Drawn over the object in the photograph, the target changes next to nothing; elsewhere it does."""
-    found = [scene for scene in scenes(40, 3, materials=materials) if scene.in_place]
-    assert len(found) > 10
-    for scene in found:
-        assert not scene.behind
-        t, layer = len(scene) - 1, scene.target
-        bare = replace(clean(scene), before=())
-        shifted = replace(layer, path=layer.path + 0.2 * layer.size[:, None])
-        x, y, width, height = bare.render(t).box.astype(int)
-        views = [
-            replace(bare, in_place=in_place, target=target).render(t).image[y : y + height, x : x + width].astype(int)
-            for in_place, target in ((True, layer), (False, layer), (False, shifted))
-        ]
-        if min(width, height) > 12:
-            assert np.abs(views[1] - views[0]).mean() < 0.35 * np.abs(views[2] - views[0]).mean()
-
-
 def test_crowded_scenes_have_look_alikes_and_frames_apart_in_time(materials):
     alike = total = 0
     for scene in scenes(40, 3, materials=materials):
@@ -252,15 +234,15 @@ def test_the_layout_is_got10k(tmp_path):
 
 def test_an_interrupted_run_is_continued(tmp_path, monkeypatch):
     whole = tree(generate(tmp_path / "whole", **TINY))
-    output, real, written = tmp_path / "set", synthetic._write_frame, []
+    output, real, rendered = tmp_path / "set", Scene.render, []
 
     def interrupted(*args):
-        written.append(args)
-        if len(written) == 7:
+        rendered.append(args)
+        if len(rendered) == 7:
             raise KeyboardInterrupt
         return real(*args)
 
-    monkeypatch.setattr(synthetic, "_write_frame", interrupted)
+    monkeypatch.setattr(Scene, "render", interrupted)
     with pytest.raises(KeyboardInterrupt):
         generate(output, **TINY)
     assert not (output / "list.txt").exists()
@@ -269,7 +251,7 @@ def test_an_interrupted_run_is_continued(tmp_path, monkeypatch):
     (output / ".partial-killed").mkdir()
     (output / ".partial-killed" / "00000001.jpg").write_bytes(b"half")
 
-    monkeypatch.setattr(synthetic, "_write_frame", real)
+    monkeypatch.setattr(Scene, "render", real)
     generate(output, **TINY)
     assert tree(output) == whole
     monkeypatch.setattr(synthetic, "_write_sequence", lambda *_: pytest.fail("wrote a sequence again"))

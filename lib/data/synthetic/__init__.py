@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from lib.data.synthetic.pictures import PHOTOGRAPHS, Materials, Split, load_photographs
 from lib.data.synthetic.planner import CROWDED, PLAIN, Planner
-from lib.data.synthetic.scene import Frame, Scene
+from lib.data.synthetic.scene import Scene
 from lib.data.synthetic.sprites import SpriteSource
 from lib.utils.errors import UserError
 from lib.utils.files import locked, write_text
@@ -31,11 +31,9 @@ DEFAULT_SETS = {
     "train": {"seed": 1, "sequences": 150, "frames": 48},
     "test": {"seed": 2, "sequences": 12, "frames": 70},
 }
-VERSION = 2  # raised whenever the same arguments give other pictures or boxes
+VERSION = 3  # raised whenever the same arguments give other pictures or boxes
 RECORD_NAME = "embedded.json"
 _PARTIAL = ".partial-"
-_LEAST = {"seed": 0, "sequences": 1, "frames": 2}
-_LEAST_SIDE = 64  # pixels
 
 
 @dataclass(frozen=True)
@@ -52,11 +50,11 @@ class EmbeddedSpec:
     def __post_init__(self) -> None:
         if self.split not in PHOTOGRAPHS:
             raise UserError(f"embedded data: split must be one of {', '.join(PHOTOGRAPHS)}, not {self.split!r}")
-        for name, least in _LEAST.items():
+        for name, least in (("seed", 0), ("sequences", 1), ("frames", 2)):
             if getattr(self, name) < least:
                 raise UserError(f"embedded data: {name} must be at least {least}, not {getattr(self, name)}")
-        if self.size is not None and min(self.size) < _LEAST_SIDE:
-            raise UserError(f"embedded data: a frame must be at least {_LEAST_SIDE} pixels a side, not {self.size}")
+        if self.size is not None and min(self.size) < 64:
+            raise UserError(f"embedded data: a frame must be at least 64 pixels a side, not {self.size}")
 
     def name(self, index: int) -> str:
         """Folder of a sequence, counted from 0."""
@@ -153,27 +151,20 @@ def _write_sequence(output: Path, spec: EmbeddedSpec, index: int) -> None:
     folder = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=output))
     try:
         folder.chmod(output.stat().st_mode & 0o777)  # mkdtemp's own mode shuts other users out
-        frames = [_write_frame(folder, scene, t) for t in range(len(scene))]
+        frames = [scene.render(t) for t in range(len(scene))]
+        for t, frame in enumerate(frames):
+            bgr = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
+            _, data = cv2.imencode(".jpg", bgr, (cv2.IMWRITE_JPEG_QUALITY, scene.jpeg_quality))
+            (folder / f"{t + 1:08d}.jpg").write_bytes(data.tobytes())
         files = {
             "groundtruth.txt": [",".join(f"{value:.2f}" for value in frame.box) for frame in frames],
             "absence.label": [int(frame.absent) for frame in frames],
             "cover.label": [0 if frame.absent else max(1, round(8 * frame.visible_ratio)) for frame in frames],
             "cut_by_image.label": [int(frame.cut) for frame in frames],
-            "meta_info.ini": [
-                *("[METAINFO]", "anno_fps: 10Hz"),
-                *(f"object_class: {scene.target.sprite.kind}", f"resolution: {scene.size}"),
-            ],
+            "meta_info.ini": ["[METAINFO]", f"object_class: {scene.target.sprite.kind}", f"resolution: {scene.size}"],
         }
         for name, lines in files.items():
             (folder / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         folder.rename(output / spec.name(index))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _write_frame(folder: Path, scene: Scene, t: int) -> Frame:
-    frame = scene.render(t)
-    bgr = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
-    _, data = cv2.imencode(".jpg", bgr, (cv2.IMWRITE_JPEG_QUALITY, scene.jpeg_quality))
-    (folder / f"{t + 1:08d}.jpg").write_bytes(data.tobytes())
-    return frame

@@ -116,19 +116,21 @@ def _coco_images(folder: str) -> Path:
 
 
 def _can_be_cut(entry: dict) -> bool:
-    """`exact_mask` false says that the outline is only the box."""
+    """Whether an annotation of COCO outlines one object that is large enough; `exact_mask` false: only by its box."""
     _, _, width, height = entry["bbox"]
     outlined = not entry.get("iscrowd") and entry.get("exact_mask", True) and isinstance(entry["segmentation"], list)
     return outlined and min(width, height) >= _LEAST_SIDE and width * height >= _LEAST_AREA
 
 
 def _read_outlined(path: Path, polygons: list[list[float]]) -> tuple[np.ndarray, np.ndarray]:
-    """A whole photograph, and the opacity (H, W) of an object in it; polygons are x, y, x, y, … in pixels."""
+    """The part of a photograph around an object, and its opacity there; polygons are x, y, x, y, … in pixels."""
     image = read_image(path)
     mask = np.zeros(image.shape[:2], np.uint8)
     for polygon in polygons:
         fill_polygon(mask, np.array(polygon).reshape(-1, 2))
-    return image, mask
+    x, y, width, height = solid_box(mask)
+    part = slice(max(y - 2, 0), y + height + 3), slice(max(x - 2, 0), x + width + 3)
+    return image[part], mask[part]
 
 
 def _read_clipart(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -142,6 +144,11 @@ def _read_clipart(path: Path) -> tuple[np.ndarray, np.ndarray]:
 def fill_polygon(mask: np.ndarray, points: np.ndarray) -> None:
     """Fill a polygon (N, 2), xy in pixels, with 255 and a smooth edge, in place."""
     cv2.fillPoly(mask, [np.round(points * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
+
+
+def solid_box(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """xywh in pixels of all that has an opacity of half or more; zeros where nothing has."""
+    return cv2.boundingRect((mask >= 128).astype(np.uint8))
 
 
 def photograph_piece(
@@ -167,14 +174,24 @@ def photograph_piece(
 
 def random_material(rng: Generator, photographs: Sequence[np.ndarray]) -> Callable[[Generator, int, int], np.ndarray]:
     """A function (rng, height, width) -> image of one random material: a pattern, or pieces of photographs."""
-    palette = _random_palette(rng, int(rng.integers(2, 5)))
+    # Colours of similar hue, spread over lightness so that a pattern of them is visible.
+    count = int(rng.integers(2, 5))
+    hue = (rng.uniform(0, 180) + rng.normal(0, 45, count)) % 180
+    saturation = 255 * rng.beta(1.4, 2.0, count)
+    value = rng.permutation(np.linspace(rng.uniform(30, 110), rng.uniform(190, 255), count))
+    hsv = np.stack((hue, saturation, value), axis=-1).astype(np.uint8)[None]
+    palette = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0].astype(np.float64)
     pattern, kind = _PATTERNS[rng.integers(len(_PATTERNS))], rng.random()
 
     def material(rng: Generator, height: int, width: int) -> np.ndarray:
         if kind < 0.5:
             return pattern(rng, height, width, palette)
         piece = photograph_piece(rng, photographs, height, width, (0.35, 1.1))
-        return piece if kind < 0.75 else _recolour(piece, palette)
+        if kind < 0.75:
+            return piece
+        # Grey values become colours of the palette, dark by dark.
+        grey = cv2.equalizeHist(cv2.cvtColor(piece, cv2.COLOR_RGB2GRAY)).astype(np.float32) / 255
+        return cv2.addWeighted(_colour_ramp(grey, palette[np.argsort(palette.sum(axis=1))]), 0.85, piece, 0.15, 0)
 
     return material
 
@@ -186,21 +203,6 @@ def shift_hue(image: np.ndarray, degrees: float, saturation: float = 1.0, value:
     tables = np.stack(((ramp + degrees / 2) % 180, ramp * saturation, ramp * value), axis=-1)
     hsv = cv2.LUT(hsv, np.clip(tables, 0, 255).astype(np.uint8)[None])
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
-
-
-def _random_palette(rng: Generator, count: int) -> np.ndarray:
-    """`count` colours of similar hue, spread over lightness so that a pattern of them is visible."""
-    hue = (rng.uniform(0, 180) + rng.normal(0, 45, count)) % 180
-    saturation = 255 * rng.beta(1.4, 2.0, count)
-    value = rng.permutation(np.linspace(rng.uniform(30, 110), rng.uniform(190, 255), count))
-    hsv = np.stack((hue, saturation, value), axis=-1).astype(np.uint8)[None]
-    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0].astype(np.float64)
-
-
-def _recolour(image: np.ndarray, palette: np.ndarray) -> np.ndarray:
-    """Replace grey values by colours of a palette, dark by dark."""
-    grey = cv2.equalizeHist(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)).astype(np.float32) / 255
-    return cv2.addWeighted(_colour_ramp(grey, palette[np.argsort(palette.sum(axis=1))]), 0.85, image, 0.15, 0)
 
 
 def _colour_ramp(field: np.ndarray, palette: np.ndarray) -> np.ndarray:

@@ -30,7 +30,6 @@ class SceneKind:
     pans: tuple[float, ...] = (0.0, 0.04, 0.1, 0.16)  # deviation of the camera's pan, as a part of the image's side
     shakes: tuple[float, ...] = (0.0, 0.6, 2.0)  # deviation of the camera's shake in pixels
     leaves: float = 0.12  # chance that the target leaves the image for a while
-    in_place: float = 0.0  # chance that the target is an object of the background's photograph
     photograph: float = 0.35  # chance that the background is one plain photograph
     step: int = 1  # one of so many planned frames is rendered
 
@@ -49,7 +48,6 @@ CROWDED = SceneKind(
     pans=(0.04, 0.1, 0.2, 0.3),
     shakes=(0.0, 0.8, 3.0),
     leaves=0.05,
-    in_place=0.5,
     photograph=0.8,
     step=4,
 )
@@ -77,23 +75,16 @@ class Planner:
     def plan(self) -> Scene:
         rng, kind = self.rng, self.kind
         camera = self.camera()
-        in_place = "object" in self.sprites.cutouts and rng.random() < kind.in_place
-        if in_place:
-            target, background = self.target_in_place(camera)
-        else:
-            target = self.target()
-            background = Background(self.paint_background(target.sprite), camera)
+        target = self.target()
+        background = Background(self.paint_background(target.sprite), camera)
         behind, before = [], []
         for _ in range(self.count(kind.companions)):
             layer = self.companion(target)
-            if (in_place or rng.random() < 0.4) and _clear(layer, target):
-                before.append(layer)
-            elif not in_place:  # the background shows a target in place: nothing can be behind it
-                behind.append(layer)
+            (before if rng.random() < 0.4 and _clear(layer, target) else behind).append(layer)
         obstacles = [self.obstacle(target, background) for _ in range(self.count(kind.obstacles))]
         before += [layer for layer in obstacles if _clear(layer, target)]
         optics, quality = self.optics(), int(rng.integers(45, 96))
-        return Scene(self.size, background, tuple(behind), target, tuple(before), optics, quality, in_place, kind.step)
+        return Scene(self.size, background, tuple(behind), target, tuple(before), optics, quality, kind.step)
 
     def noise(self, period: float) -> np.ndarray:
         """A random signal (T,) of zero mean and unit deviation that varies over about `period` frames."""
@@ -116,13 +107,10 @@ class Planner:
         camera[:, :, 2] += pan + self.shake + (np.array(self.size) - self.canvas) / 2
         return camera
 
-    def target_size(self) -> float:
-        return float(self.side * np.exp(self.rng.uniform(*np.log(self.kind.target))))
-
     def target(self) -> Layer:
         """The object to follow: begins wholly within the image, wanders, perhaps leaves it for a while."""
         rng, size = self.rng, np.array(self.size)
-        layer = self.moving(self.sprites.make(rng), self.target_size())
+        layer = self.moving(self.sprites.make(rng), self.side * np.exp(rng.uniform(*np.log(self.kind.target))))
         reach = np.minimum(layer.reach()[0] + 2, size / 2)
         path = self.wander(rng.uniform(reach, size - reach + 1e-6), layer, 0.4)
         if rng.random() < self.kind.leaves and self.frames >= 24:
@@ -133,15 +121,6 @@ class Planner:
             path = _excursion(path, middle, int(rng.integers(1, 5)) * self.kind.step, nearest, 0.3 * layer.size[0])
         path[1:] += self.shake[1:] - self.shake[0]
         return replace(layer, path=path)
-
-    def target_in_place(self, camera: np.ndarray) -> tuple[Layer, Background]:
-        """An object that a photograph shows, and the photograph as background."""
-        place = self.rng.uniform(0.25, 0.75, 2) * self.size  # in the first frame
-        spot = np.linalg.solve(camera[0, :, :2], place - camera[0, :, 2])
-        picture, sprite, size = self.sprites.in_place(self.rng, self.target_size(), self.canvas, spot)
-        background, scale = Background(picture, camera), np.sqrt(np.linalg.det(camera[:, :, :2]))
-        angle = np.arctan2(camera[:, 1, 0], camera[:, 0, 0])
-        return Layer.rigid(sprite, background.follow(spot), size * scale, angle), background
 
     def companion(self, target: Layer) -> Layer:
         """Another moving object, mostly a look-alike, which goes along with the target or often comes close to it."""

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from lib.data.synthetic.sprites import Sprite, solid_box
+from lib.data.synthetic.pictures import solid_box
+from lib.data.synthetic.sprites import Sprite
 
 _LONGEST_BLUR = 25.0  # pixels
 
@@ -135,7 +136,6 @@ class Scene:
     before: tuple[Layer, ...]  # layers in front of it, the furthest first
     optics: Optics
     jpeg_quality: int
-    in_place: bool  # the background shows the target already, so it is not drawn
     step: int  # one of so many planned frames is a frame of the sequence
 
     def __len__(self) -> int:
@@ -145,7 +145,7 @@ class Scene:
         """Frame `number`, counted from 0."""
         t, shutter = number * self.step, self.optics.shutter
         image = self.background.view(t, self.size, shutter)
-        for layer in (*self.behind, *(() if self.in_place else (self.target,))):
+        for layer in (*self.behind, self.target):
             lay(image, *layer.patch(t, shutter))
         patch, (left, top) = self.target.patch(t)
         mask = np.ascontiguousarray(patch[..., 3])

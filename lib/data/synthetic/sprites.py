@@ -15,6 +15,7 @@ from lib.data.synthetic.pictures import (
     random_material,
     shift_hue,
     shrunk,
+    solid_box,
 )
 
 _SIDE = 152  # pixels of the canvas an object is painted on
@@ -58,11 +59,6 @@ class Sprite:
         return replace(self, levels=tuple(levels))
 
 
-def solid_box(mask: np.ndarray) -> tuple[int, int, int, int]:
-    """xywh in pixels of all that has an opacity of half or more; zeros where nothing has."""
-    return cv2.boundingRect((mask >= 128).astype(np.uint8))
-
-
 class SpriteSource:
     """Makes sprites of the materials of a split; painted sprites stand in for missing materials."""
 
@@ -102,37 +98,11 @@ class SpriteSource:
         """A surface (height, width, 3): a piece of a photograph or a pattern."""
         return random_material(rng, self.photographs)(rng, height, width)
 
-    def in_place(self, rng: Generator, size: float, canvas: tuple[int, int], centre: np.ndarray):
-        """A photograph (H, W, 3) of `canvas` size with one of its outlined objects at `centre`, about `size` large.
-
-        Returns:
-            The photograph, the sprite of the object, and its geometric mean size in pixels.
-        """
-        groups = self.cutouts["object"]
-        group = list(groups)[rng.integers(len(groups))]
-        image, mask = groups[group][rng.integers(len(groups[group]))]()
-        sprite = Sprite.from_rgba(image, mask, "object", group)
-        if sprite is None:
-            return self.in_place(rng, size, canvas, centre)
-        own_size = float(np.sqrt(np.prod(sprite.extent)))
-        scale = float(np.clip(size / own_size, 0.35, 2.2))
-        x, y, width, height = solid_box(mask)
-        middle = np.array((x + (width - 1) / 2, y + (height - 1) / 2))
-        matrix = np.column_stack((scale * np.eye(2), centre - scale * middle))
-        if scale < 0.7:  # without blur, thin parts would fall between the pixels that are looked up
-            image = cv2.GaussianBlur(image, (0, 0), 0.4 / scale)
-        background = cv2.warpAffine(image, matrix, canvas, borderMode=cv2.BORDER_REFLECT_101)
-        return background, sprite, scale * own_size
-
     def _cut_out(self, rng: Generator, kind: str, group: int) -> Sprite:
         """A member of a group; members that are only lines or fill their frame are passed over."""
         members = self.cutouts[kind][group]
         for _ in range(10):
             image, mask = members[rng.integers(len(members))]()
-            if kind == "object":
-                x, y, width, height = solid_box(mask)
-                part = slice(max(y - 2, 0), y + height + 3), slice(max(x - 2, 0), x + width + 3)
-                image, mask = image[part], mask[part]
             image, mask = shrunk(image, _LONGEST_SIDE), shrunk(mask, _LONGEST_SIDE)
             filled = (mask >= 128).mean()
             if kind == "object":
