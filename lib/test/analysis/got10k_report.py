@@ -36,8 +36,8 @@ def plot_got_success(paths: Sequence[Path], output_dir: Path | None = None) -> N
     print(ruled_table([["Tracker", "AO", "SR0.50", "SR0.75", "FPS"], *rows]))
 
     output_dir = output_dir or workspace("test").plots_dir / "got10k_reports"
-    spec = PLOTS["success"]._replace(score_label="Average overlap", thresholds=_POINTS)
-    save_plot(output_dir / "got_success", draw_plot(spec, "Success on GOT-10k", list(lines.values())))
+    spec = PLOTS["success"]._replace(score_label="Average overlap")
+    save_plot(output_dir / "got_success", draw_plot(spec, "Success on GOT-10k", _POINTS, list(lines.values())))
     print(f"plots: {output_dir}")
 
 

@@ -39,13 +39,7 @@ def save_page(
         trackers: in the order of their colours.
         hard: as `hardest_sequences` gives them.
     """
-    pages = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    pages = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True)
     marks = {t.label: _swatch(i) + escape(t.label) for i, t in enumerate(trackers)}
     page = pages.get_template("report.html").render(
         title=title,
@@ -65,14 +59,12 @@ def save_page(
 def _swatch(index: int) -> str:
     """The line of a tracker in all plots, as a small picture."""
     colour, dashes = index % len(COLOURS), list(STYLES.values())[index // len(COLOURS) % len(STYLES)]
-    line = (
-        f'<path d="M1 5H29" fill="none" stroke="var(--line-{colour})" stroke-width="2.5" stroke-dasharray="{dashes}"/>'
-    )
+    line = f'<path d="M1 5H29" stroke="var(--line-{colour})" stroke-dasharray="{dashes}"/>'
     return f'<svg class="swatch" viewBox="0 0 30 10" aria-hidden="true">{line}</svg>'
 
 
 def _html(table: pandas.DataFrame, by_row: bool, marks: Mapping[str, str]) -> str:
-    """A table of texts with the best number of each row or column in bold, and swatches (`marks`) before labels.
+    """A table of texts with `marks` for labels, and the best number of each row or column in bold.
 
     A number with an asterisk, or in a row with one, does not compare with others.
     """
@@ -126,8 +118,8 @@ def _captions(overlap: np.ndarray, valid: np.ndarray) -> dict[int, str]:
     if lost.size:
         captions.setdefault(int(lost[0]), f"first loss: mean overlap {overlap[lost[0]]:.2f}")
         frames = frames[frames >= lost[0]]
-    for share in (1 / 2, 1) if lost.size else (1 / 3, 2 / 3, 1):
-        frame = int(frames[round(share * (len(frames) - 1))])
+    places = np.linspace(0, len(frames) - 1, 3 if lost.size else 4)[1:].round().astype(int)
+    for frame in frames[places].tolist():
         captions.setdefault(frame, f"mean overlap {overlap[frame]:.2f}")
     return captions
 

@@ -6,28 +6,9 @@ from pathlib import Path
 
 from lib.data.registry import dataset_label
 from lib.data.sequence import Sequence
-from lib.test.analysis.page import hardest_sequences, save_page
+from lib.test.analysis import page, selection, tables
 from lib.test.analysis.plots import PLOTS, plot_trackers, save_plot
 from lib.test.analysis.scores import TrackerScores, merge_runs, score_source
-from lib.test.analysis.selection import (
-    ResultSource,
-    filter_sets,
-    find_groups,
-    find_runs,
-    joined,
-    load_sets,
-    parse_trackers,
-)
-from lib.test.analysis.tables import (
-    format_score,
-    group_table,
-    plain_text,
-    save_json,
-    save_tables,
-    score_notes,
-    score_table,
-    sequence_aucs,
-)
 from lib.utils.errors import UserError
 from lib.utils.workspace import workspace
 
@@ -57,21 +38,19 @@ def analyse(
         per_sequence: print every sequence's scores, too.
 
     Raises:
-        UserError: see `score_source`, `load_dataset` and the descriptions of arguments.
+        UserError: a tracker, set or filter is unknown, or results cannot be scored.
     """
-    sources = parse_trackers(trackers, results_dir or workspace("test").results_dir)
-    whole = load_sets(datasets)
-    sets = filter_sets(whole, filters, sources)
-    sequences, total = joined(sets), len(joined(whole))
-    scores, groups = _score(sources, sequences, merge), find_groups(sets)
-    title = " + ".join(sets)
-    count = f"{len(sequences)} sequences" if len(sequences) == total else f"{len(sequences)} of {total} sequences"
-    print(f"{title}, {count}")
-    _print_scores(scores)
+    sources = selection.parse_trackers(trackers, results_dir or workspace("test").results_dir)
+    whole = selection.load_sets(datasets)
+    sets = selection.filter_sets(whole, filters, sources)
+    sequences, total = selection.joined(sets), len(selection.joined(whole))
+    scores, groups = _score(sources, sequences, merge), selection.find_groups(sets)
+    title, count = " + ".join(sets), f"{len(sequences)} of {total}" if len(sequences) < total else total
+    _print_scores(f"{title}, {count} sequences", scores)
     if groups:
-        print(f"\n{plain_text(group_table(scores, groups))}")
+        print(f"\n{tables.plain_text(tables.group_table(scores, groups))}")
     if per_sequence:
-        print(f"\n{plain_text(sequence_aucs(scores).map(format_score))}")
+        print(f"\n{tables.plain_text(tables.sequence_aucs(scores).map(tables.format_score))}")
 
     output_dir = output_dir or workspace("test").plots_dir / "+".join(map(dataset_label, dict.fromkeys(datasets)))
     for name in ("groups.csv", *(f"{kind}.{suffix}" for kind in PLOTS for suffix in ("png", "pdf"))):
@@ -79,10 +58,11 @@ def analyse(
     figures = {kind: plot_trackers(kind, title, scores) for kind in plots}
     for kind, figure in figures.items():
         save_plot(output_dir / kind, figure)
-    save_json(output_dir / "scores.json", "+".join(datasets), scores, groups)
-    save_tables(output_dir, scores, groups)
-    hard = hardest_sequences(scores, sequences, _HARDEST)
-    save_page(output_dir / "report.html", f"{title}, {count}", scores, list(figures.values()), groups, hard)
+    tables.save_json(output_dir / "scores.json", "+".join(datasets), scores, groups)
+    tables.save_tables(output_dir, scores, groups)
+    hard = page.hardest_sequences(scores, sequences, _HARDEST)
+    heading = f"{title}, {count} sequences"
+    page.save_page(output_dir / "report.html", heading, scores, list(figures.values()), groups, hard)
     print(f"plots, numbers and report.html: {output_dir}")
     return scores
 
@@ -94,30 +74,31 @@ def print_runs(tracker: str, config: str, datasets: SequenceOf[str], results_dir
         UserError: there are no results, or they cannot be scored.
     """
     results_dir = results_dir or workspace("test").results_dir
-    sources = find_runs(results_dir, tracker, config)
+    sources = selection.find_runs(results_dir, tracker, config)
     if not sources:
         raise UserError(f"no results of {tracker}:{config} in {results_dir / tracker}; run tracking/test.py first")
-    sets = load_sets(datasets)
-    sequences = joined(sets)
+    sets = selection.load_sets(datasets)
+    sequences = selection.joined(sets)
     begun = [source for source in sources if any(source.files(s)[0].is_file() for s in sequences.values())]
     scores = _score(begun or sources, sequences, merge=False)
     runs = [row for source, row in zip(begun, scores, strict=True) if source.folder != source.owner]
     if len(runs) > 1 and set.intersection(*(set(run.table.index) for run in runs)):
         scores.append(merge_runs(f"{tracker}:{config}", runs))
-    print(f"{' + '.join(sets)}, {len(sequences)} sequences")
-    _print_scores(scores)
+    _print_scores(f"{' + '.join(sets)}, {len(sequences)} sequences", scores)
     if len(begun) < len(sources):
         empty = ", ".join(source.label for source in sources if source not in begun)
         print(f"without a result on these sequences: {empty}")
 
 
-def _print_scores(scores: SequenceOf[TrackerScores]) -> None:
-    print("\n".join([plain_text(score_table(scores)), *score_notes(scores)]))
-
-
-def _score(sources: SequenceOf[ResultSource], sequences: Mapping[str, Sequence], merge: bool) -> list[TrackerScores]:
+def _score(
+    sources: SequenceOf[selection.ResultSource], sequences: Mapping[str, Sequence], merge: bool
+) -> list[TrackerScores]:
     """Scores of every source; with `merge`, one row for the runs of one tracker."""
     rows: dict[str, list[TrackerScores]] = {}
     for source in sources:
         rows.setdefault(source.group if merge else source.label, []).append(score_source(source, sequences))
     return [merge_runs(label, runs) for label, runs in rows.items()]
+
+
+def _print_scores(title: str, scores: SequenceOf[TrackerScores]) -> None:
+    print("\n".join([title, tables.plain_text(tables.score_table(scores)), *tables.score_notes(scores)]))

@@ -15,27 +15,17 @@ import pandas
 
 from lib.data.box_files import read_boxes
 from lib.data.sequence import Sequence
-from lib.test.analysis.metrics import (
-    DISTANCE_THRESHOLDS,
-    NORM_DISTANCE_THRESHOLDS,
-    OVERLAP_THRESHOLDS,
-    FrameErrors,
-    box_overlap,
-    frame_errors,
-    score_errors,
-    scoring_rule,
-)
+from lib.test.analysis import metrics
 from lib.test.analysis.selection import ResultSource
 from lib.test.evaluation.result_files import read_seconds
 from lib.utils.errors import UserError
 from lib.utils.text import read_text
 
 CURVES = {
-    "success_curve": OVERLAP_THRESHOLDS,
-    "precision_curve": DISTANCE_THRESHOLDS,
-    "norm_precision_curve": NORM_DISTANCE_THRESHOLDS,
+    "success_curve": metrics.OVERLAP_THRESHOLDS,
+    "precision_curve": metrics.DISTANCE_THRESHOLDS,
+    "norm_precision_curve": metrics.NORM_DISTANCE_THRESHOLDS,
 }
-MEANS = ["auc", "op50", "op75", "precision", "norm_precision"]
 
 _BASELINES = ("still",)  # nothing is computed that could be timed
 _NAMED_ERRORS = 3
@@ -55,7 +45,7 @@ class TrackerScores:
             with the sums behind AO, SR0.50, SR0.75 and FPS.
         missing: sequences without a result; the means are without them.
         remarks: what a sequence's result has in place of one box a frame, for those where it differs.
-        run_notes: notes on the merged runs.
+        notes: one line for each difference from the scores of a complete run.
     """
 
     label: str
@@ -63,7 +53,7 @@ class TrackerScores:
     table: pandas.DataFrame
     missing: list[str]
     remarks: dict[str, str]
-    run_notes: tuple[str, ...] = ()
+    notes: list[str]
 
     @property
     def expected(self) -> int:  # sequences in the test sets
@@ -76,27 +66,19 @@ class TrackerScores:
 
     @cached_property
     def scores(self) -> dict[str, float]:
-        """The `MEANS`, `ao`, `sr50`, `sr75` in percent, `fps` inside `track`; nan without frames or times."""
-        sums = self.table["sum"].sum()
-        pooled = {key: 100 * sums[key] / (sums["frames"] or np.nan) for key in ("ao", "sr50", "sr75")}
-        return (
-            self.table["score"][MEANS].mean().to_dict() | pooled | {"fps": sums["steps"] / (sums["seconds"] or np.nan)}
-        )
+        """`auc`, `op50`, `op75`, `precision`, `norm_precision`, `ao`, `sr50`, `sr75` in percent; `fps` inside `track`.
 
-    @property
-    def notes(self) -> list[str]:
-        """One line for each difference from the scores of a complete run."""
-        notes = [f"{self.label}: {name}: {remark}" for name, remark in self.remarks.items()]
-        if self.missing:
-            names = ", ".join(self.missing)
-            notes.insert(0, f"{self.label}: no result for {len(self.missing)} of {self.expected} sequences: {names}")
-        return [*self.run_notes, *notes]
+        Nan where no frame counts or no time was recorded.
+        """
+        means, sums = self.table["score"].mean().drop("mean_overlap_valid"), self.table["sum"].sum()
+        pooled = {key: 100 * sums[key] / (sums["frames"] or np.nan) for key in ("ao", "sr50", "sr75")}
+        return means.to_dict() | pooled | {"fps": sums["steps"] / (sums["seconds"] or np.nan)}
 
     def only(self, names: Collection[str]) -> "TrackerScores | None":
         """The scores over these sequences alone; None where none of them has a result."""
         table = self.table[self.table.index.isin(list(names))]
         missing = [name for name in self.missing if name in names]
-        return TrackerScores(self.label, self.sources, table, missing, {}) if len(table) else None
+        return TrackerScores(self.label, self.sources, table, missing, {}, []) if len(table) else None
 
 
 def score_source(source: ResultSource, sequences: Mapping[str, Sequence]) -> TrackerScores:
@@ -112,11 +94,10 @@ def score_source(source: ResultSource, sequences: Mapping[str, Sequence]) -> Tra
             missing.append(name)
             continue
         try:
-            rows[name], remark = _score_sequence(source, sequence)
+            rows[name], found = _score_sequence(source, sequence)
+            remarks |= {name: "; ".join(found)} if found else {}
         except UserError as error:
             errors.append(str(error))
-        else:
-            remarks |= {name: remark} if remark else {}
     if errors:
         more = f"; and {len(errors) - _NAMED_ERRORS} more" if len(errors) > _NAMED_ERRORS else ""
         raise UserError("; ".join(errors[:_NAMED_ERRORS]) + more)
@@ -125,7 +106,11 @@ def score_source(source: ResultSource, sequences: Mapping[str, Sequence]) -> Tra
         remedy = f"expected {first.name}.txt and so on" if source.foreign else "run tracking/test.py first"
         where = source.files(first)[0].parent
         raise UserError(f"no results of {source.label} for these sequences in {where}; {remedy}")
-    return TrackerScores(source.label, (source,), pandas.DataFrame(rows).T, missing, remarks)
+    notes = [f"{source.label}: {name}: {remark}" for name, remark in remarks.items()]
+    if missing:
+        names = ", ".join(missing)
+        notes.insert(0, f"{source.label}: no result for {len(missing)} of {len(sequences)} sequences: {names}")
+    return TrackerScores(source.label, (source,), pandas.DataFrame(rows).T, missing, remarks, notes)
 
 
 def merge_runs(label: str, runs: SequenceOf[TrackerScores]) -> TrackerScores:
@@ -150,11 +135,11 @@ def merge_runs(label: str, runs: SequenceOf[TrackerScores]) -> TrackerScores:
         sum(run.table.loc[complete] for run in runs) / len(runs),
         list(dict.fromkeys(name for run in runs for name in run.missing)),
         {},
-        (f"{label}: mean of {len(runs)} runs, {labels}: {spread}", *(note for run in runs for note in run.notes)),
+        [f"{label}: mean of {len(runs)} runs, {labels}: {spread}", *(note for run in runs for note in run.notes)],
     )
 
 
-def compare_result(source: ResultSource, sequence: Sequence) -> tuple[np.ndarray, FrameErrors, list[str]]:
+def compare_result(source: ResultSource, sequence: Sequence) -> tuple[np.ndarray, metrics.FrameErrors, list[str]]:
     """A result's boxes (M, 4), how they compare with the ground truth, and remarks on them.
 
     A line that is nan or has a negative size marks a lost frame, as other programs write it: it becomes a box far away.
@@ -162,7 +147,7 @@ def compare_result(source: ResultSource, sequence: Sequence) -> tuple[np.ndarray
     Raises:
         UserError: the result is malformed, or too short for the set's rules.
     """
-    path, truth, rule = source.files(sequence)[0], sequence.truth, scoring_rule(sequence.dataset)
+    path, truth, rule = source.files(sequence)[0], sequence.truth, metrics.scoring_rule(sequence.dataset)
     prediction, remarks = read_boxes(path), []
     if sequence.skip_first and len(prediction) == len(truth) + sequence.skip_first:
         prediction = prediction[sequence.skip_first :]
@@ -177,12 +162,12 @@ def compare_result(source: ResultSource, sequence: Sequence) -> tuple[np.ndarray
     if len(prediction) == len(truth) - 1 and not rule.pads_short:
         prediction = np.concatenate((prediction, [_MISS]))
     try:
-        return prediction, frame_errors(prediction, truth, rule, sequence.visible), remarks
+        return prediction, metrics.frame_errors(prediction, truth, rule, sequence.visible), remarks
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
 
 
-def counted_overlaps(sequence: Sequence, prediction: np.ndarray, errors: FrameErrors) -> np.ndarray:
+def counted_overlaps(sequence: Sequence, prediction: np.ndarray, errors: metrics.FrameErrors) -> np.ndarray:
     """IoU (K,) of the frames that count for AO: those with a visible object, without the first.
 
     As in GOT-10k's toolkit, `cover.label` alone decides visibility where it exists, and boxes are clipped to the frame
@@ -198,7 +183,7 @@ def counted_overlaps(sequence: Sequence, prediction: np.ndarray, errors: FrameEr
     missing = max(0, len(sequence.truth) - len(prediction))
     boxes = np.concatenate((prediction, np.zeros((missing, 4))))[counted]
     frame = np.array([int(size[1]), int(size[2])])
-    return box_overlap(_clip(boxes, frame), _clip(sequence.truth[counted], frame))
+    return metrics.box_overlap(_clip(boxes, frame), _clip(sequence.truth[counted], frame))
 
 
 def _clip(boxes: np.ndarray, frame: np.ndarray) -> np.ndarray:
@@ -207,8 +192,8 @@ def _clip(boxes: np.ndarray, frame: np.ndarray) -> np.ndarray:
     return np.concatenate((corner, np.clip(boxes[:, 2:], 0, frame - corner)), axis=1)
 
 
-def _score_sequence(source: ResultSource, sequence: Sequence) -> tuple[pandas.Series, str]:
-    """A row of `TrackerScores.table`, and a remark or ""."""
+def _score_sequence(source: ResultSource, sequence: Sequence) -> tuple[pandas.Series, list[str]]:
+    """A row of `TrackerScores.table`, and remarks."""
     sequence.check_lengths()
     if len(sequence.truth) == 1 and len(sequence) > 1:
         raise UserError(f"{sequence.name}: {sequence.annotation} holds the first box only, so it cannot be scored")
@@ -216,7 +201,7 @@ def _score_sequence(source: ResultSource, sequence: Sequence) -> tuple[pandas.Se
     overlaps = counted_overlaps(sequence, prediction, errors)
     seconds = None if source.owner.parent.name in _BASELINES else read_seconds(source.files(sequence)[1])
     seconds = np.empty(0) if seconds is None else seconds[1:]  # the first is the initialisation
-    scores = score_errors(errors)
+    scores = metrics.score_errors(errors)
     parts = {curve: pandas.Series(scores.pop(curve), thresholds) for curve, thresholds in CURVES.items()}
     sums = {
         "frames": len(overlaps),
@@ -226,5 +211,5 @@ def _score_sequence(source: ResultSource, sequence: Sequence) -> tuple[pandas.Se
         "steps": len(seconds),
         "seconds": seconds.sum(),
     }
-    row = pandas.concat(parts | {"score": pandas.Series(scores), "sum": pandas.Series(sums, dtype=float)})
-    return row, "; ".join(remarks)
+    parts |= {"score": pandas.Series(scores), "sum": pandas.Series(sums, dtype=float)}
+    return pandas.concat(parts), remarks

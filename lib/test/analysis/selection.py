@@ -32,8 +32,7 @@ from lib.test.evaluation.result_files import result_path, run_dir, time_path
 from lib.utils.errors import UserError
 
 _FOLDER = "folder:"
-_RUNS = re.compile(r"(\d{1,6})(?:-(\d{1,6}))?", re.ASCII)
-_MOST_RUNS = 1000
+_TRACKER = re.compile(r"([^:=]+):([^:=]+)(?::(\d{1,3})(?:-(\d{1,3}))?)?(?:=(.*))?", re.ASCII)
 _FILTERS = {
     "": lambda sequence: [sequence.name],
     "name": lambda sequence: [sequence.name],
@@ -97,38 +96,26 @@ def parse_trackers(texts: Iterable[str], results_dir: Path) -> list[ResultSource
 def parse_tracker(text: str, results_dir: Path) -> list[ResultSource]:
     """The sources (several for a range of runs) of one text; arguments and errors as in `parse_trackers`."""
     if text.startswith(_FOLDER):
-        return [_parse_folder(text.removeprefix(_FOLDER))]
-    spec, _, label = text.partition("=")
-    tracker, _, rest = spec.partition(":")
-    config, colon, runs = rest.partition(":")
-    match = _RUNS.fullmatch(runs)
-    if not tracker or not config or (colon and not match):
+        place, label = os.path.expanduser(text.removeprefix(_FOLDER)), ""
+        if not os.path.isdir(place):  # a folder's own name may contain the sign
+            place, _, label = place.rpartition("=")
+        if not os.path.isdir(place):
+            raise UserError(f"{text!r}: folder of results not found; expected folder:PATH or folder:PATH=Label")
+        folder = Path(place).resolve()
+        return [ResultSource(label or folder.name, folder, label or folder.name, folder, foreign=True)]
+    match = _TRACKER.fullmatch(text)
+    tracker, config, first, last, label = match.groups() if match else [None] * 5
+    ids = range(int(first), int(last or first) + 1) if first else [None]
+    if not match or not ids:
         raise UserError(
             f"{text!r} does not name a tracker's results: expected tracker:config such as stark_s:baseline, "
             "tracker:config:RUN, tracker:config:FIRST-LAST, or folder:PATH"
         )
+    folders = [run_dir(results_dir, tracker, config, run_id) for run_id in ids]
     plain = run_dir(results_dir, tracker, config)
-    group = label or f"{tracker}:{plain.name}"
-    if not colon:
-        return [ResultSource(group, plain, group, plain)]
-    ids = range(int(match[1]), int(match[2] or match[1]) + 1)
-    if not 0 < len(ids) <= _MOST_RUNS:
-        raise UserError(f"{text!r}: runs {runs} are not 1 to {_MOST_RUNS} runs, expected FIRST-LAST such as 0-4")
-    labels = [f"{group} {i:03d}" if label else f"{group}_{i:03d}" for i in ids]
-    folders = [run_dir(results_dir, tracker, config, i) for i in ids]
-    return [ResultSource(*pair, group, plain) for pair in zip(labels, folders, strict=True)]
-
-
-def _parse_folder(text: str) -> ResultSource:
-    place, label = os.path.expanduser(text), ""
-    if "=" in text and not os.path.isdir(place):  # a folder's own name may contain the sign
-        place, _, label = text.rpartition("=")
-        place = os.path.expanduser(place)
-    if not os.path.isdir(place):
-        raise UserError(f"folder of results not found: {place!r}; expected folder:PATH or folder:PATH=Label")
-    folder = Path(place).resolve()
-    label = label or folder.name
-    return ResultSource(label, folder, label, folder, foreign=True)
+    if not label:
+        return [ResultSource(f"{tracker}:{f.name}", f, f"{tracker}:{plain.name}", plain) for f in folders]
+    return [ResultSource(label + f.name.removeprefix(plain.name).replace("_", " "), f, label, plain) for f in folders]
 
 
 def find_runs(results_dir: Path, tracker: str, config: str) -> list[ResultSource]:

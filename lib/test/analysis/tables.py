@@ -23,7 +23,6 @@ COLUMNS = {
     "sr75": "SR0.75",
     "fps": "FPS",
 }
-_SEQUENCE_SCORES = ["auc", "op50", "op75", "precision", "norm_precision", "mean_overlap_valid"]
 
 
 def format_score(value: float) -> str:
@@ -33,10 +32,12 @@ def format_score(value: float) -> str:
 
 def score_table(trackers: Sequence[TrackerScores]) -> pandas.DataFrame:
     """Texts, a row a tracker, highest AUC first; an asterisk where the means are not over the whole test set."""
-    table = pandas.DataFrame([t.scores for t in trackers])[list(COLUMNS)].map(format_score)
-    table = table.set_axis([t.label for t in trackers]).rename(columns=COLUMNS).rename_axis("Tracker", axis=1)
-    table["Sequences"] = [f"{len(t.table)}/{t.expected}{'*' if t.missing else ''}" for t in trackers]
-    return table.iloc[np.argsort([-t.scores["auc"] for t in trackers], kind="stable")]
+    rows = {
+        t.label: {title: format_score(t.scores[key]) for key, title in COLUMNS.items()}
+        | {"Sequences": f"{len(t.table)}/{t.expected}{'*' if t.missing else ''}"}
+        for t in sorted(trackers, key=lambda t: -t.scores["auc"])
+    }
+    return pandas.DataFrame(rows).T.rename_axis("Tracker", axis=1)
 
 
 def score_notes(trackers: Sequence[TrackerScores]) -> list[str]:
@@ -74,35 +75,31 @@ def save_tables(output_dir: Path, trackers: Sequence[TrackerScores], groups: Gro
     """Write `scores.csv` and `scores.tex` (a row a tracker), `sequences.csv` (a row a sequence and tracker) and, where
     there are groups, `groups.csv` (a row a group and tracker). A missing number is an empty field.
     """
-    scores = pandas.DataFrame(
-        {"tracker": t.label, "sequences": len(t.table), "expected": t.expected} | t.scores for t in trackers
-    )
-    _write_csv(output_dir / "scores.csv", scores)
-    latex = scores.sort_values("auc", ascending=False)[["tracker", *COLUMNS]].rename(
-        columns={"tracker": "Tracker"} | COLUMNS
-    )
-    write_text(output_dir / "scores.tex", latex.to_latex(index=False, float_format="%.1f", na_rep="-", escape=True))
-
-    parts = []
-    for t in trackers:
-        names = [*t.table.index, *t.missing]
-        part = t.table["score"][_SEQUENCE_SCORES].reindex(names)
-        notes = t.remarks | dict.fromkeys(t.missing, "no result")
-        parts.append(part.assign(tracker=t.label, note=[notes.get(name, "") for name in names]))
-    sequences = pandas.concat(parts).rename_axis("sequence").reset_index()
-    _write_csv(output_dir / "sequences.csv", sequences[["sequence", "tracker", *_SEQUENCE_SCORES, "note"]])
-    rows = [
+    totals = [{"tracker": t.label, "sequences": len(t.table), "expected": t.expected} | t.scores for t in trackers]
+    _write_csv(output_dir / "scores.csv", totals)
+    latex = score_table(trackers).drop(columns="Sequences").reset_index(names="Tracker").rename_axis(None, axis=1)
+    layout = "l" + "r" * len(COLUMNS)
+    write_text(output_dir / "scores.tex", latex.to_latex(index=False, column_format=layout, escape=True))
+    sequences = [
+        {"sequence": name, "tracker": t.label}
+        | (t.table.loc[name, "score"].to_dict() if name in t.table.index else {})
+        | {"note": "no result" if name in t.missing else t.remarks.get(name, "")}
+        for t in trackers
+        for name in [*t.table.index, *t.missing]
+    ]
+    _write_csv(output_dir / "sequences.csv", sequences)
+    parts = [
         {"kind": kind, "group": group, "tracker": t.label, "sequences": len(part.table)} | part.scores
         for (kind, group), names in groups.items()
         for t in trackers
         if (part := t.only(names))
     ]
-    if rows:
-        _write_csv(output_dir / "groups.csv", pandas.DataFrame(rows))
+    if parts:
+        _write_csv(output_dir / "groups.csv", parts)
 
 
-def _write_csv(path: Path, frame: pandas.DataFrame) -> None:
-    write_text(path, frame.to_csv(index=False, float_format="%.4f", lineterminator="\n"))
+def _write_csv(path: Path, rows: list[dict]) -> None:
+    write_text(path, pandas.DataFrame(rows).to_csv(index=False, float_format="%.4f", lineterminator="\n"))
 
 
 def save_json(path: Path, dataset: str, trackers: Sequence[TrackerScores], groups: Groups) -> None:
