@@ -19,25 +19,6 @@ def box_of_mask(mask: np.ndarray, offset: tuple[int, int] = (0, 0)) -> list[floa
     return [float(x), float(y), float(columns[-1] - columns[0] + 1), float(rows[-1] - rows[0] + 1)]
 
 
-def mask_of_box(box: list[float], image_size: tuple[int, int]) -> tuple[np.ndarray, tuple[int, int]]:
-    """The filled mask of a box, corners rounded to pixels and clipped to the image.
-
-    Args:
-        box: xywh in pixels.
-        image_size: height, width.
-
-    Returns:
-        (h, w) uint8 of ones and x, y of its first pixel; one empty pixel where the box shows nothing of the image.
-    """
-    x, y, w, h = box
-    height, width = image_size
-    left, right = np.clip([round(x), round(x + w)], 0, width)
-    top, bottom = np.clip([round(y), round(y + h)], 0, height)
-    if right <= left or bottom <= top:
-        return np.zeros((1, 1), np.uint8), (0, 0)
-    return np.ones((bottom - top, right - left), np.uint8), (int(left), int(top))
-
-
 def box_of_region(region: trax.Region) -> list[float]:
     """The bounding box xywh, in pixels, of a region.
 
@@ -55,11 +36,19 @@ def box_of_region(region: trax.Region) -> list[float]:
 
 
 def region_of_box(box: list[float], kind: str, image_size: tuple[int, int]) -> trax.Region:
-    """The region of a box xywh in an image of a size (height, width): `trax.Region.RECTANGLE` or `trax.Region.MASK`."""
+    """The region of a box xywh, of the kind `trax.Region.RECTANGLE` or `trax.Region.MASK`.
+
+    A mask is filled, its corners are rounded to pixels and clipped to the image (height, width).
+    """
     if kind == trax.Region.RECTANGLE:
         return trax.Rectangle.create(*box)
-    mask, (x, y) = mask_of_box(box, image_size)
-    return trax.Mask.create(mask, x, y)
+    x, y, w, h = box
+    height, width = image_size
+    left, right = np.clip([round(x), round(x + w)], 0, width)
+    top, bottom = np.clip([round(y), round(y + h)], 0, height)
+    mask = np.zeros(image_size, bool)
+    mask[top:bottom, left:right] = True
+    return region_of_mask(mask)
 
 
 def region_of_mask(mask: np.ndarray) -> trax.Region:

@@ -8,7 +8,6 @@ import copy
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import trax
@@ -23,28 +22,9 @@ SHAPES = [trax.Region.RECTANGLE, trax.Region.POLYGON, trax.Region.MASK]
 Objects = list[tuple[trax.Region, dict]]
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A tracker with its name in the protocol; VOT2020-LT (`long_term`) takes rectangles, VOT2020 masks."""
-
-    label: str
-    tracker: str
-    config: str
-    refined: bool = False
-    long_term: bool = False
-
-
-# The name of an entry's folder in external/vot20 or external/vot20_lt -> the entry.
-ENTRIES = {
-    "stark_s50": Entry("STARK-S50", "stark_s", "baseline"),
-    "stark_st50": Entry("STARK-ST50", "stark_st", "baseline"),
-    "stark_st101": Entry("STARK-ST101", "stark_st", "baseline_R101"),
-    "stark_s50_ar": Entry("STARK-S50-AR", "stark_s", "baseline", refined=True),
-    "stark_st50_ar": Entry("STARK-ST50-AR", "stark_st", "baseline", refined=True),
-    "stark_st101_ar": Entry("STARK-ST101-AR", "stark_st", "baseline_R101", refined=True),
-    "stark_st50_lt": Entry("STARK-ST50-LT", "stark_st", "baseline", long_term=True),
-    "stark_st101_lt": Entry("STARK-ST101-LT", "stark_st", "baseline_R101", long_term=True),
-}
+# Network in an entry's name -> tracker and configuration. An entry has a folder in external/vot20 or external/vot20_lt:
+# `stark_st50` answers with boxes as masks, `stark_st50_ar` with Alpha-Refine's masks, `stark_st50_lt` with rectangles.
+NETWORKS = {"s50": ("stark_s", "baseline"), "st50": ("stark_st", "baseline"), "st101": ("stark_st", "baseline_R101")}
 
 
 class ObjectTrackers:
@@ -126,15 +106,15 @@ def serve(load: Callable[[], object], kind: str, name: str) -> int:
 
 
 def run_entry(name: str) -> None:
-    """Serve one of `ENTRIES` to the toolkit, and leave the process."""
-    entry = ENTRIES[name]
-    kind, dataset = (trax.Region.RECTANGLE, "VOT20LT") if entry.long_term else (trax.Region.MASK, "VOT20")
+    """Serve an entry, such as `stark_st50_ar`, to the toolkit, and leave the process."""
+    _, network, *ending = name.split("_")
+    kind, dataset = (trax.Region.RECTANGLE, "VOT20LT") if ending == ["lt"] else (trax.Region.MASK, "VOT20")
 
     def load() -> object:
-        tracker = create_tracker(entry.tracker, entry.config, dataset_name=dataset)
-        return with_masks(tracker) if entry.refined else tracker
+        tracker = create_tracker(*NETWORKS[network], dataset_name=dataset)
+        return with_masks(tracker) if ending == ["ar"] else tracker
 
-    run_command(lambda: serve(load, kind, entry.label))
+    run_command(lambda: serve(load, kind, name.upper().replace("_", "-")))
 
 
 def _give_up(server: trax.Server, error: Exception) -> int:

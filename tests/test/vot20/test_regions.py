@@ -1,11 +1,16 @@
-"""Masks, rectangles and polygons of the toolkit to boxes and back."""
+"""Masks, rectangles and polygons of the toolkit to boxes and back, and one tracker an object."""
 
 import numpy as np
 import pytest
 import trax
 
-from lib.test.vot20.regions import box_of_mask, box_of_region, mask_of_box, region_of_box, region_of_mask
+from lib.test.tracker.still import StillTracker
+from lib.test.vot20.regions import box_of_mask, box_of_region, region_of_box, region_of_mask
+from lib.test.vot20.stark_vot20 import ObjectTrackers
 from lib.utils.errors import UserError
+from tests.test.vot20.fake_tracker import MovingTracker
+
+IMAGE = np.zeros((60, 80, 3), np.uint8)
 
 
 def test_the_box_of_a_mask_holds_its_outermost_pixels():
@@ -13,9 +18,6 @@ def test_the_box_of_a_mask_holds_its_outermost_pixels():
     mask[4, 7] = mask[9, 3] = 1
     assert box_of_mask(mask) == [3, 4, 5, 6]
     assert box_of_mask(mask, offset=(-2, 10)) == [1, 14, 5, 6]
-
-
-def test_an_empty_mask_is_refused():
     with pytest.raises(UserError, match="empty"):
         box_of_mask(np.zeros((5, 5), np.uint8))
 
@@ -29,46 +31,64 @@ def test_an_empty_mask_is_refused():
     ],
 )
 def test_the_mask_of_a_box_is_filled_and_clipped(box, offset, shape):
-    mask, found = mask_of_box(box, (20, 30))
-    assert found == offset
-    assert mask.shape == shape
-    assert mask.all()
+    region = region_of_box(box, trax.Region.MASK, (20, 30))
+    assert region.offset() == offset
+    assert region.array().shape == shape
+    assert region.array().all()
 
 
-def test_a_box_outside_the_image_is_an_empty_mask():
-    mask, _ = mask_of_box([40, 5, 10, 10], (20, 30))
-    assert not mask.any()
+@pytest.mark.parametrize("box", [[40, 5, 10, 10], [-20, 5, 10, 10]])
+def test_a_box_outside_the_image_is_an_empty_mask(box):
+    assert not region_of_box(box, trax.Region.MASK, (20, 30)).array().any()
 
 
-@pytest.mark.parametrize("kind", [trax.Region.MASK, trax.Region.RECTANGLE])
-def test_a_box_survives_the_protocol(kind):
-    region = region_of_box([5, 3, 9, 7], kind, (40, 50))
-    assert region.type == kind
-    assert box_of_region(region) == [5, 3, 9, 7]
+def test_only_the_mask_is_rounded():
+    box = [5.25, 3.75, 9.5, 7.0]
+    for kind, expected in ((trax.Region.RECTANGLE, box), (trax.Region.MASK, [5, 4, 10, 7])):
+        region = region_of_box(box, kind, (40, 50))
+        assert region.type == kind
+        assert box_of_region(region) == expected
 
 
 def test_a_mask_survives_the_protocol():
     mask = np.zeros((20, 30), bool)
     mask[4, 7] = mask[9, 3] = mask[6, 5] = True
     region = region_of_mask(mask)
-    assert region.type == trax.Region.MASK
     (x, y), found = region.offset(), region.array()
     placed = np.zeros_like(mask)
     placed[y : y + found.shape[0], x : x + found.shape[1]] = found
     assert (placed == mask).all()
-    assert not region_of_mask(np.zeros((20, 30), bool)).array().any()
 
 
-def test_only_the_mask_is_rounded():
-    box = [5.25, 3.75, 9.5, 7.0]
-    assert box_of_region(region_of_box(box, trax.Region.RECTANGLE, (40, 50))) == box
-    assert box_of_region(region_of_box(box, trax.Region.MASK, (40, 50))) == [5, 4, 10, 7]
-
-
-def test_a_polygon_becomes_its_bounding_box():
+def test_a_polygon_becomes_its_bounding_box_and_other_regions_are_refused():
     assert box_of_region(trax.Polygon.create([(4, 2), (10, 5), (6, 12)])) == [4, 2, 6, 10]
-
-
-def test_a_region_without_a_place_is_refused():
     with pytest.raises(UserError, match="special"):
         box_of_region(trax.Special.create(0))
+
+
+def shown(*boxes):
+    return [(trax.Rectangle.create(*box), {}) for box in boxes]
+
+
+def boxes_of(answer):
+    return [box_of_region(region) for region, _ in answer]
+
+
+def test_each_object_keeps_its_own_state_and_its_place_in_the_answer():
+    trackers, first = ObjectTrackers(MovingTracker(), trax.Region.MASK), ([10, 10, 5, 5], [40, 20, 8, 6])
+    assert boxes_of(trackers.initialize(IMAGE, shown(*first))) == [*first]
+    # A third one appears; it is answered as it was shown.
+    assert boxes_of(trackers.update(IMAGE, shown([2, 3, 4, 5]))) == [[11, 11, 5, 5], [41, 21, 8, 6], [2, 3, 4, 5]]
+    answer = trackers.update(IMAGE, [])
+    assert boxes_of(answer) == [[12, 12, 5, 5], [42, 22, 8, 6], [3, 4, 4, 5]]
+    assert [properties["confidence"] for _, properties in answer] == pytest.approx([0.9, 0.9, 0.95])
+    assert {region.type for region, _ in answer} == {trax.Region.MASK}
+    # A new sequence forgets the objects of the last one.
+    trackers.initialize(IMAGE, shown([30, 30, 5, 5]))
+    assert boxes_of(trackers.update(IMAGE, [])) == [[31, 31, 5, 5]]
+
+
+def test_a_tracker_without_a_score_has_no_confidence():
+    trackers = ObjectTrackers(StillTracker(), trax.Region.RECTANGLE)
+    trackers.initialize(IMAGE, shown([10, 10, 5, 5]))
+    assert [properties for _, properties in trackers.update(IMAGE, [])] == [{}]

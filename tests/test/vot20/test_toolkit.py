@@ -13,7 +13,7 @@ from vot.region.io import read_trajectory
 from lib.config import load_config
 from lib.models.alpha_refine import AlphaRefine
 from lib.test.tracker.refiner import PUBLISHED_FILE
-from lib.test.vot20.stark_vot20 import ENTRIES
+from lib.test.vot20.stark_vot20 import NETWORKS
 from lib.utils.checkpoint import save_checkpoint
 from lib.utils.workspace import REPOSITORY
 from tests.golden.fill import fill
@@ -22,10 +22,7 @@ from tests.golden_cases import reference_model
 from tests.test.vot20 import made_workspaces as made
 from tests.test.vot20.made_workspaces import FRAMES, as_rectangle, environment, run, vot, write_sequence
 
-
-def published_folder(name):
-    """The workspace of an entry in this repository."""
-    return REPOSITORY / "external" / ("vot20_lt" if ENTRIES[name].long_term else "vot20") / name
+WORKSPACES = {path.parent.name: path.parent for path in (REPOSITORY / "external").glob("vot20*/*/trackers.ini")}
 
 
 def published_stack(challenge):
@@ -111,8 +108,7 @@ def network(tmp_path_factory):
 
 def test_a_network_passes_the_toolkits_test_from_the_published_workspace(network, tmp_path):
     sequence = write_sequence(tmp_path / "squares", objects=2, frames=3)
-    registry = published_folder("stark_s50")
-    said = vot("--registry", registry, "test", "stark_s50", "--sequence", sequence, save_dir=network)
+    said = vot("--registry", WORKSPACES["stark_s50"], "test", "stark_s50", "--sequence", sequence, save_dir=network)
     assert "Test concluded successfuly" in said
 
 
@@ -123,7 +119,7 @@ def test_a_networks_experiment_by_its_script(network, tmp_path, identifier):
     made.write_list(tmp_path / "data" / "vot2020")
     challenge = tmp_path / "external" / "vot20"
     workspace = shutil.copytree(
-        published_folder(identifier), challenge / identifier, ignore=lambda *_: ("results", "logs", "analysis", "cache")
+        WORKSPACES[identifier], challenge / identifier, ignore=lambda *_: ("results", "logs", "analysis", "cache")
     )
     shutil.copy(REPOSITORY / "external" / "vot20" / "evaluate.sh", challenge)
     experiments = {"baseline": published_stack("vot20")["baseline"]}
@@ -144,7 +140,7 @@ def test_a_networks_experiment_by_its_script(network, tmp_path, identifier):
 
 def test_a_tracker_that_cannot_start_says_why_in_one_line(tmp_path):
     write_sequence(tmp_path / "sequences" / "squares", as_rectangle)
-    registry = str(published_folder("stark_st50_lt") / "trackers.ini")
+    registry = str(WORKSPACES["stark_st50_lt"] / "trackers.ini")
     made.write_workspace(tmp_path, published_stack("vot20_lt"), registry=(registry,))
     said = vot("evaluate", "--workspace", tmp_path, "stark_st50_lt", save_dir=tmp_path)
     reason = re.escape(str(tmp_path / "checkpoints" / "train" / "stark_st2" / "baseline"))
@@ -154,25 +150,21 @@ def test_a_tracker_that_cannot_start_says_why_in_one_line(tmp_path):
     assert "Traceback" not in log.read_text()
 
 
-@pytest.mark.parametrize("name", ENTRIES)
-def test_the_workspace_of_an_entry_is_consistent(name):
-    folder = published_folder(name)
+@pytest.mark.parametrize("name", WORKSPACES)
+def test_a_workspace_is_consistent(name):
+    folder, (_, network, *ending) = WORKSPACES[name], name.split("_")
+    assert network in NETWORKS
+    long_term = folder.parent.name == "vot20_lt"
+    assert ending == (["lt"] if long_term else ["ar"] * len(ending))
     trackers = configparser.ConfigParser()
     trackers.read(folder / "trackers.ini")
-    (section,) = trackers.sections()
-    assert section == name
-    assert trackers[name]["label"] == ENTRIES[name].label
+    assert trackers.sections() == [name]
+    assert trackers[name]["label"] == name.upper().replace("_", "-")
     assert trackers[name]["command"] == f"from lib.test.vot20.stark_vot20 import run_entry; run_entry('{name}')"
     assert (folder / trackers[name]["paths"]).resolve() == REPOSITORY
     config = yaml.safe_load((folder / "config.yaml").read_text())
     assert (folder / config["registry"][0]).samefile(folder / "trackers.ini")
     assert (folder / config["stack"]).is_file()
-    data = "vot2020_lt" if ENTRIES[name].long_term else "vot2020"
-    assert (folder / config["sequences"]).resolve() == REPOSITORY / "data" / data
+    data = REPOSITORY / "data" / ("vot2020_lt" if long_term else "vot2020")
+    assert (folder / config["sequences"]).resolve() == data
     assert "vot20/evaluate.sh" in (folder / "exp.sh").read_text()
-    assert ENTRIES[name].refined == name.endswith("_ar")
-
-
-def test_every_workspace_has_an_entry():
-    workspaces = {path.parent.name for path in (REPOSITORY / "external").glob("vot20*/*/trackers.ini")}
-    assert workspaces == set(ENTRIES)
