@@ -19,8 +19,7 @@ from lib.utils.workspace import REPOSITORY
 from tests.golden.fill import fill
 from tests.golden_cases import VARIANTS as GOLDEN_VARIANTS
 from tests.golden_cases import reference_model
-from tests.test.vot20 import made_workspaces as made
-from tests.test.vot20.made_workspaces import FRAMES, as_rectangle, environment, run, vot, write_sequence
+from tests.test.vot20.made_workspaces import FRAMES, run, vot, write_sequence, write_workspace
 
 WORKSPACES = {path.parent.name: path.parent for path in (REPOSITORY / "external").glob("vot20*/*/trackers.ini")}
 
@@ -40,13 +39,11 @@ def results_of(workspace, name="report"):
 
 def test_short_term_evaluation_and_analysis(tmp_path):
     write_sequence(tmp_path / "sequences" / "squares", anchors=(0, 3, -7))
-    made.write_workspace(tmp_path, published_stack("vot20"), made.moving_tracker("mask"))
+    write_workspace(tmp_path, published_stack("vot20"), "mask")
     vot("evaluate", "--workspace", tmp_path, "moving", save_dir=tmp_path)
     results = tmp_path / "results" / "moving"
     for experiment in ("baseline", "realtime"):
-        runs = {
-            path.name: len(path.read_text().split("\n")) - 1 for path in results.glob(f"{experiment}/*/*_time.value")
-        }
+        runs = {path.name: path.read_text().count("\n") for path in results.glob(f"{experiment}/*/*_time.value")}
         lengths = {"00000000": FRAMES, "00000003": FRAMES - 3, "00000007": FRAMES}
         assert runs == {f"squares_{anchor}_time.value": length for anchor, length in lengths.items()}
     vot("analysis", "--workspace", tmp_path, "--name", "report", "moving", save_dir=tmp_path)
@@ -63,8 +60,8 @@ def test_short_term_evaluation_and_analysis(tmp_path):
 
 
 def test_long_term_evaluation_and_analysis(tmp_path):
-    write_sequence(tmp_path / "sequences" / "squares", as_rectangle)
-    made.write_workspace(tmp_path, published_stack("vot20_lt"), made.moving_tracker("rectangle"))
+    write_sequence(tmp_path / "sequences" / "squares", rectangles=True)
+    write_workspace(tmp_path, published_stack("vot20_lt"), "rectangle")
     vot("evaluate", "--workspace", tmp_path, "moving", save_dir=tmp_path)
     (confidence,) = tmp_path.glob("results/moving/longterm/squares/*_confidence.value")
     values = [float(value) if value else None for value in confidence.read_text().split("\n")][:FRAMES]
@@ -80,7 +77,7 @@ def test_several_objects_are_followed_at_once(tmp_path):
     write_sequence(tmp_path / "sequences" / "squares", objects=2)
     experiments = {"baseline": {"type": "unsupervised", "repetitions": 1, "multiobject": True}}
     experiments["baseline"]["analyses"] = [{"type": "average_accuracy", "name": "Quality", "burnin": 1}]
-    made.write_workspace(tmp_path, experiments, made.moving_tracker("mask"))
+    write_workspace(tmp_path, experiments, "mask")
     vot("evaluate", "--workspace", tmp_path, "moving", save_dir=tmp_path)
     assert len(list(tmp_path.glob("results/moving/baseline/squares/squares_*.bin"))) == 2
     vot("analysis", "--workspace", tmp_path, "--name", "report", "moving", save_dir=tmp_path)
@@ -116,7 +113,6 @@ def test_a_network_passes_the_toolkits_test_from_the_published_workspace(network
 def test_a_networks_experiment_by_its_script(network, tmp_path, identifier):
     """The published files, unchanged, where other sequences and a shorter stack lie."""
     write_sequence(tmp_path / "data" / "vot2020" / "squares", anchors=(FRAMES - 3,))
-    made.write_list(tmp_path / "data" / "vot2020")
     challenge = tmp_path / "external" / "vot20"
     workspace = shutil.copytree(
         WORKSPACES[identifier], challenge / identifier, ignore=lambda *_: ("results", "logs", "analysis", "cache")
@@ -125,7 +121,7 @@ def test_a_networks_experiment_by_its_script(network, tmp_path, identifier):
     experiments = {"baseline": published_stack("vot20")["baseline"]}
     (challenge / "stack.yaml").write_text(yaml.safe_dump({"title": "short", "experiments": experiments}))
     (tmp_path / "lib").symlink_to(REPOSITORY / "lib")
-    said = run(["bash", str(workspace / "exp.sh"), "--experiments", "baseline"], network, environment(network))
+    said = run(["bash", str(workspace / "exp.sh"), "--experiments", "baseline"], network)
     assert "Evaluation concluded successfuly" in said
     assert "Analysis successful" in said
     results = workspace / "results" / identifier / "baseline" / "squares"
@@ -139,9 +135,9 @@ def test_a_networks_experiment_by_its_script(network, tmp_path, identifier):
 
 
 def test_a_tracker_that_cannot_start_says_why_in_one_line(tmp_path):
-    write_sequence(tmp_path / "sequences" / "squares", as_rectangle)
+    write_sequence(tmp_path / "sequences" / "squares", rectangles=True)
     registry = str(WORKSPACES["stark_st50_lt"] / "trackers.ini")
-    made.write_workspace(tmp_path, published_stack("vot20_lt"), registry=(registry,))
+    write_workspace(tmp_path, published_stack("vot20_lt"), registry=registry)
     said = vot("evaluate", "--workspace", tmp_path, "stark_st50_lt", save_dir=tmp_path)
     reason = re.escape(str(tmp_path / "checkpoints" / "train" / "stark_st2" / "baseline"))
     assert re.search(f"Server terminated the session: .*{reason}", said)
