@@ -23,8 +23,6 @@ class Backbone(nn.Module):
         super().__init__()
         self.body = body
         self.channels, self.stride, self.dtype = body.channels, stride, dtype
-        # Whether a sample's features are its own, whatever else is in the batch, in training, too.
-        self.by_sample = not any(isinstance(module, nn.BatchNorm2d) for module in body.modules())
         for name, parameter in body.named_parameters():
             parameter.requires_grad_(any(name == layer or name.startswith(layer + ".") for layer in trained))
 

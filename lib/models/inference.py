@@ -5,6 +5,7 @@ RepVGG block become one convolution. Of the two parts the template's runs once, 
 """
 
 import copy
+import itertools
 
 import numpy as np
 import torch
@@ -20,15 +21,6 @@ from lib.models.transformer import PositionEmbeddingSine
 from lib.utils.graph_files import Regions
 from lib.utils.tensors import NestedTensor
 
-# Attributes of blocks that hold a convolution and the norm behind it.
-_PAIRS = (
-    *((f"conv{i}", f"bn{i}") for i in range(1, 4)),
-    ("conv_stem", "bn0"),
-    ("expand_conv", "bn0"),
-    ("depthwise_conv", "bn1"),
-    ("project_conv", "bn2"),
-)
-
 
 def prepare_for_tracking(model: nn.Module) -> nn.Module:
     """Fold a network in place and set it to evaluation; returns it.
@@ -40,13 +32,10 @@ def prepare_for_tracking(model: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def fold_norms(model: nn.Module) -> nn.Module:
-    """Multiply every batch norm that follows a convolution into it, in place; identities replace the norms."""
+    """Multiply every batch norm into the convolution that stands before it in its module, in place."""
     for module in model.modules():
-        children = dict(module.named_children())
-        names = list(children)
-        pairs = zip(names, names[1:], strict=False) if isinstance(module, nn.Sequential) else _PAIRS
-        for conv_name, norm_name in pairs:
-            conv, norm = children.get(conv_name), children.get(norm_name)
+        children = list(module.named_children())
+        for (_, conv), (norm_name, norm) in itertools.pairwise(children):
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d | FrozenBatchNorm2d):
                 kernel, bias = _folded(conv, norm)
                 conv.weight = nn.Parameter(kernel, requires_grad=False)

