@@ -28,7 +28,7 @@ from lib.data import layouts
 from lib.data.dataset import VideoSet
 from lib.data.pack import pack
 from lib.data.registry import build_dataset
-from lib.data.storage import FolderStorage
+from lib.data.storage import Storage
 from lib.train.loader import SampleStream, collate
 from lib.train.processing import Processing
 from lib.train.sampler import FrameSampler
@@ -103,7 +103,7 @@ def read_plainly(root: Path) -> int:
 
 def read_and_cache(root: Path) -> None:
     """The start of a training."""
-    storage = FolderStorage(root / "lasot")
+    storage = Storage(root / "lasot")
     storage.cache = root / "cache"
     VideoSet("LASOT", storage, layouts.lasot(storage, "", "LASOT", None)).keep_annotations()
 

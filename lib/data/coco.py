@@ -12,9 +12,8 @@ from functools import partial
 
 import numpy as np
 
-from lib.data.cache import Arrays, cached_arrays
-from lib.data.dataset import MaskedDataset, SequenceInfo, StoredDataset
-from lib.data.storage import Storage
+from lib.data.dataset import MaskedDataset, SequenceInfo, TrackingDataset
+from lib.data.storage import Arrays, Storage
 from lib.utils.errors import UserError
 
 ANNOTATIONS = "annotations/instances_train2017.json"
@@ -23,7 +22,7 @@ _IMAGE_FOLDERS = ("images/train2017", "train2017")
 _LEAST_OUTLINED_SIDE = 16
 
 
-class Coco(StoredDataset):
+class Coco(TrackingDataset):
     """Objects of COCO's training photographs; crowds and boxes without an area are left out.
 
     Args:
@@ -44,7 +43,7 @@ class Coco(StoredDataset):
             raise UserError(f"{name}: no images in {storage.locate(_IMAGE_FOLDERS[0])}: put COCO's train2017 there")
         self._folder = folders[0]
         # Arrays, not objects: there are 850,000 boxes, and every worker has its copy.
-        self._found = cached_arrays(storage, name, [ANNOTATIONS], lambda: _read_arrays(storage, self.outlined))
+        self._found = storage.cached_arrays(name, [ANNOTATIONS], lambda: _read_arrays(storage, self.outlined))
         self._files, self._image, self._boxes = (self._found[key] for key in ("files", "images", "boxes"))
         total, crowds, unusable = self._found["counts"].tolist()
         usable = f"outline of at least {_LEAST_OUTLINED_SIDE} pixels a side" if self.outlined else "area"

@@ -1,6 +1,5 @@
 """Training sets as the sampler sees them: sequences of frames with boxes, over files in a folder or an LMDB."""
 
-from abc import ABC, abstractmethod
 from collections import abc
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -8,10 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from tqdm import tqdm
 
-from lib.data.cache import Arrays, cached_arrays
 from lib.data.images import Picture, image_names
-from lib.data.sequence import NumberedNames, Sequence, Sequences, frame_names
-from lib.data.storage import Storage
+from lib.data.sequence import NumberedNames, Sequences, frame_names
+from lib.data.storage import Arrays, Storage
 from lib.utils.errors import UserError
 
 _SECONDS_UNTIL_PROGRESS = 2.0
@@ -39,107 +37,84 @@ def sequence_info(boxes: np.ndarray, visible: np.ndarray | None = None) -> Seque
     """The annotation from boxes (N, 4) xywh with nan on frames without one, and (N,) bool; None: always visible."""
     known = np.isfinite(boxes).all(axis=1)
     boxes = np.where(known[:, None], boxes, 0).astype(np.float32)
-    valid = (boxes[:, 2] > 0) & (boxes[:, 3] > 0)
+    valid = (boxes[:, 2:] > 0).all(axis=1)
     return SequenceInfo(boxes, valid, valid.copy() if visible is None else valid & visible)
 
 
-class TrackingDataset(ABC):
+class TrackingDataset:
     """Sequences of one data set. An image set has sequences of one frame.
 
     Attributes:
         name: as in DATA.TRAIN.DATASETS_NAME, for messages.
+        storage: where the files lie.
         is_video: False for image sets.
         report: how much of the set is left out, and why; "" where all of it is used.
     """
 
     name: str
+    storage: Storage
     is_video: bool = True
     report: str = ""
 
-    @abstractmethod
     def __len__(self) -> int:
         """Number of sequences."""
+        raise NotImplementedError
 
-    @abstractmethod
     def info(self, sequence: int) -> SequenceInfo:
         """Boxes and visibility of a sequence.
 
         Raises:
             UserError: an annotation file is missing or malformed; the message names file and line.
         """
+        raise NotImplementedError
 
-    @abstractmethod
+    def frame_path(self, sequence: int, frame: int) -> str:
+        """Storage path of one frame."""
+        raise NotImplementedError
+
+    def files(self) -> Iterator[str]:
+        """Storage paths of all files, each once, for packing."""
+        raise NotImplementedError
+
+    def keep_annotations(self) -> None:
+        """Read all annotations now, through the cache file in `storage.cache`; nothing happens where that is None."""
+
     def image(self, sequence: int, frame: int) -> np.ndarray:
-        """One frame, (H, W, 3) uint8 RGB.
-
-        Raises:
-            ImageReadError: the file is missing or damaged.
-        """
+        """One frame, (H, W, 3) uint8 RGB; raises an `ImageReadError` where the file is missing or damaged."""
+        return self.storage.image(self.frame_path(sequence, frame))
 
     def picture(self, sequence: int, frame: int) -> Picture:
         """The same frame, decoded in parts where the format allows it; damage may be found only then."""
-        return Picture(self.image(sequence, frame))
+        return self.storage.picture(self.frame_path(sequence, frame))
 
-    @abstractmethod
     def source(self, sequence: int, frame: int) -> str:
         """Path of a frame, for messages."""
+        return self.storage.locate(self.frame_path(sequence, frame))
 
 
 class MaskedDataset(TrackingDataset):
     """Sequences with a mask of the object in every frame."""
 
-    @abstractmethod
     def mask(self, sequence: int, frame: int) -> np.ndarray:
-        """The object's pixels in a frame, (H, W) bool, as large as the image.
-
-        Raises:
-            ImageReadError: the file of the mask is missing or damaged.
-        """
-
-
-class StoredDataset(TrackingDataset):
-    """A data set over a storage (folder or LMDB); its files can be listed, so that it can be packed."""
-
-    storage: Storage
-
-    @abstractmethod
-    def frame_path(self, sequence: int, frame: int) -> str:
-        """Storage path of one frame."""
-
-    @abstractmethod
-    def files(self) -> Iterator[str]:
-        """Storage paths of all files, each once."""
-
-    def keep_annotations(self) -> None:  # noqa: B027 - image sets read all annotations at once
-        """Read all annotations now, through the cache file in `storage.cache`; nothing happens where that is None."""
-
-    def image(self, sequence: int, frame: int) -> np.ndarray:
-        return self.storage.image(self.frame_path(sequence, frame))
-
-    def picture(self, sequence: int, frame: int) -> Picture:
-        return self.storage.picture(self.frame_path(sequence, frame))
-
-    def source(self, sequence: int, frame: int) -> str:
-        return self.storage.locate(self.frame_path(sequence, frame))
+        """The object's pixels in a frame, (H, W) bool, as large as the image; errors as of `image`."""
+        raise NotImplementedError
 
 
 # Annotation of a sequence, and names of its frames.
 _Entry = tuple[SequenceInfo, abc.Sequence[str]]
 
 
-class VideoSet(StoredDataset):
+class VideoSet(TrackingDataset):
     """Videos with a folder of frames and text files of annotation each.
 
     Args:
-        name: as in DATA.TRAIN.DATASETS_NAME.
-        storage: the folder or LMDB.
+        name, storage: see above.
         sequences: at least one, with paths in `storage`.
         shared_files: storage paths of files that belong to no sequence, such as `list.txt`.
     """
 
     def __init__(self, name: str, storage: Storage, sequences: Sequences, shared_files: Iterable[str] = ()) -> None:
-        self.name, self.storage, self.sequences = name, storage, sequences
-        self.report = sequences.report
+        self.name, self.storage, self.sequences, self.report = name, storage, sequences, sequences.report
         self._shared_files = shared_files
         self._entries: dict[int, _Entry] = {}  # those read one by one
         self._kept: Arrays = {"ends": np.zeros(len(sequences) + 1, np.int64)}
@@ -149,8 +124,8 @@ class VideoSet(StoredDataset):
 
     def keep_annotations(self) -> None:
         if self.storage.cache is not None:
-            sources = (path for each in self.sequences for path in _annotation_paths(each))
-            self._kept = cached_arrays(self.storage, self.name, sources, self._load_all)
+            read = (path for each in self.sequences for path in (*each.text_files, each.frames_dir))
+            self._kept = self.storage.cached_arrays(self.name, (path.as_posix() for path in read), self._load_all)
 
     def info(self, sequence: int) -> SequenceInfo:
         return self._entry(sequence)[0]
@@ -162,8 +137,7 @@ class VideoSet(StoredDataset):
         yield from filter(self.storage.exists, self._shared_files)
         for sequence in self.sequences:
             folder = sequence.frames_dir.as_posix()
-            yield sequence.annotation.as_posix()
-            yield from (path.as_posix() for path in sequence.other_files if self.storage.exists(path.as_posix()))
+            yield from (path.as_posix() for path in sequence.text_files if self.storage.exists(path.as_posix()))
             yield from (f"{folder}/{name}" for name in image_names(self.storage.names(folder)))
 
     def _entry(self, sequence: int) -> _Entry:
@@ -171,10 +145,9 @@ class VideoSet(StoredDataset):
         frames = slice(*self._kept["ends"][sequence : sequence + 2].tolist())
         if frames.start < frames.stop:
             boxes = self._kept["boxes"][frames]
-            valid = (boxes[:, 2] > 0) & (boxes[:, 3] > 0)
             start, digits, suffix = self._kept["names"][sequence].tolist()
             names = NumberedNames(start, digits, str(self._kept["suffixes"][suffix]), len(boxes))
-            return SequenceInfo(boxes, valid, self._kept["visible"][frames]), names
+            return SequenceInfo(boxes, (boxes[:, 2:] > 0).all(axis=1), self._kept["visible"][frames]), names
         if sequence not in self._entries:
             self._entries[sequence] = self._load(sequence)
         return self._entries[sequence]
@@ -197,32 +170,23 @@ class VideoSet(StoredDataset):
         There are none of a sequence that cannot be read, for which the error comes when it is sampled, and of one whose
         frames' names do not count up.
         """
-        boxes, visible, lengths = [np.zeros((0, 4), np.float32)], [np.zeros(0, bool)], [0]
-        names, suffixes = np.zeros((len(self), 3), np.int64), [""]
+        infos, suffixes = [sequence_info(np.zeros((0, 4)))] * len(self), [""]
+        names = np.zeros((len(self), 3), np.int64)
         description = f"reading the annotations of {self.name}, once"
         progress = {"unit": "sequence", "delay": _SECONDS_UNTIL_PROGRESS, "leave": False, "disable": None}
         for number in tqdm(range(len(self)), description, **progress):
-            lengths.append(0)
             try:
                 info, found = self._load(number)
             except UserError:
                 continue
             if isinstance(found, NumberedNames):
-                if found.suffix not in suffixes:
-                    suffixes.append(found.suffix)
+                suffixes += [found.suffix] if found.suffix not in suffixes else []
+                infos[number] = info
                 names[number] = found.start, found.digits, suffixes.index(found.suffix)
-                boxes.append(info.boxes)
-                visible.append(info.visible)
-                lengths[-1] = len(info)
         return {
-            "boxes": np.concatenate(boxes),
-            "visible": np.concatenate(visible),
-            "ends": np.cumsum(lengths),
+            "boxes": np.concatenate([info.boxes for info in infos]),
+            "visible": np.concatenate([info.visible for info in infos]),
+            "ends": np.cumsum([0, *map(len, infos)]),
             "names": names,
             "suffixes": np.array(suffixes),
         }
-
-
-def _annotation_paths(sequence: Sequence) -> list[str]:
-    """Storage paths of all that `VideoSet._load` reads."""
-    return [path.as_posix() for path in (sequence.annotation, *sequence.other_files, sequence.frames_dir)]

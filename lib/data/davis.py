@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 import cv2
 import numpy as np
 
-from lib.data.dataset import MaskedDataset, SequenceInfo, StoredDataset, sequence_info
+from lib.data.dataset import MaskedDataset, SequenceInfo, sequence_info
 from lib.data.images import image_names
 from lib.data.sequence import some
 from lib.data.storage import Storage
@@ -32,21 +32,21 @@ class _Video:
     boxes: dict[int, np.ndarray]
 
 
-class Davis(StoredDataset, MaskedDataset):
+class Davis(MaskedDataset):
     """Objects of videos; each is a sequence.
 
     Args:
         name: as in DATA.TRAIN.DATASETS_NAME.
-        storage: where the files lie.
-        base: folder of `JPEGImages` and `Annotations` in the storage, "" or with a "/" at its end.
+        storage: where the files lie, in the folder `train`, as YouTube-VOS has them, or without it.
         split: a file of `ImageSets` without suffix, such as "2017/train"; None takes every video with masks.
 
     Raises:
         UserError: folders or all videos are missing, or no video shows an object.
     """
 
-    def __init__(self, name: str, storage: Storage, base: str = "", split: str | None = None) -> None:
+    def __init__(self, name: str, storage: Storage, split: str | None = None) -> None:
         self.name, self.storage = name, storage
+        base = "train/" if storage.exists("train") else ""
         self._images, self._masks = (_folder(name, storage, f"{base}{kind}") for kind in ("JPEGImages", "Annotations"))
         self._splits, place = f"{base}ImageSets", storage.locate(self._masks)
         present = storage.names(self._masks)

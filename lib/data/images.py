@@ -40,11 +40,7 @@ class ImageReadError(UserError):
 
 
 def read_image(path: str | os.PathLike) -> np.ndarray:
-    """Read an image file as (H, W, 3) uint8 RGB.
-
-    Raises:
-        ImageReadError: the file is missing, empty, damaged or not an image.
-    """
+    """Read an image file as (H, W, 3) uint8 RGB; raises an `ImageReadError` where it is missing or damaged."""
     try:
         data = Path(path).read_bytes()
     except OSError as error:
@@ -53,11 +49,7 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
 
 
 def decode_image(data: bytes, source: str | os.PathLike) -> np.ndarray:
-    """Decode the content of an image file to (H, W, 3) uint8 RGB; `source` names the file in messages.
-
-    Raises:
-        ImageReadError: the content is empty, damaged or not an image.
-    """
+    """Decode an image file's content to (H, W, 3) uint8 RGB, or raise an `ImageReadError` that names the `source`."""
     if not data or _is_cut_png(data):
         raise _undecodable(source)
     try:
@@ -154,91 +146,59 @@ def missing_numbers(names: Sequence[str]) -> list[int]:
 
 
 class Picture:
-    """A frame of which parts can be read.
-
-    Args:
-        pixels: (H, W, 3) uint8 RGB.
-
-    Attributes:
-        width, height: in pixels.
-    """
+    """A frame (H, W, 3) uint8 RGB of which parts can be read. Height and width are in pixels."""
 
     def __init__(self, pixels: np.ndarray) -> None:
         self._pixels = pixels
         self.height, self.width = pixels.shape[:2]
 
     def part(self, x: Span, y: Span) -> np.ndarray:
-        """Some columns and rows: (rows, columns, 3) uint8 RGB, perhaps a view of a larger array.
-
-        Raises:
-            ImageReadError: the file is damaged.
-        """
+        """Some columns and rows (rows, columns, 3), perhaps a view; raises an `ImageReadError` where it is damaged."""
         return self._pixels[slice(*y), slice(*x)]
 
 
 class JpegPicture(Picture):
-    """A JPEG file without EXIF orientation, decoded part by part.
+    """A JPEG file of a known size without EXIF orientation, decoded part by part; `source` names it in messages."""
 
-    Args:
-        data: the file.
-        size: width and height in pixels.
-        source: the file's path, for messages.
-    """
-
-    def __init__(self, data: bytes, size: tuple[int, int], source: str | os.PathLike) -> None:
-        self.width, self.height = size
-        self._data, self._source = data, source
-        self._decoded: tuple[Span, Span, np.ndarray] | None = None
+    def __init__(self, data: bytes, width: int, height: int, source: str | os.PathLike) -> None:
+        self.width, self.height, self._data, self._source = width, height, data, source
+        self._x, self._y, self._pixels = (0, 0), (0, 0), np.zeros((0, 0, 3), np.uint8)  # the last part
 
     def part(self, x: Span, y: Span) -> np.ndarray:
         """See `Picture.part`; a part inside the last one that was decoded is not decoded again."""
-        if self._decoded is not None:
-            known_x, known_y, pixels = self._decoded
-            if known_x[0] <= x[0] and x[1] <= known_x[1] and known_y[0] <= y[0] and y[1] <= known_y[1]:
-                return pixels[y[0] - known_y[0] : y[1] - known_y[0], x[0] - known_x[0] : x[1] - known_x[0]]
-        pixels = decode_part(self._data, x, y)
-        if pixels is None:  # OpenCV accepts some faults that libjpeg-turbo refuses
-            whole = decode_image(self._data, self._source)
-            if whole.shape[:2] != (self.height, self.width):
-                raise _undecodable(self._source)
-            pixels = whole[slice(*y), slice(*x)]
-        self._decoded = x, y, pixels
-        return pixels
+        if not (self._x[0] <= x[0] and x[1] <= self._x[1] and self._y[0] <= y[0] and y[1] <= self._y[1]):
+            pixels = decode_part(self._data, x, y)
+            if pixels is None:  # OpenCV accepts some faults that libjpeg-turbo refuses
+                whole = decode_image(self._data, self._source)
+                if whole.shape[:2] != (self.height, self.width):
+                    raise _undecodable(self._source)
+                pixels = whole[slice(*y), slice(*x)]
+            self._x, self._y, self._pixels = x, y, pixels
+        return self._pixels[y[0] - self._y[0] : y[1] - self._y[0], x[0] - self._x[0] : x[1] - self._x[0]]
 
 
 def open_picture(data: bytes, source: str | os.PathLike) -> Picture:
     """The picture in an image file. A JPEG file without EXIF data is not decoded yet, where libjpeg-turbo is found.
 
-    Args:
-        data: content of the file.
-        source: its path, for messages.
-
     Raises:
         ImageReadError: the content is empty, cut off, damaged or not an image.
     """
     if data.startswith(_JPEG):
-        # Neither decoder of parts nor OpenCV fails without the end: the rest of the picture may be grey.
+        # No decoder fails where the end is missing: the rest of the picture may be grey.
         if data.rfind(_END) < data.rfind(_SCAN):
             raise _undecodable(source)
-        size = None if b"Exif\0" in data else jpeg_size(data)
+        size = None if b"Exif\0" in data else _jpeg_size(data)
         if size is not None:
-            return JpegPicture(data, size, source)
+            return JpegPicture(data, *size, source)
     return Picture(decode_image(data, source))
 
 
 def cut_picture(picture: Picture, region: Region, mirrored: bool = False, flipped: bool = False) -> np.ndarray:
-    """The crop of a region. Only the part of the picture that the crop needs is decoded.
+    """The crop (size, size, 3) uint8 RGB of a region. Only the part of the picture that it needs is decoded.
 
     Args:
-        picture: the frame.
-        region: a region of the frame, or, where `mirrored` is True, of the mirrored frame.
+        region: a region of the picture, or, where `mirrored` is True, of the mirrored picture.
         flipped: mirror the crop.
-
-    Returns:
-        (size, size, 3) uint8 RGB.
-
-    Raises:
-        ImageReadError: the picture is damaged.
     """
     if mirrored:
         region = region.mirrored(picture.width)
@@ -269,18 +229,16 @@ def _decoder(data: bytes) -> Iterator[tuple[ctypes.CDLL, int] | None]:
         library.tj3Destroy(handle)
 
 
-def jpeg_size(data: bytes) -> tuple[int, int] | None:
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
     """Width and height of a JPEG file; None where libjpeg-turbo 3 is missing or refuses the file."""
     with _decoder(data) as decoder:
         return decoder and tuple(decoder[0].tj3Get(decoder[1], what) for what in (_WIDTH, _HEIGHT))
 
 
 def decode_part(data: bytes, x: Span, y: Span) -> np.ndarray | None:
-    """Decode some columns and rows of a JPEG file.
+    """Some columns and rows of a JPEG file, (rows, columns, 3) uint8 RGB, equal to that part of the whole.
 
-    Returns:
-        (rows, columns, 3) uint8 RGB, equal to that part of the whole; None where libjpeg-turbo 3 is missing or refuses
-        the file.
+    None where libjpeg-turbo 3 is missing or refuses the file.
     """
     with _decoder(data) as decoder:
         if decoder is None:

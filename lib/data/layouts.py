@@ -3,16 +3,17 @@
 Training and testing read the same layouts. A function takes the storage (a folder or an LMDB), the base and the data
 set's name. The base is the path of the set's folder in the storage, "" or with a "/" at its end. Sequences of the test
 sets have paths in the file system. A function gives the sequences that exist, and counts what it leaves out; where none
-exists, it raises a `UserError` that shows the layout.
+exists, it raises a `UserError` that shows the layout. For other arguments see `Sequence`.
 """
 
 import csv
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from collections.abc import Sequence as SequenceOf
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from lib.data import box_files
 from lib.data.sequence import NumberedNames, Sequence, Sequences, some
@@ -36,37 +37,30 @@ def got10k(
     `absence.label` and `cover.label` beside it; `meta_info.ini`.
 
     Args:
-        storage, base, name: see above.
         split: `vottrain`, `votval` or another list of `specs`; None takes every sequence.
-        subfolder: see `Sequence`.
         with_class: read the object's class from `meta_info.ini`.
     """
     names, left_out = _listed(storage, base, name, f"{LIST} or folders with frames and groundtruth.txt")
     if split is not None:
         wanted = [f"GOT-10k_Train_{index + 1:06d}" for index in read_ranges(SPECS / f"got10k_{split}.ranges.txt")]
-        place = storage.locate(base.rstrip("/"))
-        names, missing = _present(wanted, names, name, place, f"sequences of your own are named FOLDER:{place}")
+        remedy = f"sequences of your own are named FOLDER:{storage.locate(base.rstrip('/'))}"
+        names, missing = _present(storage, base, name, wanted, names, remedy)
         of_split = set(wanted)
         left_out = {reason: [each for each in left if each in of_split] for reason, left in left_out.items()} | missing
 
-    def sequence(each: str) -> Sequence:
-        folder = Path(base + each)
+    def fields(_each: str, folder: Path) -> dict[str, Any]:
         meta = folder / "meta_info.ini"
-        return Sequence(
-            name=each,
-            dataset=name,
-            frames_dir=folder,
-            annotation=folder / "groundtruth.txt",
-            subfolder=subfolder,
-            object_class=box_files.read_meta(meta).get("object_class", "") if with_class else "",
-            absence_files=(folder / "absence.label",),
-            cover_file=folder / "cover.label",
-            more_files=(folder / "cut_by_image.label", meta),
-            read_attributes=partial(box_files.got10k_attributes, meta),
-            storage=storage,
-        )
+        return {
+            "subfolder": subfolder,
+            "object_class": box_files.read_meta(meta).get("object_class", "") if with_class else "",
+            "absence_files": (folder / "absence.label",),
+            "cover_file": folder / "cover.label",
+            "more_files": (folder / "cut_by_image.label", meta),
+            "read_attributes": partial(box_files.got10k_attributes, meta),
+        }
 
-    return Sequences(map(sequence, names), left_out)
+    folders = {each: Path(base, each) for each in names}
+    return _sequences(storage, name, folders, left_out, ".", "groundtruth.txt", fields)
 
 
 def lasot(storage: Storage, base: str, name: str, split: str | None, flags_may_lack: bool = True) -> Sequences:
@@ -74,55 +68,42 @@ def lasot(storage: Storage, base: str, name: str, split: str | None, flags_may_l
     `full_occlusion.txt` and `out_of_view.txt`; the folders of classes may be missing.
 
     Args:
-        storage, base, name: see above.
         split: `train` (1,120 videos of protocol II), `test` (280), or None for every video, in natural order.
-        flags_may_lack: see `Sequence`.
     """
     folders = {}
     for entry in storage.names(base.rstrip("/")):
         inside = [entry] if _LASOT_NAME.fullmatch(entry) else []
         inside = inside or [f"{entry}/{video}" for video in storage.names(base + entry) if _LASOT_NAME.fullmatch(video)]
-        folders |= {path.rpartition("/")[2]: path for path in inside}
+        folders |= {path.rpartition("/")[2]: Path(base, path) for path in inside}
     numbers = {video: _LASOT_NAME.fullmatch(video).groups() for video in folders}
     natural = sorted(folders, key=lambda video: (numbers[video][0], int(numbers[video][1])))
     wanted = read_text(SPECS / f"lasot_{split}.txt").split() if split else natural
     expected = "expected folders such as airplane/airplane-2 with img/ and groundtruth.txt"
-    names, left_out = _present(wanted, folders, name, storage.locate(base.rstrip("/")), expected)
+    names, left_out = _present(storage, base, name, wanted, folders, expected)
 
-    def sequence(video: str) -> Sequence:
-        folder = Path(base + folders[video])
-        return Sequence(
-            name=video,
-            dataset=name,
-            frames_dir=folder / "img",
-            annotation=folder / "groundtruth.txt",
-            object_class=numbers[video][0],
-            absence_files=(folder / "full_occlusion.txt", folder / "out_of_view.txt"),
-            flags_may_lack=flags_may_lack,
-            storage=storage,
-        )
+    def fields(video: str, folder: Path) -> dict[str, Any]:
+        return {
+            "object_class": numbers[video][0],
+            "absence_files": (folder / "full_occlusion.txt", folder / "out_of_view.txt"),
+            "flags_may_lack": flags_may_lack,
+        }
 
-    return Sequences(map(sequence, names), left_out)
+    used = {video: folders[video] for video in names}
+    return _sequences(storage, name, used, left_out, "img", "groundtruth.txt", fields)
 
 
 def trackingnet(storage: Storage, base: str, name: str, parts: SequenceOf[str], subfolder: str = "") -> Sequences:
     """TrackingNet: `<part>/frames/<video>/0.jpg …` and `<part>/anno/<video>.txt`, which has one line in `TEST`."""
     videos = {part: [n for n in storage.names(f"{base}{part}/anno") if n.endswith(".txt")] for part in parts}
-    place, expected = storage.locate(base.rstrip("/")), f"expected {parts[0]}/anno/<video>.txt and {parts[0]}/frames/"
-    _, missing = _present(parts, [part for part in parts if videos[part]], name, place, expected)
+    expected = f"expected {parts[0]}/anno/<video>.txt and {parts[0]}/frames/"
+    _, missing = _present(storage, base, name, parts, [part for part in parts if videos[part]], expected)
     paths = [f"{part}/{file.removesuffix('.txt')}" for part in parts for file in videos[part]]
-    paths, left_out = _present(paths, paths, name, place, expected)
+    paths, left_out = _present(storage, base, name, paths, paths, expected)
 
     def sequence(path: str) -> Sequence:
         part, video = path.split("/")
-        return Sequence(
-            name=video,
-            dataset=name,
-            frames_dir=Path(f"{base}{part}/frames/{video}"),
-            annotation=Path(f"{base}{part}/anno/{video}.txt"),
-            subfolder=subfolder,
-            storage=storage,
-        )
+        frames, annotation = Path(f"{base}{part}/frames/{video}"), Path(f"{base}{part}/anno/{video}.txt")
+        return Sequence(video, name, frames, annotation, storage, subfolder)
 
     return Sequences(map(sequence, paths), left_out | {f"parts {reason}": left for reason, left in missing.items()})
 
@@ -137,16 +118,16 @@ def table(storage: Storage, base: str, name: str, spec: str) -> Sequences:
 
     def sequence(row: dict[str, str]) -> Sequence:
         first, last, digits = (int(row[key]) for key in ("first_frame", "last_frame", "digits"))
-        annotation = Path(base + row["annotation"])
+        annotation, frames = Path(base, row["annotation"]), Path(base, row["frames_folder"])
         made = Sequence(
             name=row["name"],
             dataset=name,
-            frames_dir=Path(base + row["frames_folder"]),
+            frames_dir=frames,
             annotation=annotation,
+            storage=storage,
             frame_range=NumberedNames(first, digits, f".{row['extension']}", last - first + 1),
             skip_first=int(row["skip_first"]),
             object_class=row["object_class"],
-            storage=storage,
         )
         if name == "otb":
             attributes = partial(box_files.listed_attributes, annotation.parent / "attrs.txt")
@@ -155,8 +136,8 @@ def table(storage: Storage, base: str, name: str, spec: str) -> Sequences:
             flags = annotation.parent / "att" / annotation.name
             return replace(made, read_attributes=partial(box_files.flagged_attributes, flags, box_files.UAV123))
         if downloaded:
-            folder, video = Path(base, made.frames_dir.name, "30"), made.frames_dir.name
-            parse = partial(box_files.parse_corners, count=len(made.frame_range))
+            folder, video = Path(base, frames.name, "30"), frames.name
+            parse = partial(box_files.parse_corners, count=last - first + 1)
             return replace(made, frames_dir=folder / video, annotation=folder / f"{video}.txt", parse_annotation=parse)
         return made
 
@@ -165,7 +146,7 @@ def table(storage: Storage, base: str, name: str, spec: str) -> Sequences:
     present = [each.name for each in sequences.values() if storage.exists(each.annotation.as_posix())]
     first = next(iter(sequences.values()))
     expected = f"expected {first.annotation.relative_to(base)} and {first.frames_dir.relative_to(base)}/, and so on"
-    names, left_out = _present(list(sequences), present, name, storage.locate(base.rstrip("/")), expected)
+    names, left_out = _present(storage, base, name, list(sequences), present, expected)
     return Sequences((sequences[each] for each in names), left_out)
 
 
@@ -176,31 +157,21 @@ def tc128(storage: Storage, base: str, name: str) -> Sequences:
     names = [each for each in storage.names(base.rstrip("/")) if storage.exists(f"{base}{each}/{each}_frames.txt")]
     names = [each for each in names if each.endswith("_ce") or name != "tc128ce"]
     expected = "expected <Sequence>/<Sequence>_frames.txt, <Sequence>/<Sequence>_gt.txt and <Sequence>/img/"
-    names, left_out = _present(names, names, name, storage.locate(base.rstrip("/")), expected)
+    names, left_out = _present(storage, base, name, names, names, expected)
 
-    def sequence(each: str) -> Sequence:
-        folder = Path(base + each)
-        ends = line_ends(storage, f"{base}{each}/{each}_frames.txt")
-        return Sequence(
-            name=each,
-            dataset="tc128",
-            subfolder="tc128",  # OTB has many of the same names
-            frames_dir=folder / "img",
-            annotation=folder / f"{each}_gt.txt",
-            frame_range=NumberedNames(ends[0], 4, ".jpg", ends[1] - ends[0] + 1),
-            read_attributes=partial(box_files.listed_attributes, folder / f"{each}_att.txt"),
-            storage=storage,
-        )
+    def fields(each: str, folder: Path) -> dict[str, Any]:
+        frames_file = f"{base}{each}/{each}_frames.txt"
+        ends = box_files.line_numbers(storage.text(frames_file)) or []
+        if len(ends) != 2 or not all(end.is_integer() for end in ends) or not 0 <= ends[0] <= ends[1]:
+            raise UserError(f"{storage.locate(frames_file)}, line 1: expected first and last frame, such as 1,120")
+        return {
+            "subfolder": "tc128",  # OTB has many of the same names
+            "frame_range": NumberedNames(int(ends[0]), 4, ".jpg", int(ends[1] - ends[0]) + 1),
+            "read_attributes": partial(box_files.listed_attributes, folder / f"{each}_att.txt"),
+        }
 
-    return Sequences(map(sequence, names), left_out)
-
-
-def line_ends(storage: Storage, path: str) -> tuple[int, int]:
-    """First and last frame in a file of `first,last`."""
-    ends = box_files.line_numbers(storage.text(path).strip()) or []
-    if len(ends) != 2 or not all(end.is_integer() for end in ends) or not 0 <= ends[0] <= ends[1]:
-        raise UserError(f"{storage.locate(path)}, line 1: expected first and last frame, such as 1,120")
-    return int(ends[0]), int(ends[1])
+    folders = {each: Path(base, each) for each in names}
+    return _sequences(storage, "tc128", folders, left_out, "img", "{}_gt.txt", fields)
 
 
 def tnl2k(storage: Storage, base: str, name: str) -> Sequences:
@@ -208,18 +179,12 @@ def tnl2k(storage: Storage, base: str, name: str) -> Sequences:
     where it exists."""
     names, left_out = _listed(storage, base, name, "folders with imgs/ and groundtruth.txt")
 
-    def sequence(each: str) -> Sequence:
-        flags = Path(base, "attributes", f"{each}.txt")
-        return Sequence(
-            name=each,
-            dataset=name,
-            frames_dir=Path(base, each, "imgs"),
-            annotation=Path(base, each, "groundtruth.txt"),
-            read_attributes=partial(box_files.flagged_attributes, flags, box_files.TNL2K),
-            storage=storage,
-        )
+    def fields(each: str, folder: Path) -> dict[str, Any]:
+        flags = folder.parent / "attributes" / f"{each}.txt"
+        return {"read_attributes": partial(box_files.flagged_attributes, flags, box_files.TNL2K)}
 
-    return Sequences(map(sequence, names), left_out)
+    folders = {each: Path(base, each) for each in names}
+    return _sequences(storage, name, folders, left_out, "imgs", "groundtruth.txt", fields)
 
 
 def vot(storage: Storage, base: str, name: str, subfolder: str) -> Sequences:
@@ -231,31 +196,39 @@ def vot(storage: Storage, base: str, name: str, subfolder: str) -> Sequences:
     """
     names, left_out = _listed(storage, base, name, f"{LIST} or folders with color/ and groundtruth.txt")
 
-    def sequence(each: str) -> Sequence:
-        folder = Path(base, each)
-        return Sequence(
-            name=each,
-            dataset=name,
-            frames_dir=_vot_frames(folder),
-            annotation=folder / "groundtruth.txt",
-            subfolder=subfolder,
-            parse_annotation=box_files.parse_regions,
-            read_attributes=partial(box_files.tagged_attributes, folder),
-            storage=storage,
-        )
+    def fields(_each: str, folder: Path) -> dict[str, Any]:
+        frames = folder / "color" if (folder / "color").is_dir() else folder
+        if (folder / "sequence").is_file():
+            description = read_text(folder / "sequence", errors="replace")
+            channel = re.search(r"^\s*channels\.color\s*=(.*\S)", description, re.MULTILINE)
+            frames = folder / Path(channel[1].strip()).parent if channel else frames
+        return {
+            "frames_dir": frames,
+            "subfolder": subfolder,
+            "parse_annotation": box_files.parse_regions,
+            "read_attributes": partial(box_files.tagged_attributes, folder),
+        }
 
-    return Sequences(map(sequence, names), left_out)
+    folders = {each: Path(base, each) for each in names}
+    return _sequences(storage, name, folders, left_out, ".", "groundtruth.txt", fields)
 
 
-def _vot_frames(folder: Path) -> Path:
-    """The folder of a VOT sequence's colour frames."""
-    description = folder / "sequence"
-    if description.is_file():
-        for line in read_text(description, errors="replace").splitlines():
-            key, _, pattern = line.partition("=")
-            if key.strip() == "channels.color" and pattern.strip():
-                return folder / Path(pattern.strip()).parent
-    return folder / "color" if (folder / "color").is_dir() else folder
+def _sequences(
+    storage: Storage,
+    name: str,
+    folders: dict[str, Path],
+    left_out: dict[str, list[str]],
+    frames: str,
+    annotation: str,
+    fields: Callable[[str, Path], dict[str, Any]],
+) -> Sequences:
+    """A sequence for each folder by its name, with frames and annotation in that folder, and other `fields` of it."""
+
+    def sequence(each: str, folder: Path) -> Sequence:
+        usual = {"frames_dir": folder / frames, "annotation": folder / annotation.format(each), "storage": storage}
+        return Sequence(each, name, **(usual | fields(each, folder)))
+
+    return Sequences((sequence(*item) for item in folders.items()), left_out)
 
 
 def _listed(storage: Storage, base: str, name: str, expected: str) -> _Names:
@@ -264,21 +237,22 @@ def _listed(storage: Storage, base: str, name: str, expected: str) -> _Names:
     Raises:
         UserError: `list.txt` is malformed or has a name twice, or there are no sequences.
     """
-    place, folders = storage.locate(base.rstrip("/")), storage.names(base.rstrip("/"))
+    folders = storage.names(base.rstrip("/"))
+    with_boxes = [folder for folder in folders if storage.exists(f"{base}{folder}/groundtruth.txt")]
     if not storage.exists(base + LIST):
-        names = [folder for folder in folders if storage.exists(f"{base}{folder}/groundtruth.txt")]
-        return _present(names, names, name, place, f"expected {expected}")
+        return _present(storage, base, name, with_boxes, with_boxes, f"expected {expected}")
     names = parse_names(storage.text(base + LIST), storage.locate(base + LIST))
-    others = sorted(set(folders).difference(names))
     remedy = f"none of the sequences in {LIST} exists: expected {expected}"
-    used, left_out = _present(names, folders, name, place, remedy)
-    not_in_list = [printable(each) for each in others if storage.exists(f"{base}{each}/groundtruth.txt")]
-    return used, left_out | {f"not in {LIST}": not_in_list}
+    used, left_out = _present(storage, base, name, names, folders, remedy)
+    known = set(names)
+    return used, left_out | {f"not in {LIST}": [printable(each) for each in with_boxes if each not in known]}
 
 
-def _present(wanted: SequenceOf[str], present: Collection[str], name: str, place: str, remedy: str) -> _Names:
+def _present(
+    storage: Storage, base: str, name: str, wanted: SequenceOf[str], present: Collection[str], remedy: str
+) -> _Names:
     """Those of `wanted` that exist and can be written in a result; none at all is an error."""
-    present = set(present)
+    place, present = storage.locate(base.rstrip("/")), set(present)
     missing = [each for each in wanted if each not in present]
     not_text = [printable(each) for each in wanted if each in present and printable(each) != each]
     used = [each for each in wanted if each in present and printable(each) == each]

@@ -8,9 +8,9 @@ from pathlib import Path
 import lmdb
 from tqdm import tqdm
 
-from lib.data.dataset import StoredDataset
+from lib.data.dataset import TrackingDataset
 from lib.data.registry import find_kind
-from lib.data.storage import FolderStorage, LmdbStorage
+from lib.data.storage import LmdbStorage, Storage
 from lib.utils.errors import UserError
 
 _BATCH_BYTES = 64 << 20
@@ -22,13 +22,9 @@ def pack(name: str, data_dir: Path | None = None, output: Path | None = None, pr
     """Pack a data set with all its sequences into a temporary folder, check it, and rename it.
 
     Args:
-        name: as in DATA.TRAIN.DATASETS_NAME.
-        data_dir: folder of all data sets; the workspace's by default.
-        output: folder of the LMDB; beside the data set's by default, where `--use_lmdb` looks for it.
+        name, data_dir: as of `build_dataset`.
+        output: folder of the LMDB, which is returned; beside the data set's by default, where `--use_lmdb` looks.
         progress: show a progress bar.
-
-    Returns:
-        `output`.
 
     Raises:
         UserError: the data set is missing or malformed, or the output exists or cannot be written.
@@ -39,13 +35,13 @@ def pack(name: str, data_dir: Path | None = None, output: Path | None = None, pr
         raise UserError(f"{output} exists: remove it to pack again, or choose another folder with --output")
     if not kind.root.is_dir() or LmdbStorage.is_lmdb(kind.root):
         raise UserError(f"{name}: there is no folder {kind.root} to pack: {kind.remedy}")
-    source = kind.build_whole(name, FolderStorage(kind.root))
+    source = kind.build(name, Storage(kind.root))
     partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
     try:
         partial.mkdir(parents=True)
         count = _write(source, partial, progress)
         with closing(LmdbStorage(partial)) as packed:
-            sequences = len(kind.build_whole(name, packed))
+            sequences = len(kind.build(name, packed))
             if packed.entries() != count or sequences != len(source):
                 raise UserError(f"{output}: packed {sequences} sequences of {len(source)}: pack again")
         (partial / "lock.mdb").unlink(missing_ok=True)
@@ -57,7 +53,7 @@ def pack(name: str, data_dir: Path | None = None, output: Path | None = None, pr
     return output
 
 
-def _write(source: StoredDataset, folder: Path, progress: bool) -> int:
+def _write(source: TrackingDataset, folder: Path, progress: bool) -> int:
     """Write all files of a data set into the LMDB of a folder; their number."""
     paths, batch, waiting = list(source.files()), {}, 0
     with lmdb.open(str(folder), map_size=_FIRST_MAP_BYTES, max_readers=1) as environment:

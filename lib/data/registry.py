@@ -14,44 +14,34 @@ from pathlib import Path
 
 from lib.data import layouts
 from lib.data.coco import Coco, CocoMasks
-from lib.data.dataset import StoredDataset, VideoSet
+from lib.data.dataset import TrackingDataset, VideoSet
 from lib.data.davis import Davis
 from lib.data.sequence import Sequence, Sequences
-from lib.data.storage import FolderStorage, LmdbStorage, Storage, printable
+from lib.data.storage import LmdbStorage, Storage, printable
 from lib.data.synthetic import ensure_embedded, is_whole
 from lib.data.vid import Vid
 from lib.utils.errors import UserError
 from lib.utils.workspace import Workspace, workspace
 
-Builder = Callable[[str, Storage], StoredDataset]
 PREFIXES = ("folder:", "vot:")
-_TRACKINGNET_PARTS = tuple(f"TRAIN_{part}" for part in range(12))
 _EMBEDDED = {"EMBEDDED_train": "train", "EMBEDDED_test": "test"}
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Kind:
-    """How a training set is found and read.
+    """How a training set is found and read."""
 
-    Attributes:
-        root: its folder.
-        lmdb: path of its LMDB, which may be missing.
-        build: makes it from its name and its files.
-        build_whole: the same with every sequence, not only those of a split.
-        remedy: what to do if the folder is missing.
-    """
-
-    root: Path
-    lmdb: Path
-    build: Builder
-    build_whole: Builder
-    remedy: str
+    root: Path  # its folder
+    lmdb: Path  # may be missing
+    remedy: str  # what to do if the folder is missing
+    build: Callable[..., TrackingDataset]  # makes it from its name and storage
+    options: dict[str, str]  # arguments of `build` that choose a split; without them it makes the whole set
 
 
 def build_dataset(
     name: str, data_dir: Path | None = None, use_lmdb: bool = False, cache: Path | None = None
-) -> StoredDataset:
+) -> TrackingDataset:
     """A training set by its name in DATA.TRAIN.DATASETS_NAME.
 
     `FOLDER:<path>` is any folder in GOT-10k layout, `COCO:<path>` any in COCO's, and for masks `COCO_masks:<path>` and
@@ -71,14 +61,13 @@ def build_dataset(
     if name in _EMBEDDED:
         ensure_embedded(kind.root, _EMBEDDED[name])
         use_lmdb = False
-    lack = find_lack(name, data_dir, use_lmdb)
-    if lack is not None:
+    if lack := find_lack(name, data_dir, use_lmdb):
         raise UserError(f"{name}: {': '.join(lack)}")
-    storage: Storage = FolderStorage(kind.root)
+    storage = Storage(kind.root)
     if use_lmdb or LmdbStorage.is_lmdb(kind.root):
         storage = LmdbStorage(kind.root if LmdbStorage.is_lmdb(kind.root) else kind.lmdb)
     storage.cache = cache
-    return kind.build(name, storage)
+    return kind.build(name, storage, **kind.options)
 
 
 def find_kind(name: str, data_dir: Path | None = None) -> Kind:
@@ -86,14 +75,15 @@ def find_kind(name: str, data_dir: Path | None = None) -> Kind:
     for prefix, build in _BY_PATH.items():
         if name.startswith(prefix):
             root = _path(name, prefix)
-            return Kind(root, _lmdb_path(root), build, build, "correct the path")
+            return Kind(root, _lmdb_path(root), "correct the path", build, {})
     if name not in _KNOWN:
         known = ", ".join([*_KNOWN, *(f"{prefix}<path>" for prefix in _BY_PATH)])
         raise UserError(f"unknown data set {name!r}{_did_you_mean(name, _KNOWN) or ';'} known: {known}")
-    folder, build, build_whole = _KNOWN[name]
+    folder, build, options = _KNOWN[name]
     place = workspace("train") if data_dir is None else workspace("train").moved(Path(data_dir))
     root = place.dataset_dir(folder)
-    return Kind(root, place.lmdb_dir(folder) or _lmdb_path(root), build, build_whole, place.dataset_remedy(folder))
+    lmdb = place.lmdb_dir(folder) or _lmdb_path(root)
+    return Kind(root, lmdb, place.dataset_remedy(folder), build, options)
 
 
 def find_lack(name: str, data_dir: Path | None = None, use_lmdb: bool = False) -> tuple[str, str] | None:
@@ -130,7 +120,7 @@ def load_dataset(name: str, data_dir: Path | None = None) -> Sequences:
     Raises:
         UserError: the name is unknown, the set's folder is missing, or a list in it is malformed.
     """
-    prefix, files = _prefix(name), FolderStorage("")
+    prefix, files = _prefix(name), Storage("")
     if prefix:
         root, kind = _path(name, prefix), prefix.removesuffix(":")
         _require(root, kind, "correct the path")
@@ -267,54 +257,39 @@ TEST_SETS: dict[str, tuple[tuple[str, ...], Callable[[Storage, str, str], Sequen
 }
 
 
-def _got10k(split: str | None, name: str, storage: Storage) -> VideoSet:
+def _got10k(name: str, storage: Storage, split: str | None = None) -> VideoSet:
     """GOT-10k's training set, in `train/` or directly in the data set's folder."""
-    return _any_folder(name, storage, "train/" if storage.exists("train") else "", split)
+    return _any_folder(name, storage, split, "train/" if storage.exists("train") else "")
 
 
-def _any_folder(name: str, storage: Storage, base: str = "", split: str | None = None) -> VideoSet:
+def _any_folder(name: str, storage: Storage, split: str | None = None, base: str = "") -> VideoSet:
     return VideoSet(name, storage, layouts.got10k(storage, base, name, split), [base + layouts.LIST])
 
 
-def _lasot(split: str | None, name: str, storage: Storage) -> VideoSet:
+def _lasot(name: str, storage: Storage, split: str | None = None) -> VideoSet:
     return VideoSet(name, storage, layouts.lasot(storage, "", name, split))
 
 
 def _trackingnet(name: str, storage: Storage) -> VideoSet:
-    return VideoSet(name, storage, layouts.trackingnet(storage, "", name, _TRACKINGNET_PARTS))
-
-
-def _davis(split: str | None, name: str, storage: Storage) -> Davis:
-    """Videos with masks, in `train/`, as YouTube-VOS has them, or directly in the data set's folder."""
-    return Davis(name, storage, base="train/" if storage.exists("train") else "", split=split)
-
-
-def _vid(name: str, storage: Storage) -> Vid:
-    """VID in its archive's folder `ILSVRC2015`, or without it."""
-    return Vid(name, storage, base="ILSVRC2015/" if storage.exists("ILSVRC2015") else "")
+    return VideoSet(name, storage, layouts.trackingnet(storage, "", name, [f"TRAIN_{part}" for part in range(12)]))
 
 
 # Sets at a path of the user's: prefix of the name -> builder
-_BY_PATH: dict[str, Builder] = {
-    "FOLDER:": _any_folder,
-    "COCO:": Coco,
-    "COCO_masks:": CocoMasks,
-    "DAVIS:": partial(_davis, None),
-}
+_BY_PATH = {"FOLDER:": _any_folder, "COCO:": Coco, "COCO_masks:": CocoMasks, "DAVIS:": Davis}
 
-# name -> folder in the folder of all data sets, builder, builder of the whole
-_KNOWN: dict[str, tuple[str, Builder, Builder]] = {
-    "LASOT": ("lasot", partial(_lasot, "train"), partial(_lasot, None)),
-    "GOT10K_vottrain": ("got10k", partial(_got10k, "vottrain"), partial(_got10k, None)),
-    "GOT10K_votval": ("got10k", partial(_got10k, "votval"), partial(_got10k, None)),
-    "GOT10K_train_full": ("got10k", partial(_got10k, "train_full"), partial(_got10k, None)),
-    "COCO17": ("coco", Coco, Coco),
-    "COCO17_masks": ("coco", CocoMasks, CocoMasks),
-    "DAVIS17_train": ("davis", partial(_davis, "2017/train"), partial(_davis, None)),
-    "DAVIS17_val": ("davis", partial(_davis, "2017/val"), partial(_davis, None)),
-    "YOUTUBE_VOS": ("youtube_vos", partial(_davis, None), partial(_davis, None)),
-    "VID": ("vid", _vid, _vid),
-    "TRACKINGNET": ("trackingnet", _trackingnet, _trackingnet),
-    "EMBEDDED_train": ("embedded/train", _any_folder, _any_folder),
-    "EMBEDDED_test": ("embedded/test", _any_folder, _any_folder),
+# name -> folder in the folder of all data sets, builder, its options
+_KNOWN: dict[str, tuple[str, Callable[..., TrackingDataset], dict[str, str]]] = {
+    "LASOT": ("lasot", _lasot, {"split": "train"}),
+    "GOT10K_vottrain": ("got10k", _got10k, {"split": "vottrain"}),
+    "GOT10K_votval": ("got10k", _got10k, {"split": "votval"}),
+    "GOT10K_train_full": ("got10k", _got10k, {"split": "train_full"}),
+    "COCO17": ("coco", Coco, {}),
+    "COCO17_masks": ("coco", CocoMasks, {}),
+    "DAVIS17_train": ("davis", Davis, {"split": "2017/train"}),
+    "DAVIS17_val": ("davis", Davis, {"split": "2017/val"}),
+    "YOUTUBE_VOS": ("youtube_vos", Davis, {}),
+    "VID": ("vid", Vid, {}),
+    "TRACKINGNET": ("trackingnet", _trackingnet, {}),
+    "EMBEDDED_train": ("embedded/train", _any_folder, {}),
+    "EMBEDDED_test": ("embedded/test", _any_folder, {}),
 }

@@ -11,7 +11,7 @@ import numpy as np
 
 from lib.data.box_files import parse_boxes, parse_flags
 from lib.data.images import image_names, is_image_name, missing_numbers
-from lib.data.storage import FolderStorage, Storage
+from lib.data.storage import Storage
 from lib.utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -21,11 +21,7 @@ log = logging.getLogger(__name__)
 class NumberedNames(abc.Sequence):
     """File names that count up, `00000001.jpg, 00000002.jpg, …`, without a string for each.
 
-    Attributes:
-        start: the first number.
-        digits: least number of digits; shorter numbers are padded with zeros.
-        suffix: the rest of the name, dot included.
-        count: number of names.
+    Numbers of fewer than `digits` digits are padded with zeros; `suffix` is the rest of the name, dot included.
     """
 
     start: int
@@ -56,46 +52,29 @@ def frame_names(names: list[str]) -> abc.Sequence[str]:
 
 @dataclass(frozen=True)
 class Sequence:
-    """A video with its annotation.
+    """A video with its annotation. Boxes are xywh in pixels."""
 
-    Attributes:
-        name: unique in its data set; also the name of its result file.
-        dataset: name of the test set (`otb`, `got10k_val`, `folder`, …); chooses scoring rule and update interval.
-        frames_dir: folder of the frames.
-        annotation: text file of xywh boxes; only the first line where a server keeps the rest.
-        subfolder: folder of its results under `<tracker>/<config>`; "" for none.
-        frame_range: names of the frames that count; None: all images of the folder in natural order.
-        skip_first: frames and boxes to leave out at the start.
-        object_class: class of the object, "" where unknown.
-        absence_files: flag files, non-zero on frames where the object is not visible.
-        cover_file: GOT-10k's visible share of the object, 0 on frames where it is not visible.
-        flags_may_lack: a flag file that is missing says nothing; otherwise it is an error.
-        more_files: other files of the sequence, for packing.
-        parse_annotation: reads the boxes (N, 4) xywh from the annotation's bytes and its name for messages.
-        read_attributes: reads the names of the sequence's attributes; None where the set's files have none.
-        storage: the LMDB or folder of all these paths; by default the file system.
-    """
-
-    name: str
-    dataset: str
+    name: str  # unique in its data set; also the name of its result file
+    dataset: str  # name of the test set (`otb`, `folder`, …); chooses scoring rule and update interval
     frames_dir: Path
-    annotation: Path
-    subfolder: str = ""
-    frame_range: NumberedNames | None = None
-    skip_first: int = 0
-    object_class: str = ""
-    absence_files: tuple[Path, ...] = ()
-    cover_file: Path | None = None
-    flags_may_lack: bool = True
-    more_files: tuple[Path, ...] = ()
-    parse_annotation: Callable[[bytes, str], np.ndarray] = parse_boxes
-    read_attributes: Callable[[], tuple[str, ...]] | None = None
-    storage: Storage = FolderStorage("")
+    annotation: Path  # text file of boxes; only the first line where a server keeps the rest
+    storage: Storage = Storage("")  # of all these paths; the file system, by default
+    subfolder: str = ""  # folder of its results under `<tracker>/<config>`; "" for none
+    frame_range: NumberedNames | None = None  # the frames that count; None: all images of the folder, in natural order
+    skip_first: int = 0  # frames and boxes to leave out at the start
+    object_class: str = ""  # "" where unknown
+    absence_files: tuple[Path, ...] = ()  # a flag a frame, not 0 where the object is not visible
+    cover_file: Path | None = None  # GOT-10k's visible share of the object, 0 where it is not visible
+    flags_may_lack: bool = True  # a flag file that is missing says nothing; otherwise it is an error
+    more_files: tuple[Path, ...] = ()  # for packing
+    parse_annotation: Callable[[bytes, str], np.ndarray] = parse_boxes  # of the file's bytes and its name for messages
+    read_attributes: Callable[[], tuple[str, ...]] = tuple  # names of the sequence's attributes
 
     @property
-    def other_files(self) -> tuple[Path, ...]:
-        """Every file of the sequence but boxes and frames; some may be missing."""
-        return (*self.absence_files, *([self.cover_file] if self.cover_file else []), *self.more_files)
+    def text_files(self) -> tuple[Path, ...]:
+        """Every file of the sequence but its frames; some may be missing."""
+        cover = [self.cover_file] if self.cover_file else []
+        return (self.annotation, *self.absence_files, *cover, *self.more_files)
 
     @cached_property
     def frames(self) -> list[Path]:
@@ -133,21 +112,13 @@ class Sequence:
         return self._locate(self.frames[index])
 
     def read_frame(self, index: int) -> np.ndarray:
-        """A frame (H, W, 3) uint8 RGB.
-
-        Raises:
-            UserError: it is missing, empty or not an image.
-        """
+        """A frame (H, W, 3) uint8 RGB; raises an `ImageReadError` where it is missing or damaged."""
         return self.storage.image(self.frames[index].as_posix())
 
     @cached_property
     def attributes(self) -> tuple[str, ...]:
-        """Names of the sequence's attributes in the set's own files.
-
-        Raises:
-            UserError: a file of attributes is malformed.
-        """
-        return self.read_attributes() if self.read_attributes else ()
+        """Names of the sequence's attributes in the set's own files; a file may be malformed."""
+        return self.read_attributes()
 
     @cached_property
     def truth(self) -> np.ndarray:
@@ -181,11 +152,7 @@ class Sequence:
 
     @property
     def init_bbox(self) -> list[float]:
-        """The first box, xywh.
-
-        Raises:
-            UserError: it is nan or has no area.
-        """
+        """The first box, xywh; raises a `UserError` where it is nan or has no area."""
         box = self.truth[0]
         if not (np.isfinite(box).all() and (box[2:] > 0).all()):
             where = self._locate(self.annotation)
@@ -193,11 +160,7 @@ class Sequence:
         return box.tolist()
 
     def check_lengths(self) -> None:
-        """Ground truth must cover every frame of the folder, where the folder exists, or the first alone.
-
-        Raises:
-            UserError: it has another number of boxes.
-        """
+        """Raise a `UserError` unless there is a box for every frame of the folder, where it exists, or one box."""
         known = self.frame_range is None and len(self.truth) > 1 and self.storage.exists(self.frames_dir.as_posix())
         if known and len(self.truth) != len(self.frames):
             gaps = missing_numbers([path.name for path in self.frames])

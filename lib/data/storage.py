@@ -4,8 +4,11 @@ Paths are relative to the data set's root and use "/"; "" is the root.
 """
 
 import errno
+import hashlib
+import logging
 import os
-from abc import ABC, abstractmethod
+import zipfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import lmdb
@@ -13,12 +16,20 @@ import numpy as np
 
 from lib.data.images import ImageReadError, Picture, decode_image, open_picture
 from lib.utils.errors import UserError
+from lib.utils.files import atomic_path, locked
 
 DATA_FILE = "data.mdb"
+# Changes with the content of annotation caches, or the way it is read from the annotations.
+_CACHE_VERSION = 3
+Arrays = dict[str, np.ndarray]
+log = logging.getLogger(__name__)
 
 
-class Storage(ABC):
-    """Files below one root, to be read.
+class Storage:
+    """Files below a folder, to be read.
+
+    Args:
+        root: an existing folder; "" for paths that are whole, or start at the working directory.
 
     Attributes:
         cache: folder of the annotation caches; None for no cache.
@@ -26,25 +37,29 @@ class Storage(ABC):
 
     cache: Path | None = None
 
-    @abstractmethod
+    def __init__(self, root: str | os.PathLike) -> None:
+        self.root = os.fspath(root)
+
     def names(self, folder: str = "") -> list[str]:
         """Sorted names of what lies directly in a folder, without hidden ones; empty where the folder is missing."""
+        try:
+            return sorted(name for name in os.listdir(self._path(folder)) if not name.startswith("."))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise UserError(f"cannot list {self.locate(folder)}: {error.strerror}") from error
 
-    @abstractmethod
     def exists(self, path: str) -> bool:
         """Whether a file or folder has that path."""
+        return os.path.exists(self._path(path))
 
-    @abstractmethod
     def locate(self, path: str = "") -> str:
         """A path for messages."""
+        return printable(self._path(path))
 
-    @abstractmethod
     def stamp(self, path: str) -> tuple[int, ...] | None:
         """Numbers that change when a file or a folder's content changes; None where the path is missing."""
-
-    @abstractmethod
-    def _read(self, path: str) -> bytes:
-        """Content of a file; raises an OSError where there is no such file, or it cannot be read."""
+        return _file_stamp(self._path(path))
 
     def read_bytes(self, path: str, error_type: type[UserError] = UserError) -> bytes:
         """Content of a file.
@@ -58,61 +73,53 @@ class Storage(ABC):
             raise error_type(f"cannot read {self.locate(path)}: {error.strerror or error}") from error
 
     def image(self, path: str) -> np.ndarray:
-        """An image as (H, W, 3) uint8 RGB.
-
-        Raises:
-            ImageReadError: the file is missing, empty or not an image.
-        """
+        """An image as (H, W, 3) uint8 RGB; raises an `ImageReadError` where there is none."""
         return decode_image(self.read_bytes(path, ImageReadError), self.locate(path))
 
     def picture(self, path: str) -> Picture:
-        """The same, to be decoded where it is needed.
-
-        Raises:
-            ImageReadError: the file is missing, empty, cut off or not an image.
-        """
+        """The same, to be decoded where it is needed; it may also be found to be cut off."""
         return open_picture(self.read_bytes(path, ImageReadError), self.locate(path))
 
     def text(self, path: str) -> str:
-        """Content of a UTF-8 file, with or without a byte-order mark.
-
-        Raises:
-            UserError: the file cannot be read or is not text.
-        """
+        """Content of a UTF-8 file, with or without a byte-order mark; raises a `UserError` where there is none."""
         try:
             return self.read_bytes(path).decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise UserError(f"{self.locate(path)} is not a text file: byte {error.start} is not UTF-8") from error
 
+    def cached_arrays(self, name: str, sources: Iterable[str], read: Callable[[], Arrays]) -> Arrays:
+        """Arrays made from annotation files, cached in one file until one of these changes.
 
-class FolderStorage(Storage):
-    """Files as they are.
+        Annotations are small files, one or several a sequence; opening and parsing them takes seconds to minutes.
+        Processes wait for the one that makes the cache.
 
-    Args:
-        root: an existing folder; "" for paths that are whole, or start at the working directory.
-    """
-
-    def __init__(self, root: str | os.PathLike) -> None:
-        self.root = os.fspath(root)
-
-    def names(self, folder: str = "") -> list[str]:
+        Args:
+            name: of the data set.
+            sources: paths of the files and folders that are read, present or missing.
+            read: makes the arrays from them; it is called each time where there is no folder of caches.
+        """
+        if self.cache is None:
+            return read()
+        place = hashlib.blake2b(repr((name, self.locate())).encode(), digest_size=4).hexdigest()
+        path = self.cache / f"{''.join(char if char.isalnum() else '-' for char in name)[-40:]}-{place}.npz"
+        state = repr([_CACHE_VERSION, *((source, self.stamp(source)) for source in sources)])
+        key = hashlib.blake2b(state.encode(errors="surrogateescape"), digest_size=16).digest()
+        fresh: Arrays | None = None
         try:
-            return sorted(name for name in os.listdir(self._path(folder)) if not name.startswith("."))
-        except (FileNotFoundError, NotADirectoryError):
-            return []
+            with locked(path):
+                cached = _read_arrays(path)
+                if "key" in cached and cached["key"].tobytes() == key:
+                    return cached
+                fresh = read()
+                with atomic_path(path) as temporary, open(temporary, "wb") as file:
+                    np.savez(file, key=np.frombuffer(key, np.uint8), **fresh)
         except OSError as error:
-            raise UserError(f"cannot list {self.locate(folder)}: {error.strerror}") from error
-
-    def exists(self, path: str) -> bool:
-        return os.path.exists(self._path(path))
-
-    def locate(self, path: str = "") -> str:
-        return printable(self._path(path))
-
-    def stamp(self, path: str) -> tuple[int, ...] | None:
-        return _file_stamp(self._path(path))
+            again = "annotations are read again next time"
+            log.warning("%s: cannot write the annotation cache %s (%s): %s", name, path, error.strerror, again)
+        return read() if fresh is None else fresh
 
     def _read(self, path: str) -> bytes:
+        """Content of a file; raises an OSError where there is no such file, or it cannot be read."""
         with open(self._path(path), "rb") as file:
             return file.read()
 
@@ -135,6 +142,18 @@ def _file_stamp(path: str | os.PathLike) -> tuple[int, ...] | None:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
+def _read_arrays(path: Path) -> Arrays:
+    """All arrays of a file, checked by its own checksums; none where it is missing or damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        log.warning("%s is damaged (%s): it is made again", path, error)
+        return {}
+
+
 # Environments by path, with the process that opened each: LMDB refuses to open a file twice in one process, and
 # training and validation may share one.
 _opened: dict[Path, tuple[lmdb.Environment, int]] = {}
@@ -143,8 +162,8 @@ _opened: dict[Path, tuple[lmdb.Environment, int]] = {}
 class LmdbStorage(Storage):
     """Files of an LMDB. It is opened when first read, anew in each process; the object can be pickled.
 
-    As TrackingNet is published, a folder may also have an LMDB for each of its parts: the files of `TRAIN_0/` are in
-    `TRAIN_0_lmdb`.
+    As TrackingNet is published, a folder with `seq_list.json` may also have an LMDB for each of its parts: the files of
+    `TRAIN_0/` are in `TRAIN_0_lmdb`.
 
     Args:
         path: the LMDB's folder (with `data.mdb`), the one file that it is, or a folder of such LMDBs.
@@ -152,8 +171,7 @@ class LmdbStorage(Storage):
 
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = Path(path).resolve()
-        whole = (self.path / DATA_FILE).is_file() or self.path.is_file()
-        self._parts = {} if whole else {each.name.removesuffix("_lmdb"): each for each in _part_folders(self.path)}
+        self._parts = {each.name.removesuffix("_lmdb"): each for each in _part_folders(self.path)}
 
     @staticmethod
     def is_lmdb(path: Path) -> bool:
@@ -198,8 +216,7 @@ class LmdbStorage(Storage):
         return printable(f"{self.path}:{path}" if path else self.path)
 
     def stamp(self, path: str) -> tuple[int, ...] | None:
-        # of the LMDB as a whole
-        return _file_stamp(_data_file(self._parts.get(path.partition("/")[0], self.path)))
+        return _file_stamp(_data_file(self._parts.get(path.partition("/")[0], self.path)))  # of the LMDB as a whole
 
     def _read(self, path: str) -> bytes:
         data, (environment, key) = None, self._find(path)
@@ -222,9 +239,10 @@ class LmdbStorage(Storage):
 
 
 def _part_folders(folder: Path) -> list[Path]:
-    """The LMDBs of a data set's parts in a folder; `seq_list.json` tells it from a folder of several data sets."""
-    found = folder.glob(f"*_lmdb/{DATA_FILE}") if (folder / "seq_list.json").is_file() else ()
-    return sorted(path.parent for path in found)
+    """The LMDBs of a data set's parts in a folder."""
+    if not (folder / "seq_list.json").is_file():  # a folder of several data sets
+        return []
+    return sorted(path.parent for path in folder.glob(f"*_lmdb/{DATA_FILE}"))
 
 
 def _data_file(path: Path) -> Path:
@@ -232,18 +250,15 @@ def _data_file(path: Path) -> Path:
 
 
 def _environment(path: Path) -> lmdb.Environment:
-    """An LMDB, opened in this process."""
+    """An LMDB, opened in this process.
+
+    There is no lock file, so that a read-only disk will do, and no read-ahead, since access is random.
+    """
     environment, process = _opened.get(path, (None, 0))
-    if process != os.getpid():
-        if environment is not None:
-            environment.close()  # The parent's, inherited by a fork: its own stays open.
-        environment = _open(path)
-        _opened[path] = environment, os.getpid()
-    return environment
-
-
-def _open(path: Path) -> lmdb.Environment:
-    """Open for reading. No lock file, so that a read-only disk will do; no read-ahead, since access is random."""
+    if process == os.getpid():
+        return environment
+    if environment is not None:
+        environment.close()  # The parent's, inherited by a fork: its own stays open.
     try:
         environment = lmdb.open(
             str(path), subdir=path.is_dir(), readonly=True, lock=False, readahead=False, meminit=False
@@ -256,4 +271,5 @@ def _open(path: Path) -> lmdb.Environment:
     if size < needed:
         environment.close()
         raise UserError(f"the LMDB {path} has {size} of its {needed} bytes: copy or pack it again")
+    _opened[path] = environment, os.getpid()
     return environment

@@ -19,9 +19,9 @@ from xml.etree import ElementTree
 import numpy as np
 from tqdm import tqdm
 
-from lib.data.dataset import SequenceInfo, StoredDataset, sequence_info
+from lib.data.dataset import SequenceInfo, TrackingDataset, sequence_info
 from lib.data.images import image_names
-from lib.data.storage import FolderStorage, Storage
+from lib.data.storage import LmdbStorage, Storage
 from lib.utils.errors import UserError
 from lib.utils.files import write_text
 
@@ -33,35 +33,28 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Track:
-    """One object of a video, from the first frame that shows it.
+    """One object of a video, from the first frame that shows it."""
 
-    Attributes:
-        folder: of the frames, below `Data/VID/train`.
-        start: number of the first frame.
-        info: the annotation from there on.
-        fills_image: the first box is as large as the image, or larger.
-    """
-
-    folder: str
-    start: int
+    folder: str  # of the frames, below `Data/VID/train`
+    start: int  # number of the first frame
     info: SequenceInfo
-    fills_image: bool
+    fills_image: bool  # the first box is as large as the image, or larger
 
 
-class Vid(StoredDataset):
+class Vid(TrackingDataset):
     """Objects of the training videos; an object is visible where it is not marked as occluded.
 
     Args:
         name: as in DATA.TRAIN.DATASETS_NAME.
-        storage: where the files lie.
-        base: folder of `Data` in the storage, "" or with a "/" at its end.
+        storage: where the files lie, in the archive's folder `ILSVRC2015` or without it.
 
     Raises:
         UserError: there are no annotations, or one is malformed.
     """
 
-    def __init__(self, name: str, storage: Storage, base: str = "") -> None:
+    def __init__(self, name: str, storage: Storage) -> None:
         self.name, self.storage = name, storage
+        base = "ILSVRC2015/" if storage.exists("ILSVRC2015") else ""
         self._index, self._frames = f"{base}cache.json", f"{base}Data/VID/train"
         tracks = _load_tracks(storage, self._index, f"{base}Annotations/VID/train")
         self._tracks = [track for track in tracks if not track.fills_image]
@@ -94,7 +87,7 @@ def _load_tracks(storage: Storage, index: str, annotations: str) -> list[_Track]
         text = storage.read_bytes(index).decode(errors="replace")
     else:
         text = json.dumps(build_index(storage, annotations))
-        if isinstance(storage, FolderStorage):
+        if not isinstance(storage, LmdbStorage):
             path = Path(storage.root, index)
             try:
                 write_text(path, text)
@@ -123,19 +116,12 @@ def _track(entry: dict) -> _Track:
 
 
 def build_index(storage: Storage, folder: str) -> list[dict]:
-    """Read all annotations of the training videos.
-
-    Args:
-        storage: where the files lie.
-        folder: of the annotations in the storage.
+    """Read all annotations of the training videos in a folder of the storage.
 
     Returns:
         One entry an object of a video: `set_id`, `vid_id`, `class_name`, `start_frame`, `image_size` (width,
         height) and, from the object's first frame to the one before its first gap, `anno` (xywh boxes) and
         `target_visible`.
-
-    Raises:
-        UserError: there are no annotations, or one is malformed.
     """
     videos = [
         (int(set_match[1]), int(video_match[1]), f"{folder}/{set_match[0]}/{video_match[0]}")

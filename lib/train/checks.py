@@ -17,7 +17,7 @@ from easydict import EasyDict
 from torch import nn
 
 from lib.config import ConfigError, load_config, option
-from lib.data.dataset import MaskedDataset, SequenceInfo, StoredDataset
+from lib.data.dataset import MaskedDataset, SequenceInfo, TrackingDataset
 from lib.data.images import ImageReadError
 from lib.data.registry import build_dataset, find_lack, waits_to_be_generated
 from lib.models.backbone import has_fast_bf16
@@ -65,7 +65,7 @@ class Report:
     """All findings, and the data sets that the check opened, by name."""
 
     findings: list[Finding] = field(default_factory=list)
-    datasets: dict[str, StoredDataset] = field(default_factory=dict)
+    datasets: dict[str, TrackingDataset] = field(default_factory=dict)
 
     def add(self, state: str, subject: str, detail: str, remedy: str = "") -> None:
         """Add a finding."""
@@ -314,7 +314,7 @@ def check_data(report: Report, options: RunOptions, cfg: EasyDict) -> None:
                 report.add("problem", subject, str(error).removeprefix(f"{name}: "))
 
 
-def _inspect(dataset: StoredDataset, options: RunOptions, cfg: EasyDict) -> Iterator[tuple[str, ...]]:
+def _inspect(dataset: TrackingDataset, options: RunOptions, cfg: EasyDict) -> Iterator[tuple[str, ...]]:
     """Read some sequences of a data set, the same at each call; gives (state, detail, remedy)."""
     if options.script == MASK_SCRIPT and not isinstance(dataset, MaskedDataset):
         yield "problem", "has no masks", "name sets with masks, such as COCO17_masks or DAVIS:<path>"

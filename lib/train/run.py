@@ -8,7 +8,7 @@ from easydict import EasyDict
 from torch import nn
 
 from lib.config import load_config, option
-from lib.data.dataset import StoredDataset
+from lib.data.dataset import TrackingDataset
 from lib.data.registry import build_dataset
 from lib.train import distributed
 from lib.train.checkpoints import run_checkpoints
@@ -91,7 +91,7 @@ def _locked_folder(options: RunOptions) -> Iterator[None]:
 
 
 def build_trainer(
-    options: RunOptions, cfg: EasyDict, device: torch.device, log: RunLog, opened: Mapping[str, StoredDataset]
+    options: RunOptions, cfg: EasyDict, device: torch.device, log: RunLog, opened: Mapping[str, TrackingDataset]
 ) -> Trainer:
     """All parts of a run, connected; data sets that the check `opened` are not opened again."""
     seed = option(cfg, "TRAIN.SEED")
@@ -142,7 +142,7 @@ def _build_actor(options: RunOptions, cfg: EasyDict, net: nn.Module, device: tor
 def make_loader(
     cfg: EasyDict,
     stream: int,
-    datasets: Sequence[StoredDataset],
+    datasets: Sequence[TrackingDataset],
     ratios: Sequence[float],
     seed: int,
     device: torch.device,

@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 
-from lib.data import cache as annotation_cache
+from lib.data import storage
 from lib.data.dataset import VideoSet
 from lib.data.pack import pack
 from lib.data.registry import build_dataset
@@ -62,7 +62,7 @@ def test_files_are_read_once(folder, tmp_path, read, monkeypatch):
     assert_same(pickle.loads(pickle.dumps(kept)), plain)  # as a worker gets it that is not forked
     assert kept.info(1) is not kept.info(1)
     assert not read
-    monkeypatch.setattr(annotation_cache, "_VERSION", 0)
+    monkeypatch.setattr(storage, "_CACHE_VERSION", 0)
     read.clear()
     opened(folder, tmp_path / "cache")
     assert read == ["a", "b", "c"]

@@ -15,7 +15,7 @@ from lib.data import pack
 from lib.data.dataset import TrackingDataset
 from lib.data.images import ImageReadError
 from lib.data.registry import build_dataset
-from lib.data.storage import FolderStorage, LmdbStorage
+from lib.data.storage import LmdbStorage, Storage
 from lib.utils.errors import UserError
 from tests.data.made_trees import MAKERS, make_coco, make_got10k, make_lasot, make_trackingnet, shows
 
@@ -106,7 +106,7 @@ def test_names_and_existence_are_those_of_a_folder(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(file)
     write_lmdb(tmp_path / "tree_lmdb", tmp_path / "tree")
-    plain, packed = FolderStorage(tmp_path / "tree"), LmdbStorage(tmp_path / "tree_lmdb")
+    plain, packed = Storage(tmp_path / "tree"), LmdbStorage(tmp_path / "tree_lmdb")
     assert packed.names() == ["a", "a-1", "a-1.txt", "a-10", "a.txt", "a0", "top"]
     for path in ["", "a", "a/b", "a-1", "none", "to", "top"]:
         assert packed.names(path) == plain.names(path), path
@@ -122,15 +122,15 @@ def test_names_and_existence_are_those_of_a_folder(tmp_path):
 
 def test_a_run_that_ends_early_leaves_nothing(folder, monkeypatch):
     (folder / "a" / "groundtruth.txt").chmod(0o644)
-    original, read = FolderStorage.read_bytes, []
+    original, read = Storage.read_bytes, []
 
-    def broken(self: FolderStorage, path: str) -> bytes:
+    def broken(self: Storage, path: str) -> bytes:
         read.append(path)
         if len(read) == 7:
             raise KeyboardInterrupt
         return original(self, path)
 
-    monkeypatch.setattr(FolderStorage, "read_bytes", broken)
+    monkeypatch.setattr(Storage, "read_bytes", broken)
     with pytest.raises(KeyboardInterrupt):
         pack.pack(f"FOLDER:{folder}", progress=False)
     assert [path.name for path in folder.parent.iterdir() if "lmdb" in path.name] == []

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lib.data.registry import TEST_SETS, dataset_label, load_dataset, select_sequences
-from lib.data.storage import FolderStorage
+from lib.data.storage import Storage
 from lib.utils.errors import UserError
 from tests.data.made_sets import moving_boxes, write_boxes, write_sequence
 
@@ -101,7 +101,7 @@ def test_tables_name_every_sequence_once(tmp_path, name, count, monkeypatch, cap
     (tmp_path / name).mkdir()
     with pytest.raises(UserError, match=rf"{name}: none of its sequences .* is in {tmp_path / name}: expected .*\.txt"):
         load_dataset(name, tmp_path)
-    monkeypatch.setattr(FolderStorage, "exists", lambda *_: True)
+    monkeypatch.setattr(Storage, "exists", lambda *_: True)
     sequences = load_dataset(name, tmp_path)
     assert not caplog.text
     assert len({sequence.name for sequence in sequences}) == len(sequences) == count

@@ -3,7 +3,7 @@
 import numpy as np
 
 from lib.data.dataset import SequenceInfo, TrackingDataset
-from lib.data.images import ImageReadError
+from lib.data.images import ImageReadError, Picture
 
 
 class FakeVideos(TrackingDataset):
@@ -34,6 +34,9 @@ class FakeVideos(TrackingDataset):
         x, y, w, h = self.info(sequence).boxes[frame].astype(int)
         image[y : y + h, x : x + w] = (200, 120, (60 + 10 * sequence) % 200)
         return image
+
+    def picture(self, sequence, frame):
+        return Picture(self.image(sequence, frame))
 
     def source(self, sequence, frame):
         return f"{self.name}/{sequence}/{frame}.jpg"
