@@ -1,6 +1,7 @@
 """Measure the latency of a function, and describe the machine."""
 
 import platform
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,10 +31,7 @@ COLUMNS = f"{'median (ms)':>13}{'5 %':>9}{'95 %':>9}"
 
 
 def measure(function: Callable[[], object], device: torch.device, runs: int, warmup: int) -> Latency:
-    """Time each run of a function until the device has finished it.
-
-    The `warmup` runs come first and do not count: in them memory is allocated and kernels are chosen.
-    """
+    """Time each run of a function until the device has finished it, after `warmup` runs that do not count."""
     seconds = []
     with torch.inference_mode():
         for _ in range(warmup):
@@ -55,9 +53,7 @@ def describe_machine(device: torch.device) -> dict[str, object]:
         "processor": _processor(),
         "cores": available_cpus(),
         "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "system": platform.system(),
+        **{"torch": torch.__version__, "python": platform.python_version(), "system": platform.system()},
     }
     if device.type == "cuda":
         machine["gpu"] = torch.cuda.get_device_name(device)
@@ -82,9 +78,6 @@ def _finish(device: torch.device) -> None:
 
 def _processor() -> str:
     information = Path("/proc/cpuinfo")
-    if information.is_file():
-        for line in information.read_text(errors="replace").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                return value.strip()
-    return platform.processor() or platform.machine()
+    text = information.read_text(errors="replace") if information.is_file() else ""
+    found = re.search(r"model name\s*: (.*)", text)
+    return found[1].strip() if found else platform.processor() or platform.machine()

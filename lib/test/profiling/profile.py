@@ -14,6 +14,7 @@ import copy
 import json
 import warnings
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -85,10 +86,10 @@ def network_costs(model: nn.Module, cfg: EasyDict) -> dict[str, dict[str, float]
 def network_latencies(model: nn.Module, cfg: EasyDict, runs: int, warmup: int) -> dict[str, Latency]:
     """Latency of each part."""
     parts, device = network_parts(model, cfg), next(model.parameters()).device
-    templates, search = parts[TRANSFORMER].inputs[0], parts[BACKBONE].inputs[0]
-    calls = {name: lambda part=part: part(*part.inputs) for name, part in parts.items()}
+    (templates, _), (search,) = parts[TRANSFORMER].inputs, parts[BACKBONE].inputs
+    calls = {name: partial(part, *part.inputs) for name, part in parts.items()}
     calls[WHOLE] = lambda: model.predict(templates, model.encode_search(search))
-    return {name: measure(calls[name], device, runs, warmup) for name in (BACKBONE, TRANSFORMER, WHOLE, TEMPLATE)}
+    return {name: measure(call, device, runs, warmup) for name, call in calls.items()}
 
 
 def profile_network(script: str, config: str, device: str = "auto", runs: int = 100, warmup: int = 20) -> dict:
@@ -108,13 +109,9 @@ def profile_network(script: str, config: str, device: str = "auto", runs: int = 
     model = prepare_for_tracking(model).to(target, memory_format=torch.channels_last)
     costs = network_costs(model, cfg)
     latencies = network_latencies(model, cfg, runs, warmup)
-    return {
-        "script": script,
-        "config": str(config),
-        "machine": describe_machine(target),
-        "parts": {name: cost | {"latency_ms": asdict(latencies[name])} for name, cost in costs.items()},
-        "trained_parameters": trained,
-    }
+    parts = {name: cost | {"latency_ms": asdict(latencies[name])} for name, cost in costs.items()}
+    names = {"script": script, "config": str(config)}
+    return names | {"machine": describe_machine(target), "parts": parts, "trained_parameters": trained}
 
 
 def profile_table(profile: dict[str, Any]) -> str:
@@ -145,9 +142,9 @@ def main(description: str | None, script: str, config: str) -> None:
     parser.add_argument("--config", default=config, help="name of a configuration under experiments/, or a path")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     parser.add_argument("--runs", type=int, default=100, help="timed runs of each part")
-    parser.add_argument("--warmup", type=int, default=20, help="runs before them, not timed")
-    parser.add_argument("--threads", type=int, help="threads on the CPU; by default PyTorch decides")
-    parser.add_argument("--output", type=Path, help="also write a JSON file")
+    parser.add_argument("--warmup", type=int, default=20, help="runs before the timed ones")
+    parser.add_argument("--threads", type=int, help="threads on the CPU; default: PyTorch decides")
+    parser.add_argument("--output", type=Path, help="also write this JSON file")
     args = parser.parse_args()
     if args.runs < 1 or args.warmup < 0 or (args.threads is not None and args.threads < 1):
         raise UserError("--runs and --threads must be at least 1, --warmup at least 0")
@@ -163,10 +160,7 @@ def main(description: str | None, script: str, config: str) -> None:
 
 
 def _count_attention(module: MultiheadAttention, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    """Projections of queries, keys and values, similarities, weighted sums: (Lq + 2 Lk) d^2 + 2 Lq Lk d.
-
-    The output's projection is left out, as in the published figures.
-    """
+    """(Lq + 2 Lk) d^2 + 2 Lq Lk d: without the projection of the output, as in the published figures."""
     (batch, queries, dim), keys = inputs[0].shape, inputs[1].shape[1]
     module.total_ops += batch * ((queries + 2 * keys) * dim**2 + 2 * queries * keys * dim)
 
