@@ -27,13 +27,7 @@ _SEEK_BEFORE = 8  # frames: those right before a key frame may need frames befor
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of uploads and clips, each an option of `tracking/web_demo.py`.
-
-    Attributes:
-        upload_mb: size of one upload, in MiB.
-        frames: length of a video or a folder.
-        side: width and height of a frame, in pixels.
-    """
+    """Limits: MiB of an upload, frames of a clip, pixels of a frame's width and height."""
 
     upload_mb: float = 500
     frames: int = 20_000
@@ -51,12 +45,8 @@ class Limits:
 class Clip:
     """Frames of one video or folder, found by their index.
 
-    Args:
-        path: the file or folder.
-        name: its name in messages.
-        limits: see `Limits`.
-
     Attributes:
+        name: its name in messages.
         fps: frames a second at which it plays.
         total: number of frames; None where unknown. A video's header may be wrong, until its end was reached.
         size: width and height of the first frame.
@@ -78,8 +68,8 @@ class Clip:
             raise UserError(f"{name} holds no picture")
         self.size = (first.shape[1], first.shape[0])
 
-    def frames(self, start: int = 0) -> Iterator[np.ndarray | None]:
-        """The frames from an index on, (H, W, 3) uint8 RGB; None for each one before it that is decoded on the way.
+    def frames(self, start: int = 0) -> Iterator[np.ndarray]:
+        """The frames from an index on, (H, W, 3) uint8 RGB.
 
         Raises:
             UserError: a frame is damaged or too large, or there are more frames than allowed.
@@ -92,12 +82,12 @@ class Clip:
 
 
 def open_clip(path: Path, name: str, limits: Limits) -> Clip:
-    """Open a video or a folder of images; arguments and errors as of `Clip`."""
+    """Open a video or a folder of images; errors as of `Clip`."""
     return (FolderClip if path.is_dir() else VideoClip)(path, name, limits)
 
 
 class FolderClip(Clip):
-    """A folder of images; see `Clip`."""
+    """A folder of images."""
 
     def _open(self) -> tuple[float, int]:
         try:
@@ -107,7 +97,6 @@ class FolderClip(Clip):
         return DEFAULT_FPS, len(self.files)
 
     def frames(self, start: int = 0) -> Iterator[np.ndarray]:
-        """See `Clip.frames`."""
         for path in self.files[start:]:
             try:
                 data = path.read_bytes()
@@ -120,7 +109,7 @@ class FolderClip(Clip):
 
 
 class VideoClip(Clip):
-    """A video file; see `Clip`."""
+    """A video file."""
 
     def _open(self) -> tuple[float, int | None]:
         self._times: list[int] = []  # presentation times of the frames decoded so far, by index
@@ -132,8 +121,7 @@ class VideoClip(Clip):
             seconds = seconds or (container.duration or 0) / av.time_base
             return fps, stream.frames or (max(1, round(seconds * fps)) if seconds else None)
 
-    def frames(self, start: int = 0) -> Iterator[np.ndarray | None]:
-        """See `Clip.frames`."""
+    def frames(self, start: int = 0) -> Iterator[np.ndarray]:
         index = max(0, min(start, len(self._times) - 1) - _SEEK_BEFORE) if self._ordered else 0
         with self._container() as (container, stream):
             frames = self._decoded(container, stream)
@@ -141,25 +129,23 @@ class VideoClip(Clip):
                 wanted = self._times[index]
                 with suppress(av.error.FFmpegError):  # then `frames` begins at the start
                     container.seek(wanted, stream=stream)
-                while (frame := next(frames, None)) is not None and frame.pts is not None and frame.pts < wanted:
-                    yield None
-                self._ordered = frame is not None and frame.pts == wanted
+                found = next((frame.pts for frame in frames if frame.pts is None or frame.pts >= wanted), None)
+                self._ordered = found == wanted
                 if not self._ordered:  # seeking in this file leads elsewhere
                     yield from self.frames(start)
                     return
                 index += 1
             for frame in frames:
-                self._note_time(index, frame.pts)
+                if index == len(self._times) and self._ordered:
+                    self._ordered = frame.pts is not None and (not self._times or frame.pts > self._times[-1])
+                    self._times.append(frame.pts or 0)
                 if index >= self.limits.frames:
                     raise UserError(f"{self.name} is longer than the {self.limits.frames:,} frames that are taken here")
-                yield _upright_rgb(frame) if index >= start else None
+                if index >= start:  # telephones film lying and say so
+                    image = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90) % 4)
+                    yield np.ascontiguousarray(image)
                 index += 1
             self.total = index
-
-    def _note_time(self, index: int, time: int | None) -> None:
-        if index == len(self._times) and self._ordered:
-            self._ordered = time is not None and (not self._times or time > self._times[-1])
-            self._times.append(time or 0)
 
     def _decoded(self, container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
         try:
@@ -190,8 +176,3 @@ class VideoClip(Clip):
             self.limits.check_size(self.name, stream.codec_context.width, stream.codec_context.height)
             stream.codec_context.options = pixels
             yield container, stream
-
-
-def _upright_rgb(frame: av.VideoFrame) -> np.ndarray:
-    """A frame as (H, W, 3) uint8 RGB; telephones film lying and say so."""
-    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90) % 4))

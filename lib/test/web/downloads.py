@@ -1,6 +1,7 @@
 """The files that a person takes home: the video with the boxes drawn in, the boxes as a table, sequences to train on.
 
-Each writer is a generator that does a frame a step and gives the share that is done, 0 to 1.
+Each writer is a generator that does a frame a step and gives the share that is done, 0 to 1. It raises `UserError`
+where a frame cannot be read.
 """
 
 import csv
@@ -27,11 +28,7 @@ _CODECS = ("libx264", "libopenh264", "mpeg4")
 
 
 def write_video(path: Path, clip: Clip, objects: Sequence[TrackedObject]) -> Iterator[float]:
-    """The clip from its start to the last frame that has a box, the boxes drawn in, as an mp4 video.
-
-    Raises:
-        UserError: a frame cannot be read.
-    """
+    """The clip from its start to the last frame that has a box, the boxes drawn in, as an mp4 video."""
     end = max(each.next for each in objects)
     size = video_size(np.broadcast_to(np.uint8(0), (clip.size[1], clip.size[0], 3)))
     with atomic_path(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
@@ -42,7 +39,11 @@ def write_video(path: Path, clip: Clip, objects: Sequence[TrackedObject]) -> Ite
         if codec == "libx264":
             stream.options = {"preset": "veryfast", "crf": "20"}
         for index, image in _numbered(clip, 0, end):
-            canvas = _annotated(image, size, index, objects)
+            shown = [each for each in objects if each.covers(index)]
+            scores = [(each.number, each.scores[index]) for each in shown if index in each.scores]
+            words = [f"{number}: {score:.2f}" if len(objects) > 1 else f"{score:.2f}" for number, score in scores]
+            boxes = [(each.boxes[index], DISTINCT[each.number - 1]) for each in shown]
+            canvas = draw_overlay(image, size, "   ".join([f"frame {index + 1}", *words]), boxes)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(canvas, format="rgb24")))
             yield (index + 1) / end
         container.mux(stream.encode(None))
@@ -65,9 +66,6 @@ def write_sequences(path: Path, clip: Clip, objects: Sequence[TrackedObject]) ->
     """A zip file in GOT-10k layout, a sequence for each object: `FOLDER:` trains on it where it is unpacked.
 
     A sequence holds the frames from the first to the last that has a box of its object.
-
-    Raises:
-        UserError: a frame cannot be read.
     """
     names = {each.number: f"{file_name(clip.name)}_{each.number}" for each in objects}
     first, end = min(each.first for each in objects), max(each.next for each in objects)
@@ -78,15 +76,21 @@ def write_sequences(path: Path, clip: Clip, objects: Sequence[TrackedObject]) ->
             archive.writestr(f"{names[each.number]}/groundtruth.txt", "".join(f"{line}\n" for line in lines))
         for index, image in _numbered(clip, first, end):
             shown = [each for each in objects if each.covers(index)]
-            jpeg = _jpeg(clip, index, image) if shown else b""
+            if shown and clip.files and clip.files[index].suffix.lower() in (".jpg", ".jpeg"):
+                jpeg = clip.files[index].read_bytes()  # not compressed a second time
+            elif shown:
+                jpeg = encode_jpeg(image, _QUALITY)
             for each in shown:
                 archive.writestr(f"{names[each.number]}/{index - each.first + 1:08d}.jpg", jpeg)
             yield (index + 1 - first) / (end - first)
 
 
-WRITERS = {"video": write_video, "table": write_table, "sequences": write_sequences}
-# End of the file's name after that of the clip.
-ENDINGS = {"video": "tracked.mp4", "table": "boxes.csv", "sequences": "got10k.zip"}
+# Writer, and end of the file's name after that of the clip.
+DOWNLOADS = {
+    "video": (write_video, "tracked.mp4"),
+    "table": (write_table, "boxes.csv"),
+    "sequences": (write_sequences, "got10k.zip"),
+}
 
 
 def file_name(name: str) -> str:
@@ -101,31 +105,9 @@ def encode_jpeg(image: np.ndarray, quality: int) -> bytes:
 
 
 def _numbered(clip: Clip, start: int, end: int) -> Iterator[tuple[int, np.ndarray]]:
-    index = start
-    for image in clip.frames(start):
-        if image is None:
-            continue
+    """The frames `start` to `end - 1`, and none after them, which may be damaged."""
+    index = start - 1
+    for index, image in zip(range(start, end), clip.frames(start), strict=False):
         yield index, image
-        index += 1
-        if index == end:  # the frames after it may be damaged
-            return
-    raise UserError(f"{clip.name} ended at frame {index}: it was changed since it was tracked")
-
-
-def _annotated(image: np.ndarray, size: tuple[int, int], index: int, objects: Sequence[TrackedObject]) -> np.ndarray:
-    """A frame fitted to the video's size, with the boxes, the frame's number and the confidences."""
-    words, boxes = [f"frame {index + 1}"], []
-    for each in objects:
-        if not each.covers(index):
-            continue
-        boxes.append((each.boxes[index], DISTINCT[(each.number - 1) % len(DISTINCT)]))
-        if index in each.scores:
-            words.append((f"{each.number}: " if len(objects) > 1 else "") + f"{each.scores[index]:.2f}")
-    return draw_overlay(image, size, "   ".join(words), boxes)
-
-
-def _jpeg(clip: Clip, index: int, image: np.ndarray) -> bytes:
-    """A frame to train on; that of a folder of JPEGs as it is."""
-    if clip.files and clip.files[index].suffix.lower() in (".jpg", ".jpeg"):
-        return clip.files[index].read_bytes()
-    return encode_jpeg(image, _QUALITY)
+    if index < end - 1:
+        raise UserError(f"{clip.name} ended at frame {index + 1}: it was changed since it was tracked")

@@ -11,16 +11,13 @@ _VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".ogv", ".flv", ".wmv", ".3gp"),
     ".gif",
 )
-_MOST_ENTRIES = 2000
 
 
 class Media:
     """Directories by number: a page names `<number>/<path below it>`, `""` for the list of them.
 
-    Links are followed only where they lead to something below one of the directories.
-
-    Raises:
-        UserError: one is no directory.
+    Links are followed only where they lead to something below one of the directories. A name that does not exist and
+    one that leads out are refused by the same `UserError`.
     """
 
     def __init__(self, directories: Sequence[Path]) -> None:
@@ -30,11 +27,7 @@ class Media:
                 raise UserError(f"--media {directory} is not a directory")
 
     def find(self, name: str) -> Path:
-        """The file or directory that a page names.
-
-        Raises:
-            UserError: it does not exist, or leads out of the directories; both are said in the same words.
-        """
+        """The file or directory that a page names."""
         number, _, rest = name.partition("/")
         try:
             path = self._inside(self.roots[int(number)] / rest)
@@ -56,34 +49,29 @@ class Media:
         return path
 
     def list(self, name: str) -> dict:
-        """The content of a directory: `{"path", "frames", "entries": [{"name", "path", "kind"}], "more"}`.
+        """The content of a directory: `{"path", "frames", "entries": [{"name", "path", "kind"}]}`.
 
-        `frames` is the number of images in it, which can be opened as a clip; `kind` is `folder` or `video`; `more`
-        says whether there are entries beyond those listed.
-
-        Raises:
-            UserError: see `find`; or it is not a directory that can be read.
+        `frames` is the number of images in it, which can be opened as a clip; `kind` is `folder` or `video`.
         """
         if name == "":
             roots = [
                 {"name": root.name or str(root), "path": str(number), "kind": "folder"}
                 for number, root in enumerate(self.roots)
             ]
-            return {"path": "", "frames": 0, "entries": roots, "more": False}
+            return {"path": "", "frames": 0, "entries": roots}
         folder = self.find(name)
         try:
-            names = [each for each in os.listdir(folder) if not each.startswith(".")]
+            names = sorted(os.listdir(folder), key=str.lower)
         except OSError as error:
             raise UserError(f"the directory {folder.name} cannot be read: {error.strerror}") from error
-        entries = []
-        for each in sorted(names, key=str.lower):
-            path = None if is_image_name(each) else self._inside(folder / each)
-            if path is not None and (path.is_dir() or each.lower().endswith(_VIDEO_SUFFIXES)):
-                kind = "folder" if path.is_dir() else "video"
-                entries.append({"name": each, "path": f"{name}/{each}", "kind": kind})
-        entries.sort(key=lambda entry: entry["kind"])
-        shown, more = entries[:_MOST_ENTRIES], len(entries) > _MOST_ENTRIES
-        return {"path": name, "frames": sum(map(is_image_name, names)), "entries": shown, "more": more}
+        folders, videos = [], []
+        for each in names:
+            path = None if each.startswith(".") or is_image_name(each) else self._inside(folder / each)
+            if path is not None and path.is_dir():
+                folders.append({"name": each, "path": f"{name}/{each}", "kind": "folder"})
+            elif path is not None and each.lower().endswith(_VIDEO_SUFFIXES):
+                videos.append({"name": each, "path": f"{name}/{each}", "kind": "video"})
+        return {"path": name, "frames": sum(map(is_image_name, names)), "entries": folders + videos}
 
     def _inside(self, path: Path) -> Path | None:
         """Where a path leads, if that is a file or directory below one of the roots: a pipe would be waited for."""

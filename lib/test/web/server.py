@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import ipaddress
 import json
 import mimetypes
 import re
@@ -12,31 +11,28 @@ import socket
 import struct
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 import uvicorn
-from fastapi import FastAPI, HTTPException, Request, WebSocket
-from fastapi.responses import FileResponse
+from fastapi import FastAPI, HTTPException, Request, WebSocket, WebSocketDisconnect
+from fastapi.requests import HTTPConnection
+from fastapi.responses import FileResponse, PlainTextResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
-from starlette.datastructures import MutableHeaders
-from starlette.requests import ClientDisconnect, HTTPConnection
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from starlette.websockets import WebSocketDisconnect
+from starlette.requests import ClientDisconnect
 
 from lib.data.images import IMAGE_SUFFIXES
 from lib.data.samples import SAMPLES
 from lib.test.video.output import DISTINCT
 from lib.test.web.clips import Limits
-from lib.test.web.downloads import ENDINGS, file_name
+from lib.test.web.downloads import DOWNLOADS, file_name
 from lib.test.web.media import Media
 from lib.test.web.session import MOST_OBJECTS, Session
 from lib.test.web.trackers import Trackers
 from lib.utils.errors import UserError
 
-_PAGE = Path(__file__).parent / "page"
+_LOOPBACK = ("localhost", "127.0.0.1", "::1", "[::1]")
 _LARGEST_MESSAGE = 64 * 1024
 _MOST_WAITING = 1000  # messages of a page; no person is that fast
 # Nothing from elsewhere is loaded, and nobody else's page may frame this one.
@@ -56,11 +52,10 @@ def run_server(
     """Serve until Ctrl-C or SIGTERM; the address is printed once everything is ready.
 
     Args:
-        host, port: where to listen; port 0 is any free one.
+        port: 0 is any free one.
         token: the token that pages need; None: none on this machine, a new one beyond it.
         directories: those that pages may look into.
-        limits: see `Limits`.
-        tracker: the tracker that is offered first, the arguments of `Trackers`.
+        tracker: the arguments of `Trackers`.
 
     Raises:
         UserError: the port is taken, a directory does not exist, or the tracker cannot be used.
@@ -76,7 +71,7 @@ def run_server(
     with listener, tempfile.TemporaryDirectory(prefix="stark-web-", ignore_cleanup_errors=True) as folder:
         print("starting the tracker", flush=True)
         config = uvicorn.Config(
-            Guard(create_app(Path(folder), limits, Trackers(*tracker), media), token),
+            create_app(token, Path(folder), limits, Trackers(*tracker), media),
             log_level="warning",
             access_log=False,  # addresses hold the token, and sessions' names
             server_header=False,
@@ -94,7 +89,7 @@ def run_server(
         uvicorn.Server(config).run(sockets=[listener])
 
 
-def create_app(folder: Path, limits: Limits, trackers: Trackers, media: Media) -> FastAPI:
+def create_app(token: str | None, folder: Path, limits: Limits, trackers: Trackers, media: Media) -> FastAPI:
     """The application; sessions keep their files in `folder`."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)  # these pages load scripts from elsewhere
     sessions: dict[str, Session] = {}
@@ -112,8 +107,17 @@ def create_app(folder: Path, limits: Limits, trackers: Trackers, media: Media) -
             raise HTTPException(404, "this page is no longer connected: reload it")
         return sessions[session]
 
+    @app.middleware("http")
+    async def guard(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
+        response = refusal(request, token) or await answer(request)
+        response.headers.update(_HEADERS)
+        return response
+
     @app.websocket("/api/session")
     async def serve(page: WebSocket) -> None:
+        if refused := refusal(page, token):
+            await page.send_denial_response(refused)
+            return
         await page.accept()
         loop, name = asyncio.get_running_loop(), secrets.token_urlsafe(16)
 
@@ -155,86 +159,57 @@ def create_app(folder: Path, limits: Limits, trackers: Trackers, media: Media) -
     @app.get("/api/{session}/{what}")
     def download(session: str, what: str) -> FileResponse:
         found = find(session)
-        path = found.folder / what
-        if what not in ENDINGS or not path.is_file():
+        if what not in DOWNLOADS or not (found.folder / what).is_file():
             raise HTTPException(404, "this file has not been made yet")
-        return FileResponse(path, filename=f"{file_name(found.clip.name)}_{ENDINGS[what]}")
+        return FileResponse(found.folder / what, filename=f"{file_name(found.clip.name)}_{DOWNLOADS[what][1]}")
 
     mimetypes.add_type("text/javascript", ".js")  # Windows may say otherwise
-    app.mount("/", StaticFiles(directory=_PAGE, html=True))
+    app.mount("/", StaticFiles(directory=Path(__file__).parent / "page", html=True))
     return app
 
 
 def _packed(message: dict, picture: bytes | None = None) -> bytes:
-    """Bytes of the JSON (4, little-endian), the JSON, the picture."""
+    """Length of the JSON (4 bytes, little-endian), the JSON, the picture."""
     data = json.dumps(message).encode()
     return struct.pack("<I", len(data)) + data + (picture or b"")
 
 
-class Guard:
-    """Lets requests and WebSockets through to an application, or refuses them.
+def refusal(request: HTTPConnection, token: str | None) -> Response | None:
+    """The answer to a request or WebSocket that is not let in, else None.
 
     The token comes as a cookie; in an address (`/?token=…`) it is exchanged for the cookie at once, so that it does not
     stay in the history. A page of another origin is always refused. Without a token, only names of this machine are
     served: otherwise a stranger's page could lead its own name here (DNS rebinding).
     """
-
-    def __init__(self, app: ASGIApp, token: str | None) -> None:
-        self._app, self._token = app, token
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(_HEADERS)
-            await send(message)
-
-        refusal = None if scope["type"] == "lifespan" else self._refusal(HTTPConnection(scope))
-        await (refusal or self._app)(scope, receive, send_with_headers)
-
-    def _refusal(self, request: HTTPConnection) -> Response | None:
-        host, origin = request.headers.get("host", "").lower(), request.headers.get("origin")
-        if self._token is None and not is_loopback(re.sub(r":\d*$", "", host)):
-            return PlainTextResponse("This server answers only to the names of its own machine (127.0.0.1).", 403)
-        if origin is not None and origin.lower().partition("://")[2] != host:
-            return PlainTextResponse("This request comes from another page.", 403)
-        # Servers on other ports have other names, although cookies do not tell ports apart.
-        cookie = f"stark_token_{request.scope['server'][1]}"
-        if self._token is None or self._is_token(request.cookies.get(cookie, "")):
-            return None
-        if request.url.path == "/" and self._is_token(request.query_params.get("token", "")):
-            response = RedirectResponse("/", 303)
-            # Lax: a link in somebody's mail leads in; what other pages send is refused by its origin.
-            response.set_cookie(
-                cookie, self._token, httponly=True, samesite="lax", secure=request.url.scheme == "https"
-            )
-            return response
-        return PlainTextResponse(
-            "This page needs its token: open the whole address that the server printed, from http to the end.", 401
-        )
-
-    def _is_token(self, given: str) -> bool:
-        """In a time that does not tell how much of it was right."""
-        return secrets.compare_digest(given.encode("utf-8", "replace"), self._token.encode())
+    host, origin = request.headers.get("host", "").lower(), request.headers.get("origin")
+    if token is None and re.sub(r":\d*$", "", host) not in _LOOPBACK:
+        return PlainTextResponse("This server answers only to the names of its own machine (127.0.0.1).", 403)
+    if origin is not None and origin.lower().partition("://")[2] != host:
+        return PlainTextResponse("This request comes from another page.", 403)
+    # Servers on other ports have other names, although cookies do not tell ports apart.
+    cookie = f"stark_token_{request.scope['server'][1]}"
+    if token is None or _is_same(request.cookies.get(cookie, ""), token):
+        return None
+    if request.scope["path"] == "/" and _is_same(request.query_params.get("token", ""), token):
+        response = RedirectResponse("/", 303)
+        # Lax: a link in somebody's mail leads in; what other pages send is refused by its origin.
+        secure = request.scope["scheme"] == "https"
+        response.set_cookie(cookie, token, httponly=True, samesite="lax", secure=secure)
+        return response
+    return PlainTextResponse(
+        "This page needs its token: open the whole address that the server printed, from http to the end.", 401
+    )
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a host's name or address means this machine only."""
-    if host.lower().rstrip(".") == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
+def _is_same(given: str, token: str) -> bool:
+    """In a time that does not tell how much of it was right."""
+    return secrets.compare_digest(given.encode("utf-8", "replace"), token.encode())
 
 
 def choose_token(host: str, given: str | None) -> str | None:
-    """The token that pages need: the given one, else a new one beyond this machine, else none.
-
-    Raises:
-        UserError: the given one could be guessed, or does not fit into an address.
-    """
+    """The token that pages need: the given one, else a new one beyond this machine, else none."""
     if given is None:
-        return None if is_loopback(host) else secrets.token_urlsafe(24)
-    if not re.fullmatch(r"[A-Za-z0-9._~-]{8,}", given):
+        return None if host in _LOOPBACK else secrets.token_urlsafe(24)
+    if not re.fullmatch(r"[A-Za-z0-9._~-]{8,}", given):  # it could be guessed, or does not fit into an address
         raise UserError("a --token has at least 8 letters, digits, dots, dashes and underscores")
     return given

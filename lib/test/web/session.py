@@ -22,7 +22,7 @@ from pydantic import ConfigDict, Field, PlainValidator, ValidationError, validat
 from lib.data.images import IMAGE_SUFFIXES
 from lib.data.samples import PREFIX, find_sample
 from lib.test.web.clips import Clip, Limits, open_clip
-from lib.test.web.downloads import WRITERS, encode_jpeg
+from lib.test.web.downloads import DOWNLOADS, encode_jpeg
 from lib.test.web.media import Media
 from lib.test.web.trackers import Box, TrackedObject, Trackers
 from lib.utils.errors import UserError
@@ -31,6 +31,11 @@ MOST_OBJECTS = 6  # as many as there are colours that differ on any ground
 _SMALLEST_BOX = 4  # pixels a side
 _SHOWN_SIDE, _SHOWN_QUALITY = 1280, 85  # of the pictures that a page shows
 _NOT_UNDERSTOOD = "the server does not understand the page: reload it"
+
+Send = Callable[[dict, bytes | None], None]
+_commands: dict[str, Callable] = {}
+
+log = logging.getLogger(__name__)
 
 
 def _text(value: object) -> str:
@@ -45,10 +50,6 @@ _Frame = Annotated[int, Field(ge=0, le=10**7)]
 _Name = Annotated[str, PlainValidator(_text)]  # not pydantic's `str`, which refuses file names that are not UTF-8
 _DrawnBox = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=4, max_length=4)]
 
-_commands: dict[str, Callable] = {}
-
-log = logging.getLogger(__name__)
-
 
 def _command(method: Callable) -> Callable:
     """Let a page call a method by its name, with arguments that fit its annotations."""
@@ -57,16 +58,13 @@ def _command(method: Callable) -> Callable:
 
 
 class Session(threading.Thread):
-    """Runs the commands of one page, and between them its jobs: to show a frame, to track, to write a download.
+    """Runs the commands of one page, and between them its jobs, to track and to write a download.
 
     A job is a generator that does a frame a step.
 
     Args:
         folder: for its files; removed at the end.
-        limits: see `Limits`.
-        trackers: makes the chosen tracker.
-        media: the directories that it may look into.
-        send: takes a message, and a picture as JPEG or None; waits until the page takes it.
+        send: takes a message, and a picture as JPEG or None; waits until the page has room for it.
 
     Attributes:
         inbox: messages of the page, as JSON.
@@ -76,14 +74,7 @@ class Session(threading.Thread):
         uploaded: bytes of the last upload.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        limits: Limits,
-        trackers: Trackers,
-        media: Media,
-        send: Callable[[dict, bytes | None], None],
-    ) -> None:
+    def __init__(self, folder: Path, limits: Limits, trackers: Trackers, media: Media, send: Send) -> None:
         super().__init__(name="tracker", daemon=True)
         self.folder, self.limits, self.trackers, self.media, self._send = folder, limits, trackers, media, send
         self.folder.mkdir(exist_ok=True)
@@ -153,28 +144,33 @@ class Session(threading.Thread):
 
     @_command
     def browse(self, path: _Name) -> None:
-        """Send the content of a directory under --media."""
         self._tell("listed", **self.media.list(path))
 
     @_command
     def open_sample(self, name: _Name) -> None:
-        """Open a sample, with the box of its object."""
         path, sample = find_sample(PREFIX + name)
         self._open(path, name, list(sample.box))
 
     @_command
     def open_media(self, path: _Name) -> None:
-        """Open a clip under --media."""
         found = self.media.clip(path)
         self._open(found, found.name)
 
     @_command
     def open_upload(self) -> None:
-        """Open the last upload."""
         if self._upload is None:
             raise UserError("nothing has been uploaded yet")
         video = self._upload / "video"
         self._open(video if video.exists() else self._upload, self._upload_name)
+
+    @_command
+    def show(self, frame: _Frame) -> None:
+        """Send the picture of a frame, or the length of the clip if it is shorter."""
+        image = next(self._need_clip().frames(frame), None)
+        if image is None:
+            self._tell("length", frames=self.clip.total)
+        else:
+            self._send_picture("picture", frame, image)
 
     @_command
     def draw(self, number: _Object, frame: _Frame, box: _DrawnBox) -> None:
@@ -189,7 +185,6 @@ class Session(threading.Thread):
 
     @_command
     def remove(self, number: _Object) -> None:
-        """Forget an object."""
         self.pause()
         self.objects.pop(number, None)
         self._tell("removed", object=number)
@@ -208,15 +203,10 @@ class Session(threading.Thread):
             self._tell("ended", why="paused", frames=self.clip.total)
 
     @_command
-    def show(self, frame: _Frame) -> None:
-        """Send the picture of a frame."""
-        self._begin("show", self._showing(self._need_clip(), frame))
-
-    @_command
     def export(self, what: Literal["video", "table", "sequences"]) -> None:
         """Write a file to download."""
         # Copies, since a person may go on while a file is written.
-        objects = [copy.copy(self.objects[number]) for number in sorted(self.objects) if self.objects[number].boxes]
+        objects = [copy.copy(each) for _, each in sorted(self.objects.items()) if each.boxes]
         if not objects:
             raise UserError("there is nothing to download yet: track an object first")
         self.pause()
@@ -233,31 +223,22 @@ class Session(threading.Thread):
                 self._tell("forgotten", object=each.number, frame=each.next)
         index = start = min(each.next for each in objects)
         seconds = None  # of one frame in the trackers, smoothed
-        for image in self.clip.frames(start):
-            if image is not None:
-                with self.trackers.lock:
-                    begin = time.perf_counter()
-                    for each in objects:
-                        each.step(index, image)
-                    last = time.perf_counter() - begin
-                if index > start:  # where a tracker begins, it takes another time
-                    seconds = 0.9 * (seconds or last) + 0.1 * last
-                found = [each.at(index) for each in objects if each.covers(index)]
-                self._send_picture("frame", index, image, objects=found, fps=seconds and round(1 / seconds, 1))
-                index += 1
+        for index, image in enumerate(self.clip.frames(start), start):
+            with self.trackers.lock:
+                begin = time.perf_counter()
+                for each in objects:
+                    each.step(index, image)
+                last = time.perf_counter() - begin
+            if index > start:  # where a tracker begins, it takes another time
+                seconds = 0.9 * (seconds or last) + 0.1 * last
+            found = [each.at(index) for each in objects if each.covers(index)]
+            self._send_picture("frame", index, image, objects=found, fps=seconds and round(1 / seconds, 1))
             yield
-        self._tell("ended", why="end" if index > start else "complete", frames=self.clip.total)
-
-    def _showing(self, clip: Clip, frame: int) -> Iterator[None]:
-        for image in clip.frames(frame):
-            if image is not None:
-                self._send_picture("picture", frame, image)
-                return
-            yield
-        self._tell("length", frames=clip.total)
+        self._tell("ended", why="end" if start < self.clip.total else "complete", frames=self.clip.total)
 
     def _exporting(self, what: str, objects: list[TrackedObject]) -> Iterator[None]:
-        for share in WRITERS[what](self.folder / what, self.clip, objects):
+        write, _ = DOWNLOADS[what]
+        for share in write(self.folder / what, self.clip, objects):
             self._tell("progress", share=round(share, 3))
             yield
         self._tell("exported", what=what)

@@ -36,15 +36,17 @@ class Trackers:
         self.lock = threading.Lock()
         self._first, self._checkpoint, self._device = (name, config), checkpoint, device
         self._cached = lru_cache(maxsize=3)(self._create)
-        pairs = [(name, path.stem) for name in SCRIPTS for path in sorted((EXPERIMENTS / SCRIPTS[name]).glob("*.yaml"))]
+        pairs = [(each, path.stem) for each in SCRIPTS for path in sorted((EXPERIMENTS / SCRIPTS[each]).glob("*.yaml"))]
         with contextlib.redirect_stdout(io.StringIO()):  # which weights are found
-            pairs = [self._first, *filter(_has_weights, pairs), *((name, name) for name in CLASSIC)]
-        self._pairs = {_key(*pair): pair for pair in reversed(pairs)}
-        keys = dict.fromkeys(_key(*pair) for pair in pairs)
-        trackers = [{"key": key, "engine": self._pairs[key][0] in SCRIPTS} for key in keys]
+            pairs = [self._first, *filter(_has_weights, pairs), *((each, each) for each in CLASSIC)]
+        self._pairs: dict[str, tuple[str, str]] = {}
+        for each, its_config in pairs:
+            stem = experiment_name(its_config)
+            self._pairs.setdefault(each if each == stem else f"{each} {stem}", (each, its_config))
+        trackers = [{"key": key, "engine": pair[0] in SCRIPTS} for key, pair in self._pairs.items()]
         self.offered = {"trackers": trackers, "engines": installed(), "engine": engine}
         choose_engine(engine, device, "fp32")  # says which exist
-        self.get(_key(*self._first), engine)
+        self.get(trackers[0]["key"], engine)
 
     def get(self, key: str, engine: str) -> Tracker:
         """A tracker; the first call for it takes seconds.
@@ -73,11 +75,6 @@ def _has_weights(pair: tuple[str, str]) -> bool:
         return weights_path(*pair) is not None
     except UserError:
         return False
-
-
-def _key(name: str, config: str) -> str:
-    config = experiment_name(config)
-    return name if name == config else f"{name} {config}"
 
 
 @dataclass
@@ -115,11 +112,9 @@ class TrackedObject:
         self.drawn[frame] = box
 
     def use(self, tracker: Tracker, choice: tuple[str, str]) -> bool:
-        """Set the tracker; returns whether the choice has changed: then tracking starts again at the first drawn box.
+        """Take a copy of a tracker, which has its own state and shares the network, if the choice has changed.
 
-        Args:
-            tracker: it is copied: objects share its network, and each has its own state.
-            choice: key and engine of the tracker.
+        Tracking then starts again at the first drawn box, and True is returned.
         """
         if changed := choice != self._choice:
             self._tracker, self._choice = copy.copy(tracker), choice

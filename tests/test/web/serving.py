@@ -12,6 +12,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from contextlib import ExitStack
+from email.message import Message
 from pathlib import Path
 
 from websockets.sync.client import connect
@@ -74,6 +75,13 @@ class Server:
                 return response.status, response.read()
         except urllib.error.HTTPError as error:
             return error.code, error.read()
+
+    def headers(self, path: str) -> Message:
+        """Those of an answer."""
+        try:
+            return urllib.request.urlopen(urllib.request.Request(self.base + path, headers=self.cookie())).headers
+        except urllib.error.HTTPError as error:
+            return error.headers
 
     def stop(self, how: int = signal.SIGTERM) -> None:
         """End it, and wait for that."""

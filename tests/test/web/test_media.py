@@ -30,7 +30,7 @@ def test_directories_and_videos_are_listed(media):
     assert [(each["name"], each["path"]) for each in media.list("")["entries"]] == [("clips", "0"), ("more", "1")]
     listed = [(each["name"], each["kind"]) for each in media.list("0")["entries"]]
     assert listed == [("inner", "folder"), ("a.mp4", "video"), ("over.mp4", "video")]
-    assert media.list("0/inner/frames") == {"path": "0/inner/frames", "frames": 3, "entries": [], "more": False}
+    assert media.list("0/inner/frames") == {"path": "0/inner/frames", "frames": 3, "entries": []}
     assert media.find("0/inner/b.MKV").name == "b.MKV"
     assert media.find("0/over.mp4").name == "c.avi"  # a link from one of the directories into another
 

@@ -58,6 +58,10 @@ def test_the_token_is_needed_everywhere(server):
     for path in ("/", "/app.js", "/api/x/video"):
         assert server.get(path, Cookie="other=1")[0] == 401
     assert server.get("/")[0] == server.get("/app.js")[0] == 200
+    for path in ("/", "/app.js", "/api/x/video"):  # and nothing from elsewhere is loaded
+        headers = server.headers(path)
+        assert headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'; style-src 'self';")
+        assert headers["x-content-type-options"] == "nosniff"
     for headers, status in (({"Cookie": "other=1"}, 401), ({"Origin": "http://evil.example"}, 403)):
         with pytest.raises(InvalidStatus) as caught:
             Page(server, **headers)

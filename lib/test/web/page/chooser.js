@@ -41,14 +41,14 @@ export class Chooser {
   }
 
   // A directory of the server.
-  list({ path, frames, entries, more }) {
+  list({ path, frames, entries }) {
     const { open, browse } = this.act;
     const rows = entries.map(({ name, path: inner, kind }) =>
       kind === "folder" ? button(`${name}/`, () => browse(inner)) : button(name, () => open("open_media", { path: inner })),
     );
     if (frames) rows.unshift(button(`Open these ${frames} pictures`, () => open("open_media", { path }), "primary"));
     if (path) rows.unshift(button("up", () => browse(path.includes("/") ? path.slice(0, path.lastIndexOf("/")) : "")));
-    $("media-path").textContent = more ? "Only the first entries are listed." : entries.length || frames ? "" : "Nothing to open here.";
+    $("media-path").textContent = entries.length || frames ? "" : "Nothing to open here.";
     $("media").replaceChildren(...rows.map((row) => make("li", {}, row)));
   }
 
