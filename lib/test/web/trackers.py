@@ -26,7 +26,7 @@ class Trackers:
 
     Attributes:
         lock: pages and objects share the network of a tracker: hold it for each step.
-        offered: `{"trackers": [{"key", "engine"}], "engines", "engine"}`; a tracker's `engine` says whether it has one.
+        offered: `{"trackers", "engines", "engine"}`: keys, names, the name that comes first.
 
     Raises:
         UserError: the first tracker cannot be used.
@@ -43,10 +43,9 @@ class Trackers:
         for each, its_config in pairs:
             stem = experiment_name(its_config)
             self._pairs.setdefault(each if each == stem else f"{each} {stem}", (each, its_config))
-        trackers = [{"key": key, "engine": pair[0] in SCRIPTS} for key, pair in self._pairs.items()]
-        self.offered = {"trackers": trackers, "engines": installed(), "engine": engine}
+        self.offered = {"trackers": list(self._pairs), "engines": installed(), "engine": engine}
         choose_engine(engine, device, "fp32")  # says which exist
-        self.get(trackers[0]["key"], engine)
+        self.get(next(iter(self._pairs)), engine)
 
     def get(self, key: str, engine: str) -> Tracker:
         """A tracker; the first call for it takes seconds.

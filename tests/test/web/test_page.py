@@ -36,7 +36,7 @@ from tests.test.web.serving import wait_until
 
 def test_a_sample_is_tracked_in_two_clicks(page):
     page.get_by_role("button", name="carphone").click()
-    expect(page.locator("#facts")).to_have_text("frame 1 of 120drawn")
+    expect(page.locator("#facts")).to_have_text("frame 1 of 120, drawn")
     expect_box(page, (58, 12, 57, 87))
     track(page)
     expect(page.locator("#facts")).to_contain_text("frame 120 of 120")

@@ -4,7 +4,7 @@ import { Chooser } from "./chooser.js";
 import { $, clamp, isTaken, make } from "./dom.js";
 import { Panel } from "./panel.js";
 import { Pictures } from "./pictures.js";
-import { Connection } from "./server.js";
+import { connect } from "./server.js";
 import { Stage } from "./stage.js";
 import { Timeline } from "./timeline.js";
 
@@ -28,16 +28,14 @@ const state = {
   running: false,
   exporting: false,
   holding: false, // the stage stays where it is although frames arrive
-  nudge: null, // a box that is being moved by keys: {box, timer}
 };
 
-const send = (type, more) => connection.send(type, more);
-const pictures = new Pictures((frame) => send("show", { frame }), paint);
+const pictures = new Pictures({ ask: (frame) => send("show", { frame }), paint });
 const stage = new Stage($("stage"), { drawn: draw, begin: hold });
 const timeline = new Timeline($("timeline"), go);
 const panel = new Panel({ select, add, remove, draw, complain, exportFile });
 const chooser = new Chooser({ open, browse: (path) => send("browse", { path }), say, complain });
-const connection = new Connection((message, picture) => answers[message.type](message, picture), lost);
+const send = connect((message, picture) => answers[message.type](message, picture), lost);
 
 const answers = {
   hello(message) {
@@ -48,7 +46,6 @@ const answers = {
   },
   listed: (message) => chooser.list(message),
   opened(message) {
-    dropNudge();
     pictures.clear();
     state.objects.clear();
     const size = [message.width, message.height];
@@ -141,7 +138,6 @@ function open(type, more = {}) {
 function track() {
   if (state.running) return send("pause");
   quiet();
-  commitNudge();
   Object.assign(state, { running: true, holding: false });
   refresh();
   return send("track", panel.choice);
@@ -155,13 +151,11 @@ function hold() {
 
 function go(frame) {
   if (!state.clip) return;
-  commitNudge();
   hold();
   pictures.want(clamp(frame, 0, Math.max(0, (state.clip.frames ?? 1) - 1)));
 }
 
 function select(number) {
-  commitNudge(); // it is of the object before
   state.selected = number;
   refresh();
 }
@@ -173,7 +167,6 @@ function add() {
 }
 
 function remove() {
-  dropNudge();
   send("remove", { number: state.selected });
 }
 
@@ -185,7 +178,6 @@ function draw(box) {
 
 function exportFile(what) {
   quiet();
-  commitNudge();
   $("export-bar").value = 0;
   state.exporting = true;
   say("writing the file");
@@ -193,29 +185,17 @@ function exportFile(what) {
   send("export", { what });
 }
 
-// Moves the selected box by keys, or makes one to be moved; it is sent when the keys rest.
+// Moves the selected box by keys, or changes its size; makes one where there is none.
 function nudge(key, resize) {
+  const object = state.objects.get(state.selected);
   const [width, height] = state.size;
-  const before = state.nudge?.box ?? boxAt(state.objects.get(state.selected), state.shown)?.box;
-  const [x, y, w, h] = before ?? [width * 0.375, height * 0.375, width / 4, height / 4];
+  const [x, y, w, h] = boxAt(object, state.shown)?.box ?? [width * 0.375, height * 0.375, width / 4, height / 4];
   const [right, down] = STEP[key].map((value) => value * Math.max(1, Math.round(width / 320)));
-  hold();
-  clearTimeout(state.nudge?.timer);
-  const box = resize ? [x, y, Math.max(w + right, SMALLEST), Math.max(h + down, SMALLEST)] : [x + right, y + down, w, h];
-  state.nudge = { box, timer: setTimeout(commitNudge, 350) };
-  refresh();
-}
-
-function commitNudge() {
-  const box = dropNudge();
-  if (box) draw(box);
-}
-
-function dropNudge() {
-  const { box, timer } = state.nudge ?? {};
-  clearTimeout(timer);
-  state.nudge = null;
-  return box;
+  const box = resize
+    ? [x, y, clamp(w + right, SMALLEST, width - x), clamp(h + down, SMALLEST, height - y)]
+    : [clamp(x + right, 0, width - w), clamp(y + down, 0, height - h), w, h];
+  object.drawn.set(state.shown, box); // the next key may come before the answer
+  draw(box);
 }
 
 // The view
@@ -238,10 +218,9 @@ function paint(frame, bitmap, size) {
 
 function refresh() {
   if (!state.clip) return;
-  const { clip, shown, running, exporting, nudge: moved } = state;
+  const { clip, shown, running, exporting } = state;
   const objects = [...state.objects.values()].map((each) => ({ ...each, at: boxAt(each, shown) }));
   const selected = objects.find(({ number }) => number === state.selected);
-  if (moved && selected) selected.at = { box: moved.box, score: null, drawn: true };
   const visible = objects.filter(({ at }) => at).sort((a, b) => (a === selected) - (b === selected));
   stage.setBoxes(
     visible.map(({ number, colour, at: { box, score } }) => ({
@@ -274,7 +253,7 @@ function showFacts(found, total) {
   if (typeof found?.score === "number") facts.push(`confidence ${found.score.toFixed(2)}`);
   if (found?.drawn) facts.push("drawn");
   if (fps !== null) facts.push(`${fps.toFixed(fps < 10 ? 1 : 0)} FPS`);
-  $("facts").replaceChildren(...facts.map((textContent) => make("span", { textContent })));
+  $("facts").textContent = facts.join(", ");
   $("scrub").setAttribute("aria-valuetext", facts.join(", "));
   $("clip-facts").textContent = `${clip.width}x${clip.height}, ${clip.frames ?? "?"} frames, ${Math.round(clip.fps)} a second`;
 }

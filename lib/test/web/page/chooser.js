@@ -14,16 +14,9 @@ export class Chooser {
       this.send(files);
     });
     $("upload-cancel").addEventListener("click", () => this.sending?.abort());
-    const over = (event) => {
-      event.preventDefault();
-      $("drop").classList.add("over");
-    };
-    document.addEventListener("dragenter", over);
-    document.addEventListener("dragover", over);
-    document.addEventListener("dragleave", ({ relatedTarget }) => relatedTarget === null && $("drop").classList.remove("over"));
+    document.addEventListener("dragover", (event) => event.preventDefault());
     document.addEventListener("drop", (event) => {
       event.preventDefault();
-      $("drop").classList.remove("over");
       this.send([...event.dataTransfer.files]);
     });
   }

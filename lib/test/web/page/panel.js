@@ -18,25 +18,18 @@ export class Panel {
       else act.draw(box);
     });
     for (const each of downloads) each.addEventListener("click", () => act.exportFile(each.dataset.what));
-    $("tracker").addEventListener("change", () => this.fitEngine());
   }
 
   // Trackers and engines as the server offers them.
   offer({ trackers, engines, engine }) {
-    this.withEngine = trackers.filter((each) => each.engine).map(({ key }) => key);
-    const option = (value) => make("option", { value, textContent: value });
-    $("tracker").replaceChildren(...trackers.map(({ key }) => option(key)));
-    $("engine").replaceChildren(...engines.map(option));
+    const options = (values) => values.map((value) => make("option", { value, textContent: value }));
+    $("tracker").replaceChildren(...options(trackers));
+    $("engine").replaceChildren(...options(engines));
     $("engine").value = engine;
-    this.fitEngine();
   }
 
   get choice() {
     return { key: $("tracker").value, engine: $("engine").value };
-  }
-
-  fitEngine() {
-    $("engine").disabled = !this.withEngine.includes($("tracker").value);
   }
 
   // `objects`: {number, colour, drawn, at: {box, score} or null}; `selected`: a number; `busy`: no download now.

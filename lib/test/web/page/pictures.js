@@ -1,28 +1,23 @@
 // Pictures of frames: the latest ones are kept, others are asked for again.
 
-const MOST_BYTES = 200 * 2 ** 20;
+const MOST = 1000; // about 200 MB
 
 export class Pictures {
   // `ask(frame)` asks the server for a picture; `paint(frame, bitmap, size)` shows one.
-  constructor(ask, paint) {
-    Object.assign(this, { ask, paint, decoding: false });
+  constructor(act) {
+    Object.assign(this, act, { decoding: false });
     this.clear();
   }
 
   clear() {
-    Object.assign(this, { kept: new Map(), bytes: 0, asking: false });
+    Object.assign(this, { kept: new Map(), asking: false });
     this.stop();
   }
 
   keep(frame, blob, size) {
-    this.bytes += blob.size - (this.kept.get(frame)?.blob.size ?? 0);
-    this.kept.delete(frame);
+    this.kept.delete(frame); // the map is in the order of arrival
     this.kept.set(frame, { blob, size });
-    for (const [oldest, { blob: old }] of this.kept) {
-      if (this.bytes <= MOST_BYTES) break;
-      this.kept.delete(oldest);
-      this.bytes -= old.size;
-    }
+    if (this.kept.size > MOST) this.kept.delete(this.kept.keys().next().value);
   }
 
   // Shows a frame as soon as its picture is there; of several frames the last.

@@ -1,27 +1,21 @@
 // Messages to and from the server, and uploads.
 
-export class Connection {
-  // `handle(message, picture)` takes a message, and the Blob of a JPEG file that may be empty. `lost()` is called when the
-  // connection is closed, and again for messages that cannot be sent any more.
-  constructor(handle, lost) {
-    const address = new URL("api/session", location.href);
-    address.protocol = address.protocol.replace("http", "ws");
-    address.search = "";
-    this.lost = lost;
-    this.socket = new WebSocket(address);
-    this.socket.binaryType = "arraybuffer";
-    this.socket.addEventListener("close", lost);
-    this.socket.addEventListener("message", ({ data }) => {
-      const length = new DataView(data).getUint32(0, true);
-      const message = JSON.parse(new TextDecoder().decode(new Uint8Array(data, 4, length)));
-      handle(message, new Blob([new Uint8Array(data, 4 + length)], { type: "image/jpeg" }));
-    });
-  }
-
-  send(type, more = {}) {
-    if (this.socket.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify({ type, ...more }));
-    else this.lost();
-  }
+// Opens the connection and returns the function that sends a message, `send(type, more)`. `handle(message, picture)` takes
+// a message, and the Blob of a JPEG file that may be empty. `lost()` is called when the connection is closed, and again
+// for messages that cannot be sent any more.
+export function connect(handle, lost) {
+  const address = new URL("api/session", location.href);
+  address.protocol = address.protocol.replace("http", "ws");
+  address.search = "";
+  const socket = new WebSocket(address);
+  socket.binaryType = "arraybuffer";
+  socket.addEventListener("close", lost);
+  socket.addEventListener("message", ({ data }) => {
+    const length = new DataView(data).getUint32(0, true);
+    const message = JSON.parse(new TextDecoder().decode(new Uint8Array(data, 4, length)));
+    handle(message, new Blob([new Uint8Array(data, 4 + length)], { type: "image/jpeg" }));
+  });
+  return (type, more = {}) => (socket.readyState === WebSocket.OPEN ? socket.send(JSON.stringify({ type, ...more })) : lost());
 }
 
 // Sends one file; `progress(bytes)` is called on the way. Rejects with an Error in plain words, "" if it was aborted.

@@ -9,10 +9,12 @@ export class Stage {
   // `drawn(box)` is called with xywh in the frame's pixels; `begin()` when a person starts to draw.
   constructor(canvas, { drawn, begin }) {
     Object.assign(this, { canvas, drawn, begin, picture: null, size: [1, 1], boxes: [], colour: "", start: null, end: null });
-    canvas.addEventListener("pointerdown", (event) => this.press(event));
-    canvas.addEventListener("pointermove", (event) => this.drag(event));
-    canvas.addEventListener("pointerup", (event) => this.release(event));
-    canvas.addEventListener("pointercancel", (event) => event.isPrimary && this.cancel());
+    // Of several fingers the first draws.
+    const on = (name, act) => canvas.addEventListener(name, (event) => event.isPrimary && act(event));
+    on("pointerdown", (event) => this.press(event));
+    on("pointermove", (event) => this.drag(event));
+    on("pointerup", (event) => this.release(event));
+    on("pointercancel", () => this.cancel());
     window.addEventListener("keydown", (event) => event.key === "Escape" && this.cancel());
     new ResizeObserver(() => this.paint()).observe(canvas);
   }
@@ -64,7 +66,7 @@ export class Stage {
   }
 
   press(event) {
-    if (!this.picture || event.button > 0 || !event.isPrimary) return; // of several fingers the first draws
+    if (!this.picture || event.button > 0) return;
     event.preventDefault();
     this.canvas.focus({ preventScroll: true });
     this.canvas.setPointerCapture(event.pointerId);
@@ -73,14 +75,14 @@ export class Stage {
   }
 
   drag(event) {
-    if (!this.start || !event.isPrimary) return;
+    if (!this.start) return;
     this.end = this.place(event);
     this.paint();
   }
 
   release(event) {
-    if (!this.start || !event.isPrimary) return;
-    this.end = this.place(event);
+    if (!this.start) return;
+    this.drag(event);
     const box = this.dragged();
     this.cancel();
     if (Math.max(box[2], box[3]) >= 2) this.drawn(box); // a click is no box
