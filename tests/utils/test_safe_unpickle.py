@@ -3,7 +3,6 @@
 import builtins
 import os
 import pickle
-import re
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -34,6 +33,8 @@ def hostile_calls(folder):
     trace, array = folder / "trace", folder / "array.npy"
     code = f"open({str(trace)!r}, 'w')"
     run = Call(exec, code)
+    if folder != Path():
+        np.save(array, np.array([run]), allow_pickle=True)
     return {
         "posix.system": Call(os.system, f"touch {trace}"),
         "io.open": Call(builtins.open, str(trace), "w"),
@@ -52,27 +53,19 @@ def hostile_calls(folder):
 @pytest.mark.parametrize("kind", hostile_calls(Path()))
 def test_hostile_pickle_is_refused_and_runs_nothing(tmp_path, zipped, kind):
     path = tmp_path / "hostile.pth"
-    np.save(
-        tmp_path / "array.npy", np.array([Call(exec, f"open({str(tmp_path / 'trace')!r}, 'w')")]), allow_pickle=True
-    )
     content = {"epoch": 1, "net": OrderedDict(w=torch.zeros(2)), "settings": hostile_calls(tmp_path)[kind]}
     torch.save(content, path, _use_new_zipfile_serialization=zipped)
     with pytest.raises(CheckpointError) as refusal:
         load_checkpoint(path)
     assert not (tmp_path / "trace").exists()
     named = kind if "." in kind else "builtins.exec"
-    assert re.fullmatch(
-        rf"checkpoint {path} refused: it names {re.escape(named)}, which no checkpoint needs; nothing in it was run",
-        str(refusal.value),
-    )
+    expected = f"checkpoint {path} refused: it names {named}, which no checkpoint needs; nothing in it was run"
+    assert str(refusal.value) == expected
 
 
 @pytest.mark.parametrize("kind", ["posix.system", "io.open", "numpy.load", "argument of an allowed class"])
 def test_hostile_pickles_do_run_elsewhere(tmp_path, kind):
     """Without this, the test above could pass because its pickles do nothing at all."""
-    np.save(
-        tmp_path / "array.npy", np.array([Call(exec, f"open({str(tmp_path / 'trace')!r}, 'w')")]), allow_pickle=True
-    )
     torch.save(hostile_calls(tmp_path)[kind], tmp_path / "hostile.pth")
     torch.load(tmp_path / "hostile.pth", weights_only=False)
     assert (tmp_path / "trace").exists()
