@@ -9,6 +9,7 @@ from PIL import Image
 from lib.data.sequence import Sequence
 from lib.test.analysis.scores import TrackerScores, score_source
 from lib.test.analysis.selection import joined, parse_tracker
+from lib.test.evaluation.result_files import write_result
 
 SIZE = (96, 128)
 
@@ -39,6 +40,14 @@ def write_sequence(root: Path, name: str, count: int = 6, boxes: np.ndarray | No
     write_frames(root / name, [f"{i + 1:08d}.jpg" for i in range(count)])
     write_boxes(root / name / "groundtruth.txt", boxes)
     return boxes
+
+
+def write_results(folder: Path, sequences: list[Sequence], shift: float = 0.0, seconds: float = 0.1) -> None:
+    """Results that are off to the right by `shift` pixels after the first frame."""
+    for sequence in sequences:
+        boxes = sequence.truth.copy()
+        boxes[1:, 0] += shift
+        write_result(folder, sequence, boxes, np.array([5.0] + [seconds] * (len(boxes) - 1)))
 
 
 def score_tracker(results: Path, tracker: str, config: str, sequences: list[Sequence]) -> TrackerScores:

@@ -14,8 +14,8 @@ from lib.test.analysis.page import hardest_sequences, save_page
 from lib.test.analysis.plots import PLOTS, plot_trackers
 from lib.test.analysis.scores import TrackerScores, score_source
 from lib.test.analysis.selection import ResultSource
-from lib.test.evaluation.result_files import result_path, write_result
-from tests.data.made_sets import write_sequence
+from lib.test.evaluation.result_files import result_path
+from tests.data.made_sets import write_results, write_sequence
 
 EVIL = "<script>alert(1)</script>&\"'"
 
@@ -31,9 +31,7 @@ def score(folder: Path, label: str, sequences: dict[str, Sequence], shifts: list
     """A tracker that is off by so many pixels in each sequence, or has no result of it."""
     for sequence, shift in zip(sequences.values(), shifts, strict=True):
         if shift is not None:
-            boxes = sequence.truth.copy()
-            boxes[1:, 0] += shift
-            write_result(folder, sequence, boxes, np.full(len(boxes), 0.1))
+            write_results(folder, [sequence], shift)
     return score_source(ResultSource(label, folder, label, folder), sequences)
 
 
