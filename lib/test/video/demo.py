@@ -164,17 +164,11 @@ def run_demo(
 
 
 def check_box(box: Sequence[float], image: np.ndarray) -> None:
-    """Refuse a box xywh in pixels that is not four numbers, has no area, or lies outside the image (H, W, 3).
-
-    Raises:
-        UserError: with the reason.
-    """
+    """Raise a UserError for a box xywh in pixels that has no area, or lies outside the image (H, W, 3)."""
     plain, (height, width) = " ".join(f"{value:g}" for value in box), image.shape[:2]
-    if len(box) != 4 or not all(map(math.isfinite, box)):
-        raise UserError(f"the box must be four numbers x y w h in pixels, not {plain}")
+    if len(box) != 4 or not all(map(math.isfinite, box)) or min(box[2:]) <= 0:
+        raise UserError(f"the box must be four numbers x y w h in pixels, with w and h above 0, not {plain}")
     x, y, w, h = box
-    if w <= 0 or h <= 0:
-        raise UserError(f"the box {plain} (x y w h) is empty: width and height must be above 0")
     if x >= width or y >= height or x + w <= 0 or y + h <= 0:
         raise UserError(f"the box {plain} (x y w h) lies outside the first frame, which is {width}x{height}")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from lib.test.video.source import opencv_path
 from lib.utils.errors import UserError
 from lib.utils.files import write_text
 
@@ -122,18 +123,18 @@ class Window:
 
     def __init__(self) -> None:
         cv2.namedWindow(_TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
-        self._sized = False
+        cv2.resizeWindow(_TITLE, 1280, 720)
 
     def select_box(self, image: np.ndarray) -> list[float] | None:
         """Let the user draw a box: xywh in pixels, None where they draw none (c)."""
         image = image.copy()
         draw_caption(image, "draw a box around the object, then press Enter (c: cancel)")
-        box = cv2.selectROI(_TITLE, self._prepare(image), True, False, False)
+        box = cv2.selectROI(_TITLE, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), True, False, False)
         return [float(value) for value in box] if box[2] > 0 and box[3] > 0 else None
 
     def show(self, image: np.ndarray) -> str:
         """Show a frame and give the key that was pressed, "" for none; closing the window counts as q."""
-        cv2.imshow(_TITLE, self._prepare(image))
+        cv2.imshow(_TITLE, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
         code = cv2.waitKey(1)
         if cv2.getWindowProperty(_TITLE, cv2.WND_PROP_VISIBLE) < 1:
             return "q"
@@ -141,14 +142,6 @@ class Window:
 
     def close(self) -> None:
         cv2.destroyAllWindows()
-
-    def _prepare(self, image: np.ndarray) -> np.ndarray:
-        """The frame as OpenCV shows it; the first one decides the window's size, which the user may change."""
-        if not self._sized:
-            scale = min(1.0, 1280 / image.shape[1], 720 / image.shape[0])
-            cv2.resizeWindow(_TITLE, round(image.shape[1] * scale), round(image.shape[0] * scale))
-            self._sized = True
-        return cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
 
 
 def result_folder(default: Path, output: Path | None, overwrite: bool) -> Path:
@@ -188,10 +181,8 @@ def result_writer(folder: Path, size: tuple[int, int], fps: float, boxes: bool) 
     """
     rows: list[tuple[Sequence[float], float | None]] = []
     temporary = folder / f".{VIDEO}"
-    if any("\ud800" <= letter <= "\udfff" for letter in str(folder)):  # on which OpenCV ends the process
-        raise UserError(f"no video can be written into {folder}: its name is not UTF-8")
     # Two decimals: MPEG-4 holds the time of a frame as a fraction with a denominator of 16 bits.
-    video = cv2.VideoWriter(str(temporary), cv2.VideoWriter_fourcc(*_CODEC), max(round(fps, 2), 1.0), size)
+    video = cv2.VideoWriter(opencv_path(temporary), cv2.VideoWriter_fourcc(*_CODEC), max(round(fps, 2), 1.0), size)
     if not video.isOpened():
         raise UserError(f"OpenCV cannot write an mp4 video of {size[0]}x{size[1]} into {folder}")
 

@@ -46,12 +46,21 @@ def open_source(source: str) -> FrameSource:
     if path.exists():
         if is_image_name(path.name):  # for OpenCV the start of a numbered series, or a video of one frame
             raise UserError(f"{path} is one image: give a video, or the folder that holds the frames")
-        return _open_video(path.stem, source, source)
+        return _open_video(path.stem, opencv_path(source), source)
     if re.fullmatch("[0-9]+", source):
         return _open_video(f"camera{source}", int(source), f"camera {source}")
     if "://" in source:
         return _open_video(re.sub(r"\W+", "_", source.split("://")[1]), source, source)
     raise UserError(f"there is no file or folder {source}; give a video, a folder of images or a camera's index")
+
+
+def opencv_path(path: str | Path) -> str:
+    """A path for OpenCV, which ends the process where a name is not UTF-8: here it is a UserError."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{path} has a name that is not UTF-8: rename it, or choose another") from error
+    return str(path)
 
 
 def _open_folder(folder: Path) -> FrameSource:

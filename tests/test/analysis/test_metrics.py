@@ -10,17 +10,8 @@ from lib.utils.errors import UserError
 from tests.data.made_sets import moving_boxes
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "metrics.npz"
-KEYS = (
-    "success_curve",
-    "precision_curve",
-    "norm_precision_curve",
-    "auc",
-    "op50",
-    "op75",
-    "precision",
-    "norm_precision",
-    "mean_overlap_valid",
-)
+CURVES = ["success_curve", "precision_curve", "norm_precision_curve"]
+KEYS = [*CURVES, "auc", "op50", "op75", "precision", "norm_precision", "mean_overlap_valid"]
 
 
 @pytest.mark.parametrize("kind", ["otb", "lasot", "uav", "got10k"])
@@ -43,36 +34,26 @@ def test_a_perfect_result_misses_only_the_overlap_of_one():
 
 def test_an_overlap_of_exactly_a_half_is_not_above_it():
     truth = np.tile([10.0, 10, 20, 10], (4, 1))
-    half = truth * [1, 1, 0.5, 1]
-    scores = sequence_scores(half, truth, "otb")
+    scores = sequence_scores(truth * [1, 1, 0.5, 1], truth, "otb")
     assert scores["op50"] == 25.0  # the first frame, which is given
     assert scores["success_curve"][9] == 1.0
 
 
-def test_distances_are_between_centres():
+def test_distances_are_between_centres_and_the_first_frame_is_given():
     truth = np.tile([10.0, 10, 40, 20], (2, 1))
-    wider = truth + [0, 0, 12, 10]  # the centre moves by (6, 5)
+    wider = truth + [[500, 0, 0, 0], [0, 0, 12, 10]]  # the centre moves by (6, 5)
     errors = frame_errors(wider, truth, scoring_rule("otb"))
     assert errors.distance.tolist() == [0, pytest.approx(np.hypot(6, 5))]
     assert errors.norm_distance[1] == pytest.approx(np.hypot(6 / 40, 5 / 20))
-
-
-def test_the_first_frame_is_given():
-    truth = moving_boxes(4)
-    prediction = truth.copy()
-    prediction[0] += 500
-    assert sequence_scores(prediction, truth, "otb")["precision"] == 100
 
 
 def test_a_box_without_area_repeats_the_one_before():
     truth = np.tile([10.0, 10, 20, 20], (5, 1))
     prediction = truth + np.array([[0, 0, 0, 0]] + [[4, 0, 0, 0]] * 4)
     expected = sequence_scores(prediction, truth, "got10k")
-    prediction[3] = [90, 90, 0, 7]
-    prediction[4] = 0
+    prediction[3:] = [[90, 90, 0, 7], [0, 0, 0, 0]]
     scores = sequence_scores(prediction, truth, "got10k")
-    assert scores["auc"] == expected["auc"]
-    assert scores["mean_overlap_valid"] == expected["mean_overlap_valid"]
+    assert all(scores[key] == expected[key] for key in ("auc", "mean_overlap_valid"))
 
 
 @pytest.mark.parametrize("empty", [[np.nan] * 4, [5, 5, 0, 9], [5, 5, -1, 9]])
@@ -107,19 +88,15 @@ def test_invisible_frames_fail_on_lasot(dataset):
     assert sequence_scores(truth, truth, "got10k_val", visible)["op50"] == 100
 
 
-def test_a_short_result_is_an_error_on_lasot_and_padded_elsewhere():
+def test_a_short_result_is_an_error_on_lasot_and_padded_elsewhere_and_a_long_one_is_cut():
     truth = moving_boxes(10)
     with pytest.raises(UserError, match="7 boxes and the ground truth 10"):
         sequence_scores(truth[:7], truth, "lasot")
     scores = sequence_scores(truth[:7], truth, "otb")
     assert scores["op50"] == 70
     assert scores["mean_overlap_valid"] == pytest.approx(0.7)
-
-
-@pytest.mark.parametrize("dataset", ["lasot", "otb"])
-def test_a_long_result_is_cut(dataset):
-    boxes = moving_boxes(10)
-    assert sequence_scores(boxes, boxes[:6], dataset)["op50"] == 100
+    for dataset in ("lasot", "otb"):
+        assert sequence_scores(truth, truth[:6], dataset)["op50"] == 100
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -3])
