@@ -15,7 +15,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 
 from lib.config import load_config
 from lib.train.checks import check_run
-from lib.train.launch import end_with_parent, is_launched, launch
+from lib.train.distributed import end_with_parent, is_launched, launch
 from lib.train.options import NETWORKS, RunOptions, Stage
 from lib.train.run import train
 from lib.utils.errors import UserError, run_command
@@ -55,9 +55,9 @@ def main() -> int:
         args.script, args.config, save_dir, previous, teacher, bool(args.use_lmdb), args.device, tuple(overrides)
     )
     if args.check:
-        checked = check_run(options, cfg)
-        print(checked.table())
-        checked.require()
+        report = check_run(options, cfg)
+        report.require()
+        print(report.table())
     elif mode == "multiple" and not is_launched():
         return launch(sys.argv, torchrun)
     else:

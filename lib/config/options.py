@@ -130,6 +130,7 @@ _TABLE = (
     Option("TRAIN.AMP", False, "true: fp16", (LIGHTNING,), choices=(False, True, "off", "bf16", "fp16"), optional=True),
     _extra("TRAIN.COMPILE", False, "compile the network, in which mode; needs a C++ compiler", choices=_COMPILE),
     _extra("TRAIN.ACCUM_STEPS", 1, "batches whose gradients make one step, like one larger batch", low=1),
+    _extra("TRAIN.CROSSED_CORNERS", "published", "GIoU of boxes of negative size", choices=("published", "sorted")),
     _extra("TRAIN.CENTER_WEIGHT", 1.0, "weight of the loss on the centre's map, with the head CENTER", low=0),
     _extra("TRAIN.KEEP_CHECKPOINTS", 0, "how many of the newest checkpoints stay; 0: all", low=0),
     _extra("TRAIN.KEEP_EVERY", 100, "epochs between checkpoints that stay", low=1),

@@ -19,15 +19,9 @@ class CheckpointFolder:
     """`checkpoints/train/<script>/<config>/` of one network.
 
     Files are whole or absent: each is written under a temporary name, flushed and renamed.
-    The rolling `<NetClass>_latest.pth.tar` becomes `<NetClass>_previous.pth.tar` when the next is there.
-
-    Args:
-        folder: where they lie.
-        net_type: the network's class name.
-        last_epoch: of the run.
-        every: epochs between checkpoints `<NetClass>_ep0100.pth.tar` that stay.
-        last: so many epochs at the end of the run all stay.
-        keep: of those that stay only so many are kept, the newest; 0: all.
+    The rolling `<NetClass>_latest.pth.tar` becomes `<NetClass>_previous.pth.tar` when the next is whole.
+    A checkpoint `<NetClass>_ep0100.pth.tar` stays `every` so many epochs, and of each of the `last` epochs of the run;
+    of these only the `keep` newest stay, or all for 0.
     """
 
     def __init__(
@@ -39,48 +33,33 @@ class CheckpointFolder:
         self.latest_is_damaged = False
 
     def save(self, checkpoint: dict[str, Any]) -> None:
-        """Write the rolling checkpoint.
-
-        Raises:
-            CheckpointError: the disk is full or the folder not writable; older files are intact.
-        """
+        """Write the rolling checkpoint; after a CheckpointError, such as a full disk, older files are intact."""
         fresh = self.folder / f".{self.net_type}_fresh.pth.tar"
         save_checkpoint(fresh, checkpoint)
-        # Only now that the next is whole; a damaged latest never takes the place of a good one before it.
+        # A damaged latest never takes the place of a good one before it.
         if self.latest.is_file() and not self.latest_is_damaged:
             self.latest.replace(self.previous)
         fresh.replace(self.latest)
         self.latest_is_damaged = False
 
-    def save_epoch(self, checkpoint: dict[str, Any], epoch: int) -> None:
-        """Write the rolling checkpoint, and the finished epoch's own where it is one that stays; see `save`."""
-        self.save(checkpoint)
-        self.keep_epoch(checkpoint, epoch)
-
     def keep_epoch(self, checkpoint: dict[str, Any], epoch: int) -> None:
-        """Write a finished epoch's own checkpoint where it is one that stays, and drop those there are too many of."""
-        if self.stays(epoch):
-            save_checkpoint(self.folder / epoch_name(self.net_type, epoch), checkpoint)
-            for path in self.kept()[: -self.keep or 0]:
-                path.unlink(missing_ok=True)
-
-    def keep_missing(self, checkpoint: dict[str, Any], epoch: int) -> None:
-        """Do what `keep_epoch` did not come to before the run was killed."""
-        if self.folder / epoch_name(self.net_type, epoch) not in self.kept():
-            self.keep_epoch(checkpoint, epoch)
-
-    def stays(self, epoch: int) -> bool:
-        """Whether an epoch's checkpoint is one that stays."""
-        return epoch % self.every == 0 or epoch > self.last_epoch - self.last
+        """Write a finished epoch's own checkpoint, if it stays and is missing, and delete those beyond `keep`."""
+        path = self.folder / epoch_name(self.net_type, epoch)
+        if not path.is_file() and (epoch % self.every == 0 or epoch > self.last_epoch - self.last):
+            save_checkpoint(path, checkpoint)
+            for old in self.kept()[: -self.keep or 0]:
+                old.unlink(missing_ok=True)
 
     def kept(self) -> list[Path]:
         """The checkpoints of single epochs, oldest first."""
-        paths = self.folder.glob(f"{self.net_type}_ep*.pth.tar")
-        own = [path for path in paths if re.fullmatch(rf"{self.net_type}_ep\d{{4,}}\.pth\.tar", path.name)]
-        return sorted(own, key=lambda path: (len(path.name), path.name))
+        pattern = re.compile(rf"{self.net_type}_ep(\d{{4,}})\.pth\.tar")
+        epochs = {
+            int(match[1]): match[0] for match in (pattern.fullmatch(p.name) for p in self.folder.glob("*")) if match
+        }
+        return [self.folder / epochs[epoch] for epoch in sorted(epochs)]
 
     def clear_unfinished(self) -> None:
-        """Remove what runs left that were killed while they wrote; for the process alone that holds the folder."""
+        """Remove files of runs that were killed while they wrote; for the process alone that holds the folder."""
         for path in self.folder.glob(f".*{self.net_type}_*"):
             path.unlink()
 
@@ -88,23 +67,21 @@ class CheckpointFolder:
         """The newest readable rolling checkpoint and its path, or None where the run has not begun.
 
         Raises:
-            CheckpointError: there are rolling checkpoints, but none can be gone on from; or there are only
-                checkpoints that another run or somebody else left, which this one would overwrite.
+            CheckpointError: the rolling checkpoints are all damaged; or there are only checkpoints of single epochs,
+                which this run would overwrite.
         """
         errors = []
         for path in (self.latest, self.previous):
-            if not path.is_file():
-                continue
-            try:
-                return _resumable(path), path
-            except CheckpointError as error:
-                errors.append(str(error))
-                self.latest_is_damaged |= path == self.latest
-                log.warning("%s; trying the checkpoint before it", error)
+            if path.is_file():
+                try:
+                    return _load_resumable(path), path
+                except CheckpointError as error:
+                    errors.append(str(error))
+                    self.latest_is_damaged |= path == self.latest
+                    log.warning("%s; trying the checkpoint before it", error)
         if errors:
             raise CheckpointError(f"nothing to go on from: {'; '.join(errors)}; to start anew move the files away")
-        foreign = self.kept()
-        if foreign:
+        if foreign := self.kept():
             raise CheckpointError(
                 f"{self.folder} holds {foreign[-1].name}, but not {self.latest.name} to go on from, and training "
                 "would overwrite what is there: choose another --save_dir, or move the files away"
@@ -118,46 +95,34 @@ def run_checkpoints(options: RunOptions, cfg: EasyDict) -> CheckpointFolder:
     return CheckpointFolder(options.folder, net_type(options.script), cfg.TRAIN.EPOCH, *keep)
 
 
-def _resumable(path: Path) -> dict[str, Any]:
+def _load_resumable(path: Path) -> dict[str, Any]:
     """A checkpoint with all that a run needs to go on."""
     checkpoint = load_checkpoint(path)
     missing = [key for key in ("epoch", "stats", "optimizer") if key not in checkpoint]
     if missing:
         raise CheckpointError(f"{path} is not a checkpoint of a run here: it lacks {', '.join(missing)}")
-    fits = {
-        "epoch": _is_count(checkpoint["epoch"]),
-        "stats": isinstance(checkpoint["stats"], dict),
-        "optimizer": _is_optimizer(checkpoint["optimizer"]),
-        "scaler": isinstance(checkpoint.get("scaler", {}), dict),
-        "progress": "progress" not in checkpoint or _is_progress(checkpoint["progress"]),
-    }
-    wrong = [name for name, fit in fits.items() if not fit]
-    if wrong:
-        raise CheckpointError(f"{path} is damaged, or of another program: {', '.join(wrong)} cannot be gone on from")
+    try:
+        fits = _fits(**checkpoint)
+    except (TypeError, KeyError, AttributeError):
+        fits = False
+    if not fits:
+        raise CheckpointError(f"{path} is damaged, or of another program: its values are not those of a run")
     return checkpoint
 
 
-def _is_optimizer(state: object) -> bool:
-    if not isinstance(state, dict) or not isinstance(state.get("state"), dict):
-        return False
-    groups = state.get("param_groups")
-    return isinstance(groups, list) and all(isinstance(g, dict) and isinstance(g.get("params"), list) for g in groups)
+_NOTHING = {"samples": 0, "meters": {"sums": {}, "counts": {}}}
 
 
-def _is_progress(progress: object) -> bool:
-    """Whether it is what the trainer keeps of an epoch that is not finished."""
-    if not isinstance(progress, dict) or not isinstance(progress.get("meters"), dict):
-        return False
-    sums, counts = (progress["meters"].get(name) for name in ("sums", "counts"))
+def _fits(epoch: Any, stats: Any, optimizer: Any, scaler: Any = (), progress: Any = _NOTHING, **_: Any) -> bool:
+    """Whether the values of a checkpoint have the form in which a run writes them; may raise where they do not."""
+    sums, counts = progress["meters"]["sums"], progress["meters"]["counts"]
+    numbers = [epoch, progress["samples"], *counts.values()]
     return (
-        _is_count(progress.get("samples"))
-        and isinstance(sums, dict)
-        and isinstance(counts, dict)
+        all(type(number) is int and number >= 0 for number in numbers)
         and sums.keys() == counts.keys()
         and all(isinstance(total, int | float) for total in sums.values())
-        and all(map(_is_count, counts.values()))
+        and isinstance(stats, dict)
+        and (not scaler or isinstance(scaler, dict))
+        and isinstance(optimizer["state"], dict)
+        and all(isinstance(group["params"], list) for group in optimizer["param_groups"])
     )
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

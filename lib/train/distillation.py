@@ -24,11 +24,11 @@ STUDENT = "stark_lightning_X_trt"
 class Teacher(Actor):
     """A trained spatial network that predicts where the corners are, and does not learn.
 
-    It stands beside the student and is no part of it: neither of its checkpoints, nor of what several
-    processes exchange. It is given the student's crops, normalised as its own configuration says.
+    It is no part of the student: neither of its checkpoints, nor of what several processes exchange. It gets the
+    student's crops, normalised as its own configuration says.
 
-    A Lightning sample has one template. STARK-ST, which takes several, gets that one for each of them:
-    while tracking it sees the same until its dynamic template is replaced for the first time.
+    A Lightning sample has one template. STARK-ST, which takes several, gets that one for each of them, as in tracking
+    before its dynamic template is replaced for the first time.
     """
 
     def __init__(self, net: nn.Module, cfg: EasyDict, device: torch.device) -> None:
@@ -37,12 +37,9 @@ class Teacher(Actor):
 
     @torch.no_grad()
     def corner_maps(self, batch: Batch, step: str = "") -> Tensor:
-        """Where the corners are: probabilities (B, 2, 1, S * S), the mean of all queries' maps.
+        """Probabilities (B, 2, 1, S * S) of the corners, the mean of all queries' maps.
 
         The box expected of that mean is the mean of the queries' boxes, which is what tracking takes.
-
-        Raises:
-            NonFiniteError: the maps are not finite.
         """
         templates, search = self.regions(batch)
         maps = by_sample(self.net(templates * self.copies, search)["corner_maps"], batch)
@@ -51,32 +48,19 @@ class Teacher(Actor):
 
 
 class DistillActor(BoxActor):
-    """Training of a Lightning student: GIoU and L1 loss on boxes, and its corner maps held against a teacher's.
+    """Training of a Lightning student: the losses on boxes, and its corner maps compared with a teacher's.
 
     The term is chosen by TRAIN.DISTILL_LOSS_TYPE (`corner_loss`) and weighted as L1, with TRAIN.L1_WEIGHT.
     It compares cell with cell, as published, although equal maps stand for boxes half a cell apart: a light head
     means a cell's centre, the teacher's its top-left corner. The losses on boxes pull against that.
-
-    Args:
-        net, cfg, device: the student's; see `Actor`.
-        teacher: from `load_teacher`.
-
-    Raises:
-        UserError: the teacher does not fit the student; see `check_fit`.
     """
 
     def __init__(self, net: nn.Module, cfg: EasyDict, device: torch.device, teacher: Teacher) -> None:
         super().__init__(net, cfg, device)
         check_fit(cfg, teacher.cfg, teacher.net)
         self.teacher = teacher
-        teacher.checks = self.checks
 
     def __call__(self, batch: Batch, step: str = "") -> Outcome:
-        """The loss of a batch and its parts.
-
-        Raises:
-            NonFiniteError: the student's boxes or corner maps, or the teacher's, are not finite.
-        """
         output = self.net(*self.regions(batch))
         outcome = self.outcome(output, batch, step)
         maps = by_sample(output["corner_maps"], batch)
@@ -93,26 +77,22 @@ def by_sample(maps: Tensor, batch: Batch) -> Tensor:
 
 
 def corner_loss(logits: Tensor, target: Tensor, kind: str) -> Tensor:
-    """How far a student's corner maps are from a teacher's; a scalar, the mean of both corners.
+    """Distance of a student's corner maps from a teacher's; a scalar, the mean of both corners.
 
     Args:
         logits: (B, 2, Nq, S * S), the student's maps before the softmax.
         target: the teacher's probabilities, (B, 2, Nq or 1, S * S).
         kind: `KL`, the divergence of the student's map from the teacher's, averaged over maps; or
-            `L1`, the absolute difference of the probabilities, averaged over maps and cells.
+            `L1`, the absolute difference of the probabilities, summed over cells and averaged over maps.
     """
     logits, target = logits.flatten(0, 2), target.expand_as(logits).flatten(0, 2)
     if kind == "KL":
         return F.kl_div(logits.log_softmax(-1), target, reduction="batchmean")
-    return F.l1_loss(logits.softmax(-1), target)
+    return (logits.softmax(-1) - target).abs().sum(-1).mean()
 
 
 def load_teacher(stage: Stage, save_dir: Path, device: torch.device) -> Teacher:
-    """The trained network that a stage names; the file may lack a score head.
-
-    Raises:
-        UserError: no such configuration, no checkpoint of it, or one that does not fit.
-    """
+    """The trained network that a stage names; the file may lack a score head."""
     cfg = load_config(stage.script, stage.config)
     net = build_model(stage.script, cfg)
     try:
@@ -123,16 +103,11 @@ def load_teacher(stage: Stage, save_dir: Path, device: torch.device) -> Teacher:
             f"teacher {stage.script} {stage.config}: {error}; "
             "--script_teacher and --config_teacher name the run it was trained by"
         ) from error
-    net = prepare_for_tracking(net)
-    return Teacher(net.to(device, memory_format=torch.channels_last), cfg, device)
+    return Teacher(prepare_for_tracking(net).to(device, memory_format=torch.channels_last), cfg, device)
 
 
 def distills(options: RunOptions, cfg: EasyDict) -> bool:
-    """Whether a run learns from a teacher: where one is named, or TRAIN.DISTILL asks for it.
-
-    Raises:
-        UserError: TRAIN.DISTILL without a teacher, or networks that distillation is not for.
-    """
+    """Whether a run learns from a teacher; a UserError if TRAIN.DISTILL lacks one, or the networks do not suit."""
     if options.teacher is None:
         if cfg.TRAIN.get("DISTILL", False):
             raise UserError(
@@ -148,37 +123,21 @@ def distills(options: RunOptions, cfg: EasyDict) -> bool:
 
 
 def check_fit(cfg: EasyDict, teacher_cfg: EasyDict, teacher: nn.Module) -> None:
-    """A teacher has to give corner maps of the student's cells, from crops like those it was trained on.
+    """Raise a UserError unless a teacher gives corner maps of the student's cells, from crops like those it knows.
 
     Args:
-        cfg: the student's configuration, of Lightning.
-        teacher_cfg: the teacher's.
+        cfg, teacher_cfg: the configurations of both.
         teacher: its network, with weights or without.
-
-    Raises:
-        UserError: it does not; the message names the option that differs.
     """
     if isinstance(teacher.box_head, MLP):
-        raise UserError(
-            "the teacher's head, MODEL.HEAD_TYPE MLP, gives no corner maps: name a teacher with a corner head"
-        )
+        raise UserError("the teacher's MODEL.HEAD_TYPE MLP gives no corner maps: name a teacher with a corner head")
     if cfg.MODEL.HEAD_TYPE == "CENTER":
-        raise UserError(
-            "the student's head, MODEL.HEAD_TYPE CENTER, has no corner maps to guide: give it a corner head"
-        )
-    side, size = cfg.DATA.SEARCH.FEAT_SIZE, cfg.DATA.SEARCH.SIZE
-    its_size = teacher_cfg.DATA.SEARCH.SIZE
-    its_side = its_size // teacher.extractor.stride
-    if its_side != side:
-        raise UserError(
-            f"the teacher's corner maps have {its_side}x{its_side} cells (search region of {its_size} pixels), "
-            f"the student's {side}x{side} ({size} pixels): "
-            "name a teacher with the student's DATA.SEARCH.SIZE and stride"
-        )
+        raise UserError("the student's MODEL.HEAD_TYPE CENTER has no corner maps to guide: give it a corner head")
+    pairs = [
+        ("side of the feature map", cfg.DATA.SEARCH.FEAT_SIZE, teacher_cfg.DATA.SEARCH.SIZE // teacher.extractor.stride)
+    ]
     for region, key in [(region, key) for region in ("SEARCH", "TEMPLATE") for key in ("SIZE", "FACTOR")]:
-        ours, its = cfg.DATA[region][key], teacher_cfg.DATA[region][key]
-        if ours != its:
-            raise UserError(
-                f"the teacher was trained with DATA.{region}.{key} {its}, and the student's is {ours}: both see the "
-                "same crops; name a teacher trained on such crops, or give the student the teacher's"
-            )
+        pairs.append((f"DATA.{region}.{key}", cfg.DATA[region][key], teacher_cfg.DATA[region][key]))
+    differ = [f"{name} is {its}, the student's {ours}" for name, ours, its in pairs if ours != its]
+    if differ:
+        raise UserError(f"the teacher's {'; '.join(differ)}: both see the same crops; name a teacher trained on such")

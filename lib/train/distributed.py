@@ -1,14 +1,21 @@
-"""One process or many: what the rest of the training code needs to know of the others.
+"""One process or many: torchrun starts them, they join, and they exchange gradients and numbers.
 
-torchrun starts the processes and sets RANK, WORLD_SIZE and LOCAL_RANK; without torchrun there is one process.
+torchrun sets RANK, WORLD_SIZE and LOCAL_RANK for each process; without torchrun there is one process.
 """
 
 import contextlib
+import ctypes
+import json
 import os
+import re
 import signal
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
+from pathlib import Path
 from types import FrameType
 
 import torch
@@ -16,17 +23,100 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from lib.utils.device import select_device
+from lib.utils.device import available_cpus, select_device
 from lib.utils.errors import UserError
 
 # One process may index a large data set, or save a large network, while the others wait.
 PATIENCE = timedelta(hours=2)
-# How gloo and the store say that a process at the other end ended.
+# In the errors of gloo and the store where a process at the other end ended.
 LOST = ("closed by peer", "reset by peer", "Broken pipe", "remote process exited", "imed out")
-# Set by torchrun, or by a scheduler in its place, for each of several processes.
-JOINED = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
 # torchrun needs less than this to see which process failed first, and to end the others.
 SECONDS_FOR_TORCHRUN = 30
+# A training process saves its state when it is asked to end; torchrun kills it after this time.
+SECONDS_TO_SAVE = 60
+# `python -m torch.distributed.run` without the traceback of its own code, which hides its report.
+TORCHRUN = """
+import sys
+from torch.distributed.run import main
+sys.excepthook = lambda _, error, __: print(error, file=sys.stderr)
+main()
+"""
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+def is_launched() -> bool:
+    """Whether torchrun started this process."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def torchrun_options(given: Mapping[str, str | int | None]) -> list[str]:
+    """Options for torchrun's command line from its own names and values; None where not given."""
+    given = {name: value for name, value in given.items() if value is not None}
+    options = [f"--{name}={value}" for name, value in given.items()]
+    if "rdzv_endpoint" in given:
+        return options if "rdzv_backend" in given else [*options, "--rdzv_backend=c10d"]
+    if given.keys() & {"master_addr", "master_port", "node_rank"}:
+        return options
+    if str(given.get("nnodes", 1)) != "1":
+        raise UserError(
+            f"--nnodes {given['nnodes']} does not say where the machines meet: add --rdzv_endpoint HOST:PORT (the same "
+            "on all, HOST is one of them), or --master_addr HOST --node_rank K (K is 0 on HOST)"
+        )
+    return [*options, "--standalone"]
+
+
+def launch(command: Sequence[str], options: Mapping[str, str | int | None]) -> int:
+    """Run a Python program, a file and its arguments, in several processes by torchrun, and wait for them.
+
+    torchrun runs in a session of its own, so the first SIGTERM, SIGINT or SIGHUP is passed on, as SIGTERM; the
+    processes have `SECONDS_TO_SAVE` to end.
+
+    Returns:
+        0; 128 plus the signal's number if this process was asked to end; 2 if the first process that failed recorded
+        an error; else torchrun's status.
+    """
+    words, asked = torchrun_options(options), []
+    torchrun: subprocess.Popen | None = None
+
+    def stop(number: int, _: object) -> None:
+        asked.append(number)
+        if torchrun is not None and len(asked) == 1:
+            torchrun.terminate()
+
+    with tempfile.TemporaryDirectory(prefix="stark_") as folder, handle_signals(STOPPING, stop):
+        report = Path(folder) / "error.json"  # torchrun copies the error here that the first failed process recorded
+        threads = max(1, available_cpus() // int(options.get("nproc_per_node") or 1))
+        defaults = {"OMP_NUM_THREADS": str(threads), "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(SECONDS_TO_SAVE)}
+        torchrun = subprocess.Popen(
+            [sys.executable, "-c", TORCHRUN, *words, f"--log_dir={folder}", *command],
+            env={**defaults, **os.environ, "TORCHELASTIC_ERROR_FILE": str(report)},
+            start_new_session=True,
+            preexec_fn=end_with_parent,
+        )
+        if asked:
+            torchrun.terminate()
+        status = torchrun.wait()
+        if asked:
+            return 128 + asked[0]
+        if status and report.is_file():
+            message = json.loads(report.read_text())["message"]
+            text = message if isinstance(message, str) else message["message"]
+            print("error:", re.sub(r"^\w+: ", "", text), file=sys.stderr)  # without the name of the error's class
+            return 2
+    if status:
+        print(
+            "error: a training process was killed (the system does so when memory runs out) or failed: torchrun's "
+            "report above names it; the same command goes on from the last checkpoint",
+            file=sys.stderr,
+        )
+    return 128 - status if status < 0 else status
+
+
+def end_with_parent() -> None:
+    """Have Linux send this process SIGTERM when its parent ends, also by SIGKILL, so that no process is left behind."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
 @contextlib.contextmanager
@@ -34,12 +124,9 @@ def joined(device: str = "auto") -> Iterator[torch.device]:
     """Join the other processes, if there are any, and give this one's device; leave them afterwards.
 
     NCCL joins GPUs; gloo joins processes on CPUs, and carries small values that are not on a GPU.
-
-    Raises:
-        UserError: the device is missing, or another process ended before this one.
     """
     target = select_device(device)
-    if not os.environ.keys() >= JOINED:
+    if not os.environ.keys() >= {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}:  # by torchrun or a scheduler
         yield target
         return
     if target.type == "cuda":
@@ -69,13 +156,8 @@ def rank() -> int:
 
 
 def world_size() -> int:
-    """How many processes train together."""
+    """The number of processes that train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
-
-
-def barrier() -> None:
-    """Wait for all processes."""
-    maximum(0)
 
 
 def maximum(value: int) -> int:
@@ -87,9 +169,18 @@ def maximum(value: int) -> int:
     return int(shared)
 
 
-def agree(value: int) -> bool:
-    """Whether all processes have the same value."""
-    return maximum(value) == -maximum(-value)
+def barrier() -> None:
+    """Wait for all processes."""
+    maximum(0)
+
+
+def mean_over_ranks(values: Mapping[str, float]) -> dict[str, float]:
+    """The mean of each scalar over all processes, which must name them in the same order."""
+    if not dist.is_initialized() or not values:
+        return dict(values)
+    shared = torch.tensor(list(values.values()), dtype=torch.float64)
+    dist.all_reduce(shared)
+    return dict(zip(values, (shared / dist.get_world_size()).tolist(), strict=True))
 
 
 def wrap(net: nn.Module, device: torch.device) -> nn.Module:
@@ -119,15 +210,6 @@ def without_exchange(net: nn.Module, active: bool) -> contextlib.AbstractContext
     return net.no_sync() if active and isinstance(net, DistributedDataParallel) else contextlib.nullcontext()
 
 
-def mean_over_ranks(values: Mapping[str, float | torch.Tensor]) -> dict[str, float]:
-    """The mean of each scalar over all processes, which must name them in the same order."""
-    if not dist.is_initialized() or not values:
-        return {name: float(value) for name, value in values.items()}
-    shared = torch.tensor([float(value) for value in values.values()], dtype=torch.float64)
-    dist.all_reduce(shared)
-    return dict(zip(values, (shared / dist.get_world_size()).tolist(), strict=True))
-
-
 @contextlib.contextmanager
 def handle_signals(signals: Sequence[int], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Handle signals in the body; ignored ones, such as SIGHUP under `nohup`, stay ignored."""
@@ -141,18 +223,13 @@ def handle_signals(signals: Sequence[int], handler: Callable[[int, FrameType | N
 
 
 class StopRequest:
-    """Remembers that this process was asked to stop, so that the training loop ends between two steps.
+    """Remembers the first signal that asked this process to stop, so that training ends between two steps."""
 
-    Attributes:
-        signal: number of the first SIGTERM, SIGINT or SIGHUP while `watching`; 0 before.
-    """
-
-    def __init__(self) -> None:
-        self.signal = 0
+    signal = 0
 
     def watching(self) -> contextlib.AbstractContextManager[None]:
         """Catch the signals in the body."""
-        return handle_signals((signal.SIGTERM, signal.SIGINT, signal.SIGHUP), self._note)
+        return handle_signals(STOPPING, self._note)
 
     def _note(self, number: int, _: object) -> None:
         # A scheduler may repeat its signal while the state is saved; a second Ctrl-C ends the process at once.

@@ -1,21 +1,20 @@
 """Batches of samples from worker processes; their number does not change the samples."""
 
-import contextlib
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from lib.data.images import ImageReadError
-from lib.train.processing import Rejected, Sample
-from lib.train.sampler import AnnotationError, FrameSampler, SampledFrames
+from lib.train.processing import Processing, Rejected, Sample
+from lib.train.sampler import AnnotationError, FrameSampler
 from lib.utils.errors import UserError
 
 MAX_FAILURES = 100
@@ -40,7 +39,6 @@ class Batch:
     brightness: Tensor
     sources: list[list[str]]
     failures: list[str]
-    error: str | None = None
     template_boxes: Tensor | None = None
     object_masks: Tensor | None = None
 
@@ -53,30 +51,14 @@ class Batch:
 
 
 class SampleStream(Dataset):
-    """Samples by (epoch, index): the same key gives the same sample, in any process.
+    """Samples by (epoch, index): the same key gives the same sample, in any process. Stream 0 trains, 1 validates."""
 
-    Args:
-        sampler: chooses frames.
-        processing: makes crops, as `Processing` does.
-        seed: of the run.
-        stream: tells training (0) from validation (1).
-    """
-
-    def __init__(
-        self,
-        sampler: FrameSampler,
-        processing: Callable[[SampledFrames, np.random.Generator], Sample],
-        seed: int,
-        stream: int,
-    ) -> None:
+    def __init__(self, sampler: FrameSampler, processing: Processing, seed: int, stream: int) -> None:
         self.sampler, self.processing = sampler, processing
         self.entropy = (seed, stream)
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample | str:
-        """The sample, or, where none can be made, the message to stop with.
-
-        An exception would cross the process border as a page of traceback; the loader raises it.
-        """
+    def __getitem__(self, key: tuple[int, int]) -> Sample | UserError:
+        """The sample, or the error to stop with: raised here, it would leave a worker as a page of traceback."""
         rng = np.random.default_rng([*self.entropy, *key])
         failures: list[str] = []
         rejections = 0
@@ -87,48 +69,23 @@ class SampleStream(Dataset):
                 failures.append(str(error))
                 if len(failures) >= MAX_FAILURES:
                     listed = "; ".join(dict.fromkeys(failures))
-                    return f"{MAX_FAILURES} files in a row could not be read: {listed}"
+                    return UserError(f"{MAX_FAILURES} files in a row could not be read: {listed}")
             except Rejected as reason:
                 rejections += 1
                 if rejections >= MAX_REJECTIONS:
-                    return f"{MAX_REJECTIONS} samples in a row could not be used; the last: {reason}"
+                    return UserError(f"{MAX_REJECTIONS} samples in a row could not be used; the last: {reason}")
             except UserError as error:
-                return str(error)
+                return error
             else:
                 sample.failures = failures
                 return sample
-
-
-class EpochKeys(Sampler):
-    """The keys (epoch, index) of one process's samples of an epoch, from `start` on.
-
-    An epoch's samples are numbered over all processes, which take turns: of W, process r has the indices
-    r, r + W, r + 2W, … So no two processes see the same sample, and one process with a batch of W * B sees
-    in every step what W processes with B see together.
-
-    Args:
-        samples: of this process, an epoch.
-        rank: this process's number, of `world_size`.
-    """
-
-    def __init__(self, samples: int, rank: int = 0, world_size: int = 1) -> None:
-        self.samples, self.rank, self.world_size = samples, rank, world_size
-        self.epoch, self.start = 1, 0
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        return iter([(self.epoch, i * self.world_size + self.rank) for i in range(self.start, self.samples)])
-
-    def __len__(self) -> int:
-        return self.samples - self.start
 
 
 class BatchLoader:
     """The batches of one epoch after the other.
 
     Args:
-        stream: where samples come from.
         samples: an epoch, of all processes together; rounded up to whole steps.
-        batch_size: B.
         workers: processes that make samples; 0 makes them in this one.
         pin: page-lock batches for a GPU.
         accumulate: batches that make one step.
@@ -146,11 +103,11 @@ class BatchLoader:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        self.batch_size = batch_size
+        self.batch_size, self.rank, self.world_size = batch_size, rank, world_size
         self.samples_per_step = batch_size * accumulate * world_size
         self.steps = math.ceil(samples / self.samples_per_step)
-        self.batches = self.steps * accumulate
-        self.keys = EpochKeys(self.batches * batch_size, rank, world_size)
+        self.samples = self.steps * accumulate * batch_size  # of this process
+        self.keys: list[tuple[int, int]] = []
         self.reported: set[str] = set()
         self.loader = DataLoader(
             stream,
@@ -166,54 +123,34 @@ class BatchLoader:
             generator=torch.Generator(),
         )
 
-    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch (counted from 1), from the `start`-th on (counted from 0).
+    def keys_of(self, epoch: int, start: int = 0) -> list[tuple[int, int]]:
+        """The keys (epoch, index) of this process's samples of an epoch, from its `start`-th batch on.
 
-        Raises:
-            UserError: samples cannot be made; the message says why.
+        An epoch's samples are numbered over all W processes, which take turns: process r has the indices
+        r, r + W, r + 2W, … So no two processes see the same sample, and one process with a batch of W * B sees
+        in every step what W processes with B see together.
         """
-        self.keys.epoch, self.keys.start = number, start * self.batch_size
+        return [(epoch, i * self.world_size + self.rank) for i in range(start * self.batch_size, self.samples)]
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch (counted from 1), from the `start`-th on; a UserError where no sample can be made."""
+        self.keys[:] = self.keys_of(number, start)
         for batch in self.loader:
-            if batch.error is not None:
-                raise UserError(batch.error)
+            if isinstance(batch, UserError):
+                raise batch
             for failure in batch.failures:
                 if failure not in self.reported:
                     self.reported.add(failure)
-                    log.warning(
-                        "%s; another sample takes its place (%d such files so far)", failure, len(self.reported)
-                    )
+                    text = "%s; another sample takes its place (%d such files so far)"
+                    log.warning(text, failure, len(self.reported))
             yield batch
 
 
-@contextlib.contextmanager
-def lost_workers_named() -> Iterator[None]:
-    """Say in one line that a worker process died. The loader learns of it by a signal, so anywhere in the body.
-
-    Raises:
-        UserError: in place of the loader's error.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        # What it interrupts, writing a file say, may trip over it and raise another error.
-        cause: BaseException | None = error
-        while cause is not None and not str(cause).startswith("DataLoader worker (pid"):
-            cause = cause.__context__
-        if cause is None:
-            raise
-        raise UserError(
-            f"a process that makes samples died ({' '.join(str(cause).split())}); the system ends processes when "
-            "memory runs out: lower TRAIN.NUM_WORKER or TRAIN.BATCH_SIZE; the same command goes on from the last "
-            "checkpoint"
-        ) from error
-
-
-def collate(samples: list[Sample | str]) -> Batch:
-    """Samples to one batch; an error message among them becomes the batch's."""
-    errors = [s for s in samples if isinstance(s, str)]
-    if errors:
-        empty = torch.empty(0)
-        return Batch(empty, None, empty, None, empty, empty, empty, [], [], error=errors[0])
+def collate(samples: list[Sample | UserError]) -> Batch | UserError:
+    """Samples to one batch; the first error takes its place."""
+    for sample in samples:
+        if isinstance(sample, UserError):
+            return sample
 
     def stacked(name: str, axis: int = 0) -> Tensor:
         return torch.from_numpy(np.stack([getattr(s, name) for s in samples], axis=axis))
@@ -236,11 +173,7 @@ def collate(samples: list[Sample | str]) -> Batch:
 
 
 def _init_worker(_: int) -> None:
-    """Workers share the machine's cores: one thread each. They end with their trainer, not by the signals sent to it.
-
-    Ctrl-C reaches every process of the terminal's group, and torchrun's signals the trainer's: a trainer whose workers
-    died of them could not finish its step.
-    """
+    """One thread a worker. Signals of the terminal and of torchrun do not reach it: the trainer finishes its step."""
     os.setpgid(0, 0)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

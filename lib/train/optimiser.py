@@ -1,6 +1,5 @@
 """Optimiser, learning-rate schedule, mixed precision and gradient clipping, with their state."""
 
-import contextlib
 import math
 import os
 import shutil
@@ -10,139 +9,105 @@ import torch
 from easydict import EasyDict
 from torch import Tensor, nn
 
-from lib.config import ConfigError, option
+from lib.config import option
 from lib.utils.checkpoint import CheckpointError
 from lib.utils.errors import UserError
 
 # Share of a cosine schedule in which the rate rises from 0.
 WARM_UP = 0.05
-# Of the loss under fp16; without it the scale is 1, and a gradient that is not finite ends the run at once.
-LEAST_SCALE = 1.0
 
 
 class Optimisation:
-    """Everything between a loss and changed weights.
-
-    Args:
-        net: the network (not wrapped); parameters that do not learn are switched off here.
-        cfg: the effective configuration.
-        device: where the network is.
-        steps_per_epoch: for schedules that change within an epoch.
-    """
+    """Everything between a loss and changed weights; parameters that do not learn are switched off here."""
 
     def __init__(self, net: nn.Module, cfg: EasyDict, device: torch.device, steps_per_epoch: int) -> None:
         self.cfg, self.device, self.steps_per_epoch = cfg.TRAIN, device, steps_per_epoch
         groups = parameter_groups(net, cfg)
         self.parameters = [p for group in groups for p in group["params"]]
-        self.fused = device.type in ("cpu", "cuda")
         self.optimizer = torch.optim.AdamW(
-            groups, lr=cfg.TRAIN.LR, weight_decay=cfg.TRAIN.WEIGHT_DECAY, fused=self.fused
+            groups, lr=cfg.TRAIN.LR, weight_decay=cfg.TRAIN.WEIGHT_DECAY, fused=device.type in ("cpu", "cuda")
         )
         self.names = ["rest", "backbone"][: len(groups)]
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
-        amp = option(cfg, "TRAIN.AMP")
         # True is how published configurations say fp16.
-        self.dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, True: torch.float16}.get(amp)
-        if self.dtype == torch.float16 and device.type not in ("cuda", "cpu"):
-            raise ConfigError(f"'TRAIN.AMP' fp16 does not work on {device.type}; use bf16 or off")
-        self.may_skip = False  # whether fp16's scale may be why the last step's gradient was not finite
+        self.dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, True: torch.float16}.get(option(cfg, "TRAIN.AMP"))
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
 
-    def autocast(self) -> contextlib.AbstractContextManager:
+    def autocast(self) -> torch.autocast:
         """The arithmetic of the forward pass."""
-        if self.dtype is None:
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, self.dtype)
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None)
 
     def backward(self, loss: Tensor) -> None:
-        """Add a loss's gradients to those that wait for `step`; `loss` is a scalar with a graph."""
+        """Add the gradients of a loss, a scalar with a graph, to those that wait for `step`."""
         self.scaler.scale(loss).backward()
 
-    def step(self, epoch: int, step: int) -> Tensor:
-        """Change the weights by the gradients of the losses since the last step; gives their norm before clipping.
+    def step(self, epoch: int, step: int) -> float | None:
+        """Change the weights by the gradients since the last step; epochs count from 1, their steps from 0.
 
-        Where the norm is nan or infinite the weights stay as they were; see `may_skip`.
-
-        Args:
-            epoch: counted from 1.
-            step: within the epoch, counted from 0.
+        Returns:
+            The gradient's norm before clipping; where it is nan or infinite, the weights stay as they were. None where
+            fp16's loss scale may be the reason: the scale is lower at the next step.
         """
         factor = rate_factor(self.cfg, epoch, step, self.steps_per_epoch)
         for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = rate * factor
         self.scaler.unscale_(self.optimizer)
-        limit = self.cfg.GRAD_CLIP_NORM if self.cfg.GRAD_CLIP_NORM > 0 else math.inf
-        norm = nn.utils.clip_grad_norm_(self.parameters, limit)
-        # Clipping has made every gradient nan, and a step would destroy the weights. The scaler of fp16 skips it and
-        # lowers its scale, until there is nothing left to lower; without one the fused step is told so, on the device.
-        self.may_skip = self.scaler.is_enabled() and self.scaler.get_scale() > LEAST_SCALE
-        if self.fused and not self.scaler.is_enabled():
-            self.optimizer.found_inf = (~norm.isfinite()).float()
-        if self.fused or self.scaler.is_enabled() or torch.isfinite(norm):
+        norm = float(nn.utils.clip_grad_norm_(self.parameters, self.cfg.GRAD_CLIP_NORM or math.inf))
+        finite, can_lower_scale = math.isfinite(norm), self.scaler.get_scale() > 1
+        if finite:
             self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        return norm
+        return None if not finite and can_lower_scale else norm
 
     def rates(self) -> dict[str, float]:
         """The learning rates of the last step by parameter group."""
         return {name: group["lr"] for name, group in zip(self.names, self.optimizer.param_groups, strict=True)}
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs; the schedule follows from epoch and step."""
+        """State for a resumed run; the schedule follows from epoch and step."""
         return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict`.
-
-        Raises:
-            CheckpointError: other parameters learned in that run.
-        """
-        sizes = [
-            [len(group["params"]) for group in groups]
-            for groups in (state["optimizer"]["param_groups"], self.optimizer.param_groups)
-        ]
+        """Go on from `state_dict`; a CheckpointError if other parameters learned in that run."""
+        saved, own = state["optimizer"]["param_groups"], self.optimizer.param_groups
+        sizes = [[len(group["params"]) for group in groups] for groups in (saved, own)]
         if sizes[0] != sizes[1]:
             raise CheckpointError(
                 f"the run that was begun trains {sum(sizes[0])} parameters, this configuration {sum(sizes[1])}: "
                 "go on with the options it began with, or choose another --save_dir"
             )
-        # Which of PyTorch's implementations makes the step is not the file's: each can go on from each.
-        ways = [key for key in ("foreach", "fused", "capturable") if key in self.optimizer.defaults]
-        groups = [
-            group | {key: self.optimizer.defaults[key] for key in ways} for group in state["optimizer"]["param_groups"]
-        ]
+        # These are this run's and not the file's: each implementation of AdamW can go on from each.
+        keys = ("foreach", "fused", "capturable", "weight_decay")
+        groups = [old | {key: new[key] for key in keys} for old, new in zip(saved, own, strict=True)]
         self.optimizer.load_state_dict(state["optimizer"] | {"param_groups": groups})
-        for group in self.optimizer.param_groups:  # like the rates, it is the configuration's and not the file's
-            group["weight_decay"] = self.cfg.WEIGHT_DECAY
         if state.get("scaler"):
             self.scaler.load_state_dict(state["scaler"])
 
 
 def parameter_groups(net: nn.Module, cfg: EasyDict) -> list[dict[str, Any]]:
-    """What learns, and how fast: the backbone slower than the rest, the score head in stage 2 and it alone."""
+    """Parameters that learn, with their rates: the backbone's are slower; in stage 2 the score head learns alone.
+
+    BACKBONE_MULTIPLIER 0 freezes the backbone.
+    """
     score_stage = cfg.TRAIN.get("TRAIN_CLS", False)
+    rest, backbone = [], []
     for name, parameter in net.named_parameters():
-        if score_stage != ("cls" in name):
+        of_backbone = "backbone" in name or "feature_extractor" in name  # as Alpha-Refine's published names call it
+        if score_stage != ("cls" in name) or of_backbone and not cfg.TRAIN.BACKBONE_MULTIPLIER:
             parameter.requires_grad_(False)
-    learning = [(name, p) for name, p in net.named_parameters() if p.requires_grad]
-    rest = [p for name, p in learning if not _is_backbones(name)]
-    backbone = [p for name, p in learning if _is_backbones(name)]
+        if parameter.requires_grad:
+            (backbone if of_backbone else rest).append(parameter)
     groups = [{"params": rest, "lr": cfg.TRAIN.LR}]
     if backbone:
         groups.append({"params": backbone, "lr": cfg.TRAIN.LR * cfg.TRAIN.BACKBONE_MULTIPLIER})
     return groups
 
 
-def _is_backbones(name: str) -> bool:
-    """Whether a parameter is the backbone's, which Alpha-Refine's published names call `feature_extractor`."""
-    return "backbone" in name or "feature_extractor" in name
-
-
 def rate_factor(train: EasyDict, epoch: int, step: int, steps_per_epoch: int) -> float:
-    """What the base learning rate is multiplied by at a step.
+    """The factor on the base learning rate at a step.
 
-    `step`: by DECAY_RATE after every LR_DROP_EPOCH epochs. `cosine`: up over the first twentieth of
+    `step`: DECAY_RATE after every LR_DROP_EPOCH epochs. `cosine`: up over the first twentieth of
     the run, then down to zero along half a cosine.
     """
     if train.SCHEDULER.TYPE == "step":
@@ -154,11 +119,7 @@ def rate_factor(train: EasyDict, epoch: int, step: int, steps_per_epoch: int) ->
 
 
 def choose_arithmetic(net: nn.Module, cfg: EasyDict, device: torch.device) -> None:
-    """Do what TRAIN.COMPILE and TRAIN.TF32 say; the network's parameters and their names stay.
-
-    Raises:
-        UserError: there is no compiler for TRAIN.COMPILE.
-    """
+    """Apply TRAIN.COMPILE and TRAIN.TF32; the network's parameters and their names stay."""
     if device.type == "cuda":
         precision = "tf32" if option(cfg, "TRAIN.TF32") else "ieee"
         torch.backends.cuda.matmul.fp32_precision = precision
@@ -170,11 +131,7 @@ def choose_arithmetic(net: nn.Module, cfg: EasyDict, device: torch.device) -> No
 
 
 def compiles(cfg: EasyDict) -> bool:
-    """Whether TRAIN.COMPILE asks for a compiled network.
-
-    Raises:
-        UserError: it does, and there is no compiler.
-    """
+    """Whether TRAIN.COMPILE asks for a compiled network; a UserError if it does and there is no compiler."""
     mode, compiler = option(cfg, "TRAIN.COMPILE"), os.environ.get("CXX", "g++")
     if mode in (False, "off"):
         return False

@@ -20,25 +20,26 @@ def build_network(script: str, cfg: EasyDict, pretrained: bool = False) -> nn.Mo
     return AlphaRefine(cfg, pretrained) if script == MASK_SCRIPT else models.build_model(script, cfg, pretrained)
 
 
+def net_type(script: str) -> str:
+    """The class name that a script's checkpoints carry."""
+    return NETWORKS[script].__name__
+
+
+def checkpoint_folder(save_dir: Path, script: str, config: str) -> Path:
+    """`checkpoints/train/<script>/<config>/` under a save directory."""
+    return save_dir / "checkpoints" / "train" / script / experiment_name(config)
+
+
 @dataclass(frozen=True)
 class Stage:
-    """Weights of another run: by its experiment, or as a file.
-
-    Attributes:
-        script, config: the experiment.
-        checkpoint: the weights as a file, in place of the newest of the experiment.
-    """
+    """Weights of another run: the newest of its experiment, or `checkpoint`."""
 
     script: str
     config: str = "baseline"
     checkpoint: Path | None = None
 
     def find(self, save_dir: Path) -> Path:
-        """The file with the weights.
-
-        Raises:
-            CheckpointError: the file is missing; the message names the place.
-        """
+        """The file with the weights; a CheckpointError if it is missing."""
         if self.checkpoint is not None:
             return self.checkpoint
         return find_checkpoint(checkpoint_folder(save_dir, self.script, self.config), net_type(self.script))
@@ -46,35 +47,25 @@ class Stage:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """The options of the command line.
-
-    Attributes:
-        script, config: the experiment.
-        save_dir: checkpoints, logs and TensorBoard files lie under it.
-        previous: the stage whose weights this one starts from.
-        teacher: the trained network that guides this one (`--distill`).
-        use_lmdb: read data sets from LMDB.
-        device: `auto`, `cpu`, `cuda`, `mps`.
-        overrides: `KEY.PATH=value` texts.
-    """
+    """The options of the command line."""
 
     script: str
     config: str
-    save_dir: Path
-    previous: Stage | None = None
-    teacher: Stage | None = None
+    save_dir: Path  # checkpoints, logs and TensorBoard files lie under it
+    previous: Stage | None = None  # whose weights this run starts from
+    teacher: Stage | None = None  # guides this run (`--distill`)
     use_lmdb: bool = False
-    device: str = "auto"
-    overrides: tuple[str, ...] = ()
+    device: str = "auto"  # or `cpu`, `cuda`, `mps`
+    overrides: tuple[str, ...] = ()  # `KEY.PATH=value`
 
     @property
     def name(self) -> str:
-        """The configuration's name, which names its files."""
+        """The configuration's name."""
         return experiment_name(self.config)
 
     @property
     def folder(self) -> Path:
-        """Where the run's checkpoints lie."""
+        """The folder of the run's checkpoints."""
         return checkpoint_folder(self.save_dir, self.script, self.config)
 
     @property
@@ -84,19 +75,6 @@ class RunOptions:
 
     @property
     def validation_may_be_missing(self) -> bool:
-        """Whether missing validation sets are left out with a notice.
-
-        A user who trains on other sets than the configuration's did not ask for its validation sets.
-        """
+        """Whether missing validation sets are left out: where the user named other training sets, but none of these."""
         keys = {text.partition("=")[0].strip() for text in self.overrides}
         return "DATA.TRAIN.DATASETS_NAME" in keys and "DATA.VAL.DATASETS_NAME" not in keys
-
-
-def checkpoint_folder(save_dir: Path, script: str, config: str) -> Path:
-    """`checkpoints/train/<script>/<config>/` under a save directory."""
-    return save_dir / "checkpoints" / "train" / script / experiment_name(config)
-
-
-def net_type(script: str) -> str:
-    """The class name that a script's checkpoints carry."""
-    return NETWORKS[script].__name__

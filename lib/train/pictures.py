@@ -1,4 +1,4 @@
-"""Samples as pictures: what the network was shown, what is true, and what it said."""
+"""Samples as pictures: template(s) and search region, the truth, the prediction."""
 
 import cv2
 import numpy as np
@@ -9,13 +9,12 @@ from lib.train.loader import Batch
 from lib.train.losses import Outcome
 from lib.utils.boxes import box_iou, sort_corners, xywh_to_xyxy
 
+Colour = tuple[int, int, int]
 TRUTH, PREDICTION, WHITE, GROUND = (64, 220, 64), (255, 64, 64), (255, 255, 255), (24, 24, 24)
 # Pixels: regions are enlarged to this height at least, so that a box of a few pixels and the text can be seen.
 LEAST_HEIGHT = 320
 CAPTION_HEIGHT, GAP = 28, 4
 FONT, FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.55
-# Binary digits of a pixel's fraction in coordinates given to OpenCV.
-FRACTION_BITS = 4
 
 
 @torch.no_grad()
@@ -28,7 +27,7 @@ def sample_pictures(batch: Batch, outcome: Outcome, limit: int = 4) -> np.ndarra
 
     Args:
         batch: B samples with T templates.
-        outcome: what a network made of them.
+        outcome: the network's, of this batch.
         limit: of strips, the first ones of the batch.
 
     Returns:
@@ -38,17 +37,15 @@ def sample_pictures(batch: Batch, outcome: Outcome, limit: int = 4) -> np.ndarra
     height = max(LEAST_HEIGHT, batch.search.shape[1])
     truth = xywh_to_xyxy(batch.boxes[:count].float()).clamp(0, 1)
     predicted = None if outcome.boxes is None else sort_corners(outcome.boxes[:count].float().cpu())
-    overlaps = None if predicted is None else box_iou(predicted, truth)[0]
     strips = []
     for i in range(count):
         panels = []
         for t, crop in enumerate(batch.templates[:, i]):
-            panel = _seen(crop, batch.brightness[t, i], height)
-            panels.append(_captioned(panel, [("template" if t == 0 else "dynamic template", WHITE)]))
-        search = _seen(batch.search[i], batch.brightness[-1, i], height)
+            title = "template" if t == 0 else "dynamic template"
+            panels.append(_captioned(_seen(crop, batch.brightness[t, i], height), [(title, WHITE)]))
+        search, caption = _seen(batch.search[i], batch.brightness[-1, i], height), [("search", WHITE)]
         if outcome.masks is not None:
             _tint(search, outcome.masks[i], batch.object_masks[i])
-        caption = [("search", WHITE)]
         if batch.labels[i] > 0.5:
             _draw(search, truth[i], TRUTH)
             caption.append(("present" if predicted is None else "truth", TRUTH))
@@ -56,11 +53,10 @@ def sample_pictures(batch: Batch, outcome: Outcome, limit: int = 4) -> np.ndarra
             caption.append(("absent", TRUTH))
         if predicted is not None:
             _draw(search, predicted[i], PREDICTION)
-            caption += [("prediction", PREDICTION), (f"IoU {overlaps[i]:.2f}", WHITE)]
+            caption += [("prediction", PREDICTION), (f"IoU {box_iou(predicted[i], truth[i])[0]:.2f}", WHITE)]
         if outcome.scores is not None:
             caption.append((f"score {outcome.scores[i]:.2f}", PREDICTION))
-        panels.append(_captioned(search, caption))
-        strips.append(_side_by_side(panels))
+        strips.append(np.concatenate([*panels, _captioned(search, caption)], axis=1)[:, :-GAP])
     return np.stack(strips)
 
 
@@ -80,28 +76,20 @@ def _tint(picture: np.ndarray, mask: Tensor, truth: Tensor) -> None:
     cv2.drawContours(picture, cv2.findContours(shown, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)[0], -1, TRUTH, 1)
 
 
-def _draw(picture: np.ndarray, box: Tensor, colour: tuple[int, int, int]) -> None:
-    """A box, xyxy in fractions of the picture; parts outside are drawn along its border."""
+def _draw(picture: np.ndarray, box: Tensor, colour: Colour) -> None:
+    """A box, xyxy in fractions of the picture, with a dark rim; parts outside are drawn along its border."""
     height, width = picture.shape[:2]
-    corners = box.numpy() * (width, height, width, height) - 0.5  # pixel centres are whole numbers
-    corners = corners.clip(1, (width - 2, height - 2) * 2)
-    x1, y1, x2, y2 = (int(value) for value in np.round(corners * 2**FRACTION_BITS))
-    # A dark rim keeps the line visible on a ground of its own colour.
+    corners = (box.numpy() * (width, height, width, height)).round().clip(1, (width - 2, height - 2) * 2)
+    x1, y1, x2, y2 = map(int, corners)
     for line, thickness in ((GROUND, 3), (colour, 2)):
-        cv2.rectangle(picture, (x1, y1), (x2, y2), line, thickness, cv2.LINE_AA, FRACTION_BITS)
+        cv2.rectangle(picture, (x1, y1), (x2, y2), line, thickness, cv2.LINE_AA)
 
 
-def _captioned(picture: np.ndarray, words: list[tuple[str, tuple[int, int, int]]]) -> np.ndarray:
-    """A picture below a line of coloured words."""
+def _captioned(picture: np.ndarray, words: list[tuple[str, Colour]]) -> np.ndarray:
+    """A picture with a gap on its right, below a line of coloured words."""
     caption = np.full((CAPTION_HEIGHT, picture.shape[1], 3), GROUND, np.uint8)
     x = 6
     for text, colour in words:
         cv2.putText(caption, text, (x, CAPTION_HEIGHT - 9), FONT, FONT_SCALE, colour, 1, cv2.LINE_AA)
         x += cv2.getTextSize(text, FONT, FONT_SCALE, 1)[0][0] + 12
-    return np.concatenate((caption, picture))
-
-
-def _side_by_side(panels: list[np.ndarray]) -> np.ndarray:
-    gap = np.full((panels[0].shape[0], GAP, 3), GROUND, np.uint8)
-    spaced = [part for panel in panels for part in (gap, panel)]
-    return np.concatenate(spaced[1:], axis=1)
+    return cv2.copyMakeBorder(np.concatenate((caption, picture)), 0, 0, 0, GAP, cv2.BORDER_CONSTANT, value=GROUND)

@@ -75,27 +75,14 @@ class FrameSampler:
         intervals: Sequence[int],
         negatives: bool = False,
     ) -> None:
-        if len(datasets) != len(ratios) or not datasets:
-            raise UserError(f"{len(datasets)} data sets but {len(ratios)} ratios: give one ratio a data set")
-        total = float(sum(ratios))
-        if total <= 0 or min(ratios) < 0:
-            raise UserError(f"the ratios {list(ratios)} of the data sets must not be negative, nor all 0")
-        for dataset in datasets:
-            if not len(dataset):
-                raise UserError(f"data set {dataset.name} has no sequences")
         self.datasets, self.mode, self.intervals, self.negatives = list(datasets), mode, list(intervals), negatives
-        shares = np.cumsum(np.asarray(ratios, np.float64) / total)
+        shares = np.cumsum(np.asarray(ratios, np.float64) / float(sum(ratios)))
         self.shares = shares / shares[-1]
         templates = 1 if mode == "causal" else 1 + len(self.intervals)
         self.min_visible = 2 * (templates + 1)
 
     def sample(self, rng: np.random.Generator) -> SampledFrames:
-        """One sample; depends on the generator alone.
-
-        Raises:
-            AnnotationError: a sequence's annotation cannot be read; another sample may succeed.
-            UserError: the data sets give no sample.
-        """
+        """One sample; depends on the generator alone. After an AnnotationError another sample may succeed."""
         for _ in range(MAX_TRIES):
             dataset, sequence, info = self._sequence(rng)
             # Some tries in the same sequence first: else sparse data sets would be sampled less often than their ratio.
@@ -110,6 +97,12 @@ class FrameSampler:
             return self._negative(tuple(templates), info, rng)
         return SampledFrames(tuple(templates), search)
 
+    def can_use(self, dataset: TrackingDataset, info: SequenceInfo) -> bool:
+        """Whether a sequence has enough frames, and enough of them visible."""
+        if not dataset.is_video:
+            return bool(info.visible[0])
+        return len(info) >= MIN_FRAMES and np.count_nonzero(info.visible) > self.min_visible
+
     def _sequence(self, rng: np.random.Generator) -> tuple[TrackingDataset, int, SequenceInfo]:
         """A data set by ratio, and a sequence of it with enough visible frames."""
         dataset = self.datasets[int(self.shares.searchsorted(rng.random(), side="right"))]
@@ -119,10 +112,7 @@ class FrameSampler:
                 info = dataset.info(sequence)
             except UserError as error:
                 raise AnnotationError(str(error)) from error
-            if dataset.is_video:
-                if len(info) >= MIN_FRAMES and np.count_nonzero(info.visible) > self.min_visible:
-                    return dataset, sequence, info
-            elif info.visible[0]:
+            if self.can_use(dataset, info):
                 return dataset, sequence, info
         raise UserError(
             f"{dataset.name}: none of {MAX_TRIES} sampled sequences has more than {self.min_visible} visible frames "
@@ -167,7 +157,6 @@ class FrameSampler:
 
 
 def _between(sorted_ids: np.ndarray, low: int, high: int) -> np.ndarray:
-    """The ids in [low, high)."""
     first, last = np.searchsorted(sorted_ids, (low, high))
     return sorted_ids[first:last]
 
@@ -186,11 +175,7 @@ def _one_of(ids: np.ndarray, rng: np.random.Generator) -> int:
 
 
 def check_sampling(cfg: EasyDict) -> None:
-    """The number of templates must be the sampler's, and there is one search frame.
-
-    Raises:
-        ConfigError: `SAMPLER_MODE`, `MAX_SAMPLE_INTERVAL` and the numbers of frames contradict each other.
-    """
+    """Raise a ConfigError where SAMPLER_MODE, MAX_SAMPLE_INTERVAL and the numbers of frames contradict each other."""
     if cfg.DATA.SEARCH.get("NUMBER", 1) != 1:
         raise ConfigError("'DATA.SEARCH.NUMBER' must be 1: the network searches one frame")
     mode, templates, intervals = sampler_mode(cfg), cfg.DATA.TEMPLATE.get("NUMBER", 1), sample_intervals(cfg)

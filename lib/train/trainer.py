@@ -1,7 +1,9 @@
 """The training loop."""
 
+import logging
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +16,22 @@ from lib.config import option
 from lib.train import distributed
 from lib.train.checkpoints import CheckpointFolder
 from lib.train.loader import Batch, BatchLoader
-from lib.train.log import Meters, Number, RunLog, memory_use
-from lib.train.losses import Actor
+from lib.train.log import Meters, RunLog, memory_use
+from lib.train.losses import Actor, require_finite
 from lib.train.optimiser import Optimisation
 from lib.utils.checkpoint import load_state
+
+log = logging.getLogger(__name__)
 
 
 class Trainer:
     """Trains a network for the configured epochs, from where an earlier run of the same kind stopped.
 
-    What a step does follows from the weights, the optimiser's state and (seed, rank, epoch, step) alone,
-    so a checkpoint says after how many samples of which epoch it was made, and nothing else is needed to go on.
+    A step follows from the weights, the optimiser's state and (seed, rank, epoch, step) alone, so a checkpoint says
+    after how many samples of which epoch it was made, and nothing else is needed to go on.
 
-    Args:
-        net: the network itself; the actor may hold it wrapped for several processes.
-        actor: forward pass and loss.
-        cfg: the effective configuration.
-        loader: training batches; `validation`: batches to measure on, or None.
-        optimisation: optimiser, schedule, mixed precision.
-        checkpoints: the folder of checkpoints.
-        log: where progress is written.
-        settings: the names of the run, saved in its checkpoints.
-        found: the checkpoint to go on from and its path, or None for a new run.
+    The actor may hold the network wrapped for several processes; `settings` are saved in checkpoints; a run goes on
+    from the checkpoint that was `found`.
     """
 
     def __init__(
@@ -47,18 +43,16 @@ class Trainer:
         validation: BatchLoader | None,
         optimisation: Optimisation,
         checkpoints: CheckpointFolder,
-        log: RunLog,
+        output: RunLog,
         settings: dict[str, Any],
         found: tuple[dict[str, Any], Path] | None = None,
     ) -> None:
         self.net, self.actor, self.cfg = net, actor, cfg
         self.loader, self.validation = loader, validation
-        self.optimisation, self.checkpoints, self.log = optimisation, checkpoints, log
-        self.settings = settings
+        self.optimisation, self.checkpoints, self.output, self.settings = optimisation, checkpoints, output, settings
         self.accumulate = option(cfg, "TRAIN.ACCUM_STEPS")
-        self.save_every = option(cfg, "TRAIN.SAVE_EVERY_STEPS")
         self.epoch = 0  # finished ones
-        self.step = 0  # done in the epoch after them
+        self.step = 0  # finished ones of the epoch after them
         self.meters = Meters()  # means over that epoch
         self.stats: dict[str, dict[str, float]] = {}
         self.stop = distributed.StopRequest()
@@ -78,47 +72,45 @@ class Trainer:
                 if self.validation is not None and epoch % self.cfg.TRAIN.VAL_EPOCH_INTERVAL == 0:
                     self.save()  # validation may take long, and the epoch is trained
                     self.validate(epoch)
-                self.epoch, self.step = epoch, 0
-                self.meters.reset()
+                self.epoch, self.step, self.meters = epoch, 0, Meters()
                 self.save(epoch_is_done=True)
         return self.stats
 
     def train_epoch(self, epoch: int) -> None:
         """The rest of one pass over SAMPLE_PER_EPOCH samples."""
         self.actor.net.train()
-        steps, interval, waiting = self.loader.steps, Meters(), 0.0
-        start, since = time.perf_counter(), self.step
+        steps, save_every = self.loader.steps, option(self.cfg, "TRAIN.SAVE_EVERY_STEPS")
         batches = self.loader.epoch(epoch, self.step * self.accumulate)
-        with self.log.bar(steps, self.step, f"train {epoch}") as bar:
+        interval, waiting, start, since = Meters(), 0.0, time.perf_counter(), self.step
+        with self.output.bar(steps, self.step, f"train {epoch}") as bar:
             while self.step < steps:
                 values, waited = self.train_step(epoch, batches)
-                waiting += waited
                 self.step += 1
                 self.meters.update(values)
                 interval.update(values)
+                waiting += waited
                 bar.update()
                 if self.step % self.cfg.TRAIN.PRINT_INTERVAL == 0 or self.step == steps:
-                    self.actor.checks.settle()
                     seconds = time.perf_counter() - start
-                    speed = (self.step - since) * self.loader.samples_per_step / seconds
-                    numbers = {"lr": self.optimisation.rates(), "data_wait": waiting / seconds}
-                    numbers |= memory_use(self.actor.device)
-                    self.log.interval(
-                        "train", epoch, self.step, steps, speed, distributed.mean_over_ranks(interval.means()), numbers
-                    )
-                    interval.reset()
-                    waiting, start, since = 0.0, time.perf_counter(), self.step
-                if self.save_every and self.step % self.save_every == 0 and self.step < steps:
+                    values = {"samples_per_second": (self.step - since) * self.loader.samples_per_step / seconds}
+                    values |= distributed.mean_over_ranks(interval.means())
+                    values |= {"lr": self.optimisation.rates(), "data_wait": waiting / seconds}
+                    self.output.interval("train", epoch, self.step, steps, values | memory_use(self.actor.device))
+                    interval, waiting, start, since = Meters(), 0.0, time.perf_counter(), self.step
+                if save_every and self.step % save_every == 0 and self.step < steps:
                     self.save()
                 self.end_if_asked()
         self.stats["train"] = distributed.mean_over_ranks(self.meters.means())
-        self.log.scalars("train", epoch, self.stats["train"])
+        self.output.curves("train", epoch, self.stats["train"])
 
-    def train_step(self, epoch: int, batches: Iterator[Batch]) -> tuple[dict[str, Number], float]:
+    def train_step(self, epoch: int, batches: Iterator[Batch]) -> tuple[dict[str, float], float]:
         """Change the weights once, by ACCUM_STEPS batches.
 
         Returns:
             Means of loss and IoU over the batches, the gradient norm among them; and seconds waited for data.
+
+        Raises:
+            NonFiniteError: a prediction or the gradient is nan or infinite; the weights are as they were.
         """
         where, meters, waited, sources = f"epoch {epoch}, step {self.step + 1}", Meters(), 0.0, []
         for part in range(self.accumulate):
@@ -133,12 +125,10 @@ class Trainer:
                 self.optimisation.backward(outcome.loss / self.accumulate)
             meters.update(outcome.values)
         norm = self.optimisation.step(epoch, self.step)
-        if not self.optimisation.may_skip:
-            self.actor.checks.require(norm.expand(len(sources), 1), f"{where}: the gradient", sources)
-        values = meters.means()
-        if not self.optimisation.may_skip or torch.isfinite(norm):  # a skipped step says nothing of the norm
-            values["grad_norm"] = norm
-        return values, waited
+        if norm is None:
+            return meters.means(), waited
+        require_finite(torch.full((len(sources), 1), norm), f"{where}: the gradient", sources)
+        return meters.means() | {"grad_norm": norm}, waited
 
     def seed_dropout(self, epoch: int, batch: int) -> None:
         """Dropout follows from seed, rank, epoch and batch, so that a resumed run has the same."""
@@ -149,28 +139,26 @@ class Trainer:
     def validate(self, epoch: int) -> None:
         """The same measures on the validation sets, without learning. The same samples every time."""
         self.actor.net.eval()
-        meters, steps, start = Meters(), self.validation.batches, time.perf_counter()
-        with self.log.bar(steps, 0, f"val {epoch}") as bar:
+        meters, steps, start = Meters(), self.validation.steps, time.perf_counter()
+        with self.output.bar(steps, 0, f"val {epoch}") as bar:
             for step, batch in enumerate(self.validation.epoch(1)):
                 with self.optimisation.autocast():
                     outcome = self.actor(batch, f"validation after epoch {epoch}, step {step + 1}")
                 if step == 0:
-                    self.log.pictures("val", epoch, batch, outcome)
+                    self.output.pictures("val", epoch, batch, outcome)
                 meters.update(outcome.values)
                 bar.update()
                 self.end_if_asked()
-        self.actor.checks.settle()
         self.stats["val"] = distributed.mean_over_ranks(meters.means())
-        speed = self.validation.steps * self.validation.samples_per_step / (time.perf_counter() - start)
-        self.log.interval("val", epoch, steps, steps, speed, self.stats["val"])
-        self.log.scalars("val", epoch, self.stats["val"])
+        speed = steps * self.validation.samples_per_step / (time.perf_counter() - start)
+        self.output.interval("val", epoch, steps, steps, {"samples_per_second": speed, **self.stats["val"]})
+        self.output.curves("val", epoch, self.stats["val"])
 
     def end_if_asked(self) -> None:
         """Where any process was asked to stop, all save and end after the same step."""
-        number = distributed.maximum(self.stop.signal)
-        if number:
+        if number := distributed.maximum(self.stop.signal):
             self.save()
-            self.log.say(f"stopped by signal {number} {self.where()}; saved, and the same command goes on from here")
+            log.info("stopped by signal %d %s; saved, and the same command goes on from here", number, self.where())
             raise SystemExit(128 + number)
 
     def where(self) -> str:
@@ -179,36 +167,33 @@ class Trainer:
 
     def save(self, epoch_is_done: bool = False) -> None:
         """Write the state; all processes wait for the one that does."""
-        self.actor.checks.settle()
         # Means over all processes, here as in the run that goes on from it.
-        self.meters.sums = distributed.mean_over_ranks(self.meters.read())
+        self.meters.sums = distributed.mean_over_ranks(self.meters.sums)
         if distributed.rank() == 0:
+            self.checkpoints.save(self.state_dict())
             if epoch_is_done:
-                self.checkpoints.save_epoch(self.state_dict(), self.epoch)
-            else:
-                self.checkpoints.save(self.state_dict())
+                self.checkpoints.keep_epoch(self.state_dict(), self.epoch)
         distributed.barrier()
 
     def resume(self, checkpoint: dict[str, Any], path: Path) -> None:
         """Go on from a checkpoint of this run.
 
-        Within an epoch that was begun with another number of processes, or another batch, as many samples count as
-        seen as were.
+        Within an epoch that began with another number of processes, or another batch, the samples that were seen count.
         """
         load_state(self.net, checkpoint, path)
         self.optimisation.load_state_dict(checkpoint)
         self.epoch, self.stats = checkpoint["epoch"], checkpoint["stats"]
-        progress = checkpoint.get("progress", {"samples": 0, "meters": self.meters.state_dict()})
+        progress = checkpoint.get("progress", {"samples": 0, "meters": {}})
         self.step = min(self.loader.steps, -(-progress["samples"] // self.loader.samples_per_step))
-        self.meters.load_state_dict(progress["meters"])
+        self.meters = Meters(**progress["meters"])
         if distributed.rank() == 0 and self.epoch and not self.step:
             # The run may have been killed between the rolling checkpoint and the epoch's own.
-            self.checkpoints.keep_missing(checkpoint, self.epoch)
+            self.checkpoints.keep_epoch(checkpoint, self.epoch)
         if self.epoch >= self.cfg.TRAIN.EPOCH:
-            self.log.say(f"{path}: epoch {self.epoch} was the last: nothing to do")
-            return
-        self.log.rewind(self.epoch + 1, self.step)
-        self.log.say(f"{path}: going on {self.where()}")
+            log.info("%s: epoch %d was the last: nothing to do", path, self.epoch)
+        else:
+            self.output.rewind(self.epoch + 1, self.step, self.loader.steps)
+            log.info("%s: going on %s", path, self.where())
 
     def state_dict(self) -> dict[str, Any]:
         """A checkpoint: the published keys, and what an exact resume needs beyond them."""
@@ -221,6 +206,6 @@ class Trainer:
             "constructor": None,
             "stats": self.stats,
             "settings": self.settings,
-            "progress": {"samples": self.step * self.loader.samples_per_step, "meters": self.meters.state_dict()},
+            "progress": {"samples": self.step * self.loader.samples_per_step, "meters": asdict(self.meters)},
             **self.optimisation.state_dict(),
         }

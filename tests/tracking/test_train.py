@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import lib.train.checks
-import lib.train.launch
+import lib.train.distributed
 import lib.train.run
 from lib.train.checks import Finding, Report
 from lib.train.options import Stage
@@ -26,7 +26,7 @@ def calls(monkeypatch):
         return 7
 
     monkeypatch.setattr(lib.train.run, "train", lambda options: calls.update(train=options))
-    monkeypatch.setattr(lib.train.launch, "launch", launch)
+    monkeypatch.setattr(lib.train.distributed, "launch", launch)
     monkeypatch.setattr(lib.train.checks, "check_run", lambda *_: Report([Finding("data", "ok", "there")]))
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
     monkeypatch.setenv("STARK_SAVE_DIR", "/saved")

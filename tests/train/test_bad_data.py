@@ -10,9 +10,8 @@ from lib.train.checks import Report
 from lib.train.run import train
 from lib.utils.checkpoint import load_checkpoint
 from lib.utils.errors import UserError
-from tests.train.tiny_runs import folder_of, lightning
+from tests.train.tiny_runs import NO_VALIDATION, lightning, log_of
 
-NO_VALIDATION = "DATA.VAL.DATASETS_NAME=[]"
 NAME = "STARKLightningXtrt"
 
 
@@ -26,28 +25,20 @@ def folders(videos):
     return sorted(path for path in videos.iterdir() if path.is_dir())
 
 
-def test_frames_that_cannot_be_read_are_named_and_others_drawn(faulty, tmp_path, caplog):
+def test_broken_frames_and_annotations_are_named_and_others_drawn(faulty, tmp_path, caplog):
     images = sorted(folders(faulty)[0].glob("*.jpg"))
     for image in images[: len(images) // 2]:
         image.write_bytes(image.read_bytes()[:200])
-    run = lightning(faulty, tmp_path, NO_VALIDATION, "DATA.TRAIN.SAMPLE_PER_EPOCH=32")
-    with caplog.at_level(logging.WARNING):
-        stats = train(run)
-    assert np.isfinite(stats["train"]["Loss/total"])
-    warned = [
-        record.getMessage() for record in caplog.records if "another sample takes its place" in record.getMessage()
-    ]
-    assert warned
-    assert len(warned) == len(set(warned))  # each file once, in two epochs
-    assert all(str(folders(faulty)[0]) in text for text in warned)
-
-
-def test_a_broken_annotation_costs_its_sequence_and_not_the_run(faulty, tmp_path, caplog):
     annotation = folders(faulty)[1] / "groundtruth.txt"
     annotation.write_text("10,10,twenty,20\n")
     with caplog.at_level(logging.WARNING):
-        train(lightning(faulty, tmp_path, NO_VALIDATION, "DATA.TRAIN.SAMPLE_PER_EPOCH=32"))
-    assert any(str(annotation) in r.getMessage() and "another sample" in r.getMessage() for r in caplog.records)
+        stats = train(lightning(faulty, tmp_path, NO_VALIDATION, "DATA.TRAIN.SAMPLE_PER_EPOCH=32"))
+    assert np.isfinite(stats["train"]["Loss/total"])
+    said = [record.getMessage() for record in caplog.records]
+    warned = [text for text in said if "another sample takes its place" in text]
+    assert len(warned) == len(set(warned))  # each file once, in two epochs
+    for broken in (folders(faulty)[0], annotation):
+        assert any(str(broken) in text for text in warned)
 
 
 def test_boxes_of_nan_are_never_trained_on(faulty, tmp_path):
@@ -58,7 +49,7 @@ def test_boxes_of_nan_are_never_trained_on(faulty, tmp_path):
     run = lightning(faulty, tmp_path, NO_VALIDATION, "DATA.TRAIN.SAMPLE_PER_EPOCH=32")
     stats = train(run)
     assert np.isfinite(list(stats["train"].values())).all()
-    assert "are nan" in (tmp_path / "logs" / f"{run.script}-{run.config}.log").read_text()
+    assert "are nan" in log_of(run, "log").read_text()
 
 
 def test_when_nothing_can_be_read_the_run_ends_and_keeps_its_checkpoint(faulty, tmp_path, monkeypatch):
@@ -73,13 +64,4 @@ def test_when_nothing_can_be_read_the_run_ends_and_keeps_its_checkpoint(faulty, 
     monkeypatch.setattr("lib.train.run.check_run", lambda *_: Report())
     with pytest.raises(UserError, match="100 files in a row could not be read"):
         train(run)
-    assert load_checkpoint(folder_of(run) / f"{NAME}_latest.pth.tar")["epoch"] == 1
-
-
-def test_a_run_that_diverges_stops_and_keeps_its_last_good_checkpoint(videos, tmp_path):
-    train(lightning(videos, tmp_path, NO_VALIDATION, "TRAIN.EPOCH=1"))
-    run = lightning(videos, tmp_path, NO_VALIDATION, "TRAIN.EPOCH=50", "TRAIN.LR=1e30", "TRAIN.GRAD_CLIP_NORM=0")
-    with pytest.raises(UserError, match=r"^epoch \d+, step \d+: .* not finite; samples: .*embedded"):
-        train(run)
-    saved = load_checkpoint(folder_of(run) / f"{NAME}_latest.pth.tar")
-    assert saved["epoch"] >= 1
+    assert load_checkpoint(run.folder / f"{NAME}_latest.pth.tar")["epoch"] == 1

@@ -5,7 +5,6 @@ from collections import namedtuple
 
 import pytest
 import torch
-import yaml
 
 from lib.config import ConfigError, load_config
 from lib.data import layouts, pack
@@ -18,7 +17,8 @@ from lib.utils.checkpoint import save_checkpoint
 from lib.utils.errors import UserError
 from lib.utils.text import read_ranges
 from tests.data.made_trees import make_coco, make_got10k, write_lines
-from tests.train.tiny_runs import folder_of, lightning, options
+from tests.train.tiny_distill import LIGHT, trained
+from tests.train.tiny_runs import lightning, options
 
 LIGHTNING = "STARKLightningXtrt"
 OPTIMIZER = {"state": {}, "param_groups": []}
@@ -35,7 +35,7 @@ def find(report, subject, state="problem"):
 def saved(run, epoch=1, path=None, **more):
     """A checkpoint of a run's network; its path."""
     net = build_model(run.script, load_config(run.script, run.config, run.overrides))
-    path = path or folder_of(run) / f"{type(net).__name__}_latest.pth.tar"
+    path = path or run.folder / f"{type(net).__name__}_latest.pth.tar"
     save_checkpoint(path, {"net": net.state_dict(), "epoch": epoch, "stats": {}, "optimizer": OPTIMIZER, **more})
     return path
 
@@ -81,8 +81,8 @@ def test_all_problems_are_reported_at_once(videos, tmp_path, monkeypatch):
     run = options("stark_st2", broken, tmp_path / "file" / "below", *sets, "DATA.TEMPLATE.NUMBER=3")
     with pytest.raises(UserError) as error:
         check(RunOptions(**{**vars(run), "device": "cuda:99"})).require()
-    head, *lines = str(error.value).splitlines()
-    assert head == "7 problem(s) to solve before training:"
+    text = str(error.value)
+    assert text.endswith("problems: 7, notes: 0")
     expected = [
         ("configuration", "'DATA.TEMPLATE.NUMBER' is 3", "one more than there are intervals"),
         ("device", "'cuda:99' is not available", "choose auto"),
@@ -90,10 +90,10 @@ def test_all_problems_are_reported_at_once(videos, tmp_path, monkeypatch):
         ("previous stage", "none is named", "--script_prv stark_st1"),
         ("train LASOT", f"no folder {tmp_path / 'nothing' / 'lasot'}", "STARK_DATA_DIR"),
         ("train VDI", "unknown data set 'VDI'", "did you mean VID?"),
-        (f"val FOLDER:{broken}", "3 of 3 images read are unusable", "copy or unpack these files again"),
+        (f"val FOLDER:{broken}", "3 of 3 images read are unusable", "mend these files"),
     ]
-    for line, (subject, what, remedy) in zip(lines, expected, strict=True):
-        assert line.startswith(f"- {subject}: ")
+    for subject, what, remedy in expected:
+        (line,) = [line for line in text.splitlines() if line.startswith(subject) and "  problem  " in line]
         assert line.index(what) < line.index(remedy)
 
 
@@ -101,13 +101,13 @@ def test_the_table():
     report = Report()
     report.add("ok", "device", "cpu")
     report.add("problem", "train LASOT", "gone", "find it")
-    report.add("note", "output folder", "word " * 40)
-    lines = report.table().splitlines()
-    assert max(map(len, lines)) <= 120
-    assert lines[0] == "device         ok       cpu"
-    assert lines[1] == "train LASOT    problem  gone: find it"
-    assert lines[3].startswith(" " * 24 + "word")
-    assert lines[-1] == "problems: 1, notes: 1"
+    report.add("note", "output folder", "full")
+    assert report.table().splitlines() == [
+        "device         ok       cpu",
+        "train LASOT    problem  gone: find it",
+        "output folder  note     full",
+        "problems: 1, notes: 1",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_the_previous_stage(videos, tmp_path):
     subject, first = "previous stage", options("stark_st1", videos, tmp_path)
     run = options("stark_st2", videos, tmp_path, previous=Stage("stark_st1"))
     (text,) = find(check(run), subject)
-    assert f"no checkpoint folder {folder_of(first)}" in text
+    assert f"no checkpoint folder {first.folder}" in text
     assert "`python tracking/train.py --script stark_st1 --config baseline` trains it" in text
     path = saved(first, epoch=20)
     assert find(check(run), subject, "ok") == [f"{path}: epoch 20, the weights fit"]
@@ -205,93 +205,75 @@ def test_the_previous_stage(videos, tmp_path):
     # Once the run has begun, the file is no longer needed.
     file.unlink()
     saved(run)
-    assert not check(run).problems
+    check(run).require()
 
 
 def test_the_teacher(videos, tmp_path):
-    def teaching(stage, run=lightning):
-        report = check(RunOptions(**{**vars(run(videos, tmp_path)), "teacher": stage}))
+    def teaching(stage):
+        run = lightning(videos, tmp_path, *(f"{key}={value}" for key, value in LIGHT.items()))
+        report = check(RunOptions(**vars(run) | {"teacher": stage}))
         return [(finding.state, finding.text) for finding in report.findings if finding.subject == "teacher"]
 
-    def configured(name, search):
-        tree = {
-            "DATA": {"SEARCH": {"SIZE": search}, "TEMPLATE": {"SIZE": 64}},
-            "TEST": {"SEARCH_SIZE": search, "TEMPLATE_SIZE": 64},
-            "MODEL": {"BACKBONE": {"TYPE": "resnet18"}, "TRANSFORMER": {"ENC_LAYERS": 1, "DEC_LAYERS": 1}},
-        }
-        path = tmp_path / f"{name}.yaml"
-        path.write_text(yaml.safe_dump(tree))
-        return Stage("stark_s", str(path))
-
-    fits = configured("fits", 128)
-    ((state, text),) = teaching(fits)
-    assert state == "problem"
-    assert "checkpoints/train/stark_s/fits" in text
-    spatial = options("stark_s", videos, tmp_path)
-    saved(spatial, 2, tmp_path / "checkpoints" / "train" / "stark_s" / "fits" / "STARKS_latest.pth.tar")
-    assert [state for state, _ in teaching(fits)] == ["ok"]
-    for stage, run, part in (
-        (configured("larger", 160), lightning, "10x10 cells (search region of 160 pixels), the student's 8x8"),
-        (fits, lambda *args: options("stark_s", *args), "trains stark_lightning_X_trt, not stark_s: leave out"),
-        (Stage("stark_lightning_X_trt"), lightning, "cannot guide itself: name a spatial one"),
-        (Stage("stark_s", "nowhere"), lightning, "no configuration 'nowhere'"),
+    stage, _, path = trained(tmp_path)
+    assert teaching(stage) == [("ok", f"{path}: epoch 3, the weights fit")]
+    path.unlink()
+    for named, part in (
+        (stage, "no checkpoint STARKS_ep*.pth.tar in"),
+        (Stage("stark_s"), "side of the feature map is 20, the student's 6"),
+        (Stage("stark_lightning_X_trt"), "cannot guide itself: name a spatial one"),
+        (Stage("stark_s", "nowhere"), "no configuration 'nowhere'"),
     ):
-        ((state, text),) = teaching(stage, run)
+        ((state, text),) = teaching(named)
         assert state == "problem"
         assert part in text
+    run = RunOptions(**vars(options("stark_s", videos, tmp_path)) | {"teacher": stage})
+    assert "trains stark_lightning_X_trt, not stark_s: leave out" in find(check(run), "teacher")[0]
 
 
 def test_the_output_folder(videos, tmp_path, monkeypatch):
     run, subject = lightning(videos, tmp_path), "output folder"
-    assert find(check(run), subject, "ok") == [f"{folder_of(run)}: a new run"]
+    assert find(check(run), subject, "ok") == [f"{run.folder}: a new run"]
     path = saved(run, 1)
     assert f"{path}: goes on after epoch 1 of 2" in find(check(run), subject, "ok")
-    (folder_of(run) / f"{LIGHTNING}_previous.pth.tar").write_bytes(path.read_bytes())
+    (run.folder / f"{LIGHTNING}_previous.pth.tar").write_bytes(path.read_bytes())
     path.write_bytes(b"")
     assert f"{path} is damaged; the checkpoint before it is used" in find(check(run), subject, "note")
     saved(run, 2)
-    assert find(check(run), subject, "note") == [f"{path}: epoch 2 was the last, nothing is left to train"]
+    assert find(check(run), subject, "note") == [f"{path}: goes on after epoch 2 of 2"]
     (text,) = find(check(lightning(videos, tmp_path, "MODEL.HIDDEN_DIM=64")), subject)
     assert "does not fit the model" in text
     assert "the options with which the run began" in text
     monkeypatch.setattr(checks.shutil, "disk_usage", lambda path: namedtuple("Usage", "free")(2**20))  # noqa: PYI024
     (text,) = find(check(run), subject)
-    assert text.startswith("0.0 GiB free, three checkpoints take ")
+    assert "has no room for the weights of three checkpoints" in text
 
 
-def test_data_sets_are_counted(still, tmp_path):
-    name = f"FOLDER:{still}"
-    assert find(check_sets(tmp_path, name), f"train {name}", "ok") == [
-        f"3 sequences in {still}; 3 read, with an image of each; visible in 72 of 72 frames"
-    ]
+def test_data_sets_are_counted_and_what_is_wrong_in_them_is_named(still, tmp_path):
+    def found(state, root=still):
+        return find(check_sets(tmp_path, f"FOLDER:{root}"), f"train FOLDER:{root}", state)
+
+    counted = f"3 sequences in {still}; 3 read, with an image of each; visible in 72 of 72 frames"
+    assert found("ok") == [counted]
     lines = ["2,3,8,6"] * 24
     lines[10:14] = ["24,3,4,4", "2,-6,8,6", "23.5,3,8,6", "-7,-5,8,6"]  # the first two are outside the image
     write_lines(still / "b" / "groundtruth.txt", lines)
     write_lines(still / "b" / "absence.label", [int(number == 11) for number in range(24)])
-    (note,) = find(check_sets(tmp_path, name), f"train {name}", "note")
-    assert note.startswith("1 of 72 boxes read are outside their image")
-    assert str(still / "b" / "00000011.jpg") in note
+    (outside,) = found("note")
+    assert outside.startswith("1 of 72 boxes read are outside their image")
+    assert str(still / "b" / "00000011.jpg") in outside
 
-
-def test_files_that_cannot_be_read_are_named(still, tmp_path):
-    name = f"FOLDER:{still}"
     (still / "a" / "groundtruth.txt").write_text("1,2,3,4\nsomewhere\n")
     for path in (still / "b").glob("*.jpg"):
         path.write_bytes(path.read_bytes()[:100])
-    annotations, images = find(check_sets(tmp_path, name), f"train {name}", "note")
+    write_lines(still / "c" / "absence.label", [0] * 4 + [1] * 20)
+    annotations, images, unused = found("note")
     assert annotations.startswith("1 of 3 annotations read are unusable: ")
     assert "a/groundtruth.txt, line 2" in annotations
     assert images.startswith(f"1 of 3 images read are unusable: cannot decode image {still / 'b'}")
-
-
-def test_sequences_that_are_never_sampled(still, tmp_path):
-    name = f"FOLDER:{still}"
-    write_lines(still / "a" / "absence.label", [0] * 4 + [1] * 20)
-    (text,) = find(check_sets(tmp_path, name), f"train {name}", "note")
-    assert text.startswith("1 of 3 sequences read are never sampled: a sequence needs more than 4 visible frames")
+    needed = "are never sampled: a sequence needs more than 4 visible frames, and 20 in all"
+    assert unused.startswith(f"1 of 2 sequences read {needed}")
     short = make_got10k(tmp_path / "short", ["x", "y"], frames=19)
-    (text,) = find(check_sets(tmp_path, f"FOLDER:{short}"), f"train FOLDER:{short}")
-    assert text.startswith("none of the 2 sequences read has more than 4 visible frames, and 20 in all")
+    assert found("problem", short)[0].startswith(f"2 of 2 sequences read {needed}")
 
 
 def test_storage(still, tmp_path, monkeypatch):

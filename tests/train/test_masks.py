@@ -1,8 +1,6 @@
 """Training of masks: data sets that have them, crops, the loss, whole runs."""
 
 import json
-import os
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -29,8 +27,7 @@ from lib.utils.boxes import box_iou
 from lib.utils.checkpoint import load_checkpoint
 from lib.utils.errors import UserError
 from tests.data.made_trees import davis_part, make_davis, make_got10k, make_outlined_coco, shows, write_image
-
-REAL = Path(os.environ.get("STARK_REAL_DATA", Path(__file__).resolve().parents[3] / "shared" / "real"))
+from tests.train.tiny_runs import REAL
 
 
 def config(*overrides):
@@ -180,7 +177,7 @@ def test_outlines_of_real_photographs_fill_their_boxes():
 def test_an_image_and_a_mask_of_different_sizes_are_named(tmp_path):
     root = make_outlined_coco(tmp_path, images=1)
     cv2.imwrite(str(root / "images/train2017/0.jpg"), np.zeros((50, 64, 3), np.uint8))
-    message = stream(root)[(1, 0)]
+    message = str(stream(root)[(1, 0)])
     assert "0.jpg is 64x50, and its mask 64x48" in message
 
 
@@ -231,7 +228,7 @@ def test_sets_without_masks_are_found_before_training(tmp_path):
     root = make_got10k(tmp_path / "videos", ["a", "b"], frames=24)
     run = options("-", tmp_path, f"DATA.TRAIN.DATASETS_NAME=['FOLDER:{root}']", "DATA.VAL.DATASETS_NAME=[]")
     report = check_run(run, load_config(run.script, run.config, run.overrides))
-    assert [finding.text.partition(":")[0] for finding in report.problems] == ["has no masks"]
+    assert [finding.detail for finding in report.findings if finding.state == "problem"] == ["has no masks"]
 
 
 def test_pictures_show_masks(tmp_path):

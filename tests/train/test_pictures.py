@@ -51,11 +51,8 @@ def test_strips_show_templates_and_search_side_by_side():
     assert pictures.shape == (2, SIZE + CAPTION_HEIGHT, 3 * SIZE + 8, 3)
     y = CAPTION_HEIGHT + 10
     for i, picture in enumerate(pictures):
-        assert [picture[y, x].tolist() for x in (10, SIZE + 14, 2 * SIZE + 18)] == [
-            [40 + 10 * i] * 3,
-            [40 + 10 * i] * 3,
-            [80 + 10 * i] * 3,
-        ]
+        greys = [40 + 10 * i, 40 + 10 * i, 80 + 10 * i]
+        assert [picture[y, x].tolist() for x in (10, SIZE + 14, 2 * SIZE + 18)] == [[grey] * 3 for grey in greys]
 
 
 def test_boxes_are_where_they_are():

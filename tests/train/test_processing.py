@@ -102,17 +102,13 @@ def test_an_absent_object_has_the_middle_of_the_image():
     np.testing.assert_allclose(sample.box[:2] + sample.box[2:] / 2, 0.5, atol=0.01)
 
 
-def batches(loader, epoch):
-    return [(b.search.clone(), b.boxes.clone(), b.sources) for b in loader.epoch(epoch)]
-
-
 def test_the_number_of_workers_changes_nothing():
     loaders = [BatchLoader(stream(FakeVideos(VIDEOS)), 12, 4, workers) for workers in (0, 2)]
     for epoch in (1, 2):
-        for (a, boxes_a, sources_a), (b, boxes_b, sources_b) in zip(*(batches(x, epoch) for x in loaders), strict=True):
-            assert (a == b).all()
-            assert (boxes_a == boxes_b).all()
-            assert sources_a == sources_b
+        for a, b in zip(*(loader.epoch(epoch) for loader in loaders), strict=True):
+            assert (a.search == b.search).all()
+            assert (a.boxes == b.boxes).all()
+            assert a.sources == b.sources
 
 
 def test_workers_compute_with_one_thread_each():
@@ -139,18 +135,6 @@ def test_samples_differ_by_epoch_rank_seed_and_stream_and_not_by_where_an_epoch_
     assert (np.concatenate([b.boxes for b in loader.epoch(1, start=1)]) == first[4:]).all()
 
 
-def test_an_unreadable_frame_is_named_once_and_another_sample_drawn(caplog):
-    broken = [(0, f) for f in range(40)]
-    loader = BatchLoader(stream(FakeVideos(VIDEOS, broken=broken)), 16, 4, 0)
-    sources = [s for _ in range(2) for b in loader.epoch(1) for s in b.sources]
-    assert len(sources) == 32
-    assert not any(name.startswith("fake/0/") for pair in sources for name in pair)
-    lines = [r.message for r in caplog.records]
-    assert lines
-    assert len(lines) == len({line.split(";")[0] for line in lines})
-    assert "fake/0/" in lines[0]
-
-
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_data_set_that_cannot_be_read_stops_with_the_list(workers):
     broken = [(s, f) for s in range(3) for f in range(40)]
@@ -168,7 +152,3 @@ def test_a_data_set_without_usable_boxes_stops():
 
     with pytest.raises(UserError, match="no area"):
         next(BatchLoader(stream(Flat(VIDEOS)), 8, 4, 0).epoch(1))
-
-
-def test_an_epoch_is_at_least_one_step():
-    assert [len(batch.sources) for batch in BatchLoader(stream(FakeVideos(VIDEOS)), 3, 4, 0).epoch(1)] == [4]

@@ -1,10 +1,6 @@
 """Many processes: together they see an epoch once, and each sees something of its own."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,10 +10,9 @@ from lib.train.loader import BatchLoader, SampleStream
 from lib.train.options import RunOptions
 from lib.train.processing import Processing
 from lib.train.sampler import FrameSampler
-from lib.utils.workspace import REPOSITORY
 from tests.train.fakes import FakeVideos
+from tests.train.tiny_runs import REAL, complete, log_of, several
 
-REAL = Path(os.environ.get("STARK_REAL_DATA", REPOSITORY.parent / "shared" / "real"))
 RANKS = 64
 
 
@@ -39,8 +34,7 @@ def loaders(stream, samples, batch=16, accumulate=1, world=RANKS):
 def test_an_epoch_of_64_processes_covers_its_samples_once(accumulate, stream):
     keys = []
     for loader in loaders(stream, 60000, accumulate=accumulate):
-        loader.keys.epoch = 3
-        keys.append(list(loader.keys))
+        keys.append(loader.keys_of(3))
         assert len(keys[-1]) == loader.steps * accumulate * 16
     together = [key for part in keys for key in part]
     assert len(set(together)) == len(together)
@@ -58,8 +52,7 @@ def test_no_two_of_64_processes_draw_alike_nor_two_epochs(stream):
     streams = {}
     for rank, loader in enumerate(loaders(stream, 60000)):
         for epoch in (1, 2):
-            loader.keys.epoch = epoch
-            rngs = [np.random.default_rng([*stream.entropy, *key]) for key in list(loader.keys)[:20]]
+            rngs = [np.random.default_rng([*stream.entropy, *key]) for key in loader.keys_of(epoch)[:20]]
             draws = [stream.sampler.sample(rng) for rng in rngs]
             streams[rank, epoch] = tuple((d.search.sequence, d.search.frame, d.templates[0].frame) for d in draws)
     assert len(set(streams.values())) == 2 * RANKS
@@ -73,8 +66,8 @@ def test_two_processes_see_in_a_step_what_one_sees_with_twice_the_batch(stream):
     two = loaders(stream, 64, batch=4, world=2)
     assert one.steps == two[0].steps
     for step in range(one.steps):
-        whole = set(list(one.keys)[step * 8 : step * 8 + 8])
-        parts = [set(list(loader.keys)[step * 4 : step * 4 + 4]) for loader in two]
+        whole = set(one.keys_of(1)[step * 8 : step * 8 + 8])
+        parts = [set(loader.keys_of(1)[step * 4 : step * 4 + 4]) for loader in two]
         assert parts[0] | parts[1] == whole
 
 
@@ -93,6 +86,7 @@ SMALL = [
     "DATA.VAL.DATASETS_NAME=[]",
     "MODEL.BACKBONE.PRETRAINED=false",
     "MODEL.TRANSFORMER.DROPOUT=0",
+    "TRAIN.CROSSED_CORNERS=sorted",
     "DATA.TEMPLATE.SIZE=64",
     "DATA.SEARCH.SIZE=128",
     "TRAIN.PRINT_INTERVAL=1",
@@ -122,19 +116,13 @@ def test_two_processes_train_like_one_with_twice_the_batch(script, tmp_path):
     data = f"DATA.TRAIN.DATASETS_NAME=['FOLDER:{REAL / 'got10k' / 'train'}', 'COCO:{REAL / 'coco'}']"
 
     def losses(folder, processes, batch):
-        run = RunOptions(script, config, folder)
-        words = [sys.executable, str(REPOSITORY / "tracking" / "train.py"), "--script", script, "--config", config]
-        words += ["--save_dir", str(folder), "--device", "cpu"]
-        words += ["--mode", "multiple", "--nproc_per_node", str(processes)] if processes > 1 else []
-        words += ["--opts", data, *SMALL, *sizes, f"TRAIN.BATCH_SIZE={batch}", "DATA.TRAIN.SAMPLE_PER_EPOCH=24"]
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr[-2000:]
-        lines = (folder / "logs" / f"{script}-{run.name}.jsonl").read_text().splitlines()
-        entries = [json.loads(line) for line in lines]
+        more = (data, *SMALL, *sizes, f"TRAIN.BATCH_SIZE={batch}", "DATA.TRAIN.SAMPLE_PER_EPOCH=24")
+        run = RunOptions(script, config, folder, overrides=more)
+        complete(run, *several(processes))
+        entries = [json.loads(line) for line in log_of(run, "jsonl").read_text().splitlines()]
         return np.array([(entry["Loss/total"], entry["grad_norm"]) for entry in entries])
 
     one, two = losses(tmp_path / "one", 1, 8), losses(tmp_path / "two", 2, 4)
-    print(script, "one process", one.tolist(), "two", two.tolist())
     assert len(one) == len(two) == 3
     if script == "stark_s":
         assert two[:, 0] == pytest.approx(one[:, 0], rel=1e-3)

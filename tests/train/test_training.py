@@ -1,10 +1,5 @@
 """Whole training runs, small: every script learns, stops, and goes on."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -15,14 +10,10 @@ from lib.models import build_model
 from lib.train.checkpoints import CheckpointFolder
 from lib.train.losses import BoxActor, NonFiniteError, ScoreActor, box_losses
 from lib.train.optimiser import Optimisation, rate_factor
-from lib.train.options import RunOptions, Stage
+from lib.train.options import Stage
 from lib.train.run import train
 from lib.utils.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from lib.utils.errors import UserError
-from lib.utils.workspace import REPOSITORY
-from tests.train.tiny_runs import SPATIAL, folder_of, lightning, options, overrides
-
-REAL = Path(os.environ.get("STARK_REAL_DATA", Path(__file__).resolve().parents[3] / "shared" / "real"))
+from tests.train.tiny_runs import NO_VALIDATION, SPATIAL, lightning, log_of, options
 
 
 @pytest.mark.parametrize("script", ["stark_s", "stark_st1", "stark_lightning_X_trt"])
@@ -33,24 +24,21 @@ def test_each_script_trains_and_leaves_published_checkpoints(script, videos, tmp
     assert np.isfinite(list(stats["train"].values())).all()
     assert 0 <= stats["val"]["IoU"] <= 1
     name = {"stark_s": "STARKS", "stark_st1": "STARKST"}.get(script, "STARKLightningXtrt")
-    assert {p.name for p in folder_of(run).iterdir()} == {
+    assert {p.name for p in run.folder.iterdir()} == {
         f"{name}_{suffix}.pth.tar" for suffix in ("ep0001", "ep0002", "latest", "previous")
     }
-    saved = load_checkpoint(folder_of(run) / f"{name}_ep0002.pth.tar")
+    saved = load_checkpoint(run.folder / f"{name}_ep0002.pth.tar")
     published = {"epoch", "actor_type", "net_type", "net", "net_info", "constructor", "optimizer", "stats", "settings"}
     assert published <= set(saved)
     assert (saved["epoch"], saved["net_type"]) == (2, name)
-    log = (tmp_path / "logs" / f"{script}-{run.config}.log").read_text()
-    assert "[train: 2, 2 / 2] FPS: " in log
-    assert "Loss/total: " in log
-    assert "[val: 2, 1 / 1]" in log
+    log = log_of(run, "log").read_text()
+    assert all(text in log for text in ("[train: 2, 2 / 2] FPS: ", "Loss/total: ", "[val: 2, 1 / 1]"))
 
 
 def test_the_loss_falls(videos, tmp_path):
-    first = train(lightning(videos, tmp_path, "TRAIN.EPOCH=1", "DATA.VAL.DATASETS_NAME=[]"))["train"]
-    last = train(
-        lightning(videos, tmp_path, "TRAIN.EPOCH=6", "DATA.VAL.DATASETS_NAME=[]", "DATA.TRAIN.SAMPLE_PER_EPOCH=32")
-    )["train"]
+    more = (NO_VALIDATION, "TRAIN.CROSSED_CORNERS=sorted")
+    first = train(lightning(videos, tmp_path, "TRAIN.EPOCH=1", *more))["train"]
+    last = train(lightning(videos, tmp_path, "TRAIN.EPOCH=6", "DATA.TRAIN.SAMPLE_PER_EPOCH=32", *more))["train"]
     assert last["Loss/total"] < 0.8 * first["Loss/total"]
 
 
@@ -60,36 +48,11 @@ def test_stage_two_trains_the_score_head_alone(videos, tmp_path):
     two = options("stark_st2", videos, tmp_path, previous=Stage("stark_st1"))
     stats = train(two)
     assert 0 <= stats["train"]["accuracy"] <= 1
-    before = load_checkpoint(folder_of(one) / "STARKST_ep0001.pth.tar")["net"]
-    after = load_checkpoint(folder_of(two) / "STARKST_ep0002.pth.tar")["net"]
+    before = load_checkpoint(one.folder / "STARKST_ep0001.pth.tar")["net"]
+    after = load_checkpoint(two.folder / "STARKST_ep0002.pth.tar")["net"]
     changed = {key for key in before if not torch.equal(before[key], after[key])}
     assert changed
     assert all(key.startswith("cls_head.") for key in changed)
-
-
-def test_stage_two_needs_stage_one(videos, tmp_path):
-    with pytest.raises(UserError, match="--script_prv stark_st1"):
-        train(options("stark_st2", videos, tmp_path))
-    with pytest.raises(UserError, match="stark_st1"):
-        train(options("stark_st2", videos, tmp_path, previous=Stage("stark_st1")))
-
-
-@pytest.mark.skipif(not REAL.is_dir(), reason=f"no real data at {REAL}; set STARK_REAL_DATA")
-def test_a_few_steps_on_real_images_and_videos(tmp_path):
-    run = RunOptions(
-        "stark_lightning_X_trt",
-        "baseline_rephead_4_lite_search5",
-        tmp_path,
-        device="cpu",
-        overrides=(
-            *overrides("stark_lightning_X_trt", "-", "TRAIN.EPOCH=1", "DATA.TRAIN.DATASETS_RATIO=[1, 1]"),
-            f"DATA.TRAIN.DATASETS_NAME=['FOLDER:{REAL / 'got10k' / 'train'}', 'COCO:{REAL / 'coco'}']",
-            f"DATA.VAL.DATASETS_NAME=['FOLDER:{REAL / 'got10k' / 'val'}']",
-        ),
-    )
-    stats = train(run)
-    assert np.isfinite(stats["train"]["Loss/total"])
-    assert np.isfinite(stats["val"]["Loss/total"])
 
 
 def test_non_finite_predictions_name_step_and_sample():
@@ -116,6 +79,21 @@ def test_box_losses():
     assert loss.item() == pytest.approx(2 * 0.5 + 5 * 0.05, rel=1e-5)
 
 
+@pytest.mark.parametrize("crossed", ["published", "sorted"])
+def test_crossed_corners(crossed):
+    """The second box has its corners crossed in x: x1 = 0.6, x2 = 0.2, where the truth is from 0.2 to 0.6."""
+    truth = torch.tensor([[0.2, 0.2, 0.6, 0.4]]).expand(2, 4)
+    boxes = torch.tensor([[[0.4, 0.3, 0.2, 0.2]], [[0.4, 0.3, -0.4, 0.2]]], requires_grad=True)
+    loss, parts = box_losses(boxes, truth, 2.0, 5.0, crossed)
+    l1, giou = (0.05 + 0.2) / 2, 0.0 if crossed == "published" else 0.5 / 2
+    assert parts["Loss/giou"].item() == pytest.approx(giou, abs=1e-6)
+    assert loss.item() == pytest.approx(2 * giou + 5 * l1, rel=1e-5)
+    loss.backward()
+    assert torch.isfinite(boxes.grad).all()
+    assert box_losses(boxes[:1], truth[:1], 2.0, 5.0, crossed)[1]["Loss/giou"].item() == pytest.approx(0.5)
+    assert load_config("stark_s", "baseline", [f"TRAIN.CROSSED_CORNERS={crossed}"]).TRAIN.CROSSED_CORNERS == crossed
+
+
 def test_what_learns_and_how_fast():
     cfg = load_config("stark_s", "baseline", ["MODEL.BACKBONE.TYPE=resnet18"])
     net = build_model("stark_s", cfg)
@@ -125,6 +103,9 @@ def test_what_learns_and_how_fast():
     names = {name for name, p in net.named_parameters() if id(p) in slow}
     assert names
     assert all(name.startswith(("backbone.0.body.layer2", "backbone.0.body.layer3")) for name in names)
+    cfg.TRAIN.BACKBONE_MULTIPLIER = 0
+    assert len(Optimisation(net, cfg, torch.device("cpu"), 10).optimizer.param_groups) == 1
+    assert not any(p.requires_grad for p in net.backbone.parameters())
 
 
 def test_schedules():
@@ -138,15 +119,7 @@ def test_schedules():
 
 
 def test_scores_ignore_boxes_and_give_the_heads_gradient_alone():
-    sizes = [
-        f"{part}={size}"
-        for part, size in (
-            ("DATA.SEARCH.SIZE", 64),
-            ("TEST.SEARCH_SIZE", 64),
-            ("DATA.TEMPLATE.SIZE", 32),
-            ("TEST.TEMPLATE_SIZE", 32),
-        )
-    ]
+    sizes = ["DATA.SEARCH.SIZE=64", "TEST.SEARCH_SIZE=64", "DATA.TEMPLATE.SIZE=32", "TEST.TEMPLATE_SIZE=32"]
     cfg = load_config("stark_st2", "baseline", [*SPATIAL, *sizes])
     net = build_model("stark_st2", cfg)
     actor = ScoreActor(net, cfg, torch.device("cpu"))
@@ -166,18 +139,6 @@ def test_scores_ignore_boxes_and_give_the_heads_gradient_alone():
     values = actor(Batch()).values
     assert values["accuracy"] == pytest.approx(2 / 3)
     assert values["cls_loss"] > 10
-
-
-def test_checkpoints_that_stay(tmp_path):
-    checkpoints = CheckpointFolder(tmp_path, "STARKS", last_epoch=212)
-    for epoch in (99, 100, 101, 200, 202, 203, 212):
-        checkpoints.save_epoch(state(epoch), epoch)
-    kept = {int(p.name[9:13]) for p in tmp_path.glob("STARKS_ep*.pth.tar")}
-    assert kept == {100, 200, 203, 212}
-    assert checkpoints.load()[0]["epoch"] == 212
-    checkpoints.latest.write_bytes(b"damaged")
-    found, path = checkpoints.load()
-    assert (found["epoch"], path) == (203, checkpoints.previous)
 
 
 def state(epoch):
@@ -214,7 +175,7 @@ def test_checkpoints_of_others_are_neither_overwritten_nor_ignored(tmp_path):
 
 
 def test_a_gradient_that_is_not_finite_changes_nothing(videos, tmp_path, monkeypatch):
-    run = lightning(videos, tmp_path, "DATA.VAL.DATASETS_NAME=[]")
+    run = lightning(videos, tmp_path, NO_VALIDATION)
     original, calls = Optimisation.backward, []
 
     def broken(self, loss):
@@ -224,45 +185,15 @@ def test_a_gradient_that_is_not_finite_changes_nothing(videos, tmp_path, monkeyp
     monkeypatch.setattr(Optimisation, "backward", broken)
     with pytest.raises(NonFiniteError, match=r"^epoch 2, step 2: the gradient is not finite; samples: .*embedded"):
         train(run)
-    saved = load_checkpoint(folder_of(run) / "STARKLightningXtrt_latest.pth.tar")
+    saved = load_checkpoint(run.folder / "STARKLightningXtrt_latest.pth.tar")
     assert saved["epoch"] == 1
     assert all(torch.isfinite(value).all() for value in saved["net"].values())
 
 
-def test_what_a_run_says(videos, tmp_path, capsys):
-    train(lightning(videos, tmp_path, "TRAIN.EPOCH=1", "DATA.VAL.DATASETS_NAME=[]"))
-    assert "[train: 1, 2 / 2]" in capsys.readouterr().out
-    train(lightning(videos, tmp_path, "TRAIN.EPOCH=1", "DATA.VAL.DATASETS_NAME=[]"))
-    assert "epoch 1 was the last: nothing to do" in capsys.readouterr().out
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="--save_dir"):
-        train(lightning(videos, tmp_path / "file"))
-
-
 @pytest.mark.parametrize("amp", ["bf16", "fp16"])
 def test_mixed_precision_trains(amp, videos, tmp_path):
-    run = lightning(videos, tmp_path, "TRAIN.EPOCH=1", f"TRAIN.AMP={amp}", "DATA.VAL.DATASETS_NAME=[]")
+    run = lightning(videos, tmp_path, "TRAIN.EPOCH=1", f"TRAIN.AMP={amp}", NO_VALIDATION)
     stats = train(run)
     assert np.isfinite(stats["train"]["Loss/total"])
-    scaler = load_checkpoint(folder_of(run) / "STARKLightningXtrt_latest.pth.tar")["scaler"]
+    scaler = load_checkpoint(run.folder / "STARKLightningXtrt_latest.pth.tar")["scaler"]
     assert bool(scaler) == (amp == "fp16")
-
-
-def test_two_processes_train_together(videos, tmp_path):
-    run = lightning(videos, tmp_path, "DATA.VAL.SAMPLE_PER_EPOCH=8")
-    command = [
-        sys.executable,
-        str(REPOSITORY / "tracking" / "train.py"),
-        "--script",
-        run.script,
-        "--config",
-        run.config,
-    ]
-    command += ["--save_dir", str(tmp_path), "--mode", "multiple", "--nproc_per_node", "2", "--device", "cpu"]
-    done = subprocess.run([*command, "--opts", *run.overrides], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    saved = load_checkpoint(folder_of(run) / "STARKLightningXtrt_ep0002.pth.tar")
-    assert saved["epoch"] == 2
-    assert not any(key.startswith("module.") for key in saved["net"])
-    # Eight samples an epoch over two processes of four: one step each.
-    assert "[train: 2, 1 / 1]" in (tmp_path / "logs" / f"{run.script}-{run.config}.log").read_text()

@@ -1,6 +1,15 @@
 """Training runs of a second or two."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 from lib.train.options import RunOptions
+from lib.utils.workspace import REPOSITORY
+
+REAL = Path(os.environ.get("STARK_REAL_DATA", REPOSITORY.parent / "shared" / "real"))
+NO_VALIDATION = "DATA.VAL.DATASETS_NAME=[]"
 
 # A network of each kind, small enough for a test.
 TINY = (
@@ -39,5 +48,25 @@ def lightning(videos, save_dir, *more):
     return options("stark_lightning_X_trt", videos, save_dir, *more, config="baseline_rephead_4_lite_search5")
 
 
-def folder_of(run):
-    return run.save_dir / "checkpoints" / "train" / run.script / run.config
+def several(processes):
+    """Options of train.py."""
+    return ("--mode", "multiple", "--nproc_per_node", str(processes)) if processes > 1 else ()
+
+
+def command(run, *more):
+    """The run as a command line."""
+    words = [sys.executable, str(REPOSITORY / "tracking" / "train.py"), "--script", run.script, "--config", run.config]
+    return [*words, "--save_dir", str(run.save_dir), "--device", "cpu", *more, "--opts", *run.overrides]
+
+
+def complete(run, *more):
+    """Run the command to its end; gives its standard output."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command(run, *more), capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def log_of(run, suffix):
+    """The run's file in logs/."""
+    return run.save_dir / "logs" / f"{run.script}-{run.name}.{suffix}"
