@@ -107,6 +107,7 @@ SMUGGLERS = {
     "tensor of a string": b"ctorch._utils\n_rebuild_tensor_v2\n(" + TOUCH + b"K\x00K\x01K\x01\x89}tR",
     "a list that holds itself": b"]q\x00h\x00a",
     "lists within lists": b"]q\x00" + b"".join(b"](h\x00h\x00eq\x00" for _ in range(200)),
+    "a tower of tuples as a key": b"}(K\x01K\x02\x86" + b"2\x86" * 40 + b"Nu",
     "a giant": b"cbuiltins\nbytearray\n(\x8a\x06\x00\x00\x00\x00\x00\x40tR",
     "an unfinished program": SETTINGS + b"(",
     "an operation on nothing": b"R",
@@ -185,6 +186,31 @@ def test_flipped_bytes_never_escape_as_another_error(tmp_path, zipped):
     assert all(str(path) in message for message in messages)
 
 
+def test_a_changed_byte_of_a_weight_is_found(tmp_path):
+    path = tmp_path / "file.pth"
+    torch.save({"net": {"w": torch.full((500,), 3.25)}}, path)
+    content = path.read_bytes()
+    place = content.index(np.float32(3.25).tobytes() * 9) + 8
+    path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    with pytest.raises(CheckpointError, match="another checksum"):
+        load_checkpoint(path)
+
+
+def test_what_would_unpack_to_more_than_the_file_is_refused(tmp_path):
+    path = tmp_path / "file.pth"
+    torch.save({"net": {"w": torch.zeros(2)}}, path)
+    with zipfile.ZipFile(path) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in content.items():
+            archive.writestr(name, data)
+    with pytest.raises(CheckpointError, match="refused: .*compressed"):
+        load_checkpoint(path)
+    torch.save({"net": {"w": torch.zeros(1).expand(10**9)}}, path)
+    with pytest.raises(CheckpointError, match=r"net\.w.* repeats"):
+        load_checkpoint(path)
+
+
 def test_files_of_another_kind_are_named(tmp_path):
     path = tmp_path / "file.pth"
     with pytest.raises(CheckpointError, match="No such file"):
@@ -197,7 +223,7 @@ def test_files_of_another_kind_are_named(tmp_path):
         (b"version https://git-lfs.github.com/spec/v1\n", "git-lfs"),
         (b"\x00\x01\x02\x03", "starts with"),
         (b"PK\x03\x04" + bytes(100), "truncated"),
-        (pickle.dumps({"net": {}}), "of a protocol that torch.save does not use"),
+        (pickle.dumps({"net": {}}), "not written by torch.save"),
         (pickle.dumps({"net": {}}, protocol=2), "not written by torch.save"),
     ):
         path.write_bytes(content)
