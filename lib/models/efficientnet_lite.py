@@ -13,6 +13,7 @@ from lib.models.layers import FrozenBatchNorm2d
 # (blocks, kernel, stride of the first, expansion, channels) of stages 1 to 5; stage 5 ends with block 10.
 STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112))
 EPS = 1e-3
+Norm = type[nn.Module]
 
 
 def _conv(inputs: int, outputs: int, size: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
@@ -32,9 +33,7 @@ def _trim(x: Tensor, stride: int) -> Tensor:
 class InvertedResidual(nn.Module):
     """Widen, convolve each channel, narrow; (B, Cin, H, W) to (B, Cout, H / stride, W / stride)."""
 
-    def __init__(
-        self, inputs: int, outputs: int, size: int, stride: int, expansion: int, norm: type[nn.Module]
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, size: int, stride: int, expansion: int, norm: Norm) -> None:
         super().__init__()
         width = inputs * expansion
         self.expand_conv = _conv(inputs, width, 1) if expansion > 1 else None
@@ -82,15 +81,3 @@ class EfficientNetLite0(nn.Module):
                 x = block(x)
             found.append(x)
         return found
-
-
-def convert_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The package's state dict (`_blocks.0._bn1.weight`) under this module's names, up to block 10."""
-    renamed = {key.replace("._", ".").lstrip("_"): value for key, value in weights.items()}
-    last = sum(stage[0] for stage in STAGES)
-    kept = {"conv_stem", "bn0"}
-    return {
-        key: value
-        for key, value in renamed.items()
-        if key.split(".")[0] in kept or (key.startswith("blocks.") and int(key.split(".")[1]) < last)
-    }

@@ -49,26 +49,16 @@ TEMPLATE_OUTPUTS = ("feat", "mask", "pos")
 
 
 def kept_graphs(model: nn.Module, cfg: EasyDict, root: Path) -> GraphFiles:
-    """The graphs of a network, exported unless an earlier call left them.
+    """The graphs of a network, in a folder of `root` that carries their `fingerprint`; exported where they are missing.
 
-    Args:
-        model: the network with its weights; it stays as it is.
-        cfg: the configuration it was built from.
-        root: the graphs lie in a folder of it that carries their `fingerprint`.
-
-    Raises:
-        UserError: they cannot be written.
+    The network, built from `cfg`, stays as it is. Raises UserError where they cannot be written.
     """
     files = GraphFiles(root / fingerprint(model, cfg))
     return written_once(files, lambda: export_graphs(model, cfg, files), lambda: files.complete)
 
 
 def written_once(files: GraphFiles, write: Callable[[], None], written: Callable[[], bool]) -> GraphFiles:
-    """Files that `write` makes, unless `written` says that an earlier call left them.
-
-    Raises:
-        UserError: they cannot be written.
-    """
+    """Files that `write` makes, unless `written` says that an earlier call left them; errors as of `kept_graphs`."""
     if written():
         return files
     try:
@@ -84,12 +74,7 @@ def written_once(files: GraphFiles, write: Callable[[], None], written: Callable
 
 
 def fingerprint(model: nn.Module, cfg: EasyDict) -> str:
-    """Name of a network's graphs; it changes with the weights, the sizes and the graphs' version.
-
-    Args:
-        model: the network with its weights.
-        cfg: the configuration it was built from.
-    """
+    """Name of a network's graphs; it changes with the weights, the configuration and the graphs' version."""
     digest = hashlib.sha256(f"{VERSION} {torch.__version__} ".encode())
     sizes = [cfg.DATA.TEMPLATE.SIZE, cfg.DATA.SEARCH.SIZE]
     others = [option(cfg, "TEST.WINDOW"), cfg.DATA.MEAN, cfg.DATA.STD]
@@ -112,11 +97,7 @@ class Traced(nn.Module):
 
 
 def export_graphs(model: nn.Module, cfg: EasyDict, files: GraphFiles) -> None:
-    """Write both graphs of a network for engines; the network stays as it is.
-
-    Raises:
-        UserError: a file cannot be written.
-    """
+    """Write both graphs of a network for engines; the network stays as it is. Raises UserError as `write_graph`."""
     parts = Parts(_plain_copy(model), cfg)
     regions = parts.regions
     crops = {name: torch.zeros(1, size, size, 3, dtype=torch.uint8) for name, size in regions.sizes.items()}
@@ -164,11 +145,7 @@ def search_inputs(templates: int) -> list[str]:
 
 
 def export_published(part: str, model: nn.Module, cfg: EasyDict, path: Path) -> None:
-    """Write the `template` or the `search` graph of a network in the published layout; the network stays as it is.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
+    """Write the `template` or the `search` graph of a network in the published layout; else as `export_graphs`."""
     parts = PublishedParts(_plain_copy(model))
     crop, search_crop = (
         (torch.zeros(1, 3, size, size), torch.zeros(1, size, size, dtype=torch.bool))
@@ -194,14 +171,10 @@ def _plain_copy(model: nn.Module) -> nn.Module:
 def write_graph(
     graph: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str], path: Path, batched: Iterable[str] = ()
 ) -> None:
-    """Trace a graph and write it, whole or not at all.
+    """Trace a graph with example inputs and write it, whole or not at all.
 
-    Args:
-        inputs: by name, values to trace with.
-        batched: names of inputs and outputs whose first size is free.
-
-    Raises:
-        UserError: the file cannot be written.
+    The first size of the inputs and outputs named by `batched` is free. Raises UserError where the file cannot be
+    written.
     """
     try:
         with atomic_path(path) as temporary, warnings.catch_warnings(), torch.no_grad():

@@ -16,8 +16,7 @@ class CornerPredictor(nn.Module):
             The light kinds share one tower and put the points at the cells' centres:
             `CORNER_LITE` (convolutions), `CORNER_LITE_REP` (RepVGG blocks), both halving the
             channels, and `CORNER_LITE_REP_v2` (two RepVGG blocks at full width).
-        inputs: channels of the features.
-        channels: channels of the first layer.
+        inputs, channels: of the features, and of the first layer.
         size: cells a side of the (square) search feature.
     """
 
@@ -65,8 +64,7 @@ class CenterPredictor(nn.Module):
     OSTrack, Ye et al., ECCV 2022). Where there are two alike, expected corners would lie between them; this takes one.
 
     Args:
-        inputs: channels of the features.
-        channels: channels of the layers.
+        inputs, channels: of the features, and of the layers.
         size: cells a side of the (square) search feature.
         usual: the side of most boxes as a part of the crop, at which learning starts.
         window: at test, weight of a cosine window's logarithm that is added to the logits: the object moves little
@@ -98,9 +96,8 @@ class CenterPredictor(nn.Module):
     def best(self, scores: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
         """What the likeliest cell and its neighbours say, from what `forward` gives.
 
-        Returns:
-            The mean (B, 4) of their boxes, weighted by their likelihood, and the logit (B, 1) of the object's being in
-            one of them.
+        The mean (B, 4) of their boxes, weighted by their likelihood, and the logit (B, 1) of the object's being in one
+        of them.
         """
         if not self.training:
             scores = scores + self.prior

@@ -99,20 +99,12 @@ def output_names(model: nn.Module) -> tuple[str, ...]:
 
 
 class Parts(nn.Module):
-    """The network in two parts, on crops (B, H, W, 3) uint8 as they are cut: normalising them is the first step.
+    """A folded network in two parts, on crops (B, H, W, 3) uint8 as they are cut: normalising them is the first step.
 
     Positions and padding biases depend on the padding of the crops alone: `lib.utils.graph_files` computes them.
-
-    Args:
-        model: a network with its weights, folded.
-        cfg: the configuration it was built from.
-
-    Attributes:
-        kept: names of the tensors that `template` gives.
-        outputs: names of the tensors that `search` gives, as in the network's own output.
     """
 
-    kept = ("feature",)
+    kept = ("feature",)  # names of the tensors that `template` gives; `outputs` are those of `search`
 
     def __init__(self, model: nn.Module, cfg: EasyDict) -> None:
         super().__init__()

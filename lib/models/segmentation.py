@@ -77,11 +77,7 @@ class Enlarge(nn.Module):
 
 
 class SegmentationNetwork(nn.Module):
-    """Scores and features of several levels to the mask.
-
-    Args:
-        channels: of the features by level, the deepest first.
-    """
+    """Scores and features of several levels to the mask; `channels` are those of the features, the deepest first."""
 
     def __init__(self, channels: Mapping[str, int]) -> None:
         super().__init__()
@@ -93,16 +89,7 @@ class SegmentationNetwork(nn.Module):
         self.project = Enlarge()
 
     def forward(self, scores: Tensor, features: Mapping[str, Tensor], size: int) -> Tensor:
-        """The mask's logits.
-
-        Args:
-            scores: (B, 144, h, w).
-            features: by level, (B, C, h, w) each.
-            size: of the mask.
-
-        Returns:
-            (B, 1, size, size), before the sigmoid.
-        """
+        """Scores (B, 144, h, w) and features by level, (B, C, h', w') each, to the mask's logits (B, 1, size, size)."""
         found = None
         for level in self.levels:
             mixed, reduced = self.TSE[level](features[level], scores)
@@ -138,13 +125,9 @@ def _conv(inputs: int, outputs: int, size: int) -> nn.Conv2d:
 
 
 class ConvolvedEnlargement(nn.Module):
-    """A convolution of 3x3 cells over an enlarged square map.
+    """A convolution of 3x3 cells, without its bias, over an enlarged square map: (B, C, h, h) to (B, Cout, H, H).
 
-    (B, C, h, h) to (B, Cout, H, H), without the convolution's bias.
-
-    Args:
-        weight: (Cout, C, 3, 3).
-        matrix: (H, h), enlarges one side.
+    Of the convolution's `weight` (Cout, C, 3, 3) and of a `matrix` (H, h) that enlarges one side.
     """
 
     def __init__(self, weight: Tensor, matrix: Tensor) -> None:

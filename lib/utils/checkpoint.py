@@ -19,16 +19,9 @@ from lib.utils.safe_unpickle import read_untrusted, to_plain
 
 
 def load_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU. Nothing in the file is run.
+    """Read a checkpoint onto the CPU, its weights under `net`; errors and values as of `read_untrusted`.
 
     Accepts a dictionary with the weights under `net` or under `state_dict`, or a bare state dict.
-
-    Returns:
-        The file's dictionary, weights always under `net` (name to tensor); plain containers throughout, except that
-        objects such as the published `settings` are `InertObject`.
-
-    Raises:
-        CheckpointError: missing, damaged or foreign file, or one that names classes no checkpoint needs.
     """
     content = read_untrusted(Path(path))
     if isinstance(content, dict) and "net" not in content:
@@ -68,9 +61,7 @@ def load_state(
     (`num_batches_tracked`) may be absent on either side.
 
     Args:
-        module: the network.
-        checkpoint: what `load_checkpoint` returned, or a state dict.
-        path: where it came from, for messages.
+        checkpoint: what `load_checkpoint` returned, or a state dict; `path` is where it came from, for messages.
         allow_missing: prefixes of names that keep the module's values if the file lacks them
             (`cls_head.`: stage 2 starts from a stage-1 checkpoint).
 

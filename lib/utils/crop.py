@@ -2,7 +2,8 @@
 
 Boxes are xywh in pixels, top-left based. A tracker's region is the square around a box's centre whose side is `factor`
 times the square root of the box's area. A mask's region has `STRETCH` times the width and the height of the box. Both
-are scaled to a square crop; what lies outside the frame is black padding.
+are scaled to a square crop; what lies outside the frame is black padding. Around a box without area, or with
+coordinates that are not finite or absurdly large, no region can be cut: every function here raises `CropError` then.
 """
 
 import math
@@ -46,11 +47,7 @@ class Region:
 
     @classmethod
     def around(cls, box: Sequence[float], factor: float, size: int, height: int, width: int) -> "Region":
-        """The square region around a box in a frame of that height and width.
-
-        Raises:
-            CropError: see `region_of`.
-        """
+        """The square region around a box in a frame of that height and width."""
         left, top, side = region_of(box, factor)
         return cls(left, top, side, side, size, _padding(top, side, height), _padding(left, side, width))
 
@@ -101,11 +98,7 @@ class Region:
 
 
 def region_of(box: Sequence[float], factor: float) -> tuple[int, int, int]:
-    """Left, top and side, in whole pixels, of the square region around a box.
-
-    Raises:
-        CropError: a coordinate is not finite or absurdly large, or the box has no area.
-    """
+    """Left, top and side, in whole pixels, of the square region around a box."""
     x, y, w, h = _checked(box)
     side = max(1, math.ceil(math.sqrt(w * h) * factor))
     return round(x + 0.5 * w - side * 0.5), round(y + 0.5 * h - side * 0.5), side
@@ -114,14 +107,11 @@ def region_of(box: Sequence[float], factor: float) -> tuple[int, int, int]:
 def sample_target(
     image: np.ndarray, box: Sequence[float], factor: float, output_size: int
 ) -> tuple[np.ndarray, float, np.ndarray]:
-    """Cut the square region around a box (xywh; may lie partly or wholly outside) from an image (H, W, 3) uint8.
+    """Cut the square region around a box, which may lie partly or wholly outside, from an image (H, W, 3) uint8.
 
     Returns:
         The crop (output_size, output_size, 3) uint8, the scale from image to crop pixels, and
         the mask (output_size, output_size) bool, True on padding.
-
-    Raises:
-        CropError: see `region_of`.
     """
     region = Region.around(box, factor, output_size, *image.shape[:2])
     return region.cut(image), region.scale, region.mask()
@@ -136,14 +126,9 @@ def shows_nothing(mask: np.ndarray, cells: int) -> bool:
 def box_to_crop(
     box: Sequence[float], around: Sequence[float], scale: float | tuple[float, float], output_size: int
 ) -> np.ndarray:
-    """A box xywh of the image in the crop that was cut around another box xywh.
+    """A box of the image in the crop that was cut around another: (4,) float64 xywh in pixels of the crop.
 
-    Args:
-        scale: of the crop, one or along x and y.
-        output_size: side of the crop in pixels.
-
-    Returns:
-        (4,) float64 xywh in pixels of the crop.
+    `scale` is the crop's, one or along x and y; `output_size` its side in pixels.
     """
     (x, y, w, h), (ax, ay, aw, ah) = (np.asarray(each, np.float64).tolist() for each in (box, around))
     middle, (scale_x, scale_y) = (output_size - 1) / 2, scale if isinstance(scale, tuple) else (scale, scale)
@@ -171,11 +156,7 @@ def clip_box(box: Sequence[float], height: int, width: int, margin: int = 10) ->
 
 
 def stretched_region(box: Sequence[float]) -> tuple[int, int, int, int]:
-    """Left, top, width and height, in whole pixels, of a mask's region around a box.
-
-    Raises:
-        CropError: a coordinate is not finite, the box has no area, or more than any image has.
-    """
+    """Left, top, width and height, in whole pixels, of a mask's region around a box."""
     x, y, w, h = _checked(box)
     width, height = math.ceil(STRETCH * w), math.ceil(STRETCH * h)
     if width * height > _LARGEST_STRETCHED:
@@ -184,32 +165,20 @@ def stretched_region(box: Sequence[float]) -> tuple[int, int, int, int]:
 
 
 def stretched_crop(image: np.ndarray, box: Sequence[float], size: int) -> np.ndarray:
-    """Cut a mask's region around a box: an image (H, W, 3) or (H, W) uint8 to (size, size, 3) or (size, size).
-
-    Raises:
-        CropError: see `stretched_region`.
-    """
+    """Cut a mask's region around a box: an image (H, W, 3) or (H, W) uint8 to (size, size, 3) or (size, size)."""
     left, top, width, height = stretched_region(box)
     rows, columns = _padding(top, height, image.shape[0]), _padding(left, width, image.shape[1])
     return Region(left, top, width, height, size, rows, columns).cut(image)
 
 
 def box_in_crop(box: Sequence[float], around: Sequence[float], size: int) -> np.ndarray:
-    """A box of the image in the crop of a mask's region around another: (4,) float32 xywh in pixels of the crop.
-
-    Raises:
-        CropError: see `stretched_region`.
-    """
+    """A box of the image in the crop of a mask's region around another: (4,) float32 xywh in pixels of the crop."""
     _, _, width, height = stretched_region(around)
     return box_to_crop(box, around, (size / width, size / height), size).astype(np.float32)
 
 
 def mask_in_image(mask: np.ndarray, around: Sequence[float], image_size: tuple[int, int]) -> np.ndarray:
-    """A mask (S, S) float32 of a mask's region around a box, as (height, width) of the image; zero outside the region.
-
-    Raises:
-        CropError: see `stretched_region`.
-    """
+    """A mask (S, S) float32 of the region around a box, as (height, width) of the image; zero outside the region."""
     left, top, width, height = stretched_region(around)
     placed = np.zeros(image_size, np.float32)
     x1, y1, x2, y2 = max(left, 0), max(top, 0), min(left + width, image_size[1]), min(top + height, image_size[0])

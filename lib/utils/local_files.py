@@ -34,17 +34,10 @@ _TEST_SETS = ("lasot", "lasot_lmdb", "lasot_ext", "got10k", "trackingnet", "otb"
 def write_local_files(
     workspace_dir: Path, data_dir: Path, save_dir: Path, force: bool, files: Mapping[Side, Path]
 ) -> list[Path]:
-    """Write the local files of training and of testing. Both, or, where one must not be replaced, none.
+    """Write the local files (`LOCAL_FILES`) of training and of testing: both, or, where one must not be replaced, none.
 
-    Args:
-        workspace_dir: `pretrained_networks/` lies in it.
-        data_dir: folder of all data sets.
-        save_dir: checkpoints, logs and results lie under it.
-        force: replace files that say something else; they are kept beside the new ones as `local.py.bak`, `.bak2`, …
-        files: where they go: `lib.utils.workspace.LOCAL_FILES`.
-
-    Returns:
-        The files that were written; those that say the same already are left as they are.
+    `pretrained_networks/` lies in `workspace_dir`. With `force`, files that say something else are kept beside the new
+    ones as `local.py.bak`, `.bak2`, … Returns the files that were written; those that say the same already stay.
 
     Raises:
         UserError: a file exists and says something else, or cannot be written.

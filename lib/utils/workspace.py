@@ -31,29 +31,18 @@ _ALIASES = {"vid": "imagenet"}
 
 @dataclass(frozen=True)
 class Workspace:
-    """Folders of one working place.
+    """Folders of one working place."""
 
-    Attributes:
-        data_dir: data sets, one folder each (`lasot`, `got10k`, `coco`, …).
-        save_dir: checkpoints, logs and results of runs.
-        pretrained_dir: ImageNet weights of backbones.
-        tensorboard_dir: curves and pictures of the runs that are saved in `save_dir`.
-        results_dir: `<tracker>/<config>/<sequence>.txt` lies under it.
-        plots_dir: plots and tables of evaluations.
-        network_dir: a checkpoint that is named to a tracker, and is not where it is named, is looked for here.
-        own: places of single data sets, by their names in the local file without the ending (`lasot`, `lasot_lmdb`).
-        local_file: the local file that was read, if any.
-    """
-
-    data_dir: Path
-    save_dir: Path
-    pretrained_dir: Path
-    tensorboard_dir: Path
-    results_dir: Path
-    plots_dir: Path
-    network_dir: Path
+    data_dir: Path  # data sets, one folder each (`lasot`, `got10k`, `coco`, …)
+    save_dir: Path  # checkpoints, logs and results of runs
+    pretrained_dir: Path  # ImageNet weights of backbones
+    tensorboard_dir: Path  # curves and pictures of the runs that are saved in `save_dir`
+    results_dir: Path  # `<tracker>/<config>/<sequence>.txt` lies under it
+    plots_dir: Path  # plots and tables of evaluations
+    network_dir: Path  # a checkpoint that is named to a tracker, and is not where it is named, is looked for here
+    # Places of single data sets, by their names in the local file without the ending (`lasot`, `lasot_lmdb`).
     own: Mapping[str, Path] = field(default_factory=dict)
-    local_file: Path | None = None
+    local_file: Path | None = None  # the local file that was read, if any
 
     @property
     def checkpoint_dir(self) -> Path:
