@@ -6,9 +6,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.test.analysis.got10k_report import plot_got_success
 from lib.test.analysis.plots import PLOTS
-from lib.test.analysis.report import analyse
+from lib.test.analysis.report import analyse, plot_got_success
 from lib.utils.errors import run_command
 
 EPILOG = """\

@@ -15,8 +15,7 @@ from matplotlib.figure import Figure
 from lib.data.sequence import Sequence
 from lib.test.analysis.plots import COLOURS, STYLES, plot_svg
 from lib.test.analysis.scores import TrackerScores, compare_result
-from lib.test.analysis.selection import Groups
-from lib.test.analysis.tables import format_score, group_table, score_notes, score_table, sequence_aucs
+from lib.test.analysis.tables import format_score, sequence_aucs
 from lib.utils.errors import UserError
 from lib.utils.files import write_text
 
@@ -28,28 +27,28 @@ _TRUTH, _EDGE = (255, 255, 255), (16, 16, 16)
 def save_page(
     path: Path,
     title: str,
-    trackers: SequenceOf[TrackerScores],
+    labels: SequenceOf[str],
+    notes: SequenceOf[str],
+    tables: Mapping[str, pandas.DataFrame],
     plots: SequenceOf[Figure],
-    groups: Groups,
     hard: SequenceOf[dict],
 ) -> None:
     """Fill `report.html` beside this file and write it.
 
     Args:
-        trackers: in the order of their colours.
+        labels: of the trackers, in the order of their colours.
+        tables: texts, `scores`, `groups` (may be empty) and `sequences` as of `lib.test.analysis.tables`.
         hard: as `hardest_sequences` gives them.
     """
     pages = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True)
-    marks = {t.label: _swatch(i) + escape(t.label) for i, t in enumerate(trackers)}
+    marks = {label: _swatch(i) + escape(label) for i, label in enumerate(labels)}
     page = pages.get_template("report.html").render(
         title=title,
-        notes=score_notes(trackers),
-        scores=_html(score_table(trackers), False, marks),
-        plots=[plot_svg(plot) for plot in plots],
-        groups=_html(group_table(trackers, groups), True, marks) if groups else "",
+        notes=notes,
+        tables={name: _html(table, name != "scores", marks) for name, table in tables.items() if len(table)},
+        plots=map(plot_svg, plots),
         hard=hard,
-        sequences=_html(sequence_aucs(trackers).map(format_score), True, marks),
-        marks=list(marks.values()),
+        marks=marks.values(),
         swatch=_swatch,
         format_score=format_score,
     )

@@ -25,20 +25,11 @@ _PAGE_COLOURS = {colour: f"var(--line-{i})" for i, colour in enumerate(COLOURS)}
 }
 _FIGURE_SPACE = "\u2007"  # as wide as a digit, so that scores line up
 _STYLE = {
-    "text.color": _INK,
+    **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), _INK),
+    **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), _FAINT),
+    **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),
+    **{"axes.grid": True, "grid.color": _GRID, "axes.axisbelow": True},
     "text.parse_math": False,  # a label may hold dollar signs
-    "axes.titlelocation": "left",
-    "axes.titleweight": "bold",
-    "axes.labelcolor": _INK,
-    "axes.edgecolor": _FAINT,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "grid.color": _GRID,
-    **dict.fromkeys(("xtick.color", "ytick.color"), _FAINT),
-    **dict.fromkeys(("xtick.labelcolor", "ytick.labelcolor"), _INK),
-    "legend.frameon": False,
     "pdf.fonttype": 42,  # labels can be searched and edited
     "svg.fonttype": "none",
 }
@@ -89,7 +80,7 @@ def draw_plot(
     """
     figure = Figure(figsize=(5.6, 4.6 + 0.2 * len(lines)), layout="constrained")
     axes = figure.add_subplot(xlim=thresholds[[0, -1]], ylim=(0, 100), xlabel=spec.x_label, ylabel=f"{spec.title} (%)")
-    axes.set_title(title, pad=12)
+    axes.set_title(title, loc="left", fontweight="bold", pad=12)
     if spec.mark is not None:
         axes.axvline(spec.mark, color=_FAINT, linewidth=1, linestyle=(0, (2, 3)))
     order = sorted(range(len(lines)), key=lambda i: -lines[i][1])

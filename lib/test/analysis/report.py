@@ -1,18 +1,24 @@
-"""The whole evaluation of trackers on test sets: tables, plots, numbers and a page."""
+"""The whole evaluation of trackers on test sets: tables, plots, numbers and a page; and reports of GOT-10k's server."""
 
+import json
+import math
 from collections.abc import Mapping
 from collections.abc import Sequence as SequenceOf
 from pathlib import Path
 
+import numpy as np
+
 from lib.data.registry import dataset_label
 from lib.data.sequence import Sequence
 from lib.test.analysis import page, selection, tables
-from lib.test.analysis.plots import PLOTS, plot_trackers, save_plot
+from lib.test.analysis.plots import PLOTS, draw_plot, plot_trackers, save_plot
 from lib.test.analysis.scores import TrackerScores, merge_runs, score_source
 from lib.utils.errors import UserError
+from lib.utils.text import read_text, ruled_table
 from lib.utils.workspace import workspace
 
 _HARDEST = 8
+_OVERLAPS = np.linspace(0, 1, 101)
 
 
 def analyse(
@@ -45,12 +51,17 @@ def analyse(
     sets = selection.filter_sets(whole, filters, sources)
     sequences, total = selection.joined(sets), len(selection.joined(whole))
     scores, groups = _score(sources, sequences, merge), selection.find_groups(sets)
-    title, count = " + ".join(sets), f"{len(sequences)} of {total}" if len(sequences) < total else total
-    _print_scores(f"{title}, {count} sequences", scores)
-    if groups:
-        print(f"\n{tables.plain_text(tables.group_table(scores, groups))}")
-    if per_sequence:
-        print(f"\n{tables.plain_text(tables.sequence_aucs(scores).map(tables.format_score))}")
+    count = f"{len(sequences)} of {total}" if len(sequences) < total else total
+    title, heading = " + ".join(sets), f"{' + '.join(sets)}, {count} sequences"
+    shown = {
+        "scores": tables.score_table(scores),
+        "groups": tables.group_table(scores, groups),
+        "sequences": tables.sequence_aucs(scores).map(tables.format_score),
+    }
+    _print_scores(heading, scores)
+    for name, wanted in (("groups", groups), ("sequences", per_sequence)):
+        if wanted:
+            print(f"\n{tables.plain_text(shown[name])}")
 
     output_dir = output_dir or workspace("test").plots_dir / "+".join(map(dataset_label, dict.fromkeys(datasets)))
     for name in ("groups.csv", *(f"{kind}.{suffix}" for kind in PLOTS for suffix in ("png", "pdf"))):
@@ -61,8 +72,8 @@ def analyse(
     tables.save_json(output_dir / "scores.json", "+".join(datasets), scores, groups)
     tables.save_tables(output_dir, scores, groups)
     hard = page.hardest_sequences(scores, sequences, _HARDEST)
-    heading = f"{title}, {count} sequences"
-    page.save_page(output_dir / "report.html", heading, scores, list(figures.values()), groups, hard)
+    labels, notes = [row.label for row in scores], tables.score_notes(scores)
+    page.save_page(output_dir / "report.html", heading, labels, notes, shown, list(figures.values()), hard)
     print(f"plots, numbers and report.html: {output_dir}")
     return scores
 
@@ -102,3 +113,55 @@ def _score(
 
 def _print_scores(title: str, scores: SequenceOf[TrackerScores]) -> None:
     print("\n".join([title, tables.plain_text(tables.score_table(scores)), *tables.score_notes(scores)]))
+
+
+def plot_got_success(paths: SequenceOf[Path], output_dir: Path | None = None) -> None:
+    """Print AO, SR0.50 and SR0.75 and plot the success curves of server reports, `got_success.png` and `.pdf`.
+
+    Args:
+        paths: JSON files, `{tracker: {"overall": {"ao", "succ_curve", …}, "seq_wise": …}}`.
+        output_dir: folder for the plots; one under the workspace's plots by default.
+
+    Raises:
+        UserError: a file is missing or is no such report, or two are of one tracker.
+    """
+    lines, rows = {}, []
+    for tracker, ao, curve, fps in (report for path in paths for report in read_got_report(path)):
+        if tracker in lines:
+            raise UserError(f"two reports are of a tracker called {tracker!r}; rename it in one of the files")
+        lines[tracker] = (tracker, ao, curve)
+        rows.append([tracker, *map(tables.format_score, (ao, *np.interp([0.5, 0.75], _OVERLAPS, curve), fps))])
+    rows.sort(key=lambda row: -lines[row[0]][1])
+    print(ruled_table([["Tracker", "AO", "SR0.50", "SR0.75", "FPS"], *rows]))
+
+    output_dir = output_dir or workspace("test").plots_dir / "got10k_reports"
+    spec = PLOTS["success"]._replace(score_label="Average overlap")
+    save_plot(output_dir / "got_success", draw_plot(spec, "Success on GOT-10k", _OVERLAPS, list(lines.values())))
+    print(f"plots: {output_dir}")
+
+
+def read_got_report(path: Path) -> list[tuple[str, float, np.ndarray, float]]:
+    """The trackers of a report file: name, AO in percent, success curve (101,) in percent over overlaps, FPS or nan.
+
+    The numbers lie under `overall`, or directly under the tracker's name in old reports.
+
+    Raises:
+        UserError: the file is missing or is no report; the message names the fault.
+    """
+    try:
+        content = json.loads(read_text(path))
+        reports = []
+        for tracker, values in content.items():
+            overall = values.get("overall", values)
+            ao, curve = float(overall["ao"]), np.array(overall["succ_curve"], dtype=np.float64)
+            if curve.ndim != 1 or len(curve) < 2 or not all(0 <= value <= 1 for value in (ao, *curve)):
+                raise UserError(f"{path}: 'ao' and 'succ_curve' of {tracker!r} are not numbers from 0 to 1")
+            curve = np.interp(_OVERLAPS, np.linspace(0, 1, len(curve)), curve)
+            speed = float(overall.get("speed_fps") or math.nan)
+            reports.append((tracker, 100 * ao, 100 * curve, speed if speed > 0 else math.nan))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        need = "expected JSON with numbers 'ao' and 'succ_curve' under 'overall' of each tracker"
+        raise UserError(f"{path} is not a report of GOT-10k: {need}") from error
+    if not reports:
+        raise UserError(f"{path} is a report of GOT-10k without a tracker")
+    return reports

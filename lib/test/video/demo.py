@@ -58,11 +58,7 @@ def video_demo(
         tracker, config, checkpoint, device, engine, precision: as `lib.test.tracker.create_tracker` takes them.
         source: as `open_source` takes it, or `sample:NAME` of `lib.data.samples`.
         init_bbox: the object in the first frame, xywh in pixels; by default a sample's own, or drawn by the user.
-        save_results: write the boxes as text, too.
         output: folder of the results; a new `output/<source>_<tracker>_<config>` by default.
-        overwrite: replace results of an earlier run.
-        no_window: open no window even where there is a display.
-        debug: print every frame's box.
         refine: draw masks, too, of a network as configured in `experiments/alpha_refine/`.
         refine_checkpoint: its weights; see `lib.test.tracker.refiner.refiner_weights`.
         refine_precision: of masks; `precision` by default.

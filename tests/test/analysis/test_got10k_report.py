@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib.test.analysis.got10k_report import plot_got_success, read_got_report
+from lib.test.analysis.report import plot_got_success, read_got_report
 from lib.utils.errors import UserError
 
 

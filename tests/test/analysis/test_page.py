@@ -14,6 +14,7 @@ from lib.test.analysis.page import hardest_sequences, save_page
 from lib.test.analysis.plots import PLOTS, plot_trackers
 from lib.test.analysis.scores import TrackerScores, score_source
 from lib.test.analysis.selection import ResultSource
+from lib.test.analysis.tables import format_score, group_table, score_notes, score_table, sequence_aucs
 from lib.test.evaluation.result_files import result_path
 from tests.data.made_sets import write_results, write_sequence
 
@@ -64,6 +65,16 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.elements if name == tag]
 
 
+def save(path: Path, title: str, trackers: list[TrackerScores], hard: list[dict], groups=(), plots=()) -> Page:
+    shown = {
+        "scores": score_table(trackers),
+        "groups": group_table(trackers, dict(groups)),
+        "sequences": sequence_aucs(trackers).map(format_score),
+    }
+    save_page(path, title, [t.label for t in trackers], score_notes(trackers), shown, plots, hard)
+    return Page(path)
+
+
 @pytest.fixture
 def page(tmp_path, sequences) -> Page:
     trackers = [
@@ -72,8 +83,8 @@ def page(tmp_path, sequences) -> Page:
     ]
     hard = hardest_sequences(trackers, sequences, 2)
     plots = [plot_trackers(kind, EVIL, trackers) for kind in PLOTS]
-    save_page(tmp_path / "page.html", f"{EVIL} set", trackers, plots, {("attribute", EVIL): ["ant", "bee"]}, hard)
-    return Page(tmp_path / "page.html")
+    groups = {("attribute", EVIL): ["ant", "bee"]}
+    return save(tmp_path / "page.html", f"{EVIL} set", trackers, hard, groups, plots)
 
 
 def test_it_is_whole_and_loads_nothing(page):
@@ -130,5 +141,6 @@ def test_results_of_some_frames_and_frames_that_cannot_be_read(tmp_path, sequenc
     assert hard["ant"]["pictures"]
     assert not hard["bee"]["pictures"]
     assert sequences["bee"].frames[1].name in hard["bee"]["problem"]
-    save_page(tmp_path / "page.html", "set", [tracker], (), {}, list(hard.values()))
-    assert "No pictures: " in Page(tmp_path / "page.html").text
+    page = save(tmp_path / "page.html", "set", [tracker], list(hard.values()))
+    assert "No pictures: " in page.text
+    assert len(page.all("table")) == 2
