@@ -95,7 +95,8 @@ def generate(output: Path, *, workers: int = 2, progress: bool = True, **chosen:
     write = partial(_write_sequence, output, spec)
     with tqdm(desc=f"embedded {spec.split}", total=len(missing), unit="seq", disable=not progress) as bar:
         if min(workers, len(missing)) <= 1:
-            for _ in map(write, missing):
+            for index in missing:
+                write(index)
                 bar.update()
         else:
             # Spawned, not forked: a fork of a process with threads (OpenCV's, PyTorch's) may hang.
