@@ -21,58 +21,50 @@ _BOX_PATTERN = rf"[ \t]*+{_SEPARATOR_PATTERN.join([_NUMBER_PATTERN] * 4)}[ \t]*+
 _NUMBER = re.compile(_NUMBER_PATTERN, re.IGNORECASE | re.ASCII)
 _SEPARATOR = re.compile(_SEPARATOR_PATTERN)
 _BOXES = re.compile(rf"{_BOX_PATTERN}(?:\n{_BOX_PATTERN})*+", re.IGNORECASE | re.ASCII)
-_PLAIN_FLAGS = re.compile(r"-?\d{1,6}(?:[\n,]-?\d{1,6})*+", re.ASCII)  # nearly all files; 20 times as fast
+_PLAIN_FLAGS = re.compile(r"-?\d{1,6}(?:,-?\d{1,6})*+", re.ASCII)  # nearly all files; 20 times as fast
 _LARGEST = 1e7  # pixels; beyond it a value is damage, and areas would overflow
 
 UAV123 = ("SV", "ARC", "LR", "FM", "FOC", "POC", "OV", "BC", "IV", "VC", "CM", "SOB")
 TNL2K = ("CM", "ROT", "DEF", "FOC", "IV", "OV", "POC", "VC", "SV", "BC", "MB", "ARC", "LR", "FM", "AS", "TC", "MS")
-_GOT10K_KEYS = ("root_class", "motion_class")
 
 
 def read_boxes(path: str | os.PathLike, allow_nan: bool = True) -> np.ndarray:
-    """Read one xywh box a line: (N, 4) float64, N at least 1.
+    """`parse_boxes` of a file, which may also be missing."""
+    return parse_boxes(read_text(path), path, allow_nan)
 
-    nan marks frames without a box in annotations; `allow_nan=False` refuses it, for results.
+
+def parse_boxes(text: str, source: str | os.PathLike, allow_nan: bool = True) -> np.ndarray:
+    """The boxes in a text of one xywh box a line: (N, 4) float64, N at least 1.
+
+    Args:
+        source: the file, for messages.
+        allow_nan: take nan, which marks frames without a box in annotations; results have none.
 
     Raises:
-        UserError: the file is missing, is empty, or holds a line that is not four numbers.
+        UserError: the text is empty, or a line is not four numbers.
     """
-    return parse_boxes(_content(path), path, allow_nan)
-
-
-def parse_boxes(data: bytes, source: str | os.PathLike, allow_nan: bool = True) -> np.ndarray:
-    """The same as `read_boxes` from a file's content; `source` names it in messages."""
-    text = _text(data, source)
+    lines = _lines(text, source)
+    text = "\n".join(lines)
     if not _BOXES.fullmatch(text):
-        lines = enumerate(text.split("\n"), start=1)
-        number, line = next((number, line) for number, line in lines if not _BOXES.fullmatch(line))
+        number, line = next((number, line) for number, line in enumerate(lines, 1) if not _BOXES.fullmatch(line))
         raise UserError(f"{source}, line {number}: {line.strip()[:60]!r} is not x, y, width, height")
     boxes = np.fromstring(text.replace(",", " ").replace(";", " "), np.float64, sep=" ").reshape(-1, 4)
-    refused = {"a number too large to be in pixels": np.abs(boxes) > _LARGEST}
-    if not allow_nan:
-        refused["nan is not allowed here"] = np.isnan(boxes)
-    for why, bad in refused.items():
+    for why, bad in (
+        ("a number too large to be in pixels", np.abs(boxes) > _LARGEST),
+        ("nan is not allowed here", np.isnan(boxes) & (not allow_nan)),
+    ):
         if bad.any():
             raise UserError(f"{source}, line {int(bad.any(axis=1).argmax()) + 1}: {why}")
     return boxes
 
 
-def read_flags(path: str | os.PathLike) -> np.ndarray:
-    """Read whole numbers, one a line or all in one (absence, occlusion, cover labels): (N,) int64.
-
-    Raises:
-        UserError: the file is missing, is empty, or holds something else.
-    """
-    return parse_flags(_content(path), path)
-
-
-def parse_flags(data: bytes, source: str | os.PathLike) -> np.ndarray:
-    """The same as `read_flags` from a file's content; `source` names it in messages."""
-    text = _text(data, source)
-    if _PLAIN_FLAGS.fullmatch(text):
-        return np.fromstring(text.replace("\n", ","), np.int64, sep=",")
+def parse_flags(text: str, source: str | os.PathLike) -> np.ndarray:
+    """Whole numbers, one a line or all in one (absence, occlusion, cover labels): (N,) int64; else as `parse_boxes`."""
+    lines = _lines(text, source)
+    if _PLAIN_FLAGS.fullmatch(plain := ",".join(lines)):
+        return np.fromstring(plain, np.int64, sep=",")
     flags = []
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(lines, start=1):
         for field in _SEPARATOR.split(line.strip()):
             value = float(field) if _NUMBER.fullmatch(field) else math.nan
             if not value.is_integer() or abs(value) > _LARGEST:
@@ -90,44 +82,32 @@ def line_numbers(line: str) -> list[float] | None:
     return None if any(abs(value) > _LARGEST for value in values) else values
 
 
-def parse_regions(data: bytes, source: str | os.PathLike) -> np.ndarray:
-    """Boxes (N, 4) xywh of a VOT annotation, one region a line.
+def parse_regions(text: str, source: str | os.PathLike) -> np.ndarray:
+    """The boxes (N, 4) xywh in a VOT annotation, one region a line; else as `parse_boxes`.
 
     A line is `x,y,w,h`; or a polygon `x1,y1,x2,y2,x3,y3,…`; or a mask `mx,y,w,h,run,run,…` of runs of zeros and ones
     in turn, row by row within the rectangle; or one number, which stands for a frame without a region. Polygons and
     masks become the smallest box around them, nan where there is none.
-
-    Args:
-        data: content of the file.
-        source: its name, for messages.
-
-    Raises:
-        UserError: a line is something else; the message names it.
     """
     boxes = []
-    for number, line in enumerate(_text(data, source).split("\n"), start=1):
-        text = line.strip()
-        mask = text[:1] in ("m", "M")
-        values = line_numbers(text[1:] if mask else text)
+    for number, line in enumerate(_lines(text, source), start=1):
+        region = line.strip()
+        mask = region[:1] in ("m", "M")
+        values = line_numbers(region[1:] if mask else region)
         box = None if values is None else _mask_box(values) if mask else _shape_box(values)
         if box is None:
-            raise UserError(f"{source}, line {number}: {text[:60]!r} is not a VOT rectangle, polygon or mask")
+            raise UserError(f"{source}, line {number}: {region[:60]!r} is not a VOT rectangle, polygon or mask")
         boxes.append(box)
     return np.array(boxes, dtype=np.float64)
 
 
-def parse_corners(data: bytes, source: str | os.PathLike, count: int) -> np.ndarray:
-    """Boxes (N, 4) xywh of an annotation of NfS as it is downloaded: `track left top right bottom …` a line.
+def parse_corners(text: str, source: str | os.PathLike, count: int) -> np.ndarray:
+    """The boxes (N, 4) xywh in an annotation of NfS as it is downloaded: `track left top right bottom …` a line.
 
-    Args:
-        data, source: as in `parse_regions`.
-        count: number of frames at 30 frames a second; an annotation at 240 has eight lines for each.
-
-    Raises:
-        UserError: a line is something else; the message names it.
+    `count` is the number of frames at 30 frames a second; an annotation at 240 has eight lines for each.
     """
     corners = []
-    for number, line in enumerate(_text(data, source).split("\n"), start=1):
+    for number, line in enumerate(_lines(text, source), start=1):
         values = line_numbers(" ".join(line.split()[1:5])) or []
         if len(values) != 4:
             raise UserError(f"{source}, line {number}: {line.strip()[:60]!r} is not track, left, top, right, bottom, …")
@@ -152,10 +132,8 @@ def box_doubt(boxes: np.ndarray, width: int, height: int) -> str:
 
 def _shape_box(values: list[float]) -> list[float] | None:
     """The box of a rectangle or polygon; None where it is neither."""
-    if len(values) == 1:
-        return [math.nan] * 4
-    if len(values) == 4:
-        return values
+    if len(values) in (1, 4):
+        return values if len(values) == 4 else [math.nan] * 4
     if len(values) < 6 or len(values) % 2:
         return None
     x, y = values[0::2], values[1::2]
@@ -163,33 +141,24 @@ def _shape_box(values: list[float]) -> list[float] | None:
 
 
 def _mask_box(values: list[float]) -> list[float] | None:
-    """The box of a run-length mask, found without unpacking it; None where it is malformed."""
+    """The box of a run-length mask; None where it is malformed."""
     if len(values) < 4 or not all(value.is_integer() for value in values):
         return None
     x, y, width, height, *runs = map(int, values)
-    ends = np.cumsum([0, *runs])
-    if min(width, height, *runs, 0) < 0 or ends[-1] > width * height:
+    if min(width, height, *runs, 0) < 0 or sum(runs) > width * height:
         return None
-    first, end = ends[1:-1:2], ends[2::2]  # of the runs of ones
-    first, last = first[first < end], end[first < end] - 1
-    if not len(first):
+    filled = np.flatnonzero(np.repeat(np.arange(len(runs)) % 2, runs))
+    if not len(filled):
         return [math.nan] * 4
-    # A run that goes on in the next row touches both sides of the rectangle.
-    broken = (first // width != last // width).any()
-    left, right = (0, width - 1) if broken else ((first % width).min(), (last % width).max())
-    top, bottom = first[0] // width, last[-1] // width
-    return [x + left, y + top, right - left + 1, bottom - top + 1]
+    rows, columns = np.divmod(filled, width)
+    return [x + columns.min(), y + rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1]
 
 
 def flagged_attributes(path: Path, names: tuple[str, ...]) -> tuple[str, ...]:
-    """A file with a 0 or 1 for each of `names` in order (UAV123, TNL2K); none where there is no file.
-
-    Raises:
-        UserError: it has another number of flags, or is malformed.
-    """
+    """A file with a 0 or 1 for each of `names` in order (UAV123, TNL2K); none where there is no file."""
     if not path.is_file():
         return ()
-    flags = read_flags(path)
+    flags = parse_flags(read_text(path), path)
     if len(flags) != len(names):
         raise UserError(f"{path} has {len(flags)} flags, expected {len(names)}: {', '.join(names)}")
     return tuple(name for name, flag in zip(names, flags, strict=True) if flag)
@@ -203,13 +172,13 @@ def listed_attributes(path: Path) -> tuple[str, ...]:
 def tagged_attributes(folder: Path) -> tuple[str, ...]:
     """VOT's `<tag>.tag` or `<tag>.label` files, a flag a frame: the tags that are set on any frame."""
     files = sorted(path for path in folder.glob("*") if path.suffix in (".tag", ".label") and path.is_file())
-    return tuple(path.stem for path in files if read_flags(path).any())
+    return tuple(path.stem for path in files if parse_flags(read_text(path), path).any())
 
 
 def got10k_attributes(meta_file: Path) -> tuple[str, ...]:
     """Root class and motion class of a GOT-10k `meta_info.ini`, as `motion_class=running`; none for `-`."""
     meta = read_meta(meta_file)
-    return tuple(f"{key}={meta[key]}" for key in _GOT10K_KEYS if meta.get(key, "-") not in ("", "-"))
+    return tuple(f"{key}={meta[key]}" for key in ("root_class", "motion_class") if meta.get(key, "-") not in ("", "-"))
 
 
 def read_meta(meta_file: Path) -> dict[str, str]:
@@ -220,24 +189,10 @@ def read_meta(meta_file: Path) -> dict[str, str]:
     return {key.strip(): value.strip() for key, colon, value in lines if colon}
 
 
-def _content(path: str | os.PathLike) -> bytes:
-    """The bytes of a file."""
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-
-
-def _text(data: bytes, source: str | os.PathLike) -> str:
-    """Content of a text file without empty lines at its end; lines end in a newline.
-
-    Raises:
-        UserError: it is empty or not text.
-    """
-    try:
-        text = data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n").rstrip()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{source} is not a text file: byte {error.start} is not UTF-8") from error
-    if not text:
+def _lines(text: str, source: str | os.PathLike) -> list[str]:
+    """The lines of a text without the empty ones at its end; at least one."""
+    # Not splitlines(): it also splits at form feeds and other rare characters, so line numbers would be off.
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").rstrip().split("\n")
+    if lines == [""]:
         raise UserError(f"{source} is empty")
-    return text
+    return lines

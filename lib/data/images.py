@@ -50,19 +50,13 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
 
 def decode_image(data: bytes, source: str | os.PathLike) -> np.ndarray:
     """Decode an image file's content to (H, W, 3) uint8 RGB, or raise an `ImageReadError` that names the `source`."""
-    if not data or _is_cut_png(data):
-        raise _undecodable(source)
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error as error:  # the header gives more pixels than OpenCV takes
-        raise _undecodable(source) from error
+        image = None if _is_cut_png(data) else cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:  # no content, or the header gives more pixels than OpenCV takes
+        image = None
     if image is None:
-        raise _undecodable(source)
+        raise ImageReadError(f"cannot decode image {source}: the file is damaged or not an image")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
-def _undecodable(source: str | os.PathLike) -> ImageReadError:
-    return ImageReadError(f"cannot decode image {source}: the file is damaged or not an image")
 
 
 def _is_cut_png(data: bytes) -> bool:
@@ -81,11 +75,8 @@ def _is_cut_png(data: bytes) -> bool:
 def to_rgb8(image: np.ndarray) -> np.ndarray:
     """Bring one frame to (H, W, 3) uint8 RGB.
 
-    Accepts (H, W), (H, W, 1), (H, W, 3) RGB and (H, W, 4) RGBA (alpha is dropped) of
-    uint8, or of uint16 (the full 16-bit range is scaled to 8 bits).
-
-    Raises:
-        UserError: any other shape or type, or an image without pixels.
+    Takes (H, W), (H, W, 1), (H, W, 3) RGB and (H, W, 4) RGBA (alpha is dropped) of uint8, or of uint16 (scaled to 8
+    bits); all else is a `UserError`.
     """
     shape = getattr(image, "shape", None)
     if not isinstance(image, np.ndarray) or len(shape) not in (2, 3) or shape[2:] not in ((), (1,), (3,), (4,)):
@@ -169,10 +160,7 @@ class JpegPicture(Picture):
         if not (self._x[0] <= x[0] and x[1] <= self._x[1] and self._y[0] <= y[0] and y[1] <= self._y[1]):
             pixels = decode_part(self._data, x, y)
             if pixels is None:  # OpenCV accepts some faults that libjpeg-turbo refuses
-                whole = decode_image(self._data, self._source)
-                if whole.shape[:2] != (self.height, self.width):
-                    raise _undecodable(self._source)
-                pixels = whole[slice(*y), slice(*x)]
+                pixels = decode_image(self._data, self._source)[slice(*y), slice(*x)]
             self._x, self._y, self._pixels = x, y, pixels
         return self._pixels[y[0] - self._y[0] : y[1] - self._y[0], x[0] - self._x[0] : x[1] - self._x[0]]
 
@@ -186,7 +174,7 @@ def open_picture(data: bytes, source: str | os.PathLike) -> Picture:
     if data.startswith(_JPEG):
         # No decoder fails where the end is missing: the rest of the picture may be grey.
         if data.rfind(_END) < data.rfind(_SCAN):
-            raise _undecodable(source)
+            raise ImageReadError(f"cannot decode image {source}: the file is damaged, its end is missing")
         size = None if b"Exif\0" in data else _jpeg_size(data)
         if size is not None:
             return JpegPicture(data, *size, source)
@@ -215,16 +203,17 @@ class _Rectangle(ctypes.Structure):
 
 
 @contextmanager
-def _decoder(data: bytes) -> Iterator[tuple[ctypes.CDLL, int] | None]:
+def _decoder(data: bytes) -> Iterator[tuple[ctypes.CDLL, ctypes.c_void_p] | None]:
     """libjpeg-turbo and its handle of a JPEG file whose header is read; None where it is missing or refuses that."""
     library = turbojpeg()
     if library is None:
         yield None
         return
-    handle = library.tj3Init(_DECOMPRESS)
+    handle = ctypes.c_void_p(library.tj3Init(_DECOMPRESS))
     try:
         library.tj3Set(handle, _STOP_ON_WARNING, 1)
-        yield None if library.tj3DecompressHeader(handle, data, len(data)) else (library, handle)
+        refused = library.tj3DecompressHeader(handle, data, ctypes.c_size_t(len(data)))
+        yield None if refused else (library, handle)
     finally:
         library.tj3Destroy(handle)
 
@@ -251,9 +240,9 @@ def decode_part(data: bytes, x: Span, y: Span) -> np.ndarray | None:
         block, width = _BLOCK_WIDTHS[subsampling], library.tj3Get(handle, _WIDTH)
         first, last = max(0, (x[0] // block - 1) * block), min(width, x[1] + block)
         pixels = np.empty((y[1] - y[0], last - first, 3), np.uint8)
-        failed = library.tj3SetCroppingRegion(
-            handle, _Rectangle(first, y[0], last - first, y[1] - y[0])
-        ) or library.tj3Decompress8(handle, data, len(data), pixels.ctypes.data, 0, _RGB)
+        target, size = pixels.ctypes.data_as(ctypes.c_void_p), ctypes.c_size_t(len(data))
+        failed = library.tj3SetCroppingRegion(handle, _Rectangle(first, y[0], last - first, y[1] - y[0]))
+        failed = failed or library.tj3Decompress8(handle, data, size, target, 0, _RGB)
         return None if failed else pixels[:, x[0] - first : x[1] - first]
 
 
@@ -263,7 +252,7 @@ def turbojpeg() -> ctypes.CDLL | None:
     for path in _candidates():
         try:
             library = ctypes.CDLL(path)
-            _declare(library)
+            library.tj3Init.restype = ctypes.c_void_p
         except (OSError, AttributeError):  # of another processor, or older than version 3
             continue
         return library
@@ -279,15 +268,3 @@ def _candidates() -> Iterator[str]:
     system = ctypes.util.find_library("turbojpeg")
     if system is not None:
         yield system
-
-
-def _declare(library: ctypes.CDLL) -> None:
-    """Declare the types of arguments and results; raises an AttributeError where a function is missing."""
-    handle, number, size = ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t
-    library.tj3Init.argtypes, library.tj3Init.restype = (number,), handle
-    library.tj3Set.argtypes = (handle, number, number)
-    library.tj3Get.argtypes = (handle, number)
-    library.tj3DecompressHeader.argtypes = (handle, ctypes.c_char_p, size)
-    library.tj3SetCroppingRegion.argtypes = (handle, _Rectangle)
-    library.tj3Decompress8.argtypes = (handle, ctypes.c_char_p, size, handle, number, number)
-    library.tj3Destroy.argtypes, library.tj3Destroy.restype = (handle,), None

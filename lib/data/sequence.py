@@ -67,7 +67,7 @@ class Sequence:
     cover_file: Path | None = None  # GOT-10k's visible share of the object, 0 where it is not visible
     flags_may_lack: bool = True  # a flag file that is missing says nothing; otherwise it is an error
     more_files: tuple[Path, ...] = ()  # for packing
-    parse_annotation: Callable[[bytes, str], np.ndarray] = parse_boxes  # of the file's bytes and its name for messages
+    parse_annotation: Callable[[str, str], np.ndarray] = parse_boxes  # of the file's text and its name for messages
     read_attributes: Callable[[], tuple[str, ...]] = tuple  # names of the sequence's attributes
 
     @property
@@ -128,7 +128,7 @@ class Sequence:
             UserError: the annotation is missing or malformed.
         """
         where = self._locate(self.annotation)
-        boxes = self.parse_annotation(self.storage.read_bytes(self.annotation.as_posix()), where)
+        boxes = self.parse_annotation(self.storage.text(self.annotation.as_posix()), where)
         if len(boxes) <= self.skip_first:
             raise UserError(f"{where} has {len(boxes)} boxes, but the first {self.skip_first} are skipped")
         return boxes[self.skip_first :]
@@ -176,7 +176,7 @@ class Sequence:
         if self.flags_may_lack and not self.storage.exists(path.as_posix()):
             return None
         where = self._locate(path)
-        flags = parse_flags(self.storage.read_bytes(path.as_posix()), where)[self.skip_first :]
+        flags = parse_flags(self.storage.text(path.as_posix()), where)[self.skip_first :]
         if len(flags) != len(self.truth):
             raise UserError(f"{where} has {len(flags)} flags for {len(self.truth)} boxes")
         return flags

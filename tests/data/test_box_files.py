@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lib.data.box_files import box_doubt, line_numbers, parse_boxes, parse_corners, parse_flags, read_boxes, read_flags
+from lib.data.box_files import box_doubt, line_numbers, parse_boxes, parse_corners, parse_flags, read_boxes
 from lib.utils.errors import UserError
 
 
@@ -30,19 +30,18 @@ def test_numbers_are_read_to_the_last_bit():
     numbers = rng.uniform(-2000, 2000, (60, 4)) * 10.0 ** rng.integers(-6, 2, (60, 1))
     for pattern in ("{:.0f}", "{:.4f}", "{!r}", "{:.17f}"):
         lines = [",".join(map(pattern.format, row)) for row in numbers.tolist()]
-        assert parse_boxes("\n".join(lines).encode(), "here").tolist() == [line_numbers(line) for line in lines]
+        assert parse_boxes("\n".join(lines), "here").tolist() == [line_numbers(line) for line in lines]
 
 
-@pytest.mark.parametrize("content", [b"0\n1\n-1\n", b"0,1,-1", b"0 1.0\t-1\r\n\r\n", b"0,1\n-1", b"0\r\n1\r\n-1\r\n"])
-def test_flags_of_all_forms(tmp_path, content):
-    (tmp_path / "a.txt").write_bytes(content)
-    assert read_flags(tmp_path / "a.txt").tolist() == [0, 1, -1]
+@pytest.mark.parametrize("content", ["0\n1\n-1\n", "0,1,-1", "0 1.0\t-1\r\n\r\n", "0,1\n-1", "0\r\n1\r\n-1\r\n"])
+def test_flags_of_all_forms(content):
+    assert parse_flags(content, "a.txt").tolist() == [0, 1, -1]
 
 
 @pytest.mark.parametrize("field", ["0,,1", "0,1,", "", "1_0", "0.5", "99999999", "9" * 5000, "--1", "nan", "yes"])
 def test_flags_are_whole_numbers(field):
     with pytest.raises(UserError, match=r"^here, line 2: .* is not a whole number$"):
-        parse_flags(f"0\n{field}\n1\n".encode(), "here")
+        parse_flags(f"0\n{field}\n1\n", "here")
 
 
 def test_nan_marks_a_frame_without_a_box(tmp_path):
@@ -70,14 +69,14 @@ def test_nan_marks_a_frame_without_a_box(tmp_path):
 )
 def test_malformed_lines_are_named(line):
     with pytest.raises(UserError, match=r"a\.txt, line 2:"):
-        parse_boxes(f"1,2,3,4\n{line}\n1,2,3,4\n".encode(), "a.txt")
+        parse_boxes(f"1,2,3,4\n{line}\n1,2,3,4\n", "a.txt")
 
 
 @pytest.mark.parametrize(("content", "message"), [(b"", "is empty"), (b"\r\n \n", "is empty"), (b"\xff\xfe1", "UTF-8")])
-def test_files_without_boxes(content, message):
-    for parse in (parse_boxes, parse_flags):
-        with pytest.raises(UserError, match=message):
-            parse(content, "a.txt")
+def test_files_without_boxes(tmp_path, content, message):
+    (tmp_path / "a.txt").write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        read_boxes(tmp_path / "a.txt")
 
 
 def test_files_that_cannot_be_read(tmp_path):
@@ -90,11 +89,11 @@ def test_annotations_of_nfs_are_corners_at_30_or_240_frames_a_second():
     """One more line than frames, or one less, is as the set is published."""
     lines = [f'0 {10 + i} 20 {30 + i} 50 {i} 0 0 1 "a cup"' for i in range(17)]
     expected = [[10 + i, 20, 20, 30] for i in range(17)]
-    assert parse_corners("\n".join(lines).encode(), "a.txt", 16).tolist() == expected[:16]
-    assert parse_corners("\n".join(lines).encode(), "a.txt", 18).tolist() == expected
-    assert parse_corners("\n".join(lines).encode(), "a.txt", 3).tolist() == expected[::8]
+    assert parse_corners("\n".join(lines), "a.txt", 16).tolist() == expected[:16]
+    assert parse_corners("\n".join(lines), "a.txt", 18).tolist() == expected
+    assert parse_corners("\n".join(lines), "a.txt", 3).tolist() == expected[::8]
     with pytest.raises(UserError, match=r"a\.txt, line 2: '1,2,3,4' is not track, left, top"):
-        parse_corners(b"0 1 2 3 4\n1,2,3,4\n", "a.txt", 2)
+        parse_corners("0 1 2 3 4\n1,2,3,4\n", "a.txt", 2)
 
 
 def test_boxes_that_are_hardly_pixels_are_doubted():

@@ -176,7 +176,7 @@ def test_vot_folders(tmp_path):
 
 
 def test_regions_become_boxes():
-    lines = b"1,2,3,4\r\n0,0,4,1,3,5,-1,2\n0\nnan,nan,nan,nan\nm10,20,4,3,2,1,8,1\nm10,20,4,3,3,2,7\nm0,0,2,2,4\n"
+    lines = "1,2,3,4\r\n0,0,4,1,3,5,-1,2\n0\nnan,nan,nan,nan\nm10,20,4,3,2,1,8,1\nm10,20,4,3,3,2,7\nm0,0,2,2,4\n"
     boxes = parse_regions(lines, "groundtruth.txt")
     assert boxes[[0, 1, 4, 5]].tolist() == [[1, 2, 3, 4], [-1, 0, 5, 5], [12, 20, 2, 3], [10, 20, 4, 2]]
     assert np.isnan(boxes[[2, 3, 6]]).all()
@@ -190,7 +190,7 @@ def test_a_mask_has_the_box_of_its_pixels():
         edges = np.flatnonzero(np.diff(flat))
         runs = np.diff(np.concatenate(([0], edges[:-1], [35]))) if mask.any() else [35]
         text = ",".join(map(str, [3, 4, 7, 5, *runs]))
-        (box,) = parse_regions(f"m{text}".encode(), "a")
+        (box,) = parse_regions(f"m{text}", "a")
         rows, columns = np.nonzero(mask)
         if not mask.any():
             assert np.isnan(box).all()
@@ -204,4 +204,4 @@ def test_a_mask_has_the_box_of_its_pixels():
 )
 def test_malformed_regions_are_named(line):
     with pytest.raises(UserError, match=r"a\.txt, line 2: .* is not a VOT"):
-        parse_regions(f"1,2,3,4\n{line}\n1,2,3,4\n".encode(), "a.txt")
+        parse_regions(f"1,2,3,4\n{line}\n1,2,3,4\n", "a.txt")

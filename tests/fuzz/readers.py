@@ -23,7 +23,7 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from lib.data.box_files import listed_attributes, parse_boxes, parse_flags, parse_regions, read_meta
+from lib.data.box_files import listed_attributes, parse_flags, parse_regions, read_boxes, read_meta
 from lib.data.images import IMAGE_SUFFIXES, JpegPicture, open_picture
 from lib.test.evaluation.result_files import read_result, read_seconds
 from lib.test.web.clips import Limits, open_clip
@@ -135,9 +135,9 @@ _changes = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.binary(min_s
 _jpegs = st.builds(_changed, st.sampled_from([_jpeg(0), _jpeg(1)]), _changes)
 
 TARGETS: dict[str, tuple[st.SearchStrategy, Callable]] = {
-    "boxes": (_bytes, lambda data: parse_boxes(data, "fuzz.txt")),
-    "flags": (_bytes, lambda data: parse_flags(data, "fuzz.txt")),
-    "regions": (_bytes, lambda data: parse_regions(data, "fuzz.txt")),
+    "boxes": (_bytes, _written("boxes.txt", read_boxes)),
+    "flags": (_bytes, lambda data: parse_flags(data.decode(errors="replace"), "fuzz.txt")),
+    "regions": (_bytes, lambda data: parse_regions(data.decode(errors="replace"), "fuzz.txt")),
     "result": (_bytes, _written("fuzz_result.txt", read_result)),
     "seconds": (_bytes, _written("fuzz_time.txt", read_seconds)),
     "names": (_bytes, lambda data: parse_names(data.decode(errors="replace"), "list.txt")),
