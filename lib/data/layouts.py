@@ -17,7 +17,7 @@ from typing import Any
 
 from lib.data import box_files
 from lib.data.sequence import NumberedNames, Sequence, Sequences, some
-from lib.data.storage import Storage, printable
+from lib.data.storage import Storage
 from lib.utils.errors import UserError
 from lib.utils.text import parse_names, read_ranges, read_text
 
@@ -245,18 +245,17 @@ def _listed(storage: Storage, base: str, name: str, expected: str) -> _Names:
     remedy = f"none of the sequences in {LIST} exists: expected {expected}"
     used, left_out = _present(storage, base, name, names, folders, remedy)
     known = set(names)
-    return used, left_out | {f"not in {LIST}": [printable(each) for each in with_boxes if each not in known]}
+    return used, left_out | {f"not in {LIST}": [each for each in with_boxes if each not in known]}
 
 
 def _present(
     storage: Storage, base: str, name: str, wanted: SequenceOf[str], present: Collection[str], remedy: str
 ) -> _Names:
-    """Those of `wanted` that exist and can be written in a result; none at all is an error."""
+    """Those of `wanted` that exist; none at all is an error."""
     place, present = storage.locate(base.rstrip("/")), set(present)
     missing = [each for each in wanted if each not in present]
-    not_text = [printable(each) for each in wanted if each in present and printable(each) != each]
-    used = [each for each in wanted if each in present and printable(each) == each]
+    used = [each for each in wanted if each in present]
     if not used:
         which = f"none of its sequences ({some(wanted)}) is" if missing else "no sequences"
         raise UserError(f"{name}: {which} in {place}: {remedy}")
-    return used, {f"missing in {place}": missing, "with a name that is not UTF-8, rename them": not_text}
+    return used, {f"missing in {place}": missing}

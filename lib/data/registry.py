@@ -17,7 +17,7 @@ from lib.data.coco import Coco, CocoMasks
 from lib.data.dataset import TrackingDataset, VideoSet
 from lib.data.davis import Davis
 from lib.data.sequence import Sequence, Sequences
-from lib.data.storage import LmdbStorage, Storage, printable
+from lib.data.storage import LmdbStorage, Storage
 from lib.data.synthetic import ensure_embedded, is_whole
 from lib.data.vid import Vid
 from lib.utils.errors import UserError
@@ -141,7 +141,7 @@ def load_dataset(name: str, data_dir: Path | None = None) -> Sequences:
         hint = _did_you_mean(name, TEST_SETS) or ";"
         raise UserError(f"unknown test set {name!r}{hint} known: {', '.join(TEST_SETS)}, folder:PATH, vot:PATH")
     if sequences.report:
-        log.warning("%s: %s", printable(name), sequences.report)
+        log.warning("%s: %s", name, sequences.report)
     return sequences
 
 
@@ -152,13 +152,13 @@ def dataset_label(name: str) -> str:
         return name
     resolved = _path(name, prefix).resolve()
     digest = hashlib.sha256(os.fsencode(resolved)).hexdigest()[:8]
-    return f"{prefix.removesuffix(':')}_{printable(resolved.name)}_{digest}"
+    return f"{prefix.removesuffix(':')}_{resolved.name}_{digest}"
 
 
 def dataset_title(name: str) -> str:
     """A name for readers: the test set's own, or the folder's."""
     prefix = _prefix(name)
-    return printable(_path(name, prefix).resolve().name) if prefix else name
+    return _path(name, prefix).resolve().name if prefix else name
 
 
 def select_sequences(sequences: list[Sequence], choice: str | None) -> list[Sequence]:
@@ -214,7 +214,7 @@ def _lmdb_path(root: Path) -> Path:
 
 def _require(root: Path, dataset: str, remedy: str) -> None:
     if not root.is_dir():
-        raise UserError(f"test set {dataset}: folder not found: {printable(root)}: {remedy}")
+        raise UserError(f"test set {dataset}: folder not found: {root}: {remedy}")
 
 
 def _test_root(place: Workspace, dataset: str, folder: str, *others: str) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.data.box_files import parse_boxes, parse_flags
+from lib.data.box_files import box_doubt, parse_boxes, parse_flags
 from lib.data.images import image_names, is_image_name, missing_numbers
 from lib.data.storage import Storage
 from lib.utils.errors import UserError
@@ -199,6 +199,18 @@ class Sequences(list[Sequence]):
         """How many sequences are used, and how many are not and why; "" where all are."""
         reasons = [f"{len(names)} {reason} ({some(names)})" for reason, names in self.left_out.items() if names]
         return f"{len(self)} sequences are used; left out: {', '.join(reasons)}" if reasons else ""
+
+
+def doubt_boxes(sequences: abc.Sequence[Sequence]) -> str:
+    """Why the boxes of most sequences are hardly xywh in pixels, from five of them; "" where nothing speaks for it."""
+    doubts = []
+    for sequence in sequences[:: -(-len(sequences) // 5)]:
+        try:
+            height, width = sequence.read_frame(0).shape[:2]
+            doubts.append(box_doubt(sequence.truth, width, height))
+        except UserError:
+            continue
+    return max(doubts) if sum(map(bool, doubts)) * 2 > len(doubts) else ""
 
 
 def some(names: abc.Sequence[object]) -> str:

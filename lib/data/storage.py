@@ -55,7 +55,7 @@ class Storage:
 
     def locate(self, path: str = "") -> str:
         """A path for messages."""
-        return printable(self._path(path))
+        return _printable(self._path(path))
 
     def stamp(self, path: str) -> tuple[int, ...] | None:
         """Numbers that change when a file or a folder's content changes; None where the path is missing."""
@@ -127,8 +127,8 @@ class Storage:
         return os.path.join(self.root, path) if path else self.root
 
 
-def printable(path: str | os.PathLike) -> str:
-    """A path for messages; bytes that are not UTF-8 are replaced, since no terminal or log takes them."""
+def _printable(path: str | os.PathLike) -> str:
+    """A path for messages; bytes that are not UTF-8 are replaced, since logs and terminals do not take them."""
     return os.fsencode(path).decode(errors="replace")
 
 
@@ -213,7 +213,7 @@ class LmdbStorage(Storage):
             return cursor.set_key(key) or (cursor.set_range(key + b"/") and cursor.key().startswith(key + b"/"))
 
     def locate(self, path: str = "") -> str:
-        return printable(f"{self.path}:{path}" if path else self.path)
+        return _printable(f"{self.path}:{path}" if path else self.path)
 
     def stamp(self, path: str) -> tuple[int, ...] | None:
         return _file_stamp(_data_file(self._parts.get(path.partition("/")[0], self.path)))  # of the LMDB as a whole

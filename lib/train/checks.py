@@ -17,6 +17,7 @@ from easydict import EasyDict
 from torch import nn
 
 from lib.config import load_config, option
+from lib.data.box_files import box_doubt
 from lib.data.dataset import MaskedDataset, TrackingDataset
 from lib.data.images import ImageReadError
 from lib.data.registry import build_dataset, find_lack, waits_to_be_generated
@@ -255,7 +256,7 @@ def _inspect(dataset: TrackingDataset, options: RunOptions, cfg: EasyDict) -> It
         return
     sampler = FrameSampler([dataset], [1], sampler_mode(cfg), sample_intervals(cfg))
     count = min(SAMPLED, len(dataset))
-    infos, outside = [], []
+    infos, outside, doubts = [], [], []
     bad: dict[str, list[str]] = {"annotations": [], "images": []}
     for share in (np.arange(count) + 0.5) / count:
         sequence = int(share * len(dataset))
@@ -274,6 +275,7 @@ def _inspect(dataset: TrackingDataset, options: RunOptions, cfg: EasyDict) -> It
         x, y, w, h = info.boxes.T
         off = info.visible & ((x >= width) | (y >= height) | (x + w <= 0) | (y + h <= 0))
         outside += [dataset.source(sequence, int(frame)) for frame in np.flatnonzero(off)]
+        doubts.append(box_doubt(info.boxes[info.visible], width, height))
     boxes, visible = sum(map(len, infos)), sum(int(info.visible.sum()) for info in infos)
     invalid = boxes - sum(int(info.valid.sum()) for info in infos)
     what = "sequences" if dataset.is_video else "objects"
@@ -293,3 +295,7 @@ def _inspect(dataset: TrackingDataset, options: RunOptions, cfg: EasyDict) -> It
         yield state, f"{unused} of {len(infos)} sequences read are never sampled: {terms}", "use longer sequences"
     if outside:
         yield "note", f"{len(outside):,} of {boxes:,} boxes read are outside their image, {outside[0]} for one"
+    if sum(map(bool, doubts)) * 2 > len(doubts):
+        yield "note", max(doubts)
+    if dataset.report:
+        yield "note", dataset.report

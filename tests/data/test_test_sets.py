@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lib.data.registry import TEST_SETS, dataset_label, load_dataset, select_sequences
+from lib.data.registry import TEST_SETS, build_dataset, dataset_label, load_dataset, select_sequences
+from lib.data.sequence import doubt_boxes
 from lib.data.storage import Storage
 from lib.utils.errors import UserError
 from tests.data.made_sets import moving_boxes, write_boxes, write_sequence
@@ -126,16 +127,14 @@ def test_other_usual_names_of_folders(tmp_path, name, folder):
     assert sequence.annotation.is_relative_to(tmp_path / folder)
 
 
-def test_names_that_are_not_utf_8_are_counted_and_left_out(tmp_path, caplog):
+def test_names_that_are_not_utf_8_are_read_and_can_be_printed(tmp_path):
     folder = tmp_path / os.fsdecode(b"caf\xe9")
-    write_sequence(folder, "a", 2)
     write_sequence(folder, os.fsdecode(b"b\xe9"), 2)
     (sequence,) = load_dataset(f"folder:{folder}")
-    assert len(sequence) == 2
-    assert "1 with a name that is not UTF-8, rename them (b\ufffd)" in caplog.text
-    assert sequence.subfolder.startswith("folder_caf\ufffd_")
+    assert (len(sequence), len(sequence.truth), sequence.visible) == (2, 2, None)
+    assert build_dataset(f"FOLDER:{folder}").source(0, 1).endswith("caf\ufffd/b\ufffd/00000002.jpg")
     sequence.frames[1].write_bytes(b"damaged")
-    with pytest.raises(UserError, match="caf\ufffd/a/00000002.jpg: the file is damaged"):
+    with pytest.raises(UserError, match="caf\ufffd/b\ufffd/00000002.jpg: the file is damaged"):
         sequence.read_frame(1)
 
 
@@ -150,6 +149,28 @@ def test_frames_missing_in_the_middle_are_named(tmp_path, caplog):
     assert caplog.messages == [f"one: 2 frames are missing in {tmp_path / 'one'} (3, 4); there is no box for them"]
     with pytest.raises(UserError, match=r"groundtruth\.txt has 6 boxes for 4 frames; frames 3, 4 are missing"):
         all_boxes.check_lengths()
+
+
+def test_boxes_that_are_hardly_pixels_are_doubted_where_most_are(tmp_path):
+    for name, scale in (("a", 0.01), ("b", 0.01), ("c", 1)):
+        write_sequence(tmp_path, name, 6, moving_boxes(6) * scale)
+    sequences = load_dataset(f"folder:{tmp_path}")
+    assert "6 of 6 boxes in frames of 128x96 are under 2 pixels" in doubt_boxes(sequences)
+    assert doubt_boxes(sequences[1:]) == ""
+    sequences[2].frames[0].unlink()
+    assert doubt_boxes(sequences[2:]) == ""
+
+
+def test_annotations_are_read_without_frames(tmp_path):
+    folder = tmp_path / "lasot" / "airplane" / "airplane-1"
+    write_boxes(folder / "groundtruth.txt", moving_boxes(3))
+    for name in ("full_occlusion.txt", "out_of_view.txt"):
+        (folder / name).write_text("0,0,1")
+    (sequence,) = load_dataset("lasot", tmp_path)
+    sequence.check_lengths()
+    assert (len(sequence.truth), sequence.visible.tolist()) == (3, [True, True, False])
+    with pytest.raises(UserError, match="airplane-1: folder of frames not found"):
+        len(sequence)
 
 
 def broken(tmp_path: Path, boxes: np.ndarray | None = None):

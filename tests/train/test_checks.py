@@ -276,6 +276,16 @@ def test_data_sets_are_counted_and_what_is_wrong_in_them_is_named(still, tmp_pat
     assert found("problem", short)[0].startswith(f"2 of 2 sequences read {needed}")
 
 
+def test_what_is_left_out_or_hardly_a_box_is_noted(still, tmp_path):
+    name = f"FOLDER:{still}"
+    write_lines(still / "list.txt", ["a", "b"])
+    for folder in "ab":
+        write_lines(still / folder / "groundtruth.txt", ["0.1,0.2,0.3,0.4"] * 24)
+    doubt, left_out = find(check_sets(tmp_path, name), f"train {name}", "note")
+    assert doubt.startswith("24 of 24 boxes in frames of 24x16 are under 2 pixels; are they fractions?")
+    assert left_out == "2 sequences are used; left out: 1 not in list.txt (c)"
+
+
 def test_storage(still, tmp_path, monkeypatch):
     name = f"FOLDER:{still}"
     (text,) = find(check_sets(tmp_path, name, use_lmdb=True), f"train {name}")

@@ -12,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from lib.config.loader import experiment_name
+from lib.data.box_files import box_doubt
 from lib.data.samples import PREFIX, find_sample
 from lib.test.tracker import create_tracker
 from lib.test.video.output import (
@@ -160,13 +161,15 @@ def run_demo(
 
 
 def check_box(box: Sequence[float], image: np.ndarray) -> None:
-    """Raise a UserError for a box xywh in pixels that has no area, or lies outside the image (H, W, 3)."""
+    """Raise a UserError for a box xywh that has no area, or lies outside the image (H, W, 3)."""
     plain, (height, width) = " ".join(f"{value:g}" for value in box), image.shape[:2]
     if len(box) != 4 or not all(map(math.isfinite, box)) or min(box[2:]) <= 0:
         raise UserError(f"the box must be four numbers x y w h in pixels, with w and h above 0, not {plain}")
     x, y, w, h = box
     if x >= width or y >= height or x + w <= 0 or y + h <= 0:
         raise UserError(f"the box {plain} (x y w h) lies outside the first frame, which is {width}x{height}")
+    if doubt := box_doubt(np.array([box], np.float64), width, height):
+        print(f"note: {doubt}")
 
 
 def _checked(result: dict, number: int) -> tuple[list[float], float | None, np.ndarray | None]:

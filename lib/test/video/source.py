@@ -10,7 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lib.data.images import IMAGE_SUFFIXES, is_image_name, list_images, read_image
+from lib.data.images import IMAGE_SUFFIXES, is_image_name, list_images, missing_numbers, read_image
+from lib.data.sequence import some
 from lib.utils.errors import UserError
 
 DEFAULT_FPS = 25.0  # for folders of images, and for videos and cameras that do not tell
@@ -69,6 +70,8 @@ def _open_folder(folder: Path) -> FrameSource:
         inner = sorted(p for p in folder.iterdir() if p.is_dir() and list_images(p))
         hint = f"; did you mean {inner[0]}?" if inner else f" ({', '.join(IMAGE_SUFFIXES)})"
         raise UserError(f"the folder {folder} holds no images{hint}")
+    if gaps := missing_numbers([file.name for file in files]):
+        print(f"note: {len(gaps)} frames are missing in {folder} ({some(gaps)}); the tracker goes on without them")
     return FrameSource(folder.resolve().name or "frames", map(read_image, files), DEFAULT_FPS, len(files))
 
 
