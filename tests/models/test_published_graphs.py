@@ -35,22 +35,14 @@ def test_the_published_boxes(graphs):
 
 
 def test_names_and_shapes_are_the_published_ones(graphs):
-    def described(values):
-        return [(value.name, value.shape, value.type) for value in values]
-
-    floats, flags = "tensor(float)", "tensor(bool)"
     template, search = graphs
-    assert described(template.get_inputs()) == [("img_z", [1, 3, 128, 128], floats), ("mask_z", [1, 128, 128], flags)]
-    assert described(template.get_outputs()) == [
-        ("feat", [64, 1, 128], floats),
-        ("mask", [1, 64], flags),
-        ("pos", [64, 1, 128], floats),
-    ]
-    assert described(search.get_inputs()) == [
-        ("img_x", [1, 3, 320, 320], floats),
-        ("mask_x", [1, 320, 320], flags),
-        ("feat_vec_z", [64, 1, 128], floats),
-        ("mask_vec_z", [1, 64], flags),
-        ("pos_vec_z", [64, 1, 128], floats),
-    ]
-    assert described(search.get_outputs()) == [("outputs_coord", [1, 1, 4], floats)]
+    kept = {"feat": [64, 1, 128], "mask": [1, 64], "pos": [64, 1, 128]}
+    vectors = {f"{name}_vec_z": shape for name, shape in kept.items()}
+    for values, expected in (
+        (template.get_inputs(), {"img_z": [1, 3, 128, 128], "mask_z": [1, 128, 128]}),
+        (template.get_outputs(), kept),
+        (search.get_inputs(), {"img_x": [1, 3, 320, 320], "mask_x": [1, 320, 320], **vectors}),
+        (search.get_outputs(), {"outputs_coord": [1, 1, 4]}),
+    ):
+        assert {value.name: value.shape for value in values} == expected
+        assert all(value.type == f"tensor({'bool' if 'mask' in value.name else 'float'})" for value in values)

@@ -152,28 +152,24 @@ def test_a_mistake_in_a_local_file_is_one_line(side, text, message, local_files)
 
 
 @pytest.mark.usefixtures("published")
-def test_a_training_set_is_read_from_its_own_place(tmp_path):
+def test_training_sets_are_read_from_their_own_places(local_files, tmp_path):
+    what, remedy = find_lack("VID")
+    assert what == f"there is no folder {tmp_path / 'ssd' / 'ilsvrc'}"
+    assert str(local_files["train"]) in remedy
     make_vid(tmp_path / "ssd" / "ilsvrc")
     assert len(build_dataset("VID")) > 0
     assert find_kind("LASOT").lmdb == tmp_path / "nvme" / "packed"
     assert f"no LMDB {tmp_path / 'nvme' / 'packed'}" in find_lack("LASOT", use_lmdb=True)[0]
     assert find_kind("GOT10K_vottrain").lmdb == tmp_path / "ssd" / "got10k" / "train_lmdb"
-    assert find_kind("LASOT", tmp_path / "given").root == tmp_path / "given" / "lasot"
-    assert find_kind("LASOT", tmp_path / "given").lmdb == tmp_path / "given" / "lasot_lmdb"
-
-
-@pytest.mark.usefixtures("published")
-def test_a_missing_folder_names_the_file_that_says_it(local_files, tmp_path):
-    what, remedy = find_lack("VID")
-    assert what == f"there is no folder {tmp_path / 'ssd' / 'ilsvrc'}"
-    assert str(local_files["train"]) in remedy
-    with pytest.raises(UserError, match=rf"folder not found: {tmp_path}/ssd/got10k/val: .*{local_files['test']}"):
-        load_dataset("got10k_val")
+    given = find_kind("LASOT", tmp_path / "given")
+    assert (given.root, given.lmdb) == (tmp_path / "given" / "lasot", tmp_path / "given" / "lasot_lmdb")
     assert find_kind("COCO17").remedy.endswith("STARK_DATA_DIR to the folder of all data sets")
 
 
 @pytest.mark.usefixtures("published")
-def test_a_test_set_is_read_from_its_own_place_and_results_go_to_theirs(tmp_path):
+def test_a_test_set_is_read_from_its_own_place_and_results_go_to_theirs(local_files, tmp_path):
+    with pytest.raises(UserError, match=rf"folder not found: {tmp_path}/ssd/got10k/val: .*{local_files['test']}"):
+        load_dataset("got10k_val")
     write_sequence(tmp_path / "ssd" / "got10k" / "val", "a")
     report = evaluate_tracker("still", "still", "got10k_val")
     assert [outcome.name for outcome in report.tracked] == ["a"]
