@@ -88,11 +88,16 @@ def score_source(source: ResultSource, sequences: Mapping[str, Sequence]) -> Tra
         UserError: no sequence has a result, a file is malformed, a result is short where that is not allowed,
             or the set's ground truth is not complete.
     """
-    rows, remarks, missing, errors = {}, {}, [], []
+    rows, remarks, missing, errors, used = {}, {}, [], [], {}
     for name, sequence in sequences.items():
-        if not source.files(sequence)[0].is_file():
+        path = source.files(sequence)[0]
+        if not path.is_file():
             missing.append(name)
             continue
+        if used.setdefault(path, name) != name:
+            raise UserError(
+                f"{path} is of {used[path]} or of {name}: move it into a folder {sequence.dataset} beside it"
+            )
         try:
             rows[name], found = _score_sequence(source, sequence)
             remarks |= {name: "; ".join(found)} if found else {}

@@ -68,7 +68,7 @@ class ResultSource:
         if self.foreign:
             # Other programs call a sequence of a joined set by its name alone (`bike1` for `uav_bike1`).
             names = dict.fromkeys((sequence.name, sequence.name.removeprefix(f"{sequence.dataset}_")))
-            folders = (self.folder, self.folder / sequence.dataset)
+            folders = (self.folder / sequence.dataset, self.folder)
             flat = [(folder / f"{name}.txt", folder / f"{name}_time.txt") for name in names for folder in folders]
             toolkit = self.folder / sequence.name  # as GOT-10k's toolkit writes them
             places = [*flat, *places, (toolkit / f"{sequence.name}_001.txt", toolkit / f"{sequence.name}_time.txt")]

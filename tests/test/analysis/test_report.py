@@ -13,6 +13,8 @@ from PIL import Image
 from lib.data.registry import load_dataset
 from lib.data.sequence import Sequence
 from lib.test.analysis.report import analyse
+from lib.test.analysis.scores import score_source
+from lib.test.analysis.selection import parse_trackers
 from lib.test.evaluation.result_files import result_path, run_dir, time_path, write_result
 from lib.utils.errors import UserError
 from tests.data.made_sets import moving_boxes, score_tracker, write_boxes, write_results, write_sequence
@@ -275,6 +277,17 @@ def test_other_programs_results_beside_ours(tmp_path, sequences, evaluate, capsy
     assert other.scores["fps"] == pytest.approx(2)
     assert capsys.readouterr().out.splitlines()[3].startswith("$x_{$ ü")
     assert (tmp_path / "out" / "success.pdf").stat().st_size > 1000
+
+
+def test_a_file_of_another_program_is_of_one_sequence(tmp_path, sequences):
+    """OTB and TC128 share the names of dozens of sequences."""
+    other = dataclasses.replace(sequences[0], dataset="otb", subfolder="")
+    write_boxes(tmp_path / "alien" / "ant.txt", sequences[0].truth)
+    (source,) = parse_trackers([f"folder:{tmp_path / 'alien'}"], tmp_path)
+    with pytest.raises(UserError, match=r"ant.txt is of one or of two: move it into a folder otb beside it"):
+        score_source(source, {"one": sequences[0], "two": other})
+    write_boxes(tmp_path / "alien" / "otb" / "ant.txt", sequences[0].truth)
+    assert score_source(source, {"one": sequences[0], "two": other}).missing == []
 
 
 def test_only_what_filters_leave(tmp_path, sequences, folder, evaluate, capsys):
