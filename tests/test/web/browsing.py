@@ -33,18 +33,6 @@ def opened(browser, server, prepare=lambda page: None, **options):
     assert wrong == []
 
 
-@contextmanager
-def opened_to_be_lost(browser, server):
-    """As `opened`; gives the page, and what cuts its connection to the server."""
-    sockets = []
-
-    def prepare(page):
-        page.route_web_socket("**/api/session", lambda socket: sockets.append(socket) or socket.connect_to_server())
-
-    with opened(browser, server, prepare) as page:
-        yield page, lambda: sockets[0].close()
-
-
 def _is_elsewhere(url, server):
     return urlsplit(url).scheme not in ("blob", "data") and not url.startswith(server.base)
 
@@ -71,6 +59,14 @@ def drag(page, box):
     page.mouse.move(*place(page, x + w / 2, y + h / 2))
     page.mouse.move(*place(page, x + w, y + h))
     page.mouse.up()
+
+
+def touch(page, *steps):
+    """Touch the screen: each step is `Start`, `Move` or `End`, and the places of the fingers."""
+    session = page.context.new_cdp_session(page)
+    for kind, places in steps:
+        points = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(places)]
+        session.send("Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": points})
 
 
 def shown_box(page):

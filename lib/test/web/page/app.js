@@ -31,7 +31,7 @@ const state = {
 };
 
 const pictures = new Pictures({ ask: (frame) => send("show", { frame }), paint });
-const stage = new Stage($("stage"), { drawn: draw, begin: hold });
+const stage = new Stage($("stage"), { drawn: draw, begin });
 const timeline = new Timeline($("timeline"), go);
 const panel = new Panel({ select, add, remove, draw, complain, exportFile });
 const chooser = new Chooser({ open, browse: (path) => send("browse", { path }), say, complain });
@@ -145,8 +145,17 @@ function track() {
 
 function hold() {
   state.holding = true;
-  pictures.stop();
   if (state.running) send("pause");
+}
+
+// A person starts to draw: the frame stays.
+function begin() {
+  hold();
+  pictures.stop();
+}
+
+function step(by) {
+  go((pictures.wanted ?? state.shown) + by);
 }
 
 function go(frame) {
@@ -274,8 +283,8 @@ function quiet() {
 }
 
 $("track").addEventListener("click", track);
-$("back").addEventListener("click", () => go(state.shown - 1));
-$("forward").addEventListener("click", () => go(state.shown + 1));
+$("back").addEventListener("click", () => step(-1));
+$("forward").addEventListener("click", () => step(1));
 $("scrub").addEventListener("input", () => go($("scrub").valueAsNumber));
 $("alert-close").addEventListener("click", quiet);
 $("change").addEventListener("click", () => {
@@ -292,8 +301,8 @@ $("stage").addEventListener("keydown", (event) => {
 document.addEventListener("keydown", (event) => {
   if (!state.clip || isTaken(event) || event.ctrlKey || event.altKey || event.metaKey) return;
   if (event.key === " " && !$("track").disabled) track();
-  else if (event.key === ",") go(state.shown - 1);
-  else if (event.key === ".") go(state.shown + 1);
+  else if (event.key === ",") step(-1);
+  else if (event.key === ".") step(1);
   else if (state.objects.has(Number(event.key))) select(Number(event.key));
   else return;
   event.preventDefault();

@@ -47,10 +47,10 @@ export class Pictures {
       this.ask(frame);
       return;
     }
-    this.wanted = null;
     this.decoding = true;
     const bitmap = await createImageBitmap(picture.blob);
     this.decoding = false;
+    if (this.wanted === frame) this.wanted = null;
     if (round === this.round) this.paint(frame, bitmap, picture.size);
     else bitmap.close();
     this.next();
