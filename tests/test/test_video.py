@@ -97,16 +97,20 @@ def test_video_source_gives_rgb_frames_and_the_files_rate(clip):
     assert np.abs(frames[5].astype(int) - plain_frame(100)).max() < 12
 
 
-def test_folder_source_sorts_by_number_and_takes_every_kind_of_image(tmp_path):
+def test_folder_source_sorts_by_number_and_takes_every_kind_of_image(tmp_path, capsys):
     folder = tmp_path / "frames"
     folder.mkdir()
     cv2.imwrite(str(folder / "10.png"), np.full((6, 8), 40 * 256, np.uint16))
     cv2.imwrite(str(folder / "9.png"), np.dstack([np.full((6, 8), v, np.uint8) for v in (1, 2, 3, 0)]))
-    cv2.imwrite(str(folder / "2.png"), np.full((6, 8), 7, np.uint8))
+    cv2.imwrite(str(folder / "8.png"), np.full((6, 8), 7, np.uint8))
     (folder / "notes.txt").write_text("not a frame")
     source = open_source(str(folder))
     assert (source.name, source.total) == ("frames", 3)
     assert [frame[0, 0].tolist() for frame in source.frames] == [[7, 7, 7], [3, 2, 1], [40, 40, 40]]
+    assert capsys.readouterr().out == ""
+    (folder / "9.png").unlink()
+    open_source(str(folder))
+    assert f"frames are missing in {folder}: 9" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -163,15 +167,20 @@ def test_drawing_far_outside_and_into_tiny_images_and_a_caption_on_white():
     assert (image[40:] == 255).all()
 
 
-def test_an_overlay_keeps_proportions_and_draws_both_boxes():
+@pytest.mark.parametrize("scale", [1, 2])
+def test_an_overlay_keeps_proportions_and_draws_both_boxes(scale):
     image = np.full((100, 200, 3), 90, np.uint8)
     boxes = [([20, 20, 160, 60], TRUTH), ([60, 40, 60, 40], box_colour(0.2)), ([float("nan")] * 4, SURE)]
-    overlay = output.draw_overlay(image, (400, 400), "x", boxes)
-    assert overlay.shape == (400, 400, 3)
-    assert (overlay[340, 60] == 0).all()
-    assert tuple(overlay[100 + 40, 200]) == TRUTH
-    assert tuple(overlay[100 + 80, 200]) == UNSURE == box_colour(0.49)
+    overlay = output.draw_overlay(image, (200 * scale, 200 * scale), "x", boxes).astype(int)
+    assert overlay.shape == (200 * scale, 200 * scale, 3)
+    assert (overlay[170 * scale, 30 * scale] == 0).all()
+    for y, colour in ((50 + 20, TRUTH), (50 + 40, UNSURE)):  # lines are blurred where the frame is made larger
+        assert (
+            np.abs(overlay[y * scale : y * scale + scale, 100 * scale] - colour).min(axis=0).max()
+            < 80 * (scale - 1) + 1
+        )
     assert not (overlay == SURE).all(axis=2).any()
+    assert box_colour(0.49) == UNSURE
     assert box_colour(0.5) == box_colour(None) == SURE
     assert (image == 90).all()
 
@@ -306,10 +315,10 @@ def test_a_box_is_drawn_where_there_is_a_display_and_has_to_be_given_elsewhere(
 
 
 def test_a_video_shorter_than_its_header_says_is_noted(fake_tracker, clip, monkeypatch, tmp_path, capsys):
-    source = dataclasses.replace(open_source(str(clip)), total=30)
+    source = dataclasses.replace(open_source(str(clip)), total=13)
     monkeypatch.setattr(demo, "open_source", lambda _: source)
     video_demo("stark_s", "baseline", str(clip), [1, 2, 3, 4], output=tmp_path / "out")
-    assert "30 frames" in capsys.readouterr().out
+    assert f"12 frames were read, but {clip} says that it holds 13" in capsys.readouterr().out
 
 
 def test_a_real_tracker_by_its_name(clip, tmp_path):

@@ -94,8 +94,8 @@ def video_demo(
         folder = result_folder(workspace("test").save_dir / "output" / name, output, overwrite)
         write = stack.enter_context(result_writer(folder, video_size(first), frames.fps, save_results))
         count, stopped = run_demo(built, first, frames, box, write, window, debug)
-    if frames.total and not stopped and count < 0.9 * frames.total:
-        print(f"note: {source} says that it holds {frames.total} frames; the end may be damaged")
+    if frames.total and not stopped and count != frames.total:
+        print(f"note: {count} frames were read, but {source} says that it holds {frames.total}; its end may be damaged")
     for name in (VIDEO, BOXES, TABLE) if save_results else (VIDEO,):
         print(f"wrote {folder / name}")
     return count
@@ -140,7 +140,9 @@ def run_demo(
                 before = time.perf_counter()
                 result = tracker.track(image)
                 seconds += time.perf_counter() - before
-                box, score, mask = _checked(result, number)
+                box, score, mask = list(map(float, result["target_bbox"])), result.get("conf_score"), result.get("mask")
+                if not all(map(math.isfinite, box)):
+                    raise UserError(f"the tracker gave {box} for frame {number}: its weights may be damaged")
             canvas = annotated()
             key = window.show(canvas) if window else ""
             if key == "r" and (drawn := window.select_box(image)) is not None:
@@ -170,11 +172,3 @@ def check_box(box: Sequence[float], image: np.ndarray) -> None:
         raise UserError(f"the box {plain} (x y w h) lies outside the first frame, which is {width}x{height}")
     if doubt := box_doubt(np.array([box], np.float64), width, height):
         print(f"note: {doubt}")
-
-
-def _checked(result: dict, number: int) -> tuple[list[float], float | None, np.ndarray | None]:
-    """Box xywh, confidence and mask of a tracker's answer; the last two where it has them."""
-    box, score = [float(value) for value in result["target_bbox"]], result.get("conf_score")
-    if len(box) != 4 or not all(map(math.isfinite, box)):
-        raise UserError(f"the tracker gave {box} for frame {number}: its weights may be damaged")
-    return box, None if score is None else float(score), result.get("mask")

@@ -48,23 +48,21 @@ def draw_overlay(
         boxes: xywh in pixels of `image`, each with its colour; one that is nan is not drawn.
         mask: (H, W) bool, the object's pixels in `image`.
     """
+    image, (width, height) = image.copy(), size
     if mask is not None:
-        image = image.copy()
         draw_mask(image, mask)
-    width, height = size
-    scale = min(width / image.shape[1], height / image.shape[0])
-    if (image.shape[1], image.shape[0]) != size:
-        inner = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-        image = cv2.resize(image, inner, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    left, top = (width - image.shape[1]) // 2, (height - image.shape[0]) // 2
-    canvas = np.zeros((height, width, 3), np.uint8)
-    canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
     for box, colour in boxes:
         if np.isfinite(box).all():
-            x, y, w, h = (value * scale for value in box)
-            draw_box(canvas, [x + left, y + top, w, h], colour)
-    draw_caption(canvas, caption)
-    return canvas
+            draw_box(image, box, colour)
+    if (image.shape[1], image.shape[0]) != size:
+        scale = min(width / image.shape[1], height / image.shape[0])
+        inner = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+        image = cv2.resize(image, inner, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+        below, right = height - image.shape[0], width - image.shape[1]
+        borders = below // 2, below - below // 2, right // 2, right - right // 2
+        image = cv2.copyMakeBorder(image, *borders, cv2.BORDER_CONSTANT)
+    draw_caption(image, caption)
+    return image
 
 
 def box_colour(score: float | None) -> Colour:
