@@ -5,8 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
+import lmdb
 import numpy as np
 from PIL import Image
+
+from lib.data.dataset import TrackingDataset
 
 Box = tuple[float, float, float, float]
 
@@ -19,6 +22,27 @@ def colour(sequence: int, frame: int) -> tuple[int, int, int]:
 def shows(image: np.ndarray, sequence: int, frame: int) -> bool:
     """Whether an image is that frame, give or take JPEG's losses."""
     return bool((np.abs(image.reshape(-1, 3).astype(int) - colour(sequence, frame)) <= 3).all())
+
+
+def assert_same(first: TrackingDataset, second: TrackingDataset) -> None:
+    """Every box, every flag, every frame's name and pixel."""
+    assert (len(first), first.is_video, first.name) == (len(second), second.is_video, second.name)
+    for sequence in range(len(first)):
+        a, b = first.info(sequence), second.info(sequence)
+        for key in ("boxes", "valid", "visible"):
+            np.testing.assert_array_equal(getattr(a, key), getattr(b, key), strict=True)
+        for frame in range(len(a)):
+            assert first.frame_path(sequence, frame) == second.frame_path(sequence, frame)
+            assert np.array_equal(first.image(sequence, frame), second.image(sequence, frame))
+
+
+def write_lmdb(path: Path, root: Path) -> None:
+    """An LMDB as others make it: nothing but the files under a folder, by relative path."""
+    path.mkdir()
+    with lmdb.open(str(path), map_size=1 << 24) as environment, environment.begin(write=True) as transaction:
+        for file in root.rglob("*"):
+            if file.is_file():
+                transaction.put(str(file.relative_to(root)).encode(), file.read_bytes())
 
 
 def write_image(path: Path, sequence: int, frame: int) -> None:

@@ -1,12 +1,10 @@
 """Annotations that are kept: the same as those in the files, as long as these are as they were."""
 
-import logging
 import multiprocessing
 import os
 import pickle
 import shutil
 
-import numpy as np
 import pytest
 
 from lib.data import storage
@@ -14,7 +12,7 @@ from lib.data.dataset import VideoSet
 from lib.data.pack import pack
 from lib.data.registry import build_dataset
 from lib.utils.errors import UserError
-from tests.data.made_trees import MAKERS, boxes, make_got10k, write_image, write_lines
+from tests.data.made_trees import MAKERS, assert_same, boxes, make_got10k, write_image, write_lines
 
 
 @pytest.fixture
@@ -41,29 +39,14 @@ def opened(folder, cache, **kwargs):
     return dataset
 
 
-def assert_same(first, second):
-    assert len(first) == len(second)
-    for sequence in range(len(first)):
-        a, b = first.info(sequence), second.info(sequence)
-        for name in ("boxes", "valid", "visible"):
-            assert getattr(a, name).dtype == getattr(b, name).dtype
-            assert np.array_equal(getattr(a, name), getattr(b, name))
-        assert [first.frame_path(sequence, i) for i in range(len(a))] == [
-            second.frame_path(sequence, i) for i in range(len(b))
-        ]
-
-
 def test_files_are_read_once(folder, tmp_path, read, monkeypatch):
     plain = build_dataset(f"FOLDER:{folder}")
     assert_same(opened(folder, tmp_path / "cache"), plain)
-    assert len(list((tmp_path / "cache").glob("*.npz"))) == 1
     read.clear()
     kept = opened(folder, tmp_path / "cache")
     assert_same(pickle.loads(pickle.dumps(kept)), plain)  # as a worker gets it that is not forked
-    assert kept.info(1) is not kept.info(1)
     assert not read
     monkeypatch.setattr(storage, "_CACHE_VERSION", 0)
-    read.clear()
     opened(folder, tmp_path / "cache")
     assert read == ["a", "b", "c"]
 
@@ -103,17 +86,13 @@ def test_what_changed_is_read_anew(folder, tmp_path, read, change):
     assert read
 
 
-@pytest.mark.parametrize(
-    "damage", [lambda data: data[:-9], lambda data: b"nonsense", lambda data: data[:-9] + b"!" * 9]
-)
-def test_a_damaged_file_is_made_anew_with_a_note(folder, tmp_path, read, caplog, damage):
+@pytest.mark.parametrize("end", [b"", b"!" * 9])
+def test_a_damaged_file_is_made_anew_with_a_note(folder, tmp_path, read, caplog, end):
     opened(folder, tmp_path / "cache")
     (path,) = (tmp_path / "cache").glob("*.npz")
-    path.write_bytes(damage(path.read_bytes()))
-    read.clear()
-    with caplog.at_level(logging.WARNING):
-        assert_same(opened(folder, tmp_path / "cache"), build_dataset(f"FOLDER:{folder}"))
-    (note,) = [r.getMessage() for r in caplog.records]
+    path.write_bytes(path.read_bytes()[:-9] + end)
+    assert_same(opened(folder, tmp_path / "cache"), build_dataset(f"FOLDER:{folder}"))
+    (note,) = caplog.messages
     assert str(path) in note
     assert "made again" in note
     read.clear()
@@ -141,8 +120,7 @@ def test_frames_that_do_not_count_up_are_read_as_before(folder, tmp_path, read):
 
 def test_where_nothing_can_be_written_annotations_are_read_each_time(folder, tmp_path, read, caplog):
     (tmp_path / "cache").write_text("a file, not a folder")
-    with caplog.at_level(logging.WARNING):
-        dataset = opened(folder, tmp_path / "cache")
+    dataset = opened(folder, tmp_path / "cache")
     assert read == ["a", "b", "c"]
     assert "cannot write the annotation cache" in caplog.text
     assert_same(dataset, build_dataset(f"FOLDER:{folder}"))
@@ -170,35 +148,30 @@ def test_of_several_processes_one_reads(folder, tmp_path):
 
 
 def test_an_lmdb_is_read_anew_when_it_is_packed_anew(folder, tmp_path, read):
-    name = f"FOLDER:{folder}"
-    pack(name, progress=False)
-    for count in (3, 0):
+    pack(f"FOLDER:{folder}", progress=False)
+    for expected in (["a", "b", "c"], []):
         read.clear()
-        assert_same(opened(folder, tmp_path / "cache", use_lmdb=True), opened(folder, tmp_path / "cache"))
-        assert len(read) == (6 if count else 0)
+        dataset = opened(folder, tmp_path / "cache", use_lmdb=True)
+        assert read == expected
     write_lines(folder / "a" / "groundtruth.txt", ["9,9,9,9"] * 4)
-    build_dataset(name, use_lmdb=True).storage.close()
+    dataset.storage.close()
     shutil.rmtree(f"{folder}_lmdb")
-    pack(name, progress=False)
+    pack(f"FOLDER:{folder}", progress=False)
     assert opened(folder, tmp_path / "cache", use_lmdb=True).info(0).boxes[0, 0] == 9
 
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_a_set_is_the_same_from_the_cache(name, tmp_path, monkeypatch):
     MAKERS[name](tmp_path)
-    plain, cache = build_dataset(name, tmp_path), tmp_path / "cache"
+    plain, annotation = build_dataset(name, tmp_path), tmp_path / "coco/annotations/instances_train2017.json"
     for again in (False, True):
-        with monkeypatch.context() as patch:
-            if again:
-                patch.setattr("lib.data.coco._read_arrays", lambda *_: pytest.fail("parsed again"))
-            dataset = build_dataset(name, tmp_path, cache=cache)
-            dataset.keep_annotations()
-            assert_same(dataset, plain)
-
-
-def test_coco_is_parsed_again_when_its_file_changes(tmp_path):
-    MAKERS["COCO17"](tmp_path)
-    build_dataset("COCO17", tmp_path, cache=tmp_path / "cache")
-    annotation = tmp_path / "coco" / "annotations" / "instances_train2017.json"
-    annotation.write_text(annotation.read_text().replace("[1.5, 2, 3, 4]", "[1.5, 2, 7, 4]"))
-    assert build_dataset("COCO17", tmp_path, cache=tmp_path / "cache").info(0).boxes.tolist() == [[1.5, 2, 7, 4]]
+        if again:
+            monkeypatch.setattr("lib.data.coco._read_arrays", lambda *_: pytest.fail("parsed again"))
+        dataset = build_dataset(name, tmp_path, cache=tmp_path / "cache")
+        dataset.keep_annotations()
+        assert_same(dataset, plain)
+    monkeypatch.undo()
+    if name == "COCO17":
+        annotation.write_text(annotation.read_text().replace("[1.5, 2, 3, 4]", "[1.5, 2, 7, 4]"))
+        changed = build_dataset("COCO17", tmp_path, cache=tmp_path / "cache")
+        assert changed.info(0).boxes.tolist() == [[1.5, 2, 7, 4]]

@@ -105,13 +105,12 @@ def test_a_picture_that_a_camera_turned_is_turned():
     assert np.array_equal(found.part((0, 60), (0, 100)), decode_image(turned, "here"))
 
 
-@pytest.mark.parametrize("lost", [1, 2, 10, 1000, "half", "most"])
 @pytest.mark.parametrize("progressive", [0, 1])
-def test_a_file_that_was_cut_off_is_named(decoder, lost, progressive):
+def test_a_file_that_was_cut_off_is_named(decoder, progressive):
     data = encode(smooth(), cv2.IMWRITE_JPEG_PROGRESSIVE, progressive)
-    keep = {"half": len(data) // 2, "most": 300}.get(lost) or len(data) - lost
-    with pytest.raises(ImageReadError, match="cannot decode image here: the file is damaged"):
-        open_picture(data[:keep], "here").part((0, 20), (0, 20))
+    for keep in (-1, -2, -10, -1000, len(data) // 2, 300):
+        with pytest.raises(ImageReadError, match="cannot decode image here: the file is damaged"):
+            open_picture(data[:keep], "here").part((0, 20), (0, 20))
 
 
 def test_a_header_of_billions_of_pixels_is_damage():

@@ -27,7 +27,6 @@ from lib.data.box_files import listed_attributes, parse_flags, parse_regions, re
 from lib.data.images import IMAGE_SUFFIXES, JpegPicture, open_picture
 from lib.test.evaluation.result_files import read_result, read_seconds
 from lib.test.web.clips import Limits, open_clip
-from lib.utils import workspace as places
 from lib.utils.errors import UserError
 from lib.utils.text import parse_names, read_ranges
 
@@ -53,14 +52,6 @@ def _written(name: str, read: Callable[[Path], object]) -> Callable[[bytes], obj
     return reader
 
 
-def _local_file(path: Path) -> None:
-    """A user's local file; it is the user's own program, so only what paths it sets is made up."""
-    lines = path.read_bytes().decode(errors="replace")
-    text = f"class EnvironmentSettings:\n    def __init__(self):\n        self.data_dir = {lines!r}\n"
-    path.write_text(text if len(lines) % 2 else lines.split("(")[0], encoding="utf-8", errors="replace")
-    places._read(path, "train")
-
-
 def _clip(data: bytes) -> None:
     """A video or a picture that somebody uploads."""
     folder = SCRATCH / "pictures"
@@ -77,15 +68,16 @@ def _clip(data: bytes) -> None:
 @cache
 def _whole(kind: str) -> bytes:
     """A small video or picture."""
-    frames = [np.full((32, 48, 3), 20 * index, np.uint8) for index in range(6)]
     if kind.startswith("."):
-        return cv2.imencode(kind, frames[1])[1].tobytes()
+        pixels = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
+        return cv2.imencode(kind, pixels, [cv2.IMWRITE_JPEG_PROGRESSIVE, int(kind == ".jpeg")])[1].tobytes()
     file = io.BytesIO()
     codec = {"avi": "mjpeg", "webm": "libvpx"}.get(kind, "libx264")
     with av.open(file, "w", format={"ts": "mpegts"}.get(kind, kind)) as container:
         stream = container.add_stream(codec, rate=25, width=48, height=32)
         stream.pix_fmt = "yuvj420p" if kind == "avi" else "yuv420p"
-        for image in frames:
+        for index in range(6):
+            image = np.full((32, 48, 3), 20 * index, np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode(None))
     return file.getvalue()
@@ -106,9 +98,8 @@ _bytes = st.one_of(
     st.text(max_size=100).map(lambda text: text.encode(errors="replace")),
 )
 _places = st.lists(st.tuples(st.integers(0, 10**6), st.binary(min_size=1, max_size=8)), max_size=6)
-_clips = st.builds(
-    _damaged, st.sampled_from(("mp4", "avi", "webm", "ts", "matroska", *IMAGE_SUFFIXES)), _places, st.integers(0)
-)
+_pictures = st.builds(_damaged, st.sampled_from(IMAGE_SUFFIXES), _places, st.integers(0))
+_videos = st.builds(_damaged, st.sampled_from(("mp4", "avi", "webm", "ts", "matroska")), _places, st.integers(0))
 
 
 def _parts(data: bytes) -> None:
@@ -117,22 +108,6 @@ def _parts(data: bytes) -> None:
     if isinstance(picture, JpegPicture) and picture.width * picture.height < 1e7:
         picture.part((picture.width // 3, picture.width), (picture.height // 3, picture.height))
 
-
-def _jpeg(progressive: int) -> bytes:
-    pixels = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
-    return cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_PROGRESSIVE, progressive])[1].tobytes()
-
-
-def _changed(whole: bytes, changes: list[tuple[float, bytes]]) -> bytes:
-    """A file with some bytes replaced."""
-    for share, piece in changes:
-        place = int(share * len(whole))
-        whole = whole[:place] + piece + whole[place + len(piece) :]
-    return whole
-
-
-_changes = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.binary(min_size=1, max_size=4)), max_size=6)
-_jpegs = st.builds(_changed, st.sampled_from([_jpeg(0), _jpeg(1)]), _changes)
 
 TARGETS: dict[str, tuple[st.SearchStrategy, Callable]] = {
     "boxes": (_bytes, _written("boxes.txt", read_boxes)),
@@ -143,9 +118,8 @@ TARGETS: dict[str, tuple[st.SearchStrategy, Callable]] = {
     "names": (_bytes, lambda data: parse_names(data.decode(errors="replace"), "list.txt")),
     "ranges": (_bytes, _written("fuzz.ranges.txt", read_ranges)),
     "attributes": (_bytes, _written("attrs.txt", lambda path: (listed_attributes(path), read_meta(path)))),
-    "picture": (st.one_of(_jpegs, st.binary(max_size=100)), _parts),
-    "clip": (_clips, _clip),
-    "local_file": (_bytes, _written("local.py", _local_file)),
+    "picture": (st.one_of(_pictures, st.binary(max_size=100)), _parts),
+    "clip": (st.one_of(_pictures, _videos), _clip),
 }
 
 
