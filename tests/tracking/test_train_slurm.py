@@ -83,17 +83,13 @@ def test_what_runs_on_every_machine(start, tmp_path):
     assert told(tmp_path) == ["scontrol show hostnames node-[a-b]"]
 
 
-def test_the_interpreter_of_the_repository_is_preferred(start, tmp_path):
+def test_the_interpreter_of_the_repository_is_preferred_and_a_failure_ends_the_job(start, tmp_path):
     python = tmp_path / "stark" / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.touch(mode=0o755)
-    start().communicate(timeout=SECONDS)
-    assert ".venv/bin/python" in (tmp_path / "told.srun").read_text().splitlines()
-
-
-def test_a_failure_ends_the_job_with_its_status(start, tmp_path):
     job = start(STATUS="2")
     job.communicate(timeout=SECONDS)
+    assert ".venv/bin/python" in (tmp_path / "told.srun").read_text().splitlines()
     assert job.returncode == 2
     assert len(told(tmp_path)) == 1
 
@@ -127,14 +123,11 @@ def test_cancelled_it_waits_for_the_launchers_and_does_not_queue_again(start, tm
 
 
 @pytest.mark.parametrize(
-    ("variables", "message"),
-    [
-        ({"SLURM_JOB_ID": ""}, "this is a job for Slurm: sbatch"),
-        ({"SLURM_SUBMIT_DIR": "/"}, "no tracking/train.py in /"),
-    ],
+    ("variable", "value", "message"),
+    [("JOB_ID", "", "this is a job for Slurm: sbatch"), ("SUBMIT_DIR", "/", "no tracking/train.py in /")],
 )
-def test_started_in_the_wrong_way(variables, message, start):
-    job = start(**variables)
+def test_started_in_the_wrong_way(variable, value, message, start):
+    job = start(**{f"SLURM_{variable}": value})
     _, errors = job.communicate(timeout=SECONDS)
     assert job.returncode == 2
     assert message in errors
