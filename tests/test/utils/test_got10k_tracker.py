@@ -5,6 +5,10 @@ import json
 import cv2
 import numpy as np
 import pytest
+from got10k.experiments import ExperimentGOT10k
+from PIL import Image
+
+from lib.test.utils.got10k_tracker import Got10kTracker
 
 FRAMES = 6
 
@@ -28,10 +32,6 @@ def got10k_val(tmp_path):
 
 
 def test_the_toolkits_experiment_runs_and_reports(got10k_val, tmp_path):
-    from got10k.experiments import ExperimentGOT10k
-
-    from lib.test.utils.got10k_tracker import Got10kTracker
-
     experiment = ExperimentGOT10k(str(got10k_val), "val", str(tmp_path / "results"), str(tmp_path / "reports"))
     tracker = Got10kTracker("still", "")
     experiment.run(tracker)
@@ -47,10 +47,6 @@ def test_the_toolkits_experiment_runs_and_reports(got10k_val, tmp_path):
 
 
 def test_images_come_to_the_tracker_as_rgb_arrays():
-    from PIL import Image
-
-    from lib.test.utils.got10k_tracker import Got10kTracker
-
     seen = []
 
     class Spy:

@@ -13,11 +13,11 @@ from lib.data.registry import load_dataset
 from lib.test.evaluation.result_files import run_dir, write_result
 from lib.test.evaluation.submission import GOT10K, TRACKINGNET, Server, make_archive
 from lib.utils.errors import UserError
+from lib.utils.workspace import REPOSITORY
 from tests.data.made_sets import moving_boxes, write_boxes, write_frames, write_sequence
 
 SMALL_GOT10K = dataclasses.replace(GOT10K, count=3)
 SMALL_TRACKINGNET = dataclasses.replace(TRACKINGNET, count=3)
-SCRIPTS = Path(__file__).resolve().parents[3] / "lib" / "test" / "utils"
 LENGTHS = {1: 6, 2: 4, 3: 5}
 
 
@@ -64,40 +64,36 @@ def test_got10k(tmp_path):
         assert np.loadtxt(archive.open(f"{name}/{name}_time.txt")).tolist() == [0.25] * 4
 
 
-def test_trackingnet_and_a_run(tmp_path):
+def test_trackingnet_of_a_run_in_equal_archives_of_which_none_is_replaced_unasked(tmp_path):
     track(tmp_path, "trackingnet", run_id=2)
-    path = make_archive(SMALL_TRACKINGNET, "t", "c", run_id=2, results_dir=tmp_path, output=tmp_path / "mine.zip")
+    where = {"run_id": 2, "results_dir": tmp_path, "output": tmp_path / "mine.zip"}
+    path = make_archive(SMALL_TRACKINGNET, "t", "c", **where)
     with zipfile.ZipFile(path) as archive:
         assert archive.namelist() == ["v1.txt", "v2.txt", "v3.txt"]
         assert archive.read("v3.txt").decode().splitlines()[0] == "10,30,20,16"
-
-
-def test_equal_results_make_equal_archives_and_none_is_replaced_unasked(tmp_path):
-    track(tmp_path, "trackingnet")
-    path = make_archive(SMALL_TRACKINGNET, "t", "c", results_dir=tmp_path)
     first = path.read_bytes()
     with pytest.raises(UserError, match="exists: give --overwrite"):
-        make_archive(SMALL_TRACKINGNET, "t", "c", results_dir=tmp_path)
-    make_archive(SMALL_TRACKINGNET, "t", "c", results_dir=tmp_path, overwrite=True)
+        make_archive(SMALL_TRACKINGNET, "t", "c", **where)
+    make_archive(SMALL_TRACKINGNET, "t", "c", overwrite=True, **where)
     assert path.read_bytes() == first
 
 
 @pytest.mark.parametrize(
-    ("file", "text", "message"),
+    ("ending", "text", "message"),
     [
-        ("GOT-10k_Test_000001.txt", None, r"cannot read .*_000001\.txt: No such file"),
-        ("GOT-10k_Test_000001.txt", "1\t2\t3\t4\n" * 5, r"_000001\.txt has 5 boxes for 6 frames"),
-        ("GOT-10k_Test_000001.txt", "1\t2\t3\t4\n" * 7, r"_000001\.txt has 7 boxes for 6 frames"),
-        ("GOT-10k_Test_000001.txt", "1\t2\t3\t4\n" * 5 + "nan\t1\t1\t1", r"_000001\.txt, line 6: nan"),
-        ("GOT-10k_Test_000001.txt", "1|2|3|4\n" * 6, r"_000001\.txt, line 1: '1\|2\|3\|4' is not x, y"),
-        ("GOT-10k_Test_000001_time.txt", None, "is missing or does not hold 6 times"),
-        ("GOT-10k_Test_000001_time.txt", "0.1\n" * 5, "does not hold 6 times"),
-        ("GOT-10k_Test_000001_time.txt", "0.1\n" * 5 + "nan\n", "does not hold seconds"),
+        ("", None, r"cannot read .*_000001\.txt: No such file"),
+        ("", "1\t2\t3\t4\n" * 5, r"_000001\.txt has 5 boxes for 6 frames"),
+        ("", "1\t2\t3\t4\n" * 7, r"_000001\.txt has 7 boxes for 6 frames"),
+        ("", "1\t2\t3\t4\n" * 5 + "nan\t1\t1\t1", r"_000001\.txt, line 6: nan"),
+        ("", "1|2|3|4\n" * 6, r"_000001\.txt, line 1: '1\|2\|3\|4' is not x, y"),
+        ("_time", None, "is missing or does not hold 6 times"),
+        ("_time", "0.1\n" * 5, "does not hold 6 times"),
+        ("_time", "0.1\n" * 5 + "nan\n", "does not hold seconds"),
     ],
 )
-def test_what_a_server_would_refuse_is_named(tmp_path, file, text, message):
+def test_what_a_server_would_refuse_is_named(tmp_path, ending, text, message):
     folder = track(tmp_path, "got10k_test")
-    path = folder / "got10k" / file
+    path = folder / "got10k" / f"GOT-10k_Test_000001{ending}.txt"
     path.unlink() if text is None else path.write_text(text)
     with pytest.raises(UserError, match=f"1 of 3 sequences cannot be packed: .*{message}"):
         make_archive(SMALL_GOT10K, "t", "c", results_dir=tmp_path)
@@ -105,30 +101,27 @@ def test_what_a_server_would_refuse_is_named(tmp_path, file, text, message):
 
 
 @pytest.mark.parametrize(("server", "dataset"), [(GOT10K, "got10k_test"), (TRACKINGNET, "trackingnet")])
-def test_a_part_of_the_test_set_is_not_enough(tmp_path, server: Server, dataset):
-    track(tmp_path, dataset)
+def test_all_sequences_are_needed_and_the_data_set_may_be_elsewhere(
+    tmp_path, monkeypatch, capsys, server: Server, dataset
+):
+    folder, small = track(tmp_path, dataset), dataclasses.replace(server, count=3)
     with pytest.raises(UserError, match=f"has 3 sequences, but the server expects all {server.count}"):
         make_archive(server, "t", "c", results_dir=tmp_path)
-
-
-@pytest.mark.parametrize(("server", "dataset"), [(SMALL_GOT10K, "got10k_test"), (SMALL_TRACKINGNET, "trackingnet")])
-def test_results_alone_without_the_data_set(tmp_path, monkeypatch, capsys, server, dataset):
-    """On another machine than the one that tracked; the numbers of frames cannot be checked there, and it says so."""
-    folder = track(tmp_path, dataset)
+    # On another machine than the one that tracked, the numbers of frames cannot be checked, and it says so.
     monkeypatch.setenv("STARK_DATA_DIR", str(tmp_path / "nowhere"))
-    with zipfile.ZipFile(make_archive(server, "t", "c", results_dir=tmp_path)) as archive:
+    with zipfile.ZipFile(make_archive(small, "t", "c", results_dir=tmp_path)) as archive:
         assert len(archive.namelist()) == (6 if server.folders else 3)
     assert "line counts cannot be checked" in capsys.readouterr().out
-    next((folder / dataset.removesuffix("_test")).glob("*3.txt")).unlink()
+    next((folder / server.folder).glob("*3.txt")).unlink()
     with pytest.raises(UserError, match=r"000003\.txt: No such file|has 2 sequences, but the server expects all 3"):
-        make_archive(server, "t", "c", results_dir=tmp_path, output=tmp_path / "other.zip")
+        make_archive(small, "t", "c", results_dir=tmp_path, output=tmp_path / "other.zip")
 
 
-def test_the_commands(tmp_path, monkeypatch, capsys):
-    for name in ("got10k", "trackingnet"):
-        script = SCRIPTS / f"transform_{name}.py"
-        monkeypatch.setattr(sys, "argv", [str(script), "--tracker_name", "t", "--cfg_name", "c", "--runid", "4"])
-        with pytest.raises(SystemExit) as stop:
-            runpy.run_path(str(script), run_name="__main__")
-        assert stop.value.code == 2
-        assert "no results on" in capsys.readouterr().err
+@pytest.mark.parametrize("name", ["got10k", "trackingnet"])
+def test_the_commands(tmp_path, monkeypatch, capsys, name):
+    script = REPOSITORY / "lib" / "test" / "utils" / f"transform_{name}.py"
+    monkeypatch.setattr(sys, "argv", [str(script), "--tracker_name", "t", "--cfg_name", "c", "--runid", "4"])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(script), run_name="__main__")
+    assert stop.value.code == 2
+    assert "no results on" in capsys.readouterr().err
