@@ -2,16 +2,16 @@
 
 import multiprocessing
 import os
+import queue
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as SequenceOf
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
-from functools import cache
-from multiprocessing.process import BaseProcess
+from functools import cache, partial
 
 import cv2
 
@@ -28,70 +28,61 @@ Run = Callable[[Tracker, Sequence], Outcome]  # tracks a sequence and writes its
 def track_in_workers(
     make_tracker: TrackerMaker, devices: SequenceOf[str], run: Run, sequences: SequenceOf[Sequence], threads: int
 ) -> Iterator[Outcome]:
-    """Track sequences in their order, in one worker a device with a number of threads.
+    """Track sequences in their order, in one worker a device, each with a number of threads.
 
-    A sequence on which a worker dies has failed. New workers then track the rest.
+    A sequence on which a worker dies has failed; a new worker takes the next one.
 
     Raises:
-        UserError: a tracker cannot be made, or a worker dies without a sequence.
+        UserError: a tracker cannot be made.
     """
-    context = multiprocessing.get_context("spawn")  # CUDA and thread pools do not survive a fork
-    # Copies have no list of frames yet: what goes to the workers stays small.
-    sequences, left = [replace(sequence) for sequence in sequences], set(range(len(sequences)))
-    while left:
-        owners = context.RawArray("q", len(sequences))  # the process that tracks each sequence now; 0: none
-        places, others = context.SimpleQueue(), multiprocessing.active_children()
-        for device in devices:
-            places.put(device)
-        count, arguments = min(len(devices), len(left)), (make_tracker, run, sequences, owners, threads, places)
-        pool, workers = ProcessPoolExecutor(count, context, _start, arguments), []
+    others = multiprocessing.active_children()
+    # CUDA and thread pools do not survive a fork.
+    new_worker = partial(ProcessPoolExecutor, 1, multiprocessing.get_context("spawn"), _start)
+    idle: queue.SimpleQueue[tuple[str, ProcessPoolExecutor]] = queue.SimpleQueue()
+    for device in devices:
+        idle.put((device, new_worker((make_tracker, device, threads))))
+
+    def track(sequence: Sequence) -> Outcome:
+        device, worker = idle.get()
+        ready = False
         try:
-            futures = {pool.submit(_track, index): index for index in sorted(left)}
-            workers = [process for process in multiprocessing.active_children() if process not in others]
-            for future in as_completed(futures):
-                outcome = future.result()
-                left.remove(futures[future])
-                yield outcome
+            worker.submit(_prepare).result()
+            ready = True
+            # A copy has no list of frames yet: what goes to the worker stays small.
+            return worker.submit(_track, run, replace(sequence)).result()
         except BrokenProcessPool:
-            pool.shutdown()  # waits until the pool has ended the other workers, by SIGTERM
-            dead = [process for process in workers if process.exitcode not in (0, -signal.SIGTERM)] or workers
-            lost = {index: process for process in dead for index in left if owners[index] == process.pid}
-            if not lost:
-                end = _end_of(dead[0]) if dead else "a worker process ended"
-                raise UserError(f"{end} while making its tracker; give fewer --threads") from None
-            left -= lost.keys()
-            for index, process in lost.items():
-                yield Outcome(sequences[index].name, f"{_end_of(process)} while tracking it")
+            if not ready:
+                raise UserError(f"a worker process on {device} died making its tracker; give fewer --threads") from None
+            worker = new_worker((make_tracker, device, threads))
+            reason = f"the worker process on {device} died while tracking it, perhaps because memory ran out"
+            return Outcome(sequence.name, reason)
+        finally:
+            idle.put((device, worker))
+
+    with ThreadPoolExecutor(len(devices)) as pool:
+        futures = [pool.submit(track, sequence) for sequence in sequences]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
         except BaseException:
-            for process in workers:
-                process.terminate()
+            for future in futures:
+                future.cancel()
+            while wait(futures, timeout=0.1).not_done:
+                for process in multiprocessing.active_children():
+                    if process not in others:
+                        process.terminate()
             raise
         finally:
-            pool.shutdown(cancel_futures=True)
+            while not idle.empty():
+                idle.get()[1].shutdown()
 
 
-def _end_of(process: BaseProcess) -> str:
-    """How a worker ended, for messages."""
-    code, end = process.exitcode, f"ended with status {process.exitcode}"
-    if code < 0:
-        hint = ", perhaps because memory ran out," if -code == signal.SIGKILL else ""
-        end = f"was killed by {signal.Signals(-code).name}{hint}"
-    return f"worker process {process.pid} {end}"
+_make: Callable[[], Tracker] | None = None  # in worker processes; makes the tracker once
 
 
-_track_here: Callable[[int], Outcome] | None = None  # in worker processes
-
-
-def _start(
-    make_tracker: TrackerMaker,
-    run: Run,
-    sequences: SequenceOf[Sequence],
-    owners: SequenceOf[int],
-    threads: int,
-    places: "multiprocessing.SimpleQueue[str]",
-) -> None:
-    """Begin a worker process; the tracker is made by the first sequence, so that the user sees an error of it."""
-    global _track_here
+def _start(make_tracker: TrackerMaker, device: str, threads: int) -> None:
+    """Begin a worker process. An error of making the tracker comes with the first task, so that the user sees it."""
+    global _make
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one ends the others
     threading.Thread(target=_end_with_parent, daemon=True).start()
     # Processes that share cores and wait for each other's threads lose nearly all of their speed.
@@ -99,22 +90,15 @@ def _start(
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)
     cv2.setNumThreads(threads)
-    device = places.get()
-    tracker = cache(lambda: make_tracker(device))
-
-    def track(index: int) -> Outcome:
-        tracker()
-        owners[index] = os.getpid()
-        try:
-            return run(tracker(), sequences[index])
-        finally:
-            owners[index] = 0
-
-    _track_here = track
+    _make = cache(partial(make_tracker, device))
 
 
-def _track(index: int) -> Outcome:
-    return _track_here(index)
+def _prepare() -> None:
+    _make()
+
+
+def _track(run: Run, sequence: Sequence) -> Outcome:
+    return run(_make(), sequence)
 
 
 def _end_with_parent() -> None:
