@@ -114,12 +114,8 @@ def _print_scores(title: str, scores: SequenceOf[TrackerScores]) -> None:
 def plot_got_success(paths: SequenceOf[Path], output_dir: Path | None = None) -> None:
     """Print AO, SR0.50 and SR0.75 and plot the success curves of server reports, `got_success.png` and `.pdf`.
 
-    Args:
-        paths: JSON files, `{tracker: {"overall": {"ao", "succ_curve", …}, "seq_wise": …}}`.
-        output_dir: folder for the plots; one under the workspace's plots by default.
-
     Raises:
-        UserError: a file is missing or is no such report, or two are of one tracker.
+        UserError: a file is missing or is no report, or two are of one tracker.
     """
     lines, rows = {}, []
     for tracker, ao, curve, fps in (report for path in paths for report in read_got_report(path)):
@@ -139,10 +135,10 @@ def plot_got_success(paths: SequenceOf[Path], output_dir: Path | None = None) ->
 def read_got_report(path: Path) -> list[tuple[str, float, np.ndarray, float]]:
     """The trackers of a report file: name, AO in percent, success curve (101,) in percent over overlaps, FPS or nan.
 
-    The numbers lie under `overall`, or directly under the tracker's name in old reports.
+    The file is JSON, `{tracker: {"overall": {"ao", "succ_curve", …}, …}}`; in old reports "overall" is missing.
 
     Raises:
-        UserError: the file is missing or is no report; the message names the fault.
+        UserError: the file is missing or is no report.
     """
     try:
         content = json.loads(read_text(path))

@@ -85,8 +85,7 @@ def score_source(source: ResultSource, sequences: Mapping[str, Sequence]) -> Tra
     """Score every sequence (by names as of `lib.test.analysis.selection.joined`) that has a result.
 
     Raises:
-        UserError: no sequence has a result, a file is malformed, a result is short where that is not allowed,
-            or the set's ground truth is not complete.
+        UserError: no sequence has a result, or results or ground truth are malformed or not complete.
     """
     rows, remarks, missing, errors, used = {}, {}, [], [], {}
     for name, sequence in sequences.items():

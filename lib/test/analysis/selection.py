@@ -1,19 +1,14 @@
 """Which results of which sequences an analysis is about.
 
-On the command line a tracker is one of
-
-    tracker:config                 the results of tracking/test.py
-    tracker:config:3               the run with this id; 0-4 for several of them
-    folder:PATH                    any folder of text files, one a sequence, one box a line
-
-each of them followed by `=Label` for another name in tables and plots. A filter is one of
-
-    PATTERN or name=PATTERN        names with * and ?, such as car*
-    attribute=NAME                 sequences with this attribute in the set's files
-    class=PATTERN                  the object's class
-    common                         sequences that all trackers have
-
-Upper and lower case are the same. Several filters must all hold.
+Trackers on the command line, each followed by `=Label` for another name in tables and plots:
+    tracker:config                the results of tracking/test.py
+    tracker:config:3              the run with this id; 0-4 for several of them
+    folder:PATH                   any folder of text files, one a sequence, one box a line
+Filters, which must all hold; upper and lower case are the same:
+    PATTERN or name=PATTERN       names with * and ?, such as car*
+    attribute=NAME                sequences with this attribute in the set's files
+    class=PATTERN                 the object's class
+    common                        sequences that all trackers have
 """
 
 import difflib
@@ -46,21 +41,13 @@ Groups = dict[tuple[str, str], list[str]]  # ("set", title) or ("attribute", nam
 
 @dataclass(frozen=True)
 class ResultSource:
-    """Result files of one tracker, or of one run of it.
+    """Result files of one tracker, or of one run of it."""
 
-    Attributes:
-        label: its name in tables and plots.
-        folder: where its files lie.
-        group: its name when the runs of its tracker are merged to one row.
-        owner: the folder without the run; runs of one tracker share it.
-        foreign: the files are of another program, so their places vary.
-    """
-
-    label: str
+    label: str  # in tables and plots
     folder: Path
-    group: str
-    owner: Path
-    foreign: bool = False
+    group: str  # the label when the runs of its tracker are merged to one row
+    owner: Path  # the folder without the run; runs of one tracker share it
+    foreign: bool = False  # the files are of another program, so their places vary
 
     def files(self, sequence: Sequence) -> tuple[Path, Path]:
         """Files of a sequence's boxes and seconds: the first place whose box file exists, else the first place."""
@@ -78,10 +65,6 @@ class ResultSource:
 def parse_trackers(texts: Iterable[str], results_dir: Path) -> list[ResultSource]:
     """The sources that a command line names, in its order; one that is named twice counts once.
 
-    Args:
-        texts: see the module's description.
-        results_dir: where results of `tracking/test.py` lie.
-
     Raises:
         UserError: a text has another form, a folder is missing, or two trackers have one label.
     """
@@ -94,7 +77,7 @@ def parse_trackers(texts: Iterable[str], results_dir: Path) -> list[ResultSource
 
 
 def parse_tracker(text: str, results_dir: Path) -> list[ResultSource]:
-    """The sources (several for a range of runs) of one text; arguments and errors as in `parse_trackers`."""
+    """The sources (several for a range of runs) of one text; errors as in `parse_trackers`."""
     if text.startswith(_FOLDER):
         place, label = os.path.expanduser(text.removeprefix(_FOLDER)), ""
         if not os.path.isdir(place):  # a folder's own name may contain the sign
