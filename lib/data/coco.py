@@ -23,15 +23,7 @@ _LEAST_OUTLINED_SIDE = 16
 
 
 class Coco(TrackingDataset):
-    """Objects of COCO's training photographs; crowds and boxes without an area are left out.
-
-    Args:
-        name: as in DATA.TRAIN.DATASETS_NAME.
-        storage: where the files lie.
-
-    Raises:
-        UserError: the annotation or the images are missing, or the annotation is malformed.
-    """
+    """Objects of COCO's training photographs; crowds and boxes without an area are left out."""
 
     is_video = False
     outlined = False  # whether only objects with an outline are taken
@@ -69,7 +61,7 @@ class Coco(TrackingDataset):
 
 
 class CocoMasks(Coco, MaskedDataset):
-    """Objects that are outlined by polygons, and not too small; arguments and errors as of `Coco`.
+    """Objects that are outlined by polygons, and not too small.
 
     Entries that say `exact_mask: false` have their box in place of an outline, and are left out.
     """
@@ -86,11 +78,7 @@ class CocoMasks(Coco, MaskedDataset):
 
 
 def _read_arrays(storage: Storage, outlined: bool) -> Arrays:
-    """The images of the annotation file, and the objects that can be trained on.
-
-    Args:
-        storage: of the data set.
-        outlined: take only objects with an outline, with their outlines.
+    """The images of the annotation file, and the objects that can be trained on; `outlined` takes only outlined ones.
 
     Returns:
         `files`: names of the images. For each of M objects: the index of its image in `images` (M,), the box xywh in

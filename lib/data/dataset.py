@@ -17,17 +17,11 @@ _SECONDS_UNTIL_PROGRESS = 2.0
 
 @dataclass(frozen=True)
 class SequenceInfo:
-    """The annotation of a sequence of N frames.
+    """The annotation of a sequence of N frames."""
 
-    Attributes:
-        boxes: (N, 4) float32 xywh in pixels; zeros on frames without a box.
-        valid: (N,) bool, the frame has a box with an area.
-        visible: (N,) bool, the box is valid and at least a part of the object is visible.
-    """
-
-    boxes: np.ndarray
-    valid: np.ndarray
-    visible: np.ndarray
+    boxes: np.ndarray  # (N, 4) float32 xywh in pixels; zeros on frames without a box
+    valid: np.ndarray  # (N,) bool, the frame has a box with an area
+    visible: np.ndarray  # (N,) bool, the box is valid and at least a part of the object is visible
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -42,30 +36,19 @@ def sequence_info(boxes: np.ndarray, visible: np.ndarray | None = None) -> Seque
 
 
 class TrackingDataset:
-    """Sequences of one data set. An image set has sequences of one frame.
+    """Sequences of one data set. An image set has sequences of one frame."""
 
-    Attributes:
-        name: as in DATA.TRAIN.DATASETS_NAME, for messages.
-        storage: where the files lie.
-        is_video: False for image sets.
-        report: how much of the set is left out, and why; "" where all of it is used.
-    """
-
-    name: str
-    storage: Storage
+    name: str  # as in DATA.TRAIN.DATASETS_NAME, for messages
+    storage: Storage  # where the files lie
     is_video: bool = True
-    report: str = ""
+    report: str = ""  # how much of the set is left out, and why; "" where all of it is used
 
     def __len__(self) -> int:
         """Number of sequences."""
         raise NotImplementedError
 
     def info(self, sequence: int) -> SequenceInfo:
-        """Boxes and visibility of a sequence.
-
-        Raises:
-            UserError: an annotation file is missing or malformed; the message names file and line.
-        """
+        """Boxes and visibility of a sequence; a `UserError` names file and line of a malformed annotation."""
         raise NotImplementedError
 
     def frame_path(self, sequence: int, frame: int) -> str:

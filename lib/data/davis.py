@@ -35,13 +35,8 @@ class _Video:
 class Davis(MaskedDataset):
     """Objects of videos; each is a sequence.
 
-    Args:
-        name: as in DATA.TRAIN.DATASETS_NAME.
-        storage: where the files lie, in the folder `train`, as YouTube-VOS has them, or without it.
-        split: a file of `ImageSets` without suffix, such as "2017/train"; None takes every video with masks.
-
-    Raises:
-        UserError: folders or all videos are missing, or no video shows an object.
+    The files lie in the folder `train` of the storage, as YouTube-VOS has them, or without it. `split` is a file of
+    `ImageSets` without suffix, such as "2017/train"; None takes every video with masks.
     """
 
     def __init__(self, name: str, storage: Storage, split: str | None = None) -> None:
@@ -66,7 +61,6 @@ class Davis(MaskedDataset):
         return len(self.sequences)
 
     def info(self, sequence: int) -> SequenceInfo:
-        """See `TrackingDataset.info`; a video's masks are read at the first call for one of its objects."""
         video, label = self.sequences[sequence]
         return sequence_info(self._video(video).boxes[label])
 

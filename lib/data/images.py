@@ -166,11 +166,7 @@ class JpegPicture(Picture):
 
 
 def open_picture(data: bytes, source: str | os.PathLike) -> Picture:
-    """The picture in an image file. A JPEG file without EXIF data is not decoded yet, where libjpeg-turbo is found.
-
-    Raises:
-        ImageReadError: the content is empty, cut off, damaged or not an image.
-    """
+    """The picture in an image file. A JPEG file without EXIF data is not decoded yet, where libjpeg-turbo is found."""
     if data.startswith(_JPEG):
         # No decoder fails where the end is missing: the rest of the picture may be grey.
         if data.rfind(_END) < data.rfind(_SCAN):
@@ -225,10 +221,7 @@ def _jpeg_size(data: bytes) -> tuple[int, int] | None:
 
 
 def decode_part(data: bytes, x: Span, y: Span) -> np.ndarray | None:
-    """Some columns and rows of a JPEG file, (rows, columns, 3) uint8 RGB, equal to that part of the whole.
-
-    None where libjpeg-turbo 3 is missing or refuses the file.
-    """
+    """Columns x and rows y of a JPEG file, (rows, columns, 3) uint8 RGB, as in the whole; None as of `_jpeg_size`."""
     with _decoder(data) as decoder:
         if decoder is None:
             return None

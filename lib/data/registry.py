@@ -42,20 +42,16 @@ class Kind:
 def build_dataset(
     name: str, data_dir: Path | None = None, use_lmdb: bool = False, cache: Path | None = None
 ) -> TrackingDataset:
-    """A training set by its name in DATA.TRAIN.DATASETS_NAME.
+    """A training set by its name in DATA.TRAIN.DATASETS_NAME; a `UserError` where it is unknown, missing or malformed.
 
     `FOLDER:<path>` is any folder in GOT-10k layout, `COCO:<path>` any in COCO's, and for masks `COCO_masks:<path>` and
     `DAVIS:<path>`; paths start at the working directory. `EMBEDDED_train` and `EMBEDDED_test` are generated on first
     use and always read from their folder.
 
     Args:
-        name: of the set.
         data_dir: folder of all data sets; the workspace's by default.
         use_lmdb: read the LMDB beside the set's folder, `<folder>_lmdb`.
         cache: folder of the annotation caches; None for no cache.
-
-    Raises:
-        UserError: the name is unknown, or the set is missing or malformed.
     """
     kind = find_kind(name, data_dir)
     if name in _EMBEDDED:
@@ -87,13 +83,7 @@ def find_kind(name: str, data_dir: Path | None = None) -> Kind:
 
 
 def find_lack(name: str, data_dir: Path | None = None, use_lmdb: bool = False) -> tuple[str, str] | None:
-    """The missing folder or LMDB of a training set, and the remedy; None where it exists or is generated.
-
-    Args: see `build_dataset`. The content of the folder or LMDB is not read.
-
-    Raises:
-        UserError: the name is unknown.
-    """
+    """The missing folder or LMDB of a training set, and the remedy; None where it exists, unread, or is generated."""
     kind = find_kind(name, data_dir)
     if name in _EMBEDDED or LmdbStorage.is_lmdb(kind.root):
         return None
@@ -114,29 +104,23 @@ def load_dataset(name: str, data_dir: Path | None = None) -> Sequences:
     """The sequences of a test set, in the set's order; at least one. A warning counts those that are left out.
 
     Args:
-        name: a key of `TEST_SETS`, or `folder:PATH`, or `vot:PATH`.
+        name: a key of `TEST_SETS`, or `folder:PATH`, or `vot:PATH`; a `UserError` says that it is unknown or missing.
         data_dir: folder of all data sets; the workspace's by default.
-
-    Raises:
-        UserError: the name is unknown, the set's folder is missing, or a list in it is malformed.
     """
     prefix, files = _prefix(name), Storage("")
+    place = workspace("test") if data_dir is None else workspace("test").moved(Path(data_dir))
     if prefix:
-        root, kind = _path(name, prefix), prefix.removesuffix(":")
-        _require(root, kind, "correct the path")
-        options = {} if kind == "vot" else {"with_class": True}
-        layout = layouts.vot if kind == "vot" else layouts.got10k
-        sequences = layout(files, f"{root}/", kind, subfolder=dataset_label(name), **options)
+        root = _path(name, prefix)
+        _require(root.is_dir(), prefix.removesuffix(":"), root, "correct the path")
+        layout = layouts.vot if prefix == "vot:" else partial(layouts.got10k, with_class=True)
+        sequences = layout(files, f"{root}/", prefix.removesuffix(":"), subfolder=dataset_label(name))
+    elif name == "lasot_lmdb":  # its keys are the files' paths in LaSOT's folder (tracking/make_lmdb.py makes it)
+        root = place.lmdb_dir("lasot") or place.data_dir / name
+        _require(LmdbStorage.is_lmdb(root), name, root, place.dataset_remedy(name))
+        sequences = _lasot_test(LmdbStorage(root), "", "lasot")
     elif name in TEST_SETS:
-        place = workspace("test") if data_dir is None else workspace("test").moved(Path(data_dir))
         folders, layout = TEST_SETS[name]
-        if name == "lasot_lmdb":  # its keys are the files' paths in LaSOT's folder (tracking/make_lmdb.py makes it)
-            root = place.lmdb_dir("lasot") or place.data_dir / folders[0]
-            if not LmdbStorage.is_lmdb(root):
-                raise UserError(f"test set {name}: folder not found: {root}: {place.dataset_remedy(name)}")
-            sequences = layout(LmdbStorage(root), "", "lasot")
-        else:
-            sequences = layout(files, f"{_test_root(place, name, *folders)}/", name)
+        sequences = layout(files, f"{_test_root(place, name, *folders)}/", name)
     else:
         hint = _did_you_mean(name, TEST_SETS) or ";"
         raise UserError(f"unknown test set {name!r}{hint} known: {', '.join(TEST_SETS)}, folder:PATH, vot:PATH")
@@ -162,11 +146,7 @@ def dataset_title(name: str) -> str:
 
 
 def select_sequences(sequences: list[Sequence], choice: str | None) -> list[Sequence]:
-    """Sequences by name or index from 0, or several between commas; all of them for None.
-
-    Raises:
-        UserError: no such sequence exists; the message offers the closest name.
-    """
+    """Sequences by name or index from 0, or several between commas; all for None. An unknown name is a `UserError`."""
     if choice is None:
         return sequences
     by_name = {sequence.name: sequence for sequence in sequences}
@@ -212,8 +192,8 @@ def _lmdb_path(root: Path) -> Path:
     return path.with_name(f"{path.name}_lmdb")
 
 
-def _require(root: Path, dataset: str, remedy: str) -> None:
-    if not root.is_dir():
+def _require(found: bool, dataset: str, root: Path, remedy: str) -> None:
+    if not found:
         raise UserError(f"test set {dataset}: folder not found: {root}: {remedy}")
 
 
@@ -221,12 +201,10 @@ def _test_root(place: Workspace, dataset: str, folder: str, *others: str) -> Pat
     """The folder of a test set in the folder of all data sets; `others` are other usual names."""
     first, _, below = folder.partition("/")
     root = place.dataset_dir(first)
-    names = [first, *others]
-    root = next(
-        (root.with_name(name) for name in names[1:] if not root.is_dir() and root.with_name(name).is_dir()), root
-    )
-    _require(root / below, dataset, place.dataset_remedy(first))
-    return root / below
+    found = [path for path in (root, *map(root.with_name, others)) if path.is_dir()]
+    root = (found[0] if found else root) / below
+    _require(root.is_dir(), dataset, root, place.dataset_remedy(first))
+    return root
 
 
 _got10k_test = partial(layouts.got10k, subfolder="got10k", with_class=True)

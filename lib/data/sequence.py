@@ -78,11 +78,7 @@ class Sequence:
 
     @cached_property
     def frames(self) -> list[Path]:
-        """Paths of the frames in order, keys where they lie in an LMDB; at least one.
-
-        Raises:
-            UserError: the folder is missing or has no images.
-        """
+        """Paths of the frames in order, at least one; a `UserError` where the folder is missing or has no images."""
         place = self._locate(self.frames_dir)
         if not self.storage.exists(self.frames_dir.as_posix()):
             raise UserError(f"{self.name}: folder of frames not found: {place}")
@@ -90,13 +86,7 @@ class Sequence:
         if len(names) <= self.skip_first:
             raise UserError(f"{self.name}: no images in {place}")
         if (gaps := missing_numbers(names)) and len(self.truth) == 1:
-            log.warning(
-                "%s: %d frames are missing in %s (%s); there is no box for them",
-                self.name,
-                len(gaps),
-                place,
-                some(gaps),
-            )
+            log.warning("%s: frames %s are missing in %s: there is no box for them", self.name, some(gaps), place)
         return [self.frames_dir / name for name in names[self.skip_first :]]
 
     def __len__(self) -> int:
@@ -122,11 +112,7 @@ class Sequence:
 
     @cached_property
     def truth(self) -> np.ndarray:
-        """Ground truth (N, 4) xywh, nan or without area where the object is absent; N is 1 where a server has the rest.
-
-        Raises:
-            UserError: the annotation is missing or malformed.
-        """
+        """Ground truth (N, 4) xywh, nan or without area where the object is absent; N is 1 if a server has the rest."""
         where = self._locate(self.annotation)
         boxes = self.parse_annotation(self.storage.text(self.annotation.as_posix()), where)
         if len(boxes) <= self.skip_first:
@@ -135,11 +121,7 @@ class Sequence:
 
     @cached_property
     def visible(self) -> np.ndarray | None:
-        """(N,) bool from the flag files, False where the object is not visible; None without flag files.
-
-        Raises:
-            UserError: a flag file is malformed, or does not have one flag a box.
-        """
+        """(N,) bool from the flag files, False where the object is not visible; None without flag files."""
         masks = [flags == 0 for path in self.absence_files if (flags := self._flags(path)) is not None]
         masks += [] if self.covered is None else [self.covered]
         return np.logical_and.reduce(masks) if masks else None
@@ -183,12 +165,7 @@ class Sequence:
 
 
 class Sequences(list[Sequence]):
-    """The sequences of a data set.
-
-    Args:
-        sequences: those that are used.
-        left_out: names of others by the reason why they are not.
-    """
+    """The sequences of a data set that are used; `left_out` has the names of others by the reason why they are not."""
 
     def __init__(self, sequences: Iterable[Sequence], left_out: dict[str, list[str]]) -> None:
         super().__init__(sequences)

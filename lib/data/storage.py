@@ -26,16 +26,9 @@ log = logging.getLogger(__name__)
 
 
 class Storage:
-    """Files below a folder, to be read.
+    """Files below an existing folder; below "" paths are whole, or start at the working directory."""
 
-    Args:
-        root: an existing folder; "" for paths that are whole, or start at the working directory.
-
-    Attributes:
-        cache: folder of the annotation caches; None for no cache.
-    """
-
-    cache: Path | None = None
+    cache: Path | None = None  # folder of the annotation caches; None for no cache
 
     def __init__(self, root: str | os.PathLike) -> None:
         self.root = os.fspath(root)
@@ -62,11 +55,7 @@ class Storage:
         return _file_stamp(self._path(path))
 
     def read_bytes(self, path: str, error_type: type[UserError] = UserError) -> bytes:
-        """Content of a file.
-
-        Raises:
-            UserError: there is no such file, or it cannot be read.
-        """
+        """Content of a file; an error of `error_type` where there is no such file, or it cannot be read."""
         try:
             return self._read(path)
         except OSError as error:
@@ -162,11 +151,8 @@ _opened: dict[Path, tuple[lmdb.Environment, int]] = {}
 class LmdbStorage(Storage):
     """Files of an LMDB. It is opened when first read, anew in each process; the object can be pickled.
 
-    As TrackingNet is published, a folder with `seq_list.json` may also have an LMDB for each of its parts: the files of
-    `TRAIN_0/` are in `TRAIN_0_lmdb`.
-
-    Args:
-        path: the LMDB's folder (with `data.mdb`), the one file that it is, or a folder of such LMDBs.
+    Its folder holds `data.mdb`; or, as TrackingNet is published, `seq_list.json` and an LMDB for each part, such as
+    `TRAIN_0_lmdb` with the files of `TRAIN_0/`.
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
@@ -176,8 +162,7 @@ class LmdbStorage(Storage):
     @staticmethod
     def is_lmdb(path: Path) -> bool:
         """Whether there is an LMDB at a path, or one for each part, by their names."""
-        is_file = path.is_file() and path.suffix in (".mdb", ".lmdb")
-        return is_file or (path / DATA_FILE).is_file() or bool(_part_folders(path))
+        return (path / DATA_FILE).is_file() or bool(_part_folders(path))
 
     def entries(self) -> int:
         """Number of keys."""
@@ -216,7 +201,7 @@ class LmdbStorage(Storage):
         return _printable(f"{self.path}:{path}" if path else self.path)
 
     def stamp(self, path: str) -> tuple[int, ...] | None:
-        return _file_stamp(_data_file(self._parts.get(path.partition("/")[0], self.path)))  # of the LMDB as a whole
+        return _file_stamp(self._parts.get(path.partition("/")[0], self.path) / DATA_FILE)  # of the LMDB as a whole
 
     def _read(self, path: str) -> bytes:
         data, (environment, key) = None, self._find(path)
@@ -245,10 +230,6 @@ def _part_folders(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.glob(f"*_lmdb/{DATA_FILE}"))
 
 
-def _data_file(path: Path) -> Path:
-    return path / DATA_FILE if path.is_dir() else path
-
-
 def _environment(path: Path) -> lmdb.Environment:
     """An LMDB, opened in this process.
 
@@ -260,14 +241,12 @@ def _environment(path: Path) -> lmdb.Environment:
     if environment is not None:
         environment.close()  # The parent's, inherited by a fork: its own stays open.
     try:
-        environment = lmdb.open(
-            str(path), subdir=path.is_dir(), readonly=True, lock=False, readahead=False, meminit=False
-        )
+        environment = lmdb.open(str(path), readonly=True, lock=False, readahead=False, meminit=False)
     except lmdb.Error as error:
         raise UserError(f"cannot open the LMDB {path}: {error}; pack it again (tracking/make_lmdb.py)") from error
     # Reading beyond the end of a file that is too short would kill the process.
     needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
-    size = _data_file(path).stat().st_size
+    size = (path / DATA_FILE).stat().st_size
     if size < needed:
         environment.close()
         raise UserError(f"the LMDB {path} has {size} of its {needed} bytes: copy or pack it again")

@@ -42,15 +42,7 @@ class _Track:
 
 
 class Vid(TrackingDataset):
-    """Objects of the training videos; an object is visible where it is not marked as occluded.
-
-    Args:
-        name: as in DATA.TRAIN.DATASETS_NAME.
-        storage: where the files lie, in the archive's folder `ILSVRC2015` or without it.
-
-    Raises:
-        UserError: there are no annotations, or one is malformed.
-    """
+    """Objects of the training videos, visible where they are not occluded; in the folder `ILSVRC2015` or without it."""
 
     def __init__(self, name: str, storage: Storage) -> None:
         self.name, self.storage = name, storage
@@ -94,16 +86,13 @@ def _load_tracks(storage: Storage, index: str, annotations: str) -> list[_Track]
             except OSError as error:
                 log.warning("cannot write %s (%s): the annotations will be read again next time", path, error.strerror)
     try:
-        tracks = json.loads(text, object_hook=_track)
+        return [_track(entry) for entry in json.loads(text)]
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"{storage.locate(index)} is malformed ({error}): remove it to have it made anew") from error
-    if not isinstance(tracks, list) or not all(isinstance(track, _Track) for track in tracks):
-        raise UserError(f"{storage.locate(index)} is not a list of objects: remove it to have it made anew")
-    return tracks
 
 
 def _track(entry: dict) -> _Track:
-    """One entry of the index; called by the JSON reader as it goes, so that the whole is never in memory as lists."""
+    """One entry of the index."""
     boxes = np.array(entry["anno"], dtype=np.float64).reshape(-1, 4)
     visible = np.array(entry["target_visible"], dtype=bool)
     if len(boxes) != len(visible) or not len(boxes):

@@ -137,7 +137,7 @@ def test_frames_missing_in_the_middle_are_named(tmp_path, caplog):
     all_boxes, each, one = load_dataset(f"folder:{tmp_path}")
     assert len(one) == len(each) == 4
     each.check_lengths()
-    assert caplog.messages == [f"one: 2 frames are missing in {tmp_path / 'one'} (3, 4); there is no box for them"]
+    assert caplog.messages == [f"one: frames 3, 4 are missing in {tmp_path / 'one'}: there is no box for them"]
     with pytest.raises(UserError, match=r"groundtruth\.txt has 6 boxes for 4 frames; frames 3, 4 are missing"):
         all_boxes.check_lengths()
 
