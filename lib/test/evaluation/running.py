@@ -143,8 +143,15 @@ def evaluate_tracker(
         deciding = {key: value for key, value in values if key.startswith(_DECIDING) and key != "TEST.EPOCH"}
         refuse_to_mix(output_dir, weights, f"{engine} {precision}", deciding)
     devices = spread_devices(device, threads, num_gpus, rank, engine)
-    network = {"dataset_name": sequences[0].dataset, "engine": engine, "precision": precision}
-    make = partial(make_warm_tracker, tracker, config, weights, **network)
+    make = partial(
+        make_warm_tracker,
+        name=tracker,
+        config=config,
+        checkpoint=weights,
+        dataset_name=sequences[0].dataset,
+        engine=engine,
+        precision=precision,
+    )
     with overlays_for(debug, output_dir, alone=len(devices) == rank.count == 1) as overlays:
         report = run_sequences(make, sequences, output_dir, devices, overlays, rank)
     rank.say(f"{report}; results: {output_dir}")
@@ -153,11 +160,9 @@ def evaluate_tracker(
     return report
 
 
-def make_warm_tracker(
-    name: str, config: str, checkpoint: Path | None, device: str, dataset_name: str, engine: str, precision: str
-) -> Tracker:
+def make_warm_tracker(device: str, name: str, **arguments: object) -> Tracker:
     """`create_tracker`, and some frames before any clock runs: in the first ones engines compile and choose kernels."""
-    tracker = create_tracker(name, config, checkpoint, dataset_name, device, engine, precision)
+    tracker = create_tracker(name, device=device, **arguments)
     if name in SCRIPTS:
         image = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
         tracker.initialize(image, {"init_bbox": [100, 80, 64, 48]})
@@ -207,12 +212,13 @@ def run_sequences(
     else:
         tracker = make_tracker(devices[0]) if left else None
         outcomes = (run(tracker, sequence) for sequence in left)
-    start, frames, seen = time.monotonic(), sum(map(_frame_count, left)), 0
+    frames, start = {sequence.name: _frame_count(sequence) for sequence in left}, time.monotonic()
+    seen, total = 0, sum(frames.values())
     with closing(outcomes):
         for number, outcome in enumerate(chain(misfits, outcomes), start=1):
             report.add(outcome)
-            seen += outcome.frames
-            seconds_left = round((time.monotonic() - start) * (frames - seen) / max(seen, 1))
+            seen += frames.get(outcome.name, 0)
+            seconds_left = round((time.monotonic() - start) * (total - seen) / max(seen, 1))
             rank.say(f"[{number}/{len(misfits) + len(left)}] {outcome}, {timedelta(seconds=seconds_left)} left")
     return report
 

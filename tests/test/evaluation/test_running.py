@@ -232,7 +232,7 @@ def test_a_network_is_warm_before_the_clock_and_its_configuration_is_noted(root,
             self.calls += 1
             return super().track(image)
 
-    def make(*arguments):
+    def make(*_, **arguments):
         made.append((Tracker(), arguments))
         return made[-1][0]
 
@@ -243,7 +243,14 @@ def test_a_network_is_warm_before_the_clock_and_its_configuration_is_noted(root,
     shutil.copy(experiments / "mini.pth.tar", tmp_path / "mine.pth.tar")
     config.write_text((experiments / "mini.yaml").read_text())
     report = evaluate(config=str(config), engine="torch", device="cpu")
-    assert made[0][1][2:] == (tmp_path / "mine.pth.tar", "folder", "cpu", "torch", "fp32")
+    assert made[0][1] == {
+        "config": str(config),
+        "checkpoint": tmp_path / "mine.pth.tar",
+        "dataset_name": "folder",
+        "device": "cpu",
+        "engine": "torch",
+        "precision": "fp32",
+    }
     assert made[0][0].calls == 3 + sum(outcome.frames - 1 for outcome in report.tracked)
     config.write_text(config.read_text() + "\n# a comment\n")
     evaluate(config=str(config), engine="torch", device="cpu")
