@@ -51,11 +51,7 @@ def run_server(
 ) -> None:
     """Serve until Ctrl-C or SIGTERM; the address is printed once everything is ready.
 
-    Args:
-        port: 0 is any free one.
-        token: the token that pages need; None: none on this machine, a new one beyond it.
-        directories: those that pages may look into.
-        tracker: the arguments of `Trackers`.
+    `tracker` holds the arguments of `Trackers`; port 0 is any free one.
 
     Raises:
         UserError: the port is taken, a directory does not exist, or the tracker cannot be used.
@@ -186,11 +182,15 @@ def refusal(request: HTTPConnection, token: str | None) -> Response | None:
         return PlainTextResponse("This server answers only to the names of its own machine (127.0.0.1).", 403)
     if origin is not None and origin.lower().partition("://")[2] != host:
         return PlainTextResponse("This request comes from another page.", 403)
+
+    def is_right(given: str) -> bool:
+        return secrets.compare_digest(given.encode(), token.encode())  # its time does not tell how much was right
+
     # Servers on other ports have other names, although cookies do not tell ports apart.
     cookie = f"stark_token_{request.scope['server'][1]}"
-    if token is None or _is_same(request.cookies.get(cookie, ""), token):
+    if token is None or is_right(request.cookies.get(cookie, "")):
         return None
-    if request.scope["path"] == "/" and _is_same(request.query_params.get("token", ""), token):
+    if request.scope["path"] == "/" and is_right(request.query_params.get("token", "")):
         response = RedirectResponse("/", 303)
         # Lax: a link in somebody's mail leads in; what other pages send is refused by its origin.
         secure = request.scope["scheme"] == "https"
@@ -199,11 +199,6 @@ def refusal(request: HTTPConnection, token: str | None) -> Response | None:
     return PlainTextResponse(
         "This page needs its token: open the whole address that the server printed, from http to the end.", 401
     )
-
-
-def _is_same(given: str, token: str) -> bool:
-    """In a time that does not tell how much of it was right."""
-    return secrets.compare_digest(given.encode("utf-8", "replace"), token.encode())
 
 
 def choose_token(host: str, given: str | None) -> str | None:

@@ -115,6 +115,8 @@ class Session(threading.Thread):
             self._tell("error", about="", text=_NOT_UNDERSTOOD)
             return
         with self._reporting(name):
+            if self.clip is None and name in ("show", "draw"):
+                raise UserError("choose a clip first")
             command(self, **arguments)
 
     def step(self) -> bool:
@@ -128,11 +130,9 @@ class Session(threading.Thread):
         return bool(self._jobs)
 
     def next_upload(self, name: str, more: bool) -> Path:
-        """Path of the next file of an upload; called in the server's thread.
+        """Path of the next file of an upload, `more` if there are files before it; called in the server's thread.
 
-        Args:
-            name: the file's name in the page; only the kind of picture is taken from it.
-            more: whether the file belongs to the upload before.
+        Of the page's `name` only the kind of picture is taken.
         """
         if self._upload is None or not more:
             self._upload = Path(tempfile.mkdtemp(prefix="upload", dir=self.folder))
@@ -166,7 +166,7 @@ class Session(threading.Thread):
     @_command
     def show(self, frame: _Frame) -> None:
         """Send the picture of a frame, or the length of the clip if it is shorter."""
-        image = next(self._need_clip().frames(frame), None)
+        image = next(self.clip.frames(frame), None)
         if image is None:
             self._tell("length", frames=self.clip.total)
         else:
@@ -175,10 +175,9 @@ class Session(threading.Thread):
     @_command
     def draw(self, number: _Object, frame: _Frame, box: _DrawnBox) -> None:
         """Take the box of an object, xywh in pixels, in a frame."""
-        clip = self._need_clip()
-        if frame >= (clip.total or self.limits.frames):
+        if frame >= (self.clip.total or self.limits.frames):
             raise UserError(f"there is no frame {frame + 1} in this clip")
-        box = visible_part(box, self._sizes.get(frame, clip.size))
+        box = visible_part(box, self._sizes.get(frame, self.clip.size))
         self.pause()
         self.objects.setdefault(number, TrackedObject(number)).draw(frame, box)
         self._tell("drawn", object=number, frame=frame, box=box)
@@ -194,7 +193,8 @@ class Session(threading.Thread):
         """Track all objects that have a box, from the first frame that one of them lacks to the end."""
         if not self.objects:
             raise UserError("draw a box around what to follow first")
-        self._begin("track", self._tracking((key, engine)))
+        self._cancel("track")
+        self._jobs["track"] = self._tracking((key, engine))
 
     @_command
     def pause(self) -> None:
@@ -210,7 +210,8 @@ class Session(threading.Thread):
         if not objects:
             raise UserError("there is nothing to download yet: track an object first")
         self.pause()
-        self._begin("export", self._exporting(what, objects))
+        self._cancel("export")
+        self._jobs["export"] = self._exporting(what, objects)
 
     # Jobs
 
@@ -257,10 +258,6 @@ class Session(threading.Thread):
         self._tell("opened", name=name, frames=clip.total, fps=clip.fps, box=box, width=width, height=height)
         self.show(0)
 
-    def _begin(self, kind: str, steps: Iterator[None]) -> None:
-        self._cancel(kind)
-        self._jobs[kind] = steps
-
     def _cancel(self, *kinds: str) -> bool:
         """Cancel jobs; True where one was running."""
         gone = [self._jobs.pop(kind) for kind in kinds if kind in self._jobs]
@@ -281,11 +278,6 @@ class Session(threading.Thread):
             log.exception("%s failed", about)
             text = f"something went wrong in the server ({type(error).__name__}: {error}); its log says where"
             self._tell("error", about=about, text=text)
-
-    def _need_clip(self) -> Clip:
-        if self.clip is None:
-            raise UserError("choose a clip first")
-        return self.clip
 
     def _tell(self, kind: str, **more: object) -> None:
         self._send({"type": kind, **more}, None)

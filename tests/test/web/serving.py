@@ -11,10 +11,9 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from contextlib import ExitStack
-from email.message import Message
 from pathlib import Path
 
+import psutil
 from websockets.sync.client import connect
 
 from lib.utils.workspace import REPOSITORY
@@ -30,36 +29,29 @@ class Server:
         base: `http://127.0.0.1:<port>`.
         files: folder of all files that it keeps.
         log: what it printed.
+        cookie: the header that lets in.
     """
 
-    def __init__(self, folder: Path, *options: str, token: str | None = TOKEN) -> None:
-        self.files, self.log, self.token = folder / "tmp", folder / "log.txt", token
+    token = TOKEN
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.files, self.log = folder / "tmp", folder / "log.txt"
         self.files.mkdir(parents=True)
-        secret = ["--token", token] if token else []
-        command = [sys.executable, "tracking/web_demo.py", "--port", "0", *secret, *options]
+        command = [sys.executable, "tracking/web_demo.py", "--port", "0", "--token", TOKEN, *options]
         variables = os.environ | {"TMPDIR": str(self.files), "STARK_SAVE_DIR": str(folder / "save")}
         with open(self.log, "w") as log:
             self.process = subprocess.Popen(command, cwd=REPOSITORY, env=variables, stdout=log, stderr=log)
-        self.base = self._address()
-
-    def _address(self) -> str:
-        for _ in range(20 * _SECONDS):
-            found = re.search(r"open (http://[^/]+)/", self.log.read_text())
-            if found:
-                return found.group(1)
-            if self.process.poll() is not None:
-                break
-            time.sleep(0.05)
-        self.stop(signal.SIGKILL)
-        raise AssertionError(f"the server did not start:\n{self.log.read_text()}")
-
-    def cookie(self) -> dict[str, str]:
-        """The header that lets in."""
-        return {"Cookie": f"stark_token_{self.base.rpartition(':')[2]}={self.token}"} if self.token else {}
+        ready = r"open (http://[^/]+)/"
+        wait_until(lambda: re.search(ready, self.log.read_text()) or self.process.poll() is not None, _SECONDS)
+        if not (found := re.search(ready, self.log.read_text())):
+            self.stop(signal.SIGKILL)
+            raise AssertionError(f"the server did not start:\n{self.log.read_text()}")
+        self.base = found.group(1)
+        self.cookie = {"Cookie": f"stark_token_{self.base.rpartition(':')[2]}={TOKEN}"}
 
     def memory(self) -> int:
         """MiB that the server holds now."""
-        return _resident(self.process.pid) // 2**20
+        return psutil.Process(self.process.pid).memory_info().rss // 2**20
 
     def folder(self, page: "Page") -> Path:
         """The files of an open page."""
@@ -68,67 +60,55 @@ class Server:
 
     def get(self, path: str, data: bytes | None = None, **headers: str) -> tuple[int, bytes]:
         """Status and body; with `data` it is a POST."""
-        given = self.cookie() | headers
-        request = urllib.request.Request(self.base + path, data, {k.replace("_", "-"): v for k, v in given.items()})
+        given = {name.replace("_", "-"): value for name, value in (self.cookie | headers).items()}
         try:
-            with urllib.request.urlopen(request, timeout=_SECONDS) as response:
+            with urllib.request.urlopen(
+                urllib.request.Request(self.base + path, data, given), timeout=_SECONDS
+            ) as response:
+                self.headers = response.headers
                 return response.status, response.read()
         except urllib.error.HTTPError as error:
+            self.headers = error.headers
             return error.code, error.read()
-
-    def headers(self, path: str) -> Message:
-        """Those of an answer."""
-        try:
-            return urllib.request.urlopen(urllib.request.Request(self.base + path, headers=self.cookie())).headers
-        except urllib.error.HTTPError as error:
-            return error.headers
 
     def stop(self, how: int = signal.SIGTERM) -> None:
         """End it, and wait for that."""
         if self.process.poll() is None:
             self.process.send_signal(how)
-        self.process.wait(20)
+        self.process.wait(60)
 
 
 class Page:
-    """One session; `greeting` is what the server said first."""
+    """One session, named `name`; `greeting` is the server's first message."""
 
     def __init__(self, server: Server, **headers: str) -> None:
         self.server = server
-        given = server.cookie() | headers
-        address = server.base.replace("http", "ws") + "/api/session"
-        connection = connect(address, additional_headers=given, max_size=None, open_timeout=_SECONDS, max_queue=4)
-        self._open = ExitStack()
-        self.socket = self._open.enter_context(connection)
+        address, headers = server.base.replace("http", "ws") + "/api/session", server.cookie | headers
+        self._connection = connect(
+            address, additional_headers=headers, max_size=None, open_timeout=_SECONDS, max_queue=4
+        )
+        self.socket = self._connection.__enter__()
         self.greeting, _ = self.hear()
+        self.name = self.greeting["session"]
 
     def __enter__(self) -> "Page":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Leave."""
-        self._open.close()
-
-    @property
-    def name(self) -> str:
-        """The session's."""
-        return self.greeting["session"]
+    def __exit__(self, *error: object) -> None:
+        self._connection.__exit__(*error)
 
     def say(self, kind: str, **more: object) -> None:
         """Send a message."""
         self.socket.send(json.dumps({"type": kind} | more))
 
-    def hear(self, seconds: float = _SECONDS) -> tuple[dict, bytes | None]:
+    def hear(self) -> tuple[dict, bytes]:
         """The next message, and its picture."""
-        data = self.socket.recv(seconds)
+        data = self.socket.recv(_SECONDS)
         (length,) = struct.unpack("<I", data[:4])
-        return json.loads(data[4 : 4 + length]), data[4 + length :] or None
+        return json.loads(data[4 : 4 + length]), data[4 + length :]
 
-    def until(self, kind: str) -> tuple[list[tuple[dict, bytes | None]], dict]:
-        """Everything up to a message of a kind, pictures being taken as they come; and that message."""
+    def until(self, kind: str) -> tuple[list[tuple[dict, bytes]], dict]:
+        """Everything up to a message of a kind; and that message."""
         before = []
         while True:
             message, picture = self.hear()
@@ -137,7 +117,15 @@ class Page:
             assert message["type"] != "error", message
             before.append((message, picture))
 
-    def upload(self, name: str, data: bytes, more: bool = False, **headers: str) -> tuple[int, dict]:
+    def refusal(self, kind: str, **more: object) -> str:
+        """What the server says against a message."""
+        self.say(kind, **more)
+        while True:
+            message, _ = self.hear()
+            if message["type"] == "error":
+                return message["text"]
+
+    def upload(self, name: str, data: bytes, more: bool = False, **headers: str) -> tuple[int, dict | None]:
         """Status and answer."""
         query = urllib.parse.urlencode({"name": name, "more": str(more).lower()})
         status, body = self.server.get(f"/api/{self.name}/upload?{query}", data, **headers)
@@ -151,14 +139,6 @@ class Page:
         self.until("picture")
         return opened
 
-    def refusal(self, kind: str, **more: object) -> str:
-        """What the server says against a message."""
-        self.say(kind, **more)
-        while True:
-            message, _ = self.hear()
-            if message["type"] == "error":
-                return message["text"]
-
 
 def wait_until(true, seconds: float = 60) -> bool:
     """Whether something becomes true in time; each look may take long, too."""
@@ -168,7 +148,3 @@ def wait_until(true, seconds: float = 60) -> bool:
             return True
         time.sleep(0.02)
     return False
-
-
-def _resident(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
