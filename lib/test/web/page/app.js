@@ -27,6 +27,7 @@ const state = {
   fps: null,
   running: false,
   exporting: false,
+  unanswered: 0, // boxes on their way to the server
   holding: false, // the stage stays where it is although frames arrive
 };
 
@@ -56,7 +57,7 @@ const answers = {
     $("work").hidden = false;
     $("clip-name").textContent = message.name;
     say("");
-    if (message.box) send("draw", { number: 1, frame: 0, box: message.box });
+    if (message.box) draw(message.box);
     $("stage").focus();
   },
   picture({ frame, width, height }, picture) {
@@ -67,12 +68,14 @@ const answers = {
     pictures.keep(frame, picture, [width, height]);
     for (const { object, ...found } of objects) state.objects.get(object)?.results.set(frame, found);
     state.fps = fps;
-    say("");
+    say(""); // it is loaded
     if (state.holding) refresh();
     else pictures.want(frame);
   },
   drawn({ object, frame, box }) {
-    (state.objects.get(object) ?? newObject(object)).drawn.set(frame, box);
+    const { drawn } = state.objects.get(object) ?? newObject(object);
+    state.unanswered -= 1;
+    if (!state.unanswered || !drawn.has(frame)) drawn.set(frame, box); // else a key has moved it since
     answers.forgotten({ object, frame });
   },
   forgotten({ object, frame }) {
@@ -111,6 +114,7 @@ const answers = {
       pictures.stop();
       pictures.answered();
     }
+    if (about === "draw") state.unanswered -= 1;
     if (about === "track") state.running = false;
     if (about === "export") state.exporting = false;
     say("");
@@ -139,6 +143,7 @@ function track() {
   if (state.running) return send("pause");
   quiet();
   Object.assign(state, { running: true, holding: false });
+  say("");
   refresh();
   return send("track", panel.choice);
 }
@@ -182,6 +187,7 @@ function remove() {
 function draw(box) {
   quiet();
   hold();
+  state.unanswered += 1;
   send("draw", { number: state.selected, frame: state.shown, box });
 }
 
