@@ -188,22 +188,22 @@ def result_writer(folder: Path, size: tuple[int, int], fps: float, boxes: bool) 
         video.write(cv2.cvtColor(canvas, cv2.COLOR_RGB2BGR))
         rows.append((box, score))
 
+    stopped = True
     try:
         yield write
-    except BaseException:
-        if rows:
-            print(f"stopped early; the {len(rows)} frames so far are kept in {folder}", file=sys.stderr)
-        raise
+        stopped = False
     finally:
         video.release()
-        if rows and boxes:
-            _write_boxes(folder, rows)
-        whole = _frame_count(temporary) == len(rows)  # OpenCV does not report a failed write
+        whole = _frame_count(temporary) >= len(rows)  # OpenCV does not report a failed write
         if rows and whole:
             temporary.replace(folder / VIDEO)
-        temporary.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)  # which makes room for the boxes
+        if rows and boxes:
+            _write_boxes(folder, rows)
         with suppress(OSError):  # it holds files
             folder.rmdir()
+        if stopped and rows and whole:
+            print(f"stopped early; the {len(rows)} frames so far are kept in {folder}", file=sys.stderr)
     if not whole:
         raise UserError(f"the video in {folder} could not be written whole: is the disk full?")
 
