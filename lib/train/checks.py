@@ -175,8 +175,9 @@ def _check_output(report: Report, options: RunOptions, cfg: EasyDict, net: nn.Mo
             report.add("ok", subject, f"{options.folder}: a new run")
         else:
             _require_fit(net, *found)
-            text = f"{found[1]}: goes on after epoch {found[0]['epoch']} of {cfg.TRAIN.EPOCH}"
-            report.add("ok" if found[0]["epoch"] < cfg.TRAIN.EPOCH else "note", subject, text)
+            epoch, end = found[0]["epoch"], cfg.TRAIN.EPOCH
+            state, left = ("ok", "training goes on") if epoch < end else ("note", "nothing is left to train")
+            report.add(state, subject, f"{found[1]}: epoch {epoch} of {end} is finished", left)
     if checkpoints.latest_is_damaged:
         report.add("note", subject, f"{checkpoints.latest} is damaged; the checkpoint before it is used")
     needed = 3 * 4 * sum(value.numel() for value in net.state_dict().values()) if net is not None else 0
@@ -276,6 +277,8 @@ def _inspect(dataset: TrackingDataset, options: RunOptions, cfg: EasyDict) -> It
         off = info.visible & ((x >= width) | (y >= height) | (x + w <= 0) | (y + h <= 0))
         outside += [dataset.source(sequence, int(frame)) for frame in np.flatnonzero(off)]
         doubts.append(box_doubt(info.boxes[info.visible], width, height))
+    if dataset.report:
+        yield "note", dataset.report
     boxes, visible = sum(map(len, infos)), sum(int(info.visible.sum()) for info in infos)
     invalid = boxes - sum(int(info.valid.sum()) for info in infos)
     what = "sequences" if dataset.is_video else "objects"

@@ -60,25 +60,22 @@ class SampleStream(Dataset):
     def __getitem__(self, key: tuple[int, int]) -> Sample | UserError:
         """The sample, or the error to stop with: raised here, it would leave a worker as a page of traceback."""
         rng = np.random.default_rng([*self.entropy, *key])
-        failures: list[str] = []
-        rejections = 0
-        while True:
+        failures, rejections = [], []
+        while len(failures) < MAX_FAILURES and len(rejections) < MAX_REJECTIONS:
             try:
                 sample = self.processing(self.sampler.sample(rng), rng)
-            except (ImageReadError, AnnotationError) as error:
-                failures.append(str(error))
-                if len(failures) >= MAX_FAILURES:
-                    listed = "; ".join(dict.fromkeys(failures))
-                    return UserError(f"{MAX_FAILURES} files in a row could not be read: {listed}")
-            except Rejected as reason:
-                rejections += 1
-                if rejections >= MAX_REJECTIONS:
-                    return UserError(f"{MAX_REJECTIONS} samples in a row could not be used; the last: {reason}")
-            except UserError as error:
-                return error
-            else:
                 sample.failures = failures
                 return sample
+            except (ImageReadError, AnnotationError) as error:
+                failures.append(str(error))
+            except Rejected as reason:
+                rejections.append(str(reason))
+            except UserError as error:
+                return error
+        if len(rejections) == MAX_REJECTIONS:
+            return UserError(f"{MAX_REJECTIONS} samples in a row could not be used; the last: {rejections[-1]}")
+        listed = "; ".join(dict.fromkeys(failures))
+        return UserError(f"{MAX_FAILURES} files in a row could not be read: {listed}")
 
 
 class BatchLoader:

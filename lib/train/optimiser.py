@@ -69,20 +69,30 @@ class Optimisation:
         return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict`; a CheckpointError if other parameters learned in that run."""
-        saved, own = state["optimizer"]["param_groups"], self.optimizer.param_groups
-        sizes = [[len(group["params"]) for group in groups] for groups in (saved, own)]
+        """Go on from `state_dict`; a CheckpointError if other parameters learned in that run, or it is damaged."""
+        moments, own = state["optimizer"]["state"], self.optimizer.state_dict()["param_groups"]
+        sizes = [[len(group["params"]) for group in groups] for groups in (state["optimizer"]["param_groups"], own)]
         if sizes[0] != sizes[1]:
             raise CheckpointError(
                 f"the run that was begun trains {sum(sizes[0])} parameters, this configuration {sum(sizes[1])}: "
                 "go on with the options it began with, or choose another --save_dir"
             )
-        # These are this run's and not the file's: each implementation of AdamW can go on from each.
-        keys = ("foreach", "fused", "capturable", "weight_decay")
-        groups = [old | {key: new[key] for key in keys} for old, new in zip(saved, own, strict=True)]
-        self.optimizer.load_state_dict(state["optimizer"] | {"param_groups": groups})
+        try:
+            fit = all(self._fits(number, values) for number, values in moments.items())
+        except (AttributeError, IndexError, TypeError):
+            fit = False
+        if not fit:
+            raise CheckpointError("the optimiser's state in the checkpoint is damaged: choose another --save_dir")
+        # Rates and the like are this run's and not the file's; each implementation of AdamW can go on from each.
+        self.optimizer.load_state_dict({"state": moments, "param_groups": own})
         if state.get("scaler"):
             self.scaler.load_state_dict(state["scaler"])
+
+    def _fits(self, number: int, values: dict[str, Any]) -> bool:
+        """Whether AdamW's values are those of a parameter; may raise where they are not."""
+        shape = self.parameters[number].shape
+        found = {name: torch.as_tensor(value).shape for name, value in values.items()}
+        return found == {"step": torch.Size(), "exp_avg": shape, "exp_avg_sq": shape}
 
 
 def parameter_groups(net: nn.Module, cfg: EasyDict) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from torch import nn
 from lib.config import ConfigError, load_config
 from lib.train.checks import check_run
 from lib.train.optimiser import Optimisation, choose_arithmetic
+from lib.utils.checkpoint import CheckpointError
 from lib.utils.errors import UserError
 from tests.train.tiny_runs import lightning
 
@@ -93,6 +94,17 @@ def test_states_of_fused_and_other_steps_are_exchanged(older):
     assert all(group["fused"] for group in fused.optimizer.param_groups)
     both(2)
     both(3)
+
+
+@pytest.mark.parametrize("damage", [{"step": "one"}, {"exp_avg": torch.zeros(1)}, {"more": 1.0}])
+def test_a_damaged_state_is_refused(damage):
+    optimisation = Optimisation(net := Net(), config(), CPU, 1)
+    learn(net, lambda: optimisation.step(1, 0), 1)
+    state = copy.deepcopy(optimisation.state_dict())
+    optimisation.load_state_dict(state)
+    state["optimizer"]["state"][1] |= damage
+    with pytest.raises(CheckpointError, match="damaged"):
+        optimisation.load_state_dict(state)
 
 
 def test_a_gradient_that_is_not_finite_changes_neither_weights_nor_moments():
