@@ -84,8 +84,8 @@ class Processing:
         how = rng.random() < self.gray_probability, rng.random() < 0.5, rng
         # All crops of a photograph are cut from one picture, opened once.
         pictures = {ref: ref.dataset.picture(ref.sequence, ref.frame) for ref in (*frames.templates, frames.search)}
-        templates = [self.cut(pictures[ref], ref, self.template, how) for ref in frames.templates]
-        search = self.cut(pictures[frames.search], frames.search, self.search, how, frames.absent)
+        templates = [self.crop(pictures[ref], ref, self.template, how) for ref in frames.templates]
+        search = self.crop(pictures[frames.search], frames.search, self.search, how, frames.absent)
         brightness = rng.uniform(1 - self.brightness, 1 + self.brightness, len(templates) + 1)
         return Sample(
             templates=np.stack([crop.pixels for crop in templates]),
@@ -100,19 +100,25 @@ class Processing:
             object_mask=search.object_mask,
         )
 
-    def cut(self, picture: Picture, ref: FrameRef, region: EasyDict, how: Draws, absent: bool = False) -> Crop:
+    def crop(self, picture: Picture, ref: FrameRef, region: EasyDict, how: Draws, absent: bool = False) -> Crop:
         """One crop; `region` is DATA.TEMPLATE or DATA.SEARCH."""
         gray, mirror, rng = how
-        box = (
-            _centre_box(picture) if absent else np.asarray(ref.dataset.info(ref.sequence).boxes[ref.frame], np.float64)
-        )
+        box = _centre_box(picture) if absent else ref.dataset.info(ref.sequence).boxes[ref.frame].astype(np.float64)
         if mirror:
             box = np.array([picture.width - box[0] - box[2], *box[1:]])
         around = jitter_box(box, region.CENTER_JITTER, region.SCALE_JITTER, rng, self.jitter_power)
         try:
-            square = Region.around(around, region.FACTOR, region.SIZE, picture.height, picture.width)
+            crop = self.cut(picture, ref, region, box, around, how)
         except CropError as error:
             raise Rejected(str(error)) from error
+        return crop._replace(pixels=_greyed(crop.pixels)) if gray else crop
+
+    def cut(
+        self, picture: Picture, ref: FrameRef, region: EasyDict, box: np.ndarray, around: np.ndarray, how: Draws
+    ) -> Crop:
+        """The region around a box, with the object's box in it; both are xywh in the frame, mirrored or not."""
+        _, mirror, rng = how
+        square = Region.around(around, region.FACTOR, region.SIZE, picture.height, picture.width)
         padding = square.mask()
         if shows_nothing(padding, max(1, region.SIZE // self.stride)) or padding.all():
             raise Rejected("the region shows nothing of the image")
@@ -122,7 +128,7 @@ class Processing:
         if flip:
             padding = padding[:, ::-1]
             box[0] = 1 - box[0] - box[2]
-        return Crop(_greyed(pixels) if gray else pixels, padding, box)
+        return Crop(pixels, padding, box)
 
 
 class MaskProcessing(Processing):
@@ -132,29 +138,22 @@ class MaskProcessing(Processing):
     tracker's would be. Both are stretched to squares.
     """
 
-    def cut(self, picture: Picture, ref: FrameRef, region: EasyDict, how: Draws, absent: bool = False) -> Crop:
-        gray, mirror, rng = how
+    def cut(
+        self, picture: Picture, ref: FrameRef, region: EasyDict, box: np.ndarray, around: np.ndarray, how: Draws
+    ) -> Crop:
         image = picture.part((0, picture.width), (0, picture.height))
         mask = ref.dataset.mask(ref.sequence, ref.frame)
         if mask.shape != image.shape[:2]:
-            raise ImageReadError(
-                f"{ref.source} is {picture.width}x{picture.height}, and its mask {mask.shape[1]}x{mask.shape[0]}"
-            )
-        box = np.asarray(ref.dataset.info(ref.sequence).boxes[ref.frame], np.float64)
-        if mirror:
+            sizes = f"{picture.width}x{picture.height}, and its mask {mask.shape[1]}x{mask.shape[0]}"
+            raise ImageReadError(f"{ref.source} is {sizes}")
+        if how[1]:
             image, mask = image[:, ::-1], mask[:, ::-1]
-            box = np.array([picture.width - box[0] - box[2], *box[1:]])
-        around = jitter_box(box, region.CENTER_JITTER, region.SCALE_JITTER, rng)
-        try:
-            pixels = stretched_crop(image, around, region.SIZE)
-            # Scaled with all its greys: at a threshold after scaling the outline is true to less than a pixel.
-            shown = stretched_crop(mask.astype(np.uint8) * 255, around, region.SIZE) > 127
-            inside = box_in_crop(box, around, region.SIZE) / region.SIZE
-        except CropError as error:
-            raise Rejected(str(error)) from error
+        pixels = stretched_crop(image, around, region.SIZE)
+        # Scaled with all its greys: at a threshold after scaling the outline is true to less than a pixel.
+        shown = stretched_crop(mask.astype(np.uint8) * 255, around, region.SIZE) > 127
         if region is self.search and shown.mean() < _LEAST_SHARE:
             raise Rejected("the crop shows nothing of the object")
-        return Crop(_greyed(pixels) if gray else pixels, np.zeros_like(shown), inside, shown)
+        return Crop(pixels, np.zeros_like(shown), box_in_crop(box, around, region.SIZE) / region.SIZE, shown)
 
 
 def jitter_box(
