@@ -13,10 +13,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from types import FrameType
 
 import torch
 import torch.distributed as dist
@@ -41,7 +40,6 @@ from torch.distributed.run import main
 sys.excepthook = lambda _, error, __: print(error, file=sys.stderr)
 main()
 """
-STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def is_launched() -> bool:
@@ -75,17 +73,11 @@ def launch(command: Sequence[str], options: Mapping[str, str | int | None]) -> i
         0; 128 plus the signal's number if this process was asked to end; 2 if the first process that failed recorded
         an error; else torchrun's status.
     """
-    words, asked = torchrun_options(options), []
-    torchrun: subprocess.Popen | None = None
-
-    def stop(number: int, _: object) -> None:
-        asked.append(number)
-        if torchrun is not None and len(asked) == 1:
-            torchrun.terminate()
-
-    with tempfile.TemporaryDirectory(prefix="stark_") as folder, handle_signals(STOPPING, stop):
+    words, stop = torchrun_options(options), StopRequest()
+    with tempfile.TemporaryDirectory(prefix="stark_") as folder, stop.watching():
         report = Path(folder) / "error.json"  # torchrun copies the error here that the first failed process recorded
-        threads = max(1, available_cpus() // int(options.get("nproc_per_node") or 1))
+        processes = str(options.get("nproc_per_node"))  # or a word that torchrun knows, such as "gpu"
+        threads = max(1, available_cpus() // int(processes)) if processes.isdecimal() else 1
         defaults = {"OMP_NUM_THREADS": str(threads), "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(SECONDS_TO_SAVE)}
         torchrun = subprocess.Popen(
             [sys.executable, "-c", TORCHRUN, *words, f"--log_dir={folder}", *command],
@@ -93,11 +85,13 @@ def launch(command: Sequence[str], options: Mapping[str, str | int | None]) -> i
             start_new_session=True,
             preexec_fn=end_with_parent,
         )
-        if asked:
+        while not stop.signal and torchrun.poll() is None:
+            time.sleep(0.1)
+        if stop.signal:
             torchrun.terminate()
         status = torchrun.wait()
-        if asked:
-            return 128 + asked[0]
+        if stop.signal:
+            return 128 + stop.signal
         if status and report.is_file():
             message = json.loads(report.read_text())["message"]
             text = message if isinstance(message, str) else message["message"]
@@ -210,26 +204,21 @@ def without_exchange(net: nn.Module, active: bool) -> contextlib.AbstractContext
     return net.no_sync() if active and isinstance(net, DistributedDataParallel) else contextlib.nullcontext()
 
 
-@contextlib.contextmanager
-def handle_signals(signals: Sequence[int], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Handle signals in the body; ignored ones, such as SIGHUP under `nohup`, stay ignored."""
-    handled = [number for number in signals if signal.getsignal(number) != signal.SIG_IGN]
-    before = {number: signal.signal(number, handler) for number in handled}
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
-
-
 class StopRequest:
-    """Remembers the first signal that asked this process to stop, so that training ends between two steps."""
+    """Remembers the first signal that asked this process to stop, so that it ends where it can go on later."""
 
     signal = 0
 
-    def watching(self) -> contextlib.AbstractContextManager[None]:
-        """Catch the signals in the body."""
-        return handle_signals(STOPPING, self._note)
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Catch the signals in the body; ignored ones, such as SIGHUP under `nohup`, stay ignored."""
+        numbers = [n for n in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
+        before = {number: signal.signal(number, self._note) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, old in before.items():
+                signal.signal(number, old)
 
     def _note(self, number: int, _: object) -> None:
         # A scheduler may repeat its signal while the state is saved; a second Ctrl-C ends the process at once.
