@@ -277,8 +277,6 @@ def _inspect(dataset: TrackingDataset, options: RunOptions, cfg: EasyDict) -> It
         off = info.visible & ((x >= width) | (y >= height) | (x + w <= 0) | (y + h <= 0))
         outside += [dataset.source(sequence, int(frame)) for frame in np.flatnonzero(off)]
         doubts.append(box_doubt(info.boxes[info.visible], width, height))
-    if dataset.report:
-        yield "note", dataset.report
     boxes, visible = sum(map(len, infos)), sum(int(info.visible.sum()) for info in infos)
     invalid = boxes - sum(int(info.valid.sum()) for info in infos)
     what = "sequences" if dataset.is_video else "objects"

@@ -262,7 +262,7 @@ def test_what_is_left_out_or_hardly_a_box_is_noted(still, tmp_path):
     write_lines(still / "list.txt", ["a", "b"])
     for folder in "ab":
         write_lines(still / folder / "groundtruth.txt", ["0.1,0.2,0.3,0.4"] * 24)
-    doubt, left_out = find(check_sets(tmp_path, name), f"train {name}", "note")
+    doubt, left_out = find(check_set(tmp_path, name), f"train {name}", "note")
     assert doubt.startswith("24 of 24 boxes in frames of 24x16 are under 2 pixels; are they fractions?")
     assert left_out == "2 sequences are used; left out: 1 not in list.txt (c)"
 
