@@ -113,8 +113,8 @@ def refuse_to_mix(output_dir: Path, weights: Path, engine: str, options: Mapping
         if note.is_file():
             before = json.loads(read_text(note))
         elif old_note.is_file():
-            digest, *_, engine = [*read_text(old_note).splitlines(), "torch fp32"][:2]
-            before = {**now, "weights": digest.split()[0], "engine": engine}
+            first, second = [*read_text(old_note).splitlines(), "torch fp32"][:2]
+            before = {**now, "weights": first.split()[0], "engine": second}
     if before is None:
         write_text(note, json.dumps(now, indent=1))
         return

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from lib.config import load_config
 from lib.data.registry import load_dataset
 from lib.test.evaluation import running
 from lib.test.evaluation.one_sequence import Outcome
@@ -223,40 +224,26 @@ def test_results_of_other_runs_are_not_mixed(tmp_path):
 
 
 def test_a_network_is_warm_before_the_clock_and_its_configuration_is_noted(root, tmp_path, monkeypatch):
-    made = []
+    calls = []
 
     class Tracker(StillTracker):
-        calls = 0
-
         def track(self, image):
-            self.calls += 1
+            calls.append(image)
             return super().track(image)
 
-    def make(*_, **arguments):
-        made.append((Tracker(), arguments))
-        return made[-1][0]
+    monkeypatch.setattr(running, "create_tracker", lambda *_, **how: Tracker() if how["engine"] == "torch" else None)
+    cfg = load_config("stark_lightning_X_trt", "mini")
+    monkeypatch.setattr(running, "load_config", lambda *_: cfg)
 
-    monkeypatch.setattr(running, "create_tracker", make)
-    evaluate = partial(evaluate_tracker, "stark_lightning_X_trt", dataset=f"folder:{root}", results_dir=tmp_path)
-    config = tmp_path / "mine.yaml"
-    experiments = REPOSITORY / "experiments" / "stark_lightning_X_trt"
-    shutil.copy(experiments / "mini.pth.tar", tmp_path / "mine.pth.tar")
-    config.write_text((experiments / "mini.yaml").read_text())
-    report = evaluate(config=str(config), engine="torch", device="cpu")
-    assert made[0][1] == {
-        "config": str(config),
-        "checkpoint": tmp_path / "mine.pth.tar",
-        "dataset_name": "folder",
-        "device": "cpu",
-        "engine": "torch",
-        "precision": "fp32",
-    }
-    assert made[0][0].calls == 3 + sum(outcome.frames - 1 for outcome in report.tracked)
-    config.write_text(config.read_text() + "\n# a comment\n")
-    evaluate(config=str(config), engine="torch", device="cpu")
-    config.write_text(config.read_text().replace("SEARCH_FACTOR: ", "SEARCH_FACTOR: 1"))
-    with pytest.raises(UserError, match=r"holds other results \(TEST.SEARCH_FACTOR "):
-        evaluate(config=str(config), engine="torch", device="cpu")
+    def evaluate():
+        return evaluate_tracker("stark_lightning_X_trt", "mini", f"folder:{root}", results_dir=tmp_path)
+
+    assert sum(outcome.frames - 1 for outcome in evaluate().tracked) == len(calls) - 3 == 16
+    cfg.TRAIN.LR, cfg.TEST.EPOCH = 5.0, 7  # which decide nothing here
+    assert len(evaluate().kept) == 3
+    cfg.TEST.SEARCH_FACTOR = 1.0
+    with pytest.raises(UserError, match=r"holds other results \(TEST.SEARCH_FACTOR 4.2, not 1.0\)"):
+        evaluate()
 
 
 @pytest.mark.parametrize(
