@@ -25,6 +25,7 @@ SPECS = Path(__file__).parent / "specs"
 LIST = "list.txt"
 _LASOT_NAME = re.compile(r"(.+)-(\d{1,9})", re.ASCII)
 
+Layout = Callable[[Path], dict[str, Any]]  # fields of `Sequence` that follow from a sequence's folder
 _Names = tuple[list[str], dict[str, list[str]]]  # those that are used, and others by the reason why they are not
 
 
@@ -48,7 +49,7 @@ def got10k(
         of_split = set(wanted)
         left_out = {reason: [each for each in left if each in of_split] for reason, left in left_out.items()} | missing
 
-    def fields(_each: str, folder: Path) -> dict[str, Any]:
+    def layout(folder: Path) -> dict[str, Any]:
         meta = folder / "meta_info.ini"
         return {
             "subfolder": subfolder,
@@ -59,8 +60,7 @@ def got10k(
             "read_attributes": partial(box_files.got10k_attributes, meta),
         }
 
-    folders = {each: Path(base, each) for each in names}
-    return _sequences(storage, name, folders, left_out, ".", "groundtruth.txt", fields)
+    return _sequences(storage, base, name, names, left_out, layout)
 
 
 def lasot(storage: Storage, base: str, name: str, split: str | None, flags_may_lack: bool = True) -> Sequences:
@@ -74,22 +74,22 @@ def lasot(storage: Storage, base: str, name: str, split: str | None, flags_may_l
     for entry in storage.names(base.rstrip("/")):
         inside = [entry] if _LASOT_NAME.fullmatch(entry) else []
         inside = inside or [f"{entry}/{video}" for video in storage.names(base + entry) if _LASOT_NAME.fullmatch(video)]
-        folders |= {path.rpartition("/")[2]: Path(base, path) for path in inside}
+        folders |= {path.rpartition("/")[2]: path for path in inside}
     numbers = {video: _LASOT_NAME.fullmatch(video).groups() for video in folders}
     natural = sorted(folders, key=lambda video: (numbers[video][0], int(numbers[video][1])))
     wanted = read_text(SPECS / f"lasot_{split}.txt").split() if split else natural
     expected = "expected folders such as airplane/airplane-2 with img/ and groundtruth.txt"
     names, left_out = _present(storage, base, name, wanted, folders, expected)
 
-    def fields(video: str, folder: Path) -> dict[str, Any]:
+    def layout(folder: Path) -> dict[str, Any]:
         return {
-            "object_class": numbers[video][0],
+            "frames_dir": folder / "img",
+            "object_class": folder.name.rpartition("-")[0],
             "absence_files": (folder / "full_occlusion.txt", folder / "out_of_view.txt"),
             "flags_may_lack": flags_may_lack,
         }
 
-    used = {video: folders[video] for video in names}
-    return _sequences(storage, name, used, left_out, "img", "groundtruth.txt", fields)
+    return _sequences(storage, base, name, [folders[video] for video in names], left_out, layout)
 
 
 def trackingnet(storage: Storage, base: str, name: str, parts: SequenceOf[str], subfolder: str = "") -> Sequences:
@@ -159,19 +159,20 @@ def tc128(storage: Storage, base: str, name: str) -> Sequences:
     expected = "expected <Sequence>/<Sequence>_frames.txt, <Sequence>/<Sequence>_gt.txt and <Sequence>/img/"
     names, left_out = _present(storage, base, name, names, names, expected)
 
-    def fields(each: str, folder: Path) -> dict[str, Any]:
-        frames_file = f"{base}{each}/{each}_frames.txt"
+    def layout(folder: Path) -> dict[str, Any]:
+        frames_file = (folder / f"{folder.name}_frames.txt").as_posix()
         ends = box_files.line_numbers(storage.text(frames_file)) or []
         if len(ends) != 2 or not all(end.is_integer() for end in ends) or not 0 <= ends[0] <= ends[1]:
             raise UserError(f"{storage.locate(frames_file)}, line 1: expected first and last frame, such as 1,120")
         return {
+            "frames_dir": folder / "img",
+            "annotation": folder / f"{folder.name}_gt.txt",
             "subfolder": "tc128",  # OTB has many of the same names
             "frame_range": NumberedNames(int(ends[0]), 4, ".jpg", int(ends[1] - ends[0]) + 1),
-            "read_attributes": partial(box_files.listed_attributes, folder / f"{each}_att.txt"),
+            "read_attributes": partial(box_files.listed_attributes, folder / f"{folder.name}_att.txt"),
         }
 
-    folders = {each: Path(base, each) for each in names}
-    return _sequences(storage, "tc128", folders, left_out, "img", "{}_gt.txt", fields)
+    return _sequences(storage, base, "tc128", names, left_out, layout)
 
 
 def tnl2k(storage: Storage, base: str, name: str) -> Sequences:
@@ -179,12 +180,14 @@ def tnl2k(storage: Storage, base: str, name: str) -> Sequences:
     where it exists."""
     names, left_out = _listed(storage, base, name, "folders with imgs/ and groundtruth.txt")
 
-    def fields(each: str, folder: Path) -> dict[str, Any]:
-        flags = folder.parent / "attributes" / f"{each}.txt"
-        return {"read_attributes": partial(box_files.flagged_attributes, flags, box_files.TNL2K)}
+    def layout(folder: Path) -> dict[str, Any]:
+        flags = folder.parent / "attributes" / f"{folder.name}.txt"
+        return {
+            "frames_dir": folder / "imgs",
+            "read_attributes": partial(box_files.flagged_attributes, flags, box_files.TNL2K),
+        }
 
-    folders = {each: Path(base, each) for each in names}
-    return _sequences(storage, name, folders, left_out, "imgs", "groundtruth.txt", fields)
+    return _sequences(storage, base, name, names, left_out, layout)
 
 
 def vot(storage: Storage, base: str, name: str, subfolder: str) -> Sequences:
@@ -196,7 +199,7 @@ def vot(storage: Storage, base: str, name: str, subfolder: str) -> Sequences:
     """
     names, left_out = _listed(storage, base, name, f"{LIST} or folders with color/ and groundtruth.txt")
 
-    def fields(_each: str, folder: Path) -> dict[str, Any]:
+    def layout(folder: Path) -> dict[str, Any]:
         frames = folder / "color" if (folder / "color").is_dir() else folder
         if (folder / "sequence").is_file():
             description = read_text(folder / "sequence", errors="replace")
@@ -209,26 +212,19 @@ def vot(storage: Storage, base: str, name: str, subfolder: str) -> Sequences:
             "read_attributes": partial(box_files.tagged_attributes, folder),
         }
 
-    folders = {each: Path(base, each) for each in names}
-    return _sequences(storage, name, folders, left_out, ".", "groundtruth.txt", fields)
+    return _sequences(storage, base, name, names, left_out, layout)
 
 
 def _sequences(
-    storage: Storage,
-    name: str,
-    folders: dict[str, Path],
-    left_out: dict[str, list[str]],
-    frames: str,
-    annotation: str,
-    fields: Callable[[str, Path], dict[str, Any]],
+    storage: Storage, base: str, name: str, paths: SequenceOf[str], left_out: dict[str, list[str]], layout: Layout
 ) -> Sequences:
-    """A sequence for each folder by its name, with frames and annotation in that folder, and other `fields` of it."""
+    """A sequence for each folder, named as it, with frames and `groundtruth.txt` in it; `layout` tells what differs."""
 
-    def sequence(each: str, folder: Path) -> Sequence:
-        usual = {"frames_dir": folder / frames, "annotation": folder / annotation.format(each), "storage": storage}
-        return Sequence(each, name, **(usual | fields(each, folder)))
+    def sequence(folder: Path) -> Sequence:
+        usual = {"frames_dir": folder, "annotation": folder / "groundtruth.txt", "storage": storage}
+        return Sequence(name=folder.name, dataset=name, **(usual | layout(folder)))
 
-    return Sequences((sequence(*item) for item in folders.items()), left_out)
+    return Sequences((sequence(Path(base, path)) for path in paths), left_out)
 
 
 def _listed(storage: Storage, base: str, name: str, expected: str) -> _Names:

@@ -316,9 +316,7 @@ def test_real_sequences_and_photographs():
     photographs = build_dataset(f"COCO:{REAL_DATA / 'coco'}")
     assert len(photographs) > 1500
     for dataset, sequence in ((videos, 0), (photographs, 0), (photographs, len(photographs) - 1)):
-        info, image = dataset.info(sequence), dataset.image(sequence, 0)
-        x, y, w, h = info.boxes[0]
-        assert x >= 0
-        assert y >= 0
-        assert x + w <= image.shape[1] + 1
-        assert y + h <= image.shape[0] + 1
+        height, width = dataset.image(sequence, 0).shape[:2]
+        x, y, w, h = dataset.info(sequence).boxes[0]
+        assert 0 <= x < x + w <= width + 1
+        assert 0 <= y < y + h <= height + 1

@@ -61,12 +61,6 @@ def test_folders_and_coco_anywhere_are_packed_beside_them(folder, tmp_path):
     assert len(build_dataset(f"FOLDER:{folder}_lmdb")) == 2
 
 
-def test_an_lmdb_of_got10k_as_it_is_published_is_read(tmp_path):
-    make_got10k(tmp_path / "got10k" / "train", ["GOT-10k_Train_000001"])
-    write_lmdb(tmp_path / "got10k_lmdb", tmp_path / "got10k")
-    assert_same(build_dataset("GOT10K_vottrain", tmp_path), build_dataset("GOT10K_vottrain", tmp_path, use_lmdb=True))
-
-
 def test_trackingnet_as_it_is_published_with_an_lmdb_for_each_part(tmp_path):
     root = make_trackingnet(tmp_path / "trackingnet", ["TRAIN_0/a_0", "TRAIN_11/b_0", "TRAIN_11/c_0"])
     packed = tmp_path / "trackingnet_lmdb"
@@ -134,12 +128,6 @@ def test_damaged_and_truncated_lmdbs_end_clearly(folder):
         path.write_bytes(content)
         with pytest.raises(UserError, match=message):
             build_dataset(f"FOLDER:{folder}", use_lmdb=True)
-
-
-def test_a_missing_lmdb_says_how_to_make_it(tmp_path):
-    MAKERS["LASOT"](tmp_path)
-    with pytest.raises(UserError, match=r"lasot_lmdb.*make_lmdb.py LASOT"):
-        build_dataset("LASOT", tmp_path, use_lmdb=True)
 
 
 def _reads_well(dataset: TrackingDataset) -> bool:
