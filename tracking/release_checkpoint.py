@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.models.release import release_checkpoint
+from lib.models import release_checkpoint
 from lib.test.tracker import shipped_weights
 from lib.utils.errors import run_command
 

@@ -1,11 +1,16 @@
 """The networks: STARK-S, STARK-ST and STARK-Lightning."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
 from easydict import EasyDict
 from torch import nn
 
-from lib.config import ConfigError
+from lib.config import ConfigError, load_config
 from lib.models.stark import STARKS, STARKST
 from lib.models.stark_lightning import STARKLightningXtrt
+from lib.utils.checkpoint import CheckpointError, load_checkpoint, load_state, save_checkpoint
 
 NETWORKS: dict[str, type[nn.Module]] = {
     "stark_s": STARKS,
@@ -51,3 +56,28 @@ def _check(script: str, cfg: EasyDict) -> None:
         size, cells = cfg.DATA[region].SIZE, cfg.DATA[region].FEAT_SIZE
         if cells * 16 != size:
             raise ConfigError(f"'DATA.{region}.FEAT_SIZE' must be a sixteenth of DATA.{region}.SIZE: {size // 16}")
+
+
+def release_checkpoint(script: str, config: str, checkpoints: Sequence[Path], output: Path) -> None:
+    """Write the mean of checkpoints' weights (Izmailov et al., UAI 2018) as a checkpoint with weights alone.
+
+    Args:
+        script, config: as `load_config` takes them.
+        checkpoints: of one run; late epochs, in which it moves about one minimum. One alone is stripped.
+        output: the file to write, which must not exist.
+
+    Raises:
+        UserError: an unknown configuration, a checkpoint that is missing, damaged or of another network, or an output
+            that exists or cannot be written.
+    """
+    if output.exists():
+        raise CheckpointError(f"{output} exists: move it away, or name another file")
+    model = build_model(script, load_config(script, config))
+    states = []
+    for path in checkpoints:
+        load_state(model, load_checkpoint(path), path)
+        states.append({name: value.clone() for name, value in model.state_dict().items()})
+    mean = {}
+    for name, last in states[-1].items():  # counters of batches, which are whole numbers, are the last one's
+        mean[name] = torch.stack([state[name] for state in states]).mean(dim=0) if last.is_floating_point() else last
+    save_checkpoint(output, {"net": mean, "net_type": type(model).__name__})

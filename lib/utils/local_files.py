@@ -11,8 +11,8 @@ from lib.utils.workspace import Side
 _HEAD = '''"""Where {side} finds and keeps its files on this machine. Edit it freely.
 
 Environment variables (STARK_DATA_DIR, STARK_SAVE_DIR, STARK_PRETRAINED_DIR) go before it. An empty text, or a line
-that is missing, means the default. `save_dir` is for {saved}.
-`data_dir` is for the data sets that are not listed.
+that is missing, means the default. data_dir is for the data sets that are not listed.
+{more}
 """
 
 '''
@@ -26,8 +26,12 @@ _TESTING = """from lib.test.evaluation.environment import EnvSettings
 def local_env_settings():
     settings = EnvSettings()
 """
-_TRAINING_SETS = ("lasot", "got10k", "trackingnet", "coco", "vid", "davis", "youtube_vos")
-_TRAINING_LMDBS = ("lasot", "got10k", "trackingnet", "coco", "vid")
+_TRAINING_NOTES = (
+    "save_dir is for checkpoints/ and logs/ of runs, pretrained_networks for ImageNet weights of backbones."
+)
+_TESTING_NOTES = "save_dir holds checkpoints/; network_path those that are named to a tracker by their file name."
+# Folders of data sets by their published names, which have an LMDB beside them.
+_TRAINING_SETS = {name: name for name in ("lasot", "got10k", "trackingnet", "coco")} | {"imagenet": "vid"}
 _TEST_SETS = ("lasot", "lasot_lmdb", "lasot_ext", "got10k", "trackingnet", "otb", "nfs", "uav", "tc128", "tnl2k")
 
 
@@ -65,10 +69,11 @@ def write_local_files(
 def _training_text(work: Path, data: Path, save: Path) -> str:
     paths = {"workspace_dir": work, "save_dir": save, "tensorboard_dir": save / "tensorboard"}
     paths |= {"pretrained_networks": work / "pretrained_networks", "data_dir": data}
-    paths |= {f"{name}_dir": data / name for name in _TRAINING_SETS}
-    paths |= {f"{name}_lmdb_dir": data / f"{name}_lmdb" for name in _TRAINING_LMDBS}
-    lines = [f"        self.{name.replace('vid_', 'imagenet_')} = {str(path)!r}\n" for name, path in paths.items()]
-    return _HEAD.format(side="training", saved="checkpoints and logs") + _TRAINING + "".join(lines)
+    paths |= {f"{name}_dir": data / folder for name, folder in _TRAINING_SETS.items()}
+    paths |= {f"{name}_lmdb_dir": data / f"{folder}_lmdb" for name, folder in _TRAINING_SETS.items()}
+    paths |= {f"{name}_dir": data / name for name in ("davis", "youtube_vos")}
+    lines = [f"        self.{name} = {str(path)!r}\n" for name, path in paths.items()]
+    return _HEAD.format(side="training", more=_TRAINING_NOTES) + _TRAINING + "".join(lines)
 
 
 def _testing_text(data: Path, save: Path) -> str:
@@ -76,5 +81,4 @@ def _testing_text(data: Path, save: Path) -> str:
     paths |= {"result_plot_path": save / "test" / "result_plots", "network_path": save / "test" / "networks"}
     paths |= {"data_dir": data} | {f"{name}_path": data / name for name in _TEST_SETS}
     lines = [f"    settings.{name} = {str(path)!r}\n" for name, path in paths.items()]
-    head = _HEAD.format(side="testing", saved="checkpoints and results")
-    return head + _TESTING + "".join([*lines, "    return settings\n"])
+    return _HEAD.format(side="testing", more=_TESTING_NOTES) + _TESTING + "".join([*lines, "    return settings\n"])

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from lib.config import load_config
-from lib.models import build_model
-from lib.models.release import release_checkpoint
+from lib.models import build_model, release_checkpoint
 from lib.test import tracker as trackers
 from lib.test.tracker import shipped_weights, weights_path
 from lib.utils.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
