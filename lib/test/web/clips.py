@@ -90,10 +90,7 @@ class FolderClip(Clip):
     """A folder of images."""
 
     def _open(self) -> tuple[float, int]:
-        try:
-            self.files = list_images(self.path)
-        except OSError as error:
-            raise UserError(f"the folder {self.name} cannot be read: {error.strerror}") from error
+        self.files = list_images(self.path)
         return DEFAULT_FPS, len(self.files)
 
     def frames(self, start: int = 0) -> Iterator[np.ndarray]:

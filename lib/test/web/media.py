@@ -60,10 +60,7 @@ class Media:
             ]
             return {"path": "", "frames": 0, "entries": roots}
         folder = self.find(name)
-        try:
-            names = sorted(os.listdir(folder), key=str.lower)
-        except OSError as error:
-            raise UserError(f"the directory {folder.name} cannot be read: {error.strerror}") from error
+        names = sorted(os.listdir(folder), key=str.lower)
         folders, videos = [], []
         for each in names:
             path = None if each.startswith(".") or is_image_name(each) else self._inside(folder / each)

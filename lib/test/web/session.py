@@ -135,6 +135,9 @@ class Session(threading.Thread):
         Of the page's `name` only the kind of picture is taken.
         """
         if self._upload is None or not more:
+            for old in self.folder.glob("upload*"):
+                if self.clip is None or old not in (self.clip.path, self.clip.path.parent):
+                    shutil.rmtree(old, ignore_errors=True)
             self._upload = Path(tempfile.mkdtemp(prefix="upload", dir=self.folder))
             self.uploaded, self._upload_name = 0, Path(name.replace("\\", "/")).name
         suffix = Path(name).suffix.lower()
@@ -251,9 +254,6 @@ class Session(threading.Thread):
         clip = open_clip(path, name, self.limits)
         self._cancel(*self._jobs)
         self.clip, self.objects, self._sizes = clip, {}, {}
-        for upload in self.folder.glob("upload*"):
-            if upload not in (path, path.parent, self._upload):
-                shutil.rmtree(upload, ignore_errors=True)
         width, height = clip.size
         self._tell("opened", name=name, frames=clip.total, fps=clip.fps, box=box, width=width, height=height)
         self.show(0)
@@ -274,6 +274,8 @@ class Session(threading.Thread):
             self._tell("error", about=about, text=str(error))
         except ValidationError:
             self._tell("error", about=about, text=_NOT_UNDERSTOOD)
+        except OSError as error:  # a directory that may not be read, a full disk
+            self._tell("error", about=about, text=f"the server cannot read or write that: {error.strerror}")
         except Exception as error:
             log.exception("%s failed", about)
             text = f"something went wrong in the server ({type(error).__name__}: {error}); its log says where"

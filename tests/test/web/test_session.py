@@ -229,6 +229,8 @@ def test_what_goes_wrong_is_said_and_nothing_is_lost(page, monkeypatch):
         text = "something went wrong in the server (ZeroDivisionError: division by zero); its log says where"
         assert page.track().of("error") == [{"type": "error", "about": "track", "text": text}]
     assert len(page.track().of("frame")) == COUNT - 1  # the first one had been done
+    page.session.folder = page.session.clip.path  # a file
+    assert page.say("export", what="table")[-1]["text"] == "the server cannot read or write that: File exists"
     page.session.clip = None
     assert refusal("show", frame=0) == "choose a clip first"
 
