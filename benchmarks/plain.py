@@ -26,7 +26,7 @@ from lib.utils.tensors import NestedTensor
 
 
 class PlainEngine:
-    """PyTorch as research code runs it; see `lib.test.tracker.engines.base.Engine`."""
+    """PyTorch as a research code runs it; see `lib.test.tracker.stark.BoxEngine`."""
 
     def __init__(self, model: nn.Module, cfg: EasyDict) -> None:
         self.model, self.stride = copy.deepcopy(model).eval(), model.extractor.stride

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from easydict import EasyDict
+from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -26,16 +28,16 @@ from lib.config import load_config
 from lib.models import build_model
 from lib.models.alpha_refine import SCRIPT as MASK_SCRIPT
 from lib.models.alpha_refine import AlphaRefine
-from lib.models.export import kept_graphs
+from lib.models.export import export_graphs
 from lib.test.tracker import SCRIPTS, load_network, shipped_weights
-from lib.test.tracker.engines import create_engine, engine_device
-from lib.test.tracker.mask_graphs import kept_mask_graphs
-from lib.test.tracker.masks import create_mask_engine
-from lib.test.tracker.quantise import calibrate, calibrate_masks
+from lib.test.tracker.engines import graph_engine
+from lib.test.tracker.engines.base import Engine
+from lib.test.tracker.engines.pytorch import torch_engine
+from lib.test.tracker.quantise import calibrate
 from lib.test.tracker.refiner import MaskTracker, Refiner
-from lib.test.tracker.stark import SpatioTemporalTracker, StarkTracker
+from lib.test.tracker.stark import BoxEngine, SpatioTemporalTracker, StarkTracker
 from lib.utils.errors import run_command
-from lib.utils.graph_files import Regions
+from lib.utils.graph_files import SEARCH
 
 VARIANTS = (
     *("stark_s:baseline", "stark_st:baseline", "stark_st:baseline_R101"),
@@ -59,19 +61,26 @@ def make_tracker(variant: str, way: str, folder: Path) -> StarkTracker | MaskTra
         return PlainTracker(model, cfg)
     engine, precisions = way.split(":")
     precision, *masks = precisions.split("+")
-    device = engine_device(engine, "cpu")
-    if precision == "int8":
-        graphs = kept_graphs(model, cfg, folder)
-        calibrate(graphs, Regions.load(graphs.regions), cfg)
-    runner = create_engine(engine, model, cfg, device, folder, precision)
+    boxes = make_engine(engine, model, cfg, folder / variant.replace(":", "_"), precision)
+    runner = BoxEngine(boxes)
     tracker = SpatioTemporalTracker(runner, cfg, _NEVER) if name == "stark_st" else StarkTracker(runner, cfg)
     if not masks:
         return tracker
     cfg = load_config(MASK_SCRIPT, "baseline")
-    model = AlphaRefine(cfg).eval()
-    if masks[0] == "int8":
-        calibrate_masks(kept_mask_graphs(model, cfg, folder), cfg)
-    return MaskTracker(tracker, Refiner(create_mask_engine(engine, model, cfg, device, folder, masks[0]), cfg))
+    return MaskTracker(
+        tracker, Refiner(make_engine(engine, AlphaRefine(cfg).eval(), cfg, folder / "masks", masks[0]), cfg)
+    )
+
+
+def make_engine(engine: str, model: nn.Module, cfg: EasyDict, folder: Path, precision: str) -> Engine:
+    """An engine for a network in memory, on the CPU; its graphs are kept in a folder."""
+    if engine in ("torch", "compile"):
+        return torch_engine(model, cfg, "cpu", precision, engine == "compile")
+    if not (folder / SEARCH).is_file():
+        export_graphs(model, cfg, folder)
+    if precision == "int8":
+        calibrate(folder, cfg)
+    return graph_engine(engine, folder, "cpu", precision)
 
 
 def tracking(variant: str, way: str, folder: Path) -> Callable[[object], tuple[float, list, float]]:

@@ -9,6 +9,11 @@ beside the graphs (regions.npz):
                     -> pred_boxes (B, Nq, 4) cxcywh in fractions of the crop; where the network predicts a confidence
                        also pred_logits (B, Nq, 1)
 
+Those of Alpha-Refine make masks, and have no regions.npz:
+
+    template.onnx   image (B, S, S, 3) uint8 RGB, box (B, 4), xywh in pixels of the crop -> kernels (B, 144, C)
+    search.onnx     image (B, S, S, 3) uint8 RGB, kernels (B, 144, C) -> mask (B, S, S), probabilities
+
 The published layout of STARK-Lightning, which is followed for the other variants, takes one normalised crop at a time
 and its mask:
 
@@ -23,66 +28,26 @@ All of them are fp32.
 """
 
 import copy
-import hashlib
-import json
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from easydict import EasyDict
 from torch import Tensor, nn
 
-from lib.config import option
+from lib.models.alpha_refine import AlphaRefine, prepare_for_masks
 from lib.models.inference import Parts, output_names, prepare_for_tracking
 from lib.models.stark import Tokens
 from lib.utils.errors import UserError
-from lib.utils.files import atomic_path, locked
-from lib.utils.graph_files import VERSION, GraphFiles, joined
+from lib.utils.files import atomic_path
+from lib.utils.graph_files import REGIONS, SEARCH, TEMPLATE, joined
 from lib.utils.tensors import NestedTensor
 
 OPSET = 17
-_WITHOUT = "the engine torch needs none"
 # The published layout's files, and the outputs of its template graph.
 TEMPLATE_FILE, SEARCH_FILE = "backbone_bottleneck_pe.onnx", "complete.onnx"
 TEMPLATE_OUTPUTS = ("feat", "mask", "pos")
-
-
-def kept_graphs(model: nn.Module, cfg: EasyDict, root: Path) -> GraphFiles:
-    """The graphs of a network, in a folder of `root` that carries their `fingerprint`; exported where they are missing.
-
-    The network, built from `cfg`, stays as it is. Raises UserError where they cannot be written.
-    """
-    files = GraphFiles(root / fingerprint(model, cfg))
-    return written_once(files, lambda: export_graphs(model, cfg, files), lambda: files.complete)
-
-
-def written_once(files: GraphFiles, write: Callable[[], None], written: Callable[[], bool]) -> GraphFiles:
-    """Files that `write` makes, unless `written` says that an earlier call left them; errors as of `kept_graphs`."""
-    if written():
-        return files
-    try:
-        with locked(files.folder):  # of several processes that start together one exports
-            if not written():
-                write()
-    except OSError as error:
-        reason = f"cannot write the graphs to {files.folder}: {error.strerror or error}"
-        raise UserError(f"{reason}; {_WITHOUT}") from error
-    except UserError as error:
-        raise UserError(f"{error}; {_WITHOUT}") from error
-    return files
-
-
-def fingerprint(model: nn.Module, cfg: EasyDict) -> str:
-    """Name of a network's graphs; it changes with the weights, the configuration and the graphs' version."""
-    digest = hashlib.sha256(f"{VERSION} {torch.__version__} ".encode())
-    sizes = [cfg.DATA.TEMPLATE.SIZE, cfg.DATA.SEARCH.SIZE]
-    others = [option(cfg, "TEST.WINDOW"), cfg.DATA.MEAN, cfg.DATA.STD]
-    digest.update(json.dumps([type(model).__name__, cfg.MODEL, sizes, *others], sort_keys=True).encode())
-    for name, value in model.state_dict().items():
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:20]
 
 
 class Traced(nn.Module):
@@ -96,23 +61,62 @@ class Traced(nn.Module):
         return getattr(self.module, self.method)(*inputs)
 
 
-def export_graphs(model: nn.Module, cfg: EasyDict, files: GraphFiles) -> None:
-    """Write both graphs of a network for engines; the network stays as it is. Raises UserError as `write_graph`."""
-    parts = Parts(_plain_copy(model), cfg)
-    regions = parts.regions
-    crops = {name: torch.zeros(1, size, size, 3, dtype=torch.uint8) for name, size in regions.sizes.items()}
-    with torch.no_grad():
-        kept = parts.template(crops["template"])
-    around = [regions.attention_inputs(name, None) for name in ("template",) * regions.templates + ("search",)]
-    position, bias, _ = joined(around)
+def export_graphs(model: nn.Module, cfg: EasyDict, folder: Path) -> None:
+    """Write both graphs of a network for engines, and of a STARK network its regions; the network stays as it is.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
+    sizes = {"template": cfg.DATA.TEMPLATE.SIZE, "search": cfg.DATA.SEARCH.SIZE}
+    crops = {name: torch.zeros(1, size, size, 3, dtype=torch.uint8) for name, size in sizes.items()}
     template, search = {"image": crops["template"]}, {"image": crops["search"]}
-    search |= {"bias": torch.from_numpy(bias), "position": torch.from_numpy(position)}
-    for i in range(regions.templates):
-        search |= {f"{name}_{i}" if i else name: tensor for name, tensor in zip(parts.kept, kept, strict=True)}
-    batched = {"image", *parts.outputs, *search} - {"bias", "position"}
-    write_graph(Traced(parts, "template"), template, parts.kept, files.template, {"image", *parts.kept})
-    write_graph(Traced(parts, "search"), search, parts.outputs, files.search, batched)
-    regions.save(files.regions)
+    if isinstance(model, AlphaRefine):
+        parts = MaskParts(copy.deepcopy(model).cpu(), cfg).to(memory_format=torch.contiguous_format)
+        template["box"], kept, outputs = (
+            torch.tensor([[0.25, 0.25, 0.5, 0.5]]) * sizes["template"],
+            ["kernels"],
+            ["mask"],
+        )
+    else:
+        parts = Parts(_plain_copy(model), cfg)
+        regions, outputs = parts.regions, parts.outputs
+        inputs = [regions.attention_inputs(name, None) for name in ("template",) * regions.templates + ("search",)]
+        position, bias = joined(inputs)
+        search |= {"bias": torch.from_numpy(bias), "position": torch.from_numpy(position)}
+        kept = ["feature", *(f"feature_{i}" for i in range(1, regions.templates))]
+        regions.save(folder / REGIONS)
+    with torch.no_grad():
+        search |= dict.fromkeys(kept, parts.template(*template.values())[0])
+    write_graph(Traced(parts, "template"), template, kept[:1], folder / TEMPLATE, {*template, kept[0]})
+    batched = {*search, *outputs} - {"bias", "position"}
+    write_graph(Traced(parts, "search"), search, outputs, folder / SEARCH, batched)
+
+
+class MaskParts(nn.Module):
+    """Alpha-Refine in two parts, on crops (B, S, S, 3) uint8 as they are cut: normalising them is the first step.
+
+    Args:
+        model: with its weights; it is rewritten for tracking.
+        cfg: the configuration it was built from.
+    """
+
+    def __init__(self, model: AlphaRefine, cfg: EasyDict) -> None:
+        super().__init__()
+        self.model = prepare_for_masks(model, cfg.DATA.SEARCH.SIZE)
+        mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (cfg.DATA.MEAN, cfg.DATA.STD))
+        self.register_buffer("scale", 1 / (255 * std), persistent=False)
+        self.register_buffer("shift", -mean / std, persistent=False)
+
+    def template(self, crops: Tensor, boxes: Tensor) -> tuple[Tensor, ...]:
+        """Crops and the object's boxes (B, 4), xywh in their pixels, to kernels (B, 144, C)."""
+        return (self.model.encode_reference(self._pixels(crops), boxes).float(),)
+
+    def search(self, crops: Tensor, kernels: Tensor) -> tuple[Tensor, ...]:
+        """Crops to the probability that a pixel is the object's, (B, S, S)."""
+        return (self.model.segment(kernels, self._pixels(crops))[:, 0].float().sigmoid(),)
+
+    def _pixels(self, crops: Tensor) -> Tensor:
+        return crops.permute(0, 3, 1, 2).float() * self.scale + self.shift
 
 
 class PublishedParts(nn.Module):

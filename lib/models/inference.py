@@ -104,8 +104,6 @@ class Parts(nn.Module):
     Positions and padding biases depend on the padding of the crops alone: `lib.utils.graph_files` computes them.
     """
 
-    kept = ("feature",)  # names of the tensors that `template` gives; `outputs` are those of `search`
-
     def __init__(self, model: nn.Module, cfg: EasyDict) -> None:
         super().__init__()
         self.model, self.regions, self.outputs = model, regions_of(model, cfg), output_names(model)
@@ -114,22 +112,23 @@ class Parts(nn.Module):
         self.register_buffer("shift", -mean / std, persistent=False)
 
     def template(self, crops: Tensor) -> tuple[Tensor, ...]:
-        """Template crops (B, Ht, Wt, 3) uint8 to their features (B, Lt, C)."""
-        return (self.model.encode_template(self._pixels(crops)).feature,)
+        """Template crops (B, Ht, Wt, 3) uint8 to their features (B, Lt, C), in fp32."""
+        return (self.model.encode_template(self._pixels(crops)).feature.float(),)
 
-    def search(self, crops: Tensor, bias: Tensor | None, position: Tensor, *features: Tensor) -> tuple[Tensor, ...]:
+    def search(self, crops: Tensor, bias: Tensor, position: Tensor, *features: Tensor) -> tuple[Tensor, ...]:
         """Search crops (B, H, W, 3) uint8 to the tensors of `outputs`, in fp32.
 
         Args:
-            bias: (B or 1, L), added to the logits of attention, of templates and search region; or None.
+            bias: (B or 1, L), added to the logits of attention, of templates and search region.
             position: (B or 1, L, C) of templates and search region.
             features: (B, Lt, C) of each template.
         """
-        features = (*features, self.model.encode_search(self._pixels(crops)).feature)
+        region = self.model.encode_search(self._pixels(crops)).feature
+        features = [*(each.to(region.dtype) for each in features), region]
         template, search = ((size // self.regions.stride) ** 2 for size in self.regions.sizes.values())
         lengths = [template] * (len(features) - 1) + [search]
-        positions = position.to(features[-1].dtype).split(lengths, dim=1)
-        biases = [None] * len(features) if bias is None else bias.split(lengths, dim=1)
+        positions = position.to(region.dtype).split(lengths, dim=1)
+        biases = bias.split(lengths, dim=1)
         *templates, region = (Tokens(*each) for each in zip(features, positions, biases, strict=True))
         output = self.model.predict(templates, region)
         return tuple(output[name].float() for name in self.outputs)

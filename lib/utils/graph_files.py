@@ -16,22 +16,8 @@ from lib.utils.errors import UserError
 from lib.utils.files import atomic_path
 
 # Raise it when inputs, outputs or arithmetic of the exported graphs change: graphs of other versions are not used.
-VERSION = 1
-
-
-@dataclass(frozen=True)
-class AttentionInputs:
-    """Inputs of attention beside the tokens of a region.
-
-    Attributes:
-        position: (1, L, C) float32.
-        bias: (1, L) float32, added to the logits of attention: minus infinity on padding, else 0.
-        padded: True where any token is padding.
-    """
-
-    position: np.ndarray
-    bias: np.ndarray
-    padded: bool
+VERSION = 2
+TEMPLATE, SEARCH, REGIONS = "template.onnx", "search.onnx", "regions.npz"
 
 
 @dataclass(frozen=True)
@@ -52,16 +38,22 @@ class Regions:
     positions: Mapping[str, np.ndarray]
     sine: bool
 
-    def attention_inputs(self, region: str, mask: np.ndarray | None) -> AttentionInputs:
-        """Of a `template` or the `search` region with a padding mask (H, W) bool, None where nothing is padded."""
+    def attention_inputs(self, region: str, mask: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Position (1, L, C) and bias (1, L) of the tokens of a region; both are float32.
+
+        The bias is added to the logits of attention: minus infinity on padding, else 0.
+
+        Args:
+            region: `template` or `search`.
+            mask: (H, W) bool, True on padding; None where nothing is padded.
+        """
         cells, position = self.sizes[region] // self.stride, self.positions[region]
-        if mask is None:
-            return AttentionInputs(position, np.zeros((1, cells**2), np.float32), padded=False)
+        if mask is None or not mask.any():
+            return position, np.zeros((1, cells**2), np.float32)
         padding = mask[:: self.stride, :: self.stride]  # by nearest neighbour
         if self.sine:
             position = sine_position(~padding, position.shape[2])[None]
-        bias = np.where(padding.reshape(1, -1), np.float32(-np.inf), np.float32(0))
-        return AttentionInputs(position, bias, padded=True)
+        return position, np.where(padding.reshape(1, -1), np.float32(-np.inf), np.float32(0))
 
     def save(self, path: Path) -> None:
         """Write it to an `.npz` file.
@@ -91,11 +83,10 @@ class Regions:
             raise UserError(f"{path} is damaged; remove it to have it made anew") from error
 
 
-def joined(attention_inputs: Sequence[AttentionInputs]) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Templates and search region one behind the other: position (1, L, C), bias (1, L), any padding."""
-    position = np.concatenate([each.position for each in attention_inputs], axis=1)
-    bias = np.concatenate([each.bias for each in attention_inputs], axis=1)
-    return position, bias, any(each.padded for each in attention_inputs)
+def joined(regions: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Position (1, L, C) and bias (1, L) of templates and search region, one behind the other."""
+    positions, biases = zip(*regions, strict=True)
+    return np.concatenate(positions, axis=1), np.concatenate(biases, axis=1)
 
 
 def sine_position(inside: np.ndarray, dim: int) -> np.ndarray:
@@ -113,38 +104,3 @@ def sine_position(inside: np.ndarray, dim: int) -> np.ndarray:
         angle = (count / (last + np.float32(1e-6)) * np.float32(2 * math.pi))[..., None] / wavelengths
         axes.append(np.stack((np.sin(angle[..., 0::2]), np.cos(angle[..., 1::2])), axis=-1).reshape(*count.shape, half))
     return np.concatenate(axes, axis=-1).reshape(-1, dim)
-
-
-@dataclass(frozen=True)
-class GraphFiles:
-    """Paths of one network's graphs, written or not.
-
-    Attributes:
-        folder: holds nothing else, but what is made of the graphs, and the published ones.
-    """
-
-    folder: Path
-
-    @property
-    def template(self) -> Path:
-        """Graph of the template part."""
-        return self.folder / "template.onnx"
-
-    @property
-    def search(self) -> Path:
-        """Graph of the search part."""
-        return self.folder / "search.onnx"
-
-    def made_of(self, part: str, suffix: str) -> Path:
-        """The file that an engine makes of the `template` or the `search` graph."""
-        return self.folder / f"{part}{suffix}"
-
-    @property
-    def regions(self) -> Path:
-        """File of `Regions`."""
-        return self.folder / "regions.npz"
-
-    @property
-    def complete(self) -> bool:
-        """Whether all of them are written."""
-        return self.template.is_file() and self.search.is_file() and self.regions.is_file()

@@ -60,7 +60,7 @@ def test_folded_networks_and_their_parts_give_the_same_outputs(variant, padded):
         parts.regions.attention_inputs(name, None if region.mask is None else region.mask[0].numpy())
         for name, region in [*(("template", each) for each in templates), ("search", search)]
     ]
-    position, bias, _ = joined(around)
+    position, bias = joined(around)
     with torch.inference_mode():
         features = [parts.template(region.tensors)[0] for region in templates]
         found = parts.search(search.tensors, torch.from_numpy(bias), torch.from_numpy(position), *features)

@@ -6,11 +6,9 @@ import sys
 
 import numpy as np
 import pytest
-import torch
 
 from lib.config import load_config
-from lib.models.export import kept_graphs
-from lib.test.tracker import create_tracker, engines, load_network, weights_path
+from lib.test.tracker import create_tracker, engines, exported, weights_path
 from lib.test.tracker.engines import PRECISIONS_OF, choose_engine, engine_device, installed
 from lib.test.tracker.engines.onnx import onnxruntime
 from lib.utils.errors import UserError
@@ -21,15 +19,14 @@ SCRIPT = "stark_lightning_X_trt"
 
 def test_nothing_is_told_to_the_makers_of_packages(place):
     """They send reports over the network unless they are kept from it, by a number that they keep at home."""
-    cfg = load_config(SCRIPT, "mini")
-    graphs = kept_graphs(load_network(SCRIPT, cfg, weights_path(SCRIPT, "mini")), cfg, place)
+    folder = exported(SCRIPT, "mini", load_config(SCRIPT, "mini"), weights_path(SCRIPT, "mini"))
     code = """if True:
         import sys
         from pathlib import Path
         from lib.test.tracker.engines.onnx import open_graph
         from lib.test.tracker.engines.openvino import openvino
         from lib.test.tracker.quantise import load_nncf
-        open_graph(Path(sys.argv[1]), None)
+        open_graph(Path(sys.argv[1]))
         openvino()
         load_nncf()
     """
@@ -37,7 +34,7 @@ def test_nothing_is_told_to_the_makers_of_packages(place):
     home.mkdir()
     environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
     done = subprocess.run(
-        [sys.executable, "-c", code, str(graphs.template)],
+        [sys.executable, "-c", code, str(folder / "template.onnx")],
         env=environment | {"HOME": str(home)},
         capture_output=True,
         text=True,
@@ -107,12 +104,12 @@ def test_engines_know_their_precisions():
 )
 def test_devices_of_onnxruntime(monkeypatch, wanted, best, providers, expected):
     monkeypatch.setattr(onnxruntime(), "get_available_providers", lambda: providers)
-    monkeypatch.setattr("lib.utils.device.select_device", lambda name: torch.device(best if name == "auto" else name))
+    monkeypatch.setattr(engines, "_selected", lambda name: best if name == "auto" else name)
     if expected is UserError:
         with pytest.raises(UserError, match="onnx"):
             engine_device("onnx", wanted)
     else:
-        assert engine_device("onnx", wanted) == torch.device(expected)
+        assert engine_device("onnx", wanted) == expected
 
 
 def test_kept_graphs_run_without_pytorch(place):

@@ -10,41 +10,42 @@ import torch
 from lib.config import load_config
 from lib.config.loader import EXPERIMENTS
 from lib.models import build_model
-from lib.models.export import kept_graphs
+from lib.models.export import export_graphs
 from lib.models.inference import regions_of
 from lib.models.transformer import PositionEmbeddingSine
-from lib.test.tracker import create_tracker, graphs_dir, load_network, weights_path
-from lib.test.tracker.engines import create_engine
-from lib.test.tracker.engines.base import Context
-from lib.test.tracker.engines.onnx import OnnxEngine, open_graph
-from lib.test.tracker.engines.pytorch import TorchEngine
+from lib.test.tracker import create_tracker, exported, load_network, weights_path
+from lib.test.tracker.engines import graph_engine
+from lib.test.tracker.engines.onnx import open_graph
+from lib.test.tracker.engines.pytorch import torch_engine
 from lib.test.tracker.engines.tensorrt import with_float_pixels
-from lib.test.tracker.stark import SpatioTemporalTracker
+from lib.test.tracker.stark import BoxEngine, SpatioTemporalTracker
 from lib.utils.checkpoint import save_checkpoint
-from lib.utils.crop import region_of
 from lib.utils.errors import UserError
 from lib.utils.graph_files import Regions, sine_position
 from lib.utils.tensors import NestedTensor
 from tests.golden.fill import fill, image, padded_mask
 from tests.golden_cases import VARIANTS, reference_model
 
-CPU = torch.device("cpu")
 SCRIPT, CONFIG, _ = VARIANTS["stark_lightning"]
-# Small networks with what the published Lightning has not.
+# Small networks with options that the published Lightning does not have.
 SMALL = [
     *("MODEL.BACKBONE.TYPE=resnet18", "MODEL.HIDDEN_DIM=64"),
     *("MODEL.TRANSFORMER.ENC_LAYERS=1", "MODEL.TRANSFORMER.DEC_LAYERS=1", "MODEL.TRANSFORMER.DIM_FEEDFORWARD=64"),
     *("DATA.TEMPLATE.SIZE=64", "TEST.TEMPLATE_SIZE=64", "DATA.SEARCH.SIZE=160", "TEST.SEARCH_SIZE=160"),
 ]
-
-
 ON_GRAPHS = ("onnx", "openvino")
 
 
 def all_engines(model, cfg, folder, names=ON_GRAPHS):
     """The network in PyTorch, then in the engines that run its graphs."""
-    others = [create_engine(name, model, cfg, CPU, folder) for name in names]
-    return [TorchEngine(model, cfg, CPU), *others]
+    export_graphs(model, cfg, folder)
+    return [BoxEngine(each) for each in (torch_engine(model, cfg), *(graph_engine(name, folder) for name in names))]
+
+
+def mini():
+    """The trained network, and its configuration."""
+    cfg = load_config(SCRIPT, "mini")
+    return load_network(SCRIPT, cfg, weights_path(SCRIPT, "mini")), cfg
 
 
 @torch.no_grad()
@@ -55,7 +56,7 @@ def tamed(model):
 
 
 def assert_equal(engines, templates, search):
-    """All engines find what the network finds; gives that. Regions are crops with their masks."""
+    """All engines find what the first one finds; gives that. Regions are crops with their masks."""
     expected, *others = (e.search([e.encode_template(*t) for t in templates], *search) for e in engines)
     for found in others:
         assert set(found) == set(expected)
@@ -68,21 +69,6 @@ def assert_equal(engines, templates, search):
 def region(name: str, size: int, padded: bool):
     """A crop and its mask, or None."""
     return image(name, size, size), padded_mask(f"{name}.mask", 1, size)[0].numpy() if padded else None
-
-
-@pytest.fixture(scope="module")
-def lightning(tmp_path_factory):
-    """The reference Lightning in all engines."""
-    folder = tmp_path_factory.mktemp("graphs")
-    return all_engines(tamed(reference_model("stark_lightning")), load_config(SCRIPT, CONFIG), folder)
-
-
-@pytest.mark.parametrize("template_padded", [False, True])
-@pytest.mark.parametrize("search_padded", [False, True])
-def test_lightning_on_random_crops(lightning, template_padded, search_padded):
-    for i in range(3):
-        template = region(f"engine.template{i}", 128, template_padded)
-        assert_equal(lightning, [template], region(f"engine.search{i}", 320, search_padded))
 
 
 @pytest.mark.parametrize("variant", ["stark_s50", "stark_lightning"])
@@ -101,20 +87,9 @@ def test_parts_are_the_network(variant, padded):
 
     with torch.inference_mode():
         expected = model.eval()([normalised(*t) for t in templates], normalised(*search))["pred_boxes"]
-    engine = TorchEngine(model, cfg, CPU)
+    engine = BoxEngine(torch_engine(model, cfg))
     found = engine.search([engine.encode_template(*t) for t in templates], *search)["pred_boxes"]
     np.testing.assert_allclose(found, expected, atol=2e-5)
-
-
-def test_nothing_is_made_anew_for_regions_without_padding(lightning):
-    engine, seen = lightning[0], []
-    template, search = region("again", 128, False), region("again.search", 320, False)
-    kept = engine.encode_template(*template)
-    for mask in (None, np.zeros((320, 320), bool), padded_mask("again.mask", 1, 320)[0].numpy(), None):
-        engine.search([kept], search[0], mask)
-        seen.append(engine._last[1])
-    assert seen[0] is seen[1]
-    assert [isinstance(each, Context) and each.padded for each in seen] == [False, False, True, False]
 
 
 @pytest.mark.parametrize(
@@ -132,23 +107,23 @@ def test_nothing_is_made_anew_for_regions_without_padding(lightning):
         ),
     ],
 )
-def test_other_networks_on_random_crops(script, config, overrides, tmp_path):
+def test_engines_agree_on_random_crops(script, config, overrides, tmp_path):
     cfg = load_config(script, config, overrides)
     compared = all_engines(tamed(fill(build_model(script, cfg))), cfg, tmp_path)
     names = ("first", "second")[: 2 if script == "stark_st2" else 1]
     scored = script == "stark_st2" or cfg.MODEL.HEAD_TYPE == "CENTER"
     for padded in (False, True):
         templates = [region(name, cfg.DATA.TEMPLATE.SIZE, padded) for name in names]
-        search = region("search", cfg.DATA.SEARCH.SIZE, padded)
-        expected = assert_equal(compared, templates, search)
+        expected = assert_equal(compared, templates, region("search", cfg.DATA.SEARCH.SIZE, padded))
         assert ("pred_logits" in expected) == scored
 
 
 def test_graphs_are_fp32_whatever_the_network_runs_in(tmp_path):
     cfg = load_config(SCRIPT, "quickstart", ["MODEL.BACKBONE.DTYPE=bf16", "MODEL.HEAD_TYPE=CORNER_LITE"])
-    engines = all_engines(fill(build_model(SCRIPT, cfg)), cfg, tmp_path)
-    assert engines[0].parts.model.extractor.dtype == "bf16"
-    engines[0].parts.model.extractor.dtype = "fp32"
+    model = fill(build_model(SCRIPT, cfg))
+    engines = all_engines(model, cfg, tmp_path)
+    assert model.extractor.dtype == "bf16"
+    model.extractor.dtype = "fp32"
     assert_equal(engines, [region("t", cfg.DATA.TEMPLATE.SIZE, False)], region("s", cfg.DATA.SEARCH.SIZE, True))
 
 
@@ -156,40 +131,23 @@ def test_graphs_are_fp32_whatever_the_network_runs_in(tmp_path):
 def test_graphs_take_several_crops_at_a_time(name, tmp_path):
     cfg = load_config(name, "baseline" if name == "stark_s" else "mini", SMALL if name == "stark_s" else [])
     model = tamed(fill(build_model(name, cfg)))
-    graphs, regions = kept_graphs(model, cfg, tmp_path), regions_of(model, cfg)
-    template, search = open_graph(graphs.template, CPU), open_graph(graphs.search, CPU)
+    export_graphs(model, cfg, tmp_path)
     sizes = [cfg.DATA.TEMPLATE.SIZE, cfg.DATA.SEARCH.SIZE]
-    crops = [np.stack([image(f"batch{size}.{i}", size, size) for i in range(3)]) for size in sizes]
-    engine = OnnxEngine(graphs, regions, CPU)
-    alone = [engine.search([engine.encode_template(z)], x)["pred_boxes"][0] for z, x in zip(*crops, strict=True)]
-    kept = template.run(None, {"image": crops[0]})
-    context = engine._last[1]
-    position = [] if context.position is None else [context.position]
-    names = [each.name for each in search.get_inputs()]
-    found = search.run(None, dict(zip(names, [crops[1], context.bias, *position, *kept], strict=True)))[0]
-    np.testing.assert_allclose(found, alone, atol=1e-5)
+    templates, crops = (np.stack([image(f"batch{size}.{i}", size, size) for i in range(3)]) for size in sizes)
+    engine = graph_engine("onnx", tmp_path)
+    position, bias = (
+        np.concatenate(each, axis=1)
+        for each in zip(*(engine.regions.attention_inputs(name, None) for name in ("template", "search")), strict=True)
+    )
+    found = engine.search(crops, bias, position, *engine.template(templates))[0]
+    for i in range(3):
+        alone = engine.search(crops[i : i + 1], bias, position, *engine.template(templates[i : i + 1]))[0]
+        np.testing.assert_allclose(found[i], alone[0], atol=1e-5)
 
 
 def saved(model, path):
     save_checkpoint(path, {"net": model.state_dict(), "net_type": type(model).__name__, "epoch": 1})
     return path
-
-
-@pytest.mark.parametrize("box", [[200, 150, 60, 50], [-15, 320, 60, 50]], ids=["inside", "at the border"])
-def test_tracker_gives_the_same_boxes(place, box):
-    path = saved(tamed(reference_model("stark_lightning")), place / "weights.pth.tar")
-    trackers = [create_tracker(SCRIPT, CONFIG, path, device="cpu", engine=name) for name in ("torch", *ON_GRAPHS)]
-    assert [tracker.engine.name for tracker in trackers] == ["torch fp32", "onnx fp32", "openvino fp32"]
-    frame = image("track.frame", 360, 480)
-    for tracker in trackers:
-        tracker.initialize(frame, {"init_bbox": box})
-    for i in range(1, 6):
-        side = region_of(trackers[0].state, 5.0)[2]
-        expected, *found = (t.track(np.roll(frame, (3 * i, 5 * i), (0, 1)))["target_bbox"] for t in trackers)
-        for tracker, box in zip(trackers[1:], found, strict=True):
-            np.testing.assert_allclose(box, expected, atol=1e-4 * side)
-            tracker.state = list(trackers[0].state)  # so that rounding does not add up
-    assert len(list(place.glob(f"checkpoints/onnx/{SCRIPT}/{CONFIG}/*/*.onnx"))) == 2
 
 
 @pytest.mark.parametrize("name", ON_GRAPHS)
@@ -237,29 +195,22 @@ def test_graphs_are_kept_for_the_same_weights_and_made_for_new_ones(place):
 
 
 @pytest.mark.parametrize("name", ON_GRAPHS)
-def test_a_graph_that_is_missing_or_damaged(name, tmp_path):
-    model, cfg = reference_model("stark_lightning"), load_config(SCRIPT, CONFIG)
-    graphs = kept_graphs(copy.deepcopy(model), cfg, tmp_path)
-    whole = graphs.search.read_bytes()
+def test_a_graph_that_is_missing_or_damaged(name, place):
+    cfg, weights = load_config(SCRIPT, "mini"), weights_path(SCRIPT, "mini")
+    search = exported(SCRIPT, "mini", cfg, weights) / "search.onnx"
+    whole = search.read_bytes()
     for damaged in (whole[:1000], b"", b"text"):
-        graphs.search.write_bytes(damaged)
+        search.write_bytes(damaged)
         with pytest.raises(UserError, match=r"cannot load .*search.onnx; remove it") as caught:
-            create_engine(name, model, cfg, CPU, tmp_path)
+            create_tracker(SCRIPT, "mini", device="cpu", engine=name)
         assert "\n" not in str(caught.value)
-    graphs.search.unlink()
-    create_engine(name, model, cfg, CPU, tmp_path)
-    assert graphs.search.stat().st_size == len(whole)
+    search.unlink()
+    create_tracker(SCRIPT, "mini", device="cpu", engine=name)
+    assert search.stat().st_size == len(whole)
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"cannot write the graphs to .*file.*the engine torch needs none"):
-        create_engine("onnx", reference_model("stark_lightning"), load_config(SCRIPT, CONFIG), CPU, tmp_path / "file")
-
-
-def test_graphs_that_others_left_serve_where_nothing_can_be_written(place, monkeypatch, capsys):
-    cfg = load_config(SCRIPT, "mini")
-    graphs = kept_graphs(load_network(SCRIPT, cfg, weights_path(SCRIPT, "mini")), cfg, graphs_dir(SCRIPT, "mini"))
+def test_graphs_that_exist_serve_where_nothing_can_be_written(place, monkeypatch):
+    folder = exported(SCRIPT, "mini", load_config(SCRIPT, "mini"), weights_path(SCRIPT, "mini"))
     before = set(place.rglob("*"))
 
     def refuse(**_):
@@ -267,19 +218,22 @@ def test_graphs_that_others_left_serve_where_nothing_can_be_written(place, monke
 
     monkeypatch.setattr("lib.utils.files.tempfile.mkstemp", refuse)
     assert create_tracker(SCRIPT, "mini", device="cpu", engine="onnx").engine.name == "onnx fp32"
-    assert f"{graphs.folder.parent} cannot be written (Permission denied)" in capsys.readouterr().out
     assert set(place.rglob("*")) == before
-    graphs.search.unlink()
-    with pytest.raises(UserError, match=r"template.onnx: Permission denied; the engine torch needs none"):
+    (folder / "search.onnx").unlink()
+    with pytest.raises(
+        UserError, match=r"cannot write the graphs to .*: Permission denied; the engine torch needs none"
+    ):
         create_tracker(SCRIPT, "mini", device="cpu", engine="onnx")
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_pytorch_in_half_precision_stays_near(precision, tmp_path):
-    cfg = load_config(SCRIPT, "mini")
-    weights = load_network(SCRIPT, cfg, weights_path(SCRIPT, "mini"))
-    engines = [TorchEngine(copy.deepcopy(weights), cfg, CPU, p) for p in ("fp32", precision)]
-    assert engines[1].parts.model.bottleneck.weight.dtype == {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+def test_pytorch_in_half_precision_stays_near(precision):
+    model, cfg = mini()
+    engines = [
+        BoxEngine(torch_engine(copy.deepcopy(model), cfg)),
+        BoxEngine(torch_engine(model, cfg, "cpu", precision)),
+    ]
+    assert model.bottleneck.weight.dtype == {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     template, search = region("half.template", 96, False), region("half.search", 224, True)
     expected, found = (e.search([e.encode_template(*template)], *search) for e in engines)
     for name, value in found.items():
@@ -289,16 +243,14 @@ def test_pytorch_in_half_precision_stays_near(precision, tmp_path):
 
 @pytest.mark.parametrize("part", ["template", "search"])
 def test_graphs_for_tensorrt_take_pixels_as_floats(part, tmp_path):
-    cfg = load_config(SCRIPT, "mini")
-    graphs = kept_graphs(load_network(SCRIPT, cfg, weights_path(SCRIPT, "mini")), cfg, tmp_path)
-    path = graphs.made_of(part, ".onnx")
+    export_graphs(*mini(), tmp_path)
+    path = tmp_path / f"{part}.onnx"
     (tmp_path / "floats.onnx").write_bytes(with_float_pixels(path))
-    given = {}
-    for each in open_graph(path, CPU).get_inputs():
-        shape = [1, *each.shape[1:]]
-        given[each.name] = image("tensorrt", *shape[1:3])[None] if each.name == "image" else np.ones(shape, np.float32)
-    expected = open_graph(path, CPU).run(None, given)
-    found = open_graph(tmp_path / "floats.onnx", CPU).run(None, given | {"image": given["image"].astype(np.float32)})
+    size = {"template": 96, "search": 224}[part]
+    lengths = [] if part == "template" else [(1, 36 + 196), (1, 36 + 196, 128), (1, 36, 128)]
+    pixels, others = image("tensorrt", size, size)[None], [np.ones(shape, np.float32) for shape in lengths]
+    expected = open_graph(path)(pixels, *others)
+    found = open_graph(tmp_path / "floats.onnx")(pixels.astype(np.float32), *others)
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
@@ -310,23 +262,22 @@ def test_positions_without_pytorch_are_the_networks(padded):
     np.testing.assert_allclose(sine_position(~mask[0].numpy(), 64), expected, atol=1e-5)
 
 
-def test_what_is_known_of_regions_is_kept(tmp_path):
-    cfg = load_config("stark_st2", "baseline", SMALL)
+def test_regions_are_saved_and_loaded(tmp_path):
+    cfg, path = load_config("stark_st2", "baseline", SMALL), tmp_path / "regions.npz"
     regions = regions_of(build_model("stark_st2", cfg), cfg)
-    regions.save(tmp_path / "regions.npz")
-    again = Regions.load(tmp_path / "regions.npz")
+    regions.save(path)
+    again = Regions.load(path)
     mask = padded_mask("regions", 1, 160)[0].numpy()
     for region, given in (("template", None), ("search", None), ("search", mask)):
-        a, b = (each.attention_inputs(region, given) for each in (regions, again))
-        assert a.padded == b.padded == (given is not None)
-        np.testing.assert_array_equal(a.bias, b.bias)
-        np.testing.assert_array_equal(a.position, b.position)
+        for a, b in zip(*(each.attention_inputs(region, given) for each in (regions, again)), strict=True):
+            np.testing.assert_array_equal(a, b)
+            assert np.isfinite(a).all() or given is not None
     assert (again.stride, again.templates, again.sizes) == (16, 2, {"template": 64, "search": 160})
-    whole = (tmp_path / "regions.npz").read_bytes()
+    whole = path.read_bytes()
     for damaged in (b"", b"text", whole[:100], whole[:-100], whole[:60] + b"*" + whole[61:]):
-        (tmp_path / "regions.npz").write_bytes(damaged)
+        path.write_bytes(damaged)
         with pytest.raises(UserError, match="regions.npz is damaged; remove it to have it made anew"):
-            Regions.load(tmp_path / "regions.npz")
-    (tmp_path / "regions.npz").unlink()
+            Regions.load(path)
+    path.unlink()
     with pytest.raises(UserError, match="No such file"):
-        Regions.load(tmp_path / "regions.npz")
+        Regions.load(path)

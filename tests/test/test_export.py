@@ -1,6 +1,7 @@
 """Exporting for an engine: files, the comparison on real crops, int8 after calibration."""
 
 import sys
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -8,28 +9,21 @@ import pytest
 import torch
 
 from lib.config import load_config
-from lib.models.export import kept_graphs
-from lib.models.inference import regions_of
-from lib.test.tracker import create_tracker, load_network, weights_path
+from lib.models.export import export_graphs
+from lib.test.tracker import create_tracker, exported, load_network, weights_path
+from lib.test.tracker.clips import clips_of, follow, sample_clips
+from lib.test.tracker.engines import graph_engine
 from lib.test.tracker.engines.base import Engine
-from lib.test.tracker.engines.openvino import INT8_SUFFIX, OpenVinoEngine
-from lib.test.tracker.engines.pytorch import TorchEngine
-from lib.test.tracker.export import TOLERANCE, compare_engines, export
-from lib.test.tracker.quantise import (
-    SEARCHES,
-    Recorder,
-    calibrate,
-    clips_of,
-    is_calibrated,
-    record,
-    sample_clips,
-    spread,
-)
+from lib.test.tracker.engines.openvino import INT8_SUFFIX
+from lib.test.tracker.engines.pytorch import torch_engine
+from lib.test.tracker.export import BOX, LOGIT, PIXELS, TOLERANCES, compare_engines, export
+from lib.test.tracker.quantise import SEARCHES, calibrate, record
 from lib.utils.errors import UserError
-from lib.utils.graph_files import GraphFiles, Regions
+from lib.utils.graph_files import Regions
 from tests.golden.fill import image
 
 SCRIPT = "stark_lightning_X_trt"
+CFG = load_config(SCRIPT, "mini")
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +40,9 @@ def folder(tmp_path_factory):
     return root
 
 
-@pytest.fixture
-def place(tmp_path, monkeypatch):
-    """A working place of its own; gives its folder."""
-    monkeypatch.setenv("STARK_SAVE_DIR", str(tmp_path / "save"))
-    return tmp_path
+@pytest.fixture(scope="module")
+def model():
+    return load_network(SCRIPT, CFG, weights_path(SCRIPT, "mini"))
 
 
 @pytest.mark.parametrize(("format", "ending"), [("onnx", "onnx"), ("openvino", "xml")])
@@ -68,20 +60,21 @@ def test_fp32_agrees_and_is_written_where_it_was_asked_for(place, folder, capsys
     assert export(SCRIPT, "mini", overwrite=True, **given) == 0
 
 
-def test_a_graph_of_other_weights_does_not_agree(folder, tmp_path):
-    cfg = load_config(SCRIPT, "mini")
-    model = load_network(SCRIPT, cfg, weights_path(SCRIPT, "mini"))
-    graphs, regions = kept_graphs(model, cfg, tmp_path), regions_of(model, cfg)
+def test_a_graph_of_other_weights_does_not_agree(model, folder, tmp_path):
+    export_graphs(model, CFG, tmp_path)
+    other = load_network(SCRIPT, CFG, weights_path(SCRIPT, "mini"))
     with torch.no_grad():
-        model.box_head.score[-1].weight.mul_(-1)
-    reference, other = TorchEngine(model, cfg, torch.device("cpu")), OpenVinoEngine(graphs, regions)
-    comparison = compare_engines(reference, other, cfg, clips_of(f"folder:{folder}"))
-    assert len(comparison.fractions) == len(comparison.pixels) == len(comparison.logits) == 22
-    assert max(comparison.fractions) > TOLERANCE
-    assert "box (pixels of the frame)" in comparison.table()
+        other.box_head.score[-1].weight.mul_(-1)
+    found = compare_engines(
+        torch_engine(other, CFG), graph_engine("openvino", tmp_path), CFG, clips_of(f"folder:{folder}")
+    )
+    assert [len(found[name]) for name in (BOX, PIXELS, LOGIT)] == [22] * 3
+    assert max(found[BOX]) > TOLERANCES[BOX]
 
 
 def test_int8_is_calibrated_on_frames_and_tracks(place, folder, capsys):
+    with pytest.raises(UserError, match=f"make it with `python tracking/export.py --script {SCRIPT} --config mini "):
+        create_tracker(SCRIPT, "mini", device="cpu", engine="openvino", precision="int8")
     assert export(SCRIPT, "mini", format="openvino", precision="int8", calibration=f"folder:{folder}") == 0
     assert "calibrating int8 on 22 search regions" in capsys.readouterr().out
     tracker = create_tracker(SCRIPT, "mini", device="cpu", engine="openvino", precision="int8")
@@ -96,18 +89,15 @@ def test_int8_is_calibrated_on_frames_and_tracks(place, folder, capsys):
     assert small.with_suffix(".bin").stat().st_size < 0.4 * plain.stat().st_size
 
 
-def test_what_the_network_was_given_is_recorded(folder, tmp_path):
-    cfg = load_config(SCRIPT, "mini")
-    model = load_network(SCRIPT, cfg, weights_path(SCRIPT, "mini"))
-    regions = regions_of(model, cfg)
-    recorder = record(TorchEngine(model, cfg, torch.device("cpu")), regions, cfg, clips_of(f"folder:{folder}"))
-    assert isinstance(recorder, Recorder)
-    assert len(recorder.search_inputs) == 22
-    # Each begins anew at frame 10, whose box is known: there are four templates.
-    assert len({id(inputs[3]) for inputs in recorder.search_inputs}) == 4
-    assert recorder.search_inputs[0][0].shape == (1, 224, 224, 3)
-    with pytest.raises(UserError, match="at least two frames"):
-        record(recorder.inner, regions, cfg, [])
+def test_the_inputs_of_the_search_part_are_recorded(model, folder):
+    engine, templates = torch_engine(model, CFG), []
+    engine = replace(engine, template=lambda *given, encode=engine.template: templates.append(given) or encode(*given))
+    inputs = record(engine, CFG, clips_of(f"folder:{folder}"))
+    assert len(inputs) == 22
+    assert len(templates) == 4  # each begins anew at frame 10, whose box is known
+    assert inputs[0][0].shape == (1, 224, 224, 3)
+    with pytest.raises(UserError, match="at least two"):
+        record(engine, CFG, [])
 
 
 def test_each_clip_of_a_set_shows_its_own_frames(tmp_path):
@@ -120,38 +110,27 @@ def test_each_clip_of_a_set_shows_its_own_frames(tmp_path):
     assert [[frame.mean() for frame in frames] for frames, _ in clips_of(f"folder:{tmp_path}")] == [[50] * 2, [200] * 2]
 
 
-def test_what_was_calibrated_on_the_samples_is_so_anew_on_clips_of_ones_own(tmp_path):
-    cfg = load_config(SCRIPT, "mini")
-    model = load_network(SCRIPT, cfg, weights_path(SCRIPT, "mini"))
-    graphs, regions = kept_graphs(model, cfg, tmp_path), regions_of(model, cfg)
-    for part in ("template", "search"):
-        graphs.made_of(part, INT8_SUFFIX).touch()
-    calibrate(graphs, regions, cfg)  # a first start did it
-    with pytest.raises(UserError, match="at least two frames"):
-        calibrate(graphs, regions, cfg, [])
+def test_calibration_on_the_samples_is_replaced_by_one_on_clips_of_ones_own(tmp_path):
+    (tmp_path / f"search{INT8_SUFFIX}").touch()
+    calibrate(tmp_path, CFG)  # an earlier one
+    with pytest.raises(UserError):
+        calibrate(tmp_path, CFG, [])
 
 
-def test_of_many_sequences_some_are_measured_on():
-    class Standing(Engine):
-        """Finds the object in the middle."""
+def test_of_many_clips_some_are_followed():
+    """Of as many as there are searches, from all over the list."""
+    shown = []
 
-        name = "standing"
-
-        def _template(self, crop):
-            return (np.zeros(1),)
-
-        def _search(self, crop, context, kept):
-            return np.array([[[0.5, 0.5, 0.2, 0.2]]]), np.zeros((1, 1, 1))
+    def search(crop, *_):
+        shown.append(int(crop.max()))
+        return [np.array([[[0.5, 0.5, 0.2, 0.2]]]), np.zeros((1, 1, 1))]
 
     positions = {"template": np.zeros((1, 36, 8), np.float32), "search": np.zeros((1, 196, 8), np.float32)}
     regions = Regions({"template": 96, "search": 224}, 16, 1, positions, sine=False)
+    engine = Engine("finds the middle", lambda *_: [np.zeros(1)], search, regions)
     clips = [([np.full((60, 80, 3), i, np.uint8)] * 5, [[30, 20, 20, 20]]) for i in range(180)]
-    recorder = record(Standing(regions), regions, load_config(SCRIPT, "mini"), clips)
-    assert len(recorder.search_inputs) == SEARCHES
-    shown = {int(image[0].max()) for image, *_ in recorder.search_inputs}
-    assert len(shown) == SEARCHES
+    assert len(list(follow(engine, CFG, clips, SEARCHES))) == len(set(shown)) == SEARCHES
     assert max(shown) > 170
-    assert spread(clips[:3], SEARCHES) == clips[:3]
 
 
 def test_the_samples_serve_where_nothing_else_is_given():
@@ -162,13 +141,12 @@ def test_the_samples_serve_where_nothing_else_is_given():
         assert 0 <= y < y + h <= first.shape[0]
 
 
-def test_calibration_needs_its_package(monkeypatch, tmp_path):
-    cfg = load_config(SCRIPT, "mini")
-    model = load_network(SCRIPT, cfg, weights_path(SCRIPT, "mini"))
+def test_calibration_needs_its_package(monkeypatch, place):
+    folder = exported(SCRIPT, "mini", CFG, weights_path(SCRIPT, "mini"))
     monkeypatch.setitem(sys.modules, "nncf", None)
     with pytest.raises(UserError, match="pip install nncf"):
-        calibrate(kept_graphs(model, cfg, tmp_path), regions_of(model, cfg), cfg, [])
-    assert not is_calibrated(GraphFiles(tmp_path))
+        calibrate(folder, CFG, [])
+    assert not (folder / f"search{INT8_SUFFIX}").exists()
 
 
 @pytest.mark.parametrize(
@@ -179,6 +157,6 @@ def test_calibration_needs_its_package(monkeypatch, tmp_path):
         ({"script": SCRIPT, "config": "mini", "precision": "bf16"}, "onnx does not compute in bf16"),
     ],
 )
-def test_what_cannot_be_exported_is_said(place, arguments, message):
+def test_mistakes_in_exporting_are_said(place, arguments, message):
     with pytest.raises(UserError, match=message):
         export(**arguments)

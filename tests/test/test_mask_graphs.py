@@ -9,14 +9,14 @@ import torch
 
 from lib.config import load_config
 from lib.models.alpha_refine import AlphaRefine
-from lib.test.tracker.engines.onnx import open_graph
+from lib.models.export import export_graphs
+from lib.test.tracker.engines import graph_engine
 from lib.test.tracker.engines.openvino import core
-from lib.test.tracker.mask_graphs import kept_mask_graphs, mask_graphs_in
-from lib.test.tracker.masks import create_mask_engine
-from lib.test.tracker.quantise import calibrate_masks
+from lib.test.tracker.engines.pytorch import torch_engine
+from lib.test.tracker.export import MASK, OVERLAP, TOLERANCES, compare_engines, export
+from lib.test.tracker.quantise import calibrate
+from lib.utils.checkpoint import save_checkpoint
 from tests.golden.fill import fill, image
-
-CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,9 @@ def case(tmp_path_factory):
         tame(model, model.segment(kernels, pixels[1]))
         mask = model.segment(kernels, pixels[1])[0, 0].sigmoid()
     assert 0.3 < (mask > 0.5).float().mean() < 0.7
-    return model, cfg, tmp_path_factory.mktemp("graphs"), (reference, box, crop), (kernels.numpy(), mask.numpy())
+    folder = tmp_path_factory.mktemp("graphs")
+    export_graphs(model, cfg, folder)
+    return model, cfg, folder, (reference, box, crop), (kernels.numpy(), mask.numpy())
 
 
 def tame(model, logits):
@@ -45,73 +47,76 @@ def tame(model, logits):
 
 def engine_of(case, name, precision="fp32"):
     model, cfg, folder, *_ = case
-    return create_mask_engine(name, copy.deepcopy(model), cfg, CPU, folder, precision)
+    if name == "torch":
+        return torch_engine(copy.deepcopy(model), cfg, "cpu", precision)
+    return graph_engine(name, folder, "cpu", precision)
+
+
+def mask_of(engine, reference, box, crop):
+    """Kernels (144, C) and the mask (S, S)."""
+    (kernels,) = engine.template(reference[None], box[None])
+    (mask,) = engine.search(crop[None], kernels)
+    assert mask.dtype == np.float32
+    return kernels[0], mask[0]
 
 
 @pytest.mark.parametrize("name", ["torch", "onnx", "openvino"])
 def test_engines_agree_with_the_network(case, name):
     engine = engine_of(case, name)
     assert engine.name == f"{name} fp32"
-    _, _, _, (reference, box, crop), (kernels, mask) = case
-    found = engine.encode_reference(reference, box)
-    np.testing.assert_allclose(found, kernels, atol=1e-4 * np.abs(kernels).mean())
-    np.testing.assert_allclose(engine.segment(found, crop), mask, atol=1e-3)
+    _, _, _, inputs, (kernels, mask) = case
+    found = mask_of(engine, *inputs)
+    np.testing.assert_allclose(found[0], kernels[0], atol=1e-4 * np.abs(kernels).mean())
+    np.testing.assert_allclose(found[1], mask, atol=1e-3)
 
 
-def test_graphs_take_several_crops_at_a_time(case, tmp_path):
-    model, cfg, _, (reference, box, crop), _ = case
-    graphs = kept_mask_graphs(model, cfg, tmp_path)
+@pytest.mark.parametrize("name", ["onnx", "openvino"])
+def test_graphs_take_several_crops_at_a_time(case, name, monkeypatch):
+    monkeypatch.setattr(openvino.Model, "reshape", lambda *_: None)  # trackers have one crop
+    engine = engine_of(case, name)
+    _, _, _, (reference, box, crop), _ = case
     references, boxes = np.stack([reference, crop, reference]), np.stack([box, box + 9, box / 2])
     images = np.stack([crop, reference, crop[::-1]])
-    for read in (lambda path: open_graph(path, None), core().read_model):
-        template, search = (runner(read(path)) for path in (graphs.template, graphs.search))
-        kernels = template(references, boxes)
-        masks = search(images, kernels)
-        assert masks.shape == (3, 128, 128)
-        for i in range(3):
-            one = template(references[i : i + 1], boxes[i : i + 1])
-            np.testing.assert_allclose(one[0], kernels[i], atol=1e-4 * np.abs(kernels).mean())
-            np.testing.assert_allclose(search(images[i : i + 1], one)[0], masks[i], atol=1e-3)
-
-
-def runner(graph):
-    """A function of arrays: the graph's one output."""
-    if isinstance(graph, openvino.Model):
-        compiled = core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-        return lambda *given: compiled(list(given))[0]
-    names = [each.name for each in graph.get_inputs()]
-    return lambda *given: graph.run(None, dict(zip(names, given, strict=True)))[0]
+    (kernels,) = engine.template(references, boxes)
+    (masks,) = engine.search(images, kernels)
+    assert masks.shape == (3, 128, 128)
+    for i in range(3):
+        alone = mask_of(engine, references[i], boxes[i], images[i])
+        np.testing.assert_allclose(alone[0], kernels[i], atol=1e-4 * np.abs(kernels).mean())
+        np.testing.assert_allclose(alone[1], masks[i], atol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["torch", "openvino"])
 def test_bf16_changes_masks_little(case, name):
-    engine = engine_of(case, name, "bf16")
-    _, _, _, (reference, box, crop), (_, mask) = case
-    found = engine.segment(engine.encode_reference(reference, box), crop)
-    assert found.dtype == np.float32
+    if name == "openvino" and "BF16" not in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("no bf16 here")
+    _, _, _, inputs, (_, mask) = case
+    found = mask_of(engine_of(case, name, "bf16"), *inputs)[1]
     assert np.abs(found - mask).mean() < 0.1  # these weights make much of rounding
 
 
-def test_int8_is_calibrated_and_changes_masks_little(case, tmp_path, monkeypatch):
-    monkeypatch.setattr("lib.test.tracker.quantise.CROPS", 4)
-    model, cfg, _, (reference, box, crop), (kernels, mask) = case
-    graphs = kept_mask_graphs(model, cfg, tmp_path)
-    calibrate_masks(graphs, cfg, [([reference, crop], [box.tolist()])] * 9)
-    engine = create_mask_engine("openvino", copy.deepcopy(model), cfg, CPU, tmp_path, "int8")
-    found = engine.segment(engine.encode_reference(reference, box), crop)
+def test_int8_is_calibrated_and_changes_masks_little(case, monkeypatch):
+    monkeypatch.setattr("lib.test.tracker.quantise.SEARCHES", 4)
+    _, cfg, folder, (reference, box, crop), (_, mask) = case
+    path = calibrate(folder, cfg, [([reference, crop], [box.tolist()])] * 9)
+    found = mask_of(engine_of(case, "openvino", "int8"), reference, box, crop)[1]
     assert np.abs(found - mask).mean() < 0.2  # these weights make much of rounding
-    (weights,) = tmp_path.rglob("*.int8.bin")
-    assert weights.stat().st_size < 0.4 * graphs.search.stat().st_size
+    assert path.with_suffix(".bin").stat().st_size < 0.4 * (folder / "search.onnx").stat().st_size
 
 
-def test_graphs_are_kept_and_belong_to_weights_and_code(case, tmp_path, monkeypatch):
-    model, cfg, *_ = case
-    engine = create_mask_engine("onnx", copy.deepcopy(model), cfg, CPU, tmp_path, "fp32")
-    files = mask_graphs_in(model, cfg, tmp_path)
-    assert {path.name for path in files.folder.iterdir()} == {"template.onnx", "search.onnx"}
-    assert engine.segment is not None
-    other = copy.deepcopy(model)
-    other.neck.channel_attention.fc1.bias.data += 1
-    assert mask_graphs_in(other, cfg, tmp_path).folder != files.folder
-    monkeypatch.setattr("lib.test.tracker.mask_graphs.export_mask_graphs", None)
-    create_mask_engine("onnx", copy.deepcopy(model), cfg, CPU, tmp_path, "fp32")  # writes nothing
+def test_masks_are_exported_and_compared(case, place, capsys, monkeypatch):
+    monkeypatch.setattr("lib.test.tracker.export.clips_of", lambda _: [([case[3][0]] * 3, [case[3][1].tolist()])])
+    save_checkpoint(place / "weights.pth.tar", {"net": case[0].state_dict()})
+    given = {"checkpoint": str(place / "weights.pth.tar"), "format": "openvino", "output": place / "out"}
+    assert export("alpha_refine", "small", **given) == 0
+    assert {"template.xml", "search.xml"} <= {path.name for path in (place / "out").iterdir()}
+    assert "3 search regions" in capsys.readouterr().out
+
+
+def test_masks_of_other_weights_do_not_agree(case):
+    other = copy.deepcopy(case[0])
+    other.refiner.project.conv2.bias.data += 0.5
+    clips = [([case[3][0]] * 3, [case[3][1].tolist()])]
+    found = compare_engines(torch_engine(other, case[1]), engine_of(case, "onnx"), case[1], clips)
+    assert max(found[MASK]) > TOLERANCES[MASK]
+    assert max(found[OVERLAP]) > 0.01

@@ -12,9 +12,10 @@ import torch
 
 from lib.config import load_config
 from lib.models.alpha_refine import AlphaRefine
-from lib.test.tracker.masks import create_refiner
-from lib.test.tracker.refiner import PUBLISHED_FILE, MaskTracker, Refiner, load_refiner, refiner_weights
-from lib.test.tracker.still import StillTracker
+from lib.test.tracker import load_network
+from lib.test.tracker.classic import StillTracker
+from lib.test.tracker.engines.base import Engine
+from lib.test.tracker.refiner import PUBLISHED_FILE, MaskTracker, Refiner, create_refiner, refiner_weights
 from lib.test.video.demo import video_demo
 from lib.test.video.output import VIDEO
 from lib.utils.checkpoint import CheckpointError, save_checkpoint
@@ -71,7 +72,7 @@ def test_a_published_checkpoint_loads_without_the_program_that_wrote_it(tmp_path
     for module in list(sys.modules):
         if module.partition(".")[0] == "ltr":
             monkeypatch.delitem(sys.modules, module)
-    loaded, _ = load_refiner("small", path)
+    loaded = load_network("alpha_refine", cfg, path)
     assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in net.state_dict().items())
 
 
@@ -94,7 +95,7 @@ def test_where_weights_are_looked_for(saved, tmp_path):
 
 def test_weights_of_another_network_are_refused(weights):
     with pytest.raises(CheckpointError, match="does not fit the model"):
-        load_refiner("baseline", weights)
+        create_refiner("baseline", weights, "cpu")
 
 
 def test_masks_are_where_the_box_is_and_their_threshold_is_the_configurations(weights):
@@ -121,17 +122,15 @@ def test_a_mask_that_is_not_finite_is_an_error(weights):
         refiner.mask(frame, [10, 10, 20, 20])
 
 
-class Brightest:
-    """A mask engine without a network: the object is what is at least as bright as it was."""
+def _brightness(crop, box):
+    x, y, w, h = box[0].round().astype(int)
+    return [crop[0, y : y + h, x : x + w].mean(keepdims=True)]
 
-    name = "brightest"
 
-    def encode_reference(self, crop, box):
-        x, y, w, h = box.round().astype(int)
-        return crop[y : y + h, x : x + w].mean()
-
-    def segment(self, kernels, crop):
-        return (crop[..., 0] >= kernels - 10).astype(np.float32)
+# An engine without a network: the object's pixels are at least as bright as it was.
+BRIGHTEST = Engine(
+    "brightest", _brightness, lambda crop, shown: [(crop[..., 0] >= shown.item() - 10).astype(np.float32)]
+)
 
 
 def squares(shift=0):
@@ -142,7 +141,7 @@ def squares(shift=0):
 
 
 def test_each_copy_has_its_own_object():
-    pristine = MaskTracker(StillTracker(), Refiner(Brightest(), load_config("alpha_refine", "small")))
+    pristine = MaskTracker(StillTracker(), Refiner(BRIGHTEST, load_config("alpha_refine", "small")))
     grey, white = copy.copy(pristine), copy.copy(pristine)
     grey.initialize(squares(), {"init_bbox": [20, 20, 20, 20]})
     white.initialize(squares(), {"init_bbox": [70, 30, 20, 20]})
@@ -157,9 +156,9 @@ def test_each_copy_has_its_own_object():
 
 
 def test_the_demo_draws_masks(tmp_path, monkeypatch):
-    refiner = Refiner(Brightest(), load_config("alpha_refine", "small"))
+    refiner = Refiner(BRIGHTEST, load_config("alpha_refine", "small"))
     asked = []
-    monkeypatch.setattr("lib.test.tracker.masks.create_refiner", lambda *given: asked.append(given) or refiner)
+    monkeypatch.setattr("lib.test.tracker.refiner.create_refiner", lambda *given: asked.append(given) or refiner)
     frames = tmp_path / "frames"
     frames.mkdir()
     for i in range(3):

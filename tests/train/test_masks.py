@@ -12,8 +12,8 @@ from lib.data import pack
 from lib.data.images import ImageReadError
 from lib.data.registry import build_dataset
 from lib.models.alpha_refine import AlphaRefine
-from lib.test.tracker.masks import with_masks
-from lib.test.tracker.still import StillTracker
+from lib.test.tracker.classic import StillTracker
+from lib.test.tracker.refiner import with_masks
 from lib.train.checks import check_run
 from lib.train.loader import SampleStream, collate
 from lib.train.losses import Outcome, filled_boxes, mask_iou

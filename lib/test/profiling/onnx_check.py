@@ -1,7 +1,7 @@
 """The commands `tracking/ORT_lightning_X_trt_*.py`: export a published graph, compare onnxruntime with PyTorch."""
 
 import argparse
-from collections.abc import Callable
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,13 +11,14 @@ from easydict import EasyDict
 from torch import nn
 
 from lib.config import load_config
-from lib.models.export import SEARCH_FILE, TEMPLATE_FILE, PublishedParts, export_published, fingerprint, search_inputs
-from lib.models.inference import output_names, prepare_for_tracking
+from lib.models.export import SEARCH_FILE, TEMPLATE_FILE, PublishedParts, export_published
+from lib.models.inference import prepare_for_tracking
 from lib.test.profiling.latency import COLUMNS, Latency, describe_machine, machine_line, measure
-from lib.test.tracker import graphs_dir, load_network, tracker_of, weights_path
+from lib.test.tracker import graphs_folder, load_network, tracker_of, weights_path
+from lib.test.tracker.clips import sample_clips
 from lib.test.tracker.engines import engine_device
 from lib.test.tracker.engines.onnx import open_graph
-from lib.test.tracker.quantise import sample_clips
+from lib.test.tracker.engines.pytorch import torch_part
 from lib.test.utils.arguments import refuse_to_replace
 from lib.utils.crop import sample_target
 from lib.utils.errors import UserError
@@ -98,9 +99,10 @@ def check_graph(
     if runs < 1:
         raise UserError("--runs must be at least 1")
     tracker = tracker_of(script)
-    cfg, target = load_config(script, config), engine_device("onnx", device)
-    model = load_network(script, cfg, weights_path(tracker, config, checkpoint))
-    folder = output or graphs_dir(script, config) / fingerprint(model, cfg)
+    cfg, target = load_config(script, config), torch.device(engine_device("onnx", device))
+    weights = weights_path(tracker, config, checkpoint)
+    model = load_network(script, cfg, weights)
+    folder = output or graphs_folder(script, config, cfg, weights)
     path = folder / (TEMPLATE_FILE if part == "template" else SEARCH_FILE)
     if output is not None and not overwrite:
         refuse_to_replace([path])
@@ -134,53 +136,25 @@ def real_crops(cfg: EasyDict, device: torch.device) -> list[Pair]:
     return pairs
 
 
-@torch.inference_mode()
 def compare_graph(part: str, model: nn.Module, path: Path, pairs: list[Pair], runs: int) -> GraphComparison:
     """Run a graph in onnxruntime and the network in PyTorch on the same crops."""
-    device = next(model.parameters()).device
-    session = open_graph(path, device)
-    cases = [(_template_case if part == "template" else _search_case)(model, *pair) for pair in pairs]
+    device = str(next(model.parameters()).device)
+    published, graph = PublishedParts(model), open_graph(path, device)
+    network, template = (torch_part(getattr(published, name), device) for name in (part, "template"))
+    cases = []
+    for pair in pairs:
+        crop, search = map(_arrays, pair)
+        cases.append(crop if part == "template" else (*search, *template(*crop) * model.template_count))
     differences: dict[bool, list[float]] = {False: [0.0], True: [0.0]}
-    for (inputs, expected, _), pair in zip(cases, pairs, strict=True):
-        for found, wanted in zip(session.run(None, inputs), expected, strict=True):
+    for inputs, pair in zip(cases, pairs, strict=True):
+        padded = any(crop.mask is not None for crop in pair)
+        for found, wanted in zip(graph(*inputs), network(*inputs), strict=True):
             scale = max(np.abs(wanted).max(), 1) if part == "template" else 1
-            padded = any(crop.mask is not None for crop in pair)
             differences[padded].append(float(np.abs(found * 1.0 - wanted).max() / scale))
-    inputs, _, run = cases[0]
-    return GraphComparison(
-        path,
-        float(np.max(differences[False])),  # NaN where one is NaN
-        float(np.max(differences[True])),
-        measure(run, device, runs, _WARMUP),
-        measure(lambda: session.run(None, inputs), device, runs, _WARMUP),
-    )
-
-
-# Inputs of a graph by name, its outputs as PyTorch computes them, and a call of the network to time.
-Case = tuple[dict[str, np.ndarray], list[np.ndarray], Callable[[], object]]
-
-
-def _template_case(model: nn.Module, template: NestedTensor, search: NestedTensor) -> Case:
-    inputs = dict(zip(("img_z", "mask_z"), _arrays(template), strict=True))
-    return inputs, _template_outputs(model, template), lambda: model.encode_template(template)
-
-
-def _search_case(model: nn.Module, template: NestedTensor, search: NestedTensor) -> Case:
-    count = model.template_count
-    arrays = [*_arrays(search), *_template_outputs(model, template) * count]
-    tokens = [model.encode_template(template)] * count
-
-    def run() -> dict[str, torch.Tensor]:
-        return model.predict(tokens, model.encode_search(search))
-
-    output = run()
-    expected = [output[name].cpu().numpy() for name in output_names(model)]
-    return dict(zip(search_inputs(count), arrays, strict=True)), expected, run
-
-
-def _template_outputs(model: nn.Module, template: NestedTensor) -> list[np.ndarray]:
-    image, mask = (torch.from_numpy(array).to(template.tensors.device) for array in _arrays(template))
-    return [tensor.cpu().numpy() for tensor in PublishedParts(model).template(image, mask)]
+    plain, padded = (float(np.max(differences[kind])) for kind in (False, True))  # NaN where one is NaN
+    timed = (functools.partial(run, *cases[0]) for run in (network, graph))
+    times = (measure(run, torch.device(device), runs, _WARMUP) for run in timed)
+    return GraphComparison(path, plain, padded, *times)
 
 
 def _arrays(crop: NestedTensor) -> tuple[np.ndarray, np.ndarray]:

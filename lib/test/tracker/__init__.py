@@ -1,24 +1,23 @@
-"""Trackers by name. PyTorch is loaded only where it is needed: on a CPU, graphs that are there run without it."""
+"""Trackers by name. PyTorch is loaded only where it is needed: on a CPU, graphs that exist run without it."""
 
 import hashlib
 import json
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from easydict import EasyDict
 
-from lib.config import load_config
+from lib.config import load_config, option
 from lib.config.loader import config_path, experiment_name
-from lib.test.tracker.classic import CLASSIC, ClassicTracker
-from lib.test.tracker.engines import Engine, choose_engine, create_engine, device_kind, engine_device, graph_engine
-from lib.test.tracker.stark import SpatioTemporalTracker, StarkTracker
-from lib.test.tracker.still import StillTracker
+from lib.test.tracker.classic import CLASSIC, ClassicTracker, StillTracker
+from lib.test.tracker.engines import choose_engine, engine_device, graph_engine
+from lib.test.tracker.engines.base import Engine
+from lib.test.tracker.stark import BoxEngine, SpatioTemporalTracker, StarkTracker
 from lib.utils.checkpoint_files import CheckpointError, epoch_name, find_checkpoint
 from lib.utils.errors import UserError
-from lib.utils.files import write_text
-from lib.utils.graph_files import VERSION, GraphFiles
+from lib.utils.files import locked
+from lib.utils.graph_files import REGIONS, SEARCH, TEMPLATE, VERSION
 from lib.utils.workspace import workspace
 
 if TYPE_CHECKING:
@@ -32,6 +31,7 @@ SCRIPTS = {
 }
 # Script -> the class of its network, by which checkpoints are named.
 _NETWORKS = {"stark_s": "STARKS", "stark_st2": "STARKST", "stark_lightning_X_trt": "STARKLightningXtrt"}
+MASK_SCRIPT = "alpha_refine"
 
 
 class Tracker(Protocol):
@@ -64,7 +64,8 @@ def create_tracker(
         dataset_name: the test set, which decides how often STARK-ST renews its dynamic template.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`; `auto` is one that the engine can use.
         engine: `torch`, `compile` (torch.compile), or `onnx` (onnxruntime), `openvino`, `tensorrt` on graphs that are
-            exported the first time, and kept by the checkpoints; `auto` is the fastest that is installed, and is said.
+            exported the first time and kept with the checkpoints; `auto` is the fastest that is installed; its name
+            is printed.
         precision: `fp32`, `bf16`, `fp16` or `int8`; `lib.test.tracker.engines.PRECISIONS_OF` says which engine knows
             which.
 
@@ -81,69 +82,97 @@ def create_tracker(
     chosen = choose_engine(engine, device, precision)
     if engine == "auto":
         print(f"engine: {chosen} {precision}, the fastest that is installed", flush=True)
-    cfg = load_config(SCRIPTS[name], config)
-    runner = _create_engine(
-        SCRIPTS[name], config, cfg, weights_path(name, config, checkpoint), chosen, device, precision
-    )
+    script = SCRIPTS[name]
+    cfg = load_config(script, config)
+    boxes = BoxEngine(create_engine(script, config, weights_path(name, config, checkpoint), chosen, device, precision))
     if name == "stark_st":
-        return SpatioTemporalTracker(runner, cfg, update_interval(cfg, dataset_name))
-    return StarkTracker(runner, cfg)
+        return SpatioTemporalTracker(boxes, cfg, update_interval(cfg, dataset_name))
+    return StarkTracker(boxes, cfg)
 
 
-def _create_engine(
-    script: str, config: str, cfg: EasyDict, weights: Path, engine: str, device: str, precision: str
+def create_engine(
+    script: str, config: str | Path, weights: Path, engine: str, device: str = "auto", precision: str = "fp32"
 ) -> Engine:
-    """The engine with the weights of a checkpoint; on a CPU with graphs that an earlier call left, without PyTorch."""
-    root = graphs_dir(script, config)
-    note = root / f"{_key(script, cfg, weights)}.txt"
-    if engine in ("onnx", "openvino") and note.is_file() and device_kind(device) == "cpu":
-        graphs = GraphFiles(root / note.read_text(encoding="utf-8"))
-        if graphs.complete:
-            return graph_engine(engine, graphs, None, precision)
-    target = engine_device(engine, device)
-    model = load_network(script, cfg, weights)
-    made = create_engine(engine, model, cfg, target, root, precision)
-    if engine not in ("torch", "compile"):
-        from lib.models.export import fingerprint
+    """The engine of a name for the network in a checkpoint.
 
-        try:
-            write_text(note, fingerprint(model, cfg))
-        except OSError as error:  # graphs that others left in a place of theirs
-            print(f"{root} cannot be written ({error.strerror}): graphs are found through PyTorch, which is slower")
-    return made
+    Args:
+        script: of a tracker, or `alpha_refine`.
+        weights: the checkpoint.
+        engine: from `choose_engine`.
+        device, precision: as `create_tracker` takes them.
+
+    Raises:
+        UserError: see `create_tracker`; graphs that cannot be written, or not be run.
+    """
+    cfg, target = load_config(script, config), engine_device(engine, device)
+    if engine in ("torch", "compile"):
+        from lib.test.tracker.engines.pytorch import torch_engine
+
+        return torch_engine(load_network(script, cfg, weights), cfg, target, precision, engine == "compile")
+    return graph_engine(engine, exported(script, config, cfg, weights), target, precision)
 
 
-def _key(script: str, cfg: EasyDict, weights: Path) -> str:
-    """Names a checkpoint's content, and all that decides with it what its graphs are."""
+def exported(script: str, config: str | Path, cfg: EasyDict, weights: Path) -> Path:
+    """The folder with the graphs of the network in a checkpoint; they are exported unless an earlier call left them.
+
+    Raises:
+        UserError: they cannot be written; the checkpoint is missing, damaged or of another network.
+    """
+    folder = graphs_folder(script, config, cfg, weights)
+    names = (TEMPLATE, SEARCH) if script == MASK_SCRIPT else (TEMPLATE, SEARCH, REGIONS)
+
+    def complete() -> bool:
+        return all((folder / name).is_file() for name in names)
+
+    if complete():
+        return folder
     try:
-        digest = hashlib.sha256(weights.read_bytes())
+        with locked(folder):  # of several processes that start together one exports
+            if not complete():
+                from lib.models.export import export_graphs
+
+                export_graphs(load_network(script, cfg, weights), cfg, folder)
+    except OSError as error:
+        reason = f"cannot write the graphs to {folder}: {error.strerror or error}"
+        raise UserError(f"{reason}; the engine torch needs none") from error
+    return folder
+
+
+def graphs_folder(script: str, config: str | Path, cfg: EasyDict, weights: Path) -> Path:
+    """Where the graphs of the network in a checkpoint are kept.
+
+    The folder's name stands for the graphs' version, the checkpoint's content, and the options the network depends on.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read.
+    """
+    options = [cfg.DATA.TEMPLATE.SIZE, cfg.DATA.SEARCH.SIZE, cfg.DATA.MEAN, cfg.DATA.STD, option(cfg, "TEST.WINDOW")]
+    digest = hashlib.sha256(json.dumps([VERSION, cfg.MODEL, *options], sort_keys=True).encode())
+    try:
+        digest.update(weights.read_bytes())
     except OSError as error:
         raise CheckpointError(f"cannot read {weights}: {error.strerror}") from error
-    digest.update(json.dumps([VERSION, script, cfg, metadata.version("torch")], sort_keys=True).encode())
-    return digest.hexdigest()[:20]
+    root = workspace("test").checkpoint_dir / "onnx" / script / experiment_name(config)
+    return root / digest.hexdigest()[:20]
 
 
 def load_network(script: str, cfg: EasyDict, path: Path) -> "nn.Module":
-    """The network of a script with the weights of a checkpoint, on the CPU.
+    """The network of a script (`alpha_refine`, too) with the weights of a checkpoint, on the CPU.
 
     Raises:
         UserError: the checkpoint is missing, damaged or of another network.
     """
     from lib.models import build_model
+    from lib.models.alpha_refine import AlphaRefine
     from lib.models.inference import fold_repvgg
     from lib.utils.checkpoint import load_checkpoint, load_state
 
-    model = build_model(script, cfg)
+    model = AlphaRefine(cfg) if script == MASK_SCRIPT else build_model(script, cfg)
     weights = load_checkpoint(path)
     if any("rbr_reparam" in key for key in weights["net"]):
         fold_repvgg(model)  # the file holds a network that was folded before it was saved
     load_state(model, weights, path)
     return model
-
-
-def graphs_dir(script: str, config: str | Path) -> Path:
-    """Where the exported graphs of a configuration are kept, a folder for each state of its weights."""
-    return workspace("test").checkpoint_dir / "onnx" / script / experiment_name(config)
 
 
 def tracker_of(script: str) -> str:
@@ -172,9 +201,14 @@ def weights_path(name: str, config: str, checkpoint: str | Path | None = None) -
         kept = workspace("test").network_dir / path
         return kept if not path.exists() and kept.is_file() else path
     script = SCRIPTS[name]
-    epoch = load_config(script, config).TEST.EPOCH
+    folder = workspace("test").checkpoint_dir / "train" / script / experiment_name(config)
+    wanted = folder / epoch_name(_NETWORKS[script], load_config(script, config).TEST.EPOCH)
+    if wanted.is_file():
+        return wanted
     try:
-        return _trained_checkpoint(script, experiment_name(config), _NETWORKS[script], epoch)
+        newest = find_checkpoint(folder, _NETWORKS[script])
+        print(f"{wanted.name} is missing; using the newest: {newest}")
+        return newest
     except CheckpointError:
         shipped = shipped_weights(script, config)
         if not shipped.is_file():
@@ -195,14 +229,3 @@ def update_interval(cfg: EasyDict, dataset_name: str) -> int:
     """Frames between replacements of the dynamic template on a test set."""
     by_set = {name.upper(): intervals for name, intervals in cfg.TEST.UPDATE_INTERVALS.items()}
     return int(by_set.get(dataset_name.upper(), cfg.DATA.MAX_SAMPLE_INTERVAL)[0])
-
-
-def _trained_checkpoint(script: str, config: str, net_type: str, epoch: int) -> Path:
-    """The checkpoint that training leaves: the configured epoch, else the newest, which is said aloud."""
-    folder = workspace("test").checkpoint_dir / "train" / script / config
-    wanted = folder / epoch_name(net_type, epoch)
-    if wanted.is_file():
-        return wanted
-    newest = find_checkpoint(folder, net_type, None)
-    print(f"{wanted.name} is not there; using the newest: {newest}")
-    return newest

@@ -1,4 +1,4 @@
-"""Trackers without a network, by OpenCV: what one has for nothing, to compare with."""
+"""Trackers without a network, to compare with: two of OpenCV, and one that never moves."""
 
 import cv2
 import numpy as np
@@ -49,3 +49,15 @@ class ClassicTracker:
         if found:
             self._box = [float(value) for value in box]
         return {"target_bbox": list(self._box), "conf_score": float(found)}
+
+
+class StillTracker:
+    """Reports the first box for every frame: the score that a test set gives to a tracker that does nothing."""
+
+    def initialize(self, image: np.ndarray, info: dict) -> None:
+        """Take the box `info["init_bbox"]`, xywh in pixels; the (H, W, 3) RGB image is not used."""
+        self._box = [float(value) for value in info["init_bbox"]]
+
+    def track(self, image: np.ndarray) -> dict:
+        """Give `{"target_bbox": [x, y, w, h]}`, the first box."""
+        return {"target_bbox": list(self._box)}

@@ -1,115 +1,74 @@
 """The command `tracking/export.py`: write a network for an engine, and compare it with PyTorch on real crops."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from easydict import EasyDict
-from torch import nn
 
 from lib.config import load_config
-from lib.models.alpha_refine import SCRIPT as MASK_SCRIPT
-from lib.models.export import export_graphs, fingerprint, kept_graphs
-from lib.models.inference import regions_of
-from lib.test.tracker import graphs_dir, load_network, tracker_of, weights_path
-from lib.test.tracker.engines import choose_engine, engine_device
+from lib.models.export import export_graphs
+from lib.test.tracker import MASK_SCRIPT, exported, load_network, tracker_of, weights_path
+from lib.test.tracker.clips import Clip, clips_of, follow
+from lib.test.tracker.engines import choose_engine, engine_device, graph_engine
 from lib.test.tracker.engines.base import Engine
-from lib.test.tracker.engines.onnx import OnnxEngine
-from lib.test.tracker.engines.openvino import INT8_SUFFIX, SUFFIX, OpenVinoEngine, read_model, save_model
-from lib.test.tracker.engines.pytorch import TorchEngine
-from lib.test.tracker.quantise import Clip, calibrate, clips_of, sample_clips
-from lib.test.tracker.stark import StarkTracker
+from lib.test.tracker.engines.openvino import INT8_SUFFIX, SUFFIX, read_model, save_model
+from lib.test.tracker.engines.pytorch import torch_engine
+from lib.test.tracker.quantise import calibrate
+from lib.test.tracker.refiner import refiner_weights
 from lib.test.utils.arguments import refuse_to_replace
-from lib.utils.crop import region_of
 from lib.utils.errors import UserError
-from lib.utils.graph_files import GraphFiles, Regions
+from lib.utils.graph_files import REGIONS, SEARCH, TEMPLATE
 from lib.utils.text import ruled_table
 
-if TYPE_CHECKING:
-    from lib.test.tracker.engines.tensorrt import TensorRtEngine
-
 FORMATS = ("onnx", "openvino", "tensorrt")
-# Largest difference of an fp32 box, in fractions of the crop, that rounding explains.
-TOLERANCE = 1e-4
-_FRAMES = 60  # of each clip that is compared
-
-
-@dataclass
-class Comparison:
-    """An engine held against PyTorch in fp32, on the same crops.
-
-    Attributes:
-        fractions: largest difference of each box's four numbers, in fractions of the crop.
-        pixels: the same in pixels of the frame.
-        logits: differences of the confidence's logit, where there is one.
-    """
-
-    fractions: list[float] = field(default_factory=list)
-    pixels: list[float] = field(default_factory=list)
-    logits: list[float] = field(default_factory=list)
-
-    def table(self) -> str:
-        """For people: mean, 95th percentile and maximum."""
-        rows = [["difference to PyTorch in fp32", "mean", "95 %", "largest"]]
-        named = {"box (fraction of the crop)": self.fractions, "box (pixels of the frame)": self.pixels}
-        named |= {"logit of the confidence": self.logits} if self.logits else {}
-        for name, values in named.items():
-            found = np.mean(values), np.percentile(values, 95), np.max(values)
-            rows.append([name, *(f"{value:.2e}" for value in found)])
-        return f"{len(self.fractions)} search regions of real frames\n{ruled_table(rows)}"
-
-
-class _Side:
-    """Two engines in one: a tracker follows the first, and the second is given the same crops."""
-
-    def __init__(self, reference: Engine, other: Engine) -> None:
-        self.stride, self._engines, self.pairs = reference.stride, (reference, other), []
-
-    def encode_template(self, crop: np.ndarray, mask: np.ndarray | None) -> tuple[Any, ...]:
-        return tuple(engine.encode_template(crop, mask) for engine in self._engines)
-
-    def search(self, templates: Sequence[tuple[Any, ...]], crop: np.ndarray, mask: np.ndarray | None) -> dict:
-        each = zip(self._engines, zip(*templates, strict=True), strict=True)
-        found = [engine.search(list(own), crop, mask) for engine, own in each]
-        self.pairs.append(found)
-        return found[0]
+# Largest difference that rounding explains in fp32: of a box, in fractions of the crop; of a pixel's probability.
+BOX, PIXELS, LOGIT = "box (fraction of the crop)", "box (pixels of the frame)", "logit of the confidence"
+MASK, OVERLAP = "probability of a pixel", "1 - overlap of the masks"
+TOLERANCES = {BOX: 1e-4, MASK: 1e-3}
+_SEARCHES = 240  # that are compared, of all clips together
 
 
 def compare_engines(
-    reference: Engine, other: Engine, cfg: EasyDict, clips: list[Clip], templates: int = 1
-) -> Comparison:
-    """Track clips with one engine, and see what another one finds in the same crops.
+    reference: Engine, other: Engine, cfg: EasyDict, clips: Iterable[Clip], most: int = _SEARCHES
+) -> dict[str, list[float]]:
+    """Follow clips with one engine, and compute the same crops with another one.
 
-    Args:
-        templates: how many the network takes; all are the first one.
+    Returns:
+        The largest difference in each search: of boxes in fractions of the crop (`BOX`), and in pixels of the frame;
+        of the logit, where there is one; of masks in probabilities (`MASK`), and 1 - IoU.
 
     Raises:
-        UserError: a frame cannot be read, or there is none.
+        UserError: a frame cannot be read, or there is none to search in.
     """
-    side, comparison = _Side(reference, other), Comparison()
-    tracker = StarkTracker(side, cfg)
-    for frames, boxes in clips:
-        for index, frame in enumerate(frames):
-            if index == 0:
-                tracker.initialize(frame, {"init_bbox": list(boxes[0])})
-                tracker.templates = tracker.templates * templates
-                continue
-            if index > _FRAMES:
-                break
-            extent, before = region_of(tracker.state, cfg.TEST.SEARCH_FACTOR)[2], len(side.pairs)
-            tracker.track(frame)
-            for expected, found in side.pairs[before:]:
-                difference = float(np.abs(expected["pred_boxes"] - found["pred_boxes"]).max())
-                comparison.fractions.append(difference)
-                comparison.pixels.append(difference * extent)
-                if "pred_logits" in expected:
-                    comparison.logits.append(float(np.abs(expected["pred_logits"] - found["pred_logits"]).max()))
-    if not comparison.fractions:
-        raise UserError("there is no frame to compare on: sequences need at least two")
-    return comparison
+    pairs: list[list[list[np.ndarray]]] = []
+
+    def template(*inputs: np.ndarray) -> list[tuple]:
+        return list(zip(reference.template(*inputs), other.template(*inputs), strict=True))
+
+    def search(*inputs: np.ndarray | tuple) -> list[np.ndarray]:
+        each = enumerate((reference, other))
+        pairs.append([e.search(*(x[i] if isinstance(x, tuple) else x for x in inputs)) for i, e in each])
+        return pairs[-1][0]
+
+    sides: list[int] = []
+    for side in follow(Engine("both", template, search, reference.regions), cfg, clips, most):
+        sides += [side] * (len(pairs) - len(sides))  # a region that shows nothing is not searched
+    threshold = None if reference.regions else cfg.TEST.MASK_THRESHOLD
+    rows = [_differences(*pair, side, threshold) for side, pair in zip(sides, pairs, strict=True)]
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def _differences(
+    expected: list[np.ndarray], found: list[np.ndarray], side: int, threshold: float | None
+) -> dict[str, float]:
+    """One row of `compare_engines`; `threshold` is that of masks."""
+    largest = [float(np.abs(a - b).max()) for a, b in zip(expected, found, strict=True)]
+    if threshold is None:
+        return dict(zip((BOX, PIXELS, LOGIT), (largest[0], largest[0] * side, *largest[1:]), strict=False))
+    a, b = expected[0] > threshold, found[0] > threshold
+    return {MASK: largest[0], OVERLAP: 1 - float((a & b).sum() / (a | b).sum()) if (a | b).any() else 0.0}
 
 
 def export(
@@ -124,96 +83,69 @@ def export(
     frames: str | None = None,
     device: str = "auto",
 ) -> int:
-    """Write both graphs of a network for an engine, and print how what they find differs from PyTorch's.
+    """Write both graphs of a network for an engine, and print how its boxes or masks differ from PyTorch's.
 
     Args:
-        script: of a tracker: `stark_s`, `stark_st2` or `stark_lightning_X_trt`; or `alpha_refine`, whose masks are
-            compared.
+        script: of a tracker: `stark_s`, `stark_st2` or `stark_lightning_X_trt`; or `alpha_refine`.
         config, checkpoint: as `lib.test.tracker.create_tracker` takes them.
         format: `onnx`, `openvino` or `tensorrt`.
         precision: one that the engine of that name knows.
         output: folder for the files; by default where trackers look for them.
-        overwrite: write files again that are there.
+        overwrite: replace existing files.
         calibration: test set by name whose sequences int8 is calibrated on; the samples' clips by default.
         frames: test set by name whose frames are compared on; the samples' clips by default.
         device: for TensorRT, the CUDA device that it builds for.
 
     Returns:
-        0, or 1 where fp32 boxes differ by more than rounding explains.
+        0, or 1 where fp32 differs by more than rounding explains.
 
     Raises:
         UserError: an unknown name, a missing checkpoint or package, a file that stands in the way.
     """
-    if script == MASK_SCRIPT:
-        from lib.test.tracker.export_masks import export_masks
-
-        return export_masks(config, checkpoint, format, precision, output, overwrite, calibration, frames, device)
-    tracker = tracker_of(script)
+    tracker = None if script == MASK_SCRIPT else tracker_of(script)
     if format not in FORMATS:
         raise UserError(f"unknown format '{format}'; valid: {', '.join(FORMATS)}")
     choose_engine(format, device, precision)
-    cfg = load_config(script, config)
-    model = load_network(script, cfg, weights_path(tracker, config, checkpoint))
-    root = graphs_dir(script, config)
-    files = GraphFiles(output or root / fingerprint(model, cfg))
-    suffix = {"onnx": ".onnx", "openvino": INT8_SUFFIX if precision == "int8" else SUFFIX}.get(format, ".plan")
-    written = [files.made_of(part, suffix) for part in ("template", "search")]
+    target, cfg = engine_device(format, device), load_config(script, config)
+    weights = weights_path(tracker, config, checkpoint) if tracker else refiner_weights(config, checkpoint)
+    names = {
+        "onnx": (TEMPLATE, SEARCH),
+        "openvino": (f"template{SUFFIX}", f"search{INT8_SUFFIX if precision == 'int8' else SUFFIX}"),
+        "tensorrt": (),
+    }[format]
     if output is not None and not overwrite:
-        refuse_to_replace(written)
-    if format == "onnx":
-        other = _for_onnx(model, cfg, files, overwrite)
-    elif format == "openvino":
-        other = _for_openvino(kept_graphs(model, cfg, root), files, cfg, precision, calibration, overwrite)
-    else:
-        other = _for_tensorrt(kept_graphs(model, cfg, root), files, precision, device)
-        written = other.paths
+        refuse_to_replace([output / name for name in names])
+    folder = exported(script, config, cfg, weights)
+    model = load_network(script, cfg, weights)
+    if format == "onnx" and (output is not None or overwrite):
+        export_graphs(model, cfg, output or folder)
+    elif output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+        for each in (REGIONS, *((TEMPLATE, SEARCH) if format == "tensorrt" else ())):
+            if (folder / each).is_file():
+                shutil.copyfile(folder / each, output / each)
+    output = output or folder
+    if format == "openvino":
+        save_model(read_model(folder / TEMPLATE), output / names[0])
+        if precision == "int8":
+            calibrate(folder, cfg, clips_of(calibration) if calibration else None, output, overwrite)
+        else:
+            save_model(read_model(folder / SEARCH), output / names[1])
+    other = graph_engine(format, output, target, precision, SUFFIX if format == "openvino" else ".onnx")
+    written = [output / name for name in names] or sorted(output.glob(f"*.{precision}.plan"))
     print("\n".join(f"wrote {path}" for path in written))
-    return _report(model, cfg, other, frames, precision)
+    return _report(compare_engines(torch_engine(model, cfg), other, cfg, clips_of(frames)), other.name, precision)
 
 
-def _report(model: nn.Module, cfg: EasyDict, other: Engine, frames: str | None, precision: str) -> int:
-    """Print how an engine's boxes differ from PyTorch's; 1 where fp32 ones do by more than rounding explains."""
-    clips = clips_of(frames) if frames else sample_clips()
-    reference = TorchEngine(model, cfg, torch.device("cpu"))
-    comparison = compare_engines(reference, other, cfg, clips, model.template_count)
-    print(f"{other.name}: {comparison.table()}")
-    if precision == "fp32" and not max(comparison.fractions) <= TOLERANCE:
-        print(f"boxes differ by more than {TOLERANCE:.0e} of the crop, which rounding does not explain")
+def _report(found: dict[str, list[float]], name: str, precision: str) -> int:
+    """Print differences; 1 where those of fp32 are more than rounding explains."""
+    rows = [["difference to PyTorch in fp32", "mean", "95 %", "largest"]]
+    for what, values in found.items():
+        numbers = np.mean(values), np.percentile(values, 95), np.max(values)
+        rows.append([what, *(f"{number:.2e}" for number in numbers)])
+    what, differences = next(iter(found.items()))
+    print(f"{name}: {len(differences)} search regions of real frames\n{ruled_table(rows)}")
+    if precision == "fp32" and not np.max(differences) <= TOLERANCES[what]:
+        print(f"{what}: differs by more than {TOLERANCES[what]:.0e}, which rounding does not explain")
         return 1
     return 0
-
-
-def _for_onnx(model: nn.Module, cfg: EasyDict, files: GraphFiles, overwrite: bool) -> OnnxEngine:
-    """The engine onnx on the exported graphs."""
-    if overwrite or not files.complete:
-        export_graphs(model, cfg, files)
-    return OnnxEngine(files, regions_of(model, cfg))
-
-
-def _for_openvino(
-    graphs: GraphFiles, files: GraphFiles, cfg: EasyDict, precision: str, calibration: str | None, overwrite: bool
-) -> OpenVinoEngine:
-    """The engine openvino on the files that it writes of exported graphs."""
-    regions = _with_regions(graphs, files)
-    if precision == "int8":
-        calibrate(graphs, regions, cfg, clips_of(calibration) if calibration else None, files, overwrite)
-        return OpenVinoEngine(files, regions, precision)
-    for part in ("template", "search"):
-        save_model(read_model(graphs.made_of(part, ".onnx")), files.made_of(part, SUFFIX))
-    return OpenVinoEngine(files, regions, precision, SUFFIX)
-
-
-def _for_tensorrt(graphs: GraphFiles, files: GraphFiles, precision: str, device: str) -> "TensorRtEngine":
-    """The engine tensorrt on the files that it builds of exported graphs."""
-    from lib.test.tracker.engines.tensorrt import TensorRtEngine
-
-    target = engine_device("tensorrt", device)
-    return TensorRtEngine(graphs, _with_regions(graphs, files), target, precision, files)
-
-
-def _with_regions(graphs: GraphFiles, files: GraphFiles) -> Regions:
-    """What is known of a network's regions: what an engine makes of its graphs cannot be used without it, either."""
-    regions = Regions.load(graphs.regions)
-    if not files.regions.is_file() or files.regions.read_bytes() != graphs.regions.read_bytes():
-        regions.save(files.regions)
-    return regions

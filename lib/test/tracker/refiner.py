@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 from easydict import EasyDict
@@ -11,9 +10,10 @@ from easydict import EasyDict
 from lib.config import load_config
 from lib.config.loader import experiment_name
 from lib.data.images import to_rgb8
-from lib.models.alpha_refine import SCRIPT, AlphaRefine
-from lib.utils.checkpoint import CheckpointError, load_checkpoint, load_state
-from lib.utils.checkpoint_files import find_checkpoint
+from lib.test.tracker import MASK_SCRIPT, Tracker, create_engine
+from lib.test.tracker.engines import choose_engine
+from lib.test.tracker.engines.base import Engine
+from lib.utils.checkpoint_files import CheckpointError, find_checkpoint
 from lib.utils.crop import box_in_crop, mask_in_image, stretched_crop
 from lib.utils.errors import UserError
 from lib.utils.workspace import workspace
@@ -23,36 +23,15 @@ DEFAULT_CONFIG = "baseline"
 PUBLISHED_FILE = "AR/ARcm_coco_seg_only_mask_384.pth.tar"
 
 
-class MaskEngine(Protocol):
-    """Runs an `AlphaRefine` network, a crop at a time.
-
-    Attributes:
-        name: the engine's name and precision, for people.
-    """
-
-    name: str
-
-    def encode_reference(self, crop: np.ndarray, box: np.ndarray) -> np.ndarray:
-        """What `segment` needs of an object.
-
-        Args:
-            crop: (S, S, 3) uint8 RGB.
-            box: (4,) float32 xywh in pixels of the crop.
-        """
-
-    def segment(self, kernels: np.ndarray, crop: np.ndarray) -> np.ndarray:
-        """How likely each pixel of a crop (S, S, 3) uint8 RGB is the object's, (S, S) float32."""
-
-
 class Refiner:
     """Masks of one object, which is shown once.
 
     Args:
-        engine: runs the network.
+        engine: computes an `AlphaRefine` network.
         cfg: the effective configuration it was built from.
     """
 
-    def __init__(self, engine: MaskEngine, cfg: EasyDict) -> None:
+    def __init__(self, engine: Engine, cfg: EasyDict) -> None:
         self.engine, self.cfg = engine, cfg
         self.kernels: np.ndarray | None = None
 
@@ -63,7 +42,8 @@ class Refiner:
             CropError: the box has no area.
         """
         size = self.cfg.DATA.TEMPLATE.SIZE
-        self.kernels = self.engine.encode_reference(stretched_crop(image, box, size), box_in_crop(box, box, size))
+        crop = stretched_crop(image, box, size)
+        (self.kernels,) = self.engine.template(crop[None], box_in_crop(box, box, size)[None])
 
     def probabilities(self, image: np.ndarray, box: Sequence[float]) -> np.ndarray:
         """How likely each pixel is the object's.
@@ -79,7 +59,8 @@ class Refiner:
             CropError: the box has no area.
             UserError: the mask is not finite.
         """
-        mask = self.engine.segment(self.kernels, stretched_crop(image, box, self.cfg.DATA.SEARCH.SIZE))
+        crop = stretched_crop(image, box, self.cfg.DATA.SEARCH.SIZE)
+        mask = self.engine.search(crop[None], self.kernels)[0][0]
         if not np.isfinite(mask).all():
             raise UserError("the mask is not finite: the weights are damaged or the training diverged")
         return mask_in_image(mask, box, image.shape[:2])
@@ -93,12 +74,11 @@ class MaskTracker:
     """A tracker of boxes, and a mask for each of them; the boxes stay the tracker's own.
 
     Args:
-        tracker: has `initialize` and `track`, as those of `lib.test.tracker`; `lib.test.tracker.masks.with_masks` adds
-            masks to one of them.
+        tracker: finds the boxes.
         refiner: makes the masks.
     """
 
-    def __init__(self, tracker: Any, refiner: Refiner) -> None:
+    def __init__(self, tracker: Tracker, refiner: Refiner) -> None:
         self.tracker, self.refiner = tracker, refiner
 
     def __copy__(self) -> "MaskTracker":
@@ -120,21 +100,40 @@ class MaskTracker:
         return result | {"mask": self.refiner.mask(to_rgb8(image), result["target_bbox"])}
 
 
-def load_refiner(config: str, checkpoint: str | Path | None = None) -> tuple[AlphaRefine, EasyDict]:
-    """The network of a configuration with its weights, on the CPU, and the effective configuration.
+def with_masks(
+    tracker: Tracker,
+    config: str = DEFAULT_CONFIG,
+    checkpoint: str | Path | None = None,
+    device: str = "auto",
+    engine: str = "torch",
+    precision: str = "fp32",
+) -> MaskTracker:
+    """A tracker of boxes that also gives masks.
 
     Args:
+        tracker: as `lib.test.tracker.create_tracker` gives it.
         config: configuration in `experiments/alpha_refine/`, or a YAML file.
         checkpoint: weights as a file; see `refiner_weights`.
+        device, engine, precision: as `lib.test.tracker.create_tracker` takes them.
 
     Raises:
-        UserError: an unknown configuration; weights that are missing, damaged or of another network.
+        UserError: an unknown configuration, device, engine or precision; weights that are missing, damaged or of
+            another network.
     """
-    cfg = load_config(SCRIPT, config)
-    path = refiner_weights(config, checkpoint)
-    model = AlphaRefine(cfg)
-    load_state(model, load_checkpoint(path), path)
-    return model, cfg
+    return MaskTracker(tracker, create_refiner(config, checkpoint, device, engine, precision))
+
+
+def create_refiner(
+    config: str = DEFAULT_CONFIG,
+    checkpoint: str | Path | None = None,
+    device: str = "auto",
+    engine: str = "torch",
+    precision: str = "fp32",
+) -> Refiner:
+    """Alpha-Refine on an engine; arguments and errors as of `with_masks`."""
+    chosen = choose_engine(engine, device, precision)
+    cfg, weights = load_config(MASK_SCRIPT, config), refiner_weights(config, checkpoint)
+    return Refiner(create_engine(MASK_SCRIPT, config, weights, chosen, device, precision), cfg)
 
 
 def refiner_weights(config: str = DEFAULT_CONFIG, checkpoint: str | Path | None = None) -> Path:
@@ -148,7 +147,7 @@ def refiner_weights(config: str = DEFAULT_CONFIG, checkpoint: str | Path | None 
     folder = workspace("test").checkpoint_dir
     published = folder / PUBLISHED_FILE
     try:
-        return find_checkpoint(folder / "train" / SCRIPT / experiment_name(config), AlphaRefine.__name__)
+        return find_checkpoint(folder / "train" / MASK_SCRIPT / experiment_name(config), "AlphaRefine")
     except CheckpointError as error:
         if config != DEFAULT_CONFIG:
             raise CheckpointError(f"no weights for masks: {error}") from error
@@ -156,6 +155,6 @@ def refiner_weights(config: str = DEFAULT_CONFIG, checkpoint: str | Path | None 
             raise CheckpointError(
                 f"no weights for masks: put the published checkpoint at {published}, name a file with "
                 "--refine_checkpoint (of export.py: --checkpoint), or train with "
-                f"`python tracking/train.py --script {SCRIPT}`"
+                f"`python tracking/train.py --script {MASK_SCRIPT}`"
             ) from error
     return published

@@ -1,30 +1,79 @@
 """Tracking with a STARK network (section 3 of the paper): no windows, no penalties, no post-processing."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from easydict import EasyDict
 
 from lib.data.images import to_rgb8
-from lib.test.tracker.engines import Engine
+from lib.test.tracker.engines.base import Engine
 from lib.utils.crop import box_to_image, clip_box, sample_target, shows_nothing
 from lib.utils.errors import UserError
+from lib.utils.graph_files import joined
 
 # A dynamic template is replaced only by a frame in which the object is more likely there than not.
 UPDATE_THRESHOLD = 0.5
+
+
+@dataclass(frozen=True)
+class Template:
+    """A template's features (1, Lt, C), and position and bias of its tokens (see `Regions.attention_inputs`)."""
+
+    feature: np.ndarray
+    attention_inputs: tuple[np.ndarray, np.ndarray]
+
+
+class BoxEngine:
+    """Finds boxes in crops with the network of an engine.
+
+    Attributes:
+        stride: pixels of a crop per cell of its features.
+        name: the engine's name and precision, for people.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine, self.regions = engine, engine.regions
+        self.stride, self.name = engine.regions.stride, engine.name
+
+    def encode_template(self, crop: np.ndarray, mask: np.ndarray | None = None) -> Template:
+        """Encode a template for `search`.
+
+        Args:
+            crop: (Ht, Wt, 3) uint8 RGB.
+            mask: (Ht, Wt) bool, True on padding; None where nothing is padded.
+        """
+        (feature,) = self.engine.template(np.ascontiguousarray(crop)[None])
+        return Template(feature, self.regions.attention_inputs("template", mask))
+
+    def search(
+        self, templates: Sequence[Template], crop: np.ndarray, mask: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
+        """Find the object in a crop (H, W, 3) uint8 RGB with its mask.
+
+        Returns:
+            `pred_boxes` (1, Nq, 4), cxcywh in fractions of the crop; where there is a confidence `pred_logits`
+            (1, Nq, 1), before the sigmoid; float32.
+        """
+        inputs = [*(each.attention_inputs for each in templates), self.regions.attention_inputs("search", mask)]
+        position, bias = joined(inputs)
+        features = [each.feature for each in templates]
+        found = self.engine.search(np.ascontiguousarray(crop)[None], bias, position, *features)
+        # Networks without a score have one output.
+        return dict(zip(("pred_boxes", "pred_logits"), found, strict=False))
 
 
 class StarkTracker:
     """Follows one object: STARK-S and STARK-Lightning, and the base of STARK-ST.
 
     Args:
-        engine: runs a network with its weights.
+        engine: finds boxes in crops.
         cfg: the effective configuration the network was built from.
     """
 
-    def __init__(self, engine: Engine, cfg: EasyDict) -> None:
+    def __init__(self, engine: BoxEngine, cfg: EasyDict) -> None:
         self.engine, self.cfg = engine, cfg
         self.scores = cfg.MODEL.HEAD_TYPE == "CENTER"  # whether the network says how sure it is
         self.state: list[float] | None = None
@@ -119,7 +168,7 @@ class SpatioTemporalTracker(StarkTracker):
         update_interval: frames between two chances of replacement.
     """
 
-    def __init__(self, engine: Engine, cfg: EasyDict, update_interval: int) -> None:
+    def __init__(self, engine: BoxEngine, cfg: EasyDict, update_interval: int) -> None:
         super().__init__(engine, cfg)
         self.scores = True
         self.update_interval = update_interval

@@ -15,6 +15,7 @@ from lib.config.loader import experiment_name
 from lib.data.box_files import box_doubt
 from lib.data.samples import PREFIX, find_sample
 from lib.test.tracker import create_tracker
+from lib.test.tracker.refiner import with_masks
 from lib.test.video.output import (
     BOXES,
     TABLE,
@@ -79,8 +80,6 @@ def video_demo(
         check_box(init_bbox, first)
     built = create_tracker(tracker, config, checkpoint=checkpoint, device=device, engine=engine, precision=precision)
     if refine is not None:
-        from lib.test.tracker.masks import with_masks  # loads PyTorch
-
         built = with_masks(built, refine, refine_checkpoint, device, engine, refine_precision or precision)
     with ExitStack() as stack:
         window = None

@@ -14,7 +14,7 @@ import trax
 
 from lib.data.images import read_image
 from lib.test.tracker import create_tracker
-from lib.test.tracker.masks import with_masks
+from lib.test.tracker.refiner import with_masks
 from lib.test.vot20.regions import box_of_region, region_of_box, region_of_mask
 from lib.utils.errors import UserError, run_command
 

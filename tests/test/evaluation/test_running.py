@@ -15,7 +15,7 @@ from lib.test.evaluation import running
 from lib.test.evaluation.one_sequence import Outcome
 from lib.test.evaluation.result_files import read_seconds, refuse_to_mix, remove_unfinished, result_path, run_dir
 from lib.test.evaluation.running import Rank, evaluate_tracker, run_sequences, spread_devices
-from lib.test.tracker.still import StillTracker
+from lib.test.tracker.classic import StillTracker
 from lib.utils.errors import UserError
 from lib.utils.workspace import REPOSITORY
 from tests.data.made_sets import ScriptedTracker, moving_boxes, score_tracker, write_sequence

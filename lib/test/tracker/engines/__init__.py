@@ -1,37 +1,17 @@
-"""What a tracker computes its network with.
+"""The engines that compute a tracker's network.
 
-A new engine is a class derived from `base.Engine`, and a line in `PRECISIONS_OF`, `engine_device` and `create_engine`.
-PyTorch is loaded only where it is needed: on a CPU, graphs that are there run without it.
+A new engine is a function that opens a graph (see `base.Part`), and lines in `PRECISIONS_OF`, `engine_device` and
+`graph_engine`. PyTorch is loaded only where it is needed: on a CPU, exported graphs run without it.
 """
 
 import importlib.util
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from easydict import EasyDict
-
+from lib.test.tracker.engines import onnx
 from lib.test.tracker.engines.base import PRECISIONS, Engine
-from lib.test.tracker.engines.onnx import OnnxEngine, onnxruntime
 from lib.utils.errors import UserError
-from lib.utils.graph_files import GraphFiles, Regions
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
-__all__ = [
-    "ENGINES",
-    "PRECISIONS",
-    "PRECISIONS_OF",
-    "Engine",
-    "choose_engine",
-    "create_engine",
-    "device_kind",
-    "engine_device",
-    "graph_engine",
-    "installed",
-]
+from lib.utils.graph_files import REGIONS, Regions
 
 PRECISIONS_OF = {
     "torch": ("fp32", "bf16", "fp16"),
@@ -63,7 +43,7 @@ def choose_engine(engine: str, device: str, precision: str) -> str:
             raise UserError(f"unknown {what} '{value}'; valid: {', '.join(valid)}")
     if engine == "auto":
         here = installed()
-        able = [name for name in _FASTEST[device_kind(device)] if name in here and precision in PRECISIONS_OF[name]]
+        able = [name for name in _FASTEST[_device_kind(device)] if name in here and precision in PRECISIONS_OF[name]]
         if not able:
             able_elsewhere = ", ".join(name for name, known in PRECISIONS_OF.items() if precision in known)
             raise UserError(f"no engine here computes in {precision} on {device}; those that know it: {able_elsewhere}")
@@ -75,100 +55,82 @@ def choose_engine(engine: str, device: str, precision: str) -> str:
     return engine
 
 
-def device_kind(device: str) -> str:
-    """The kind of device that a name of `select_device` stands for here."""
+def _selected(device: str) -> str:
+    """The device that a name of `select_device` stands for here; PyTorch is not loaded to know that it is the CPU."""
     no_accelerator = sys.platform == "linux" and not any(
         map(Path.exists, map(Path, ("/proc/driver/nvidia", "/dev/kfd")))
     )
     if device == "cpu" or (device == "auto" and no_accelerator):
-        return "cpu"  # which PyTorch need not be loaded to know
+        return "cpu"
     from lib.utils.device import select_device
 
-    return select_device(device).type
+    return str(select_device(device))
 
 
-def engine_device(engine: str, device: str) -> "torch.device":
-    """The device that an engine runs on by the name of `select_device`.
+def _device_kind(device: str) -> str:
+    return _selected(device).partition(":")[0]
+
+
+def engine_device(engine: str, device: str) -> str:
+    """The device (`cpu`, `cuda`, `cuda:1`, `mps`) that an engine runs on, by the name of `select_device`.
 
     Raises:
         UserError: the engine's package is missing, or it cannot use the device.
     """
-    import torch
-
-    from lib.utils.device import select_device
-
     if engine not in installed():
         name = _PACKAGES[engine]
         raise UserError(f"the engine {engine} needs the package {name}: pip install {name}")
-    if engine in ("torch", "compile"):
-        return select_device(device)
     if engine == "openvino":
         if device not in ("auto", "cpu"):
             raise UserError(f"the engine openvino runs on the device cpu, not on {device}")
-        return torch.device("cpu")
-    if engine == "tensorrt":
-        target = select_device(device)
-        if target.type != "cuda":
+        return "cpu"
+    if engine != "onnx":
+        target = _selected(device)
+        if engine == "tensorrt" and not target.startswith("cuda"):
             raise UserError(f"the engine tensorrt runs on CUDA devices, not on {target}")
         return target
-    on_cuda = "CUDAExecutionProvider" in onnxruntime().get_available_providers()
-    target = select_device(device if device != "auto" or on_cuda else "cpu")
-    if target.type == "cuda" and not on_cuda:
+    on_cuda = "CUDAExecutionProvider" in onnx.onnxruntime().get_available_providers()
+    target = _selected(device if device != "auto" or on_cuda else "cpu")
+    if target.startswith("cuda") and not on_cuda:
         raise UserError(
             "the onnxruntime here knows no CUDA: install onnxruntime-gpu in its place, or choose the device cpu"
         )
-    if target.type == "mps":
+    if target == "mps":
         if device == "auto":
-            return torch.device("cpu")
+            return "cpu"
         raise UserError("the engine onnx runs on cpu or cuda, not on mps")
     return target
 
 
-def create_engine(
-    engine: str, model: "nn.Module", cfg: EasyDict, device: "torch.device", graphs_dir: Path, precision: str = "fp32"
-) -> Engine:
-    """The engine of a name for a network.
-
-    Args:
-        engine: one of `ENGINES`, but not `auto`: see `choose_engine`.
-        model: the network with its weights; the engine may keep it and change its form.
-        cfg: the configuration it was built from.
-        device: from `engine_device`.
-        graphs_dir: where exported graphs are kept; those of other weights are never taken.
-        precision: one that the engine knows; see `graph_engine`.
-
-    Raises:
-        UserError: a package is missing; graphs cannot be written, or not be run.
-    """
-    if engine in ("torch", "compile"):
-        from lib.test.tracker.engines.pytorch import TorchEngine
-
-        return TorchEngine(model, cfg, device, precision, compiled=engine == "compile")
-    from lib.models.export import kept_graphs
-
-    return graph_engine(engine, kept_graphs(model, cfg, graphs_dir), device, precision)
-
-
 def graph_engine(
-    engine: str, graphs: GraphFiles, device: "torch.device | None" = None, precision: str = "fp32"
+    engine: str, folder: Path, device: str = "cpu", precision: str = "fp32", suffix: str = ".onnx"
 ) -> Engine:
-    """The engine `onnx`, `openvino` or `tensorrt` for exported graphs.
+    """The engine `onnx`, `openvino` or `tensorrt` for the graphs of a network in a folder.
 
     Args:
-        graphs: all of them written.
-        device: from `engine_device`; None for the CPU.
-        precision: one that the engine knows. `int8` needs the graphs that `tracking/export.py` quantises.
+        folder: as `lib.models.export.export_graphs` writes it.
+        device: from `engine_device`.
+        precision: one that the engine knows. `int8` needs the graph that `tracking/export.py` quantises.
+        suffix: of the files; openvino also takes graphs in its own format.
 
     Raises:
         UserError: a package is missing, or the graphs cannot be run.
     """
-    regions = Regions.load(graphs.regions)
+    template, search = (folder / f"{part}{suffix}" for part in ("template", "search"))
     if engine == "onnx":
-        return OnnxEngine(graphs, regions, device)
-    if engine == "tensorrt":
-        from lib.test.tracker.engines.tensorrt import TensorRtEngine
+        parts = [onnx.open_graph(path, device) for path in (template, search)]
+    elif engine == "openvino":
+        from lib.test.tracker.engines import openvino
 
-        return TensorRtEngine(graphs, regions, device, precision)
-    from lib.test.tracker.engines.openvino import OpenVinoEngine
+        if precision == "int8":
+            search = openvino.require_int8(folder / f"search{openvino.INT8_SUFFIX}")
+        # A template is computed once, and all boxes come of it: fp32 costs nothing there.
+        parts = [openvino.open_graph(template), openvino.open_graph(search, precision)]
+    else:
+        from lib.test.tracker.engines import tensorrt
 
-    return OpenVinoEngine(graphs, regions, precision)
+        parts = [
+            tensorrt.Plan(tensorrt.kept_plan(path, folder, device, precision), device) for path in (template, search)
+        ]
+    regions = folder / REGIONS
+    return Engine(f"{engine} {precision}", *parts, Regions.load(regions) if regions.is_file() else None)

@@ -1,117 +1,69 @@
 """OpenVINO on exported graphs: fp32, bf16 where the processor multiplies it, and int8 after calibration."""
 
-import contextlib
-import ctypes
 import functools
-import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from lib.test.tracker.engines.base import Context, Engine
-from lib.test.tracker.engines.onnx import graph_inputs, package
-from lib.test.tracker.engines.openvino_cut import cut, pad_less
+from lib.test.tracker.engines.base import Part, package
 from lib.utils.device import thread_count
 from lib.utils.errors import UserError
 from lib.utils.files import atomic_path
-from lib.utils.graph_files import GraphFiles, Regions
 
 # OpenVINO's own files of a graph, beside the ONNX ones.
 SUFFIX, INT8_SUFFIX = ".xml", ".int8.xml"
-_LIBRARY = ctypes.CDLL(None) if os.name == "posix" else None
-# C's `fenv_t` has 8 bytes on some processors and 32 on others.
-_BYTES = 256
-_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 
 
-class OpenVinoEngine(Engine):
-    """OpenVINO on the graphs of `lib.models.export`, on the CPU, with as many threads as PyTorch has.
+def open_graph(path: Path, precision: str = "fp32") -> Part:
+    """A graph (ONNX or OpenVINO's own format) as a function, on the CPU with as many threads as PyTorch has.
 
     Args:
-        graphs: the exported network; for `int8` calibrated (see `lib.test.tracker.quantise`).
-        regions: of the network.
-        precision: `fp32`, `bf16` or `int8`. What is not quantised of an int8 network runs in bf16 where that is fast.
-            Templates, and first layers that `lib.test.tracker.engines.openvino_cut` names, are fp32 all the same.
-        suffix: of the files, where they are not the ONNX graphs, or for `int8` the calibrated ones.
+        precision: `fp32`, `bf16` or `int8`. What is not quantised of an int8 graph runs in bf16 where that is fast.
+            In bf16, `first_layers` are fp32 all the same.
 
     Raises:
-        UserError: OpenVINO is missing, cannot read a graph, or does not compute in that precision here.
+        UserError: OpenVINO is missing, cannot read the file, or does not compute in that precision here.
     """
-
-    def __init__(self, graphs: GraphFiles, regions: Regions, precision: str = "fp32", suffix: str = "") -> None:
-        super().__init__(regions)
-        self.name = f"openvino {precision}"
-        hint = hint_of(precision)
-        suffix = suffix or (INT8_SUFFIX if precision == "int8" else ".onnx")
-        if precision == "int8":
-            require_int8(graphs.made_of("search", suffix))
-        # A template is computed once, and all boxes come of it: fp32 costs nothing there.
-        self._template_graph = OpenVinoGraph(graphs.made_of("template", suffix), "f32")
-        self._search_graph = OpenVinoGraph(graphs.made_of("search", suffix), hint)
-
-    def _template(self, crop: np.ndarray) -> tuple[Any, ...]:
-        return tuple(self._template_graph([crop[None]]))
-
-    def _search(self, crop: np.ndarray, context: Context, kept: list[Any]) -> list[np.ndarray]:
-        return self._search_graph(graph_inputs(crop, context, kept))
-
-
-class OpenVinoGraph:
-    """A graph (ONNX or OpenVINO's own format) for one crop at a time.
-
-    Numbers too small for fp32 are 0 in it: attention that is sure of itself makes many, each slow to compute with.
-    OpenVINO asks that of the threads that it computes with, this one being among them; outside, it stays as it was.
-
-    Args:
-        path: the graph's file.
-        hint: OpenVINO's name of the precision to compute in: `f32` or `bf16`, which first layers may be kept from
-            (see `lib.test.tracker.engines.openvino_cut`).
-
-    Raises:
-        UserError: OpenVINO is missing, or cannot read the file.
-    """
-
-    def __init__(self, path: Path, hint: str) -> None:
-        options = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": hint,
-            "INFERENCE_NUM_THREADS": thread_count(),
-            # Pinned, the threads of two processes would share one core.
-            "ENABLE_CPU_PINNING": False,
-            "CPU_DENORMALS_OPTIMIZATION": _has_environment(),
-        }
-        model = read_model(path)
-        try:
-            model.reshape({each: [1, *each.partial_shape[1:]] for each in model.inputs})
-            pad_less(model)
-            first, model = (cut(model) if hint == "bf16" else None) or (None, model)
-            with _environment_restored():
-                self._request = core().compile_model(model, "CPU", options).create_infer_request()
-                if first is not None:
-                    options["INFERENCE_PRECISION_HINT"] = "f32"
-                    first = core().compile_model(first, "CPU", options).create_infer_request()
-                self._first = first
-                self._environment = _environment()
-        except RuntimeError as error:
+    hint = _hint(precision)
+    try:
+        first, request = _requests(read_model(path), hint)
+    except RuntimeError as error:
+        if precision != "int8" or hint == "f32":
             raise _unusable(path, error) from error
+        first, request = _requests(read_model(path), "f32")  # some processors have no bf16 beside quantised layers
 
-    def __call__(self, inputs: list[np.ndarray]) -> list[np.ndarray]:
-        """The graph's outputs, in their order."""
-        with _environment_restored():
-            _set_environment(self._environment)
-            if self._first is not None:
-                self._first.infer(inputs[:1], share_inputs=True)
-                inputs = [self._first.get_output_tensor(0), *inputs[1:]]
-            found = self._request.infer(inputs, share_inputs=True)
-        return [np.array(array) for array in found.values()]
+    def graph(*inputs: np.ndarray) -> list[np.ndarray]:
+        image, *others = inputs
+        if first is not None:
+            first.infer([image], share_inputs=True)
+            image = first.get_output_tensor(0)
+        return [np.array(found) for found in request.infer([image, *others], share_inputs=True).values()]
+
+    return graph
 
 
-def hint_of(precision: str) -> str:
-    """OpenVINO's name of what computes a precision; what is not quantised of int8 runs in bf16 where that is fast.
+def _requests(model: Any, hint: str) -> tuple[Any | None, Any]:
+    """What infers the first layers of a graph, where they are apart, and what infers the rest."""
+    model.reshape({each: [1, *each.partial_shape[1:]] for each in model.inputs})
+    first = _cut(model) if hint == "bf16" else None
+    return (_compiled(first[0], "f32"), _compiled(first[1], hint)) if first else (None, _compiled(model, hint))
+
+
+def _compiled(model: Any, hint: str) -> Any:
+    options = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": hint,
+        "INFERENCE_NUM_THREADS": thread_count(),
+        "ENABLE_CPU_PINNING": False,  # pinned, the threads of two processes would share one core
+    }
+    return core().compile_model(model, "CPU", options).create_infer_request()
+
+
+def _hint(precision: str) -> str:
+    """OpenVINO's name of the precision to compute in.
 
     Raises:
         UserError: OpenVINO is missing, or the processor does not compute in that precision.
@@ -119,11 +71,47 @@ def hint_of(precision: str) -> str:
     has_bf16 = "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if precision == "bf16" and not has_bf16:  # OpenVINO would compute in fp32 without a word
         raise UserError("OpenVINO does not compute in bf16 on this processor: choose the precision fp32 or int8")
-    return "bf16" if precision == "int8" and has_bf16 else _HINTS[precision]
+    return "bf16" if has_bf16 and precision != "fp32" else "f32"
 
 
-def require_int8(path: Path) -> None:
-    """The file of a quantised graph must exist: an engine does not calibrate.
+def first_layers(model: Any) -> list[Any]:
+    """The first three convolutions of a network that begins with a plain, a depthwise and a plain one; else nothing.
+
+    Backbones for small processors do. Depthwise kernels that look for edges add up to almost nothing; in bf16 or int8
+    their rounding is larger than their sum. Computed in fp32, they halve the difference of all boxes to fp32.
+
+    Args:
+        model: of `openvino`.
+    """
+    convolutions = [each for each in model.get_ordered_ops() if "Convolution" in each.get_type_name()][:3]
+    kinds = [each.get_type_name() for each in convolutions]
+    return convolutions if kinds == ["Convolution", "GroupConvolution", "Convolution"] else []
+
+
+def _cut(model: Any) -> tuple[Any, Any] | None:
+    """A graph in two, behind `first_layers`: OpenVINO knows one precision a model.
+
+    None where there are no such layers, or where they are quantised.
+    """
+    found = first_layers(model)
+    if not found or any(each.input_value(0).get_node().get_type_name() == "FakeQuantize" for each in found):
+        return None
+    operations = openvino().opset13
+    users = [each.get_node() for each in found[-1].output(0).get_target_inputs()]
+    border = next(each.output(0) for each in users if each.get_type_name() == "Add")  # its bias
+    users = list(border.get_target_inputs())
+    # Passed on as bf16 in the order (1, H, W, C) that convolutions have it in, so that nothing is copied.
+    result = operations.convert(operations.transpose(border, [0, 2, 3, 1]), "bf16")
+    passed = operations.parameter(result.get_output_partial_shape(0), openvino().Type.bf16)
+    feature = operations.transpose(operations.convert(passed, "f32"), [0, 3, 1, 2])
+    for user in users:
+        user.replace_source_output(feature.output(0))
+    image, *others = model.get_parameters()
+    return openvino().Model([result], [image]), openvino().Model(model.get_results(), [passed, *others])
+
+
+def require_int8(path: Path) -> Path:
+    """The file of a quantised graph; an engine does not make it.
 
     Raises:
         UserError: it is missing; the message has the command that makes it.
@@ -132,6 +120,7 @@ def require_int8(path: Path) -> None:
         script, config = path.parts[-4:-2]  # …/onnx/<script>/<config>/<hash>/<file>
         command = f"python tracking/export.py --script {script} --config {config} --format openvino --precision int8"
         raise UserError(f"{path} is missing: make it with `{command}`")
+    return path
 
 
 def read_model(path: Path) -> Any:
@@ -159,18 +148,15 @@ def save_model(model: Any, path: Path) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            tempfile.TemporaryDirectory(dir=path.parent, prefix=".openvino") as folder,
-            atomic_path(path) as description,
-        ):
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".openvino") as folder:
             made = Path(folder) / path.name
             try:
                 openvino().save_model(model, made, compress_to_fp16=False)
-            except RuntimeError as error:  # which says of no file why
+            except RuntimeError as error:  # which does not say why
                 raise UserError(f"OpenVINO cannot write {path}: the disk may be full") from error
-            with atomic_path(path.with_suffix(".bin")) as weights:
-                made.with_suffix(".bin").replace(weights)
-            made.replace(description)
+            for suffix in (".bin", ".xml"):
+                with atomic_path(path.with_suffix(suffix)) as temporary:
+                    made.with_suffix(suffix).replace(temporary)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 
@@ -197,32 +183,3 @@ def core() -> Any:
     kept = openvino().Core()
     kept.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return kept
-
-
-def _has_environment() -> bool:
-    """False where the system has no functions for the floating-point environment: those below then do nothing."""
-    return hasattr(_LIBRARY, "fegetenv") and hasattr(_LIBRARY, "fesetenv")
-
-
-def _environment() -> ctypes.Array:
-    """The floating-point environment of this thread: rounding, and the treatment of numbers that are nearly 0."""
-    found = ctypes.create_string_buffer(_BYTES)
-    if _has_environment():
-        _LIBRARY.fegetenv(found)
-    return found
-
-
-def _set_environment(wanted: ctypes.Array) -> None:
-    """Give this thread an environment of `_environment`."""
-    if _has_environment():
-        _LIBRARY.fesetenv(wanted)
-
-
-@contextlib.contextmanager
-def _environment_restored() -> Iterator[None]:
-    """Restore the environment after the body."""
-    before = _environment()
-    try:
-        yield
-    finally:
-        _set_environment(before)

@@ -1,65 +1,62 @@
 """PyTorch, as it is or compiled."""
 
 import shutil
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from easydict import EasyDict
 from torch import Tensor, nn
 
+from lib.models.alpha_refine import AlphaRefine
+from lib.models.export import MaskParts
 from lib.models.inference import Parts, prepare_for_tracking
-from lib.test.tracker.engines.base import Context, Engine
+from lib.test.tracker.engines.base import Engine, Part
 from lib.utils.errors import UserError
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-class TorchEngine(Engine):
-    """PyTorch.
+def torch_engine(
+    model: nn.Module, cfg: EasyDict, device: str = "cpu", precision: str = "fp32", compiled: bool = False
+) -> Engine:
+    """The engine `torch` or `compile` for a network with its weights, which is rewritten for tracking.
 
     Args:
-        model: a network with its weights; it is rewritten for tracking and moved to `device`.
-        cfg: the configuration it was built from.
-        device: where it runs.
-        precision: `fp32`, `bf16` or `fp16`: of the weights and all that is computed but positions and boxes.
+        precision: `fp32`, `bf16` or `fp16`: of the weights and all that is computed but positions and boxes; of a
+            network that makes masks by autocast.
         compiled: by torch.compile; on CUDA with graphs, since shapes are fixed.
     """
-
-    def __init__(
-        self, model: nn.Module, cfg: EasyDict, device: torch.device, precision: str = "fp32", compiled: bool = False
-    ) -> None:
-        prepared = prepare_for_tracking(model)
+    dtype, autocast, regions = _DTYPES[precision], torch.float32, None
+    if isinstance(model, AlphaRefine):
+        parts, autocast = MaskParts(model, cfg), dtype
+    else:
+        parts = Parts(prepare_for_tracking(model), cfg)
+        regions = parts.regions
         if precision != "fp32":
-            prepared.extractor.dtype = "fp32"  # the rest's: no cast between backbone and neck
-        self.parts = Parts(prepared, cfg)
-        super().__init__(self.parts.regions)
-        for parameter in self.parts.parameters():
-            parameter.data = parameter.data.to(DTYPES[precision])
-        self.parts.to(device, memory_format=torch.channels_last)
-        self.device, self.name = device, f"{'compile' if compiled else 'torch'} {precision}"
-        self._search_part = compile_part(self.parts.search, device) if compiled else self.parts.search
-        self._moved: tuple[Context, list[Tensor | None]] | None = None
+            model.extractor.dtype = "fp32"  # the rest's: no cast between backbone and neck
+        for parameter in parts.parameters():
+            parameter.data = parameter.data.to(dtype)
+    parts.to(device, memory_format=torch.channels_last)
+    search = _compiled(parts.search, torch.device(device)) if compiled else parts.search
+    name = f"{'compile' if compiled else 'torch'} {precision}"
+    return Engine(name, torch_part(parts.template, device, autocast), torch_part(search, device, autocast), regions)
+
+
+def torch_part(function: Callable[..., tuple[Tensor, ...]], device: str, autocast: torch.dtype = torch.float32) -> Part:
+    """A function of arrays from one of tensors, which computes on a device; in half precision by autocast."""
+    kind = torch.device(device).type
 
     @torch.inference_mode()
-    def _template(self, crop: np.ndarray) -> tuple[Tensor, ...]:
-        return tuple(tensor.clone() for tensor in self.parts.template(self._crop(crop)))
+    def part(*inputs: np.ndarray) -> list[np.ndarray]:
+        with torch.autocast(kind, autocast, enabled=autocast != torch.float32):
+            found = function(*(torch.from_numpy(array).to(device, non_blocking=True) for array in inputs))
+        return [tensor.cpu().numpy() for tensor in found]
 
-    @torch.inference_mode()
-    def _search(self, crop: np.ndarray, context: Context, kept: list[Any]) -> list[np.ndarray]:
-        if self._moved is None or self._moved[0] is not context:
-            # Without padding nothing is added to the logits.
-            inputs = [torch.from_numpy(context.bias).to(self.device) if context.padded else None]
-            if context.position is not None:
-                inputs.append(torch.from_numpy(context.position).to(self.device))
-            self._moved = context, inputs
-        return [found.cpu().numpy() for found in self._search_part(self._crop(crop), *self._moved[1], *kept)]
-
-    def _crop(self, crop: np.ndarray) -> Tensor:
-        return torch.from_numpy(crop)[None].to(self.device, non_blocking=True)
+    return part
 
 
-def compile_part(function: Any, device: torch.device) -> Any:
+def _compiled(function: Callable, device: torch.device) -> Callable:
     """A function compiled for the shapes that it is called with."""
     if device.type == "cpu" and not any(shutil.which(name) for name in ("g++", "c++", "clang++")):
         raise UserError(

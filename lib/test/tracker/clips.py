@@ -1,0 +1,111 @@
+"""Sequences that a network is shown outside of evaluation: to calibrate it, or to compare its engines."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+from easydict import EasyDict
+
+from lib.data.registry import load_dataset
+from lib.data.samples import SAMPLES, find_sample
+from lib.test.tracker.engines.base import Engine
+from lib.test.tracker.refiner import Refiner
+from lib.test.tracker.stark import BoxEngine, StarkTracker
+from lib.utils.crop import region_of
+from lib.utils.errors import UserError
+
+# Frames (H, W, 3) uint8 RGB, and a box xywh of each, or of the first alone.
+Clip = tuple[Iterable[np.ndarray], Sequence[Sequence[float]]]
+_RESTART = 10  # frames, where every frame has its box
+_SHIFT, _SCALE = 0.15, 0.15  # errors of a tracker's boxes
+
+
+def clips_of(dataset: str | None) -> list[Clip]:
+    """The sequences of a test set, by its name, each from its first frame on; without a name `sample_clips`.
+
+    Raises:
+        UserError: there is no such set, or it is damaged.
+    """
+    if dataset is None:
+        return sample_clips()
+    # A generator in place of `map` would read frames of the last sequence, whichever clip they are for.
+    return [(map(s.read_frame, range(len(s))), s.truth) for s in load_dataset(dataset)]
+
+
+def sample_clips() -> list[Clip]:
+    """The clips that a package ships, each also at half its size; for want of anything like the user's own.
+
+    Raises:
+        UserError: the package is missing.
+    """
+    clips = []
+    for name in SAMPLES:
+        path, sample = find_sample(name)
+        for scale in (1.0, 0.5):
+            clips.append((_frames(path, scale), [[value * scale for value in sample.box]]))
+    return clips
+
+
+def _frames(path: Path, scale: float) -> Iterator[np.ndarray]:
+    video = cv2.VideoCapture(str(path))
+    try:
+        while (found := video.read())[0]:
+            yield cv2.cvtColor(cv2.resize(found[1], None, fx=scale, fy=scale), cv2.COLOR_BGR2RGB)
+    finally:
+        video.release()
+
+
+def follow(engine: Engine, cfg: EasyDict, clips: Iterable[Clip], most: int) -> Iterator[int]:
+    """Run both parts of a network over clips, as trackers do.
+
+    Yields after each frame the side in pixels of the region that was searched.
+
+    Args:
+        cfg: the configuration that the network was built from.
+        most: searches of all clips together; of more clips some are left out.
+
+    Raises:
+        UserError: a frame cannot be read, or there is none to search in.
+    """
+    clips = list(clips)
+    if len(clips) > most:
+        clips = [clips[i * len(clips) // most] for i in range(most)]
+    count, walk = 0, _follow_boxes if engine.regions else _make_masks
+    for side in walk(engine, cfg, clips, most):
+        count += 1
+        yield side
+    if not count:
+        raise UserError("there is no frame to search in: sequences need at least two")
+
+
+def _follow_boxes(engine: Engine, cfg: EasyDict, clips: list[Clip], most: int) -> Iterator[int]:
+    tracker = StarkTracker(BoxEngine(engine), cfg)
+    for frames, boxes in clips:
+        for index, frame in enumerate(islice(frames, most // len(clips) + 1)):
+            if index == 0 or (index % _RESTART == 0 and index < len(boxes) and _is_box(boxes[index])):
+                tracker.initialize(frame, {"init_bbox": list(boxes[index])})
+                tracker.templates = tracker.templates * engine.regions.templates
+            if index:
+                side = region_of(tracker.state, cfg.TEST.SEARCH_FACTOR)[2]
+                tracker.track(frame)
+                yield side
+
+
+def _make_masks(engine: Engine, cfg: EasyDict, clips: list[Clip], most: int) -> Iterator[int]:
+    """Masks in the first frames of clips, around boxes near the first one, where the object still is."""
+    refiner, rng = Refiner(engine, cfg), np.random.default_rng(0)
+    for frames, boxes in clips:
+        box = np.asarray(boxes[0], np.float64)
+        for index, frame in enumerate(islice(frames, max(1, most // len(clips)))):
+            if index == 0:
+                refiner.initialize(frame, box)
+            size = box[2:] * np.exp(rng.normal(0, _SCALE, 2))
+            centre = box[:2] + box[2:] / 2 + rng.uniform(-_SHIFT, _SHIFT, 2) * box[2:]
+            refiner.probabilities(frame, [*(centre - size / 2), *size])
+            yield round(max(size))
+
+
+def _is_box(box: Sequence[float]) -> bool:
+    return bool(np.isfinite(box).all()) and box[2] > 0 and box[3] > 0
