@@ -114,7 +114,9 @@ def score_source(source: ResultSource, sequences: Mapping[str, Sequence]) -> Tra
     if missing:
         names = ", ".join(missing)
         notes.insert(0, f"{source.label}: no result for {len(missing)} of {len(sequences)} sequences: {names}")
-    return TrackerScores(source.label, (source,), pandas.DataFrame(rows).T, missing, remarks, notes)
+    table = pandas.DataFrame.from_dict(rows, orient="index")
+    table.columns = pandas.MultiIndex.from_tuples(table.columns)
+    return TrackerScores(source.label, (source,), table, missing, remarks, notes)
 
 
 def merge_runs(label: str, runs: SequenceOf[TrackerScores]) -> TrackerScores:
@@ -196,7 +198,7 @@ def _clip(boxes: np.ndarray, frame: np.ndarray) -> np.ndarray:
     return np.concatenate((corner, np.clip(boxes[:, 2:], 0, frame - corner)), axis=1)
 
 
-def _score_sequence(source: ResultSource, sequence: Sequence) -> tuple[pandas.Series, list[str]]:
+def _score_sequence(source: ResultSource, sequence: Sequence) -> tuple[dict[tuple, float], list[str]]:
     """A row of `TrackerScores.table`, and remarks."""
     sequence.check_lengths()
     if len(sequence.truth) == 1 and len(sequence) > 1:
@@ -206,7 +208,6 @@ def _score_sequence(source: ResultSource, sequence: Sequence) -> tuple[pandas.Se
     seconds = None if source.owner.parent.name in _BASELINES else read_seconds(source.files(sequence)[1])
     seconds = np.empty(0) if seconds is None else seconds[1:]  # the first is the initialisation
     scores = metrics.score_errors(errors)
-    parts = {curve: pandas.Series(scores.pop(curve), thresholds) for curve, thresholds in CURVES.items()}
     sums = {
         "frames": len(overlaps),
         "ao": overlaps.sum(),
@@ -215,5 +216,6 @@ def _score_sequence(source: ResultSource, sequence: Sequence) -> tuple[pandas.Se
         "steps": len(seconds),
         "seconds": seconds.sum(),
     }
-    parts |= {"score": pandas.Series(scores), "sum": pandas.Series(sums, dtype=float)}
-    return pandas.concat(parts), remarks
+    parts = {curve: dict(zip(thresholds, scores.pop(curve), strict=True)) for curve, thresholds in CURVES.items()}
+    parts |= {"score": scores, "sum": sums}
+    return {(part, key): float(value) for part, values in parts.items() for key, value in values.items()}, remarks

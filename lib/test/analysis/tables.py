@@ -88,10 +88,11 @@ def save_tables(output_dir: Path, trackers: Sequence[TrackerScores], groups: Gro
     write_text(output_dir / "scores.tex", latex.to_latex(index=False, column_format=layout, escape=True))
     sequences = [
         {"sequence": name, "tracker": t.label}
-        | (t.table.loc[name, "score"].to_dict() if name in t.table.index else {})
+        | numbers.get(name, {})
         | {"note": "no result" if name in t.missing else t.remarks.get(name, "")}
         for t in trackers
-        for name in [*t.table.index, *t.missing]
+        for numbers in [t.table["score"].to_dict("index")]
+        for name in [*numbers, *t.missing]
     ]
     _write_csv(output_dir / "sequences.csv", sequences)
     parts = [
@@ -121,6 +122,8 @@ def save_json(path: Path, dataset: str, trackers: Sequence[TrackerScores], group
 
 def _numbers(tracker: TrackerScores, groups: Groups) -> dict[str, object]:
     parts = {" ".join(key): tracker.only(names) for key, names in groups.items()}
+    curves = {key: tracker.table[key].to_numpy() for key in CURVES}
+    scores = tracker.table["score"].to_dict("index")
     return {
         "sequences_expected": tracker.expected,
         "sequences_done": len(tracker.table),
@@ -130,7 +133,6 @@ def _numbers(tracker: TrackerScores, groups: Groups) -> dict[str, object]:
         "curves": tracker.curves,
         "groups": {name: part.scores for name, part in parts.items() if part},
         "sequences": {
-            name: {key: row[key].to_numpy() for key in CURVES} | row["score"].to_dict()
-            for name, row in tracker.table.iterrows()
+            name: {key: values[i] for key, values in curves.items()} | scores[name] for i, name in enumerate(scores)
         },
     }
