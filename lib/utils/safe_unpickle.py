@@ -140,7 +140,7 @@ def _check_pickles(file: BinaryIO, pickles: int) -> None:
                 memo[argument] = stack[-1]
             else:
                 taken = _take(stack, code)
-                size = 1 + sum(taken) if "TUPLE" in code.name else taken[0] if code.name == "DUP" else 1
+                size = 1 + sum(taken) if "TUPLE" in code.name else 1
                 if size > _MAX_TUPLE:
                     raise pickle.UnpicklingError("it nests tuples in tuples")
                 stack += [size] * len(code.stack_after)

@@ -107,7 +107,7 @@ SMUGGLERS = {
     "tensor of a string": b"ctorch._utils\n_rebuild_tensor_v2\n(" + TOUCH + b"K\x00K\x01K\x01\x89}tR",
     "a list that holds itself": b"]q\x00h\x00a",
     "lists within lists": b"]q\x00" + b"".join(b"](h\x00h\x00eq\x00" for _ in range(200)),
-    "a tower of tuples as a key": b"}(K\x01K\x02\x86" + b"2\x86" * 40 + b"Nu",
+    "a tower of tuples as a key": b"}(K\x01K\x02\x86q\x00" + b"h\x00\x86q\x00" * 40 + b"Nu",
     "a giant": b"cbuiltins\nbytearray\n(\x8a\x06\x00\x00\x00\x00\x00\x40tR",
     "an unfinished program": SETTINGS + b"(",
     "an operation on nothing": b"R",
