@@ -169,9 +169,10 @@ def open_picture(data: bytes, source: str | os.PathLike) -> Picture:
     """The picture in an image file. A JPEG file without EXIF data is not decoded yet, where libjpeg-turbo is found."""
     if data.startswith(_JPEG):
         # No decoder fails where the end is missing: the rest of the picture may be grey.
-        if data.rfind(_END) < data.rfind(_SCAN):
+        end = data.rfind(_END)
+        if end < 0 or data.find(_SCAN, end) >= 0:
             raise ImageReadError(f"cannot decode image {source}: the file is damaged, its end is missing")
-        size = None if b"Exif\0" in data else _jpeg_size(data)
+        size = None if b"Exif\0" in data[: data.find(_SCAN)] else _jpeg_size(data)
         if size is not None:
             return JpegPicture(data, *size, source)
     return Picture(decode_image(data, source))
