@@ -71,8 +71,6 @@ def _open_folder(folder: Path) -> FrameSource:
         hint = f"; did you mean {inner[0]}?" if inner else f" ({', '.join(IMAGE_SUFFIXES)})"
         raise UserError(f"the folder {folder} holds no images{hint}")
     if gaps := missing_numbers([file.name for file in files]):
-        print(f"note: {len(gaps)} frames are missing in {folder} ({some(gaps)}); the tracker goes on without them")
-    if gaps := missing_numbers([file.name for file in files]):
         print(f"note: frames are missing in {folder}: {some(gaps)}")
     return FrameSource(folder.resolve().name or "frames", map(read_image, files), DEFAULT_FPS, len(files))
 
