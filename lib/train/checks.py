@@ -26,6 +26,7 @@ from lib.models.pretrained import imagenet_file, resnet_file_name, torch_cache
 from lib.train import distributed
 from lib.train.checkpoints import run_checkpoints
 from lib.train.distillation import check_fit, distills
+from lib.train.loader import PREFETCHED
 from lib.train.optimiser import compiles
 from lib.train.options import MASK_SCRIPT, RunOptions, Stage, build_network
 from lib.train.sampler import MIN_FRAMES, FrameSampler, check_sampling, sample_intervals, sampler_mode
@@ -36,6 +37,8 @@ from lib.utils.workspace import workspace
 
 # Sequences of a data set whose annotation is read, with one image of each.
 SAMPLED = 20
+# Batches pass from data workers through it; containers have 64 MB by default, and a worker that finds it full dies.
+SHARED_MEMORY = Path("/dev/shm")
 
 
 class Finding(NamedTuple):
@@ -131,6 +134,11 @@ def _check_settings(report: Report, options: RunOptions, cfg: EasyDict) -> None:
     if processes * workers > cpus:
         detail = f"{workers} data workers for each of {processes} process(es) share {cpus} cores"
         report.add("note", subject, detail, f"--opts TRAIN.NUM_WORKER={cpus // processes} may be faster")
+    pixels = cfg.DATA.SEARCH.SIZE**2 + cfg.DATA.TEMPLATE.get("NUMBER", 1) * cfg.DATA.TEMPLATE.SIZE**2
+    needed = processes * workers * PREFETCHED * cfg.TRAIN.BATCH_SIZE * 4 * pixels  # three colours and a mask
+    if SHARED_MEMORY.is_dir() and (free := shutil.disk_usage(SHARED_MEMORY).free) < needed:
+        detail = f"data workers need {needed / 2**20:.0f} MiB in {SHARED_MEMORY}, which has {free / 2**20:.0f}"
+        report.add("problem", subject, detail, "start the container with --shm-size=2g, or --opts TRAIN.NUM_WORKER=0")
 
 
 def _check_device(report: Report, options: RunOptions, cfg: EasyDict) -> None:

@@ -19,6 +19,7 @@ from lib.utils.errors import UserError
 
 MAX_FAILURES = 100
 MAX_REJECTIONS = 1000
+PREFETCHED = 4  # batches of a worker
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +115,7 @@ class BatchLoader:
             collate_fn=collate,
             worker_init_fn=_init_worker,
             persistent_workers=workers > 0,
-            prefetch_factor=4 if workers > 0 else None,
+            prefetch_factor=PREFETCHED if workers > 0 else None,
             pin_memory=pin,
             # Else the loader takes a number from dropout's generator, once a process: a resumed run would differ.
             generator=torch.Generator(),

@@ -28,7 +28,6 @@ from lib.utils.errors import UserError
 from lib.utils.files import locked
 from lib.utils.workspace import workspace
 
-TRAINING, VALIDATION = 0, 1
 # Data workers of a killed run hold its lock until they see that it ended.
 SECONDS_FOR_LOCK = 15
 
@@ -93,8 +92,7 @@ def build_trainer(
     """All parts of a run, connected; data sets that the check `opened` are not opened again."""
     seed = option(cfg, "TRAIN.SEED")
     torch.manual_seed(seed)  # initial weights, alike on all ranks
-    loader = _build_loader(options, cfg, TRAINING, device, opened)
-    validation = _build_loader(options, cfg, VALIDATION, device, opened)
+    loader, validation = (_build_loader(options, cfg, train, device, opened) for train in (True, False))
     checkpoints = run_checkpoints(options, cfg)
     if distributed.rank() == 0:
         checkpoints.clear_unfinished()
@@ -120,10 +118,9 @@ def build_trainer(
 
 
 def _build_loader(
-    options: RunOptions, cfg: EasyDict, stream: int, device: torch.device, opened: Mapping[str, TrackingDataset]
+    options: RunOptions, cfg: EasyDict, train: bool, device: torch.device, opened: Mapping[str, TrackingDataset]
 ) -> BatchLoader | None:
     """Batches of the training or the validation sets; None where there are no such sets."""
-    train = stream == TRAINING
     part = cfg.DATA.TRAIN if train else cfg.DATA.VAL
     names, ratios = (part.DATASETS_NAME, part.DATASETS_RATIO) if train else usable_validation(options, cfg)
     if not names:
@@ -135,7 +132,7 @@ def _build_loader(
     sampler = FrameSampler(datasets, ratios, sampler_mode(cfg), sample_intervals(cfg), negatives)
     processing = (MaskProcessing if options.script == MASK_SCRIPT else Processing)(cfg, augment=train)
     return BatchLoader(
-        SampleStream(sampler, processing, option(cfg, "TRAIN.SEED"), stream),
+        SampleStream(sampler, processing, option(cfg, "TRAIN.SEED"), stream=0 if train else 1),
         part.SAMPLE_PER_EPOCH,
         cfg.TRAIN.BATCH_SIZE,
         cfg.TRAIN.NUM_WORKER,

@@ -21,6 +21,7 @@ from tests.train.tiny_runs import lightning, options
 
 LIGHTNING = "STARKLightningXtrt"
 OPTIMIZER = {"state": {}, "param_groups": []}
+Usage = namedtuple("Usage", "free")  # noqa: PYI024 - as shutil's
 
 
 def check(run):
@@ -127,8 +128,11 @@ def test_settings_that_contradict_each_other(videos, tmp_path, monkeypatch):
     assert "MODEL.HIDDEN_DIM" in text
     monkeypatch.setattr(checks, "available_cpus", lambda: 4)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    (text,) = find(check(lightning(videos, tmp_path, "TRAIN.NUM_WORKER=3")), "configuration", "note")
+    monkeypatch.setattr(checks.shutil, "disk_usage", lambda path: Usage(2**20))
+    report = check(lightning(videos, tmp_path, "TRAIN.NUM_WORKER=3"))
+    (text,) = find(report, "configuration", "note")
     assert text.startswith("3 data workers for each of 2 process(es) share 4 cores: --opts TRAIN.NUM_WORKER=2")
+    assert find(report, "configuration")[0].startswith("data workers need 8 MiB in /dev/shm, which has 1: start the")
 
 
 @pytest.mark.parametrize(
@@ -224,7 +228,7 @@ def test_the_output_folder(videos, tmp_path, monkeypatch):
     (text,) = find(check(lightning(videos, tmp_path, "MODEL.HIDDEN_DIM=64")), subject)
     assert "does not fit the model" in text
     assert "the options with which the run began" in text
-    monkeypatch.setattr(checks.shutil, "disk_usage", lambda path: namedtuple("Usage", "free")(2**20))  # noqa: PYI024
+    monkeypatch.setattr(checks.shutil, "disk_usage", lambda path: Usage(2**20))
     (text,) = find(check(run), subject)
     assert "has no room for the weights of three checkpoints" in text
 
