@@ -135,6 +135,7 @@ class RunLog:
 
     def close(self) -> None:
         """Write no longer."""
+        logging.getLogger("lib").setLevel(logging.NOTSET)
         for handler in self.handlers:
             logging.getLogger("lib").removeHandler(handler)
             handler.close()
@@ -181,6 +182,6 @@ def _is_before(line: str, epoch: int, step: int) -> bool:
     """Whether a line of `interval` is of an earlier step; a validation follows the last step of its epoch."""
     try:
         entry = json.loads(line)
-    except ValueError:
+        return entry["epoch"] < epoch or (entry["loader"], entry["epoch"]) == ("train", epoch) and entry["step"] <= step
+    except (KeyError, TypeError, ValueError):
         return False  # a killed run did not finish it
-    return entry["epoch"] < epoch or (entry["loader"], entry["epoch"]) == ("train", epoch) and entry["step"] <= step
