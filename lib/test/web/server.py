@@ -12,6 +12,7 @@ import struct
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import CancelledError
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from lib.utils.errors import UserError
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1", "[::1]")
 _LARGEST_MESSAGE = 64 * 1024
+_GONE = (WebSocketDisconnect, RuntimeError, CancelledError)  # a page that went, a server that ends: `end` follows
 _MOST_WAITING = 1000  # messages of a page; no person is that fast
 # Nothing from elsewhere is loaded, and nobody else's page may frame this one.
 _HEADERS = {
@@ -119,7 +121,7 @@ def create_app(token: str | None, folder: Path, limits: Limits, trackers: Tracke
 
         def send(message: dict, picture: bytes | None) -> None:
             """Called in the session's thread: waits until the page has room."""
-            with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # the page is gone: `session.end` follows
+            with contextlib.suppress(*_GONE):
                 asyncio.run_coroutine_threadsafe(page.send_bytes(_packed(message, picture)), loop).result()
 
         session = sessions[name] = Session(folder / name, limits, trackers, media, send)

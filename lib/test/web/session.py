@@ -225,7 +225,7 @@ class Session(threading.Thread):
         for each in objects:
             if each.use(tracker, choice):
                 self._tell("forgotten", object=each.number, frame=each.next)
-        index = start = min(each.next for each in objects)
+        start = min(each.next for each in objects)
         seconds = None  # of one frame in the trackers, smoothed
         for index, image in enumerate(self.clip.frames(start), start):
             with self.trackers.lock:
