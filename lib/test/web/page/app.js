@@ -20,6 +20,7 @@ const ENDS = {
 const state = {
   hello: null,
   clip: null, // {name, frames, fps, width, height}
+  opening: false, // its first picture has yet to come
   objects: new Map(), // number to {number, colour, drawn: Map, results: Map}, both by frame
   selected: 1,
   shown: 0, // the frame on the stage
@@ -49,16 +50,10 @@ const answers = {
   opened(message) {
     pictures.clear();
     state.objects.clear();
-    const size = [message.width, message.height];
-    Object.assign(state, { clip: message, size, shown: 0, fps: null, running: false, exporting: false, holding: true });
+    Object.assign(state, { clip: message, opening: true, shown: 0, fps: null, running: false, exporting: false, holding: true });
     pictures.wanted = 0; // it follows
     select(newObject(1).number);
-    $("chooser").hidden = true;
-    $("work").hidden = false;
-    $("clip-name").textContent = message.name;
-    say("");
     if (message.box) draw(message.box);
-    $("stage").focus();
   },
   picture({ frame, width, height }, picture) {
     pictures.keep(frame, picture, [width, height]);
@@ -226,13 +221,20 @@ function boxAt({ drawn, results }, frame) {
 }
 
 function paint(frame, bitmap, size) {
-  Object.assign(state, { shown: frame, size });
+  if (state.opening) {
+    $("chooser").hidden = true;
+    $("work").hidden = false;
+    $("clip-name").textContent = state.clip.name;
+    $("stage").focus();
+    say("");
+  }
+  Object.assign(state, { shown: frame, size, opening: false });
   stage.show(bitmap, size);
   refresh();
 }
 
 function refresh() {
-  if (!state.clip) return;
+  if (!state.clip || state.opening) return;
   const { clip, shown, running, exporting } = state;
   const objects = [...state.objects.values()].map((each) => ({ ...each, at: boxAt(each, shown) }));
   const selected = objects.find(({ number }) => number === state.selected);
