@@ -178,6 +178,13 @@ class Sequences(list[Sequence]):
         return f"{len(self)} sequences are used; left out: {', '.join(reasons)}" if reasons else ""
 
 
+def with_frames(sequences: abc.Sequence[Sequence]) -> Sequences:
+    """The sequences that can be tracked: those with a folder of frames; all where none has one, and each says so."""
+    present = [each for each in sequences if each.storage.exists(each.frames_dir.as_posix())]
+    found = {each.name for each in present or sequences}
+    return Sequences(present or sequences, {"without frames": [s.name for s in sequences if s.name not in found]})
+
+
 def doubt_boxes(sequences: abc.Sequence[Sequence]) -> str:
     """Why the boxes of most sequences are hardly xywh in pixels, from five of them; "" where nothing speaks for it."""
     doubts = []

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lib.data.registry import TEST_SETS, build_dataset, dataset_label, load_dataset, select_sequences
-from lib.data.sequence import doubt_boxes
+from lib.data.sequence import doubt_boxes, with_frames
 from lib.data.storage import Storage
 from lib.utils.errors import UserError
 from tests.data.made_sets import moving_boxes, write_boxes, write_sequence
@@ -152,12 +152,18 @@ def test_boxes_that_are_hardly_pixels_are_doubted_where_most_are(tmp_path):
     assert doubt_boxes(sequences[2:]) == ""
 
 
-def test_annotations_are_read_without_frames(tmp_path):
-    folder = tmp_path / "lasot" / "airplane" / "airplane-1"
-    write_boxes(folder / "groundtruth.txt", moving_boxes(3))
-    for name in ("full_occlusion.txt", "out_of_view.txt"):
-        (folder / name).write_text("0,0,1")
-    (sequence,) = load_dataset("lasot", tmp_path)
+def test_annotations_are_read_without_frames_and_what_has_none_is_not_tracked(tmp_path):
+    for number in (1, 9):
+        folder = tmp_path / "lasot" / "airplane" / f"airplane-{number}"
+        write_boxes(folder / "groundtruth.txt", moving_boxes(3))
+        for name in ("full_occlusion.txt", "out_of_view.txt"):
+            (folder / name).write_text("0,0,1")
+    (folder / "img").mkdir()
+    sequences = load_dataset("lasot", tmp_path)
+    sequence, other = sequences
+    assert with_frames(sequences) == [other]
+    assert with_frames(sequences).report == "1 sequences are used; left out: 1 without frames (airplane-1)"
+    assert with_frames(sequences[:1]) == [sequence]
     sequence.check_lengths()
     assert (len(sequence.truth), sequence.visible.tolist()) == (3, [True, True, False])
     with pytest.raises(UserError, match="airplane-1: folder of frames not found"):

@@ -18,7 +18,7 @@ import numpy as np
 
 from lib.config.loader import leaves, load_config
 from lib.data.registry import load_dataset, select_sequences
-from lib.data.sequence import Sequence, doubt_boxes
+from lib.data.sequence import Sequence, doubt_boxes, with_frames
 from lib.test.evaluation.one_sequence import Outcome, rate, run_sequence
 from lib.test.evaluation.overlays import Overlays, overlays_for
 from lib.test.evaluation.result_files import read_result, refuse_to_mix, result_path, run_dir
@@ -131,9 +131,9 @@ def evaluate_tracker(
         UserError: an unknown name, an option out of range, a tracker that cannot be made.
     """
     rank = Rank.from_environment()
-    sequences = select_sequences(load_dataset(dataset), sequence)
-    if doubt := doubt_boxes(sequences):
-        rank.say(f"note: {doubt}")
+    sequences = with_frames(select_sequences(load_dataset(dataset), sequence))
+    for note in filter(None, (sequences.report, doubt_boxes(sequences))):
+        rank.say(f"note: {note}")
     output_dir = run_dir(results_dir or workspace("test").results_dir, tracker, config, run_id)
     weights = weights_path(tracker, config, checkpoint)
     if weights is not None:
