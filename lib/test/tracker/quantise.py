@@ -79,11 +79,7 @@ def record(engine: Engine, cfg: EasyDict, clips: Iterable[Clip]) -> list[list[np
 
 
 def load_nncf() -> ModuleType:
-    """The package, which only this precision needs, told to print errors alone.
-
-    Raises:
-        UserError: it is not installed.
-    """
+    """The package, told to print errors alone; raises UserError where it is not installed."""
     found = package("nncf", "the precision int8")
     logging.getLogger("nncf").setLevel(logging.ERROR)
     return found

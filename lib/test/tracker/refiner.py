@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from easydict import EasyDict
@@ -100,27 +101,9 @@ class MaskTracker:
         return result | {"mask": self.refiner.mask(to_rgb8(image), result["target_bbox"])}
 
 
-def with_masks(
-    tracker: Tracker,
-    config: str = DEFAULT_CONFIG,
-    checkpoint: str | Path | None = None,
-    device: str = "auto",
-    engine: str = "torch",
-    precision: str = "fp32",
-) -> MaskTracker:
-    """A tracker of boxes that also gives masks.
-
-    Args:
-        tracker: as `lib.test.tracker.create_tracker` gives it.
-        config: configuration in `experiments/alpha_refine/`, or a YAML file.
-        checkpoint: weights as a file; see `refiner_weights`.
-        device, engine, precision: as `lib.test.tracker.create_tracker` takes them.
-
-    Raises:
-        UserError: an unknown configuration, device, engine or precision; weights that are missing, damaged or of
-            another network.
-    """
-    return MaskTracker(tracker, create_refiner(config, checkpoint, device, engine, precision))
+def with_masks(tracker: Tracker, *given: Any, **options: Any) -> MaskTracker:
+    """A tracker of boxes that also gives masks; all else as `create_refiner` takes it."""
+    return MaskTracker(tracker, create_refiner(*given, **options))
 
 
 def create_refiner(
@@ -130,7 +113,17 @@ def create_refiner(
     engine: str = "torch",
     precision: str = "fp32",
 ) -> Refiner:
-    """Alpha-Refine on an engine; arguments and errors as of `with_masks`."""
+    """Alpha-Refine on an engine.
+
+    Args:
+        config: configuration in `experiments/alpha_refine/`, or a YAML file.
+        checkpoint: weights as a file; see `refiner_weights`.
+        device, engine, precision: as `lib.test.tracker.create_tracker` takes them.
+
+    Raises:
+        UserError: an unknown configuration, device, engine or precision; weights that are missing, damaged or of
+            another network.
+    """
     chosen = choose_engine(engine, device, precision)
     cfg, weights = load_config(MASK_SCRIPT, config), refiner_weights(config, checkpoint)
     return Refiner(create_engine(MASK_SCRIPT, config, weights, chosen, device, precision), cfg)

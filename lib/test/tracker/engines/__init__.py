@@ -43,7 +43,8 @@ def choose_engine(engine: str, device: str, precision: str) -> str:
             raise UserError(f"unknown {what} '{value}'; valid: {', '.join(valid)}")
     if engine == "auto":
         here = installed()
-        able = [name for name in _FASTEST[_device_kind(device)] if name in here and precision in PRECISIONS_OF[name]]
+        kind = _selected(device).partition(":")[0]
+        able = [name for name in _FASTEST[kind] if name in here and precision in PRECISIONS_OF[name]]
         if not able:
             able_elsewhere = ", ".join(name for name, known in PRECISIONS_OF.items() if precision in known)
             raise UserError(f"no engine here computes in {precision} on {device}; those that know it: {able_elsewhere}")
@@ -65,10 +66,6 @@ def _selected(device: str) -> str:
     from lib.utils.device import select_device
 
     return str(select_device(device))
-
-
-def _device_kind(device: str) -> str:
-    return _selected(device).partition(":")[0]
 
 
 def engine_device(engine: str, device: str) -> str:

@@ -1,12 +1,14 @@
 """onnxruntime on exported graphs."""
 
+import functools
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from lib.test.tracker.engines.base import Part, package
 from lib.utils.device import thread_count
 from lib.utils.errors import UserError
+
+onnxruntime = functools.partial(package, "onnxruntime", "the engine onnx")
 
 
 def open_graph(path: Path, device: str = "cpu") -> Part:
@@ -15,13 +17,6 @@ def open_graph(path: Path, device: str = "cpu") -> Part:
     Raises:
         UserError: onnxruntime or its support of the device is missing, or it cannot read the file.
     """
-    session = open_session(path, device)
-    names = [each.name for each in session.get_inputs()]
-    return lambda *inputs: session.run(None, dict(zip(names, inputs, strict=True)))
-
-
-def open_session(path: Path, device: str = "cpu") -> Any:
-    """An `onnxruntime.InferenceSession`; errors as of `open_graph`."""
     runtime = onnxruntime()
     options = runtime.SessionOptions()
     options.intra_op_num_threads = thread_count()
@@ -40,13 +35,5 @@ def open_session(path: Path, device: str = "cpu") -> Any:
     # Where a provider's libraries are missing, onnxruntime goes on without it.
     if provider and "CUDAExecutionProvider" not in session.get_providers():
         raise UserError("onnxruntime cannot use CUDA here: its CUDA or cuDNN libraries are missing; try the device cpu")
-    return session
-
-
-def onnxruntime() -> ModuleType:
-    """The package, which only this engine needs.
-
-    Raises:
-        UserError: it is not installed.
-    """
-    return package("onnxruntime", "the engine onnx")
+    names = [each.name for each in session.get_inputs()]
+    return lambda *inputs: session.run(None, dict(zip(names, inputs, strict=True)))

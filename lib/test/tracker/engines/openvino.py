@@ -3,7 +3,6 @@
 import functools
 import tempfile
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from lib.utils.files import atomic_path
 
 # OpenVINO's own files of a graph, beside the ONNX ones.
 SUFFIX, INT8_SUFFIX = ".xml", ".int8.xml"
+openvino = functools.partial(package, "openvino", "the engine openvino")
 
 
 def open_graph(path: Path, precision: str = "fp32") -> Part:
@@ -27,13 +27,15 @@ def open_graph(path: Path, precision: str = "fp32") -> Part:
     Raises:
         UserError: OpenVINO is missing, cannot read the file, or does not compute in that precision here.
     """
-    hint = _hint(precision)
-    try:
-        first, request = _requests(read_model(path), hint)
-    except RuntimeError as error:
-        if precision != "int8" or hint == "f32":
-            raise _unusable(path, error) from error
-        first, request = _requests(read_model(path), "f32")  # some processors have no bf16 beside quantised layers
+    # Some processors have no bf16 beside quantised layers.
+    for hint in (_hint(precision), "f32") if precision == "int8" else (_hint(precision),):
+        try:
+            first, request = _requests(read_model(path), hint)
+            break
+        except RuntimeError as error:
+            reason = error
+    else:
+        raise _unusable(path, reason) from reason
 
     def graph(*inputs: np.ndarray) -> list[np.ndarray]:
         image, *others = inputs
@@ -159,15 +161,6 @@ def save_model(model: Any, path: Path) -> None:
                     made.with_suffix(suffix).replace(temporary)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-def openvino() -> ModuleType:
-    """The package, which only this engine needs.
-
-    Raises:
-        UserError: it is not installed.
-    """
-    return package("openvino", "the engine openvino")
 
 
 @functools.cache

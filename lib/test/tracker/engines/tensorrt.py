@@ -1,7 +1,7 @@
 """TensorRT on exported graphs, for NVIDIA GPUs. Written by its documentation, and not run so far."""
 
+import functools
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import onnx
@@ -13,6 +13,7 @@ from lib.utils.files import atomic_path, locked
 
 _WORKSPACE_BYTES = 2 << 30
 _FLAGS = {"bf16": "BF16", "fp16": "FP16"}
+tensorrt = functools.partial(package, "tensorrt", "the engine tensorrt")
 
 
 class Plan:
@@ -53,11 +54,7 @@ class Plan:
 
 
 def kept_plan(graph: Path, folder: Path, device: str, precision: str) -> Path:
-    """What TensorRT builds from a graph, in a folder, unless an earlier call left it there; one for each kind of GPU.
-
-    Raises:
-        UserError: TensorRT is missing, or cannot build it.
-    """
+    """The file in a folder with what TensorRT builds from a graph for one kind of GPU; errors as of `build`."""
     trt = tensorrt()
     gpu = "".join(c if c.isalnum() else "_" for c in torch.cuda.get_device_name(device))
     path = folder / f"{graph.stem}.{gpu}.{trt.__version__}.{precision}.plan"
@@ -108,12 +105,3 @@ def with_float_pixels(graph: Path) -> bytes:
         if each.type.tensor_type.elem_type == onnx.TensorProto.UINT8:
             each.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
     return model.SerializeToString()
-
-
-def tensorrt() -> ModuleType:
-    """The package, which only this engine needs.
-
-    Raises:
-        UserError: it is not installed.
-    """
-    return package("tensorrt", "the engine tensorrt")
