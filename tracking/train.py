@@ -52,7 +52,9 @@ def main() -> int:
     if teacher is not None and not (args.distill or cfg.TRAIN.get("DISTILL", False)):
         raise UserError("--script_teacher names a teacher, but the student does not use it: add --distill 1")
     options = RunOptions(
-        args.script, args.config, save_dir, previous, teacher, bool(args.use_lmdb), args.device, tuple(overrides)
+        *(args.script, args.config, save_dir, previous, teacher, bool(args.use_lmdb), args.device),
+        overrides=tuple(overrides),
+        allow_changes=args.allow_changes,
     )
     if args.check:
         report = check_run(options, cfg)
@@ -78,6 +80,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
     parser.add_argument("--seed", type=int, help="the same as --opts TRAIN.SEED=…")
     parser.add_argument("--opts", nargs="+", default=[], metavar="KEY=VALUE", help="such as TRAIN.BATCH_SIZE=4")
+
+    changes = "go on with a run although its configuration changed; the checkpoint keeps the new one"
+    parser.add_argument("--allow_changes", action="store_true", help=changes)
 
     stages = parser.add_argument_group("weights of other trainings")
     stages.add_argument("--script_prv", choices=sorted(NETWORKS), help="script of the previous stage")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import torch
+import yaml
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
@@ -20,6 +21,7 @@ from lib.train.losses import Outcome
 from lib.train.pictures import sample_pictures
 from lib.utils.errors import UserError
 from lib.utils.files import write_text
+from lib.utils.safe_unpickle import to_plain
 
 # Seconds between two states of the progress bar if stderr is a file, which keeps them all.
 BAR_INTERVAL_IN_FILES = 30.0
@@ -61,6 +63,7 @@ class RunLog:
         self.active = active
         self.handlers: list[logging.Handler] = []
         self.writer: SummaryWriter | None = None
+        self.text = ""  # the configuration, for TensorBoard
         if not active:
             return
         self.numbers, self.events = folder / "logs" / f"{name}.jsonl", (events or folder / "tensorboard") / name
@@ -76,6 +79,19 @@ class RunLog:
             handler.setFormatter(logging.Formatter(style, "%Y-%m-%d %H:%M:%S"))
             logging.getLogger("lib").addHandler(handler)
             self.handlers.append(handler)
+
+    def configuration(self, cfg: Mapping, made_by: Mapping[str, str]) -> None:
+        """Keep the effective configuration in `logs/<name>.yaml` and TensorBoard, and below it what the run is made by.
+
+        The file can be given to `--config`.
+        """
+        if not self.active:
+            return
+        text = yaml.safe_dump(to_plain(dict(cfg)), sort_keys=False)
+        comment = "".join(f"# {name}: {value}\n" for name, value in made_by.items() if value)
+        write_text(self.numbers.with_suffix(".yaml"), comment + text)
+        log.info("configuration: %s; command: %s", self.numbers.with_suffix(".yaml"), made_by["command"])
+        self.text = f"```\n{comment}{text}```"
 
     def bar(self, steps: int, start: int, title: str) -> tqdm:
         """A progress bar over the steps of an epoch, on stderr."""
@@ -146,6 +162,7 @@ class RunLog:
         """TensorBoard's writer; it drops points of earlier runs from `purge_step` on."""
         if self.writer is None:
             self.writer = SummaryWriter(self.events, purge_step=purge_step)
+            self.writer.add_text("configuration", self.text)
         return self.writer
 
 

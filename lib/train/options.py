@@ -7,10 +7,18 @@ from easydict import EasyDict
 from torch import nn
 
 from lib import models
-from lib.config.loader import experiment_name
+from lib.config.loader import experiment_name, leaves
+from lib.config.options import OPTIONS
 from lib.models.alpha_refine import SCRIPT as MASK_SCRIPT
 from lib.models.alpha_refine import AlphaRefine
 from lib.utils.checkpoint_files import find_checkpoint
+from lib.utils.errors import UserError
+
+# Options that a resumed run may change: they decide neither samples, nor weights, nor what is computed from them.
+_FREE = (
+    *("DATA.VAL.", "TEST.", "TRAIN.EPOCH", "TRAIN.NUM_WORKER", "TRAIN.PRINT_INTERVAL", "TRAIN.VAL_EPOCH_INTERVAL"),
+    *("TRAIN.KEEP_", "TRAIN.SAVE_EVERY_STEPS", "TRAIN.COMPILE"),
+)
 
 NETWORKS: dict[str, type[nn.Module]] = {**models.NETWORKS, MASK_SCRIPT: AlphaRefine}
 
@@ -57,6 +65,7 @@ class RunOptions:
     use_lmdb: bool = False
     device: str = "auto"  # or `cpu`, `cuda`, `mps`
     overrides: tuple[str, ...] = ()  # `KEY.PATH=value`
+    allow_changes: bool = False  # a resumed run may have another configuration than before
 
     @property
     def name(self) -> str:
@@ -78,3 +87,26 @@ class RunOptions:
         """Whether missing validation sets are left out: where the user named other training sets, but none of these."""
         keys = {text.partition("=")[0].strip() for text in self.overrides}
         return "DATA.TRAIN.DATASETS_NAME" in keys and "DATA.VAL.DATASETS_NAME" not in keys
+
+
+def require_unchanged(options: RunOptions, cfg: EasyDict, settings: object, path: Path) -> None:
+    """Compare a configuration with the one in a checkpoint's `settings`; older checkpoints have none.
+
+    Raises:
+        UserError: an option differs that decides the result, and `allow_changes` is not set.
+    """
+    before = settings.get("config") if isinstance(settings, dict) else None
+    if not isinstance(before, dict) or options.allow_changes:
+        return
+    then, now = (dict(leaves(tree)) for tree in (before, cfg))
+    changed = []
+    for key in sorted({*then, *now}):
+        default = OPTIONS[key].fallback if key in OPTIONS else None
+        old, new = then.get(key, default), now.get(key, default)
+        if old != new and not key.startswith(_FREE):
+            changed.append(f"{key} was {old}, is {new}")
+    if changed:
+        raise UserError(
+            f"{path} is of a run with another configuration ({'; '.join(changed)}): give the same --opts and YAML file "
+            "as before, add --allow_changes to go on with the new one, or choose another --save_dir"
+        )

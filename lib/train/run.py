@@ -19,14 +19,14 @@ from lib.train.loader import BatchLoader, SampleStream
 from lib.train.log import RunLog
 from lib.train.losses import Actor, BoxActor, MaskActor, ScoreActor
 from lib.train.optimiser import Optimisation, choose_arithmetic
-from lib.train.options import MASK_SCRIPT, RunOptions, build_network
+from lib.train.options import MASK_SCRIPT, RunOptions, build_network, require_unchanged
 from lib.train.processing import MaskProcessing, Processing
 from lib.train.sampler import FrameSampler, sample_intervals, sampler_mode
 from lib.train.trainer import Trainer
 from lib.utils.checkpoint import load_checkpoint, load_state
 from lib.utils.errors import UserError
 from lib.utils.files import locked
-from lib.utils.workspace import workspace
+from lib.utils.workspace import provenance, workspace
 
 # Data workers of a killed run hold its lock until they see that it ended.
 SECONDS_FOR_LOCK = 15
@@ -44,6 +44,7 @@ def train(options: RunOptions) -> dict[str, dict[str, float]]:
             name, events = f"{options.script}-{options.name}", workspace("train").tensorboard_for(options.save_dir)
             with contextlib.closing(RunLog(options.save_dir, name, distributed.rank() == 0, events)) as output:
                 log.info(report.table())
+                output.configuration(cfg, provenance())
                 return build_trainer(options, cfg, device, output, report.datasets).fit()
 
 
@@ -98,6 +99,8 @@ def build_trainer(
         checkpoints.clear_unfinished()
     found = checkpoints.load()
     fresh = found is None
+    if not fresh:
+        require_unchanged(options, cfg, found[0].get("settings"), found[1])
     state = -1 if fresh else found[0]["epoch"] << 40 | found[0].get("progress", {}).get("samples", 0)
     if distributed.maximum(state) != -distributed.maximum(-state):
         raise UserError(
@@ -113,7 +116,7 @@ def build_trainer(
     choose_arithmetic(net, cfg, device)
     optimisation = Optimisation(net, cfg, device, loader.steps)
     actor = _build_actor(options, cfg, distributed.wrap(net, device), device)
-    settings = {"script_name": options.script, "config_name": options.name, "seed": seed}
+    settings = {"script_name": options.script, "config_name": options.name, "seed": seed, "config": cfg, **provenance()}
     return Trainer(net, actor, cfg, loader, validation, optimisation, checkpoints, output, settings, found)
 
 

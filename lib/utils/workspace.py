@@ -5,10 +5,16 @@ files, which `tracking/create_default_local_file.py` makes (Python, as in the pu
 """
 
 import os
+import platform
 import runpy
+import shlex
+import shutil
+import subprocess
+import sys
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
@@ -97,6 +103,20 @@ def workspace(side: Side) -> Workspace:
         own={} if data_dir else {name.removesuffix(ending): local[name] for name in local if name.endswith(ending)},
         local_file=file if local else None,
     )
+
+
+def provenance() -> dict[str, str]:
+    """What this process runs: its command line, the commit of this repository, and versions. Unknown ones are ""."""
+    found = {"command": shlex.join(sys.argv), "commit": "", "python": platform.python_version()}
+    if shutil.which("git"):
+        describe = ("git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+        found["commit"] = subprocess.run(describe, capture_output=True, text=True, check=False).stdout.strip()
+    for package in ("torch", "torchvision", "numpy", "opencv-python-headless", "openvino", "onnxruntime"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = ""
+    return found
 
 
 def _read(path: Path, side: Side) -> dict[str, Path]:

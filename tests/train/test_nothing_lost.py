@@ -1,5 +1,6 @@
 """A run that is killed, stopped or broken goes on as if nothing had happened; two runs never share a folder."""
 
+import dataclasses
 import functools
 import json
 import os
@@ -10,10 +11,12 @@ import time
 import pytest
 import torch
 
+from lib.config import load_config
 from lib.train.checkpoints import CheckpointFolder
 from lib.train.run import train
 from lib.train.trainer import Trainer
 from lib.utils.checkpoint import CheckpointError, load_checkpoint
+from lib.utils.errors import UserError
 from tests.train.tiny_runs import NO_VALIDATION, command, complete, lightning, log_of, options, several
 
 NAME = "STARKLightningXtrt"
@@ -287,3 +290,21 @@ def test_a_full_disk_leaves_the_last_checkpoint(videos, tmp_path, monkeypatch):
     assert load_checkpoint(run.folder / f"{NAME}_latest.pth.tar")["epoch"] == 1
     train(run)
     assert final(run)["epoch"] == 2
+
+
+def test_a_run_keeps_its_configuration_and_refuses_another(videos, tmp_path):
+    run = lightning(videos, tmp_path, NO_VALIDATION, "TRAIN.EPOCH=1")
+    train(run)
+    settings = final(run, 1)["settings"]
+    assert settings["config"]["TRAIN"]["EPOCH"] == 1
+    assert settings["commit"]
+    assert settings["command"]
+    written = tmp_path / "logs" / "stark_lightning_X_trt-baseline_rephead_4_lite_search5.yaml"
+    assert load_config(run.script, written) == load_config(run.script, run.config, run.overrides)
+    more = dataclasses.replace(run, overrides=(*run.overrides, "TRAIN.EPOCH=2", "TRAIN.NUM_WORKER=1"))
+    train(more)  # these decide nothing that was computed
+    other = dataclasses.replace(more, overrides=(*more.overrides, "TRAIN.LR=0.5", "DATA.MEAN=[0.1, 0.2, 0.3]"))
+    with pytest.raises(UserError, match=r"DATA\.MEAN was .*; TRAIN\.LR was 0\.0001, is 0\.5\).*--allow_changes"):
+        train(other)
+    train(dataclasses.replace(other, allow_changes=True, overrides=(*other.overrides, "TRAIN.EPOCH=3")))
+    assert final(run, 3)["settings"]["config"]["TRAIN"]["LR"] == 0.5
