@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib.test.tracker.engines import PRECISIONS
 from lib.test.tracker.export import FORMATS, export
+from lib.test.utils.arguments import add_overrides
 from lib.utils.errors import run_command
 
 
@@ -31,6 +32,7 @@ def main() -> int:
     parser.add_argument("--calibration", metavar="DATASET", help="test set that int8 is calibrated on")
     parser.add_argument("--frames", metavar="DATASET", help="test set with the frames to compare on")
     parser.add_argument("--device", default="auto", help="CUDA device that TensorRT builds for")
+    add_overrides(parser)
     given = vars(parser.parse_args())
     if given["calibration"] is not None and given["precision"] != "int8":
         parser.error("--calibration is for --precision int8")

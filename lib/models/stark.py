@@ -76,7 +76,7 @@ class STARKS(nn.Module):
         """Boxes of the object in the search region.
 
         Args:
-            templates: crops (B, 3, Ht, Wt) of the object; one for STARK-S, two for STARK-ST.
+            templates: crops (B, 3, Ht, Wt) of the object; one for STARK-S, DATA.TEMPLATE.NUMBER for STARK-ST.
             search: crops (B, 3, H, W) to search in.
 
         Returns:
@@ -113,12 +113,11 @@ class STARKS(nn.Module):
 
 
 class STARKST(STARKS):
-    """STARK-ST: with a second, dynamic template, and a score that decides when to replace it."""
-
-    template_count = 2
+    """STARK-ST: with dynamic templates beside the first one, and a score that decides when to replace them."""
 
     def __init__(self, cfg: EasyDict, pretrained: bool = False) -> None:
         super().__init__(cfg, pretrained)
+        self.template_count = cfg.DATA.TEMPLATE.NUMBER
         self.cls_head = MLP(cfg.MODEL.HIDDEN_DIM, cfg.MODEL.HIDDEN_DIM, 1, cfg.MODEL.NLAYER_HEAD)
 
     def forward(

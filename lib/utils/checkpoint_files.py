@@ -1,10 +1,17 @@
 """Checkpoints as files: their names, and which one is meant. Without PyTorch, which is slow to load and large."""
 
 import os
+import pickle
+import pickletools
 import re
+import zipfile
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from lib.utils.errors import UserError
+
+_MAX_PICKLE = 2**26  # bytes; STARK-ST101's with its optimiser has 0.3 MB
+_MAX_TUPLE = 10**4  # values in a tuple and the tuples in it, which Python visits all whenever it hashes the tuple
 
 
 class CheckpointError(UserError):
@@ -51,3 +58,102 @@ def few(names: list[str], count: int = 3) -> str:
     """The first names, each shortened, and how many more there are."""
     more = f", and {len(names) - count} more" if len(names) > count else ""
     return (", ".join(f"{name:.150}" for name in names[:count]) or "nothing") + more
+
+
+class _Ignored(dict):
+    """Replaces everything that a checkpoint's pickle names: it takes all, does nothing, and stays empty."""
+
+    def __new__(cls, *_: Any, **__: Any) -> "_Ignored":
+        return super().__new__(cls)
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        super().__init__()
+
+    def __setstate__(self, _: Any) -> None:
+        pass
+
+    def __call__(self, *_: Any) -> "_Ignored":
+        return self
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+class _PlainReader(pickle.Unpickler):
+    """Reads a pickle's plain values only; no name in it is imported, no tensor is read."""
+
+    def find_class(self, module: str, name: str) -> type:
+        return _Ignored
+
+    def persistent_load(self, pid: Any) -> _Ignored:
+        return _Ignored()
+
+
+def trained_config(path: Path) -> dict[str, Any]:
+    """The configuration that a checkpoint of a run here keeps, as nested dictionaries; empty where it keeps none.
+
+    Damage is left to `load_checkpoint` to report.
+    """
+    try:
+        with open(path, "rb") as file:
+            check_archive(file)
+            with zipfile.ZipFile(file) as archive:
+                (entry,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
+                content = _PlainReader(archive.open(entry)).load()
+    except Exception:  # noqa: BLE001 - damage, or a file of another kind, which may fail in any way
+        return {}
+    settings = content.get("settings") if isinstance(content, dict) else None
+    config = settings.get("config") if isinstance(settings, dict) else None
+    return config if isinstance(config, dict) else {}
+
+
+def check_archive(file: BinaryIO) -> None:
+    """Check a zip of `torch.save` before anything of it is used: sizes, checksums, and the pickle."""
+    with zipfile.ZipFile(file) as archive:
+        entries = archive.infolist()
+        # torch stores without compression, so no entry can be larger than the file.
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+            raise pickle.UnpicklingError("it is compressed")
+        damaged = archive.testzip()
+        if damaged is not None:
+            raise ValueError(f"{damaged} has another checksum than when it was written")
+        for entry in entries:
+            if entry.filename.endswith("data.pkl"):
+                if entry.file_size > _MAX_PICKLE:
+                    raise pickle.UnpicklingError(f"its pickle has {entry.file_size} bytes")
+                with archive.open(entry) as content:
+                    check_pickles(content, pickles=1)
+
+
+def check_pickles(file: BinaryIO, pickles: int) -> None:
+    """Refuse pickles that take all memory or time before a name in them is refused.
+
+    Follows the values on the pickle's stack; of each only the size matters: 1, or for a tuple 1 more than its values'.
+    """
+    for _ in range(pickles):
+        stack: list[int | None] = []  # None: a mark
+        memo: dict[int, int] = {}
+        for code, argument, _ in pickletools.genops(file):
+            if code.name == "GLOBAL" and argument.endswith(" bytearray"):
+                raise pickle.UnpicklingError("GLOBAL builtins.bytearray")
+            if code.name == "MARK":
+                stack.append(None)
+            elif code.name in ("GET", "BINGET", "LONG_BINGET"):
+                stack.append(memo[argument])
+            elif code.name in ("PUT", "BINPUT", "LONG_BINPUT"):
+                memo[argument] = stack[-1]
+            else:
+                taken = _take(stack, code)
+                size = 1 + sum(taken) if "TUPLE" in code.name else 1
+                if size > _MAX_TUPLE:
+                    raise pickle.UnpicklingError("it nests tuples in tuples")
+                stack += [size] * len(code.stack_after)
+
+
+def _take(stack: list[int | None], code: pickletools.OpcodeInfo) -> list[int]:
+    """Remove from the stack what an operation of a pickle uses, the topmost first."""
+    names, taken = [each.name for each in code.stack_before], []
+    if "mark" in names:
+        while (size := stack.pop()) is not None:
+            taken.append(size)
+    return taken + [stack.pop() for _ in names[: names.index("mark") if "mark" in names else None]]

@@ -6,24 +6,20 @@ function of this module instead. Every other name is refused before it is used.
 """
 
 import pickle
-import pickletools
 import re
 import threading
 import warnings
-import zipfile
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lib.utils.checkpoint_files import CheckpointError, few
+from lib.utils.checkpoint_files import CheckpointError, check_archive, check_pickles, few
 
 MAX_DEPTH = 100
-_MAX_PICKLE = 2**26  # bytes; STARK-ST101's with its optimiser has 0.3 MB
-_MAX_TUPLE = 10**4  # values in a tuple and the tuples in it, which Python visits all whenever it hashes the tuple
 _MAX_EXPANDED = 2**20  # elements of a tensor that repeats its storage
 LEAVES = (type(None), bool, int, float, complex, str, bytes, bytearray, torch.device, torch.dtype)
 
@@ -87,7 +83,7 @@ def read_untrusted(path: Path) -> Any:
                 found = f"a file that starts with {head!r}" if head else "an empty file"
                 raise CheckpointError(f"{path} is not a checkpoint: expected a file of torch.save, found {found}")
             file.seek(0)
-            _check_archive(file) if head.startswith(b"PK") else _check_pickles(file, pickles=5)
+            check_archive(file) if head.startswith(b"PK") else check_pickles(file, pickles=5)
             file.seek(0)
             warnings.simplefilter("ignore")
             return to_plain(torch.load(file, map_location="cpu", weights_only=True, mmap=False), objects=True)
@@ -101,58 +97,6 @@ def read_untrusted(path: Path) -> Any:
         reason = few([*str(error).strip().splitlines(), type(error).__name__][:1])
         message = f"checkpoint {path} is damaged, truncated or not written by torch.save: {reason}"
         raise CheckpointError(message) from error
-
-
-def _check_archive(file: BinaryIO) -> None:
-    """Check a zip of `torch.save` before anything of it is used: sizes, checksums, and the pickle."""
-    with zipfile.ZipFile(file) as archive:
-        entries = archive.infolist()
-        # torch stores without compression, so no entry can be larger than the file.
-        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-            raise pickle.UnpicklingError("it is compressed")
-        damaged = archive.testzip()
-        if damaged is not None:
-            raise ValueError(f"{damaged} has another checksum than when it was written")
-        for entry in entries:
-            if entry.filename.endswith("data.pkl"):
-                if entry.file_size > _MAX_PICKLE:
-                    raise pickle.UnpicklingError(f"its pickle has {entry.file_size} bytes")
-                with archive.open(entry) as content:
-                    _check_pickles(content, pickles=1)
-
-
-def _check_pickles(file: BinaryIO, pickles: int) -> None:
-    """Refuse pickles that take all memory or time before a name in them is refused.
-
-    Follows the values on the pickle's stack; of each only the size matters: 1, or for a tuple 1 more than its values'.
-    """
-    for _ in range(pickles):
-        stack: list[int | None] = []  # None: a mark
-        memo: dict[int, int] = {}
-        for code, argument, _ in pickletools.genops(file):
-            if code.name == "GLOBAL" and argument.endswith(" bytearray"):
-                raise pickle.UnpicklingError("GLOBAL builtins.bytearray")
-            if code.name == "MARK":
-                stack.append(None)
-            elif code.name in ("GET", "BINGET", "LONG_BINGET"):
-                stack.append(memo[argument])
-            elif code.name in ("PUT", "BINPUT", "LONG_BINPUT"):
-                memo[argument] = stack[-1]
-            else:
-                taken = _take(stack, code)
-                size = 1 + sum(taken) if "TUPLE" in code.name else 1
-                if size > _MAX_TUPLE:
-                    raise pickle.UnpicklingError("it nests tuples in tuples")
-                stack += [size] * len(code.stack_after)
-
-
-def _take(stack: list[int | None], code: pickletools.OpcodeInfo) -> list[int]:
-    """Remove from the stack what an operation of a pickle uses, the topmost first."""
-    names, taken = [each.name for each in code.stack_before], []
-    if "mark" in names:
-        while (size := stack.pop()) is not None:
-            taken.append(size)
-    return taken + [stack.pop() for _ in names[: names.index("mark") if "mark" in names else None]]
 
 
 def _refusal(message: str) -> str:

@@ -157,7 +157,7 @@ def test_the_dynamic_template_is_replaced_in_every_engine(name, tmp_path):
     with torch.no_grad():
         model.cls_head.layers[-1].bias.fill_(20)  # sure of itself
     pair = all_engines(model, cfg, tmp_path, [name])[::-1]
-    trackers = [SpatioTemporalTracker(engine, cfg, update_interval=2) for engine in pair]
+    trackers = [SpatioTemporalTracker(engine, cfg, update_intervals=[2]) for engine in pair]
     frame = image("track.frame", 240, 320)
     for tracker in trackers:
         tracker.initialize(frame, {"init_bbox": [150, 100, 60, 50]})

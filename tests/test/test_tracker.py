@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from lib.config import load_config
-from lib.test.tracker import create_tracker, update_interval
+from lib.models import build_model
+from lib.test.tracker import create_tracker, update_intervals
 from lib.test.tracker import stark as tracking
 from lib.test.tracker.engines.pytorch import torch_engine
 from lib.test.tracker.stark import BoxEngine, SpatioTemporalTracker, StarkTracker
@@ -27,7 +28,7 @@ def reference_tracker(variant: str) -> StarkTracker:
                 parameter.mul_(30)
     cfg = load_config(*VARIANTS[variant][:2])
     engine = BoxEngine(torch_engine(model, cfg))
-    return SpatioTemporalTracker(engine, cfg, 200) if variant == "stark_st50" else StarkTracker(engine, cfg)
+    return SpatioTemporalTracker(engine, cfg, [200]) if variant == "stark_st50" else StarkTracker(engine, cfg)
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +163,7 @@ class _Scored(SpatioTemporalTracker):
 @pytest.mark.parametrize(("confidence", "replaced"), [(0.9, True), (0.5, False)])
 def test_the_dynamic_template_is_replaced_when_the_score_is_high(confidence, replaced):
     cfg = load_config("stark_st2", "baseline")
-    tracker = _Scored(BoxEngine(torch_engine(reference_model("stark_st50"), cfg)), cfg, update_interval=2)
+    tracker = _Scored(BoxEngine(torch_engine(reference_model("stark_st50"), cfg)), cfg, update_intervals=[2])
     tracker.confidence = confidence
     frame = image("track.frame", 120, 160)
     tracker.initialize(frame, {"init_bbox": [50, 40, 30, 30]})
@@ -177,9 +178,11 @@ def test_the_dynamic_template_is_replaced_when_the_score_is_high(confidence, rep
 
 def test_update_intervals():
     cfg = load_config("stark_st2", "baseline", ["DATA.MAX_SAMPLE_INTERVAL=[77]"])
-    assert update_interval(cfg, "trackingnet") == 25
-    assert update_interval(cfg, "VOT20") == 10
-    assert update_interval(cfg, "mine") == 77
+    assert update_intervals(cfg, "trackingnet") == [25]
+    assert update_intervals(cfg, "VOT20") == [10]
+    assert update_intervals(cfg, "mine") == [77]
+    cfg = load_config("stark_st2", "baseline", ["DATA.MAX_SAMPLE_INTERVAL=[40, 90]", "DATA.TEMPLATE.NUMBER=3"])
+    assert update_intervals(cfg, "trackingnet") == [40, 90]
 
 
 def test_create_tracker_from_a_checkpoint(tmp_path, monkeypatch):
@@ -216,3 +219,45 @@ def test_create_tracker_from_a_checkpoint(tmp_path, monkeypatch):
 def test_create_tracker_says_what_is_wrong(arguments, message):
     with pytest.raises(UserError, match=message):
         create_tracker(*arguments)
+
+
+def test_each_dynamic_template_has_its_interval(tmp_path):
+    changes = ["DATA.MAX_SAMPLE_INTERVAL=[1, 2]", "DATA.TEMPLATE.NUMBER=3"]
+    cfg = load_config("stark_st2", "baseline", changes)
+    save_checkpoint(tmp_path / "w.pth.tar", {"net": reference_model("stark_st50").state_dict()})
+    made = create_tracker("stark_st", "baseline", tmp_path / "w.pth.tar", device="cpu", overrides=changes)
+    tracker = _Scored(made.engine, cfg, made.update_intervals)
+    frame = image("track.frame", 120, 160)
+    tracker.initialize(frame, {"init_bbox": [50, 40, 30, 30]})
+    tracker.track(frame)
+    first, second, third = tracker.templates
+    assert first is third
+    assert first is not second
+    tracker.track(frame)
+    assert tracker.templates[1] is tracker.templates[2]
+    assert tracker.templates[0] is first
+
+
+def test_the_box_is_scaled_with_the_frame():
+    cfg = load_config(*VARIANTS["stark_lightning"][:2])
+    trackers = [StarkTracker(BoxEngine(torch_engine(reference_model("stark_lightning"), cfg)), cfg) for _ in range(2)]
+    frame, large = image("track.frame", 120, 160), image("track.frame", 240, 480)
+    for tracker in trackers:
+        tracker.initialize(frame, {"init_bbox": [50, 40, 30, 30]})
+    trackers[1].state, trackers[1].frame_size = [150, 80, 90, 60], (240, 480)
+    assert trackers[0].track(large) == trackers[1].track(large)
+
+
+def test_what_the_network_computes_is_taken_from_the_checkpoint(tmp_path, capsys):
+    """A network trained with another head and region tracks without any option; `overrides` go before."""
+    name, config = "stark_lightning_X_trt", "baseline_rephead_4_lite_search5"
+    trained = load_config(name, config, ["MODEL.HEAD_DIM=64", "DATA.MEAN=[0.5, 0.4, 0.3]", "DATA.SEARCH.FACTOR=4.0"])
+    path = tmp_path / "w.pth.tar"
+    save_checkpoint(path, {"net": build_model(name, trained).state_dict(), "settings": {"config": trained}})
+    tracker = create_tracker(name, config, path, device="cpu")
+    assert tracker.cfg.MODEL.HEAD_DIM == 64
+    assert tracker.cfg.DATA.MEAN == [0.5, 0.4, 0.3]
+    assert tracker.cfg.TEST.SEARCH_FACTOR == 4.0
+    assert "MODEL.HEAD_DIM 64, not 128" in capsys.readouterr().out
+    tracker = create_tracker(name, config, path, device="cpu", overrides=["TEST.SEARCH_FACTOR=4.5"])
+    assert tracker.cfg.TEST.SEARCH_FACTOR == 4.5

@@ -18,6 +18,7 @@ from lib.data.sequence import Sequence
 from lib.utils.errors import UserError
 from lib.utils.files import write_text
 from lib.utils.text import read_text
+from lib.utils.workspace import provenance
 
 NOTE = "run.json"
 
@@ -112,11 +113,12 @@ def refuse_to_mix(output_dir: Path, weights: Path, engine: str, options: Mapping
     if any(output_dir.rglob("*.txt")):  # a failed start leaves a note and no result
         if note.is_file():
             before = json.loads(read_text(note))
+            before.pop("made_by", None)
         elif old_note.is_file():
             first, second = [*read_text(old_note).splitlines(), "torch fp32"][:2]
             before = {**now, "weights": first.split()[0], "engine": second}
     if before is None:
-        write_text(note, json.dumps(now, indent=1))
+        write_text(note, json.dumps({**now, "made_by": provenance()}, indent=1))
         return
     changed = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
     if changed:

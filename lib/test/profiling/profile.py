@@ -13,6 +13,7 @@ import argparse
 import copy
 import json
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,7 @@ from lib.models import build_model
 from lib.models.inference import fold_norms, prepare_for_tracking
 from lib.models.transformer import MultiheadAttention
 from lib.test.profiling.latency import COLUMNS, Latency, describe_machine, machine_line, measure
+from lib.test.utils.arguments import add_overrides
 from lib.utils.device import select_device
 from lib.utils.errors import UserError
 from lib.utils.files import write_text
@@ -92,7 +94,14 @@ def network_latencies(model: nn.Module, cfg: EasyDict, runs: int, warmup: int) -
     return {name: measure(call, device, runs, warmup) for name, call in calls.items()}
 
 
-def profile_network(script: str, config: str, device: str = "auto", runs: int = 100, warmup: int = 20) -> dict:
+def profile_network(
+    script: str,
+    config: str,
+    device: str = "auto",
+    runs: int = 100,
+    warmup: int = 20,
+    overrides: Sequence[str] = (),
+) -> dict:
     """Count and time a network in the form of a tracker: folded, batch 1, fp32. Random weights cost the same.
 
     Returns:
@@ -102,7 +111,7 @@ def profile_network(script: str, config: str, device: str = "auto", runs: int = 
     Raises:
         UserError: an unknown script, configuration or device; thop cannot be imported.
     """
-    cfg = load_config(script, config)
+    cfg = load_config(script, config, overrides)
     target = select_device(device)
     model = build_model(script, cfg)
     trained = _parameters(model)
@@ -144,6 +153,7 @@ def main(description: str | None, script: str, config: str) -> None:
     parser.add_argument("--runs", type=int, default=100, help="timed runs of each part")
     parser.add_argument("--warmup", type=int, default=20, help="runs before the timed ones")
     parser.add_argument("--threads", type=int, help="threads on the CPU; default: PyTorch decides")
+    add_overrides(parser)
     parser.add_argument("--output", type=Path, help="also write this JSON file")
     args = parser.parse_args()
     if args.runs < 1 or args.warmup < 0 or (args.threads is not None and args.threads < 1):
@@ -152,7 +162,7 @@ def main(description: str | None, script: str, config: str) -> None:
         raise UserError(f"{args.output} exists; remove it, or give --output another name")
     if args.threads is not None:
         torch.set_num_threads(args.threads)
-    profile = profile_network(args.script, args.config, args.device, args.runs, args.warmup)
+    profile = profile_network(args.script, args.config, args.device, args.runs, args.warmup, args.overrides)
     print(profile_table(profile))
     if args.output is not None:
         write_text(args.output, json.dumps(profile, indent=2) + "\n")

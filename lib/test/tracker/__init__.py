@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -9,12 +10,12 @@ import numpy as np
 from easydict import EasyDict
 
 from lib.config import load_config, option
-from lib.config.loader import config_path, experiment_name
+from lib.config.loader import config_path, experiment_name, leaves
 from lib.test.tracker.classic import CLASSIC, ClassicTracker, StillTracker
 from lib.test.tracker.engines import choose_engine, engine_device, graph_engine
 from lib.test.tracker.engines.base import Engine
 from lib.test.tracker.stark import BoxEngine, SpatioTemporalTracker, StarkTracker
-from lib.utils.checkpoint_files import CheckpointError, epoch_name, find_checkpoint
+from lib.utils.checkpoint_files import CheckpointError, epoch_name, find_checkpoint, trained_config
 from lib.utils.errors import UserError
 from lib.utils.files import locked
 from lib.utils.graph_files import REGIONS, SEARCH, TEMPLATE, VERSION
@@ -32,6 +33,8 @@ SCRIPTS = {
 # Script -> the class of its network, by which checkpoints are named.
 _NETWORKS = {"stark_s": "STARKS", "stark_st2": "STARKST", "stark_lightning_X_trt": "STARKLightningXtrt"}
 MASK_SCRIPT = "alpha_refine"
+# Beginnings of the options that decide what a network computes.
+_TRAINED = ("MODEL.", "DATA.MEAN", "DATA.STD", "DATA.SEARCH.", "DATA.TEMPLATE.")
 
 
 class Tracker(Protocol):
@@ -52,6 +55,7 @@ def create_tracker(
     device: str = "auto",
     engine: str = "torch",
     precision: str = "fp32",
+    overrides: Sequence[str] = (),
 ) -> Tracker:
     """Build a tracker and load its weights.
 
@@ -68,6 +72,7 @@ def create_tracker(
             is printed.
         precision: `fp32`, `bf16`, `fp16` or `int8`; `lib.test.tracker.engines.PRECISIONS_OF` says which engine knows
             which.
+        overrides: `KEY.PATH=value` of the configuration, see `tracker_config`.
 
     Raises:
         UserError: an unknown name, configuration, device, engine or precision; a checkpoint that is
@@ -83,20 +88,57 @@ def create_tracker(
     if engine == "auto":
         print(f"engine: {chosen} {precision}, the fastest that is installed", flush=True)
     script = SCRIPTS[name]
-    cfg = load_config(script, config)
-    boxes = BoxEngine(create_engine(script, config, weights_path(name, config, checkpoint), chosen, device, precision))
+    weights = weights_path(name, config, checkpoint, overrides)
+    cfg, changed = tracker_config(script, config, weights, overrides)
+    if changed:
+        print(f"note: {weights.name} was trained with other options than {config}, which are used: {changed}")
+    boxes = BoxEngine(create_engine(script, config, cfg, weights, chosen, device, precision))
     if name == "stark_st":
-        return SpatioTemporalTracker(boxes, cfg, update_interval(cfg, dataset_name))
+        return SpatioTemporalTracker(boxes, cfg, update_intervals(cfg, dataset_name))
     return StarkTracker(boxes, cfg)
 
 
+def tracker_config(
+    script: str, config: str | Path, weights: Path, overrides: Sequence[str] = ()
+) -> tuple[EasyDict, str]:
+    """The configuration to track with: what decides what the network computes is taken from the checkpoint.
+
+    These are the options of the network, mean and deviation, and sizes and factors of the regions. A checkpoint that
+    keeps no configuration, as published ones, leaves that of the YAML file. `overrides` go before both.
+
+    Returns:
+        The effective configuration, and for people the options that differ from the YAML file.
+    """
+    cfg = load_config(script, config, overrides)
+    before, trained = dict(leaves(cfg)), dict(leaves(trained_config(weights)))
+    taken = {key: trained[key] for key in before if key.startswith(_TRAINED) and key in trained}
+    for region in ("SEARCH", "TEMPLATE"):
+        for what in ("SIZE", "FACTOR"):
+            key = f"DATA.{region}.{what}"
+            # A region for tracking may differ from that of training, but follows a change of it.
+            if taken.get(key, before.get(key)) != before.get(key):
+                taken[f"TEST.{region}_{what}"] = taken[key]
+    named = {text.partition("=")[0].strip() for text in overrides}
+    changed = {key: value for key, value in taken.items() if value != before.get(key) and key not in named}
+    cfg = load_config(script, config, [*(f"{key}={json.dumps(value)}" for key, value in changed.items()), *overrides])
+    return cfg, "; ".join(f"{key} {value}, not {before.get(key)}" for key, value in sorted(changed.items()))
+
+
 def create_engine(
-    script: str, config: str | Path, weights: Path, engine: str, device: str = "auto", precision: str = "fp32"
+    script: str,
+    config: str | Path,
+    cfg: EasyDict,
+    weights: Path,
+    engine: str,
+    device: str = "auto",
+    precision: str = "fp32",
 ) -> Engine:
     """The engine of a name for the network in a checkpoint.
 
     Args:
         script: of a tracker, or `alpha_refine`.
+        config: its name, for the folder of graphs.
+        cfg: the effective configuration.
         weights: the checkpoint.
         engine: from `choose_engine`.
         device, precision: as `create_tracker` takes them.
@@ -104,7 +146,7 @@ def create_engine(
     Raises:
         UserError: see `create_tracker`; graphs that cannot be written, or not be run.
     """
-    cfg, target = load_config(script, config), engine_device(engine, device)
+    target = engine_device(engine, device)
     if engine in ("torch", "compile"):
         from lib.test.tracker.engines.pytorch import torch_engine
 
@@ -146,7 +188,8 @@ def graphs_folder(script: str, config: str | Path, cfg: EasyDict, weights: Path)
     Raises:
         CheckpointError: the checkpoint cannot be read.
     """
-    options = [cfg.DATA.TEMPLATE.SIZE, cfg.DATA.SEARCH.SIZE, cfg.DATA.MEAN, cfg.DATA.STD, option(cfg, "TEST.WINDOW")]
+    data = cfg.DATA
+    options = [data.TEMPLATE, data.SEARCH.SIZE, data.MEAN, data.STD, option(cfg, "TEST.WINDOW")]
     digest = hashlib.sha256(json.dumps([VERSION, cfg.MODEL, *options], sort_keys=True).encode())
     try:
         digest.update(weights.read_bytes())
@@ -186,7 +229,9 @@ def tracker_of(script: str) -> str:
     return next(name for name, its_script in SCRIPTS.items() if its_script == script)
 
 
-def weights_path(name: str, config: str, checkpoint: str | Path | None = None) -> Path | None:
+def weights_path(
+    name: str, config: str, checkpoint: str | Path | None = None, overrides: Sequence[str] = ()
+) -> Path | None:
     """The weights a tracker is made with; None for a tracker without weights.
 
     They are `checkpoint`, or what training left, or what comes with the configuration.
@@ -202,7 +247,7 @@ def weights_path(name: str, config: str, checkpoint: str | Path | None = None) -
         return kept if not path.exists() and kept.is_file() else path
     script = SCRIPTS[name]
     folder = workspace("test").checkpoint_dir / "train" / script / experiment_name(config)
-    wanted = folder / epoch_name(_NETWORKS[script], load_config(script, config).TEST.EPOCH)
+    wanted = folder / epoch_name(_NETWORKS[script], load_config(script, config, overrides).TEST.EPOCH)
     if wanted.is_file():
         return wanted
     try:
@@ -225,7 +270,12 @@ def shipped_weights(script: str, config: str | Path) -> Path:
     return config_path(script, config).with_suffix(".pth.tar")
 
 
-def update_interval(cfg: EasyDict, dataset_name: str) -> int:
-    """Frames between replacements of the dynamic template on a test set."""
+def update_intervals(cfg: EasyDict, dataset_name: str) -> list[int]:
+    """Frames between replacements of each dynamic template on a test set.
+
+    A test set whose intervals are of another number of templates than the network's, or that has none, has those of
+    training.
+    """
     by_set = {name.upper(): intervals for name, intervals in cfg.TEST.UPDATE_INTERVALS.items()}
-    return int(by_set.get(dataset_name.upper(), cfg.DATA.MAX_SAMPLE_INTERVAL)[0])
+    intervals = by_set.get(dataset_name.upper(), [])
+    return intervals if len(intervals) == cfg.DATA.TEMPLATE.NUMBER - 1 else cfg.DATA.MAX_SAMPLE_INTERVAL

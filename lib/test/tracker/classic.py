@@ -40,7 +40,11 @@ class ClassicTracker:
         if right <= left or bottom <= top:
             raise UserError(f"box {[x, y, w, h]} lies outside the {width}x{height} image")
         self._tracker = self._kind.create()
-        self._tracker.init(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), (left, top, right - left, bottom - top))
+        try:
+            self._tracker.init(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), (left, top, right - left, bottom - top))
+        except cv2.error as error:
+            size = f"{right - left}x{bottom - top}"
+            raise UserError(f"OpenCV's tracker cannot start on a box of {size} pixels: {error.err}") from error
         self._box = [float(value) for value in info["init_bbox"]]
 
     def track(self, image: np.ndarray) -> dict:

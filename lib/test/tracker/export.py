@@ -1,15 +1,14 @@
 """The command `tracking/export.py`: write a network for an engine, and compare it with PyTorch on real crops."""
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from easydict import EasyDict
 
-from lib.config import load_config
 from lib.models.export import export_graphs
-from lib.test.tracker import MASK_SCRIPT, exported, load_network, tracker_of, weights_path
+from lib.test.tracker import MASK_SCRIPT, exported, load_network, tracker_config, tracker_of, weights_path
 from lib.test.tracker.clips import Clip, clips_of, follow
 from lib.test.tracker.engines import choose_engine, engine_device, graph_engine
 from lib.test.tracker.engines.base import Engine
@@ -82,12 +81,13 @@ def export(
     calibration: str | None = None,
     frames: str | None = None,
     device: str = "auto",
+    overrides: Sequence[str] = (),
 ) -> int:
     """Write both graphs of a network for an engine, and print how its boxes or masks differ from PyTorch's.
 
     Args:
         script: of a tracker: `stark_s`, `stark_st2` or `stark_lightning_X_trt`; or `alpha_refine`.
-        config, checkpoint: as `lib.test.tracker.create_tracker` takes them.
+        config, checkpoint, overrides: as `lib.test.tracker.create_tracker` takes them.
         format: `onnx`, `openvino` or `tensorrt`.
         precision: one that the engine of that name knows.
         output: folder for the files; by default where trackers look for them.
@@ -106,8 +106,11 @@ def export(
     if format not in FORMATS:
         raise UserError(f"unknown format '{format}'; valid: {', '.join(FORMATS)}")
     choose_engine(format, device, precision)
-    target, cfg = engine_device(format, device), load_config(script, config)
-    weights = weights_path(tracker, config, checkpoint) if tracker else refiner_weights(config, checkpoint)
+    target = engine_device(format, device)
+    weights = weights_path(tracker, config, checkpoint, overrides) if tracker else refiner_weights(config, checkpoint)
+    cfg, changed = tracker_config(script, config, weights, overrides)
+    if changed:
+        print(f"note: {weights.name} was trained with other options than {config}, which are used: {changed}")
     names = {
         "onnx": (TEMPLATE, SEARCH),
         "openvino": (f"template{SUFFIX}", f"search{INT8_SUFFIX if precision == 'int8' else SUFFIX}"),

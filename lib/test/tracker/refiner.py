@@ -126,7 +126,7 @@ def create_refiner(
     """
     chosen = choose_engine(engine, device, precision)
     cfg, weights = load_config(MASK_SCRIPT, config), refiner_weights(config, checkpoint)
-    return Refiner(create_engine(MASK_SCRIPT, config, weights, chosen, device, precision), cfg)
+    return Refiner(create_engine(MASK_SCRIPT, config, cfg, weights, chosen, device, precision), cfg)
 
 
 def refiner_weights(config: str = DEFAULT_CONFIG, checkpoint: str | Path | None = None) -> Path:

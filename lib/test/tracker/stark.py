@@ -100,7 +100,7 @@ class StarkTracker:
         """Find the object in the next frame.
 
         Args:
-            image: as for `initialize`; its size may differ from the frame before.
+            image: as for `initialize`; where its size differs from the frame before, the last box is scaled with it.
 
         Returns:
             `target_bbox` [x, y, w, h] in pixels, and `conf_score` in [0, 1] where the variant scores.
@@ -113,6 +113,7 @@ class StarkTracker:
         image = to_rgb8(image)
         height, width = image.shape[:2]
         if self.frame_size != (height, width):
+            self.state = _scaled(self.state, width / self.frame_size[1], height / self.frame_size[0])
             self.state, self.frame_size = clip_box(self.state, height, width), (height, width)
         out = self._search(image)
         result = self._result(out)
@@ -162,30 +163,38 @@ class StarkTracker:
 
 
 class SpatioTemporalTracker(StarkTracker):
-    """STARK-ST: the dynamic template is replaced now and then, when the score says that the object is there.
+    """STARK-ST: dynamic templates are replaced now and then, when the score says that the object is there.
 
     Args:
-        update_interval: frames between two chances of replacement.
+        update_intervals: for each dynamic template the frames between two chances of replacement.
     """
 
-    def __init__(self, engine: BoxEngine, cfg: EasyDict, update_interval: int) -> None:
+    def __init__(self, engine: BoxEngine, cfg: EasyDict, update_intervals: Sequence[int]) -> None:
         super().__init__(engine, cfg)
         self.scores = True
-        self.update_interval = update_interval
+        self.update_intervals = update_intervals
         self.frame_index = 0
 
     def initialize(self, image: np.ndarray, info: Mapping) -> None:
-        """As `StarkTracker.initialize`; the dynamic template starts as the first one."""
+        """As `StarkTracker.initialize`; dynamic templates start as the first one."""
         super().initialize(image, info)
         self.frame_index = 0
 
     def _initial_templates(self, template: Any) -> list[Any]:
-        return [template, template]
+        return [template] * (1 + len(self.update_intervals))
 
     def _after_frame(self, image: np.ndarray, result: dict) -> None:
         self.frame_index += 1
-        if self.frame_index % self.update_interval == 0 and result["conf_score"] > UPDATE_THRESHOLD:
-            self.templates[1] = self._encode_template(image, self.state)
+        due = [i for i, each in enumerate(self.update_intervals, start=1) if self.frame_index % each == 0]
+        if due and result["conf_score"] > UPDATE_THRESHOLD:
+            template = self._encode_template(image, self.state)
+            for i in due:
+                self.templates[i] = template
+
+
+def _scaled(box: Sequence[float], x: float, y: float) -> list[float]:
+    """A box xywh where the frame was scaled by x and y."""
+    return [box[0] * x, box[1] * y, box[2] * x, box[3] * y]
 
 
 def _sigmoid(x: float) -> float:

@@ -8,7 +8,7 @@ from lib.utils.errors import UserError
 
 
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add --engine and --precision; see `lib.test.tracker.create_tracker`."""
+    """Add --engine, --precision and --opts; see `lib.test.tracker.create_tracker`."""
     engines = "torch, compile, onnx, openvino or tensorrt; auto (default): the fastest that is installed"
     parser.add_argument("--engine", default="auto", help=engines)
     precisions = (
@@ -16,6 +16,13 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
         "differ a little"
     )
     parser.add_argument("--precision", default="fp32", help=precisions)
+    add_overrides(parser)
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """Add `--opts KEY=VALUE …`, as `overrides`; see `lib.config.load_config`."""
+    overrides = "options of the configuration, such as TEST.SEARCH_FACTOR=4.5"
+    parser.add_argument("--opts", dest="overrides", nargs="+", default=(), metavar="KEY=VALUE", help=overrides)
 
 
 def refuse_to_replace(paths: Iterable[Path]) -> None:

@@ -53,11 +53,13 @@ def video_demo(
     refine: str | None = None,
     refine_checkpoint: str | None = None,
     refine_precision: str | None = None,
+    overrides: Sequence[str] = (),
 ) -> int:
     """Track an object in a video, a folder of images or a camera's picture, write the result, and count the frames.
 
     Args:
-        tracker, config, checkpoint, device, engine, precision: as `lib.test.tracker.create_tracker` takes them.
+        tracker, config, checkpoint, device, engine, precision, overrides: as `lib.test.tracker.create_tracker` takes
+            them.
         source: as `open_source` takes it, or `sample:NAME` of `lib.data.samples`.
         init_bbox: the object in the first frame, xywh in pixels; by default a sample's own, or drawn by the user.
         output: folder of the results; a new `output/<source>_<tracker>_<config>` by default.
@@ -78,7 +80,8 @@ def video_demo(
     first = next(frames.frames)
     if init_bbox is not None:
         check_box(init_bbox, first)
-    built = create_tracker(tracker, config, checkpoint=checkpoint, device=device, engine=engine, precision=precision)
+    how = {"device": device, "engine": engine, "precision": precision, "overrides": overrides}
+    built = create_tracker(tracker, config, checkpoint, **how)
     if refine is not None:
         built = with_masks(built, refine, refine_checkpoint, device, engine, refine_precision or precision)
     with ExitStack() as stack:
