@@ -59,7 +59,9 @@ def track_in_workers(
         finally:
             idle.put((device, worker))
 
-    with ThreadPoolExecutor(len(devices)) as pool:
+    # Ctrl-C reaches all processes, and this one ends the others. Workers inherit what their starting thread blocks.
+    blocked = signal.SIG_BLOCK, {signal.SIGINT}
+    with ThreadPoolExecutor(len(devices), initializer=signal.pthread_sigmask, initargs=blocked) as pool:
         futures = [pool.submit(track, sequence) for sequence in sequences]
         try:
             for future in as_completed(futures):
@@ -83,7 +85,6 @@ _make: Callable[[], Tracker] | None = None  # in worker processes; makes the tra
 def _start(make_tracker: TrackerMaker, device: str, threads: int) -> None:
     """Begin a worker process. An error of making the tracker comes with the first task, so that the user sees it."""
     global _make
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one ends the others
     threading.Thread(target=_end_with_parent, daemon=True).start()
     # Processes that share cores and wait for each other's threads lose nearly all of their speed.
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # for torch, if it is imported later

@@ -73,6 +73,7 @@ def run_server(
             log_level="warning",
             access_log=False,  # addresses hold the token, and sessions' names
             server_header=False,
+            lifespan="off",  # a second Ctrl-C would print its traceback
             ws_max_size=_LARGEST_MESSAGE,
             ws_per_message_deflate=False,  # pictures are compressed already
             ws_ping_timeout=120,  # a laptop may sleep a little

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from lib.test.evaluation.running import run_sequences
+from lib.test.evaluation.workers import track_in_workers
 from lib.utils.errors import UserError
 from lib.utils.workspace import REPOSITORY
-from tests.test.evaluation.worker_run import LENGTHS, DiaryTracker, make_set
+from tests.test.evaluation.worker_run import LENGTHS, DiaryTracker, blocked_signals, make_set
 
 BY_LENGTH = sorted(LENGTHS, key=LENGTHS.get, reverse=True)
 LONGEST_WAIT = 180  # seconds; on a busy machine a process takes its time to start
@@ -161,6 +162,11 @@ def test_a_run_that_is_ended_leaves_no_worker_and_no_half_file_and_continues(
     report = run_sequences(tracker(), sequences, tmp_path / "out")
     assert sorted(report.kept) == [*finished]
     assert results(tmp_path / "out") == whole("abcdef")
+
+
+def test_ctrl_c_does_not_reach_workers_not_even_while_they_start(sequences, tracker):
+    outcomes = track_in_workers(tracker(), ["cpu"], blocked_signals, sequences[:1], threads=1)
+    assert [outcome.reason for outcome in outcomes] == ["SIGINT"]
 
 
 def test_a_worker_that_somebody_ends_is_named(command, tracker):
