@@ -22,8 +22,7 @@ from lib.test.profiling.latency import describe_machine, machine_line
 from lib.test.tracker import SCRIPTS
 from lib.test.tracker.engines import choose_engine
 from lib.utils.errors import UserError
-from lib.utils.files import write_text
-from lib.utils.text import ruled_table
+from lib.utils.files import ruled_table, write_text
 
 CLIP = "sample:bigbuckbunny"
 

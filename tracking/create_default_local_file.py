@@ -12,8 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib.utils.errors import run_command
-from lib.utils.local_files import write_local_files
-from lib.utils.workspace import LOCAL_FILES, REPOSITORY
+from lib.utils.workspace import LOCAL_FILES, REPOSITORY, write_local_files
 
 
 def main() -> None:
@@ -22,7 +21,7 @@ def main() -> None:
     parser.add_argument("--data_dir", type=Path, default=REPOSITORY / "data", help="folder of all data sets")
     parser.add_argument("--save_dir", type=Path, default=REPOSITORY, help="folder for checkpoints, logs and results")
     parser.add_argument("--force", action="store_true", help="replace existing files; they are kept as .bak")
-    written = write_local_files(**vars(parser.parse_args()), files=LOCAL_FILES)
+    written = write_local_files(**vars(parser.parse_args()))
     for path in LOCAL_FILES.values():
         print(f"{'wrote' if path in written else 'says the same already'}: {path}")
 

@@ -19,7 +19,7 @@ from lib.data import box_files
 from lib.data.sequence import NumberedNames, Sequence, Sequences, some
 from lib.data.storage import Storage
 from lib.utils.errors import UserError
-from lib.utils.text import parse_names, read_ranges, read_text
+from lib.utils.files import parse_names, read_ranges, read_text
 
 SPECS = Path(__file__).parent / "specs"
 LIST = "list.txt"

@@ -61,22 +61,13 @@ def few(names: list[str], count: int = 3) -> str:
 
 
 class _Ignored(dict):
-    """Replaces everything that a checkpoint's pickle names: it takes all, does nothing, and stays empty."""
-
-    def __new__(cls, *_: Any, **__: Any) -> "_Ignored":
-        return super().__new__(cls)
+    """Replaces everything that a checkpoint's pickle names: it takes all and runs nothing."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
         super().__init__()
 
     def __setstate__(self, _: Any) -> None:
         pass
-
-    def __call__(self, *_: Any) -> "_Ignored":
-        return self
-
-    def __hash__(self) -> int:
-        return id(self)
 
 
 class _PlainReader(pickle.Unpickler):

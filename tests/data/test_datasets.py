@@ -13,7 +13,7 @@ from lib.data import layouts, synthetic
 from lib.data.images import ImageReadError
 from lib.data.registry import build_dataset, load_dataset
 from lib.utils.errors import UserError
-from lib.utils.text import read_ranges
+from lib.utils.files import read_ranges
 from tests.data.made_trees import (
     MAKERS,
     boxes,

@@ -10,7 +10,7 @@ from lib.data import layouts
 from lib.data.box_files import parse_regions
 from lib.data.registry import dataset_label, load_dataset, select_sequences
 from lib.utils.errors import UserError
-from lib.utils.text import read_ranges
+from lib.utils.files import read_ranges
 from tests.data.made_sets import frame_index, moving_boxes, write_boxes, write_frames, write_sequence
 from tests.data.made_trees import write_lmdb
 

@@ -28,7 +28,7 @@ from lib.data.images import IMAGE_SUFFIXES, JpegPicture, open_picture
 from lib.test.evaluation.result_files import read_result, read_seconds
 from lib.test.web.clips import Limits, open_clip
 from lib.utils.errors import UserError
-from lib.utils.text import parse_names, read_ranges
+from lib.utils.files import parse_names, read_ranges
 
 _SLOW_SECONDS = 2.0
 _BATCH = 200

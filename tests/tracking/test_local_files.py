@@ -9,8 +9,7 @@ import pytest
 
 from lib.utils import workspace as workspace_module
 from lib.utils.errors import UserError
-from lib.utils.local_files import write_local_files
-from lib.utils.workspace import REPOSITORY, workspace
+from lib.utils.workspace import REPOSITORY, workspace, write_local_files
 
 SCRIPT = "create_default_local_file.py"
 PUBLISHED_TRAINING = """workspace_dir tensorboard_dir pretrained_networks lasot_dir got10k_dir lasot_lmdb_dir
@@ -43,7 +42,7 @@ def test_the_published_command(files, tmp_path, run_script, monkeypatch, capsys)
 
 
 def test_what_is_written_is_what_holds_without_it_but_for_the_folders(files, tmp_path):
-    write_local_files(tmp_path / "w", tmp_path / "d", tmp_path / "s", False, files)
+    write_local_files(tmp_path / "w", tmp_path / "d", tmp_path / "s", False)
     for side in ("train", "test"):
         place = workspace(side)
         assert (place.data_dir, place.save_dir) == (tmp_path / "d", tmp_path / "s")
@@ -85,7 +84,7 @@ def test_force_keeps_what_was_there(files, tmp_path, run_script, capsys):
 
 def test_odd_names_survive(files, tmp_path):
     odd = tmp_path / 'o\'dd "{data}" \\n é'
-    write_local_files(odd, odd, odd, False, files)
+    write_local_files(odd, odd, odd, False)
     assert workspace("train").dataset_dir("lasot") == odd / "lasot"
     assert workspace("test").save_dir == odd
 
@@ -93,7 +92,7 @@ def test_odd_names_survive(files, tmp_path):
 def test_a_folder_that_cannot_be_written(files, tmp_path):
     files["train"].parent.write_text("a file where a folder should be")
     with pytest.raises(UserError, match=r"cannot write the local files: .*train"):
-        write_local_files(tmp_path, tmp_path, tmp_path, False, files)
+        write_local_files(tmp_path, tmp_path, tmp_path, False)
 
 
 def test_git_ignores_them_and_their_backups():

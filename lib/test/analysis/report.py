@@ -14,7 +14,7 @@ from lib.test.analysis import page, selection, tables
 from lib.test.analysis.plots import PLOTS, draw_plot, plot_trackers, save_plot
 from lib.test.analysis.scores import TrackerScores, merge_runs, score_source
 from lib.utils.errors import UserError
-from lib.utils.text import read_text, ruled_table
+from lib.utils.files import read_text, ruled_table
 from lib.utils.workspace import workspace
 
 _HARDEST = 8

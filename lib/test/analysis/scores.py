@@ -19,7 +19,7 @@ from lib.test.analysis import metrics
 from lib.test.analysis.selection import ResultSource
 from lib.test.evaluation.result_files import read_seconds
 from lib.utils.errors import UserError
-from lib.utils.text import read_text
+from lib.utils.files import read_text
 
 CURVES = {
     "success_curve": metrics.OVERLAP_THRESHOLDS,

@@ -8,8 +8,7 @@ import pandas
 
 from lib.test.analysis.scores import CURVES, TrackerScores
 from lib.test.analysis.selection import Groups
-from lib.utils.files import write_text
-from lib.utils.text import ruled_table
+from lib.utils.files import ruled_table, write_text
 
 # Key of `TrackerScores.scores` to title of a column.
 COLUMNS = {

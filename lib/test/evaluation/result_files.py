@@ -16,8 +16,7 @@ from lib.config.loader import experiment_name
 from lib.data.box_files import read_boxes
 from lib.data.sequence import Sequence
 from lib.utils.errors import UserError
-from lib.utils.files import write_text
-from lib.utils.text import read_text
+from lib.utils.files import read_text, write_text
 from lib.utils.workspace import provenance
 
 NOTE = "run.json"

@@ -18,8 +18,8 @@ from lib.test.tracker.quantise import calibrate
 from lib.test.tracker.refiner import refiner_weights
 from lib.test.utils.arguments import refuse_to_replace
 from lib.utils.errors import UserError
+from lib.utils.files import ruled_table
 from lib.utils.graph_files import REGIONS, SEARCH, TEMPLATE
-from lib.utils.text import ruled_table
 
 FORMATS = ("onnx", "openvino", "tensorrt")
 # Largest difference that rounding explains in fp32: of a box, in fractions of the crop; of a pixel's probability.
