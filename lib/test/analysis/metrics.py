@@ -25,49 +25,30 @@ _HIT, _MISS = -1.0, np.inf
 
 @dataclass(frozen=True)
 class ScoringRule:
-    """What a family of test sets does differently.
+    """What a family of test sets does differently."""
 
-    Attributes:
-        invalid_distance: centre distance given to a frame without a valid box.
-        uses_visibility: frames marked invisible are misses.
-        pads_short: a short result is filled up with empty boxes; otherwise it is an error.
-    """
-
-    invalid_distance: float = _MISS
-    uses_visibility: bool = False
-    pads_short: bool = True
+    invalid_distance: float = _MISS  # centre distance given to a frame without a valid box
+    uses_visibility: bool = False  # frames marked invisible are misses
+    pads_short: bool = True  # a short result is filled up with empty boxes; otherwise it is an error
 
 
-_STANDARD = ScoringRule()
 _LASOT = ScoringRule(uses_visibility=True, pads_short=False)
-_RULES = {
-    "lasot": _LASOT,
-    "lasot_lmdb": _LASOT,
-    "lasot_ext": _LASOT,
-    "uav": ScoringRule(invalid_distance=_HIT),
-}
+_RULES = {"uav": ScoringRule(invalid_distance=_HIT)} | dict.fromkeys(("lasot", "lasot_lmdb", "lasot_ext"), _LASOT)
 
 
 def scoring_rule(dataset: str) -> ScoringRule:
     """The rule of a test set: LaSOT's, UAV123's, or the standard one (OTB, GOT-10k and all others)."""
-    return _RULES.get(dataset, _STANDARD)
+    return _RULES.get(dataset, ScoringRule())
 
 
 @dataclass(frozen=True)
 class FrameErrors:
-    """Per-frame comparison of N predicted boxes with N true ones; each array is (N,).
+    """Per-frame comparison of N predicted boxes with N true ones; each array is (N,)."""
 
-    Attributes:
-        overlap: IoU in [0, 1], -1 without a valid true box.
-        distance: pixels between the centres.
-        norm_distance: the same with x and y divided by the true box's width and height.
-        valid: the frame has a true box that counts.
-    """
-
-    overlap: np.ndarray
-    distance: np.ndarray
-    norm_distance: np.ndarray
-    valid: np.ndarray
+    overlap: np.ndarray  # IoU in [0, 1], -1 without a valid true box
+    distance: np.ndarray  # pixels between the centres
+    norm_distance: np.ndarray  # the same with x and y divided by the true box's width and height
+    valid: np.ndarray  # the frame has a true box that counts
 
 
 def sequence_scores(
@@ -127,7 +108,15 @@ def frame_errors(
 ) -> FrameErrors:
     """Compare the boxes of one sequence frame by frame; arguments and errors as in `sequence_scores`."""
     prediction, truth = _boxes(prediction, "prediction"), _boxes(truth, "ground truth")
-    prediction = _fit_length(_repeat_last(_checked(prediction)[: len(truth)], truth), len(truth), rule)
+    bad = ~np.isfinite(prediction).all(axis=1) | (prediction[:, 2:] < 0).any(axis=1)
+    if bad.any():
+        first = int(bad.argmax())
+        raise UserError(f"line {first + 1}: {prediction[first].tolist()} is no box; sizes must be 0 or more and finite")
+    missing = max(0, len(truth) - len(prediction))
+    if missing and not rule.pads_short:
+        count = f"{len(prediction)} boxes and the ground truth {len(truth)}"
+        raise UserError(f"the result has {count}; run the sequence again")
+    prediction = np.concatenate((_repeat_last(prediction[: len(truth)], truth), np.zeros((missing, 4))))
     prediction[0] = truth[0]
 
     shown = np.ones(len(truth), dtype=bool)
@@ -154,9 +143,8 @@ def box_overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     bottom_right = np.minimum(a[:, :2] + a[:, 2:], b[:, :2] + b[:, 2:])
     intersection = (bottom_right - top_left).clip(min=0).prod(axis=1)
     union = a[:, 2:].prod(axis=1) + b[:, 2:].prod(axis=1) - intersection
-    return (intersection / np.maximum(union, np.finfo(float).tiny)).clip(
-        max=1
-    )  # equal boxes can round to a little more
+    ratio = intersection / np.maximum(union, np.finfo(float).tiny)
+    return ratio.clip(max=1)  # equal boxes can round to a little more
 
 
 def _boxes(values: np.ndarray, what: str) -> np.ndarray:
@@ -166,26 +154,11 @@ def _boxes(values: np.ndarray, what: str) -> np.ndarray:
     return boxes
 
 
-def _checked(prediction: np.ndarray) -> np.ndarray:
-    bad = ~np.isfinite(prediction).all(axis=1) | (prediction[:, 2:] < 0).any(axis=1)
-    if bad.any():
-        first = int(bad.argmax())
-        raise UserError(f"line {first + 1}: {prediction[first].tolist()} is no box; sizes must be 0 or more and finite")
-    return prediction
-
-
 def _repeat_last(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Put the box before in place of a predicted one without area, where the frame has ground truth."""
     empty = (prediction[:, 2:] == 0).any(axis=1) & ~np.isnan(truth[: len(prediction)]).any(axis=1)
     source = np.where(empty, 0, np.arange(len(prediction)))
     return prediction[np.maximum.accumulate(source)]
-
-
-def _fit_length(prediction: np.ndarray, length: int, rule: ScoringRule) -> np.ndarray:
-    missing = length - len(prediction)
-    if missing and not rule.pads_short:
-        raise UserError(f"the result has {len(prediction)} boxes and the ground truth {length}; run the sequence again")
-    return np.concatenate((prediction, np.zeros((missing, 4))))
 
 
 def _centre(boxes: np.ndarray) -> np.ndarray:

@@ -13,13 +13,12 @@ from functools import cached_property
 import numpy as np
 import pandas
 
-from lib.data.box_files import read_boxes
+from lib.data.box_files import read_boxes, read_meta
 from lib.data.sequence import Sequence
 from lib.test.analysis import metrics
 from lib.test.analysis.selection import ResultSource
 from lib.test.evaluation.result_files import read_seconds
 from lib.utils.errors import UserError
-from lib.utils.files import read_text
 
 CURVES = {
     "success_curve": metrics.OVERLAP_THRESHOLDS,
@@ -29,7 +28,7 @@ CURVES = {
 
 _BASELINES = ("still",)  # nothing is computed that could be timed
 _NAMED_ERRORS = 3
-_RESOLUTION = re.compile(r"^\s*resolution\s*[:=]\s*\(\s*(\d+)\s*,\s*(\d+)\s*\)", re.MULTILINE | re.ASCII)
+_RESOLUTION = re.compile(r"\(\s*(\d+)\s*,\s*(\d+)\s*\)", re.ASCII)
 _MISS = [1e9, 1e9, 1, 1]  # a box that is too far off for a hit in any score
 
 
@@ -37,23 +36,17 @@ _MISS = [1e9, 1e9, 1, 1]  # a box that is too far off for a hit in any score
 class TrackerScores:
     """One tracker, or the mean of its runs, over test sets.
 
-    Attributes:
-        label: its name in tables and plots.
-        sources: its result files, of each merged run.
-        table: a row for each sequence with a result. Its columns are pairs: (key of `CURVES`, threshold) with fractions
-            of frames, ("score", key) with the numbers of `lib.test.analysis.metrics.sequence_scores`, and ("sum", key)
-            with the sums behind AO, SR0.50, SR0.75 and FPS.
-        missing: sequences without a result; the means are without them.
-        remarks: what a sequence's result has in place of one box a frame, for those where it differs.
-        notes: one line for each difference from the scores of a complete run.
+    `table` has a row for each sequence with a result. Its columns are pairs: (key of `CURVES`, threshold) with
+    fractions of frames, ("score", key) with the numbers of `lib.test.analysis.metrics.sequence_scores`, and
+    ("sum", key) with the sums behind AO, SR0.50, SR0.75 and FPS.
     """
 
-    label: str
-    sources: tuple[ResultSource, ...]
+    label: str  # in tables and plots
+    sources: tuple[ResultSource, ...]  # its result files, of each merged run
     table: pandas.DataFrame
-    missing: list[str]
-    remarks: dict[str, str]
-    notes: list[str]
+    missing: list[str]  # sequences without a result; the means are without them
+    remarks: dict[str, str]  # what a sequence's result has in place of one box a frame, where it differs
+    notes: list[str]  # one line for each difference from the scores of a complete run
 
     @property
     def expected(self) -> int:  # sequences in the test sets
@@ -182,8 +175,7 @@ def counted_overlaps(sequence: Sequence, prediction: np.ndarray, errors: metrics
     visible = sequence.visible if sequence.covered is None else sequence.covered
     counted = errors.valid if visible is None else errors.valid & visible
     counted = np.flatnonzero(counted[1:]) + 1
-    info = sequence.annotation.with_name("meta_info.ini")
-    size = _RESOLUTION.search(read_text(info, errors="replace")) if info.is_file() else None
+    size = _RESOLUTION.match(read_meta(sequence.annotation.with_name("meta_info.ini")).get("resolution", ""))
     if size is None:
         return errors.overlap[counted]
     missing = max(0, len(sequence.truth) - len(prediction))

@@ -12,15 +12,8 @@ from lib.utils.files import ruled_table, write_text
 
 # Key of `TrackerScores.scores` to title of a column.
 COLUMNS = {
-    "auc": "AUC",
-    "op50": "OP50",
-    "op75": "OP75",
-    "precision": "Prec",
-    "norm_precision": "NormPrec",
-    "ao": "AO",
-    "sr50": "SR0.50",
-    "sr75": "SR0.75",
-    "fps": "FPS",
+    **{"auc": "AUC", "op50": "OP50", "op75": "OP75", "precision": "Prec", "norm_precision": "NormPrec"},
+    **{"ao": "AO", "sr50": "SR0.50", "sr75": "SR0.75", "fps": "FPS"},
 }
 
 
