@@ -52,7 +52,7 @@ class Coco(TrackingDataset):
 
     def files(self) -> Iterator[str]:
         yield ANNOTATIONS
-        yield from (f"{self._folder}/{file}" for file in self._files)
+        yield from (f"{self._folder}/{file}" for file in dict.fromkeys(self._files))
 
     def frame_path(self, sequence: int, frame: int) -> str:
         if frame != 0:
@@ -97,7 +97,9 @@ def _read_arrays(storage: Storage, outlined: bool) -> Arrays:
             names = [image["file_name"] for image in images if image["id"] == twice]
             raise ValueError(f"image id {twice} stands for {names[0]} and {names[1]}; give each image an id of its own")
         single = [entry for entry in entries if not entry.get("iscrowd", 0)]
-        used = [entry for entry in single if entry["usable"]]
+        used = [entry for entry in single if entry.get("usable")]
+        if unknown := [entry["image_id"] for entry in used if entry["image_id"] not in index]:
+            raise ValueError(f"an annotation is of the image id {unknown[0]}, and no image has it")
         arrays = {
             "files": np.array([image["file_name"] for image in images], str),
             "images": np.array([index[entry["image_id"]] for entry in used], dtype=np.int32),

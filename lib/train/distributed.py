@@ -51,6 +51,9 @@ def torchrun_options(given: Mapping[str, str | int | None]) -> list[str]:
     """Options for torchrun's command line from its own names and values; None where not given."""
     given = {name: value for name, value in given.items() if value is not None}
     options = [f"--{name}={value}" for name, value in given.items()]
+    for name in ("nproc_per_node", "nnodes"):
+        if re.fullmatch(r"0+|-\d+", str(given.get(name))):
+            raise UserError(f"--{name} {given[name]}: the number must be 1 or more")
     if "rdzv_endpoint" in given:
         return options if "rdzv_backend" in given else [*options, "--rdzv_backend=c10d"]
     if given.keys() & {"master_addr", "master_port", "node_rank"}:

@@ -203,13 +203,22 @@ def test_coco_has_one_frame_an_object_without_crowds(tmp_path, images):
         assert dataset.source(1, 0) == str(tmp_path / "coco" / images / "000000000009.jpg")
 
 
+def test_coco_objects_without_a_box_are_counted(tmp_path):
+    path = make_coco(tmp_path / "coco") / "annotations" / "instances_train2017.json"
+    content = json.loads(path.read_text())
+    content["annotations"][2].pop("bbox")
+    path.write_text(json.dumps(content))
+    dataset = build_dataset("COCO17", tmp_path)
+    assert (len(dataset), dataset.report) == (2, "2 of 5 objects are used; 1 are crowds, 2 have no area")
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         (lambda c: c["annotations"][2].update(bbox=[1, 2, float("nan"), 4]), "annotation 3"),
         (lambda c: c["annotations"][2].update(bbox=[1, 2, 3]), "annotation 3"),
         (lambda c: c["annotations"][2].pop("image_id"), "image_id"),
-        (lambda c: c["images"].pop(), "36"),
+        (lambda c: c["images"].pop(), "image id 36"),
         (lambda c: c.pop("annotations"), "annotations"),
         (lambda c: c["annotations"].clear(), "no object with an area"),
         (None, "is not a COCO annotation file"),

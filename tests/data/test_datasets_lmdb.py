@@ -1,5 +1,6 @@
 """Training sets from LMDB: the same as from folders, packed without loss, continued, verified, safe in workers."""
 
+import json
 import multiprocessing
 import pickle
 import subprocess
@@ -59,6 +60,15 @@ def test_folders_and_coco_anywhere_are_packed_beside_them(folder, tmp_path):
         assert output == Path(f"{name.partition(':')[2]}_lmdb")
         assert_same(build_dataset(name), build_dataset(name, use_lmdb=True))
     assert len(build_dataset(f"FOLDER:{folder}_lmdb")) == 2
+
+
+def test_photographs_that_are_listed_twice_are_packed_once(tmp_path):
+    path = make_coco(tmp_path / "coco") / "annotations" / "instances_train2017.json"
+    content = json.loads(path.read_text())
+    content["images"].append({**content["images"][0], "id": 1000})
+    path.write_text(json.dumps(content))
+    pack.pack("COCO17", tmp_path, progress=False)
+    assert len(build_dataset("COCO17", tmp_path, use_lmdb=True)) == 3
 
 
 def test_trackingnet_as_it_is_published_with_an_lmdb_for_each_part(tmp_path):

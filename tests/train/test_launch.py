@@ -98,6 +98,13 @@ def test_several_machines_need_a_place_to_meet():
         torchrun_options({"nnodes": "2"})
 
 
+@pytest.mark.parametrize("option", ["nproc_per_node", "nnodes"])
+@pytest.mark.parametrize("number", ["0", "-1"])
+def test_a_number_of_processes_below_one_is_refused(option, number):
+    with pytest.raises(UserError, match=f"--{option} {number}: the number must be 1 or more"):
+        torchrun_options({option: number})
+
+
 def test_every_process_has_its_own_number(script, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     names = ["RANK", "WORLD_SIZE", "LOCAL_RANK", "OMP_NUM_THREADS"]
