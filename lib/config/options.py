@@ -76,7 +76,7 @@ _TABLE = (
     Option("MODEL.TRANSFORMER.ENC_LAYERS", 6, "encoder layers", SPATIAL, {LIGHTNING: 1}, low=1, optional=True),
     Option("MODEL.TRANSFORMER.DEC_LAYERS", 6, "decoder layers", SPATIAL, low=1),
     Option("MODEL.TRANSFORMER.PRE_NORM", False, "normalise before each layer, not after", SPATIAL),
-    Option("MODEL.TRANSFORMER.DIVIDE_NORM", False, "published, without effect", SPATIAL),
+    Option("MODEL.TRANSFORMER.DIVIDE_NORM", False, "scale queries and keys to unit length", SPATIAL),
     Option("DATA.MEAN", [0.485, 0.456, 0.406], "mean of pixels, RGB in 0..1", length=3),
     Option("DATA.STD", [0.229, 0.224, 0.225], "deviation of pixels", length=3, low=1e-6),
     Option("DATA.MAX_SAMPLE_INTERVAL", 200, "of frames of a sample", by_script=_INTERVALS, low=1, filled=True),

@@ -230,7 +230,7 @@ def decode_part(data: bytes, x: Span, y: Span) -> np.ndarray | None:
         subsampling = library.tj3Get(handle, _SUBSAMPLING)
         if not 0 <= subsampling < len(_BLOCK_WIDTHS):
             return None
-        # One more block on either side: colour at the edge of the decoded part is computed without its neighbours.
+        # One block more on either side: upsampling of colour needs the neighbours of each block.
         block, width = _BLOCK_WIDTHS[subsampling], library.tj3Get(handle, _WIDTH)
         first, last = max(0, (x[0] // block - 1) * block), min(width, x[1] + block)
         pixels = np.empty((y[1] - y[0], last - first, 3), np.uint8)

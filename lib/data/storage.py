@@ -127,7 +127,7 @@ def _file_stamp(path: str | os.PathLike) -> tuple[int, ...] | None:
         status = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    # The second time is set by the system alone: it changes where a file is replaced by one with the first time copied.
+    # Tools that copy a file may keep its modification time; the change time (ctime) always is that of the replacement.
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 

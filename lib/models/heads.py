@@ -4,19 +4,19 @@ import torch
 from easydict import EasyDict
 from torch import Tensor, nn
 
-from lib.config import option
+from lib.config import ConfigError, option
 from lib.models.layers import MLP, RepVGGBlock
 
 
 class CornerPredictor(nn.Module):
-    """Two probability maps, one a corner; the box is their expected positions.
+    """Two probability maps, one a corner; the box is their expected positions (equations 1 and 2).
 
     Args:
         kind: `CORNER` has one tower of convolutions a corner and sample points at the cells' corners.
             The light kinds share one tower and put the points at the cells' centres:
             `CORNER_LITE` (convolutions), `CORNER_LITE_REP` (RepVGG blocks), both halving the
             channels, and `CORNER_LITE_REP_v2` (two RepVGG blocks at full width).
-        inputs, channels: of the features, and of the first layer.
+        inputs, channels: channels of the features, and of the head's first layer.
         size: cells a side of the (square) search feature.
     """
 
@@ -64,9 +64,9 @@ class CenterPredictor(nn.Module):
     OSTrack, Ye et al., ECCV 2022). Where there are two alike, expected corners would lie between them; this takes one.
 
     Args:
-        inputs, channels: of the features, and of the layers.
+        inputs, channels: channels of the features, and of the head's layers.
         size: cells a side of the (square) search feature.
-        usual: the side of most boxes as a part of the crop, at which learning starts.
+        usual: the side of boxes before training, as a fraction of the crop.
         window: at test, weight of a cosine window's logarithm that is added to the logits: the object moves little
             between two frames.
     """
@@ -129,4 +129,6 @@ def build_box_head(cfg: EasyDict, stride: int) -> nn.Module:
     channels = option(cfg, "MODEL.HEAD_DIM")
     if cfg.MODEL.HEAD_TYPE == "CENTER":
         return CenterPredictor(dim, channels, size, 1 / cfg.DATA.SEARCH.FACTOR, option(cfg, "TEST.WINDOW"))
-    return CornerPredictor(cfg.MODEL.HEAD_TYPE, dim, channels, size)
+    if cfg.MODEL.HEAD_TYPE in ("CORNER", "CORNER_LITE", "CORNER_LITE_REP", "CORNER_LITE_REP_v2"):
+        return CornerPredictor(cfg.MODEL.HEAD_TYPE, dim, channels, size)
+    raise ConfigError(f"'MODEL.HEAD_TYPE' {cfg.MODEL.HEAD_TYPE} has no class: add it to build_box_head")

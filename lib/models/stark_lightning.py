@@ -25,7 +25,7 @@ class LightEncoderLayer(EncoderLayer):
         """Template tokens and search tokens (B, Ls, C) to new search features (B, Ls, C)."""
         tokens, query = join([*templates, search]), search.feature + search.position
         attended = self.self_attn(query, tokens.feature + tokens.position, tokens.feature, tokens.padding)
-        # The residual is the query with its position: later layers and the head need to know where a token lies.
+        # The residual includes the position: later layers and the head need to know where a token lies.
         x = self.norm1(query + self.dropout(attended))
         return self.norm2(x + self.dropout(self.feedforward(x)))
 

@@ -120,7 +120,7 @@ def end_with_parent() -> None:
 def joined(device: str = "auto") -> Iterator[torch.device]:
     """Join the other processes, if there are any, and give this one's device; leave them afterwards.
 
-    NCCL joins GPUs; gloo joins processes on CPUs, and carries small values that are not on a GPU.
+    NCCL joins GPUs; gloo joins processes on CPUs, and exchanges scalars that are not on a GPU.
     """
     target = select_device(device)
     if not os.environ.keys() >= {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}:  # by torchrun or a scheduler

@@ -14,7 +14,8 @@ from lib.models.alpha_refine import AlphaRefine
 from lib.utils.checkpoint_files import find_checkpoint
 from lib.utils.errors import UserError
 
-# Options that a resumed run may change: they decide neither samples, nor weights, nor what is computed from them.
+# Options that a resumed run may change: they decide neither samples nor the loss. With the cosine schedule TRAIN.EPOCH
+# changes later learning rates; users lengthen runs on purpose.
 _FREE = (
     *("DATA.VAL.", "TEST.", "TRAIN.EPOCH", "TRAIN.NUM_WORKER", "TRAIN.PRINT_INTERVAL", "TRAIN.VAL_EPOCH_INTERVAL"),
     *("TRAIN.KEEP_", "TRAIN.SAVE_EVERY_STEPS", "TRAIN.COMPILE"),

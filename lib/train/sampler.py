@@ -59,10 +59,10 @@ class FrameSampler:
     Args:
         datasets: the data sets.
         ratios: how often each is sampled, relative to the others.
-        mode: `causal` (one template, then the search frame within an interval after it), or
-            `trident`, `trident_pro`, `stark`: template and search frame anywhere, and for each of
-            `intervals` a dynamic template within that many frames of the search frame, on the
-            template's side, which must be visible (`trident`), valid (`stark`) or neither (`trident_pro`).
+        mode: `causal` (one template, then the search frame within an interval after it), or `trident`, `trident_pro`,
+            `stark`: template and search frame anywhere, and for each of `intervals` a dynamic template within that many
+            frames of the search frame, on the template's side. The dynamic template must be visible (`trident`), must
+            have a valid box (`stark`), or may be any frame (`trident_pro`).
         intervals: MAX_SAMPLE_INTERVAL: one for `causal`, else one a dynamic template.
         negatives: half of the samples do not show the object, to train the score head.
     """

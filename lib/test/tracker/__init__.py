@@ -11,7 +11,7 @@ from easydict import EasyDict
 
 from lib.config import load_config, option
 from lib.config.loader import config_path, experiment_name, leaves
-from lib.test.tracker.classic import CLASSIC, ClassicTracker, StillTracker
+from lib.test.tracker.classic import BASELINES
 from lib.test.tracker.engines import choose_engine, engine_device, graph_engine
 from lib.test.tracker.engines.base import Engine
 from lib.test.tracker.stark import BoxEngine, SpatioTemporalTracker, StarkTracker
@@ -78,12 +78,10 @@ def create_tracker(
         UserError: an unknown name, configuration, device, engine or precision; a checkpoint that is
             missing, damaged or of another network.
     """
-    if name == "still":
-        return StillTracker()
-    if name in CLASSIC:
-        return ClassicTracker(name)
+    if name in BASELINES:
+        return BASELINES[name]()
     if name not in SCRIPTS:
-        raise UserError(f"unknown tracker '{name}'; valid: {', '.join([*SCRIPTS, *CLASSIC, 'still'])}")
+        raise UserError(f"unknown tracker '{name}'; valid: {', '.join([*SCRIPTS, *BASELINES])}")
     chosen = choose_engine(engine, device, precision)
     if engine == "auto":
         print(f"engine: {chosen} {precision}, the fastest that is installed", flush=True)

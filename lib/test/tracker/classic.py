@@ -1,26 +1,28 @@
 """Trackers without a network, to compare with: two of OpenCV, and one that never moves."""
 
+from functools import partial
+
 import cv2
 import numpy as np
 
 from lib.data.images import to_rgb8
 from lib.utils.errors import UserError
 
-CLASSIC = {"csrt": "TrackerCSRT", "kcf": "TrackerKCF"}
+_OPENCV = {"csrt": "TrackerCSRT", "kcf": "TrackerKCF"}
 
 
 class ClassicTracker:
     """CSRT (Lukežič et al., CVPR 2017) or KCF (Henriques et al., PAMI 2015) of OpenCV with its usual parameters.
 
     Args:
-        name: a key of `CLASSIC`.
+        name: `csrt` or `kcf`.
 
     Raises:
         UserError: this OpenCV has no such tracker.
     """
 
     def __init__(self, name: str) -> None:
-        self._kind = getattr(cv2, CLASSIC[name], None)
+        self._kind = getattr(cv2, _OPENCV[name], None)
         if self._kind is None:
             raise UserError(
                 f"this OpenCV has no {name.upper()}: pip uninstall opencv-python opencv-python-headless; "
@@ -65,3 +67,7 @@ class StillTracker:
     def track(self, image: np.ndarray) -> dict:
         """Give `{"target_bbox": [x, y, w, h]}`, the first box."""
         return {"target_bbox": list(self._box)}
+
+
+# Name -> what makes the tracker.
+BASELINES = {"csrt": partial(ClassicTracker, "csrt"), "kcf": partial(ClassicTracker, "kcf"), "still": StillTracker}

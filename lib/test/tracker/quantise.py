@@ -55,8 +55,8 @@ def calibrate(
         model = read_model(folder / SEARCH)
         options: dict[str, Any] = {"preset": nncf.QuantizationPreset.MIXED, "subset_size": len(inputs)}
         if engine.regions:
-            exact = [each.get_friendly_name() for each in first_layers(model)]
-            options |= {"model_type": nncf.ModelType.TRANSFORMER, "ignored_scope": nncf.IgnoredScope(names=exact)}
+            in_fp32 = [each.get_friendly_name() for each in first_layers(model)]
+            options |= {"model_type": nncf.ModelType.TRANSFORMER, "ignored_scope": nncf.IgnoredScope(names=in_fp32)}
         else:
             # The one bias that would be corrected is a single number after two products of matrices, no layer's.
             options["advanced_parameters"] = nncf.AdvancedQuantizationParameters(disable_bias_correction=True)

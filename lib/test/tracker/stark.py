@@ -1,4 +1,4 @@
-"""Tracking with a STARK network (section 3 of the paper): no windows, no penalties, no post-processing."""
+"""Tracking with a STARK network (section 3 of the paper): the predicted box is the result, without post-processing."""
 
 import math
 from collections.abc import Mapping, Sequence

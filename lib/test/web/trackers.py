@@ -11,7 +11,6 @@ import numpy as np
 
 from lib.config.loader import EXPERIMENTS, experiment_name
 from lib.test.tracker import SCRIPTS, Tracker, create_tracker, weights_path
-from lib.test.tracker.classic import CLASSIC
 from lib.test.tracker.engines import choose_engine, installed
 from lib.utils.errors import UserError
 
@@ -38,7 +37,7 @@ class Trackers:
         self._cached = lru_cache(maxsize=3)(self._create)
         pairs = [(each, path.stem) for each in SCRIPTS for path in sorted((EXPERIMENTS / SCRIPTS[each]).glob("*.yaml"))]
         with contextlib.redirect_stdout(io.StringIO()):  # which weights are found
-            pairs = [self._first, *filter(_has_weights, pairs), *((each, each) for each in CLASSIC)]
+            pairs = [self._first, *filter(_has_weights, pairs), *((each, each) for each in ("csrt", "kcf"))]
         self._pairs: dict[str, tuple[str, str]] = {}
         for each, its_config in pairs:
             stem = experiment_name(its_config)

@@ -167,8 +167,8 @@ def save_model(model: Any, path: Path) -> None:
 def core() -> Any:
     """OpenVINO's entry point, the same for the whole process, with what computes on the CPU loaded.
 
-    That gives the thread that loads it a stack for signals, and takes a stack away from the thread that drops it. Were
-    these two threads, the next signal that Python handles, as that of Ctrl-C, would be a segmentation fault.
+    The CPU part installs an alternate signal stack in the thread that loads it, and removes one from the thread that
+    drops it. If these were two threads, the next signal (such as Ctrl-C) would be a segmentation fault.
 
     Raises:
         UserError: OpenVINO is missing.
