@@ -1,14 +1,15 @@
 """Training sets as the sampler sees them: sequences of frames with boxes, over files in a folder or an LMDB."""
 
-from collections import abc
+import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
 from tqdm import tqdm
 
 from lib.data.images import Picture, image_names
-from lib.data.sequence import NumberedNames, Sequences, frame_names
+from lib.data.sequence import Sequences
 from lib.data.storage import Arrays, Storage
 from lib.utils.errors import UserError
 
@@ -83,8 +84,8 @@ class MaskedDataset(TrackingDataset):
         raise NotImplementedError
 
 
-# Annotation of a sequence, and names of its frames.
-_Entry = tuple[SequenceInfo, abc.Sequence[str]]
+# Annotation of a sequence, and names of its frames (N,) as bytes, which take less memory than strings.
+_Entry = tuple[SequenceInfo, np.ndarray]
 
 
 class VideoSet(TrackingDataset):
@@ -114,7 +115,7 @@ class VideoSet(TrackingDataset):
         return self._entry(sequence)[0]
 
     def frame_path(self, sequence: int, frame: int) -> str:
-        return f"{self.sequences[sequence].frames_dir.as_posix()}/{self._entry(sequence)[1][frame]}"
+        return f"{self.sequences[sequence].frames_dir.as_posix()}/{os.fsdecode(self._entry(sequence)[1][frame])}"
 
     def files(self) -> Iterator[str]:
         yield from filter(self.storage.exists, self._shared_files)
@@ -128,9 +129,8 @@ class VideoSet(TrackingDataset):
         frames = slice(*self._kept["ends"][sequence : sequence + 2].tolist())
         if frames.start < frames.stop:
             boxes = self._kept["boxes"][frames]
-            start, digits, suffix = self._kept["names"][sequence].tolist()
-            names = NumberedNames(start, digits, str(self._kept["suffixes"][suffix]), len(boxes))
-            return SequenceInfo(boxes, (boxes[:, 2:] > 0).all(axis=1), self._kept["visible"][frames]), names
+            info = SequenceInfo(boxes, (boxes[:, 2:] > 0).all(axis=1), self._kept["visible"][frames])
+            return info, self._kept["names"][frames]
         if sequence not in self._entries:
             self._entries[sequence] = self._load(sequence)
         return self._entries[sequence]
@@ -139,37 +139,29 @@ class VideoSet(TrackingDataset):
         """Read the annotation and compare it with the frames."""
         sequence = replace(self.sequences[number])  # a copy, for it remembers all that it reads
         boxes, folder = sequence.truth, sequence.frames_dir.as_posix()
-        names = frame_names(self.storage.names(folder))
+        names = image_names(self.storage.names(folder))
         if len(names) != len(boxes):
             raise UserError(
                 f"{self.storage.locate(sequence.annotation.as_posix())} has {len(boxes)} boxes, "
                 f"but there are {len(names)} frames in {self.storage.locate(folder)}"
             )
-        return sequence_info(boxes, sequence.visible), names
+        return sequence_info(boxes, sequence.visible), np.array([*map(os.fsencode, names)])
 
     def _load_all(self) -> Arrays:
         """All annotations; of sequence i the frames are those from ends[i] to ends[i + 1].
 
-        There are none of a sequence that cannot be read, for which the error comes when it is sampled, and of one whose
-        frames' names do not count up.
+        There are none of a sequence that cannot be read, for which the error comes when it is sampled.
         """
-        infos, suffixes = [sequence_info(np.zeros((0, 4)))] * len(self), [""]
-        names = np.zeros((len(self), 3), np.int64)
+        entries = [(sequence_info(np.zeros((0, 4))), np.zeros(0, "S1"))] * len(self)
         description = f"reading the annotations of {self.name}, once"
         progress = {"unit": "sequence", "delay": _SECONDS_UNTIL_PROGRESS, "leave": False, "disable": None}
         for number in tqdm(range(len(self)), description, **progress):
-            try:
-                info, found = self._load(number)
-            except UserError:
-                continue
-            if isinstance(found, NumberedNames):
-                suffixes += [found.suffix] if found.suffix not in suffixes else []
-                infos[number] = info
-                names[number] = found.start, found.digits, suffixes.index(found.suffix)
+            with suppress(UserError):
+                entries[number] = self._load(number)
+        infos, names = zip(*entries, strict=True)
         return {
             "boxes": np.concatenate([info.boxes for info in infos]),
             "visible": np.concatenate([info.visible for info in infos]),
+            "names": np.concatenate(names),
             "ends": np.cumsum([0, *map(len, infos)]),
-            "names": names,
-            "suffixes": np.array(suffixes),
         }

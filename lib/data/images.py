@@ -108,6 +108,8 @@ def image_names(names: Iterable[str]) -> list[str]:
         seconds = {name: Decimal(stem) for name, stem in stems.items()}
         if len(set(seconds.values())) == len(seconds):
             return sorted(stems, key=seconds.__getitem__)
+    if all(stem.isascii() and stem.isdigit() for stem in stems.values()):  # the usual case, a few times as fast
+        return sorted(stems, key=lambda name: (int(stems[name]), name))
     return sorted(stems, key=lambda name: (_number_key(stems[name]), name))
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.data import box_files
-from lib.data.sequence import NumberedNames, Sequence, Sequences, some
+from lib.data.sequence import Sequence, Sequences, some
 from lib.data.storage import Storage
 from lib.utils.errors import UserError
 from lib.utils.files import parse_names, read_ranges, read_text
@@ -125,7 +125,7 @@ def table(storage: Storage, base: str, name: str, spec: str) -> Sequences:
             frames_dir=frames,
             annotation=annotation,
             storage=storage,
-            frame_range=NumberedNames(first, digits, f".{row['extension']}", last - first + 1),
+            frame_range=tuple(f"{number:0{digits}d}.{row['extension']}" for number in range(first, last + 1)),
             skip_first=int(row["skip_first"]),
             object_class=row["object_class"],
         )
@@ -168,7 +168,7 @@ def tc128(storage: Storage, base: str, name: str) -> Sequences:
             "frames_dir": folder / "img",
             "annotation": folder / f"{folder.name}_gt.txt",
             "subfolder": "tc128",  # OTB has many of the same names
-            "frame_range": NumberedNames(int(ends[0]), 4, ".jpg", int(ends[1] - ends[0]) + 1),
+            "frame_range": tuple(f"{number:04d}.jpg" for number in range(int(ends[0]), int(ends[1]) + 1)),
             "read_attributes": partial(box_files.listed_attributes, folder / f"{folder.name}_att.txt"),
         }
 

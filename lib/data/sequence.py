@@ -10,44 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from lib.data.box_files import box_doubt, parse_boxes, parse_flags
-from lib.data.images import image_names, is_image_name, missing_numbers
+from lib.data.images import image_names, missing_numbers
 from lib.data.storage import Storage
 from lib.utils.errors import UserError
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class NumberedNames(abc.Sequence):
-    """File names that count up, `00000001.jpg, 00000002.jpg, …`, without a string for each.
-
-    Numbers of fewer than `digits` digits are padded with zeros; `suffix` is the rest of the name, dot included.
-    """
-
-    start: int
-    digits: int
-    suffix: str
-    count: int
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> str:
-        if not 0 <= index < self.count:
-            raise IndexError(f"frame {index} of {self.count}")
-        return f"{self.start + index:0{self.digits}d}{self.suffix}"
-
-
-def frame_names(names: list[str]) -> abc.Sequence[str]:
-    """The images among the names in a folder, in natural order; compact where they count up without a gap."""
-    names = [name for name in names if is_image_name(name)]
-    first = min(names, key=lambda name: (len(name), name), default="")
-    number, dot, suffix = first.partition(".")
-    if number.isascii() and number.isdigit():
-        numbered = NumberedNames(int(number), len(number), dot + suffix, len(names))
-        if sorted(names) == sorted(numbered):
-            return numbered
-    return image_names(names)
 
 
 @dataclass(frozen=True)
@@ -60,7 +27,7 @@ class Sequence:
     annotation: Path  # text file of boxes; only the first line where a server keeps the rest
     storage: Storage = Storage("")  # of all these paths; the file system, by default
     subfolder: str = ""  # folder of its results under `<tracker>/<config>`; "" for none
-    frame_range: NumberedNames | None = None  # the frames that count; None: all images of the folder, in natural order
+    frame_range: tuple[str, ...] | None = None  # names of the frames; None: all images of the folder, in natural order
     skip_first: int = 0  # frames and boxes to leave out at the start
     object_class: str = ""  # "" where unknown
     absence_files: tuple[Path, ...] = ()  # a flag a frame, not 0 where the object is not visible

@@ -20,7 +20,7 @@ from lib.utils.files import atomic_path, locked
 
 DATA_FILE = "data.mdb"
 # Changes with the content of annotation caches, or the way it is read from the annotations.
-_CACHE_VERSION = 3
+_CACHE_VERSION = 4
 Arrays = dict[str, np.ndarray]
 log = logging.getLogger(__name__)
 

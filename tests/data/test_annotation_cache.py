@@ -72,6 +72,7 @@ def add_frame(folder):
     [
         lambda folder: write_lines(folder / "a" / "groundtruth.txt", ["9,9,9,9"] * 4),
         lambda folder: write_lines(folder / "b" / "absence.label", [0, 1, 0, 0]),
+        lambda folder: (folder / "b" / "00000003.jpg").rename(folder / "b" / "other.jpg"),
         lambda folder: make_got10k(folder, ["d"], frames=4),
         lambda folder: write_lines(folder / "list.txt", ["c", "a"]),
         replace_annotation,
@@ -108,14 +109,6 @@ def test_a_bad_annotation_is_not_kept_and_named_when_drawn(folder, tmp_path):
         dataset.info(1)
     write_lines(folder / "b" / "groundtruth.txt", [",".join(map(str, box)) for box in boxes(1, 4)])
     assert opened(folder, tmp_path / "cache").info(1).boxes[0, 0] == 2.5
-
-
-def test_frames_that_do_not_count_up_are_read_as_before(folder, tmp_path, read):
-    (folder / "b" / "00000003.jpg").rename(folder / "b" / "00000007.jpg")
-    for _ in range(2):
-        read.clear()
-        assert opened(folder, tmp_path / "cache").frame_path(1, 2) == "b/00000004.jpg"
-    assert read == ["b"]
 
 
 def test_where_nothing_can_be_written_annotations_are_read_each_time(folder, tmp_path, read, caplog):
