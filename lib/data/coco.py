@@ -55,8 +55,6 @@ class Coco(TrackingDataset):
         yield from (f"{self._folder}/{file}" for file in dict.fromkeys(self._files))
 
     def frame_path(self, sequence: int, frame: int) -> str:
-        if frame != 0:
-            raise IndexError(f"frame {frame} of a photograph")
         return f"{self._folder}/{self._files[self._image[sequence]]}"
 
 

@@ -63,7 +63,7 @@ def got10k(
     return _sequences(storage, base, name, names, left_out, layout)
 
 
-def lasot(storage: Storage, base: str, name: str, split: str | None, flags_may_lack: bool = True) -> Sequences:
+def lasot(storage: Storage, base: str, name: str, split: str | None = None, flags_may_lack: bool = True) -> Sequences:
     """LaSOT: `<class>/<class>-<n>/img/00000001.jpg …`, and beside `img` the files `groundtruth.txt`,
     `full_occlusion.txt` and `out_of_view.txt`; the folders of classes may be missing.
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from lib.data import layouts
 from lib.data.coco import Coco, CocoMasks
@@ -214,10 +215,7 @@ _lasot_test = partial(layouts.lasot, split="test", flags_may_lack=False)
 TEST_SETS: dict[str, tuple[tuple[str, ...], Callable[[Storage, str, str], Sequences]]] = {
     "lasot": (("lasot",), _lasot_test),
     "lasot_lmdb": (("lasot_lmdb",), _lasot_test),
-    "lasot_ext": (
-        ("lasot_ext", "LaSOT_extension_subset"),
-        partial(layouts.lasot, split=None, flags_may_lack=False),
-    ),
+    "lasot_ext": (("lasot_ext", "LaSOT_extension_subset"), partial(layouts.lasot, flags_may_lack=False)),
     "got10k_test": (("got10k/test",), _got10k_test),
     "got10k_val": (("got10k/val",), _got10k_test),
     # the published list: 1,401 sequences of the training set
@@ -235,25 +233,18 @@ TEST_SETS: dict[str, tuple[tuple[str, ...], Callable[[Storage, str, str], Sequen
 }
 
 
-def _got10k(name: str, storage: Storage, split: str | None = None) -> VideoSet:
-    """GOT-10k's training set, in `train/` or directly in the data set's folder."""
-    return _any_folder(name, storage, split, "train/" if storage.exists("train") else "")
+def _videos(layout: Callable[..., Sequences], name: str, storage: Storage, **options: Any) -> VideoSet:
+    """A training set; GOT-10k's own lies in the folder `train` of the storage, or directly in it."""
+    base = "train/" if name.startswith("GOT10K_") and storage.exists("train") else ""
+    return VideoSet(name, storage, layout(storage, base, name, **options), [base + layouts.LIST])
 
 
-def _any_folder(name: str, storage: Storage, split: str | None = None, base: str = "") -> VideoSet:
-    return VideoSet(name, storage, layouts.got10k(storage, base, name, split), [base + layouts.LIST])
-
-
-def _lasot(name: str, storage: Storage, split: str | None = None) -> VideoSet:
-    return VideoSet(name, storage, layouts.lasot(storage, "", name, split))
-
-
-def _trackingnet(name: str, storage: Storage) -> VideoSet:
-    return VideoSet(name, storage, layouts.trackingnet(storage, "", name, [f"TRAIN_{part}" for part in range(12)]))
+_got10k, _lasot = partial(_videos, layouts.got10k), partial(_videos, layouts.lasot)
+_trackingnet = partial(_videos, layouts.trackingnet, parts=[f"TRAIN_{part}" for part in range(12)])
 
 
 # Sets at a path of the user's: prefix of the name -> builder
-_BY_PATH = {"FOLDER:": _any_folder, "COCO:": Coco, "COCO_masks:": CocoMasks, "DAVIS:": Davis}
+_BY_PATH = {"FOLDER:": _got10k, "COCO:": Coco, "COCO_masks:": CocoMasks, "DAVIS:": Davis}
 
 # name -> folder in the folder of all data sets, builder, its options
 _KNOWN: dict[str, tuple[str, Callable[..., TrackingDataset], dict[str, str]]] = {
@@ -268,6 +259,6 @@ _KNOWN: dict[str, tuple[str, Callable[..., TrackingDataset], dict[str, str]]] = 
     "YOUTUBE_VOS": ("youtube_vos", Davis, {}),
     "VID": ("vid", Vid, {}),
     "TRACKINGNET": ("trackingnet", _trackingnet, {}),
-    "EMBEDDED_train": ("embedded/train", _any_folder, {}),
-    "EMBEDDED_test": ("embedded/test", _any_folder, {}),
+    "EMBEDDED_train": ("embedded/train", _got10k, {}),
+    "EMBEDDED_test": ("embedded/test", _got10k, {}),
 }

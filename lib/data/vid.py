@@ -25,8 +25,7 @@ from lib.data.storage import LmdbStorage, Storage
 from lib.utils.errors import UserError
 from lib.utils.files import write_text
 
-_SET = re.compile(r"ILSVRC2015_VID_train_(\d{4})")
-_VIDEO = re.compile(r"ILSVRC2015_train_(\d{8})")
+_SET, _VIDEO = re.compile(r"ILSVRC2015_VID_train_(\d{4})"), re.compile(r"ILSVRC2015_train_(\d{8})")
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 log = logging.getLogger(__name__)
 
@@ -68,8 +67,6 @@ class Vid(TrackingDataset):
 
     def frame_path(self, sequence: int, frame: int) -> str:
         track = self._tracks[sequence]
-        if not 0 <= frame < len(track.info):
-            raise IndexError(f"frame {frame} of {len(track.info)}")
         return f"{self._frames}/{track.folder}/{track.start + frame:06d}.JPEG"
 
 
@@ -105,12 +102,10 @@ def _track(entry: dict) -> _Track:
 
 
 def build_index(storage: Storage, folder: str) -> list[dict]:
-    """Read all annotations of the training videos in a folder of the storage.
+    """Read all annotations of the training videos in a folder of the storage: one entry an object of a video.
 
-    Returns:
-        One entry an object of a video: `set_id`, `vid_id`, `class_name`, `start_frame`, `image_size` (width,
-        height) and, from the object's first frame to the one before its first gap, `anno` (xywh boxes) and
-        `target_visible`.
+    An entry has `set_id`, `vid_id`, `class_name`, `start_frame`, `image_size` (width, height) and, from the object's
+    first frame to the one before its first gap, `anno` (xywh boxes) and `target_visible`.
     """
     videos = [
         (int(set_match[1]), int(video_match[1]), f"{folder}/{set_match[0]}/{video_match[0]}")

@@ -1,7 +1,6 @@
 """Test sets in their exact layouts, on small trees."""
 
 import pickle
-import shutil
 
 import numpy as np
 import pytest
@@ -20,22 +19,6 @@ def write_lasot(folder, count=4):
     write_boxes(folder / "groundtruth.txt", moving_boxes(count))
     (folder / "full_occlusion.txt").write_text("0,0,1,0")
     (folder / "out_of_view.txt").write_text("0,1,0,0")
-
-
-def test_frames_are_read_by_index_when_they_are_asked_for(tmp_path):
-    write_sequence(tmp_path, "a", 3)
-    (sequence,) = load_dataset(f"folder:{tmp_path}")
-    assert len(sequence) == 3
-    assert [frame_index(sequence.read_frame(i)) for i in range(3)] == [0, 1, 2]
-    sequence.frames[1].write_bytes(b"damaged")
-    with pytest.raises(UserError, match=r"a/00000002\.jpg: the file is damaged"):
-        sequence.read_frame(1)
-    shutil.rmtree(tmp_path / "a")
-    write_boxes(tmp_path / "a" / "groundtruth.txt", moving_boxes(1))
-    (sequence,) = load_dataset(f"folder:{tmp_path}")
-    assert sequence  # without a look at its frames
-    with pytest.raises(UserError, match="no images"):
-        len(sequence)
 
 
 def test_lasot_from_an_lmdb(tmp_path, caplog):

@@ -125,9 +125,7 @@ def _can_be_cut(entry: dict) -> bool:
 def _read_outlined(path: Path, polygons: list[list[float]]) -> tuple[np.ndarray, np.ndarray]:
     """The part of a photograph around an object, and its opacity there; polygons are x, y, x, y, … in pixels."""
     image = read_image(path)
-    mask = np.zeros(image.shape[:2], np.uint8)
-    for polygon in polygons:
-        fill_polygon(mask, np.array(polygon).reshape(-1, 2))
+    mask = filled(*image.shape[:2], *(np.array(polygon).reshape(-1, 2) for polygon in polygons))
     x, y, width, height = solid_box(mask)
     part = slice(max(y - 2, 0), y + height + 3), slice(max(x - 2, 0), x + width + 3)
     return image[part], mask[part]
@@ -141,9 +139,12 @@ def _read_clipart(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return cv2.cvtColor(rgba[..., :3], cv2.COLOR_BGR2RGB), np.ascontiguousarray(rgba[..., 3])
 
 
-def fill_polygon(mask: np.ndarray, points: np.ndarray) -> None:
-    """Fill a polygon (N, 2), xy in pixels, with 255 and a smooth edge, in place."""
-    cv2.fillPoly(mask, [np.round(points * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
+def filled(height: int, width: int, *polygons: np.ndarray) -> np.ndarray:
+    """Mask (height, width) uint8 of polygons (N, 2), xy in pixels: 255 inside, with smooth edges."""
+    mask = np.zeros((height, width), np.uint8)
+    for points in polygons:
+        cv2.fillPoly(mask, [np.round(points * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
+    return mask
 
 
 def solid_box(mask: np.ndarray) -> tuple[int, int, int, int]:

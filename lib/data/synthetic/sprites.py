@@ -9,7 +9,7 @@ from numpy.random import Generator
 from lib.data.synthetic.pictures import (
     Materials,
     Split,
-    fill_polygon,
+    filled,
     find_cutouts,
     load_photographs,
     random_material,
@@ -104,13 +104,13 @@ class SpriteSource:
         for _ in range(10):
             image, mask = members[rng.integers(len(members))]()
             image, mask = shrunk(image, _LONGEST_SIDE), shrunk(mask, _LONGEST_SIDE)
-            filled = (mask >= 128).mean()
+            share = (mask >= 128).mean()
             if kind == "object":
                 # Outlines run outside the object as often as inside: the rim would show another background.
                 mask = cv2.erode(mask, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_REPLICATE)
             mask = cv2.GaussianBlur(mask, (0, 0), rng.uniform(0.5, 1.4))
             sprite = Sprite.from_rgba(image, mask, kind, group)
-            if sprite is not None and 0.15 <= filled <= 0.95:
+            if sprite is not None and 0.15 <= share <= 0.95:
                 return sprite
         return self._paint(rng, int(rng.integers(2**31)))
 
@@ -125,27 +125,20 @@ class SpriteSource:
         attached, details = fixed.integers((0, 1), (4, 4)) if fixed.random() < 0.6 else (0, 0)
         image, alpha = np.zeros((_SIDE, _SIDE, 3), np.uint8), np.zeros((_SIDE, _SIDE), np.uint8)
         points = _SIDE / 2 + _BODY * _outline(rng, shape, aspect * float(np.exp(rng.normal(0, 0.1))))
-        body = _filled(points)
+        body = filled(_SIDE, _SIDE, points)
         for number in range(attached + 1 + details):
             mask, colours = body, material(rng, _SIDE, _SIDE)
             if number != attached:
                 reach, size = (rng.uniform(0.75, 1.0), 0.4) if number < attached else (rng.uniform(0, 0.6), 0.25)
                 centre = points.mean(axis=0) * (1 - reach) + points[rng.integers(len(points))] * reach
                 part = _outline(rng, rng.integers(len(_SHAPES)), float(np.exp(rng.normal(0, 0.5))))
-                mask = _filled(centre + size * rng.uniform(0.6, 1.4) * _BODY * part)
+                mask = filled(_SIDE, _SIDE, centre + size * rng.uniform(0.6, 1.4) * _BODY * part)
                 mask = mask if number < attached else cv2.min(mask, body)
                 colours = shift_hue(colours, rng.uniform(-90, 90), 1.0, rng.uniform(0.5, 1.3))
             weight = mask[..., None].astype(np.float32) / 255
             image = (image + (colours.astype(np.float32) - image) * weight).astype(np.uint8)
             alpha = cv2.max(alpha, mask)
         return Sprite.from_rgba(_shade(rng, image, alpha), alpha, "painted", style)
-
-
-def _filled(points: np.ndarray) -> np.ndarray:
-    """Mask (152, 152) uint8 of a closed outline (N, 2) in pixels."""
-    mask = np.zeros((_SIDE, _SIDE), np.uint8)
-    fill_polygon(mask, points)
-    return mask
 
 
 def _shade(rng: Generator, image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
