@@ -98,6 +98,14 @@ def test_weights_of_another_network_are_refused(weights):
         create_refiner("baseline", weights, "cpu")
 
 
+def test_crops_are_as_large_as_in_training(tmp_path, capsys):
+    trained = load_config("alpha_refine", "small", ["DATA.SEARCH.SIZE=192", "DATA.TEMPLATE.SIZE=192"])
+    path = tmp_path / "w.pth.tar"
+    save_checkpoint(path, {"net": AlphaRefine(trained).state_dict(), "settings": {"config": trained}})
+    assert create_refiner("small", path, "cpu").cfg.DATA.SEARCH.SIZE == 192
+    assert "DATA.SEARCH.SIZE 192, not 128" in capsys.readouterr().out
+
+
 def test_masks_are_where_the_box_is_and_their_threshold_is_the_configurations(weights):
     refiner = create_refiner("small", weights, "cpu")
     frame, box = image("frame", 120, 160), [70.0, 40, 20, 10]

@@ -9,11 +9,10 @@ import numpy as np
 import torch
 from easydict import EasyDict
 
-from lib.config import load_config
 from lib.models.export import SEARCH_FILE, TEMPLATE_FILE, PublishedParts, export_published
 from lib.models.inference import prepare_for_tracking
 from lib.test.profiling.latency import COLUMNS, describe_machine, machine_line, measure
-from lib.test.tracker import graphs_folder, load_network, tracker_of, weights_path
+from lib.test.tracker import announced_config, graphs_folder, load_network, tracker_of, weights_path
 from lib.test.tracker.clips import sample_clips
 from lib.test.tracker.engines import engine_device
 from lib.test.tracker.engines.onnx import open_graph
@@ -65,8 +64,8 @@ def check_graph(
     if runs < 1:
         raise UserError("--runs must be at least 1")
     tracker = tracker_of(script)
-    cfg, device = load_config(script, config), engine_device("onnx", device)
-    weights = weights_path(tracker, config, checkpoint)
+    weights, device = weights_path(tracker, config, checkpoint), engine_device("onnx", device)
+    cfg = announced_config(script, config, weights)
     model = load_network(script, cfg, weights)
     folder = output or graphs_folder(script, config, cfg, weights)
     path = folder / (TEMPLATE_FILE if part == "template" else SEARCH_FILE)

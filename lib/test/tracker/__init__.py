@@ -87,9 +87,7 @@ def create_tracker(
         print(f"engine: {chosen} {precision}, the fastest that is installed", flush=True)
     script = SCRIPTS[name]
     weights = weights_path(name, config, checkpoint, overrides)
-    cfg, changed = tracker_config(script, config, weights, overrides)
-    if changed:
-        print(f"note: {weights.name} was trained with other options than {config}, which are used: {changed}")
+    cfg = announced_config(script, config, weights, overrides)
     boxes = BoxEngine(create_engine(script, config, cfg, weights, chosen, device, precision))
     if name == "stark_st":
         return SpatioTemporalTracker(boxes, cfg, update_intervals(cfg, dataset_name))
@@ -114,12 +112,20 @@ def tracker_config(
         for what in ("SIZE", "FACTOR"):
             key = f"DATA.{region}.{what}"
             # A region for tracking may differ from that of training, but follows a change of it.
-            if taken.get(key, before.get(key)) != before.get(key):
+            if taken.get(key, before.get(key)) != before.get(key) and f"TEST.{region}_{what}" in before:
                 taken[f"TEST.{region}_{what}"] = taken[key]
     named = {text.partition("=")[0].strip() for text in overrides}
     changed = {key: value for key, value in taken.items() if value != before.get(key) and key not in named}
     cfg = load_config(script, config, [*(f"{key}={json.dumps(value)}" for key, value in changed.items()), *overrides])
     return cfg, "; ".join(f"{key} {value}, not {before.get(key)}" for key, value in sorted(changed.items()))
+
+
+def announced_config(script: str, config: str | Path, weights: Path, overrides: Sequence[str] = ()) -> EasyDict:
+    """The configuration of `tracker_config`; a printed line names the options that differ from the YAML file."""
+    cfg, changed = tracker_config(script, config, weights, overrides)
+    if changed:
+        print(f"note: {weights.name} was trained with other options than {config}, which are used: {changed}")
+    return cfg
 
 
 def create_engine(

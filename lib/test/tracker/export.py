@@ -8,7 +8,7 @@ import numpy as np
 from easydict import EasyDict
 
 from lib.models.export import export_graphs
-from lib.test.tracker import MASK_SCRIPT, exported, load_network, tracker_config, tracker_of, weights_path
+from lib.test.tracker import MASK_SCRIPT, announced_config, exported, load_network, tracker_of, weights_path
 from lib.test.tracker.clips import Clip, clips_of, follow
 from lib.test.tracker.engines import choose_engine, engine_device, graph_engine
 from lib.test.tracker.engines.base import Engine
@@ -108,9 +108,7 @@ def export(
     choose_engine(format, device, precision)
     target = engine_device(format, device)
     weights = weights_path(tracker, config, checkpoint, overrides) if tracker else refiner_weights(config, checkpoint)
-    cfg, changed = tracker_config(script, config, weights, overrides)
-    if changed:
-        print(f"note: {weights.name} was trained with other options than {config}, which are used: {changed}")
+    cfg = announced_config(script, config, weights, overrides)
     names = {
         "onnx": (TEMPLATE, SEARCH),
         "openvino": (f"template{SUFFIX}", f"search{INT8_SUFFIX if precision == 'int8' else SUFFIX}"),

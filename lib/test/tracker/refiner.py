@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from easydict import EasyDict
 
-from lib.config import load_config
 from lib.config.loader import experiment_name
 from lib.data.images import to_rgb8
-from lib.test.tracker import MASK_SCRIPT, Tracker, create_engine
+from lib.test.tracker import MASK_SCRIPT, Tracker, announced_config, create_engine
 from lib.test.tracker.engines import choose_engine
 from lib.test.tracker.engines.base import Engine
 from lib.utils.checkpoint_files import CheckpointError, find_checkpoint
@@ -125,7 +124,8 @@ def create_refiner(
             another network.
     """
     chosen = choose_engine(engine, device, precision)
-    cfg, weights = load_config(MASK_SCRIPT, config), refiner_weights(config, checkpoint)
+    weights = refiner_weights(config, checkpoint)
+    cfg = announced_config(MASK_SCRIPT, config, weights)
     return Refiner(create_engine(MASK_SCRIPT, config, cfg, weights, chosen, device, precision), cfg)
 
 
