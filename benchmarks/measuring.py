@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from lib.config import load_config
-from lib.data.samples import find_sample
+from lib.data.registry import find_sample
 from lib.test.profiling.latency import describe_machine, machine_line
 from lib.test.tracker import SCRIPTS
 from lib.test.tracker.engines import choose_engine

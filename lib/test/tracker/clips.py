@@ -8,8 +8,7 @@ import cv2
 import numpy as np
 from easydict import EasyDict
 
-from lib.data.registry import load_dataset
-from lib.data.samples import SAMPLES, find_sample
+from lib.data.registry import SAMPLES, find_sample, load_dataset
 from lib.test.tracker.engines.base import Engine
 from lib.test.tracker.refiner import Refiner
 from lib.test.tracker.stark import BoxEngine, StarkTracker

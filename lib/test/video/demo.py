@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from lib.config.loader import experiment_name
 from lib.data.box_files import box_doubt
-from lib.data.samples import PREFIX, find_sample
+from lib.data.registry import SAMPLE_PREFIX, find_sample
 from lib.test.tracker import create_tracker
 from lib.test.tracker.refiner import with_masks
 from lib.test.video.output import (
@@ -60,7 +60,7 @@ def video_demo(
     Args:
         tracker, config, checkpoint, device, engine, precision, overrides: as `lib.test.tracker.create_tracker` takes
             them.
-        source: as `open_source` takes it, or `sample:NAME` of `lib.data.samples`.
+        source: as `open_source` takes it, or `sample:NAME` of `lib.data.registry`.
         init_bbox: the object in the first frame, xywh in pixels; by default a sample's own, or drawn by the user.
         output: folder of the results; a new `output/<source>_<tracker>_<config>` by default.
         refine: draw masks, too, of a network as configured in `experiments/alpha_refine/`.
@@ -71,7 +71,7 @@ def video_demo(
         UserError: the source, the box, the tracker or the folder is unusable, or there is nowhere to draw a box.
     """
     obstacle = "--no_window is given" if no_window else missing_display()
-    if source.startswith(PREFIX):
+    if source.startswith(SAMPLE_PREFIX):
         path, sample = find_sample(source)
         source, init_bbox = str(path), sample.box if init_bbox is None else init_bbox
     if init_bbox is None and obstacle:

@@ -24,7 +24,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.requests import ClientDisconnect
 
 from lib.data.images import IMAGE_SUFFIXES
-from lib.data.samples import SAMPLES
+from lib.data.registry import SAMPLES
 from lib.test.video.output import DISTINCT
 from lib.test.web.clips import Limits
 from lib.test.web.downloads import DOWNLOADS, file_name

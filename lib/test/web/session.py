@@ -20,7 +20,7 @@ import numpy as np
 from pydantic import ConfigDict, Field, PlainValidator, ValidationError, validate_call
 
 from lib.data.images import IMAGE_SUFFIXES
-from lib.data.samples import PREFIX, find_sample
+from lib.data.registry import SAMPLE_PREFIX, find_sample
 from lib.test.web.clips import Clip, Limits, open_clip
 from lib.test.web.downloads import DOWNLOADS, encode_jpeg
 from lib.test.web.media import Media
@@ -151,7 +151,7 @@ class Session(threading.Thread):
 
     @_command
     def open_sample(self, name: _Name) -> None:
-        path, sample = find_sample(PREFIX + name)
+        path, sample = find_sample(SAMPLE_PREFIX + name)
         self._open(path, name, list(sample.box))
 
     @_command

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib.data.samples import find_sample
+from lib.data.registry import find_sample
 from lib.test.video.source import open_source
 from lib.test.web.clips import Limits, open_clip
 from lib.utils.errors import UserError
