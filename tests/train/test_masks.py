@@ -54,7 +54,7 @@ def test_outlines_become_masks(tmp_path):
         ({"segmentation": [[1, 2, 3]]}, "segmentation of annotation None is not polygons"),
         ({"segmentation": [[1, 2, 3, float("inf"), 4, 5]]}, "is not polygons"),
         ({"segmentation": []}, "no object with an outline of at least 16 pixels"),
-        ({"image_id": 77}, "77 is missing"),
+        ({"image_id": 77}, "image id 77, and no image has it"),
     ],
 )
 def test_outlines_that_are_none_are_named(tmp_path, change, part):
