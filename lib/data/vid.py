@@ -148,7 +148,6 @@ def _video_entries(storage: Storage, folder: str) -> list[dict]:
 
 
 def _text(node: ElementTree.Element, path: str) -> str:
-    text = node.findtext(path)
-    if text is None:
+    if (text := node.findtext(path)) is None:
         raise ValueError(f"it lacks {path}")
     return text.strip()
