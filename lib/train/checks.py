@@ -28,7 +28,7 @@ from lib.train.checkpoints import run_checkpoints
 from lib.train.distillation import check_fit, distills
 from lib.train.loader import PREFETCHED
 from lib.train.optimiser import compiles
-from lib.train.options import MASK_SCRIPT, RunOptions, Stage, build_network
+from lib.train.options import MASK_SCRIPT, RunOptions, Stage, build_network, require_unchanged
 from lib.train.sampler import MIN_FRAMES, FrameSampler, check_sampling, sample_intervals, sampler_mode
 from lib.utils.checkpoint import load_checkpoint, load_state
 from lib.utils.device import available_cpus, select_device
@@ -186,6 +186,9 @@ def _check_output(report: Report, options: RunOptions, cfg: EasyDict, net: nn.Mo
             epoch, end = found[0]["epoch"], cfg.TRAIN.EPOCH
             state, left = ("ok", "training goes on") if epoch < end else ("note", "nothing is left to train")
             report.add(state, subject, f"{found[1]}: epoch {epoch} of {end} is finished", left)
+    if found is not None:
+        with report.problems_of(subject):
+            require_unchanged(options, cfg, found[0].get("settings"), found[1])
     if checkpoints.latest_is_damaged:
         report.add("note", subject, f"{checkpoints.latest} is damaged; the checkpoint before it is used")
     needed = 3 * 4 * sum(value.numel() for value in net.state_dict().values()) if net is not None else 0

@@ -132,7 +132,8 @@ def workspace(side: Side) -> Workspace:
 
 def provenance() -> dict[str, str]:
     """What this process runs: its command line, the commit of this repository, and versions. Unknown ones are ""."""
-    found = {"command": shlex.join(sys.argv), "commit": "", "python": platform.python_version()}
+    command = shlex.join(sys.argv).encode(errors="backslashreplace").decode().replace("\n", "\\n")
+    found = {"command": command, "commit": "", "python": platform.python_version()}
     if shutil.which("git"):
         describe = ("git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
         found["commit"] = subprocess.run(describe, capture_output=True, text=True, check=False).stdout.strip()

@@ -304,7 +304,8 @@ def test_a_run_keeps_its_configuration_and_refuses_another(videos, tmp_path):
     more = dataclasses.replace(run, overrides=(*run.overrides, "TRAIN.EPOCH=2", "TRAIN.NUM_WORKER=1"))
     train(more)  # these decide nothing that was computed
     other = dataclasses.replace(more, overrides=(*more.overrides, "TRAIN.LR=0.5", "DATA.MEAN=[0.1, 0.2, 0.3]"))
-    with pytest.raises(UserError, match=r"DATA\.MEAN was .*; TRAIN\.LR was 0\.0001, is 0\.5\).*--allow_changes"):
+    with pytest.raises(UserError, match=r"DATA\.MEAN was .*; TRAIN\.LR was 0\.001, is 0\.5\).*--allow_changes"):
         train(other)
+    assert load_config(run.script, written).TRAIN.LR == 0.001  # the refused one is not written there
     train(dataclasses.replace(other, allow_changes=True, overrides=(*other.overrides, "TRAIN.EPOCH=3")))
     assert final(run, 3)["settings"]["config"]["TRAIN"]["LR"] == 0.5

@@ -10,7 +10,7 @@ from lib.test.evaluation.running import evaluate_tracker
 from lib.test.tracker import weights_path
 from lib.utils import workspace as workspace_module
 from lib.utils.errors import UserError, run_command
-from lib.utils.workspace import REPOSITORY, workspace
+from lib.utils.workspace import REPOSITORY, provenance, workspace
 from tests.data.made_sets import moving_boxes, write_boxes, write_sequence
 from tests.data.made_trees import make_vid
 
@@ -193,3 +193,8 @@ def test_a_checkpoint_may_be_named_by_its_file_in_network_path(tmp_path, monkeyp
     assert weights_path("stark_s", "baseline", "mine.pth.tar") == kept
     Path("mine.pth.tar").touch()
     assert weights_path("stark_s", "baseline", "mine.pth.tar") == Path("mine.pth.tar")
+
+
+def test_a_command_is_kept_in_one_line_of_utf8(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["train.py", "--save_dir", "a\udcff", "TRAIN.LR=\n1"])
+    assert provenance()["command"].encode() == rb"train.py --save_dir 'a\udcff' 'TRAIN.LR=\n1'"
