@@ -52,11 +52,9 @@ class CheckpointFolder:
 
     def kept(self) -> list[Path]:
         """The checkpoints of single epochs, oldest first."""
-        pattern = re.compile(rf"{self.net_type}_ep(\d{{4,}})\.pth\.tar")
-        epochs = {
-            int(match[1]): match[0] for match in (pattern.fullmatch(p.name) for p in self.folder.glob("*")) if match
-        }
-        return [self.folder / epochs[epoch] for epoch in sorted(epochs)]
+        own = re.compile(rf"{self.net_type}_ep\d{{4,}}\.pth\.tar")
+        paths = [path for path in self.folder.glob("*") if own.fullmatch(path.name)]
+        return sorted(paths, key=lambda path: (len(path.name), path.name))
 
     def clear_unfinished(self) -> None:
         """Remove files of runs that were killed while they wrote; for the process alone that holds the folder."""

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ from lib.train.optimiser import compiles
 from lib.train.options import MASK_SCRIPT, RunOptions, Stage, build_network, require_unchanged
 from lib.train.sampler import MIN_FRAMES, FrameSampler, check_sampling, sample_intervals, sampler_mode
 from lib.utils.checkpoint import load_checkpoint, load_state
-from lib.utils.device import available_cpus, select_device
+from lib.utils.device import select_device
 from lib.utils.errors import UserError
 from lib.utils.workspace import workspace
 
@@ -42,16 +42,11 @@ SHARED_MEMORY = Path("/dev/shm")
 
 
 class Finding(NamedTuple):
-    """One result of the check: `ok`, `note` (worth knowing) or `problem` (training cannot start), and what to do."""
+    """One result: `ok`, `note` (worth knowing) or `problem` (training cannot start). The text ends with a remedy."""
 
-    subject: str
     state: str
-    detail: str
-    remedy: str = ""
-
-    @property
-    def text(self) -> str:
-        return f"{self.detail}: {self.remedy}" if self.remedy else self.detail
+    subject: str
+    text: str
 
 
 @dataclass
@@ -61,8 +56,8 @@ class Report:
     findings: list[Finding] = field(default_factory=list)
     datasets: dict[str, TrackingDataset] = field(default_factory=dict)
 
-    def add(self, state: str, subject: str, detail: str, remedy: str = "") -> None:
-        self.findings.append(Finding(subject, state, detail, remedy))
+    def add(self, state: str, subject: str, text: str) -> None:
+        self.findings.append(Finding(state, subject, text))
 
     @contextlib.contextmanager
     def problems_of(self, subject: str, remedy: str = "") -> Iterator[None]:
@@ -70,20 +65,18 @@ class Report:
         try:
             yield
         except UserError as error:
-            self.add("problem", subject, str(error), remedy)
-
-    def count(self, state: str) -> int:
-        return sum(finding.state == state for finding in self.findings)
+            self.add("problem", subject, f"{error}: {remedy}" if remedy else str(error))
 
     def table(self) -> str:
         """A line a finding; the last line counts problems and notes."""
-        width = min(40, max((len(finding.subject) for finding in self.findings), default=0))
-        lines = [f"{finding.subject:{width}}  {finding.state:7}  {finding.text}" for finding in self.findings]
-        return "\n".join([*lines, f"problems: {self.count('problem')}, notes: {self.count('note')}"])
+        width = min(40, max((len(subject) for _, subject, _ in self.findings), default=0))
+        lines = [f"{subject:{width}}  {state:7}  {text}" for state, subject, text in self.findings]
+        states = [finding.state for finding in self.findings]
+        return "\n".join([*lines, f"problems: {states.count('problem')}, notes: {states.count('note')}"])
 
     def require(self) -> None:
         """Raise the table as a UserError if there are problems."""
-        if self.count("problem"):
+        if any(finding.state == "problem" for finding in self.findings):
             raise UserError(f"the training cannot start\n{self.table()}")
 
 
@@ -92,6 +85,7 @@ def check_run(options: RunOptions, cfg: EasyDict) -> Report:
 
     Nothing is downloaded and nothing is written, except the annotation caches of data sets.
     """
+    warnings.filterwarnings("ignore", message=".*meta parameter.*")  # weights are compared with an `outline`
     report = Report()
     _check_settings(report, options, cfg)
     with report.problems_of("device"):
@@ -121,24 +115,23 @@ def _check_settings(report: Report, options: RunOptions, cfg: EasyDict) -> None:
     report.add("ok", subject, f"{options.script}, {options.name}: {length}")
     with report.problems_of(subject):
         check_sampling(cfg)
-    for part in ("TRAIN", "VAL"):
-        names, ratios, key = cfg.DATA[part].DATASETS_NAME, cfg.DATA[part].DATASETS_RATIO, f"DATA.{part}.DATASETS_RATIO"
-        remedy = f"--opts {key}=[{','.join('1' * len(names))}] samples them equally often"
-        if not names and part == "TRAIN":
-            report.add("problem", subject, "DATA.TRAIN.DATASETS_NAME is empty", "name a set such as COCO17")
-        elif names and len(names) != len(ratios):
-            report.add("problem", subject, f"'{key}' has {len(ratios)} values for {len(names)} data sets", remedy)
-        elif names and not sum(ratios):
-            report.add("problem", subject, f"'{key}' is 0 for every data set", remedy)
-    processes, workers, cpus = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), cfg.TRAIN.NUM_WORKER, available_cpus()
-    if processes * workers > cpus:
-        detail = f"{workers} data workers for each of {processes} process(es) share {cpus} cores"
-        report.add("note", subject, detail, f"--opts TRAIN.NUM_WORKER={cpus // processes} may be faster")
+    if not cfg.DATA.TRAIN.DATASETS_NAME:
+        report.add("problem", subject, "DATA.TRAIN.DATASETS_NAME is empty: name a set such as COCO17")
+    for key, part in ((f"DATA.{part}.DATASETS_RATIO", cfg.DATA[part]) for part in ("TRAIN", "VAL")):
+        sets, ratios = len(part.DATASETS_NAME), part.DATASETS_RATIO
+        if sets and (len(ratios) != sets or not sum(ratios)):
+            fault = (
+                "is 0 for every data set" if len(ratios) == sets else f"has {len(ratios)} values for {sets} data sets"
+            )
+            remedy = f"--opts {key}=[{','.join('1' * sets)}] samples them equally often"
+            report.add("problem", subject, f"'{key}' {fault}: {remedy}")
+    workers = cfg.TRAIN.NUM_WORKER * int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     pixels = cfg.DATA.SEARCH.SIZE**2 + cfg.DATA.TEMPLATE.get("NUMBER", 1) * cfg.DATA.TEMPLATE.SIZE**2
-    needed = processes * workers * PREFETCHED * cfg.TRAIN.BATCH_SIZE * 4 * pixels  # three colours and a mask
+    needed = workers * PREFETCHED * cfg.TRAIN.BATCH_SIZE * 4 * pixels  # three colours and a mask
     if SHARED_MEMORY.is_dir() and (free := shutil.disk_usage(SHARED_MEMORY).free) < needed:
-        detail = f"data workers need {needed / 2**20:.0f} MiB in {SHARED_MEMORY}, which has {free / 2**20:.0f}"
-        report.add("problem", subject, detail, "start the container with --shm-size=2g, or --opts TRAIN.NUM_WORKER=0")
+        text = f"data workers need {needed / 2**20:.0f} MiB in {SHARED_MEMORY}, which has {free / 2**20:.0f}"
+        remedy = "start the container with --shm-size=2g, or --opts TRAIN.NUM_WORKER=0"
+        report.add("problem", subject, f"{text}: {remedy}")
 
 
 def _check_device(report: Report, options: RunOptions, cfg: EasyDict) -> None:
@@ -149,21 +142,13 @@ def _check_device(report: Report, options: RunOptions, cfg: EasyDict) -> None:
     if precision == "fp16" and device.type not in ("cuda", "cpu"):
         raise UserError(f"TRAIN.AMP fp16 does not work on {device.type}: --opts TRAIN.AMP=off, or bf16")
     if precision == "fp16" and device.type == "cpu" or precision == "bf16" and not has_fast_bf16(device):
-        report.add("note", "device", f"{precision} is slow on this {device.type}", "--opts TRAIN.AMP=off is faster")
+        report.add("note", "device", f"{precision} is slow on this {device.type}: --opts TRAIN.AMP=off is faster")
 
 
 def outline(script: str, cfg: EasyDict) -> nn.Module:
     """The network without memory for its weights: their names and shapes."""
     with torch.device("meta"):
         return build_network(script, cfg)
-
-
-def _require_fit(net: nn.Module | None, checkpoint: dict[str, Any], path: Path, allow_missing: tuple = ()) -> None:
-    """Compare a checkpoint with an `outline`; raises CheckpointError if names or shapes differ."""
-    if net is not None:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*meta parameter.*")
-            load_state(net, checkpoint, path, allow_missing=allow_missing)
 
 
 def _check_output(report: Report, options: RunOptions, cfg: EasyDict, net: nn.Module | None) -> bool:
@@ -174,7 +159,7 @@ def _check_output(report: Report, options: RunOptions, cfg: EasyDict, net: nn.Mo
         with tempfile.TemporaryFile(dir=place):
             pass
     except OSError as error:
-        report.add("problem", subject, f"cannot write to {place}: {error.strerror}", "choose another --save_dir")
+        report.add("problem", subject, f"cannot write to {place}: {error.strerror}: choose another --save_dir")
         return False
     checkpoints, found = run_checkpoints(options, cfg), None
     with report.problems_of(subject, "use the options with which the run began, or choose another --save_dir"):
@@ -182,10 +167,11 @@ def _check_output(report: Report, options: RunOptions, cfg: EasyDict, net: nn.Mo
         if found is None:
             report.add("ok", subject, f"{options.folder}: a new run")
         else:
-            _require_fit(net, *found)
+            if net is not None:
+                load_state(net, *found)
             epoch, end = found[0]["epoch"], cfg.TRAIN.EPOCH
             state, left = ("ok", "training goes on") if epoch < end else ("note", "nothing is left to train")
-            report.add(state, subject, f"{found[1]}: epoch {epoch} of {end} is finished", left)
+            report.add(state, subject, f"{found[1]}: epoch {epoch} of {end} is finished: {left}")
     if found is not None:
         with report.problems_of(subject):
             require_unchanged(options, cfg, found[0].get("settings"), found[1])
@@ -193,8 +179,8 @@ def _check_output(report: Report, options: RunOptions, cfg: EasyDict, net: nn.Mo
         report.add("note", subject, f"{checkpoints.latest} is damaged; the checkpoint before it is used")
     needed = 3 * 4 * sum(value.numel() for value in net.state_dict().values()) if net is not None else 0
     if shutil.disk_usage(place).free < needed:
-        detail = f"{place} has no room for the weights of three checkpoints, {needed / 2**30:.1f} GiB"
-        report.add("problem", subject, detail, "make room, or choose another --save_dir")
+        text = f"{place} has no room for the weights of three checkpoints, {needed / 2**30:.1f} GiB"
+        report.add("problem", subject, f"{text}: make room, or choose another --save_dir")
     return found is not None
 
 
@@ -203,8 +189,8 @@ def _check_start(report: Report, options: RunOptions, cfg: EasyDict, net: nn.Mod
     if options.previous is not None:
         _check_stage(report, "previous stage", options.previous, options.save_dir, net)
     elif cfg.TRAIN.get("TRAIN_CLS", False):
-        detail = f"{options.script} trains the score head of a network with trained boxes, and none is named"
-        report.add("problem", "previous stage", detail, "add --script_prv stark_st1 --config_prv <config>")
+        text = f"{options.script} trains the score head of a network with trained boxes, and none is named"
+        report.add("problem", "previous stage", f"{text}: add --script_prv stark_st1 --config_prv <config>")
     elif option(cfg, "MODEL.BACKBONE.PRETRAINED"):
         subject, backbone = "ImageNet weights", cfg.MODEL.BACKBONE.TYPE
         with report.problems_of(subject):
@@ -214,16 +200,14 @@ def _check_start(report: Report, options: RunOptions, cfg: EasyDict, net: nn.Mod
                 report.add("ok", subject, f"of {backbone}: {path}")
                 return
             remedy = f"without a network, put {resnet_file_name(backbone)} into {workspace('train').pretrained_dir}"
-            report.add("note", subject, f"of {backbone}: training downloads them to {torch_cache()}", remedy)
+            report.add("note", subject, f"of {backbone}: training downloads them to {torch_cache()}: {remedy}")
 
 
 def _check_stage(report: Report, subject: str, stage: Stage, save_dir: Path, net: nn.Module | None) -> None:
     """Check whether the weights of another run exist and fit; a score head may be missing."""
     command = f"python tracking/train.py --script {stage.script} --config {stage.config}"
     with report.problems_of(subject, "correct the path" if stage.checkpoint is not None else f"`{command}` trains it"):
-        path = stage.find(save_dir)
-        checkpoint = load_checkpoint(path)
-        _require_fit(net, checkpoint, path, allow_missing=("cls_head.",))
+        checkpoint, path = stage.load(net, save_dir)
         report.add("ok", subject, f"{path}: epoch {checkpoint.get('epoch', 'unknown')}, the weights fit")
 
 
@@ -240,31 +224,30 @@ def usable_validation(options: RunOptions, cfg: EasyDict) -> tuple[list[str], li
 
 def _check_data(report: Report, options: RunOptions, cfg: EasyDict) -> None:
     """Open every data set of training and validation once, and read some sequences of it."""
-    results: dict[str, list[tuple[str, ...]]] = {}
+    results: dict[str, list[tuple[str, str]]] = {}
     for part in ("TRAIN", "VAL"):
         for name in dict.fromkeys(cfg.DATA[part].DATASETS_NAME):
             subject = f"{part.lower()} {name}"
             with report.problems_of(subject):
                 lack = find_lack(name, use_lmdb=options.use_lmdb)
                 if lack is not None and part == "VAL" and options.validation_may_be_missing:
-                    report.add("note", subject, f"{lack[0]}; training goes on without it", lack[1])
+                    report.add("note", subject, f"{lack[0]}; training goes on without it: {lack[1]}")
                 elif lack is not None:
                     without = ", or train without validation: --opts DATA.VAL.DATASETS_NAME=[]" * (part == "VAL")
-                    report.add("problem", subject, lack[0], lack[1] + without)
+                    report.add("problem", subject, f"{lack[0]}: {lack[1]}{without}")
                 elif name not in results and waits_to_be_generated(name):
                     report.add("ok", subject, "is generated when training starts")
                 else:
                     if name not in results:
                         dataset = build_dataset(name, use_lmdb=options.use_lmdb, cache=options.cache)
                         report.datasets[name], results[name] = dataset, list(_inspect(dataset, options, cfg))
-                    for state, *found in results[name]:
-                        report.add(state, subject, *found)
+                    report.findings += [Finding(state, subject, text) for state, text in results[name]]
 
 
-def _inspect(dataset: TrackingDataset, options: RunOptions, cfg: EasyDict) -> Iterator[tuple[str, ...]]:
-    """Read some sequences of a data set, the same at each call; gives (state, detail, remedy)."""
+def _inspect(dataset: TrackingDataset, options: RunOptions, cfg: EasyDict) -> Iterator[tuple[str, str]]:
+    """Read some sequences of a data set, the same at each call; gives states and texts of findings."""
     if options.script == MASK_SCRIPT and not isinstance(dataset, MaskedDataset):
-        yield "problem", "has no masks", "name sets with masks, such as COCO17_masks or DAVIS:<path>"
+        yield "problem", "has no masks: name sets with masks, such as COCO17_masks or DAVIS:<path>"
         return
     sampler = FrameSampler([dataset], [1], sampler_mode(cfg), sample_intervals(cfg))
     count = min(SAMPLED, len(dataset))
@@ -274,15 +257,11 @@ def _inspect(dataset: TrackingDataset, options: RunOptions, cfg: EasyDict) -> It
         sequence = int(share * len(dataset))
         try:
             info = dataset.info(sequence)
-        except UserError as error:
-            bad["annotations"].append(str(error))
-            continue
-        infos.append(info)
-        frames = np.flatnonzero(info.visible) if info.visible.any() else np.arange(len(info))
-        try:
+            infos.append(info)
+            frames = np.flatnonzero(info.visible) if info.visible.any() else np.arange(len(info))
             height, width = dataset.image(sequence, int(frames[int(share * len(frames))])).shape[:2]
-        except ImageReadError as error:
-            bad["images"].append(str(error))
+        except UserError as error:
+            bad["images" if isinstance(error, ImageReadError) else "annotations"].append(str(error))
             continue
         x, y, w, h = info.boxes.T
         off = info.visible & ((x >= width) | (y >= height) | (x + w <= 0) | (y + h <= 0))
@@ -299,12 +278,12 @@ def _inspect(dataset: TrackingDataset, options: RunOptions, cfg: EasyDict) -> It
             more = f"; and {len(errors) - 3} more" if len(errors) > 3 else ""
             text = f"{len(errors)} of {count} {kind} read are unusable: {'; '.join(errors[:3])}{more}"
             state = "problem" if len(errors) * 2 >= count else "note"
-            yield state, text, "mend these files, or remove their sequences"
+            yield state, f"{text}: mend these files, or remove their sequences"
     unused = sum(not sampler.can_use(dataset, info) for info in infos)
     if unused:
         terms = f"a sequence needs more than {sampler.min_visible} visible frames, and {MIN_FRAMES} in all"
         state = "problem" if unused == len(infos) else "note"
-        yield state, f"{unused} of {len(infos)} sequences read are never sampled: {terms}", "use longer sequences"
+        yield state, f"{unused} of {len(infos)} sequences read are never sampled: {terms}: use longer sequences"
     if outside:
         yield "note", f"{len(outside):,} of {boxes:,} boxes read are outside their image, {outside[0]} for one"
     if sum(map(bool, doubts)) * 2 > len(doubts):

@@ -13,9 +13,9 @@ from lib.models import build_model
 from lib.models.inference import prepare_for_tracking
 from lib.models.layers import MLP
 from lib.train.loader import Batch
-from lib.train.losses import Actor, BoxActor, Outcome
+from lib.train.losses import Actor, BoxActor, Outcome, require_finite
 from lib.train.options import RunOptions, Stage
-from lib.utils.checkpoint import CheckpointError, load_checkpoint, load_state
+from lib.utils.checkpoint import CheckpointError
 from lib.utils.errors import UserError
 
 STUDENT = "stark_lightning_X_trt"
@@ -43,7 +43,7 @@ class Teacher(Actor):
         """
         templates, search = self.regions(batch)
         maps = by_sample(self.net(templates * self.copies, search)["corner_maps"], batch)
-        self.check_finite(maps, batch, f"{step}, teacher")
+        require_finite(maps, f"{step}, teacher: the network's prediction", batch.sources)
         return maps.softmax(-1).mean(2, keepdim=True)
 
 
@@ -64,7 +64,7 @@ class DistillActor(BoxActor):
         output = self.net(*self.regions(batch))
         outcome = self.outcome(output, batch, step)
         maps = by_sample(output["corner_maps"], batch)
-        self.check_finite(maps, batch, step)
+        require_finite(maps, f"{step}: the network's prediction", batch.sources)
         distillation = corner_loss(maps, self.teacher.corner_maps(batch, step), self.cfg.TRAIN.DISTILL_LOSS_TYPE)
         loss = outcome.loss + self.cfg.TRAIN.L1_WEIGHT * distillation
         values = outcome.values | {"Loss/total": loss.detach(), "Loss/distill": distillation.detach()}
@@ -96,8 +96,7 @@ def load_teacher(stage: Stage, save_dir: Path, device: torch.device) -> Teacher:
     cfg = load_config(stage.script, stage.config)
     net = build_model(stage.script, cfg)
     try:
-        path = stage.find(save_dir)
-        load_state(net, load_checkpoint(path), path, allow_missing=("cls_head.",))
+        stage.load(net, save_dir)
     except CheckpointError as error:
         raise CheckpointError(
             f"teacher {stage.script} {stage.config}: {error}; "
@@ -125,18 +124,15 @@ def distills(options: RunOptions, cfg: EasyDict) -> bool:
 def check_fit(cfg: EasyDict, teacher_cfg: EasyDict, teacher: nn.Module) -> None:
     """Raise a UserError unless a teacher gives corner maps of the student's cells, from crops like those it knows.
 
-    Args:
-        cfg, teacher_cfg: the configurations of both.
-        teacher: its network, with weights or without.
+    Its network may be one without weights.
     """
     if isinstance(teacher.box_head, MLP):
         raise UserError("the teacher's MODEL.HEAD_TYPE MLP gives no corner maps: name a teacher with a corner head")
     if cfg.MODEL.HEAD_TYPE == "CENTER":
         raise UserError("the student's MODEL.HEAD_TYPE CENTER has no corner maps to guide: give it a corner head")
-    pairs = [
-        ("side of the feature map", cfg.DATA.SEARCH.FEAT_SIZE, teacher_cfg.DATA.SEARCH.SIZE // teacher.extractor.stride)
-    ]
-    for region, key in [(region, key) for region in ("SEARCH", "TEMPLATE") for key in ("SIZE", "FACTOR")]:
+    side = teacher_cfg.DATA.SEARCH.SIZE // teacher.extractor.stride
+    pairs = [("side of the feature map", cfg.DATA.SEARCH.FEAT_SIZE, side)]
+    for region, key in (("SEARCH", "SIZE"), ("SEARCH", "FACTOR"), ("TEMPLATE", "SIZE"), ("TEMPLATE", "FACTOR")):
         pairs.append((f"DATA.{region}.{key}", cfg.DATA[region][key], teacher_cfg.DATA[region][key]))
     differ = [f"{name} is {its}, the student's {ours}" for name, ours, its in pairs if ours != its]
     if differ:

@@ -150,11 +150,11 @@ def collate(samples: list[Sample | UserError]) -> Batch | UserError:
         if isinstance(sample, UserError):
             return sample
 
-    def stacked(name: str, axis: int = 0) -> Tensor:
-        return torch.from_numpy(np.stack([getattr(s, name) for s in samples], axis=axis))
+    def stacked(name: str, axis: int = 0) -> Tensor | None:
+        values = [getattr(sample, name) for sample in samples]
+        return None if values[0] is None else torch.from_numpy(np.stack(values, axis=axis))
 
     template_masks, search_mask = stacked("template_masks", 1), stacked("search_mask")
-    with_masks = samples[0].object_mask is not None
     return Batch(
         templates=stacked("templates", 1),
         template_masks=template_masks if template_masks.any() else None,
@@ -165,8 +165,8 @@ def collate(samples: list[Sample | UserError]) -> Batch | UserError:
         brightness=stacked("brightness", 1),
         sources=[s.sources for s in samples],
         failures=[f for s in samples for f in s.failures],
-        template_boxes=stacked("template_box") if with_masks else None,
-        object_masks=stacked("object_mask") if with_masks else None,
+        template_boxes=stacked("template_box"),
+        object_masks=stacked("object_mask"),
     )
 
 

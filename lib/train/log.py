@@ -49,14 +49,8 @@ class Meters:
 class RunLog:
     """Writes on rank 0; elsewhere everything here does nothing.
 
-    This program's messages go to `logs/<name>.log` and the console; numbers also to `logs/<name>.jsonl` and
+    This program's messages go to `<folder>/logs/<name>.log` and the console; numbers also to `logs/<name>.jsonl` and
     TensorBoard's `<events>/<name>/`. Everything is on disk when a call returns.
-
-    Args:
-        folder: `logs/` is in it.
-        name: of the run, `<script>-<config>`.
-        active: whether this process writes.
-        events: folder of TensorBoard's files; `tensorboard/` in `folder` by default.
     """
 
     def __init__(self, folder: Path, name: str, active: bool = True, events: Path | None = None) -> None:

@@ -141,10 +141,6 @@ class Actor:
         """A part of a batch on the device."""
         return values.to(self.device, non_blocking=True)
 
-    def check_finite(self, prediction: Tensor, batch: Batch, step: str) -> None:
-        """Require a finite prediction (B, ...)."""
-        require_finite(prediction, f"{step}: the network's prediction", batch.sources)
-
 
 class BoxActor(Actor):
     """Stage 1 and one-stage training: the losses on boxes."""
@@ -155,7 +151,7 @@ class BoxActor(Actor):
     def outcome(self, output: dict[str, Tensor], batch: Batch, step: str) -> Outcome:
         """The loss of a network's output."""
         prediction = output["pred_boxes"]  # (B, Nq, 4)
-        self.check_finite(prediction, batch, step)
+        require_finite(prediction, f"{step}: the network's prediction", batch.sources)
         truth = xywh_to_xyxy(self.move(batch.boxes)).clamp(0, 1)
         weights = self.cfg.TRAIN.GIOU_WEIGHT, self.cfg.TRAIN.L1_WEIGHT
         if "cell_boxes" in output:
@@ -170,7 +166,7 @@ class ScoreActor(Actor):
 
     def __call__(self, batch: Batch, step: str = "") -> Outcome:
         logits = self.net(*self.regions(batch), score_only=True)["pred_logits"].flatten(1)  # (B, Nq)
-        self.check_finite(logits, batch, step)
+        require_finite(logits, f"{step}: the network's prediction", batch.sources)
         labels = self.move(batch.labels)[:, None].expand_as(logits)
         loss = F.binary_cross_entropy_with_logits(logits, labels)
         accuracy = ((logits > 0) == (labels > 0.5)).float().mean()
@@ -184,7 +180,7 @@ class MaskActor(Actor):
     def __call__(self, batch: Batch, step: str = "") -> Outcome:
         (template,), search = self.regions(batch)
         logits = self.net(template.tensors, self.move(batch.template_boxes), search.tensors)[:, 0].float()  # (B, S, S)
-        self.check_finite(logits, batch, step)
+        require_finite(logits, f"{step}: the network's prediction", batch.sources)
         truth = self.move(batch.object_masks)
         loss = F.binary_cross_entropy_with_logits(logits, truth.float())
         masks = logits.detach().sigmoid()

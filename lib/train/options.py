@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from easydict import EasyDict
 from torch import nn
@@ -11,6 +12,7 @@ from lib.config.loader import experiment_name, leaves
 from lib.config.options import OPTIONS
 from lib.models.alpha_refine import SCRIPT as MASK_SCRIPT
 from lib.models.alpha_refine import AlphaRefine
+from lib.utils.checkpoint import load_checkpoint, load_state
 from lib.utils.checkpoint_files import find_checkpoint
 from lib.utils.errors import UserError
 
@@ -47,11 +49,18 @@ class Stage:
     config: str = "baseline"
     checkpoint: Path | None = None
 
-    def find(self, save_dir: Path) -> Path:
-        """The file with the weights; a CheckpointError if it is missing."""
-        if self.checkpoint is not None:
-            return self.checkpoint
-        return find_checkpoint(checkpoint_folder(save_dir, self.script, self.config), net_type(self.script))
+    def load(self, net: nn.Module | None, save_dir: Path) -> tuple[dict[str, Any], Path]:
+        """Load the weights into a network, if there is one; a score head may be missing. The checkpoint and its path.
+
+        Raises:
+            CheckpointError: the file is missing or damaged, or does not fit.
+        """
+        folder = checkpoint_folder(save_dir, self.script, self.config)
+        path = self.checkpoint or find_checkpoint(folder, net_type(self.script))
+        checkpoint = load_checkpoint(path)
+        if net is not None:
+            load_state(net, checkpoint, path, allow_missing=("cls_head.",))
+        return checkpoint, path
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,6 @@ from lib.train.options import MASK_SCRIPT, RunOptions, build_network, require_un
 from lib.train.processing import MaskProcessing, Processing
 from lib.train.sampler import FrameSampler, sample_intervals, sampler_mode
 from lib.train.trainer import Trainer
-from lib.utils.checkpoint import load_checkpoint, load_state
 from lib.utils.errors import UserError
 from lib.utils.files import locked
 from lib.utils.workspace import provenance, workspace
@@ -110,8 +109,7 @@ def build_trainer(
     # Rank 0 alone fetches ImageNet weights; joining the ranks gives every one its values.
     net = build_network(options.script, cfg, pretrained=fresh and options.previous is None and distributed.rank() == 0)
     if fresh and options.previous is not None:
-        path = options.previous.find(options.save_dir)
-        load_state(net, load_checkpoint(path), path, allow_missing=("cls_head.",))
+        options.previous.load(net, options.save_dir)
     net = net.to(device, memory_format=torch.channels_last)
     choose_arithmetic(net, cfg, device)
     optimisation = Optimisation(net, cfg, device, loader.steps)

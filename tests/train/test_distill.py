@@ -17,16 +17,7 @@ from lib.train.sampler import FrameSampler
 from lib.utils.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from lib.utils.errors import UserError
 from tests.train.fakes import FakeVideos
-from tests.train.tiny_distill import (
-    CPU,
-    LIGHT,
-    LIGHTNING,
-    actor,
-    configured,
-    student,
-    teacher,
-    trained,
-)
+from tests.train.tiny_distill import CPU, LIGHTNING, THIN, actor, configured, student, teacher, trained
 from tests.train.tiny_runs import complete, lightning, several
 
 
@@ -124,7 +115,7 @@ def test_a_teacher_of_two_templates_gets_the_one_there_is_twice(batch):
     ((templates, _),) = seen
     assert len(templates) == 2
     assert all(torch.equal(t.tensors, guide.regions(batch)[0][0].tensors) for t in templates)
-    assert maps.shape == (3, 2, 1, 36)
+    assert maps.shape == (3, 2, 1, 64)
     assert torch.allclose(maps.sum(-1), torch.ones(3, 2, 1))
 
 
@@ -207,10 +198,10 @@ def test_teachers_that_are_not_there_or_are_others(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"DATA.SEARCH.SIZE": 160, "TEST.SEARCH_SIZE": 160}, "feature map is 10, the student's 6; DATA.SEARCH.SIZE"),
-        ({"MODEL.BACKBONE.TYPE": "resnet50", "MODEL.BACKBONE.DILATION": True}, "feature map is 12, the student's 6:"),
+        ({"DATA.SEARCH.SIZE": 160, "TEST.SEARCH_SIZE": 160}, "feature map is 10, the student's 8; DATA.SEARCH.SIZE"),
+        ({"MODEL.BACKBONE.TYPE": "resnet50", "MODEL.BACKBONE.DILATION": True}, "feature map is 16, the student's 8:"),
         ({"DATA.SEARCH.FACTOR": 4.0}, "DATA.SEARCH.FACTOR is 4.0, the student's 5.0"),
-        ({"DATA.TEMPLATE.SIZE": 64, "TEST.TEMPLATE_SIZE": 64}, "DATA.TEMPLATE.SIZE is 64, the student's 32"),
+        ({"DATA.TEMPLATE.SIZE": 96, "TEST.TEMPLATE_SIZE": 96}, "DATA.TEMPLATE.SIZE is 96, the student's 64"),
         ({"DATA.TEMPLATE.FACTOR": 2.5}, "DATA.TEMPLATE.FACTOR is 2.5, the student's 2.0"),
         ({"MODEL.HEAD_TYPE": "MLP"}, "gives no corner maps"),
     ],
@@ -227,7 +218,7 @@ def test_the_command(processes, videos, tmp_path):
     stage, _, _ = trained(tmp_path)
     words = ("--distill", "1", "--script_teacher", stage.script, "--config_teacher", stage.config)
     for epochs in (1, 2):
-        run = lightning(videos, tmp_path, *[f"{key}={value}" for key, value in LIGHT.items()], f"TRAIN.EPOCH={epochs}")
+        run = lightning(videos, tmp_path, *THIN, f"TRAIN.EPOCH={epochs}")
         assert "Loss/distill: " in complete(run, *several(processes), *words)
     saved = load_checkpoint(run.folder / "STARKLightningXtrt_ep0002.pth.tar")
     assert saved["actor_type"] == "DistillActor"

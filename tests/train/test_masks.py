@@ -228,7 +228,8 @@ def test_sets_without_masks_are_found_before_training(tmp_path):
     root = make_got10k(tmp_path / "videos", ["a", "b"], frames=24)
     run = options("-", tmp_path, f"DATA.TRAIN.DATASETS_NAME=['FOLDER:{root}']", "DATA.VAL.DATASETS_NAME=[]")
     report = check_run(run, load_config(run.script, run.config, run.overrides))
-    assert [finding.detail for finding in report.findings if finding.state == "problem"] == ["has no masks"]
+    (problem,) = [finding.text for finding in report.findings if finding.state == "problem"]
+    assert problem.startswith("has no masks: name sets with masks")
 
 
 def test_pictures_show_masks(tmp_path):

@@ -38,7 +38,7 @@ def test_each_script_trains_and_leaves_published_checkpoints(script, videos, tmp
 def test_the_loss_falls(videos, tmp_path):
     more = (NO_VALIDATION, "TRAIN.CROSSED_CORNERS=sorted")
     first = train(lightning(videos, tmp_path, "TRAIN.EPOCH=1", *more))["train"]
-    last = train(lightning(videos, tmp_path, "TRAIN.EPOCH=6", "DATA.TRAIN.SAMPLE_PER_EPOCH=32", *more))["train"]
+    last = train(lightning(videos, tmp_path / "b", "TRAIN.EPOCH=6", "DATA.TRAIN.SAMPLE_PER_EPOCH=32", *more))["train"]
     assert last["Loss/total"] < 0.8 * first["Loss/total"]
 
 
@@ -64,7 +64,9 @@ def test_non_finite_predictions_name_step_and_sample():
         sources = (["a.jpg"], ["b.jpg", "c.jpg"], ["d.jpg"])
 
     with pytest.raises(NonFiniteError, match=r"^epoch 4, step 7: .* samples: b\.jpg, c\.jpg$"):
-        BoxActor(nn.Identity(), cfg, torch.device("cpu")).check_finite(prediction, Sources(), "epoch 4, step 7")
+        BoxActor(nn.Identity(), cfg, torch.device("cpu")).outcome(
+            {"pred_boxes": prediction}, Sources(), "epoch 4, step 7"
+        )
 
 
 def test_box_losses():
