@@ -1,9 +1,15 @@
-"""Small data sets in memory."""
+"""Small data sets in memory, and what is seen in their crops."""
 
 import numpy as np
 
 from lib.data.dataset import SequenceInfo, TrackingDataset
 from lib.data.images import ImageReadError, Picture
+
+
+def extent(mask):
+    """[x1, y1, x2, y2] of the true pixels of a mask (H, W), the right and lower ends exclusive."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
 
 
 class FakeVideos(TrackingDataset):

@@ -10,9 +10,7 @@ from lib.train.checks import Report
 from lib.train.run import train
 from lib.utils.checkpoint import load_checkpoint
 from lib.utils.errors import UserError
-from tests.train.tiny_runs import NO_VALIDATION, lightning, log_of
-
-NAME = "STARKLightningXtrt"
+from tests.train.tiny_runs import NAME, NO_VALIDATION, lightning, log_of
 
 
 @pytest.fixture

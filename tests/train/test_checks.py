@@ -17,10 +17,8 @@ from lib.utils.checkpoint import save_checkpoint
 from lib.utils.errors import UserError
 from tests.data.made_trees import make_coco, make_got10k, write_lines
 from tests.train.tiny_distill import THIN, trained
-from tests.train.tiny_runs import lightning, options
+from tests.train.tiny_runs import NAME, lightning, options, state
 
-LIGHTNING = "STARKLightningXtrt"
-OPTIMIZER = {"state": {}, "param_groups": []}
 Usage = namedtuple("Usage", "free")  # noqa: PYI024 - as shutil's
 
 
@@ -32,11 +30,11 @@ def find(report, subject, state="problem"):
     return [finding.text for finding in report.findings if (finding.subject, finding.state) == (subject, state)]
 
 
-def saved(run, epoch=1, path=None, **more):
+def saved(run, epoch=1, path=None):
     """A checkpoint of a run's network; its path."""
     net = build_model(run.script, load_config(run.script, run.config, run.overrides))
     path = path or run.folder / f"{type(net).__name__}_latest.pth.tar"
-    save_checkpoint(path, {"net": net.state_dict(), "epoch": epoch, "stats": {}, "optimizer": OPTIMIZER, **more})
+    save_checkpoint(path, state(epoch, net=net.state_dict()))
     return path
 
 
@@ -216,7 +214,7 @@ def test_the_output_folder(videos, tmp_path, monkeypatch):
     assert find(check(run), subject, "ok") == [f"{run.folder}: a new run"]
     path = saved(run, 1)
     assert f"{path}: epoch 1 of 2 is finished: training goes on" in find(check(run), subject, "ok")
-    (run.folder / f"{LIGHTNING}_previous.pth.tar").write_bytes(path.read_bytes())
+    (run.folder / f"{NAME}_previous.pth.tar").write_bytes(path.read_bytes())
     path.write_bytes(b"")
     assert f"{path} is damaged; the checkpoint before it is used" in find(check(run), subject, "note")
     saved(run, 2)

@@ -27,6 +27,7 @@ from lib.utils.boxes import box_iou
 from lib.utils.checkpoint import load_checkpoint
 from lib.utils.errors import UserError
 from tests.data.made_trees import davis_part, make_davis, make_got10k, make_outlined_coco, shows, write_image
+from tests.train.fakes import extent
 from tests.train.tiny_runs import REAL
 
 
@@ -41,8 +42,7 @@ def test_outlines_become_masks(tmp_path):
     for i in range(6):
         mask, (x, y, w, h) = dataset.mask(i, 0), dataset.info(i).boxes[0]
         assert mask.shape == dataset.image(i, 0).shape[:2]
-        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        np.testing.assert_allclose([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], [x, y, x + w, y + h], atol=1)
+        np.testing.assert_allclose(extent(mask), [x, y, x + w, y + h], atol=1)
         assert mask.sum() == pytest.approx(w * h / (1 if i % 2 else 2), rel=0.06)
         # What is bright in the picture is the objects.
         assert dataset.image(i, 0)[mask].mean() > 120
@@ -90,18 +90,15 @@ def test_white_masks_are_one_object_and_beside_others_none(tmp_path):
     write_image(tmp_path / "JPEGImages/a/0.jpg", 0, 0)
     file = tmp_path / "Annotations/a/0.png"
     file.parent.mkdir(parents=True)
-    mask = np.zeros((16, 24), np.uint8)
-    mask[3:6, 4:9] = 255
-    cv2.imwrite(str(file), mask)
-    dataset = build_dataset(f"DAVIS:{tmp_path}")
-    assert len(dataset) == 1
-    assert dataset.info(0).boxes.tolist() == [[4, 3, 5, 3]]
-    colours = np.dstack([mask] * 3)
-    colours[8:12, 2:4] = (0, 0, 128)
-    cv2.imwrite(str(file), colours)
-    dataset = build_dataset(f"DAVIS:{tmp_path}")
-    assert len(dataset) == 1
-    assert dataset.info(0).boxes.tolist() == [[2, 8, 2, 4]]
+    white = np.zeros((16, 24, 3), np.uint8)
+    white[3:6, 4:9] = 255
+    beside = white.copy()
+    beside[8:12, 2:4] = (0, 0, 128)
+    for picture, box in ((white[..., 0], [4, 3, 5, 3]), (beside, [2, 8, 2, 4])):
+        cv2.imwrite(str(file), picture)
+        dataset = build_dataset(f"DAVIS:{tmp_path}")
+        assert len(dataset) == 1
+        assert dataset.info(0).boxes.tolist() == [box]
 
 
 def test_splits_of_davis(tmp_path):
@@ -142,10 +139,8 @@ def test_the_mask_and_the_boxes_lie_on_the_object_in_the_crops(tmp_path):
         assert sample.object_mask.dtype == bool
         bright = sample.search.min(2) > 60
         assert (bright & sample.object_mask).sum() > 0.85 * sample.object_mask.sum()
-        rows, columns = np.flatnonzero(sample.object_mask.any(1)), np.flatnonzero(sample.object_mask.any(0))
         x, y, w, h = sample.box * 64
-        found = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
-        assert np.abs(np.subtract(found, np.clip([x, y, x + w, y + h], 0, 64))).max() < 4.5
+        assert np.abs(extent(sample.object_mask) - np.clip([x, y, x + w, y + h], 0, 64)).max() < 4.5
         np.testing.assert_allclose(sample.template_box, [15.5, 15.5, 32, 32], atol=0.5)
         assert sample.templates[0, 18:22, 30:34].min(-1).mean() > 60  # the reference shows the object's inside
 
@@ -169,9 +164,7 @@ def test_outlines_of_real_photographs_fill_their_boxes():
     for i in range(0, len(dataset), 60):
         mask, (x, y, w, h) = dataset.mask(i, 0), dataset.info(i).boxes[0]
         assert mask.shape == dataset.image(i, 0).shape[:2]
-        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        found = torch.tensor([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
-        assert box_iou(found, torch.tensor([x, y, x + w, y + h]))[0] > 0.75, dataset.source(i, 0)
+        assert box_iou(torch.tensor(extent(mask)), torch.tensor([x, y, x + w, y + h]))[0] > 0.75, dataset.source(i, 0)
 
 
 def test_an_image_and_a_mask_of_different_sizes_are_named(tmp_path):
@@ -240,7 +233,6 @@ def test_pictures_show_masks(tmp_path):
     shown = sample_pictures(batch, Outcome(torch.tensor(0.0), {}, masks=masks))
     change = shown.astype(int)[..., 0] - plain[..., 0]
     part = change[0, CAPTION_HEIGHT:, -320:]
-    inside = cv2.erode(cv2.resize(masks[0].numpy(), (320, 320)), np.ones((15, 15))) > 0.99
-    outside = cv2.dilate(cv2.resize(masks[0].numpy(), (320, 320)), np.ones((15, 15))) < 0.01
-    assert (part[inside] > 10).mean() > 0.95
-    assert not part[outside].any()
+    mask, square = cv2.resize(masks[0].numpy(), (320, 320)), np.ones((15, 15))
+    assert (part[cv2.erode(mask, square) > 0.99] > 10).mean() > 0.95
+    assert not part[cv2.dilate(mask, square) < 0.01].any()

@@ -17,9 +17,7 @@ from lib.train.run import train
 from lib.train.trainer import Trainer
 from lib.utils.checkpoint import CheckpointError, load_checkpoint
 from lib.utils.errors import UserError
-from tests.train.tiny_runs import NO_VALIDATION, command, complete, lightning, log_of, options, several
-
-NAME = "STARKLightningXtrt"
+from tests.train.tiny_runs import NAME, NO_VALIDATION, command, complete, lightning, log_of, options, several, state
 
 
 class Killed(Exception):  # noqa: N818 - not an error of the run's
@@ -67,14 +65,8 @@ def whole(videos, tmp_path_factory):
 
 @pytest.mark.parametrize(("killed_after", "workers", "save_every"), [(1, 0, 1), (3, 2, 2), (4, 0, 0), (7, 1, 3)])
 def test_killed_at_a_step(killed_after, workers, save_every, whole, videos, tmp_path, monkeypatch):
-    run = lightning(
-        videos,
-        tmp_path,
-        NO_VALIDATION,
-        "DATA.TRAIN.SAMPLE_PER_EPOCH=16",
-        f"TRAIN.NUM_WORKER={workers}",
-        f"TRAIN.SAVE_EVERY_STEPS={save_every}",
-    )
+    more = f"TRAIN.NUM_WORKER={workers}", f"TRAIN.SAVE_EVERY_STEPS={save_every}"
+    run = lightning(videos, tmp_path, NO_VALIDATION, "DATA.TRAIN.SAMPLE_PER_EPOCH=16", *more)
     train_with_a_break(run, killed_after, monkeypatch)
     assert_equal_runs(whole, final(run))
 
@@ -97,18 +89,12 @@ def test_killed_with_half_precision_accumulation_and_dropout(script, name, more,
 
 
 def test_accumulated_batches_are_a_larger_batch(videos, tmp_path):
-    more = (NO_VALIDATION, "MODEL.TRANSFORMER.DROPOUT=0", "TRAIN.EPOCH=1", "DATA.TRAIN.SAMPLE_PER_EPOCH=4")
-    nets = []  # With an MLP for a head there is no batch norm that learns, so that all are the same sum.
+    # With an MLP for a head there is no batch norm that learns, so that all are the same sum.
+    more = ("MODEL.TRANSFORMER.DROPOUT=0", "MODEL.HEAD_TYPE=MLP", "TRAIN.EPOCH=1", "DATA.TRAIN.SAMPLE_PER_EPOCH=4")
+    nets = []
     for size, steps in ((4, 1), (2, 2), (1, 4)):
-        run = options(
-            "stark_s",
-            videos,
-            tmp_path / str(size),
-            *more,
-            "MODEL.HEAD_TYPE=MLP",
-            f"TRAIN.BATCH_SIZE={size}",
-            f"TRAIN.ACCUM_STEPS={steps}",
-        )
+        sizes = f"TRAIN.BATCH_SIZE={size}", f"TRAIN.ACCUM_STEPS={steps}"
+        run = options("stark_s", videos, tmp_path / str(size), NO_VALIDATION, *more, *sizes)
         train(run)
         nets.append(final(run, 1, "STARKS"))
     for other in nets[1:]:
@@ -126,10 +112,8 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(whole, videos
 
 
 def start(run, *more):
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        command(run, *more), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command(run, *more), **pipes, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
 
 
 def wait_for_step(run, process, epoch, step):
@@ -263,9 +247,8 @@ def test_an_epochs_own_checkpoint_is_made_up_for(videos, tmp_path):
 )
 def test_damaged_contents_fall_back_to_the_checkpoint_before(key, value, tmp_path):
     folder = CheckpointFolder(tmp_path, "STARKS", 20)
-    sound = {"epoch": 1, "stats": {}, "optimizer": {"state": {}, "param_groups": []}, "net": {"w": torch.zeros(1)}}
-    folder.save(sound)
-    folder.save({**sound, key: value})
+    folder.save(state(1))
+    folder.save(state(1) | {key: value})
     checkpoint, path = folder.load()
     assert (checkpoint["epoch"], path) == (1, folder.previous)
     folder.previous.unlink()

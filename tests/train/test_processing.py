@@ -10,7 +10,7 @@ from lib.train.loader import BatchLoader, SampleStream
 from lib.train.processing import Processing, jitter_box
 from lib.train.sampler import FrameRef, FrameSampler, SampledFrames
 from lib.utils.errors import UserError
-from tests.train.fakes import FakeVideos
+from tests.train.fakes import FakeVideos, extent
 
 
 def config(*overrides):
@@ -31,8 +31,7 @@ def test_the_box_is_where_the_object_is_in_the_crop():
     for index in range(60):
         sample = samples[(1, index)]
         bright = cv2.cvtColor(sample.search, cv2.COLOR_RGB2GRAY) > 60
-        rows, columns = np.flatnonzero(bright.any(1)), np.flatnonzero(bright.any(0))
-        found = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
+        found = extent(bright)
         x, y, w, h = sample.box * 320
         box = np.array([x, y, x + w, y + h]).clip(0, 320)
         # A pixel of the frame is some pixels of the crop.
@@ -72,18 +71,15 @@ def test_augmentation_rates():
     overrides = ["DATA.SEARCH.CENTER_JITTER=0", "DATA.SEARCH.SCALE_JITTER=0", "DATA.SEARCH.FACTOR=2.0"]
     samples = [stream(Halves(VIDEOS), *overrides)[(1, i)] for i in range(600)]
     gray = np.array([(s.search[..., 0] == s.search[..., 1]).all() for s in samples])
-    both = np.array([[crop[64, 20, 0] > crop[64, 20, 2] for crop in (s.templates[0], s.search)] for s in samples])[
-        ~gray
-    ]
+    red_left = [[crop[64, 20, 0] > crop[64, 20, 2] for crop in (s.templates[0], s.search)] for s in samples]
+    both = np.array(red_left)[~gray]
     assert 0.02 < gray.mean() < 0.09
     # Mirrored together with one half, and each once more with one half: independent in the end.
     assert 0.42 < both[:, 0].mean() < 0.58
     assert 0.42 < (both[:, 0] == both[:, 1]).mean() < 0.58
     bright = np.concatenate([s.brightness for s in samples])
-    assert bright.min() < 0.82
-    assert bright.max() > 1.18
-    assert bright.min() >= 0.8
-    assert bright.max() <= 1.2
+    assert 0.8 <= bright.min() < 0.82
+    assert 1.18 < bright.max() <= 1.2
     plain = [stream(Halves(VIDEOS), *overrides, augment=False)[(1, i)] for i in range(100)]
     assert all((s.brightness == 1).all() for s in plain)
     agree = [(s.templates[0][64, 20, 0] > 50) == (s.search[64, 20, 0] > 50) for s in plain]
@@ -102,15 +98,6 @@ def test_an_absent_object_has_the_middle_of_the_image():
     np.testing.assert_allclose(sample.box[:2] + sample.box[2:] / 2, 0.5, atol=0.01)
 
 
-def test_the_number_of_workers_changes_nothing():
-    loaders = [BatchLoader(stream(FakeVideos(VIDEOS)), 12, 4, workers) for workers in (0, 2)]
-    for epoch in (1, 2):
-        for a, b in zip(*(loader.epoch(epoch) for loader in loaders), strict=True):
-            assert (a.search == b.search).all()
-            assert (a.boxes == b.boxes).all()
-            assert a.sources == b.sources
-
-
 def test_workers_compute_with_one_thread_each():
     class Threads(FakeVideos):
         """Frames that come from where they are read."""
@@ -122,7 +109,7 @@ def test_workers_compute_with_one_thread_each():
     assert set(sources) == {"1 1"}
 
 
-def test_samples_differ_by_epoch_rank_seed_and_stream_and_not_by_where_an_epoch_starts():
+def test_samples_differ_by_epoch_rank_seed_and_stream():
     def boxes(seed=1, rank=0, kind=0, epoch=1):
         loader = BatchLoader(stream(FakeVideos(VIDEOS), seed=seed, kind=kind), 16, 4, 0, rank=rank, world_size=2)
         return np.concatenate([b.boxes for b in loader.epoch(epoch)])
@@ -131,8 +118,6 @@ def test_samples_differ_by_epoch_rank_seed_and_stream_and_not_by_where_an_epoch_
     assert (first == boxes()).all()
     for other in (boxes(seed=2), boxes(rank=1), boxes(kind=1), boxes(epoch=2)):
         assert not (first == other).all(axis=1).any()
-    loader = BatchLoader(stream(FakeVideos(VIDEOS)), 16, 4, 0, world_size=2)
-    assert (np.concatenate([b.boxes for b in loader.epoch(1, start=1)]) == first[4:]).all()
 
 
 @pytest.mark.parametrize("workers", [0, 1])

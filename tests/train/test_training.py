@@ -1,5 +1,7 @@
 """Whole training runs, small: every script learns, stops, and goes on."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ from lib.train.optimiser import Optimisation, rate_factor
 from lib.train.options import Stage
 from lib.train.run import train
 from lib.utils.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from tests.train.tiny_runs import NO_VALIDATION, SPATIAL, lightning, log_of, options
+from tests.train.tiny_runs import NAME, NO_VALIDATION, SPATIAL, lightning, log_of, options, state
 
 
 @pytest.mark.parametrize("script", ["stark_s", "stark_st1", "stark_lightning_X_trt"])
@@ -56,17 +58,12 @@ def test_stage_two_trains_the_score_head_alone(videos, tmp_path):
 
 
 def test_non_finite_predictions_name_step_and_sample():
-    cfg = load_config("stark_s", "baseline")
+    actor = BoxActor(nn.Identity(), load_config("stark_s", "baseline"), torch.device("cpu"))
+    batch = SimpleNamespace(sources=[["a.jpg"], ["b.jpg", "c.jpg"], ["d.jpg"]])
     prediction = torch.zeros(3, 1, 4)
     prediction[1, 0, 2] = float("nan")
-
-    class Sources:
-        sources = (["a.jpg"], ["b.jpg", "c.jpg"], ["d.jpg"])
-
     with pytest.raises(NonFiniteError, match=r"^epoch 4, step 7: .* samples: b\.jpg, c\.jpg$"):
-        BoxActor(nn.Identity(), cfg, torch.device("cpu")).outcome(
-            {"pred_boxes": prediction}, Sources(), "epoch 4, step 7"
-        )
+        actor.outcome({"pred_boxes": prediction}, batch, "epoch 4, step 7")
 
 
 def test_box_losses():
@@ -143,10 +140,6 @@ def test_scores_ignore_boxes_and_give_the_heads_gradient_alone():
     assert values["cls_loss"] > 10
 
 
-def state(epoch):
-    return {"net": {"w": torch.zeros(1)}, "epoch": epoch, "stats": {}, "optimizer": {"state": {}, "param_groups": []}}
-
-
 def test_a_good_checkpoint_outlives_a_damaged_one_and_a_failed_save(tmp_path, monkeypatch):
     checkpoints = CheckpointFolder(tmp_path, "STARKS", last_epoch=500)
     checkpoints.save(state(1))
@@ -187,7 +180,7 @@ def test_a_gradient_that_is_not_finite_changes_nothing(videos, tmp_path, monkeyp
     monkeypatch.setattr(Optimisation, "backward", broken)
     with pytest.raises(NonFiniteError, match=r"^epoch 2, step 2: the gradient is not finite; samples: .*embedded"):
         train(run)
-    saved = load_checkpoint(run.folder / "STARKLightningXtrt_latest.pth.tar")
+    saved = load_checkpoint(run.folder / f"{NAME}_latest.pth.tar")
     assert saved["epoch"] == 1
     assert all(torch.isfinite(value).all() for value in saved["net"].values())
 
@@ -197,5 +190,5 @@ def test_mixed_precision_trains(amp, videos, tmp_path):
     run = lightning(videos, tmp_path, "TRAIN.EPOCH=1", f"TRAIN.AMP={amp}", NO_VALIDATION)
     stats = train(run)
     assert np.isfinite(stats["train"]["Loss/total"])
-    scaler = load_checkpoint(run.folder / "STARKLightningXtrt_latest.pth.tar")["scaler"]
+    scaler = load_checkpoint(run.folder / f"{NAME}_latest.pth.tar")["scaler"]
     assert bool(scaler) == (amp == "fp16")

@@ -5,11 +5,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
+
 from lib.train.options import RunOptions
 from lib.utils.workspace import REPOSITORY
 
 REAL = Path(os.environ.get("STARK_REAL_DATA", REPOSITORY.parent / "shared" / "real"))
 NO_VALIDATION = "DATA.VAL.DATASETS_NAME=[]"
+
+# The network's class of `lightning`.
+NAME = "STARKLightningXtrt"
 
 # A network of each kind, small enough for a test.
 TINY = (
@@ -46,6 +51,12 @@ def options(script, videos, save_dir, *more, config="baseline", **stage):
 
 def lightning(videos, save_dir, *more):
     return options("stark_lightning_X_trt", videos, save_dir, *more, config="baseline_rephead_4_lite_search5")
+
+
+def state(epoch, **more):
+    """A checkpoint that a run could go on from, but for its weights."""
+    optimizer = {"state": {}, "param_groups": []}
+    return {"net": {"w": torch.zeros(1)}, "epoch": epoch, "stats": {}, "optimizer": optimizer} | more
 
 
 def several(processes):
