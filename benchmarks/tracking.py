@@ -63,7 +63,7 @@ def make_tracker(variant: str, way: str, folder: Path) -> StarkTracker | MaskTra
     precision, *masks = precisions.split("+")
     boxes = make_engine(engine, model, cfg, folder / variant.replace(":", "_"), precision)
     runner = BoxEngine(boxes)
-    tracker = SpatioTemporalTracker(runner, cfg, _NEVER) if name == "stark_st" else StarkTracker(runner, cfg)
+    tracker = SpatioTemporalTracker(runner, cfg, [_NEVER]) if name == "stark_st" else StarkTracker(runner, cfg)
     if not masks:
         return tracker
     cfg = load_config(MASK_SCRIPT, "baseline")

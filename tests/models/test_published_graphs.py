@@ -1,15 +1,12 @@
 """STARK-Lightning's graphs in the published layout: names, shapes and numbers."""
 
 import numpy as np
+import onnxruntime
 import pytest
-import torch
 
 from lib.config import load_config
 from lib.models.export import SEARCH_FILE, TEMPLATE_FILE, export_published
-from lib.test.tracker.engines.onnx import open_graph
 from tests.golden_cases import VARIANTS, golden, reference_inputs, reference_model
-
-CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +16,8 @@ def graphs(tmp_path_factory):
     model, cfg = reference_model("stark_lightning"), load_config(*VARIANTS["stark_lightning"][:2])
     export_published("template", model, cfg, folder / TEMPLATE_FILE)
     export_published("search", model, cfg, folder / SEARCH_FILE)
-    return [open_graph(folder / name, CPU) for name in ("backbone_bottleneck_pe.onnx", "complete.onnx")]
+    names = ("backbone_bottleneck_pe.onnx", "complete.onnx")
+    return [onnxruntime.InferenceSession(folder / name, providers=["CPUExecutionProvider"]) for name in names]
 
 
 def test_the_published_boxes(graphs):

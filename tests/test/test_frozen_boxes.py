@@ -30,7 +30,9 @@ def clip(name: str, scale: float) -> list[np.ndarray]:
 def sequences() -> dict[str, tuple[list[np.ndarray], list[float]]]:
     """Frames and first box: two clips, and one frame that moves until the object reaches over the border."""
     still = clip("bigbuckbunny", 0.25)[0]
-    moved = [still[3 * i :, 5 * i :] for i in range(FRAMES)]
+    moved = [np.zeros_like(still) for _ in range(FRAMES)]
+    for i, frame in enumerate(moved):
+        frame[: len(frame) - 3 * i, : frame.shape[1] - 5 * i] = still[3 * i :, 5 * i :]
     found = {"border": (moved, [value / 4 for value in SAMPLES["bigbuckbunny"].box])}
     for name, scale in (("carphone", 1.0), ("bigbuckbunny", 0.5)):
         found[name] = clip(name, scale), [value * scale for value in SAMPLES[name].box]

@@ -117,7 +117,7 @@ def test_a_launched_process_trains(command, calls, monkeypatch):
 def test_check_looks_and_trains_nothing(command, calls, monkeypatch, capsys):
     assert command(*S50, "--check", "--mode", "multiple", "--nproc_per_node", "2") == 0
     assert "there" in capsys.readouterr().out
-    found = Report([Finding("data", "problem", "gone", "bring it back")])
+    found = Report([Finding("problem", "data", "gone: bring it back")])
     monkeypatch.setattr(lib.train.checks, "check_run", lambda *_: found)
     assert command(*S50, "--check") == 2
     assert "bring it back" in "".join(capsys.readouterr())
