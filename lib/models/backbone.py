@@ -55,7 +55,7 @@ class RepVGGA0(nn.Module):
 
 
 def has_fast_bf16(device: torch.device) -> bool:
-    """Whether a device multiplies bf16 matrices in hardware; emulated bf16 is slower than fp32."""
+    """Whether a device has hardware for bf16 products; emulated bf16 is slower than fp32."""
     if device.type == "cpu":
         return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

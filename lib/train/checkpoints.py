@@ -1,7 +1,6 @@
 """The checkpoints of one run: which are written, which one a run goes on from."""
 
 import logging
-import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from easydict import EasyDict
 from lib.config import option
 from lib.train.options import RunOptions, net_type
 from lib.utils.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from lib.utils.checkpoint_files import epoch_name, rolling_names
+from lib.utils.checkpoint_files import epoch_checkpoints, epoch_name, rolling_names
 
 log = logging.getLogger(__name__)
 
@@ -52,9 +51,7 @@ class CheckpointFolder:
 
     def kept(self) -> list[Path]:
         """The checkpoints of single epochs, oldest first."""
-        own = re.compile(rf"{self.net_type}_ep\d{{4,}}\.pth\.tar")
-        paths = [path for path in self.folder.glob("*") if own.fullmatch(path.name)]
-        return sorted(paths, key=lambda path: (len(path.name), path.name))
+        return epoch_checkpoints(self.folder, self.net_type)
 
     def clear_unfinished(self) -> None:
         """Remove files of runs that were killed while they wrote; for the process alone that holds the folder."""

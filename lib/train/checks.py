@@ -174,7 +174,7 @@ def _check_output(report: Report, options: RunOptions, cfg: EasyDict, net: nn.Mo
             report.add(state, subject, f"{found[1]}: epoch {epoch} of {end} is finished: {left}")
     if found is not None:
         with report.problems_of(subject):
-            require_unchanged(options, cfg, found[0].get("settings"), found[1])
+            require_unchanged(options, cfg, *found)
     if checkpoints.latest_is_damaged:
         report.add("note", subject, f"{checkpoints.latest} is damaged; the checkpoint before it is used")
     needed = 3 * 4 * sum(value.numel() for value in net.state_dict().values()) if net is not None else 0

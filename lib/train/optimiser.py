@@ -89,7 +89,7 @@ class Optimisation:
             self.scaler.load_state_dict(state["scaler"])
 
     def _fits(self, number: int, values: dict[str, Any]) -> bool:
-        """Whether AdamW's values are those of a parameter; may raise where they are not."""
+        """Whether AdamW's state has the shapes of a parameter; a state of another form may raise."""
         shape = self.parameters[number].shape
         found = {name: torch.as_tensor(value).shape for name, value in values.items()}
         return found == {"step": torch.Size(), "exp_avg": shape, "exp_avg_sq": shape}

@@ -13,7 +13,7 @@ from lib.config.options import OPTIONS
 from lib.models.alpha_refine import SCRIPT as MASK_SCRIPT
 from lib.models.alpha_refine import AlphaRefine
 from lib.utils.checkpoint import load_checkpoint, load_state
-from lib.utils.checkpoint_files import find_checkpoint
+from lib.utils.checkpoint_files import find_checkpoint, saved_config
 from lib.utils.errors import UserError
 
 # Options that a resumed run may change: they decide neither samples nor the loss. With the cosine schedule TRAIN.EPOCH
@@ -99,14 +99,14 @@ class RunOptions:
         return "DATA.TRAIN.DATASETS_NAME" in keys and "DATA.VAL.DATASETS_NAME" not in keys
 
 
-def require_unchanged(options: RunOptions, cfg: EasyDict, settings: object, path: Path) -> None:
-    """Compare a configuration with the one in a checkpoint's `settings`; older checkpoints have none.
+def require_unchanged(options: RunOptions, cfg: EasyDict, checkpoint: dict[str, Any], path: Path) -> None:
+    """Compare a configuration with the one that a checkpoint keeps; older checkpoints keep none.
 
     Raises:
         UserError: an option differs that decides the result, and `allow_changes` is not set.
     """
-    before = settings.get("config") if isinstance(settings, dict) else None
-    if not isinstance(before, dict) or options.allow_changes:
+    before = saved_config(checkpoint)
+    if not before or options.allow_changes:
         return
     then, now = (dict(leaves(tree)) for tree in (before, cfg))
     changed = []

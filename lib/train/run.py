@@ -43,8 +43,9 @@ def train(options: RunOptions) -> dict[str, dict[str, float]]:
             name, events = f"{options.script}-{options.name}", workspace("train").tensorboard_for(options.save_dir)
             with contextlib.closing(RunLog(options.save_dir, name, distributed.rank() == 0, events)) as output:
                 log.info(report.table())
-                output.configuration(cfg, provenance())
-                return build_trainer(options, cfg, device, output, report.datasets).fit()
+                made_by = provenance()
+                output.configuration(cfg, made_by)
+                return build_trainer(options, cfg, device, output, report.datasets, made_by).fit()
 
 
 @contextlib.contextmanager
@@ -87,9 +88,17 @@ def _locked_folder(options: RunOptions) -> Iterator[None]:
 
 
 def build_trainer(
-    options: RunOptions, cfg: EasyDict, device: torch.device, output: RunLog, opened: Mapping[str, TrackingDataset]
+    options: RunOptions,
+    cfg: EasyDict,
+    device: torch.device,
+    output: RunLog,
+    opened: Mapping[str, TrackingDataset],
+    made_by: Mapping[str, str],
 ) -> Trainer:
-    """All parts of a run, connected; data sets that the check `opened` are not opened again."""
+    """All parts of a run, connected; data sets that the check `opened` are not opened again.
+
+    Checkpoints keep in their settings what the run is `made_by`.
+    """
     seed = option(cfg, "TRAIN.SEED")
     torch.manual_seed(seed)  # initial weights, alike on all ranks
     loader, validation = (_build_loader(options, cfg, train, device, opened) for train in (True, False))
@@ -99,7 +108,7 @@ def build_trainer(
     found = checkpoints.load()
     fresh = found is None
     if not fresh:
-        require_unchanged(options, cfg, found[0].get("settings"), found[1])
+        require_unchanged(options, cfg, *found)
     state = -1 if fresh else found[0]["epoch"] << 40 | found[0].get("progress", {}).get("samples", 0)
     if distributed.maximum(state) != -distributed.maximum(-state):
         raise UserError(
@@ -114,7 +123,7 @@ def build_trainer(
     choose_arithmetic(net, cfg, device)
     optimisation = Optimisation(net, cfg, device, loader.steps)
     actor = _build_actor(options, cfg, distributed.wrap(net, device), device)
-    settings = {"script_name": options.script, "config_name": options.name, "seed": seed, "config": cfg, **provenance()}
+    settings = {"script_name": options.script, "config_name": options.name, "seed": seed, "config": cfg, **made_by}
     return Trainer(net, actor, cfg, loader, validation, optimisation, checkpoints, output, settings, found)
 
 

@@ -34,6 +34,13 @@ def rolling_names(net_type: str) -> tuple[str, str]:
     return f"{net_type}_latest.pth.tar", f"{net_type}_previous.pth.tar"
 
 
+def epoch_checkpoints(folder: Path, net_type: str) -> list[Path]:
+    """The checkpoints of single epochs in a folder, oldest first."""
+    own = re.compile(rf"{re.escape(net_type)}_ep\d{{4,}}\.pth\.tar")
+    paths = [path for path in folder.glob("*") if own.fullmatch(path.name) and path.is_file()]
+    return sorted(paths, key=lambda path: (len(path.name), path.name))
+
+
 def find_checkpoint(folder: str | os.PathLike, net_type: str, epoch: int | None = None) -> Path:
     """The file `<net_type>_ep<epoch>.pth.tar` of a folder; without an epoch the newest, whole epoch or not.
 
@@ -44,8 +51,7 @@ def find_checkpoint(folder: str | os.PathLike, net_type: str, epoch: int | None 
     if not folder.is_dir():
         raise CheckpointError(f"no checkpoint folder {folder}: train first, or give a checkpoint file")
     names = sorted(entry.name for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith("."))
-    epochs = [name for name in names if re.fullmatch(rf"{re.escape(net_type)}_ep\d{{4,}}\.pth\.tar", name)]
-    newest = sorted(epochs, key=lambda name: (len(name), name))[-1:]
+    newest = [path.name for path in epoch_checkpoints(folder, net_type)[-1:]]
     found = [*rolling_names(net_type), *newest] if epoch is None else [epoch_name(net_type, epoch)]
     for name in found:
         if name in names:
@@ -86,34 +92,33 @@ def trained_config(path: Path) -> dict[str, Any]:
     Damage is left to `load_checkpoint` to report.
     """
     try:
-        with open(path, "rb") as file:
-            check_archive(file)
-            with zipfile.ZipFile(file) as archive:
-                (entry,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
-                content = _PlainReader(archive.open(entry)).load()
+        with zipfile.ZipFile(path) as archive:
+            check_archive(archive)
+            (entry,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
+            return saved_config(_PlainReader(archive.open(entry)).load())
     except Exception:  # noqa: BLE001 - damage, or a file of another kind, which may fail in any way
         return {}
-    settings = content.get("settings") if isinstance(content, dict) else None
+
+
+def saved_config(checkpoint: Any) -> dict[str, Any]:
+    """The configuration in the `settings` of a checkpoint that was read; empty where there is none."""
+    settings = checkpoint.get("settings") if isinstance(checkpoint, dict) else None
     config = settings.get("config") if isinstance(settings, dict) else None
     return config if isinstance(config, dict) else {}
 
 
-def check_archive(file: BinaryIO) -> None:
-    """Check a zip of `torch.save` before anything of it is used: sizes, checksums, and the pickle."""
-    with zipfile.ZipFile(file) as archive:
-        entries = archive.infolist()
-        # torch stores without compression, so no entry can be larger than the file.
-        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-            raise pickle.UnpicklingError("it is compressed")
-        damaged = archive.testzip()
-        if damaged is not None:
-            raise ValueError(f"{damaged} has another checksum than when it was written")
-        for entry in entries:
-            if entry.filename.endswith("data.pkl"):
-                if entry.file_size > _MAX_PICKLE:
-                    raise pickle.UnpicklingError(f"its pickle has {entry.file_size} bytes")
-                with archive.open(entry) as content:
-                    check_pickles(content, pickles=1)
+def check_archive(archive: zipfile.ZipFile) -> None:
+    """Check a zip of `torch.save` before its pickle is read: sizes, and the pickle. Weights are not read."""
+    entries = archive.infolist()
+    # torch stores without compression, so no entry can be larger than the file.
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise pickle.UnpicklingError("it is compressed")
+    for entry in entries:
+        if entry.filename.endswith("data.pkl"):
+            if entry.file_size > _MAX_PICKLE:
+                raise pickle.UnpicklingError(f"its pickle has {entry.file_size} bytes")
+            with archive.open(entry) as content:
+                check_pickles(content, pickles=1)
 
 
 def check_pickles(file: BinaryIO, pickles: int) -> None:

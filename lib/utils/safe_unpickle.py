@@ -9,6 +9,7 @@ import pickle
 import re
 import threading
 import warnings
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,13 @@ def read_untrusted(path: Path) -> Any:
                 found = f"a file that starts with {head!r}" if head else "an empty file"
                 raise CheckpointError(f"{path} is not a checkpoint: expected a file of torch.save, found {found}")
             file.seek(0)
-            check_archive(file) if head.startswith(b"PK") else check_pickles(file, pickles=5)
+            if head.startswith(b"PK"):
+                with zipfile.ZipFile(file) as archive:
+                    check_archive(archive)
+                    if damaged := archive.testzip():
+                        raise ValueError(f"{damaged} has another checksum than when it was written")
+            else:
+                check_pickles(file, pickles=5)
             file.seek(0)
             warnings.simplefilter("ignore")
             return to_plain(torch.load(file, map_location="cpu", weights_only=True, mmap=False), objects=True)

@@ -25,7 +25,7 @@ _HIT, _MISS = -1.0, np.inf
 
 @dataclass(frozen=True)
 class ScoringRule:
-    """What a family of test sets does differently."""
+    """The scoring conventions of a family of test sets."""
 
     invalid_distance: float = _MISS  # centre distance given to a frame without a valid box
     uses_visibility: bool = False  # frames marked invisible are misses

@@ -185,7 +185,7 @@ def exported(script: str, config: str | Path, cfg: EasyDict, weights: Path) -> P
 
 
 def graphs_folder(script: str, config: str | Path, cfg: EasyDict, weights: Path) -> Path:
-    """Where the graphs of the network in a checkpoint are kept.
+    """The folder that keeps the exported graphs of a checkpoint.
 
     The folder's name stands for the graphs' version, the checkpoint's content, and the options the network depends on.
 

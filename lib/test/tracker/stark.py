@@ -143,7 +143,7 @@ class StarkTracker:
         return [template]
 
     def _result(self, out: dict | None) -> dict:
-        """What `track` returns; `out` is None where no image was in the search region."""
+        """The dictionary that `track` returns; `out` is None if the search region shows no image."""
         result: dict[str, Any] = {"target_bbox": list(self.state)}
         if self.scores:
             result["conf_score"] = 0.0 if out is None else _sigmoid(float(out["pred_logits"].mean()))
