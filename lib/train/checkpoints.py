@@ -69,7 +69,10 @@ class CheckpointFolder:
         for path in (self.latest, self.previous):
             if path.is_file():
                 try:
-                    return _load_resumable(path), path
+                    checkpoint = load_checkpoint(path)
+                    if type(checkpoint.get("epoch")) is not int or not {"stats", "optimizer"} <= checkpoint.keys():
+                        raise CheckpointError(f"{path} is not a checkpoint that a run here can go on from")
+                    return checkpoint, path
                 except CheckpointError as error:
                     errors.append(str(error))
                     self.latest_is_damaged |= path == self.latest
@@ -88,36 +91,3 @@ def run_checkpoints(options: RunOptions, cfg: EasyDict) -> CheckpointFolder:
     """The checkpoints of the run that the options name, kept as its configuration says."""
     keep = [option(cfg, f"TRAIN.KEEP_{what}") for what in ("EVERY", "LAST", "CHECKPOINTS")]
     return CheckpointFolder(options.folder, net_type(options.script), cfg.TRAIN.EPOCH, *keep)
-
-
-def _load_resumable(path: Path) -> dict[str, Any]:
-    """A checkpoint with all that a run needs to go on."""
-    checkpoint = load_checkpoint(path)
-    missing = [key for key in ("epoch", "stats", "optimizer") if key not in checkpoint]
-    if missing:
-        raise CheckpointError(f"{path} is not a checkpoint of a run here: it lacks {', '.join(missing)}")
-    try:
-        fits = _fits(**checkpoint)
-    except (TypeError, KeyError, AttributeError):
-        fits = False
-    if not fits:
-        raise CheckpointError(f"{path} is damaged, or of another program: its values are not those of a run")
-    return checkpoint
-
-
-_NOTHING = {"samples": 0, "meters": {"sums": {}, "counts": {}}}
-
-
-def _fits(epoch: Any, stats: Any, optimizer: Any, scaler: Any = (), progress: Any = _NOTHING, **_: Any) -> bool:
-    """Whether the values of a checkpoint have the form in which a run writes them; may raise where they do not."""
-    sums, counts = progress["meters"]["sums"], progress["meters"]["counts"]
-    numbers = [epoch, progress["samples"], *counts.values()]
-    return (
-        all(type(number) is int and number >= 0 for number in numbers)
-        and sums.keys() == counts.keys()
-        and all(isinstance(total, int | float) for total in sums.values())
-        and isinstance(stats, dict)
-        and (not scaler or isinstance(scaler, dict))
-        and isinstance(optimizer["state"], dict)
-        and all(isinstance(group["params"], list) for group in optimizer["param_groups"])
-    )

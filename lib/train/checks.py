@@ -1,6 +1,5 @@
 """The check before a training: all problems are collected with their remedies and printed at once."""
 
-import contextlib
 import math
 import os
 import shutil
@@ -24,8 +23,8 @@ from lib.data.registry import build_dataset, find_lack, waits_to_be_generated
 from lib.models.backbone import has_fast_bf16
 from lib.models.pretrained import imagenet_file, resnet_file_name, torch_cache
 from lib.train import distributed
-from lib.train.checkpoints import run_checkpoints
-from lib.train.distillation import check_fit, distills
+from lib.train.checkpoints import CheckpointFolder, run_checkpoints
+from lib.train.distillation import STUDENT, check_fit
 from lib.train.loader import PREFETCHED
 from lib.train.optimiser import compiles
 from lib.train.options import MASK_SCRIPT, RunOptions, Stage, build_network, require_unchanged
@@ -40,9 +39,12 @@ SAMPLED = 20
 # Batches pass from data workers through it; containers have 64 MB by default, and a worker that finds it full dies.
 SHARED_MEMORY = Path("/dev/shm")
 
+# Of one subject: `ok`, `note` (worth knowing) or `problem` (training cannot start), and a text that ends with a remedy.
+Findings = Iterator[tuple[str, str]]
+
 
 class Finding(NamedTuple):
-    """One result: `ok`, `note` (worth knowing) or `problem` (training cannot start). The text ends with a remedy."""
+    """One result; see `Findings`."""
 
     state: str
     subject: str
@@ -56,16 +58,13 @@ class Report:
     findings: list[Finding] = field(default_factory=list)
     datasets: dict[str, TrackingDataset] = field(default_factory=dict)
 
-    def add(self, state: str, subject: str, text: str) -> None:
-        self.findings.append(Finding(state, subject, text))
-
-    @contextlib.contextmanager
-    def problems_of(self, subject: str, remedy: str = "") -> Iterator[None]:
-        """A UserError in the body becomes a problem, and the check goes on."""
+    def collect(self, subject: str, findings: Findings) -> None:
+        """Add the findings of a subject; a UserError among them is a problem, and the last one."""
         try:
-            yield
+            for state, text in findings:
+                self.findings.append(Finding(state, subject, text))
         except UserError as error:
-            self.add("problem", subject, f"{error}: {remedy}" if remedy else str(error))
+            self.findings.append(Finding("problem", subject, str(error)))
 
     def table(self) -> str:
         """A line a finding; the last line counts problems and notes."""
@@ -87,62 +86,22 @@ def check_run(options: RunOptions, cfg: EasyDict) -> Report:
     """
     warnings.filterwarnings("ignore", message=".*meta parameter.*")  # weights are compared with an `outline`
     report = Report()
-    _check_settings(report, options, cfg)
-    with report.problems_of("device"):
-        _check_device(report, options, cfg)
-    net: nn.Module | None = None
-    with report.problems_of("network"):
-        net = outline(options.script, cfg)
-        size = sum(parameter.numel() for parameter in net.parameters())
-        report.add("ok", "network", f"{type(net).__name__} with {cfg.MODEL.BACKBONE.TYPE}: {size / 1e6:.2f} M weights")
-    if not _check_output(report, options, cfg, net):
-        _check_start(report, options, cfg, net)
-    with report.problems_of("teacher"):
-        if distills(options, cfg):
-            teacher_cfg = load_config(options.teacher.script, options.teacher.config)
-            teacher = outline(options.teacher.script, teacher_cfg)
-            check_fit(cfg, teacher_cfg, teacher)
-            _check_stage(report, "teacher", options.teacher, options.save_dir, teacher)
-    _check_data(report, options, cfg)
+    report.collect("configuration", _settings(options, cfg))
+    report.collect("device", _device(options, cfg))
+    report.collect("network", _network(options, cfg))
+    net = None if report.findings[-1].state == "problem" else outline(options.script, cfg)
+    checkpoints = run_checkpoints(options, cfg)
+    report.collect("output folder", _output(checkpoints, options, cfg, net))
+    if not (checkpoints.latest.is_file() or checkpoints.previous.is_file()):
+        if options.previous is not None or cfg.TRAIN.get("TRAIN_CLS", False):
+            report.collect("previous stage", _previous(options, net))
+        elif option(cfg, "MODEL.BACKBONE.PRETRAINED"):
+            report.collect("ImageNet weights", _imagenet(cfg.MODEL.BACKBONE.TYPE))
+    report.collect("teacher", _teacher(options, cfg))
+    for part in ("TRAIN", "VAL"):
+        for name in dict.fromkeys(cfg.DATA[part].DATASETS_NAME):
+            report.collect(f"{part.lower()} {name}", _dataset(name, part, report.datasets, options, cfg))
     return report
-
-
-def _check_settings(report: Report, options: RunOptions, cfg: EasyDict) -> None:
-    subject = "configuration"
-    size = cfg.TRAIN.BATCH_SIZE * option(cfg, "TRAIN.ACCUM_STEPS") * distributed.world_size()
-    steps = math.ceil(cfg.DATA.TRAIN.SAMPLE_PER_EPOCH / size)
-    length = f"{cfg.TRAIN.EPOCH:,} epochs of {steps:,} steps of {size} samples"
-    report.add("ok", subject, f"{options.script}, {options.name}: {length}")
-    with report.problems_of(subject):
-        check_sampling(cfg)
-    if not cfg.DATA.TRAIN.DATASETS_NAME:
-        report.add("problem", subject, "DATA.TRAIN.DATASETS_NAME is empty: name a set such as COCO17")
-    for key, part in ((f"DATA.{part}.DATASETS_RATIO", cfg.DATA[part]) for part in ("TRAIN", "VAL")):
-        sets, ratios = len(part.DATASETS_NAME), part.DATASETS_RATIO
-        if sets and (len(ratios) != sets or not sum(ratios)):
-            fault = (
-                "is 0 for every data set" if len(ratios) == sets else f"has {len(ratios)} values for {sets} data sets"
-            )
-            remedy = f"--opts {key}=[{','.join('1' * sets)}] samples them equally often"
-            report.add("problem", subject, f"'{key}' {fault}: {remedy}")
-    workers = cfg.TRAIN.NUM_WORKER * int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    pixels = cfg.DATA.SEARCH.SIZE**2 + cfg.DATA.TEMPLATE.get("NUMBER", 1) * cfg.DATA.TEMPLATE.SIZE**2
-    needed = workers * PREFETCHED * cfg.TRAIN.BATCH_SIZE * 4 * pixels  # three colours and a mask
-    if SHARED_MEMORY.is_dir() and (free := shutil.disk_usage(SHARED_MEMORY).free) < needed:
-        text = f"data workers need {needed / 2**20:.0f} MiB in {SHARED_MEMORY}, which has {free / 2**20:.0f}"
-        remedy = "start the container with --shm-size=2g, or --opts TRAIN.NUM_WORKER=0"
-        report.add("problem", subject, f"{text}: {remedy}")
-
-
-def _check_device(report: Report, options: RunOptions, cfg: EasyDict) -> None:
-    device = select_device(options.device)
-    compiles(cfg)
-    report.add("ok", "device", str(device))
-    precision = "fp16" if option(cfg, "TRAIN.AMP") is True else option(cfg, "TRAIN.AMP")
-    if precision == "fp16" and device.type not in ("cuda", "cpu"):
-        raise UserError(f"TRAIN.AMP fp16 does not work on {device.type}: --opts TRAIN.AMP=off, or bf16")
-    if precision == "fp16" and device.type == "cpu" or precision == "bf16" and not has_fast_bf16(device):
-        report.add("note", "device", f"{precision} is slow on this {device.type}: --opts TRAIN.AMP=off is faster")
 
 
 def outline(script: str, cfg: EasyDict) -> nn.Module:
@@ -151,64 +110,107 @@ def outline(script: str, cfg: EasyDict) -> nn.Module:
         return build_network(script, cfg)
 
 
-def _check_output(report: Report, options: RunOptions, cfg: EasyDict, net: nn.Module | None) -> bool:
-    """Check the folder that the run writes to; whether there is a checkpoint to go on from."""
-    subject = "output folder"
+def _settings(options: RunOptions, cfg: EasyDict) -> Findings:
+    size = cfg.TRAIN.BATCH_SIZE * option(cfg, "TRAIN.ACCUM_STEPS") * distributed.world_size()
+    steps = math.ceil(cfg.DATA.TRAIN.SAMPLE_PER_EPOCH / size)
+    yield "ok", f"{options.script}, {options.name}: {cfg.TRAIN.EPOCH:,} epochs of {steps:,} steps of {size} samples"
+    if not cfg.DATA.TRAIN.DATASETS_NAME:
+        yield "problem", "DATA.TRAIN.DATASETS_NAME is empty: name a set such as COCO17"
+    for key, part in ((f"DATA.{part}.DATASETS_RATIO", cfg.DATA[part]) for part in ("TRAIN", "VAL")):
+        sets, ratios = len(part.DATASETS_NAME), part.DATASETS_RATIO
+        if sets and (len(ratios) != sets or not sum(ratios)):
+            fault = f"'{key}' is {ratios} for {sets} data sets, but must have a value for each, not all of them 0"
+            yield "problem", f"{fault}: --opts {key}=[{','.join('1' * sets)}] samples them equally often"
+    workers = cfg.TRAIN.NUM_WORKER * int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    pixels = cfg.DATA.SEARCH.SIZE**2 + cfg.DATA.TEMPLATE.get("NUMBER", 1) * cfg.DATA.TEMPLATE.SIZE**2
+    needed = workers * PREFETCHED * cfg.TRAIN.BATCH_SIZE * 4 * pixels  # three colours and a mask
+    if SHARED_MEMORY.is_dir() and (free := shutil.disk_usage(SHARED_MEMORY).free) < needed:
+        text = f"data workers need {needed / 2**20:.0f} MiB in {SHARED_MEMORY}, which has {free / 2**20:.0f}"
+        yield "problem", f"{text}: start the container with --shm-size=2g, or --opts TRAIN.NUM_WORKER=0"
+    check_sampling(cfg)
+
+
+def _device(options: RunOptions, cfg: EasyDict) -> Findings:
+    device = select_device(options.device)
+    compiles(cfg)
+    yield "ok", str(device)
+    precision = "fp16" if option(cfg, "TRAIN.AMP") is True else option(cfg, "TRAIN.AMP")
+    if precision == "fp16" and device.type not in ("cuda", "cpu"):
+        yield "problem", f"TRAIN.AMP fp16 does not work on {device.type}: --opts TRAIN.AMP=off, or bf16"
+    elif precision == "fp16" and device.type == "cpu" or precision == "bf16" and not has_fast_bf16(device):
+        yield "note", f"{precision} is slow on this {device.type}: --opts TRAIN.AMP=off is faster"
+
+
+def _network(options: RunOptions, cfg: EasyDict) -> Findings:
+    net = outline(options.script, cfg)
+    size = sum(parameter.numel() for parameter in net.parameters())
+    yield "ok", f"{type(net).__name__} with {cfg.MODEL.BACKBONE.TYPE}: {size / 1e6:.2f} M weights"
+
+
+def _output(checkpoints: CheckpointFolder, options: RunOptions, cfg: EasyDict, net: nn.Module | None) -> Findings:
+    """The folder that the run writes to, and the checkpoint that it goes on from."""
     place = next(path for path in (options.folder.absolute(), *options.folder.absolute().parents) if path.exists())
     try:
         with tempfile.TemporaryFile(dir=place):
             pass
     except OSError as error:
-        report.add("problem", subject, f"cannot write to {place}: {error.strerror}: choose another --save_dir")
-        return False
-    checkpoints, found = run_checkpoints(options, cfg), None
-    with report.problems_of(subject, "use the options with which the run began, or choose another --save_dir"):
-        found = checkpoints.load()
-        if found is None:
-            report.add("ok", subject, f"{options.folder}: a new run")
-        else:
-            if net is not None:
-                load_state(net, *found)
-            epoch, end = found[0]["epoch"], cfg.TRAIN.EPOCH
-            state, left = ("ok", "training goes on") if epoch < end else ("note", "nothing is left to train")
-            report.add(state, subject, f"{found[1]}: epoch {epoch} of {end} is finished: {left}")
-    if found is not None:
-        with report.problems_of(subject):
-            require_unchanged(options, cfg, *found)
-    if checkpoints.latest_is_damaged:
-        report.add("note", subject, f"{checkpoints.latest} is damaged; the checkpoint before it is used")
+        raise UserError(f"cannot write to {place}: {error.strerror}: choose another --save_dir") from error
     needed = 3 * 4 * sum(value.numel() for value in net.state_dict().values()) if net is not None else 0
     if shutil.disk_usage(place).free < needed:
         text = f"{place} has no room for the weights of three checkpoints, {needed / 2**30:.1f} GiB"
-        report.add("problem", subject, f"{text}: make room, or choose another --save_dir")
-    return found is not None
+        yield "problem", f"{text}: make room, or choose another --save_dir"
+    found = checkpoints.load()
+    if found is None:
+        yield "ok", f"{options.folder}: a new run"
+        return
+    checkpoint, path = found
+    if checkpoints.latest_is_damaged:
+        yield "note", f"{checkpoints.latest} is damaged; the checkpoint before it is used"
+    require_unchanged(options, cfg, checkpoint, path)
+    if net is not None:
+        load_state(net, checkpoint, path)
+    epoch, end = checkpoint["epoch"], cfg.TRAIN.EPOCH
+    state, left = ("ok", "training goes on") if epoch < end else ("note", "nothing is left to train")
+    yield state, f"{path}: epoch {epoch} of {end} is finished: {left}"
 
 
-def _check_start(report: Report, options: RunOptions, cfg: EasyDict, net: nn.Module | None) -> None:
-    """Check the weights that the first step starts from."""
-    if options.previous is not None:
-        _check_stage(report, "previous stage", options.previous, options.save_dir, net)
-    elif cfg.TRAIN.get("TRAIN_CLS", False):
+def _previous(options: RunOptions, net: nn.Module | None) -> Findings:
+    if options.previous is None:
         text = f"{options.script} trains the score head of a network with trained boxes, and none is named"
-        report.add("problem", "previous stage", f"{text}: add --script_prv stark_st1 --config_prv <config>")
-    elif option(cfg, "MODEL.BACKBONE.PRETRAINED"):
-        subject, backbone = "ImageNet weights", cfg.MODEL.BACKBONE.TYPE
-        with report.problems_of(subject):
-            path = imagenet_file(backbone)
-            if path is not None:
-                load_checkpoint(path)
-                report.add("ok", subject, f"of {backbone}: {path}")
-                return
-            remedy = f"without a network, put {resnet_file_name(backbone)} into {workspace('train').pretrained_dir}"
-            report.add("note", subject, f"of {backbone}: training downloads them to {torch_cache()}: {remedy}")
+        raise UserError(f"{text}: add --script_prv stark_st1 --config_prv <config>")
+    yield _weights(options.previous, options.save_dir, net)
 
 
-def _check_stage(report: Report, subject: str, stage: Stage, save_dir: Path, net: nn.Module | None) -> None:
-    """Check whether the weights of another run exist and fit; a score head may be missing."""
-    command = f"python tracking/train.py --script {stage.script} --config {stage.config}"
-    with report.problems_of(subject, "correct the path" if stage.checkpoint is not None else f"`{command}` trains it"):
-        checkpoint, path = stage.load(net, save_dir)
-        report.add("ok", subject, f"{path}: epoch {checkpoint.get('epoch', 'unknown')}, the weights fit")
+def _weights(stage: Stage, save_dir: Path, net: nn.Module | None) -> tuple[str, str]:
+    checkpoint, path = stage.load(net, save_dir)
+    return "ok", f"{path}: epoch {checkpoint.get('epoch', 'unknown')}, the weights fit"
+
+
+def _imagenet(backbone: str) -> Findings:
+    path = imagenet_file(backbone)
+    if path is None:
+        remedy = f"without a network, put {resnet_file_name(backbone)} into {workspace('train').pretrained_dir}"
+        yield "note", f"of {backbone}: training downloads them to {torch_cache()}: {remedy}"
+    else:
+        load_checkpoint(path)
+        yield "ok", f"of {backbone}: {path}"
+
+
+def _teacher(options: RunOptions, cfg: EasyDict) -> Findings:
+    stage = options.teacher
+    if stage is None:
+        if cfg.TRAIN.get("DISTILL", False):
+            remedy = "add --script_teacher stark_s --config_teacher <config>, or --opts TRAIN.DISTILL=false"
+            raise UserError(f"TRAIN.DISTILL is true, and no teacher is named: {remedy}")
+        return
+    if options.script != STUDENT:
+        raise UserError(f"distillation trains {STUDENT}, not {options.script}: leave out --distill")
+    if stage.script == STUDENT:
+        raise UserError(f"{STUDENT} cannot guide itself: name a spatial one: --script_teacher stark_s, stark_st1, …")
+    teacher_cfg = load_config(stage.script, stage.config)
+    teacher = outline(stage.script, teacher_cfg)
+    check_fit(cfg, teacher_cfg, teacher)
+    yield _weights(stage, options.save_dir, teacher)
 
 
 def usable_validation(options: RunOptions, cfg: EasyDict) -> tuple[list[str], list[float]]:
@@ -222,33 +224,26 @@ def usable_validation(options: RunOptions, cfg: EasyDict) -> tuple[list[str], li
     return [names[i] for i in there], [ratios[i] for i in there]
 
 
-def _check_data(report: Report, options: RunOptions, cfg: EasyDict) -> None:
-    """Open every data set of training and validation once, and read some sequences of it."""
-    results: dict[str, list[tuple[str, str]]] = {}
-    for part in ("TRAIN", "VAL"):
-        for name in dict.fromkeys(cfg.DATA[part].DATASETS_NAME):
-            subject = f"{part.lower()} {name}"
-            with report.problems_of(subject):
-                lack = find_lack(name, use_lmdb=options.use_lmdb)
-                if lack is not None and part == "VAL" and options.validation_may_be_missing:
-                    report.add("note", subject, f"{lack[0]}; training goes on without it: {lack[1]}")
-                elif lack is not None:
-                    without = ", or train without validation: --opts DATA.VAL.DATASETS_NAME=[]" * (part == "VAL")
-                    report.add("problem", subject, f"{lack[0]}: {lack[1]}{without}")
-                elif name not in results and waits_to_be_generated(name):
-                    report.add("ok", subject, "is generated when training starts")
-                else:
-                    if name not in results:
-                        dataset = build_dataset(name, use_lmdb=options.use_lmdb, cache=options.cache)
-                        report.datasets[name], results[name] = dataset, list(_inspect(dataset, options, cfg))
-                    report.findings += [Finding(state, subject, text) for state, text in results[name]]
+def _dataset(name: str, part: str, opened: dict[str, TrackingDataset], options: RunOptions, cfg: EasyDict) -> Findings:
+    """Open a data set of `part`, `TRAIN` or `VAL`, unless it is `opened`, and read some sequences of it."""
+    lack = find_lack(name, use_lmdb=options.use_lmdb)
+    if lack is not None and part == "VAL" and options.validation_may_be_missing:
+        yield "note", f"{lack[0]}; training goes on without it: {lack[1]}"
+    elif lack is not None:
+        without = ", or train without validation: --opts DATA.VAL.DATASETS_NAME=[]" * (part == "VAL")
+        yield "problem", f"{lack[0]}: {lack[1]}{without}"
+    elif waits_to_be_generated(name):
+        yield "ok", "is generated when training starts"
+    else:
+        if name not in opened:
+            opened[name] = build_dataset(name, use_lmdb=options.use_lmdb, cache=options.cache)
+        yield from _inspect(opened[name], options, cfg)
 
 
-def _inspect(dataset: TrackingDataset, options: RunOptions, cfg: EasyDict) -> Iterator[tuple[str, str]]:
-    """Read some sequences of a data set, the same at each call; gives states and texts of findings."""
+def _inspect(dataset: TrackingDataset, options: RunOptions, cfg: EasyDict) -> Findings:
+    """Read some sequences of a data set, the same at each call."""
     if options.script == MASK_SCRIPT and not isinstance(dataset, MaskedDataset):
-        yield "problem", "has no masks: name sets with masks, such as COCO17_masks or DAVIS:<path>"
-        return
+        raise UserError("has no masks: name sets with masks, such as COCO17_masks or DAVIS:<path>")
     sampler = FrameSampler([dataset], [1], sampler_mode(cfg), sample_intervals(cfg))
     count = min(SAMPLED, len(dataset))
     infos, outside, doubts = [], [], []
@@ -275,9 +270,10 @@ def _inspect(dataset: TrackingDataset, options: RunOptions, cfg: EasyDict) -> It
     yield "ok", f"{len(dataset):,} {what} in {dataset.storage.locate()}; {count} read, with an image of each{more}"
     for kind, errors in bad.items():
         if errors:
-            more = f"; and {len(errors) - 3} more" if len(errors) > 3 else ""
-            text = f"{len(errors)} of {count} {kind} read are unusable: {'; '.join(errors[:3])}{more}"
             state = "problem" if len(errors) * 2 >= count else "note"
+            text = (
+                f"{len(errors)} of {count} {kind} read are unusable: {'; '.join(errors[:3])}{'; …' * (len(errors) > 3)}"
+            )
             yield state, f"{text}: mend these files, or remove their sequences"
     unused = sum(not sampler.can_use(dataset, info) for info in infos)
     if unused:

@@ -14,8 +14,7 @@ from lib.models.inference import prepare_for_tracking
 from lib.models.layers import MLP
 from lib.train.loader import Batch
 from lib.train.losses import Actor, BoxActor, Outcome, require_finite
-from lib.train.options import RunOptions, Stage
-from lib.utils.checkpoint import CheckpointError
+from lib.train.options import Stage
 from lib.utils.errors import UserError
 
 STUDENT = "stark_lightning_X_trt"
@@ -24,11 +23,8 @@ STUDENT = "stark_lightning_X_trt"
 class Teacher(Actor):
     """A trained spatial network that predicts where the corners are, and does not learn.
 
-    It is no part of the student: neither of its checkpoints, nor of what several processes exchange. It gets the
-    student's crops, normalised as its own configuration says.
-
-    A Lightning sample has one template. STARK-ST, which takes several, gets that one for each of them, as in tracking
-    before its dynamic template is replaced for the first time.
+    It gets the student's crops, normalised as its own configuration says. Of their one template STARK-ST, which takes
+    several, gets copies, as in tracking before its dynamic template is replaced for the first time.
     """
 
     def __init__(self, net: nn.Module, cfg: EasyDict, device: torch.device) -> None:
@@ -48,16 +44,14 @@ class Teacher(Actor):
 
 
 class DistillActor(BoxActor):
-    """Training of a Lightning student: the losses on boxes, and its corner maps compared with a teacher's.
+    """Training of a Lightning student: the losses on boxes, and `corner_loss`, weighted by TRAIN.L1_WEIGHT.
 
-    The term is chosen by TRAIN.DISTILL_LOSS_TYPE (`corner_loss`) and weighted as L1, with TRAIN.L1_WEIGHT.
-    It compares cell with cell, as published, although equal maps stand for boxes half a cell apart: a light head
+    Cells are compared with cells, as published, although equal maps stand for boxes half a cell apart: a light head
     means a cell's centre, the teacher's its top-left corner. The losses on boxes pull against that.
     """
 
     def __init__(self, net: nn.Module, cfg: EasyDict, device: torch.device, teacher: Teacher) -> None:
         super().__init__(net, cfg, device)
-        check_fit(cfg, teacher.cfg, teacher.net)
         self.teacher = teacher
 
     def __call__(self, batch: Batch, step: str = "") -> Outcome:
@@ -92,40 +86,15 @@ def corner_loss(logits: Tensor, target: Tensor, kind: str) -> Tensor:
 
 
 def load_teacher(stage: Stage, save_dir: Path, device: torch.device) -> Teacher:
-    """The trained network that a stage names; the file may lack a score head."""
+    """The trained network that a stage names; errors as of `Stage.load`."""
     cfg = load_config(stage.script, stage.config)
     net = build_model(stage.script, cfg)
-    try:
-        stage.load(net, save_dir)
-    except CheckpointError as error:
-        raise CheckpointError(
-            f"teacher {stage.script} {stage.config}: {error}; "
-            "--script_teacher and --config_teacher name the run it was trained by"
-        ) from error
+    stage.load(net, save_dir)
     return Teacher(prepare_for_tracking(net).to(device, memory_format=torch.channels_last), cfg, device)
 
 
-def distills(options: RunOptions, cfg: EasyDict) -> bool:
-    """Whether a run learns from a teacher; a UserError if TRAIN.DISTILL lacks one, or the networks do not suit."""
-    if options.teacher is None:
-        if cfg.TRAIN.get("DISTILL", False):
-            raise UserError(
-                "TRAIN.DISTILL is true, and no teacher is named: "
-                "add --script_teacher stark_s --config_teacher <config>, or --opts TRAIN.DISTILL=false"
-            )
-        return False
-    if options.script != STUDENT:
-        raise UserError(f"distillation trains {STUDENT}, not {options.script}: leave out --distill")
-    if options.teacher.script == STUDENT:
-        raise UserError(f"{STUDENT} cannot guide itself: name a spatial one: --script_teacher stark_s, stark_st1, …")
-    return True
-
-
 def check_fit(cfg: EasyDict, teacher_cfg: EasyDict, teacher: nn.Module) -> None:
-    """Raise a UserError unless a teacher gives corner maps of the student's cells, from crops like those it knows.
-
-    Its network may be one without weights.
-    """
+    """Raise a UserError unless a teacher gives corner maps of the student's cells, from crops like those it knows."""
     if isinstance(teacher.box_head, MLP):
         raise UserError("the teacher's MODEL.HEAD_TYPE MLP gives no corner maps: name a teacher with a corner head")
     if cfg.MODEL.HEAD_TYPE == "CENTER":

@@ -69,7 +69,7 @@ class Optimisation:
         return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict`; a CheckpointError if other parameters learned in that run, or it is damaged."""
+        """Go on from `state_dict`; a CheckpointError if it is of other parameters than those that learn here."""
         moments, own = state["optimizer"]["state"], self.optimizer.state_dict()["param_groups"]
         sizes = [[len(group["params"]) for group in groups] for groups in (state["optimizer"]["param_groups"], own)]
         if sizes[0] != sizes[1]:
@@ -77,22 +77,15 @@ class Optimisation:
                 f"the run that was begun trains {sum(sizes[0])} parameters, this configuration {sum(sizes[1])}: "
                 "go on with the options it began with, or choose another --save_dir"
             )
-        try:
-            fit = all(self._fits(number, values) for number, values in moments.items())
-        except (AttributeError, IndexError, TypeError):
-            fit = False
-        if not fit:
-            raise CheckpointError("the optimiser's state in the checkpoint is damaged: choose another --save_dir")
+        for number, values in moments.items():
+            shape = self.parameters[number].shape
+            found = {name: torch.as_tensor(value).shape for name, value in values.items()}
+            if found != {"step": torch.Size(), "exp_avg": shape, "exp_avg_sq": shape}:
+                raise CheckpointError("the optimiser's state in the checkpoint is damaged: choose another --save_dir")
         # Rates and the like are this run's and not the file's; each implementation of AdamW can go on from each.
         self.optimizer.load_state_dict({"state": moments, "param_groups": own})
         if state.get("scaler"):
             self.scaler.load_state_dict(state["scaler"])
-
-    def _fits(self, number: int, values: dict[str, Any]) -> bool:
-        """Whether AdamW's state has the shapes of a parameter; a state of another form may raise."""
-        shape = self.parameters[number].shape
-        found = {name: torch.as_tensor(value).shape for name, value in values.items()}
-        return found == {"step": torch.Size(), "exp_avg": shape, "exp_avg_sq": shape}
 
 
 def parameter_groups(net: nn.Module, cfg: EasyDict) -> list[dict[str, Any]]:
@@ -115,10 +108,9 @@ def parameter_groups(net: nn.Module, cfg: EasyDict) -> list[dict[str, Any]]:
 
 
 def rate_factor(train: EasyDict, epoch: int, step: int, steps_per_epoch: int) -> float:
-    """The factor on the base learning rate at a step.
+    """The factor on the base learning rate at a step; epochs count from 1.
 
-    `step`: DECAY_RATE after every LR_DROP_EPOCH epochs. `cosine`: up over the first twentieth of
-    the run, then down to zero along half a cosine.
+    `step`: DECAY_RATE after every LR_DROP_EPOCH epochs. `cosine`: up for `WARM_UP`, then down to 0 along half a cosine.
     """
     if train.SCHEDULER.TYPE == "step":
         return train.SCHEDULER.DECAY_RATE ** ((epoch - 1) // train.LR_DROP_EPOCH)

@@ -14,7 +14,7 @@ from lib.data.registry import build_dataset
 from lib.train import distributed
 from lib.train.checkpoints import run_checkpoints
 from lib.train.checks import Report, check_run, usable_validation
-from lib.train.distillation import DistillActor, distills, load_teacher
+from lib.train.distillation import DistillActor, load_teacher
 from lib.train.loader import BatchLoader, SampleStream
 from lib.train.log import RunLog
 from lib.train.losses import Actor, BoxActor, MaskActor, ScoreActor
@@ -36,16 +36,24 @@ log = logging.getLogger(__name__)
 def train(options: RunOptions) -> dict[str, dict[str, float]]:
     """Train an experiment to its last epoch, or go on with it; see `Trainer.fit`."""
     cfg = load_config(options.script, options.config, options.overrides)
-    with distributed.joined(options.device) as device, _failures_named():
+    with distributed.joined(options.device) as device, _failures_named(), contextlib.ExitStack() as held:
         report = check_run(options, cfg) if distributed.rank() == 0 else Report()
         report.require()
-        with _locked_folder(options):
-            name, events = f"{options.script}-{options.name}", workspace("train").tensorboard_for(options.save_dir)
-            with contextlib.closing(RunLog(options.save_dir, name, distributed.rank() == 0, events)) as output:
-                log.info(report.table())
-                made_by = provenance()
-                output.configuration(cfg, made_by)
-                return build_trainer(options, cfg, device, output, report.datasets, made_by).fit()
+        if distributed.rank() == 0:
+            try:
+                held.enter_context(locked(options.folder, SECONDS_FOR_LOCK))
+            except TimeoutError as error:
+                raise UserError(
+                    f"another run writes to {options.folder}: wait for it, stop it, or choose another --save_dir"
+                ) from error
+        distributed.barrier()  # the others wait for the check
+        name, events = f"{options.script}-{options.name}", workspace("train").tensorboard_for(options.save_dir)
+        output = RunLog(options.save_dir, name, distributed.rank() == 0, events)
+        held.callback(output.close)
+        log.info(report.table())
+        made_by = provenance()
+        output.configuration(cfg, made_by)
+        return build_trainer(options, cfg, device, output, report.datasets, made_by).fit()
 
 
 @contextlib.contextmanager
@@ -72,21 +80,6 @@ def _failures_named() -> Iterator[None]:
         ) from error
 
 
-@contextlib.contextmanager
-def _locked_folder(options: RunOptions) -> Iterator[None]:
-    """Rank 0 locks the run's folder; the others wait here for its check."""
-    with contextlib.ExitStack() as stack:
-        if distributed.rank() == 0:
-            try:
-                stack.enter_context(locked(options.folder, SECONDS_FOR_LOCK))
-            except TimeoutError as error:
-                raise UserError(
-                    f"another run writes to {options.folder}: wait for it, stop it, or choose another --save_dir"
-                ) from error
-        distributed.barrier()
-        yield
-
-
 def build_trainer(
     options: RunOptions,
     cfg: EasyDict,
@@ -95,10 +88,7 @@ def build_trainer(
     opened: Mapping[str, TrackingDataset],
     made_by: Mapping[str, str],
 ) -> Trainer:
-    """All parts of a run, connected; data sets that the check `opened` are not opened again.
-
-    Checkpoints keep in their settings what the run is `made_by`.
-    """
+    """All parts of a run, with the data sets that the check `opened`; checkpoints keep what the run is `made_by`."""
     seed = option(cfg, "TRAIN.SEED")
     torch.manual_seed(seed)  # initial weights, alike on all ranks
     loader, validation = (_build_loader(options, cfg, train, device, opened) for train in (True, False))
@@ -124,7 +114,10 @@ def build_trainer(
     optimisation = Optimisation(net, cfg, device, loader.steps)
     actor = _build_actor(options, cfg, distributed.wrap(net, device), device)
     settings = {"script_name": options.script, "config_name": options.name, "seed": seed, "config": cfg, **made_by}
-    return Trainer(net, actor, cfg, loader, validation, optimisation, checkpoints, output, settings, found)
+    trainer = Trainer(net, actor, cfg, loader, validation, optimisation, checkpoints, output, settings)
+    if not fresh:
+        trainer.resume(*found)
+    return trainer
 
 
 def _build_loader(
@@ -155,7 +148,7 @@ def _build_loader(
 
 def _build_actor(options: RunOptions, cfg: EasyDict, net: nn.Module, device: torch.device) -> Actor:
     """Forward pass and loss of the kind of training that the options ask for."""
-    if distills(options, cfg):
+    if options.teacher is not None:
         return DistillActor(net, cfg, device, load_teacher(options.teacher, options.save_dir, device))
     if options.script == MASK_SCRIPT:
         return MaskActor(net, cfg, device)

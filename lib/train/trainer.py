@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,48 +19,41 @@ from lib.train.loader import Batch, BatchLoader
 from lib.train.log import Meters, RunLog, memory_use
 from lib.train.losses import Actor, require_finite
 from lib.train.optimiser import Optimisation
-from lib.utils.checkpoint import load_state
+from lib.utils.checkpoint import CheckpointError, load_state
 
 log = logging.getLogger(__name__)
 
 
+@dataclass
 class Trainer:
-    """Trains a network for the configured epochs, from where an earlier run of the same kind stopped.
+    """Trains a network for the configured epochs; after `resume`, from where an earlier run of the same kind stopped.
 
     A step follows from the weights, the optimiser's state and (seed, rank, epoch, step) alone, so a checkpoint says
     after how many samples of which epoch it was made, and nothing else is needed to go on.
-
-    The actor may hold the network wrapped for several processes; `settings` are saved in checkpoints; a run goes on
-    from the checkpoint that was `found`.
     """
 
-    def __init__(
-        self,
-        net: nn.Module,
-        actor: Actor,
-        cfg: EasyDict,
-        loader: BatchLoader,
-        validation: BatchLoader | None,
-        optimisation: Optimisation,
-        checkpoints: CheckpointFolder,
-        output: RunLog,
-        settings: dict[str, Any],
-        found: tuple[dict[str, Any], Path] | None = None,
-    ) -> None:
-        self.net, self.actor, self.cfg = net, actor, cfg
-        self.loader, self.validation = loader, validation
-        self.optimisation, self.checkpoints, self.output, self.settings = optimisation, checkpoints, output, settings
-        self.accumulate = option(cfg, "TRAIN.ACCUM_STEPS")
-        self.epoch = 0  # finished ones
-        self.step = 0  # finished ones of the epoch after them
-        self.meters = Meters()  # means over that epoch
-        self.stats: dict[str, dict[str, float]] = {}
-        self.stop = distributed.StopRequest()
-        if found is not None:
-            self.resume(*found)
+    net: nn.Module
+    actor: Actor  # its network may be wrapped for several processes
+    cfg: EasyDict
+    loader: BatchLoader
+    validation: BatchLoader | None
+    optimisation: Optimisation
+    checkpoints: CheckpointFolder
+    output: RunLog
+    settings: dict[str, Any]  # saved in checkpoints
+    epoch: int = 0  # finished ones
+    step: int = 0  # finished ones of the epoch after them
+    meters: Meters = field(default_factory=Meters)  # means over that epoch
+    stats: dict[str, dict[str, float]] = field(default_factory=dict)  # the last epoch's means by loader, `train`, `val`
+    stop: distributed.StopRequest = field(default_factory=distributed.StopRequest)
+
+    @property
+    def accumulate(self) -> int:
+        """Batches of a step."""
+        return option(self.cfg, "TRAIN.ACCUM_STEPS")
 
     def fit(self) -> dict[str, dict[str, float]]:
-        """Train to TRAIN.EPOCH; gives the last epoch's means by loader (`train`, `val`).
+        """Train to TRAIN.EPOCH; gives `stats`.
 
         Raises:
             SystemExit: the run was asked to stop, and its state is saved; the status is 128 and the signal's number.
@@ -118,7 +111,9 @@ class Trainer:
             batch = next(batches)
             waited += time.perf_counter() - start
             sources += batch.sources
-            self.seed_dropout(epoch, self.step * self.accumulate + part)
+            # Dropout follows from these numbers, so that a resumed run has the same.
+            entropy = [self.settings["seed"], distributed.rank(), epoch, self.step * self.accumulate + part]
+            torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
             with distributed.without_exchange(self.actor.net, part + 1 < self.accumulate):
                 with self.optimisation.autocast():
                     outcome = self.actor(batch, where)
@@ -129,11 +124,6 @@ class Trainer:
             return meters.means(), waited
         require_finite(torch.full((len(sources), 1), norm), f"{where}: the gradient", sources)
         return meters.means() | {"grad_norm": norm}, waited
-
-    def seed_dropout(self, epoch: int, batch: int) -> None:
-        """Dropout follows from seed, rank, epoch and batch, so that a resumed run has the same."""
-        entropy = [self.settings["seed"], distributed.rank(), epoch, batch]
-        torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
 
     @torch.no_grad()
     def validate(self, epoch: int) -> None:
@@ -158,12 +148,9 @@ class Trainer:
         """Where any process was asked to stop, all save and end after the same step."""
         if number := distributed.maximum(self.stop.signal):
             self.save()
-            log.info("stopped by signal %d %s; saved, and the same command goes on from here", number, self.where())
+            text = "stopped by signal %d after epoch %d and %d steps of the next; the same command goes on from here"
+            log.info(text, number, self.epoch, self.step)
             raise SystemExit(128 + number)
-
-    def where(self) -> str:
-        """How far the run is, in words."""
-        return f"after epoch {self.epoch}" + (f" and {self.step} steps of the next" if self.step else "")
 
     def save(self, epoch_is_done: bool = False) -> None:
         """Write the state; all processes wait for the one that does."""
@@ -181,11 +168,14 @@ class Trainer:
         Within an epoch that began with another number of processes, or another batch, the samples that were seen count.
         """
         load_state(self.net, checkpoint, path)
-        self.optimisation.load_state_dict(checkpoint)
-        self.epoch, self.stats = checkpoint["epoch"], checkpoint["stats"]
-        progress = checkpoint.get("progress", {"samples": 0, "meters": {}})
-        self.step = min(self.loader.steps, -(-progress["samples"] // self.loader.samples_per_step))
-        self.meters = Meters(**progress["meters"])
+        try:
+            self.optimisation.load_state_dict(checkpoint)
+            self.epoch, self.stats = checkpoint["epoch"], dict(checkpoint["stats"])
+            progress = checkpoint.get("progress", {"samples": 0, "meters": {}})
+            self.step = min(self.loader.steps, -(-progress["samples"] // self.loader.samples_per_step))
+            self.meters = Meters(**progress["meters"])
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{path} is not of a run here ({error!r}): choose another --save_dir") from error
         if distributed.rank() == 0 and self.epoch and not self.step:
             # The run may have been killed between the rolling checkpoint and the epoch's own.
             self.checkpoints.keep_epoch(checkpoint, self.epoch)
@@ -193,7 +183,7 @@ class Trainer:
             log.info("%s: epoch %d was the last: nothing to do", path, self.epoch)
         else:
             self.output.rewind(self.epoch + 1, self.step, self.loader.steps)
-            log.info("%s: going on %s", path, self.where())
+            log.info("%s: going on after epoch %d and %d steps of the next", path, self.epoch, self.step)
 
     def state_dict(self) -> dict[str, Any]:
         """A checkpoint: the published keys, and what an exact resume needs beyond them."""

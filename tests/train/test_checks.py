@@ -2,6 +2,7 @@
 
 import shutil
 from collections import namedtuple
+from dataclasses import replace
 
 import pytest
 import torch
@@ -26,7 +27,9 @@ def check(run):
     return check_run(run, load_config(run.script, run.config, run.overrides))
 
 
-def find(report, subject, state="problem"):
+def find(run, subject, state="problem"):
+    """The texts of a check of a run, or of its report."""
+    report = check(run) if isinstance(run, RunOptions) else run
     return [finding.text for finding in report.findings if (finding.subject, finding.state) == (subject, state)]
 
 
@@ -47,10 +50,10 @@ def still(tmp_path):
     return root
 
 
-def check_set(tmp_path, name, use_lmdb=False):
-    """The check of a run on a training set, without validation."""
+def training_on(tmp_path, name, use_lmdb=False):
+    """A run on a training set, without validation."""
     overrides = (f"DATA.TRAIN.DATASETS_NAME=['{name}']", "DATA.VAL.DATASETS_NAME=[]")
-    return check(RunOptions("stark_s", "baseline", tmp_path / "save", None, None, use_lmdb, "cpu", overrides))
+    return RunOptions("stark_s", "baseline", tmp_path / "save", None, None, use_lmdb, "cpu", overrides)
 
 
 def test_a_sound_run_passes_and_nothing_is_written(videos, tmp_path):
@@ -59,13 +62,12 @@ def test_a_sound_run_passes_and_nothing_is_written(videos, tmp_path):
     assert {finding.state for finding in report.findings} == {"ok"}, report.table()
     assert list(report.datasets) == [f"FOLDER:{videos}"]
     assert list(tmp_path.iterdir()) == []
-    subjects = {finding.subject for finding in report.findings}
-    assert subjects == {
-        *("configuration", "device", "network", "output folder", f"train FOLDER:{videos}", f"val FOLDER:{videos}")
-    }
-    assert find(report, "configuration", "ok") == [
-        "stark_lightning_X_trt, baseline_rephead_4_lite_search5: 2 epochs of 2 steps of 4 samples"
+    sets = f"train FOLDER:{videos}", f"val FOLDER:{videos}"
+    assert [finding.subject for finding in report.findings] == [
+        *("configuration", "device", "network", "output folder", *sets)
     ]
+    length = "stark_lightning_X_trt, baseline_rephead_4_lite_search5: 2 epochs of 2 steps of 4 samples"
+    assert find(report, "configuration", "ok") == [length]
 
 
 def test_all_problems_are_reported_at_once(videos, tmp_path, monkeypatch):
@@ -77,7 +79,7 @@ def test_all_problems_are_reported_at_once(videos, tmp_path, monkeypatch):
     sets = "DATA.TRAIN.DATASETS_NAME=[LASOT, VDI]", "DATA.TRAIN.DATASETS_RATIO=[1, 1]"
     run = options("stark_st2", broken, tmp_path / "file" / "below", *sets, "DATA.TEMPLATE.NUMBER=3")
     with pytest.raises(UserError) as error:
-        check(RunOptions(**{**vars(run), "device": "cuda:99"})).require()
+        check(replace(run, device="cuda:99")).require()
     text = str(error.value)
     assert text.endswith("problems: 7, notes: 0")
     expected = [
@@ -95,39 +97,36 @@ def test_all_problems_are_reported_at_once(videos, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("script", "overrides", "part"),
+    ("overrides", "part"),
     [
-        ("stark_st1", ["DATA.SEARCH.NUMBER=2"], "'DATA.SEARCH.NUMBER' must be 1"),
-        ("stark_st1", ["DATA.MAX_SAMPLE_INTERVAL=[100, 200]"], "'DATA.TEMPLATE.NUMBER' is 2"),
-        ("stark_st1", ["DATA.SAMPLER_MODE=causal"], "'DATA.TEMPLATE.NUMBER' is 2"),
-        ("stark_st1", ["DATA.SAMPLER_MODE=causal", "DATA.MAX_SAMPLE_INTERVAL=[1, 2]"], "takes one interval"),
-        ("stark_st1", ["DATA.MAX_SAMPLE_INTERVAL=[100, 200]", "DATA.TEMPLATE.NUMBER=3"], ""),
-        ("stark_st1", ["DATA.SAMPLER_MODE=stark"], ""),
-        ("stark_s", [], ""),
+        (["DATA.SEARCH.NUMBER=2"], "'DATA.SEARCH.NUMBER' must be 1"),
+        (["DATA.MAX_SAMPLE_INTERVAL=[100, 200]"], "'DATA.TEMPLATE.NUMBER' is 2"),
+        (["DATA.SAMPLER_MODE=causal"], "'DATA.TEMPLATE.NUMBER' is 2"),
+        (["DATA.SAMPLER_MODE=causal", "DATA.MAX_SAMPLE_INTERVAL=[1, 2]"], "takes one interval"),
     ],
 )
-def test_numbers_of_frames(script, overrides, part):
-    cfg = load_config(script, "baseline", overrides)
-    if not part:
-        check_sampling(cfg)
-        return
+def test_numbers_of_frames(overrides, part):
     with pytest.raises(ConfigError, match=part):
-        check_sampling(cfg)
+        check_sampling(load_config("stark_st1", "baseline", overrides))
+    fitting = ["DATA.MAX_SAMPLE_INTERVAL=[100, 200]", "DATA.TEMPLATE.NUMBER=3"]
+    for script, overrides in (("stark_st1", fitting), ("stark_st1", ["DATA.SAMPLER_MODE=stark"]), ("stark_s", [])):
+        check_sampling(load_config(script, "baseline", overrides))
 
 
 def test_settings_that_contradict_each_other(videos, tmp_path, monkeypatch):
     run = lightning(videos, tmp_path, "DATA.TRAIN.DATASETS_RATIO=[1, 2]", "DATA.VAL.DATASETS_RATIO=[0]")
-    few, zero = find(check(run), "configuration")
-    assert "'DATA.TRAIN.DATASETS_RATIO' has 2 values for 1 data sets: --opts DATA.TRAIN.DATASETS_RATIO=[1]" in few
-    assert "'DATA.VAL.DATASETS_RATIO' is 0 for every data set" in zero
-    (none,) = find(check(lightning(videos, tmp_path, "DATA.TRAIN.DATASETS_NAME=[]")), "configuration")
+    few, zero = find(run, "configuration")
+    assert few.startswith("'DATA.TRAIN.DATASETS_RATIO' is [1, 2] for 1 data sets")
+    assert "--opts DATA.TRAIN.DATASETS_RATIO=[1]" in few
+    assert "'DATA.VAL.DATASETS_RATIO' is [0]" in zero
+    (none,) = find(lightning(videos, tmp_path, "DATA.TRAIN.DATASETS_NAME=[]"), "configuration")
     assert "is empty" in none
-    (text,) = find(check(lightning(videos, tmp_path, "MODEL.HIDDEN_DIM=100")), "network")
+    (text,) = find(lightning(videos, tmp_path, "MODEL.HIDDEN_DIM=100"), "network")
     assert "MODEL.HIDDEN_DIM" in text
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     monkeypatch.setattr(checks.shutil, "disk_usage", lambda path: Usage(2**20))
-    report = check(lightning(videos, tmp_path, "TRAIN.NUM_WORKER=3"))
-    assert find(report, "configuration")[0].startswith("data workers need 8 MiB in /dev/shm, which has 1: start the")
+    (text,) = find(lightning(videos, tmp_path, "TRAIN.NUM_WORKER=3"), "configuration")
+    assert text.startswith("data workers need 8 MiB in /dev/shm, which has 1: start the")
 
 
 @pytest.mark.parametrize(
@@ -153,35 +152,33 @@ def test_imagenet_weights(videos, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     subject, wanted = "ImageNet weights", "MODEL.BACKBONE.PRETRAINED=true"
     run = options("stark_s", videos, tmp_path, wanted)
-    (text,) = find(check(run), subject, "note")
+    (text,) = find(run, subject, "note")
     assert f"downloads them to {tmp_path / 'hub' / 'checkpoints'}" in text
     assert f"put resnet18-f37072fd.pth into {tmp_path}" in text
     assert not (tmp_path / "hub").exists()
     file = tmp_path / "resnet18-f37072fd.pth"
     torch.save({"conv1.weight": torch.zeros(1)}, file)
-    assert find(check(run), subject, "ok") == [f"of resnet18: {file}"]
+    assert find(run, subject, "ok") == [f"of resnet18: {file}"]
     file.write_bytes(file.read_bytes()[:50])
-    assert str(file) in find(check(run), subject)[0]
-    (text,) = find(check(lightning(videos, tmp_path, wanted)), subject)
+    assert str(file) in find(run, subject)[0]
+    (text,) = find(lightning(videos, tmp_path, wanted), subject)
     assert "RepVGG-A0-train.pth" in text
 
 
 def test_the_previous_stage(videos, tmp_path):
     subject, first = "previous stage", options("stark_st1", videos, tmp_path)
     run = options("stark_st2", videos, tmp_path, previous=Stage("stark_st1"))
-    (text,) = find(check(run), subject)
-    assert f"no checkpoint folder {first.folder}" in text
-    assert "`python tracking/train.py --script stark_st1 --config baseline` trains it" in text
+    assert find(run, subject)[0].startswith(f"no checkpoint folder {first.folder}: train first")
     path = saved(first, epoch=20)
-    assert find(check(run), subject, "ok") == [f"{path}: epoch 20, the weights fit"]
+    assert find(run, subject, "ok") == [f"{path}: epoch 20, the weights fit"]
     path.write_bytes(path.read_bytes()[:-100])
-    assert "truncated" in find(check(run), subject)[0]
+    assert "truncated" in find(run, subject)[0]
     # A file without a score head fits, another network's does not.
     file = saved(options("stark_s", videos, tmp_path), 7, tmp_path / "s.pth.tar")
-    run = options("stark_st2", videos, tmp_path, previous=Stage("stark_s", checkpoint=file))
-    assert find(check(run), subject, "ok") == [f"{file}: epoch 7, the weights fit"]
+    run = replace(run, previous=Stage("stark_s", checkpoint=file))
+    assert find(run, subject, "ok") == [f"{file}: epoch 7, the weights fit"]
     saved(lightning(videos, tmp_path), 7, file)
-    assert "does not fit the model" in find(check(run), subject)[0]
+    assert "does not fit the model" in find(run, subject)[0]
     # Once the run has begun, the file is no longer needed.
     file.unlink()
     saved(run)
@@ -189,47 +186,39 @@ def test_the_previous_stage(videos, tmp_path):
 
 
 def test_the_teacher(videos, tmp_path):
-    def teaching(stage):
-        report = check(RunOptions(**vars(lightning(videos, tmp_path, *THIN)) | {"teacher": stage}))
-        return [(finding.state, finding.text) for finding in report.findings if finding.subject == "teacher"]
-
-    stage, _, path = trained(tmp_path)
-    assert teaching(stage) == [("ok", f"{path}: epoch 3, the weights fit")]
+    run, (stage, _, path) = lightning(videos, tmp_path, *THIN), trained(tmp_path)
+    assert find(replace(run, teacher=stage), "teacher", "ok") == [f"{path}: epoch 3, the weights fit"]
     path.unlink()
     for named, part in (
-        (stage, "no checkpoint STARKS_ep*.pth.tar in"),
-        (Stage("stark_s"), "side of the feature map is 20, the student's 8"),
-        (Stage("stark_lightning_X_trt"), "cannot guide itself: name a spatial one"),
-        (Stage("stark_s", "nowhere"), "no configuration 'nowhere'"),
+        (replace(run, teacher=stage), "no checkpoint STARKS_ep*.pth.tar in"),
+        (replace(run, teacher=Stage("stark_s")), "side of the feature map is 20, the student's 8"),
+        (replace(run, teacher=Stage("stark_lightning_X_trt")), "cannot guide itself: name a spatial one"),
+        (replace(run, teacher=Stage("stark_s", "nowhere")), "no configuration 'nowhere'"),
+        (options("stark_s", videos, tmp_path, teacher=stage), "trains stark_lightning_X_trt, not stark_s: leave out"),
+        (replace(run, overrides=(*run.overrides, "TRAIN.DISTILL=true")), "no teacher is named: add --script_teacher"),
     ):
-        ((state, text),) = teaching(named)
-        assert state == "problem"
+        (text,) = find(named, "teacher")
         assert part in text
-    run = RunOptions(**vars(options("stark_s", videos, tmp_path)) | {"teacher": stage})
-    assert "trains stark_lightning_X_trt, not stark_s: leave out" in find(check(run), "teacher")[0]
 
 
 def test_the_output_folder(videos, tmp_path, monkeypatch):
     run, subject = lightning(videos, tmp_path), "output folder"
-    assert find(check(run), subject, "ok") == [f"{run.folder}: a new run"]
+    assert find(run, subject, "ok") == [f"{run.folder}: a new run"]
     path = saved(run, 1)
-    assert f"{path}: epoch 1 of 2 is finished: training goes on" in find(check(run), subject, "ok")
+    assert f"{path}: epoch 1 of 2 is finished: training goes on" in find(run, subject, "ok")
     (run.folder / f"{NAME}_previous.pth.tar").write_bytes(path.read_bytes())
     path.write_bytes(b"")
-    assert f"{path} is damaged; the checkpoint before it is used" in find(check(run), subject, "note")
+    assert f"{path} is damaged; the checkpoint before it is used" in find(run, subject, "note")
     saved(run, 2)
-    assert find(check(run), subject, "note") == [f"{path}: epoch 2 of 2 is finished: nothing is left to train"]
-    (text,) = find(check(lightning(videos, tmp_path, "MODEL.HIDDEN_DIM=64")), subject)
-    assert "does not fit the model" in text
-    assert "the options with which the run began" in text
+    assert find(run, subject, "note") == [f"{path}: epoch 2 of 2 is finished: nothing is left to train"]
+    assert "does not fit the model" in find(lightning(videos, tmp_path, "MODEL.HIDDEN_DIM=64"), subject)[0]
     monkeypatch.setattr(checks.shutil, "disk_usage", lambda path: Usage(2**20))
-    (text,) = find(check(run), subject)
-    assert "has no room for the weights of three checkpoints" in text
+    assert "has no room for the weights of three checkpoints" in find(run, subject)[0]
 
 
 def test_data_sets_are_counted_and_what_is_wrong_in_them_is_named(still, tmp_path):
     def found(state, root=still):
-        return find(check_set(tmp_path, f"FOLDER:{root}"), f"train FOLDER:{root}", state)
+        return find(training_on(tmp_path, f"FOLDER:{root}"), f"train FOLDER:{root}", state)
 
     counted = f"3 sequences in {still}; 3 read, with an image of each; visible in 72 of 72 frames"
     assert found("ok") == [counted]
@@ -256,25 +245,23 @@ def test_data_sets_are_counted_and_what_is_wrong_in_them_is_named(still, tmp_pat
 
 
 def test_what_is_left_out_or_hardly_a_box_is_noted(still, tmp_path):
-    name = f"FOLDER:{still}"
     write_lines(still / "list.txt", ["a", "b"])
     for folder in "ab":
         write_lines(still / folder / "groundtruth.txt", ["0.1,0.2,0.3,0.4"] * 24)
-    doubt, left_out = find(check_set(tmp_path, name), f"train {name}", "note")
+    doubt, left_out = find(training_on(tmp_path, f"FOLDER:{still}"), f"train FOLDER:{still}", "note")
     assert doubt.startswith("24 of 24 boxes in frames of 24x16 are under 2 pixels; are they fractions?")
     assert left_out == "2 sequences are used; left out: 1 not in list.txt (c)"
 
 
 def test_storage(still, tmp_path, monkeypatch):
     name = f"FOLDER:{still}"
-    (text,) = find(check_set(tmp_path, name, use_lmdb=True), f"train {name}")
-    assert f"no LMDB {still}_lmdb" in text
+    run = training_on(tmp_path, name, use_lmdb=True)
+    assert f"no LMDB {still}_lmdb" in find(run, f"train {name}")[0]
     pack.pack(name, progress=False)
-    (text,) = find(check_set(tmp_path, name, use_lmdb=True), f"train {name}", "ok")
-    assert text.startswith(f"3 sequences in {still}_lmdb")
+    assert find(run, f"train {name}", "ok")[0].startswith(f"3 sequences in {still}_lmdb")
     monkeypatch.setenv("STARK_DATA_DIR", str(tmp_path / "data"))
-    report = check_set(tmp_path, "EMBEDDED_train")
-    assert find(report, "train EMBEDDED_train", "ok") == ["is generated when training starts"]
+    run = training_on(tmp_path, "EMBEDDED_train")
+    assert find(run, "train EMBEDDED_train", "ok") == ["is generated when training starts"]
     assert not (tmp_path / "data").exists()
 
 
@@ -285,8 +272,7 @@ def test_one_override_is_enough_for_a_user_with_one_set(tmp_path, monkeypatch):
     run = RunOptions("stark_s", "baseline", tmp_path / "save", device="cpu", overrides=overrides)
     report = check(run)
     report.require()
-    (text,) = find(report, "val GOT10K_votval", "note")
-    assert "training goes on without it" in text
+    assert "training goes on without it" in find(report, "val GOT10K_votval", "note")[0]
     assert usable_validation(run, load_config("stark_s", "baseline", overrides)) == ([], [])
 
 
@@ -295,10 +281,10 @@ def test_a_validation_set_that_is_missing(still, tmp_path, monkeypatch):
     own = f"FOLDER:{still}"
     asked_for = (f"DATA.TRAIN.DATASETS_NAME=['{own}']", f"DATA.VAL.DATASETS_NAME=[GOT10K_votval, '{own}']")
     run = RunOptions("stark_s", "baseline", tmp_path, device="cpu", overrides=asked_for)
-    assert "or train without validation" in find(check(run), "val GOT10K_votval")[0]
+    assert "or train without validation" in find(run, "val GOT10K_votval")[0]
     assert usable_validation(run, load_config("stark_s", "baseline", asked_for))[0] == ["GOT10K_votval", own]
     # Not asked for: the sets that exist are used, with their ratios.
     path = tmp_path / "mine.yaml"
     path.write_text(f"DATA: {{VAL: {{DATASETS_NAME: [GOT10K_votval, '{own}', LASOT], DATASETS_RATIO: [1, 3, 2]}}}}\n")
-    run = RunOptions("stark_s", str(path), tmp_path, overrides=asked_for[:1])
+    run = replace(run, config=str(path), overrides=asked_for[:1])
     assert usable_validation(run, load_config("stark_s", path, asked_for[:1])) == ([own], [3])

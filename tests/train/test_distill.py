@@ -6,15 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from lib.config import load_config
-from lib.train.distillation import DistillActor, corner_loss, distills, load_teacher
+from lib.train.distillation import DistillActor, check_fit, corner_loss, load_teacher
 from lib.train.loader import collate
 from lib.train.losses import BoxActor, NonFiniteError
 from lib.train.optimiser import Optimisation
-from lib.train.options import Stage
 from lib.train.processing import Processing
 from lib.train.sampler import FrameSampler
-from lib.utils.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from lib.utils.checkpoint import load_checkpoint, save_checkpoint
 from lib.utils.errors import UserError
 from tests.train.fakes import FakeVideos
 from tests.train.tiny_distill import CPU, LIGHTNING, THIN, actor, configured, student, teacher, trained
@@ -184,17 +182,6 @@ def test_a_teacher_without_its_score_head_is_enough(tmp_path):
     assert torch.equal(guide.net.bottleneck.weight, net.bottleneck.weight)
 
 
-def test_teachers_that_are_not_there_or_are_others(tmp_path):
-    stage, net, path = trained(tmp_path)
-    with pytest.raises(CheckpointError, match=r"^teacher stark_s baseline: no checkpoint folder .*stark_s/baseline"):
-        load_teacher(Stage("stark_s"), tmp_path, CPU)
-    with pytest.raises(CheckpointError, match=r"does not fit the model: .*; --script_teacher and --config_teacher"):
-        load_teacher(Stage("stark_s", "baseline", path), tmp_path, CPU)
-    path.write_bytes(path.read_bytes()[:500])
-    with pytest.raises(CheckpointError, match=r"^teacher stark_s .*tiny\.yaml: .*STARKS_ep0003"):
-        load_teacher(stage, tmp_path, CPU)
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -207,9 +194,9 @@ def test_teachers_that_are_not_there_or_are_others(tmp_path):
     ],
 )
 def test_teachers_that_do_not_fit(changes, message):
-    net, cfg = student()
+    guide = teacher(**changes)
     with pytest.raises(UserError, match=message):
-        DistillActor(net, cfg, CPU, teacher(**changes))
+        check_fit(configured(LIGHTNING), guide.cfg, guide.net)
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -224,11 +211,3 @@ def test_the_command(processes, videos, tmp_path):
     assert saved["actor_type"] == "DistillActor"
     assert saved["stats"]["val"]["Loss/distill"] > 0
     assert not any("teacher" in name for name in saved["net"])
-
-
-def test_the_option_needs_a_teacher(tmp_path):
-    run = lightning("-", tmp_path, "TRAIN.DISTILL=true")
-    cfg = load_config(run.script, run.config, run.overrides)
-    with pytest.raises(UserError, match=r"TRAIN\.DISTILL is true, and no teacher is named: add --script_teacher"):
-        distills(run, cfg)
-    assert distills(type(run)(**vars(run) | {"teacher": Stage("stark_st2")}), cfg)

@@ -15,7 +15,7 @@ from lib.config import load_config
 from lib.train.checkpoints import CheckpointFolder
 from lib.train.run import train
 from lib.train.trainer import Trainer
-from lib.utils.checkpoint import CheckpointError, load_checkpoint
+from lib.utils.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from lib.utils.errors import UserError
 from tests.train.tiny_runs import NAME, NO_VALIDATION, command, complete, lightning, log_of, options, several, state
 
@@ -233,27 +233,29 @@ def test_an_epochs_own_checkpoint_is_made_up_for(videos, tmp_path):
     assert (run.folder / f"{NAME}_ep0001_mine.pth.tar").read_bytes() == b"a copy of the user's"
 
 
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("epoch", "2"),
-        ("stats", None),
-        ("optimizer", {}),
-        ("optimizer", {"state": {}, "param_groups": [{"lr": 1.0}]}),
-        ("scaler", 3),
-        ("progress", {"samples": -4, "meters": {"sums": {}, "counts": {}}}),
-        ("progress", {"samples": 4, "meters": {"sums": {"IoU": 1.0}, "counts": {}}}),
-    ],
-)
-def test_damaged_contents_fall_back_to_the_checkpoint_before(key, value, tmp_path):
+@pytest.mark.parametrize("damage", [{"epoch": "2"}, {"optimizer": None}])
+def test_a_file_of_another_program_falls_back_to_the_checkpoint_before(damage, tmp_path):
     folder = CheckpointFolder(tmp_path, "STARKS", 20)
     folder.save(state(1))
-    folder.save(state(1) | {key: value})
+    other = {key: value for key, value in (state(1) | damage).items() if value is not None}
+    folder.save(other)
     checkpoint, path = folder.load()
     assert (checkpoint["epoch"], path) == (1, folder.previous)
     folder.previous.unlink()
-    with pytest.raises(CheckpointError, match="STARKS_latest.pth.tar is damaged"):
+    with pytest.raises(CheckpointError, match="STARKS_latest.pth.tar is not a checkpoint that a run here can go on"):
         folder.load()
+
+
+@pytest.mark.parametrize(
+    "damage", [{"stats": None}, {"optimizer": {}}, {"scaler": 3}, {"progress": {"samples": 4, "meters": []}}]
+)
+def test_values_of_another_program_end_in_one_line(damage, videos, tmp_path):
+    run = lightning(videos, tmp_path, NO_VALIDATION, "TRAIN.EPOCH=1", "TRAIN.AMP=fp16")
+    train(run)
+    path = run.folder / f"{NAME}_latest.pth.tar"
+    save_checkpoint(path, load_checkpoint(path) | damage)
+    with pytest.raises(CheckpointError, match=f"{path} is not of a run here"):
+        train(run)
 
 
 def test_a_full_disk_leaves_the_last_checkpoint(videos, tmp_path, monkeypatch):
