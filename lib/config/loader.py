@@ -2,6 +2,7 @@
 
 import copy
 import difflib
+import json
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -13,10 +14,13 @@ import yaml
 from easydict import EasyDict
 
 from lib.config.options import OPEN_SECTION, OPTIONS, SCRIPTS, Option
+from lib.utils.checkpoint_files import kept_config
 from lib.utils.errors import UserError
 from lib.utils.workspace import REPOSITORY
 
 EXPERIMENTS = REPOSITORY / "experiments"
+# Beginnings of the options that decide what a network computes.
+_NETWORK = ("MODEL.", "DATA.MEAN", "DATA.STD", "DATA.SEARCH.", "DATA.TEMPLATE.")
 
 
 class ConfigError(UserError):
@@ -115,6 +119,32 @@ def leaves(tree: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+def trained_config(
+    script: str, config: str | Path, weights: Path, overrides: Sequence[str] = ()
+) -> tuple[EasyDict, str]:
+    """The configuration to use a trained network with: what decides what it computes is taken from its checkpoint.
+
+    These are the options of the network, mean and deviation, and sizes and factors of the regions. A checkpoint that
+    keeps no configuration, as published ones, leaves that of the YAML file. `overrides` go before both.
+
+    Returns:
+        The effective configuration, and for people the options that differ from the YAML file.
+    """
+    cfg = load_config(script, config, overrides)
+    before, trained = dict(leaves(cfg)), dict(leaves(kept_config(weights)))
+    taken = {key: trained[key] for key in before if key.startswith(_NETWORK) and key in trained}
+    for region in ("SEARCH", "TEMPLATE"):
+        for what in ("SIZE", "FACTOR"):
+            key = f"DATA.{region}.{what}"
+            # A region for tracking may differ from that of training, but follows a change of it.
+            if taken.get(key, before.get(key)) != before.get(key) and f"TEST.{region}_{what}" in before:
+                taken[f"TEST.{region}_{what}"] = taken[key]
+    named = {text.partition("=")[0].strip() for text in overrides}
+    changed = {key: value for key, value in taken.items() if value != before.get(key) and key not in named}
+    cfg = load_config(script, config, [*(f"{key}={json.dumps(value)}" for key, value in changed.items()), *overrides])
+    return cfg, "; ".join(f"{key} {value}, not {before.get(key)}" for key, value in sorted(changed.items()))
 
 
 def _parse_override(text: str) -> tuple[str, Any]:

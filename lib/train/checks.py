@@ -15,7 +15,7 @@ import torch
 from easydict import EasyDict
 from torch import nn
 
-from lib.config import load_config, option
+from lib.config import option
 from lib.data.box_files import box_doubt
 from lib.data.dataset import MaskedDataset, TrackingDataset
 from lib.data.images import ImageReadError
@@ -207,7 +207,7 @@ def _teacher(options: RunOptions, cfg: EasyDict) -> Findings:
         raise UserError(f"distillation trains {STUDENT}, not {options.script}: leave out --distill")
     if stage.script == STUDENT:
         raise UserError(f"{STUDENT} cannot guide itself: name a spatial one: --script_teacher stark_s, stark_st1, …")
-    teacher_cfg = load_config(stage.script, stage.config)
+    teacher_cfg = stage.network_config(options.save_dir)
     teacher = outline(stage.script, teacher_cfg)
     check_fit(cfg, teacher_cfg, teacher)
     yield _weights(stage, options.save_dir, teacher)

@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from easydict import EasyDict
 from torch import Tensor, nn
 
-from lib.config import load_config
 from lib.models import build_model
 from lib.models.inference import prepare_for_tracking
 from lib.models.layers import MLP
@@ -86,8 +85,8 @@ def corner_loss(logits: Tensor, target: Tensor, kind: str) -> Tensor:
 
 
 def load_teacher(stage: Stage, save_dir: Path, device: torch.device) -> Teacher:
-    """The trained network that a stage names; errors as of `Stage.load`."""
-    cfg = load_config(stage.script, stage.config)
+    """The trained network that a stage names, built as its checkpoint says; errors as of `Stage.load`."""
+    cfg = stage.network_config(save_dir)
     net = build_model(stage.script, cfg)
     stage.load(net, save_dir)
     return Teacher(prepare_for_tracking(net).to(device, memory_format=torch.channels_last), cfg, device)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -33,6 +34,8 @@ LOST = ("closed by peer", "reset by peer", "Broken pipe", "remote process exited
 SECONDS_FOR_TORCHRUN = 30
 # A training process saves its state when it is asked to end; torchrun kills it after this time.
 SECONDS_TO_SAVE = 60
+# A run that is asked to end while it waits for a batch waits this long; less than schedulers give.
+SECONDS_FOR_BATCH = 15
 # `python -m torch.distributed.run` without the traceback of its own code, which hides its report.
 TORCHRUN = """
 import sys
@@ -207,19 +210,26 @@ def without_exchange(net: nn.Module, active: bool) -> contextlib.AbstractContext
     return net.no_sync() if active and isinstance(net, DistributedDataParallel) else contextlib.nullcontext()
 
 
+class NoBatchError(Exception):
+    """The processes that make samples hang, and the run was asked to stop."""
+
+
 class StopRequest:
     """Remembers the first signal that asked this process to stop, so that it ends where it can go on later."""
 
     signal = 0
+    waiting = False  # for a batch
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
         """Catch the signals in the body; ignored ones, such as SIGHUP under `nohup`, stay ignored."""
         numbers = [n for n in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
         before = {number: signal.signal(number, self._note) for number in numbers}
+        before[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._give_up)
         try:
             yield
         finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
             for number, old in before.items():
                 signal.signal(number, old)
 
@@ -229,3 +239,16 @@ class StopRequest:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         self.signal = self.signal or number
+        signal.setitimer(signal.ITIMER_REAL, SECONDS_FOR_BATCH, SECONDS_FOR_BATCH)
+
+    def _give_up(self, *_: object) -> None:
+        if self.waiting:
+            raise NoBatchError
+
+    def next_of(self, batches: Iterator[Any]) -> Any:
+        """The next batch; a NoBatchError where none has come SECONDS_FOR_BATCH after a signal."""
+        self.waiting = True
+        try:
+            return next(batches)
+        finally:
+            self.waiting = False

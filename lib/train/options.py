@@ -8,12 +8,12 @@ from easydict import EasyDict
 from torch import nn
 
 from lib import models
-from lib.config.loader import experiment_name, leaves
+from lib.config.loader import experiment_name, leaves, load_config, trained_config
 from lib.config.options import OPTIONS
 from lib.models.alpha_refine import SCRIPT as MASK_SCRIPT
 from lib.models.alpha_refine import AlphaRefine
 from lib.utils.checkpoint import load_checkpoint, load_state
-from lib.utils.checkpoint_files import find_checkpoint, saved_config
+from lib.utils.checkpoint_files import CheckpointError, find_checkpoint, saved_config
 from lib.utils.errors import UserError
 
 # Options that a resumed run may change: they decide neither samples nor the loss. With the cosine schedule TRAIN.EPOCH
@@ -49,14 +49,26 @@ class Stage:
     config: str = "baseline"
     checkpoint: Path | None = None
 
+    def path(self, save_dir: Path) -> Path:
+        """The file of the weights; a CheckpointError if there is none."""
+        folder = checkpoint_folder(save_dir, self.script, self.config)
+        return self.checkpoint or find_checkpoint(folder, net_type(self.script))
+
+    def network_config(self, save_dir: Path) -> EasyDict:
+        """The configuration of the trained network; that of the YAML file as long as there are no weights."""
+        try:
+            path = self.path(save_dir)
+        except CheckpointError:  # which `load` reports
+            return load_config(self.script, self.config)
+        return trained_config(self.script, self.config, path)[0]
+
     def load(self, net: nn.Module | None, save_dir: Path) -> tuple[dict[str, Any], Path]:
         """Load the weights into a network, if there is one; a score head may be missing. The checkpoint and its path.
 
         Raises:
             CheckpointError: the file is missing or damaged, or does not fit.
         """
-        folder = checkpoint_folder(save_dir, self.script, self.config)
-        path = self.checkpoint or find_checkpoint(folder, net_type(self.script))
+        path = self.path(save_dir)
         checkpoint = load_checkpoint(path)
         if net is not None:
             load_state(net, checkpoint, path, allow_missing=("cls_head.",))

@@ -1,6 +1,8 @@
 """The training loop."""
 
+import contextlib
 import logging
+import multiprocessing
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -59,7 +61,7 @@ class Trainer:
             SystemExit: the run was asked to stop, and its state is saved; the status is 128 and the signal's number.
             UserError: it cannot go on; the last checkpoint is intact.
         """
-        with self.stop.watching():
+        with self.stop.watching(), self.ended_without_batch():
             for epoch in range(self.epoch + 1, self.cfg.TRAIN.EPOCH + 1):
                 self.train_epoch(epoch)
                 if self.validation is not None and epoch % self.cfg.TRAIN.VAL_EPOCH_INTERVAL == 0:
@@ -108,7 +110,7 @@ class Trainer:
         where, meters, waited, sources = f"epoch {epoch}, step {self.step + 1}", Meters(), 0.0, []
         for part in range(self.accumulate):
             start = time.perf_counter()
-            batch = next(batches)
+            batch = self.stop.next_of(batches)
             waited += time.perf_counter() - start
             sources += batch.sources
             # Dropout follows from these numbers, so that a resumed run has the same.
@@ -131,7 +133,9 @@ class Trainer:
         self.actor.net.eval()
         meters, steps, start = Meters(), self.validation.steps, time.perf_counter()
         with self.output.bar(steps, 0, f"val {epoch}") as bar:
-            for step, batch in enumerate(self.validation.epoch(1)):
+            batches = self.validation.epoch(1)
+            for step in range(steps):
+                batch = self.stop.next_of(batches)
                 with self.optimisation.autocast():
                     outcome = self.actor(batch, f"validation after epoch {epoch}, step {step + 1}")
                 if step == 0:
@@ -151,6 +155,23 @@ class Trainer:
             text = "stopped by signal %d after epoch %d and %d steps of the next; the same command goes on from here"
             log.info(text, number, self.epoch, self.step)
             raise SystemExit(128 + number)
+
+    @contextlib.contextmanager
+    def ended_without_batch(self) -> Iterator[None]:
+        """End the run where it was asked to stop and processes that make samples hang.
+
+        Of several ranks the others wait in the middle of a step, and cannot save.
+        """
+        try:
+            yield
+        except distributed.NoBatchError:
+            if distributed.world_size() == 1:
+                self.save()
+            for child in multiprocessing.active_children():
+                child.kill()  # else this process would wait for it
+            text = "stopped by signal %d while the processes that make samples hang; the same command goes on from here"
+            log.info(text, self.stop.signal)
+            raise SystemExit(128 + self.stop.signal) from None
 
     def save(self, epoch_is_done: bool = False) -> None:
         """Write the state; all processes wait for the one that does."""

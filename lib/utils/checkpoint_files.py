@@ -86,7 +86,7 @@ class _PlainReader(pickle.Unpickler):
         return _Ignored()
 
 
-def trained_config(path: Path) -> dict[str, Any]:
+def kept_config(path: Path) -> dict[str, Any]:
     """The configuration that a checkpoint of a run here keeps, as nested dictionaries; empty where it keeps none.
 
     Damage is left to `load_checkpoint` to report.

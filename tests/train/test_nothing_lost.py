@@ -209,6 +209,21 @@ def test_a_lost_data_worker_ends_the_run_clearly(videos, tmp_path, monkeypatch):
     assert load_checkpoint(run.folder / f"{NAME}_latest.pth.tar")["epoch"] >= 1
 
 
+def test_a_run_whose_data_worker_hangs_still_stops(videos, tmp_path):
+    run = long_run(videos, tmp_path, "TRAIN.EPOCH=200")
+    process = start(run)
+    wait_for_step(run, process, 2, 1)
+    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True).stdout
+    for child in children.split():
+        os.kill(int(child), signal.SIGSTOP)
+    process.send_signal(signal.SIGTERM)
+    out, errors = process.communicate(timeout=300)
+    assert process.returncode == 128 + signal.SIGTERM, errors
+    assert "while the processes that make samples hang" in out
+    assert "Traceback" not in errors
+    assert load_checkpoint(run.folder / f"{NAME}_latest.pth.tar")["epoch"] >= 1
+
+
 def test_checkpoints_are_pruned_as_configured(tmp_path):
     def keep(**how):
         folder = CheckpointFolder(tmp_path / str(how), "STARKS", 20, **how)

@@ -16,14 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.config.loader import leaves
+from lib.config.loader import leaves, trained_config
 from lib.data.registry import load_dataset, select_sequences
 from lib.data.sequence import Sequence, doubt_boxes, with_frames
 from lib.test.evaluation.one_sequence import Outcome, rate, run_sequence
 from lib.test.evaluation.overlays import Overlays, overlays_for
 from lib.test.evaluation.result_files import read_result, refuse_to_mix, result_path, run_dir
 from lib.test.evaluation.workers import TrackerMaker, track_in_workers
-from lib.test.tracker import SCRIPTS, Tracker, create_tracker, tracker_config, weights_path
+from lib.test.tracker import SCRIPTS, Tracker, create_tracker, weights_path
 from lib.test.tracker.engines import choose_engine
 from lib.utils.device import available_cpus, available_devices
 from lib.utils.errors import UserError
@@ -140,7 +140,7 @@ def evaluate_tracker(
     if weights is not None:
         engine = choose_engine(engine, device, precision)
         rank.say(f"engine: {engine} {precision}")
-        values = leaves(tracker_config(SCRIPTS[tracker], config, weights, overrides)[0])
+        values = leaves(trained_config(SCRIPTS[tracker], config, weights, overrides)[0])
         deciding = {key: value for key, value in values if key.startswith(_DECIDING) and key != "TEST.EPOCH"}
         refuse_to_mix(output_dir, weights, f"{engine} {precision}", deciding)
     devices = spread_devices(device, threads, num_gpus, rank, engine)

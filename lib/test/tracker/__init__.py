@@ -10,12 +10,12 @@ import numpy as np
 from easydict import EasyDict
 
 from lib.config import load_config, option
-from lib.config.loader import config_path, experiment_name, leaves
+from lib.config.loader import config_path, experiment_name, trained_config
 from lib.test.tracker.classic import BASELINES
 from lib.test.tracker.engines import choose_engine, engine_device, graph_engine
 from lib.test.tracker.engines.base import Engine
 from lib.test.tracker.stark import BoxEngine, SpatioTemporalTracker, StarkTracker
-from lib.utils.checkpoint_files import CheckpointError, epoch_name, find_checkpoint, trained_config
+from lib.utils.checkpoint_files import CheckpointError, epoch_name, find_checkpoint
 from lib.utils.errors import UserError
 from lib.utils.files import locked
 from lib.utils.graph_files import REGIONS, SEARCH, TEMPLATE, VERSION
@@ -33,8 +33,6 @@ SCRIPTS = {
 # Script -> the class of its network, by which checkpoints are named.
 _NETWORKS = {"stark_s": "STARKS", "stark_st2": "STARKST", "stark_lightning_X_trt": "STARKLightningXtrt"}
 MASK_SCRIPT = "alpha_refine"
-# Beginnings of the options that decide what a network computes.
-_TRAINED = ("MODEL.", "DATA.MEAN", "DATA.STD", "DATA.SEARCH.", "DATA.TEMPLATE.")
 
 
 class Tracker(Protocol):
@@ -72,7 +70,7 @@ def create_tracker(
             is printed.
         precision: `fp32`, `bf16`, `fp16` or `int8`; `lib.test.tracker.engines.PRECISIONS_OF` says which engine knows
             which.
-        overrides: `KEY.PATH=value` of the configuration, see `tracker_config`.
+        overrides: `KEY.PATH=value` of the configuration, see `trained_config`.
 
     Raises:
         UserError: an unknown name, configuration, device, engine or precision; a checkpoint that is
@@ -94,35 +92,9 @@ def create_tracker(
     return StarkTracker(boxes, cfg)
 
 
-def tracker_config(
-    script: str, config: str | Path, weights: Path, overrides: Sequence[str] = ()
-) -> tuple[EasyDict, str]:
-    """The configuration to track with: what decides what the network computes is taken from the checkpoint.
-
-    These are the options of the network, mean and deviation, and sizes and factors of the regions. A checkpoint that
-    keeps no configuration, as published ones, leaves that of the YAML file. `overrides` go before both.
-
-    Returns:
-        The effective configuration, and for people the options that differ from the YAML file.
-    """
-    cfg = load_config(script, config, overrides)
-    before, trained = dict(leaves(cfg)), dict(leaves(trained_config(weights)))
-    taken = {key: trained[key] for key in before if key.startswith(_TRAINED) and key in trained}
-    for region in ("SEARCH", "TEMPLATE"):
-        for what in ("SIZE", "FACTOR"):
-            key = f"DATA.{region}.{what}"
-            # A region for tracking may differ from that of training, but follows a change of it.
-            if taken.get(key, before.get(key)) != before.get(key) and f"TEST.{region}_{what}" in before:
-                taken[f"TEST.{region}_{what}"] = taken[key]
-    named = {text.partition("=")[0].strip() for text in overrides}
-    changed = {key: value for key, value in taken.items() if value != before.get(key) and key not in named}
-    cfg = load_config(script, config, [*(f"{key}={json.dumps(value)}" for key, value in changed.items()), *overrides])
-    return cfg, "; ".join(f"{key} {value}, not {before.get(key)}" for key, value in sorted(changed.items()))
-
-
 def announced_config(script: str, config: str | Path, weights: Path, overrides: Sequence[str] = ()) -> EasyDict:
-    """The configuration of `tracker_config`; a printed line names the options that differ from the YAML file."""
-    cfg, changed = tracker_config(script, config, weights, overrides)
+    """The configuration of `trained_config`; a printed line names the options that differ from the YAML file."""
+    cfg, changed = trained_config(script, config, weights, overrides)
     if changed:
         print(f"note: {weights.name} was trained with other options than {config}, which are used: {changed}")
     return cfg

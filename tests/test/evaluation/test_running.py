@@ -233,7 +233,7 @@ def test_a_network_is_warm_before_the_clock_and_its_configuration_is_noted(root,
 
     monkeypatch.setattr(running, "create_tracker", lambda *_, **how: Tracker() if how["engine"] == "torch" else None)
     cfg = load_config("stark_lightning_X_trt", "mini")
-    monkeypatch.setattr(running, "tracker_config", lambda *_: (cfg, ""))
+    monkeypatch.setattr(running, "trained_config", lambda *_: (cfg, ""))
 
     def evaluate():
         return evaluate_tracker("stark_lightning_X_trt", "mini", f"folder:{root}", results_dir=tmp_path)
