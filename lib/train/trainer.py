@@ -1,8 +1,8 @@
 """The training loop."""
 
-import contextlib
 import logging
 import multiprocessing
+import signal
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -61,14 +61,19 @@ class Trainer:
             SystemExit: the run was asked to stop, and its state is saved; the status is 128 and the signal's number.
             UserError: it cannot go on; the last checkpoint is intact.
         """
-        with self.stop.watching(), self.ended_without_batch():
-            for epoch in range(self.epoch + 1, self.cfg.TRAIN.EPOCH + 1):
-                self.train_epoch(epoch)
-                if self.validation is not None and epoch % self.cfg.TRAIN.VAL_EPOCH_INTERVAL == 0:
-                    self.save()  # validation may take long, and the epoch is trained
-                    self.validate(epoch)
-                self.epoch, self.step, self.meters = epoch, 0, Meters()
-                self.save(epoch_is_done=True)
+        with self.stop.watching():
+            try:
+                for epoch in range(self.epoch + 1, self.cfg.TRAIN.EPOCH + 1):
+                    self.train_epoch(epoch)
+                    if self.validation is not None and epoch % self.cfg.TRAIN.VAL_EPOCH_INTERVAL == 0:
+                        self.save()  # validation may take long, and the epoch is trained
+                        self.validate(epoch)
+                    self.epoch, self.step, self.meters = epoch, 0, Meters()
+                    self.save(epoch_is_done=True)
+            except distributed.NoBatchError:
+                if distributed.world_size() == 1:  # other ranks wait in the middle of a step, and cannot save
+                    self.save()
+                self.end(self.stop.signal, "while its data workers hang")
         return self.stats
 
     def train_epoch(self, epoch: int) -> None:
@@ -152,26 +157,15 @@ class Trainer:
         """Where any process was asked to stop, all save and end after the same step."""
         if number := distributed.maximum(self.stop.signal):
             self.save()
-            text = "stopped by signal %d after epoch %d and %d steps of the next; the same command goes on from here"
-            log.info(text, number, self.epoch, self.step)
-            raise SystemExit(128 + number)
+            self.end(number, f"after epoch {self.epoch} and {self.step} steps of the next")
 
-    @contextlib.contextmanager
-    def ended_without_batch(self) -> Iterator[None]:
-        """End the run where it was asked to stop and processes that make samples hang.
-
-        Of several ranks the others wait in the middle of a step, and cannot save.
-        """
-        try:
-            yield
-        except distributed.NoBatchError:
-            if distributed.world_size() == 1:
-                self.save()
-            for child in multiprocessing.active_children():
-                child.kill()  # else this process would wait for it
-            text = "stopped by signal %d while the processes that make samples hang; the same command goes on from here"
-            log.info(text, self.stop.signal)
-            raise SystemExit(128 + self.stop.signal) from None
+    def end(self, number: int, where: str) -> None:
+        """End this process for a signal. Its data workers may hang, and it would wait for them: they are killed."""
+        log.info("stopped by signal %d %s; the same command goes on from here", number, where)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch raises where a worker is killed
+        for child in multiprocessing.active_children():
+            child.kill()
+        raise SystemExit(128 + number)
 
     def save(self, epoch_is_done: bool = False) -> None:
         """Write the state; all processes wait for the one that does."""
