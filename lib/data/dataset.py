@@ -1,6 +1,7 @@
 """Training sets as the sampler sees them: sequences of frames with boxes, over files in a folder or an LMDB."""
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -36,7 +37,7 @@ def sequence_info(boxes: np.ndarray, visible: np.ndarray | None = None) -> Seque
     return SequenceInfo(boxes, valid, valid.copy() if visible is None else valid & visible)
 
 
-class TrackingDataset:
+class TrackingDataset(ABC):
     """Sequences of one data set. An image set has sequences of one frame."""
 
     name: str  # as in DATA.TRAIN.DATASETS_NAME, for messages
@@ -44,23 +45,22 @@ class TrackingDataset:
     is_video: bool = True
     report: str = ""  # how much of the set is left out, and why; "" where all of it is used
 
-    def __len__(self) -> int:
-        """Number of sequences."""
-        raise NotImplementedError
+    @abstractmethod
+    def __len__(self) -> int: ...
 
+    @abstractmethod
     def info(self, sequence: int) -> SequenceInfo:
         """Boxes and visibility of a sequence; a `UserError` names file and line of a malformed annotation."""
-        raise NotImplementedError
 
+    @abstractmethod
     def frame_path(self, sequence: int, frame: int) -> str:
         """Storage path of one frame."""
-        raise NotImplementedError
 
+    @abstractmethod
     def files(self) -> Iterator[str]:
         """Storage paths of all files, each once, for packing."""
-        raise NotImplementedError
 
-    def keep_annotations(self) -> None:
+    def keep_annotations(self) -> None:  # noqa: B027 - most sets have read them already
         """Read all annotations now, through the cache file in `storage.cache`; nothing happens where that is None."""
 
     def image(self, sequence: int, frame: int) -> np.ndarray:
@@ -79,9 +79,9 @@ class TrackingDataset:
 class MaskedDataset(TrackingDataset):
     """Sequences with a mask of the object in every frame."""
 
+    @abstractmethod
     def mask(self, sequence: int, frame: int) -> np.ndarray:
         """The object's pixels in a frame, (H, W) bool, as large as the image; errors as of `image`."""
-        raise NotImplementedError
 
 
 # Annotation of a sequence, and names of its frames (N,) as bytes, which take less memory than strings.
@@ -92,7 +92,6 @@ class VideoSet(TrackingDataset):
     """Videos with a folder of frames and text files of annotation each.
 
     Args:
-        name, storage: see above.
         sequences: at least one, with paths in `storage`.
         shared_files: storage paths of files that belong to no sequence, such as `list.txt`.
     """
@@ -141,10 +140,8 @@ class VideoSet(TrackingDataset):
         boxes, folder = sequence.truth, sequence.frames_dir.as_posix()
         names = image_names(self.storage.names(folder))
         if len(names) != len(boxes):
-            raise UserError(
-                f"{self.storage.locate(sequence.annotation.as_posix())} has {len(boxes)} boxes, "
-                f"but there are {len(names)} frames in {self.storage.locate(folder)}"
-            )
+            fault = f"{self.storage.locate(sequence.annotation.as_posix())} has {len(boxes)} boxes"
+            raise UserError(f"{fault}, but there are {len(names)} frames in {self.storage.locate(folder)}")
         return sequence_info(boxes, sequence.visible), np.array([*map(os.fsencode, names)])
 
     def _load_all(self) -> Arrays:

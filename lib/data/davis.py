@@ -8,8 +8,8 @@ A frame counts where it has a mask: YouTube-VOS has one every fifth frame. The o
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -23,8 +23,7 @@ from lib.utils.errors import UserError
 _WHITE = 0xFFFFFF
 
 
-@dataclass(frozen=True)
-class _Video:
+class _Video(NamedTuple):
     """A video's frames that have a mask, as storage paths, and each object's boxes (N, 4) xywh, zeros where hidden."""
 
     images: list[str]
@@ -53,9 +52,7 @@ class Davis(MaskedDataset):
         # (video, object) by sequence.
         self.sequences = [(video, label) for video in self.videos for label in self._objects(video)]
         if not self.sequences:
-            raise UserError(
-                f"{name}: no video in {place} shows an object in its first mask: expected <video>/00000.png"
-            )
+            raise UserError(f"{name}: no first mask in {place} shows an object: expected <video>/00000.png")
 
     def __len__(self) -> int:
         return len(self.sequences)

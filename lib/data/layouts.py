@@ -182,10 +182,8 @@ def tnl2k(storage: Storage, base: str, name: str) -> Sequences:
 
     def layout(folder: Path) -> dict[str, Any]:
         flags = folder.parent / "attributes" / f"{folder.name}.txt"
-        return {
-            "frames_dir": folder / "imgs",
-            "read_attributes": partial(box_files.flagged_attributes, flags, box_files.TNL2K),
-        }
+        attributes = partial(box_files.flagged_attributes, flags, box_files.TNL2K)
+        return {"frames_dir": folder / "imgs", "read_attributes": attributes}
 
     return _sequences(storage, base, name, names, left_out, layout)
 
@@ -230,8 +228,7 @@ def _sequences(
 def _listed(storage: Storage, base: str, name: str, expected: str) -> _Names:
     """Sequences of `list.txt` that exist, or, without that file, the folders with a `groundtruth.txt`.
 
-    Raises:
-        UserError: `list.txt` is malformed or has a name twice, or there are no sequences.
+    A `UserError` where `list.txt` is malformed or has a name twice, or there are no sequences.
     """
     folders = storage.names(base.rstrip("/"))
     with_boxes = [folder for folder in folders if storage.exists(f"{base}{folder}/groundtruth.txt")]

@@ -24,7 +24,6 @@ def pack(name: str, data_dir: Path | None = None, output: Path | None = None, pr
     Args:
         name, data_dir: as of `build_dataset`.
         output: folder of the LMDB, which is returned; beside the data set's by default, where `--use_lmdb` looks.
-        progress: show a progress bar.
     """
     kind = find_kind(name, data_dir)
     output = Path(output) if output else kind.lmdb

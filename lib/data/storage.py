@@ -16,7 +16,7 @@ import numpy as np
 
 from lib.data.images import ImageReadError, Picture, decode_image, open_picture
 from lib.utils.errors import UserError
-from lib.utils.files import atomic_path, locked
+from lib.utils.files import atomic_path, decode_text, locked
 
 DATA_FILE = "data.mdb"
 # Changes with the content of annotation caches, or the way it is read from the annotations.
@@ -71,21 +71,16 @@ class Storage:
 
     def text(self, path: str) -> str:
         """Content of a UTF-8 file, with or without a byte-order mark; raises a `UserError` where there is none."""
-        try:
-            return self.read_bytes(path).decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise UserError(f"{self.locate(path)} is not a text file: byte {error.start} is not UTF-8") from error
+        return decode_text(self.read_bytes(path), self.locate(path))
 
     def cached_arrays(self, name: str, sources: Iterable[str], read: Callable[[], Arrays]) -> Arrays:
-        """Arrays made from annotation files, cached in one file until one of these changes.
+        """What `read` makes from the annotation files of a data set, cached in one file until one of these changes.
 
         Annotations are small files, one or several a sequence; opening and parsing them takes seconds to minutes.
         Processes wait for the one that makes the cache.
 
         Args:
-            name: of the data set.
             sources: paths of the files and folders that are read, present or missing.
-            read: makes the arrays from them; it is called each time where there is no folder of caches.
         """
         if self.cache is None:
             return read()
@@ -93,19 +88,19 @@ class Storage:
         path = self.cache / f"{''.join(char if char.isalnum() else '-' for char in name)[-40:]}-{place}.npz"
         state = repr([_CACHE_VERSION, *((source, self.stamp(source)) for source in sources)])
         key = hashlib.blake2b(state.encode(errors="surrogateescape"), digest_size=16).digest()
-        fresh: Arrays | None = None
+        arrays: Arrays | None = None
         try:
             with locked(path):
                 cached = _read_arrays(path)
                 if "key" in cached and cached["key"].tobytes() == key:
                     return cached
-                fresh = read()
+                arrays = read()
                 with atomic_path(path) as temporary, open(temporary, "wb") as file:
-                    np.savez(file, key=np.frombuffer(key, np.uint8), **fresh)
+                    np.savez(file, key=np.frombuffer(key, np.uint8), **arrays)
         except OSError as error:
             again = "annotations are read again next time"
             log.warning("%s: cannot write the annotation cache %s (%s): %s", name, path, error.strerror, again)
-        return read() if fresh is None else fresh
+        return read() if arrays is None else arrays
 
     def _read(self, path: str) -> bytes:
         """Content of a file; raises an OSError where there is no such file, or it cannot be read."""
@@ -231,10 +226,7 @@ def _part_folders(folder: Path) -> list[Path]:
 
 
 def _environment(path: Path) -> lmdb.Environment:
-    """An LMDB, opened in this process.
-
-    There is no lock file, so that a read-only disk will do, and no read-ahead, since access is random.
-    """
+    """An LMDB, opened in this process: without a lock file, for read-only disks, and without read-ahead."""
     environment, process = _opened.get(path, (None, 0))
     if process == os.getpid():
         return environment

@@ -12,8 +12,8 @@ import json
 import logging
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from xml.etree import ElementTree
 
 import numpy as np
@@ -30,8 +30,7 @@ _SIDES = ("xmin", "ymin", "xmax", "ymax")
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class _Track:
+class _Track(NamedTuple):
     """One object of a video, from the first frame that shows it."""
 
     folder: str  # of the frames, below `Data/VID/train`
@@ -113,10 +112,8 @@ def build_index(storage: Storage, folder: str) -> list[dict]:
         for video_match in filter(None, map(_VIDEO.fullmatch, storage.names(f"{folder}/{set_match[0]}")))
     ]
     if not videos:
-        raise UserError(
-            f"no annotations in {storage.locate(folder)}: expected "
-            "ILSVRC2015_VID_train_0000/ILSVRC2015_train_00000000/000000.xml and so on"
-        )
+        expected = "ILSVRC2015_VID_train_0000/ILSVRC2015_train_00000000/000000.xml"
+        raise UserError(f"no annotations in {storage.locate(folder)}: expected {expected} and so on")
     return [
         {"set_id": set_id, "vid_id": video_id, **entry}
         for set_id, video_id, path in tqdm(videos, desc="reading the annotations of VID, once", unit="video")

@@ -15,9 +15,8 @@ log = logging.getLogger(__name__)
 
 
 class CheckpointFolder:
-    """`checkpoints/train/<script>/<config>/` of one network.
+    """`checkpoints/train/<script>/<config>/` of one network. Files are whole or absent.
 
-    Files are whole or absent: each is written under a temporary name, flushed and renamed.
     The rolling `<NetClass>_latest.pth.tar` becomes `<NetClass>_previous.pth.tar` when the next is whole.
     A checkpoint `<NetClass>_ep0100.pth.tar` stays `every` so many epochs, and of each of the `last` epochs of the run;
     of these only the `keep` newest stay, or all for 0.
@@ -61,9 +60,7 @@ class CheckpointFolder:
     def load(self) -> tuple[dict[str, Any], Path] | None:
         """The newest readable rolling checkpoint and its path, or None where the run has not begun.
 
-        Raises:
-            CheckpointError: the rolling checkpoints are all damaged; or there are only checkpoints of single epochs,
-                which this run would overwrite.
+        A CheckpointError if both are damaged, or there are only those of single epochs, which this run would overwrite.
         """
         errors = []
         for path in (self.latest, self.previous):
@@ -80,10 +77,8 @@ class CheckpointFolder:
         if errors:
             raise CheckpointError(f"nothing to go on from: {'; '.join(errors)}; to start anew move the files away")
         if foreign := self.kept():
-            raise CheckpointError(
-                f"{self.folder} holds {foreign[-1].name}, but not {self.latest.name} to go on from, and training "
-                "would overwrite what is there: choose another --save_dir, or move the files away"
-            )
+            fault = f"{self.folder} holds {foreign[-1].name}, which training would overwrite, and no {self.latest.name}"
+            raise CheckpointError(f"{fault} to go on from: choose another --save_dir, or move the files away")
         return None
 
 

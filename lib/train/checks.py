@@ -236,7 +236,7 @@ def _dataset(name: str, part: str, opened: dict[str, TrackingDataset], options: 
         yield "ok", "is generated when training starts"
     else:
         if name not in opened:
-            opened[name] = build_dataset(name, use_lmdb=options.use_lmdb, cache=options.cache)
+            opened[name] = build_dataset(name, use_lmdb=options.use_lmdb, cache=options.save_dir / "cache")
         yield from _inspect(opened[name], options, cfg)
 
 

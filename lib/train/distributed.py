@@ -62,29 +62,24 @@ def torchrun_options(given: Mapping[str, str | int | None]) -> list[str]:
     if given.keys() & {"master_addr", "master_port", "node_rank"}:
         return options
     if str(given.get("nnodes", 1)) != "1":
-        raise UserError(
-            f"--nnodes {given['nnodes']} does not say where the machines meet: add --rdzv_endpoint HOST:PORT (the same "
-            "on all, HOST is one of them), or --master_addr HOST --node_rank K (K is 0 on HOST)"
-        )
+        remedy = "add --rdzv_endpoint HOST:PORT (HOST is one of them), or --master_addr HOST --node_rank K (0 on HOST)"
+        raise UserError(f"--nnodes {given['nnodes']} does not say where the machines meet: {remedy}")
     return [*options, "--standalone"]
 
 
 def launch(command: Sequence[str], options: Mapping[str, str | int | None]) -> int:
-    """Run a Python program, a file and its arguments, in several processes by torchrun, and wait for them.
+    """Run a Python program, a file and its arguments, in several processes by torchrun; gives the exit status.
 
     torchrun runs in a session of its own, so the first SIGTERM, SIGINT or SIGHUP is passed on, as SIGTERM; the
-    processes have `SECONDS_TO_SAVE` to end.
-
-    Returns:
-        0; 128 plus the signal's number if this process was asked to end; 2 if the first process that failed recorded
-        an error; else torchrun's status.
+    processes have `SECONDS_TO_SAVE` to end, and the status is 128 plus the signal's number. It is 2 if the first
+    process that failed recorded an error, else torchrun's.
     """
     words, stop = torchrun_options(options), StopRequest()
+    processes = str(options.get("nproc_per_node"))  # or a word that torchrun knows, such as "gpu"
+    threads = max(1, available_cpus() // int(processes)) if processes.isdecimal() else 1
+    defaults = {"OMP_NUM_THREADS": str(threads), "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(SECONDS_TO_SAVE)}
     with tempfile.TemporaryDirectory(prefix="stark_") as folder, stop.watching():
         report = Path(folder) / "error.json"  # torchrun copies the error here that the first failed process recorded
-        processes = str(options.get("nproc_per_node"))  # or a word that torchrun knows, such as "gpu"
-        threads = max(1, available_cpus() // int(processes)) if processes.isdecimal() else 1
-        defaults = {"OMP_NUM_THREADS": str(threads), "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(SECONDS_TO_SAVE)}
         torchrun = subprocess.Popen(
             [sys.executable, "-c", TORCHRUN, *words, f"--log_dir={folder}", *command],
             env={**defaults, **os.environ, "TORCHELASTIC_ERROR_FILE": str(report)},
@@ -96,35 +91,27 @@ def launch(command: Sequence[str], options: Mapping[str, str | int | None]) -> i
         if stop.signal:
             torchrun.terminate()
         status = torchrun.wait()
-        if stop.signal:
-            return 128 + stop.signal
-        if status and report.is_file():
-            message = json.loads(report.read_text())["message"]
-            text = message if isinstance(message, str) else message["message"]
-            print("error:", re.sub(r"^\w+: ", "", text), file=sys.stderr)  # without the name of the error's class
-            return 2
-    if status:
-        print(
-            "error: a training process was killed (the system does so when memory runs out) or failed: torchrun's "
-            "report above names it; the same command goes on from the last checkpoint",
-            file=sys.stderr,
-        )
-    return 128 - status if status < 0 else status
+        recorded = json.loads(report.read_text())["message"] if report.is_file() else ""
+    if stop.signal:
+        return 128 + stop.signal
+    if not status:
+        return 0
+    lost = "a training process was killed (as when memory runs out) or failed: torchrun's report above names it"
+    lost += "; the same command goes on from the last checkpoint"
+    text = recorded["message"] if isinstance(recorded, dict) else recorded or lost
+    print("error:", re.sub(r"^\w+: ", "", text), file=sys.stderr)  # without the name of the error's class
+    return 2 if recorded else 128 - status if status < 0 else status
 
 
 def end_with_parent() -> None:
     """Have Linux send this process SIGTERM when its parent ends, also by SIGKILL, so that no process is left behind."""
     if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 @contextlib.contextmanager
 def joined(device: str = "auto") -> Iterator[torch.device]:
-    """Join the other processes, if there are any, and give this one's device; leave them afterwards.
-
-    NCCL joins GPUs; gloo joins processes on CPUs, and exchanges scalars that are not on a GPU.
-    """
+    """Join the other processes, if there are any, and give this one's device: NCCL for GPUs, gloo for all else."""
     target = select_device(device)
     if not os.environ.keys() >= {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}:  # by torchrun or a scheduler
         yield target
@@ -140,11 +127,8 @@ def joined(device: str = "auto") -> Iterator[torch.device]:
             raise
         # The other process is the one to report, so torchrun must see it first.
         time.sleep(SECONDS_FOR_TORCHRUN)
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"process {rank()} lost another process, which reports why it ended ({reason}); "
-            "the same command goes on from the last checkpoint"
-        ) from error
+        fault = f"process {rank()} lost another process, which says why it ended ({' '.join(str(error).split())[:200]})"
+        raise UserError(f"{fault}; the same command goes on from the last checkpoint") from error
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
@@ -195,10 +179,7 @@ def wrap(net: nn.Module, device: torch.device) -> nn.Module:
 
 
 def _mean_in_order(_: None, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
-    """The mean of a bucket's gradients, summed in the order of ranks.
-
-    The order of the usual sum changes after the first step, so a resumed run would differ from an uninterrupted one.
-    """
+    """The mean of a bucket's gradients in the order of ranks. The usual order varies: a resumed run would differ."""
     own = bucket.buffer()
     parts = [torch.empty_like(own) for _ in range(dist.get_world_size())]
     gathered = dist.all_gather(parts, own, async_op=True).get_future()

@@ -83,11 +83,9 @@ class BatchLoader:
     """The batches of one epoch after the other.
 
     Args:
-        samples: an epoch, of all processes together; rounded up to whole steps.
+        samples: an epoch, of all processes together; rounded up to whole steps of `accumulate` batches.
         workers: processes that make samples; 0 makes them in this one.
         pin: page-lock batches for a GPU.
-        accumulate: batches that make one step.
-        rank: this process's number, of `world_size`.
     """
 
     def __init__(
@@ -124,9 +122,8 @@ class BatchLoader:
     def keys_of(self, epoch: int, start: int = 0) -> list[tuple[int, int]]:
         """The keys (epoch, index) of this process's samples of an epoch, from its `start`-th batch on.
 
-        An epoch's samples are numbered over all W processes, which take turns: process r has the indices
-        r, r + W, r + 2W, … So no two processes see the same sample, and one process with a batch of W * B sees
-        in every step what W processes with B see together.
+        Process r of W has the indices r, r + W, r + 2W, … So no two processes see the same sample, and one process with
+        a batch of W * B sees in every step what W processes with B see together.
         """
         return [(epoch, i * self.world_size + self.rank) for i in range(start * self.batch_size, self.samples)]
 
@@ -136,11 +133,10 @@ class BatchLoader:
         for batch in self.loader:
             if isinstance(batch, UserError):
                 raise batch
-            for failure in batch.failures:
+            for failure in dict.fromkeys(batch.failures):
                 if failure not in self.reported:
                     self.reported.add(failure)
-                    text = "%s; another sample takes its place (%d such files so far)"
-                    log.warning(text, failure, len(self.reported))
+                    log.warning("%s; another sample takes its place (%d such so far)", failure, len(self.reported))
             yield batch
 
 

@@ -1,4 +1,4 @@
-"""The output of a run: text and JSON lines, TensorBoard curves and pictures, a progress bar."""
+"""The output of a run: text and JSON lines, TensorBoard curves and pictures of samples, a progress bar."""
 
 import contextlib
 import json
@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
+import cv2
+import numpy as np
 import psutil
 import torch
 import yaml
@@ -18,7 +20,7 @@ from tqdm import tqdm
 
 from lib.train.loader import Batch
 from lib.train.losses import Outcome
-from lib.train.pictures import sample_pictures
+from lib.utils.boxes import box_iou, sort_corners, xywh_to_xyxy
 from lib.utils.errors import UserError
 from lib.utils.files import write_text
 from lib.utils.safe_unpickle import to_plain
@@ -26,6 +28,13 @@ from lib.utils.safe_unpickle import to_plain
 # Seconds between two states of the progress bar if stderr is a file, which keeps them all.
 BAR_INTERVAL_IN_FILES = 30.0
 MIB = 2**20
+
+Colour = tuple[int, int, int]
+TRUTH, PREDICTION, WHITE, GROUND = (64, 220, 64), (255, 64, 64), (255, 255, 255), (24, 24, 24)
+# Pixels: regions are enlarged to this height at least, so that a box of a few pixels and the text can be seen.
+LEAST_HEIGHT = 320
+CAPTION_HEIGHT, GAP = 28, 4
+FONT, FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.55
 
 log = logging.getLogger(__name__)
 
@@ -75,10 +84,7 @@ class RunLog:
             self.handlers.append(handler)
 
     def configuration(self, cfg: Mapping, made_by: Mapping[str, str]) -> None:
-        """Keep the effective configuration in `logs/<name>.yaml` and TensorBoard, and below it what the run is made by.
-
-        The file can be given to `--config`.
-        """
+        """Keep the effective configuration, and what made the run, for TensorBoard and in a file for `--config`."""
         if not self.active:
             return
         text = yaml.safe_dump(to_plain(dict(cfg)), sort_keys=False)
@@ -99,9 +105,7 @@ class RunLog:
         """The numbers since the last interval: the published text line, a JSON line, TensorBoard curves by step.
 
         Args:
-            loader: `train` or `val`.
-            epoch: counted from 1.
-            step: finished ones of the epoch's `steps`.
+            loader: `train` or `val`; epochs count from 1, and of their `steps` so many (`step`) are finished.
             values: `samples_per_second` over all processes, means of losses and measures, and for training `lr` by
                 parameter group, `data_wait` as a share of the time, and `memory_use`.
         """
@@ -196,3 +200,72 @@ def _is_before(line: str, epoch: int, step: int) -> bool:
         return entry["epoch"] < epoch or (entry["loader"], entry["epoch"]) == ("train", epoch) and entry["step"] <= step
     except (KeyError, TypeError, ValueError):
         return False  # a killed run did not finish it
+
+
+@torch.no_grad()
+def sample_pictures(batch: Batch, outcome: Outcome, limit: int = 4) -> np.ndarray:
+    """Strips (N, H, W, 3) uint8 RGB of template(s) and search region of the first samples; captions above; N <= limit.
+
+    They are as the network sees them, with their brightness. The true box is green, the predicted one red, a predicted
+    mask reddish with the true one's outline in green. Where only the score head is trained, the caption has its score
+    and whether the object is there; the stand-in box of an absent object is not drawn.
+    """
+    count = min(len(batch.search), limit)
+    height = max(LEAST_HEIGHT, batch.search.shape[1])
+    truth = xywh_to_xyxy(batch.boxes[:count].float()).clamp(0, 1)
+    predicted = None if outcome.boxes is None else sort_corners(outcome.boxes[:count].float().cpu())
+    strips = []
+    for i in range(count):
+        regions = zip((*batch.templates[:, i], batch.search[i]), batch.brightness[:, i], strict=True)
+        crops = [_seen(crop, factor, height) for crop, factor in regions]
+        captions = [[("dynamic template" if t else "template", WHITE)] for t in range(len(batch.templates))]
+        search, caption = crops[-1], [("search", WHITE)]
+        if outcome.masks is not None:
+            _tint(search, outcome.masks[i], batch.object_masks[i])
+        if batch.labels[i] > 0.5:
+            _draw(search, truth[i], TRUTH)
+            caption.append(("present" if predicted is None else "truth", TRUTH))
+        else:
+            caption.append(("absent", TRUTH))
+        if predicted is not None:
+            _draw(search, predicted[i], PREDICTION)
+            caption += [("prediction", PREDICTION), (f"IoU {box_iou(predicted[i], truth[i])[0]:.2f}", WHITE)]
+        if outcome.scores is not None:
+            caption.append((f"score {outcome.scores[i]:.2f}", PREDICTION))
+        strips.append(np.concatenate(list(map(_captioned, crops, [*captions, caption])), axis=1)[:, :-GAP])
+    return np.stack(strips)
+
+
+def _seen(crop: Tensor, brightness: Tensor, height: int) -> np.ndarray:
+    """A crop (H, W, 3) uint8 with its brightness, `height` high."""
+    pixels = (crop.float() * brightness).clamp(max=255).round().byte().numpy()
+    width = round(pixels.shape[1] * height / pixels.shape[0])
+    return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def _tint(picture: np.ndarray, mask: Tensor, truth: Tensor) -> None:
+    """Redden a picture where a mask (S, S) is likely, and draw the true mask's outline."""
+    size = picture.shape[1::-1]
+    likely = cv2.resize(mask.float().cpu().numpy(), size)[..., None]
+    picture[:] = (picture * (1 - 0.5 * likely) + np.array(PREDICTION) * 0.5 * likely).round()
+    shown = cv2.resize(truth.numpy().astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+    cv2.drawContours(picture, cv2.findContours(shown, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)[0], -1, TRUTH, 1)
+
+
+def _draw(picture: np.ndarray, box: Tensor, colour: Colour) -> None:
+    """A box, xyxy in fractions of the picture, with a dark rim; parts outside are drawn along its border."""
+    height, width = picture.shape[:2]
+    corners = (box.numpy() * (width, height, width, height)).round().clip(1, (width - 2, height - 2) * 2)
+    x1, y1, x2, y2 = map(int, corners)
+    for line, thickness in ((GROUND, 3), (colour, 2)):
+        cv2.rectangle(picture, (x1, y1), (x2, y2), line, thickness, cv2.LINE_AA)
+
+
+def _captioned(picture: np.ndarray, words: list[tuple[str, Colour]]) -> np.ndarray:
+    """A picture with a gap on its right, below a line of coloured words."""
+    caption = np.full((CAPTION_HEIGHT, picture.shape[1], 3), GROUND, np.uint8)
+    x = 6
+    for text, colour in words:
+        cv2.putText(caption, text, (x, CAPTION_HEIGHT - 9), FONT, FONT_SCALE, colour, 1, cv2.LINE_AA)
+        x += cv2.getTextSize(text, FONT, FONT_SCALE, 1)[0][0] + 12
+    return cv2.copyMakeBorder(np.concatenate((caption, picture)), 0, 0, 0, GAP, cv2.BORDER_CONSTANT, value=GROUND)

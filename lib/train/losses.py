@@ -90,17 +90,13 @@ def _detached(values: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.detach() for name, value in values.items()}
 
 
-class NonFiniteError(UserError):
-    """The network gave nan or infinity: the run has diverged, or a sample is broken."""
-
-
 def require_finite(values: Tensor, what: str, sources: list[list[str]]) -> None:
-    """Raise a NonFiniteError unless values (B, ...) of B samples are finite; `sources` are the frames of each."""
+    """Raise a UserError unless values (B, ...) of B samples are finite; `sources` are the frames of each."""
     finite = torch.isfinite(values.detach()).flatten(1).all(1)
     if not finite.all():
         broken = [", ".join(sources[i]) for i in (~finite).nonzero().flatten().tolist()]
         more = "; …" if len(broken) > 3 else ""
-        raise NonFiniteError(f"{what} is not finite; samples: {'; '.join(broken[:3])}{more}")
+        raise UserError(f"{what} is not finite; samples: {'; '.join(broken[:3])}{more}")
 
 
 @dataclass(frozen=True)
@@ -123,7 +119,7 @@ class Outcome:
 
 
 class Actor:
-    """Computes the `Outcome` of a batch: `actor(batch, step)`, where `step` begins the message of a NonFiniteError."""
+    """Computes the `Outcome` of a batch: `actor(batch, step)`; `step` begins the error where values are not finite."""
 
     def __init__(self, net: nn.Module, cfg: EasyDict, device: torch.device) -> None:
         self.net, self.cfg, self.device = net, cfg, device

@@ -24,9 +24,8 @@ class Optimisation:
         self.cfg, self.device, self.steps_per_epoch = cfg.TRAIN, device, steps_per_epoch
         groups = parameter_groups(net, cfg)
         self.parameters = [p for group in groups for p in group["params"]]
-        self.optimizer = torch.optim.AdamW(
-            groups, lr=cfg.TRAIN.LR, weight_decay=cfg.TRAIN.WEIGHT_DECAY, fused=device.type in ("cpu", "cuda")
-        )
+        fused = device.type in ("cpu", "cuda")
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=cfg.TRAIN.WEIGHT_DECAY, fused=fused)
         self.names = ["rest", "backbone"][: len(groups)]
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         # True is how published configurations say fp16.
@@ -44,9 +43,8 @@ class Optimisation:
     def step(self, epoch: int, step: int) -> float | None:
         """Change the weights by the gradients since the last step; epochs count from 1, their steps from 0.
 
-        Returns:
-            The gradient's norm before clipping; where it is nan or infinite, the weights stay as they were. None where
-            fp16's loss scale may be the reason: the scale is lower at the next step.
+        Gives the gradient's norm before clipping; where it is nan or infinite, the weights stay as they were. None
+        where fp16's loss scale may be the reason: the scale is lower at the next step.
         """
         factor = rate_factor(self.cfg, epoch, step, self.steps_per_epoch)
         for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
@@ -73,10 +71,8 @@ class Optimisation:
         moments, own = state["optimizer"]["state"], self.optimizer.state_dict()["param_groups"]
         sizes = [[len(group["params"]) for group in groups] for groups in (state["optimizer"]["param_groups"], own)]
         if sizes[0] != sizes[1]:
-            raise CheckpointError(
-                f"the run that was begun trains {sum(sizes[0])} parameters, this configuration {sum(sizes[1])}: "
-                "go on with the options it began with, or choose another --save_dir"
-            )
+            fault = f"the run that was begun trains {sum(sizes[0])} parameters, this configuration {sum(sizes[1])}"
+            raise CheckpointError(f"{fault}: go on with the options it began with, or choose another --save_dir")
         for number, values in moments.items():
             shape = self.parameters[number].shape
             found = {name: torch.as_tensor(value).shape for name, value in values.items()}
@@ -138,8 +134,6 @@ def compiles(cfg: EasyDict) -> bool:
     if mode in (False, "off"):
         return False
     if shutil.which(compiler) is None:
-        raise UserError(
-            f"TRAIN.COMPILE {mode} needs a C++ compiler, and there is no '{compiler}': install g++, name another by "
-            "the environment variable CXX, or set TRAIN.COMPILE=off"
-        )
+        remedy = "install g++, name another by the environment variable CXX, or set TRAIN.COMPILE=off"
+        raise UserError(f"TRAIN.COMPILE {mode} needs a C++ compiler, and there is no '{compiler}': {remedy}")
     return True

@@ -65,8 +65,7 @@ class Stage:
     def load(self, net: nn.Module | None, save_dir: Path) -> tuple[dict[str, Any], Path]:
         """Load the weights into a network, if there is one; a score head may be missing. The checkpoint and its path.
 
-        Raises:
-            CheckpointError: the file is missing or damaged, or does not fit.
+        A CheckpointError if the file is missing or damaged, or does not fit.
         """
         path = self.path(save_dir)
         checkpoint = load_checkpoint(path)
@@ -81,7 +80,7 @@ class RunOptions:
 
     script: str
     config: str
-    save_dir: Path  # checkpoints, logs and TensorBoard files lie under it
+    save_dir: Path  # checkpoints, logs, TensorBoard files and `cache/` of the data sets' annotations lie under it
     previous: Stage | None = None  # whose weights this run starts from
     teacher: Stage | None = None  # guides this run (`--distill`)
     use_lmdb: bool = False
@@ -100,11 +99,6 @@ class RunOptions:
         return checkpoint_folder(self.save_dir, self.script, self.config)
 
     @property
-    def cache(self) -> Path:
-        """The cache of the data sets' annotations."""
-        return self.save_dir / "cache"
-
-    @property
     def validation_may_be_missing(self) -> bool:
         """Whether missing validation sets are left out: where the user named other training sets, but none of these."""
         keys = {text.partition("=")[0].strip() for text in self.overrides}
@@ -112,11 +106,7 @@ class RunOptions:
 
 
 def require_unchanged(options: RunOptions, cfg: EasyDict, checkpoint: dict[str, Any], path: Path) -> None:
-    """Compare a configuration with the one that a checkpoint keeps; older checkpoints keep none.
-
-    Raises:
-        UserError: an option differs that decides the result, and `allow_changes` is not set.
-    """
+    """Raise a UserError if an option that decides the result is another than a checkpoint's; older ones keep none."""
     before = saved_config(checkpoint)
     if not before or options.allow_changes:
         return
@@ -128,7 +118,5 @@ def require_unchanged(options: RunOptions, cfg: EasyDict, checkpoint: dict[str, 
         if old != new and not key.startswith(_FREE):
             changed.append(f"{key} was {old}, is {new}")
     if changed:
-        raise UserError(
-            f"{path} is of a run with another configuration ({'; '.join(changed)}): give the same --opts and YAML file "
-            "as before, add --allow_changes to go on with the new one, or choose another --save_dir"
-        )
+        remedy = "give the same --opts and YAML file, add --allow_changes, or choose another --save_dir"
+        raise UserError(f"{path} is of a run with another configuration ({'; '.join(changed)}): {remedy}")

@@ -43,9 +43,8 @@ def train(options: RunOptions) -> dict[str, dict[str, float]]:
             try:
                 held.enter_context(locked(options.folder, SECONDS_FOR_LOCK))
             except TimeoutError as error:
-                raise UserError(
-                    f"another run writes to {options.folder}: wait for it, stop it, or choose another --save_dir"
-                ) from error
+                remedy = "wait for it, stop it, or choose another --save_dir"
+                raise UserError(f"another run writes to {options.folder}: {remedy}") from error
         distributed.barrier()  # the others wait for the check
         name, events = f"{options.script}-{options.name}", workspace("train").tensorboard_for(options.save_dir)
         output = RunLog(options.save_dir, name, distributed.rank() == 0, events)
@@ -63,10 +62,9 @@ def _failures_named() -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise UserError(
-            f"out of memory on the device ({str(error).splitlines()[0]}): lower TRAIN.BATCH_SIZE and raise "
-            f"TRAIN.ACCUM_STEPS, or set TRAIN.AMP=bf16; {going_on}"
-        ) from error
+        remedy = "lower TRAIN.BATCH_SIZE and raise TRAIN.ACCUM_STEPS, or set TRAIN.AMP=bf16"
+        fault = f"out of memory on the device ({str(error).splitlines()[0]})"
+        raise UserError(f"{fault}: {remedy}; {going_on}") from error
     except RuntimeError as error:
         # The loader's error comes by a signal, so anywhere, and what it interrupts may raise another one.
         cause: BaseException | None = error
@@ -74,10 +72,8 @@ def _failures_named() -> Iterator[None]:
             cause = cause.__context__
         if cause is None:
             raise
-        raise UserError(
-            f"a process that makes samples died ({' '.join(str(cause).split())}); the system ends processes when "
-            f"memory runs out: lower TRAIN.NUM_WORKER or TRAIN.BATCH_SIZE; {going_on}"
-        ) from error
+        fault = f"a process that makes samples died, perhaps for lack of memory ({' '.join(str(cause).split())})"
+        raise UserError(f"{fault}: lower TRAIN.NUM_WORKER or TRAIN.BATCH_SIZE; {going_on}") from error
 
 
 def build_trainer(
@@ -101,10 +97,8 @@ def build_trainer(
         require_unchanged(options, cfg, *found)
     state = -1 if fresh else found[0]["epoch"] << 40 | found[0].get("progress", {}).get("samples", 0)
     if distributed.maximum(state) != -distributed.maximum(-state):
-        raise UserError(
-            f"the processes find different checkpoints in {options.folder}: --save_dir must be the same storage for "
-            "all machines; if it is, one of them saw an older state: start again"
-        )
+        remedy = "--save_dir must be one storage for all machines; if it is, one saw an older state: start again"
+        raise UserError(f"the processes find different checkpoints in {options.folder}: {remedy}")
     # Rank 0 alone fetches ImageNet weights; joining the ranks gives every one its values.
     net = build_network(options.script, cfg, pretrained=fresh and options.previous is None and distributed.rank() == 0)
     if fresh and options.previous is not None:
@@ -128,7 +122,9 @@ def _build_loader(
     names, ratios = (part.DATASETS_NAME, part.DATASETS_RATIO) if train else usable_validation(options, cfg)
     if not names:
         return None
-    datasets = [opened.get(name) or build_dataset(name, None, options.use_lmdb, options.cache) for name in names]
+    datasets = [
+        opened.get(name) or build_dataset(name, None, options.use_lmdb, options.save_dir / "cache") for name in names
+    ]
     for dataset in datasets:
         dataset.keep_annotations()
     negatives = cfg.TRAIN.get("TRAIN_CLS", False)

@@ -43,8 +43,7 @@ class SampledFrames:
         templates: the first template, then one dynamic template per interval.
         search: the frame to search in.
         positive: whether the object of the templates is in the search frame.
-        absent: the search frame is of the templates' video but does not show the object,
-            so that it has no box of its own.
+        absent: the search frame is of the templates' video, without the object: it has no box of its own.
     """
 
     templates: tuple[FrameRef, ...]
@@ -57,8 +56,7 @@ class FrameSampler:
     """Samples frames from several data sets.
 
     Args:
-        datasets: the data sets.
-        ratios: how often each is sampled, relative to the others.
+        ratios: how often each data set is sampled, relative to the others.
         mode: `causal` (one template, then the search frame within an interval after it), or `trident`, `trident_pro`,
             `stark`: template and search frame anywhere, and for each of `intervals` a dynamic template within that many
             frames of the search frame, on the template's side. The dynamic template must be visible (`trident`), must
@@ -114,10 +112,8 @@ class FrameSampler:
                 raise AnnotationError(str(error)) from error
             if self.can_use(dataset, info):
                 return dataset, sequence, info
-        raise UserError(
-            f"{dataset.name}: none of {MAX_TRIES} sampled sequences has more than {self.min_visible} visible frames "
-            f"and at least {MIN_FRAMES} frames; training needs longer sequences"
-        )
+        terms = f"more than {self.min_visible} visible frames and at least {MIN_FRAMES} frames"
+        raise UserError(f"{dataset.name}: none of {MAX_TRIES} sequences has {terms}: training needs longer sequences")
 
     def _frames(self, dataset: TrackingDataset, info: SequenceInfo, rng: np.random.Generator) -> list[int] | None:
         """Frame numbers: templates, then search; None where this sequence has no fitting ones."""
@@ -182,10 +178,8 @@ def check_sampling(cfg: EasyDict) -> None:
     if mode == "causal" and len(intervals) != 1:
         raise ConfigError(f"'DATA.MAX_SAMPLE_INTERVAL' is {intervals}, but SAMPLER_MODE causal takes one interval")
     if templates != (1 if mode == "causal" else 1 + len(intervals)):
-        raise ConfigError(
-            f"'DATA.TEMPLATE.NUMBER' is {templates}, but SAMPLER_MODE {mode} with MAX_SAMPLE_INTERVAL {intervals} "
-            "gives another number: causal one template, the others one more than there are intervals"
-        )
+        fault = f"'DATA.TEMPLATE.NUMBER' is {templates} with SAMPLER_MODE {mode} and MAX_SAMPLE_INTERVAL {intervals}"
+        raise ConfigError(f"{fault}: causal takes one template, the others one more than there are intervals")
 
 
 def sampler_mode(cfg: EasyDict) -> str:

@@ -49,11 +49,6 @@ class Trainer:
     stats: dict[str, dict[str, float]] = field(default_factory=dict)  # the last epoch's means by loader, `train`, `val`
     stop: distributed.StopRequest = field(default_factory=distributed.StopRequest)
 
-    @property
-    def accumulate(self) -> int:
-        """Batches of a step."""
-        return option(self.cfg, "TRAIN.ACCUM_STEPS")
-
     def fit(self) -> dict[str, dict[str, float]]:
         """Train to TRAIN.EPOCH; gives `stats`.
 
@@ -80,7 +75,7 @@ class Trainer:
         """The rest of one pass over SAMPLE_PER_EPOCH samples."""
         self.actor.net.train()
         steps, save_every = self.loader.steps, option(self.cfg, "TRAIN.SAVE_EVERY_STEPS")
-        batches = self.loader.epoch(epoch, self.step * self.accumulate)
+        batches = self.loader.epoch(epoch, self.step * option(self.cfg, "TRAIN.ACCUM_STEPS"))
         interval, waiting, start, since = Meters(), 0.0, time.perf_counter(), self.step
         with self.output.bar(steps, self.step, f"train {epoch}") as bar:
             while self.step < steps:
@@ -106,25 +101,23 @@ class Trainer:
     def train_step(self, epoch: int, batches: Iterator[Batch]) -> tuple[dict[str, float], float]:
         """Change the weights once, by ACCUM_STEPS batches.
 
-        Returns:
-            Means of loss and IoU over the batches, the gradient norm among them; and seconds waited for data.
-
-        Raises:
-            NonFiniteError: a prediction or the gradient is nan or infinite; the weights are as they were.
+        Gives the means of loss and IoU over the batches, with the gradient's norm; and seconds waited for data. A
+        UserError where a prediction or the gradient is nan or infinite; the weights are as they were.
         """
         where, meters, waited, sources = f"epoch {epoch}, step {self.step + 1}", Meters(), 0.0, []
-        for part in range(self.accumulate):
+        count = option(self.cfg, "TRAIN.ACCUM_STEPS")
+        for part in range(count):
             start = time.perf_counter()
             batch = self.stop.next_of(batches)
             waited += time.perf_counter() - start
             sources += batch.sources
             # Dropout follows from these numbers, so that a resumed run has the same.
-            entropy = [self.settings["seed"], distributed.rank(), epoch, self.step * self.accumulate + part]
+            entropy = [self.settings["seed"], distributed.rank(), epoch, self.step * count + part]
             torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
-            with distributed.without_exchange(self.actor.net, part + 1 < self.accumulate):
+            with distributed.without_exchange(self.actor.net, part + 1 < count):
                 with self.optimisation.autocast():
                     outcome = self.actor(batch, where)
-                self.optimisation.backward(outcome.loss / self.accumulate)
+                self.optimisation.backward(outcome.loss / count)
             meters.update(outcome.values)
         norm = self.optimisation.step(epoch, self.step)
         if norm is None:

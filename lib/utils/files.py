@@ -65,11 +65,17 @@ def read_text(path: str | os.PathLike, errors: str = "strict") -> str:
         UserError: the file cannot be read or is not text.
     """
     try:
-        return Path(path).read_bytes().decode("utf-8-sig", errors)
+        return decode_text(Path(path).read_bytes(), path, errors)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
+
+
+def decode_text(data: bytes, source: str | os.PathLike, errors: str = "strict") -> str:
+    """Content of a UTF-8 file; else as `read_text`."""
+    try:
+        return data.decode("utf-8-sig", errors)
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not a text file: byte {error.start} is not UTF-8") from error
+        raise UserError(f"{source} is not a text file: byte {error.start} is not UTF-8") from error
 
 
 def parse_names(text: str, source: str | os.PathLike) -> list[str]:

@@ -1,6 +1,5 @@
 """Annotations that are kept: the same as those in the files, as long as these are as they were."""
 
-import multiprocessing
 import os
 import pickle
 import shutil
@@ -117,27 +116,6 @@ def test_where_nothing_can_be_written_annotations_are_read_each_time(folder, tmp
     assert read == ["a", "b", "c"]
     assert "cannot write the annotation cache" in caplog.text
     assert_same(dataset, build_dataset(f"FOLDER:{folder}"))
-
-
-def _open_and_count(folder, cache, results):
-    seen, original = [], VideoSet._load
-    VideoSet._load = lambda self, sequence: seen.append(sequence) or original(self, sequence)
-    dataset = opened(folder, cache)
-    results.put((len(seen), dataset.info(2).boxes[0].tolist()))
-
-
-def test_of_several_processes_one_reads(folder, tmp_path):
-    context = multiprocessing.get_context("fork")
-    results = context.Queue()
-    arguments = folder, tmp_path / "cache", results
-    processes = [context.Process(target=_open_and_count, args=arguments) for _ in range(3)]
-    for process in processes:
-        process.start()
-    found = [results.get(timeout=60) for _ in processes]
-    for process in processes:
-        process.join()
-    assert sorted(count for count, _ in found) == [0, 0, 3]
-    assert all(box == [3.5, 2.0, 5.0, 4.0] for _, box in found)
 
 
 def test_an_lmdb_is_read_anew_when_it_is_packed_anew(folder, tmp_path, read):

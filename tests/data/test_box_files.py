@@ -10,7 +10,6 @@ from lib.utils.errors import UserError
 @pytest.mark.parametrize(
     "content",
     [
-        b"1,2.5,30,40\n-3,0,5,6\n",
         b"1\t2.5\t30\t40\n-3\t0\t5\t6",
         b"1 2.5 30 40\n-3  0   5 6\n\n\n",
         b"\xef\xbb\xbf1,2.5,30,40\r\n-3,0,5,6\r\n\r\n",
@@ -68,12 +67,6 @@ def test_files_without_boxes(tmp_path, content, message):
     (tmp_path / "a.txt").write_bytes(content)
     with pytest.raises(UserError, match=message):
         read_boxes(tmp_path / "a.txt")
-
-
-def test_files_that_cannot_be_read(tmp_path):
-    for path in (tmp_path / "none.txt", tmp_path):
-        with pytest.raises(UserError, match="cannot read"):
-            read_boxes(path)
 
 
 def test_annotations_of_nfs_are_corners_at_30_or_240_frames_a_second():

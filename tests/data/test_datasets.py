@@ -41,16 +41,16 @@ def folder(tmp_path: Path) -> Path:
 
 def user_error(name: str, data_dir: Path | None = None, sequence: int | None = None) -> str:
     """The message that a data set, or one sequence's annotation, ends with."""
-    if sequence is None:
-        with pytest.raises(UserError) as caught:
-            build_dataset(name, data_dir)
-    else:
+
+    def read():
         dataset = build_dataset(name, data_dir)
-        with pytest.raises(UserError) as caught:
+        if sequence is not None:
             dataset.info(sequence)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
+
+    with pytest.raises(UserError) as caught:
+        read()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
 
 
 def test_folder_gives_boxes_and_frames_in_the_order_of_its_list(folder):
@@ -100,28 +100,20 @@ def test_sequences_left_out_by_the_list_or_missing_are_counted(folder, caplog):
     assert caplog.messages == [f"folder:{folder}: {expected}"]
 
 
-def test_a_name_that_is_listed_twice_is_refused(folder):
-    write_lines(folder / "list.txt", ["a", "b", "a"])
-    for read in (lambda: build_dataset(f"FOLDER:{folder}"), lambda: load_dataset(f"folder:{folder}")):
-        with pytest.raises(UserError, match=r"list\.txt, line 3: 'a' is listed already in line 1"):
-            read()
-
-
 @pytest.mark.parametrize(
     ("file", "lines", "said"),
     [
         ("groundtruth.txt", ["1,2,3,4", "1,2,3,4", "1,2,three,4", "1,2,3,4"], ["line 3", "three"]),
         ("groundtruth.txt", ["1,2,3,4"] * 5, ["5 boxes", "4 frames"]),
-        ("groundtruth.txt", ["1,2,3,4"] * 3, ["3 boxes", "4 frames"]),
-        ("groundtruth.txt", [], ["is empty"]),
         ("absence.label", ["0", "0", "maybe", "0"], ["line 3", "maybe"]),
         ("cover.label", ["8", "8"], ["2 flags", "4 boxes"]),
+        ("../list.txt", ["a", "b", "a"], ["line 3", "'a' is listed already in line 1"]),
     ],
 )
 def test_a_malformed_annotation_is_named_with_its_place(folder, file, lines, said):
     write_lines(folder / "a" / file, lines)
     message = user_error(f"FOLDER:{folder}", sequence=1)
-    for part in [str(folder / "a" / file), *said]:
+    for part in [str((folder / "a" / file).resolve()), *said]:
         assert part in message
 
 
@@ -185,7 +177,6 @@ def test_trackingnet_reads_parts_by_number_and_frames_from_zero(tmp_path):
     assert shows(dataset.image(2, 10), 2, 10)
     np.testing.assert_array_equal(dataset.info(1).boxes, boxes(1, 12))
     assert "9 parts missing in" in dataset.report
-    assert "(TRAIN_1, TRAIN_3, TRAIN_4, …)" in dataset.report
 
 
 @pytest.mark.parametrize("images", ["images/train2017", "train2017"])
@@ -193,23 +184,11 @@ def test_coco_has_one_frame_an_object_without_crowds(tmp_path, images):
     make_coco(tmp_path / "coco", images)
     for dataset in (build_dataset("COCO17", tmp_path), build_dataset(f"COCO:{tmp_path / 'coco'}")):
         assert (len(dataset), dataset.is_video) == (3, False)
-        assert [dataset.info(i).boxes.tolist() for i in range(3)] == [
-            [[1.5, 2, 3, 4]],
-            [[5, 6, 7, 8]],
-            [[2, 2, 2, 2.5]],
-        ]
+        found = [dataset.info(i).boxes.tolist() for i in range(3)]
+        assert found == [[[1.5, 2, 3, 4]], [[5, 6, 7, 8]], [[2, 2, 2, 2.5]]]
         assert all(dataset.info(i).visible.tolist() == [True] for i in range(3))
         assert [shows(dataset.image(i, 0), number, 0) for i, number in enumerate((2, 0, 2))] == [True] * 3
-        assert dataset.source(1, 0) == str(tmp_path / "coco" / images / "000000000009.jpg")
-
-
-def test_coco_objects_without_a_box_are_counted(tmp_path):
-    path = make_coco(tmp_path / "coco") / "annotations" / "instances_train2017.json"
-    content = json.loads(path.read_text())
-    content["annotations"][2].pop("bbox")
-    path.write_text(json.dumps(content))
-    dataset = build_dataset("COCO17", tmp_path)
-    assert (len(dataset), dataset.report) == (2, "2 of 5 objects are used; 1 are crowds, 2 have no area")
+        assert dataset.report == "3 of 5 objects are used; 1 are crowds, 1 have no area"
 
 
 @pytest.mark.parametrize(
@@ -263,7 +242,7 @@ def test_vid_makes_a_sequence_of_every_object_until_its_first_gap(tmp_path, base
 def test_a_malformed_vid_annotation_or_index_is_named(tmp_path):
     root = make_vid(tmp_path / "vid")
     path = next((root / "Annotations").rglob("000002.xml"))
-    path.write_text(path.read_text().replace("<xmin>", "<x>").replace("</xmin>", "</x>"))
+    path.write_text(path.read_text().replace("xmin>", "x>"))
     message = user_error("VID", tmp_path)
     assert str(path) in message
     assert "bndbox/xmin" in message
@@ -301,11 +280,6 @@ def test_unknown_names_offer_the_closest(tmp_path):
     assert "TRACKINGNET" in message
     assert "FOLDER:<path>" in user_error("FOLDER:", tmp_path)
     assert str(tmp_path / "nowhere") in user_error(f"FOLDER:{tmp_path / 'nowhere'}")
-
-
-def test_paths_start_at_the_working_directory(folder, monkeypatch):
-    monkeypatch.chdir(folder.parent)
-    assert len(build_dataset("FOLDER:own")) == 2
 
 
 def test_the_embedded_default_is_generated_once(tmp_path, monkeypatch):

@@ -2,7 +2,7 @@
 
 import importlib.util
 import os
-from pathlib import Path
+import shutil
 
 import numpy as np
 import pytest
@@ -21,6 +21,7 @@ from lib.data.storage import Storage
 from lib.test.video.source import open_source
 from lib.utils.errors import UserError
 from tests.data.made_sets import moving_boxes, write_boxes, write_sequence
+from tests.data.made_trees import make_lasot
 
 
 def test_a_folder_without_a_list_and_with_one(tmp_path):
@@ -75,24 +76,15 @@ def test_a_set_that_is_not_there_says_where_it_should_be(tmp_path, name):
         load_dataset(name, tmp_path)
 
 
-def test_got10k_test_has_one_box_a_sequence(tmp_path):
-    write_sequence(tmp_path / "got10k" / "test", "GOT-10k_Test_000001", 5, moving_boxes(1))
-    (sequence,) = load_dataset("got10k_test", tmp_path)
-    sequence.check_lengths()
-    assert (sequence.dataset, sequence.subfolder, len(sequence.frames)) == ("got10k_test", "got10k", 5)
-
-
 def test_otb_from_its_table(tmp_path):
     """Tiger1 starts at its sixth frame; Jogging has two objects in one folder."""
     for name, number in (("Tiger1", ""), ("Jogging", ".1"), ("Jogging", ".2")):
         boxes = tmp_path / "OTB2015" / name / f"groundtruth_rect{number}.txt"
         write_boxes(boxes, moving_boxes(354), separator="\t")
         (boxes.parent / "img").mkdir(exist_ok=True)
-    sequences = load_dataset("otb", tmp_path)
-    by_name = {sequence.name: sequence for sequence in sequences}
-    assert list(by_name) == ["Jogging_1", "Jogging_2", "Tiger1"]
-    assert by_name["Jogging_2"].annotation.name == "groundtruth_rect.2.txt"
-    tiger = by_name["Tiger1"]
+    first, second, tiger = load_dataset("otb", tmp_path)
+    assert (first.name, second.name, tiger.name) == ("Jogging_1", "Jogging_2", "Tiger1")
+    assert second.annotation.name == "groundtruth_rect.2.txt"
     assert tiger.frames[0] == tmp_path / "OTB2015" / "Tiger1" / "img" / "0006.jpg"
     assert tiger.init_bbox == moving_boxes(6)[5].tolist()
     assert len(tiger.truth) == len(tiger.frames) == 349
@@ -119,13 +111,10 @@ def test_a_part_of_a_set_is_counted(tmp_path, caplog):
     assert f"uav: 2 sequences are used; left out: 121 missing in {place} (uav_bike2, " in caplog.text
 
 
-@pytest.mark.parametrize(("name", "folder"), [("tc128", "TC128"), ("trackingnet", "trackingNet")])
-def test_other_usual_names_of_folders(tmp_path, name, folder):
-    write_boxes(tmp_path / "TC128" / "Ball_ce" / "Ball_ce_gt.txt", moving_boxes(3))
-    (tmp_path / "TC128" / "Ball_ce" / "Ball_ce_frames.txt").write_text("1,3")
+def test_other_usual_names_of_folders(tmp_path):
     write_boxes(tmp_path / "trackingNet" / "TEST" / "anno" / "a_0.txt", moving_boxes(1))
-    (sequence,) = load_dataset(name, tmp_path)
-    assert sequence.annotation.is_relative_to(tmp_path / folder)
+    (sequence,) = load_dataset("trackingnet", tmp_path)
+    assert sequence.annotation.is_relative_to(tmp_path / "trackingNet")
 
 
 def test_names_that_are_not_utf_8_are_read_and_can_be_printed(tmp_path):
@@ -163,42 +152,35 @@ def test_boxes_that_are_hardly_pixels_are_doubted_where_most_are(tmp_path):
 
 
 def test_annotations_are_read_without_frames_and_what_has_none_is_not_tracked(tmp_path):
-    for number in (1, 9):
-        folder = tmp_path / "lasot" / "airplane" / f"airplane-{number}"
-        write_boxes(folder / "groundtruth.txt", moving_boxes(3))
-        for name in ("full_occlusion.txt", "out_of_view.txt"):
-            (folder / name).write_text("0,0,1")
-    (folder / "img").mkdir()
+    make_lasot(tmp_path / "lasot", ["airplane-1", "airplane-9"])
+    shutil.rmtree(tmp_path / "lasot/airplane/airplane-1/img")
     sequences = load_dataset("lasot", tmp_path)
     sequence, other = sequences
     assert with_frames(sequences) == [other]
     assert with_frames(sequences).report == "1 sequences are used; left out: 1 without frames (airplane-1)"
     assert with_frames(sequences[:1]) == [sequence]
     sequence.check_lengths()
-    assert (len(sequence.truth), sequence.visible.tolist()) == (3, [True, True, False])
+    assert (len(sequence.truth), sequence.visible.tolist()) == (3, [False, True, False])
     with pytest.raises(UserError, match="airplane-1: folder of frames not found"):
         len(sequence)
 
 
-def broken(tmp_path: Path, boxes: np.ndarray | None = None):
-    write_sequence(tmp_path, "a", 4, boxes)
-    return load_dataset(f"folder:{tmp_path}")[0]
-
-
 def test_a_sequence_says_what_is_wrong_with_it(tmp_path):
+    def broken(name: str, boxes: np.ndarray | None = None):
+        write_sequence(tmp_path / name, "a", 4, boxes)
+        return load_dataset(f"folder:{tmp_path / name}")[0]
+
     with pytest.raises(UserError, match="3 boxes for 4 frames"):
-        broken(tmp_path / "lengths", moving_boxes(3)).check_lengths()
-    with pytest.raises(UserError, match=r"groundtruth\.txt, line 1: the first box .* has no area"):
-        _ = broken(tmp_path / "nan", np.full((4, 4), np.nan)).init_bbox
-    with pytest.raises(UserError, match="has no area"):
-        _ = broken(tmp_path / "flat", moving_boxes(4) * [1, 1, 0, 1]).init_bbox
-    sequence = broken(tmp_path / "flags")
+        broken("lengths", moving_boxes(3)).check_lengths()
+    for name, boxes in (("nan", np.full((4, 4), np.nan)), ("flat", moving_boxes(4) * [1, 1, 0, 1])):
+        with pytest.raises(UserError, match=r"groundtruth\.txt, line 1: the first box .* has no area"):
+            _ = broken(name, boxes).init_bbox
+    sequence = broken("flags")
     (tmp_path / "flags" / "a" / "absence.label").write_text("0\n0\n")
     with pytest.raises(UserError, match=r"absence\.label has 2 flags for 4 boxes"):
-        _ = load_dataset(f"folder:{tmp_path / 'flags'}")[0].visible
-    for path in sequence.frames:
+        _ = sequence.visible
+    for path in (tmp_path / "flags" / "a").glob("*.jpg"):
         path.unlink()
-    (sequence,) = load_dataset(f"folder:{tmp_path / 'flags'}")
     assert sequence  # without a look at its frames
     with pytest.raises(UserError, match="a: no images in"):
         len(sequence)

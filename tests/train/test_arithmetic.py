@@ -1,13 +1,12 @@
 """Compiling, fused steps, and what waits for the device."""
 
 import copy
-import math
 
 import pytest
 import torch
 from torch import nn
 
-from lib.config import ConfigError, load_config
+from lib.config import load_config
 from lib.train.checks import check_run
 from lib.train.optimiser import Optimisation, choose_arithmetic
 from lib.utils.checkpoint import CheckpointError
@@ -65,12 +64,9 @@ def test_a_missing_compiler_is_said_before_anything_is_done(videos, tmp_path, mo
     run = lightning(videos, tmp_path, "TRAIN.COMPILE=default")
     with pytest.raises(UserError, match="device .* problem .*C\\+\\+ compiler"):
         check_run(run, load_config(run.script, run.config, run.overrides)).require()
-    with pytest.raises(ConfigError, match="TRAIN.COMPILE"):
-        config("TRAIN.COMPILE=fast")
 
 
-@pytest.mark.parametrize("older", [{"foreach": False}, {"foreach": True}])
-def test_states_of_fused_and_other_steps_are_exchanged(older):
+def test_states_of_fused_and_other_steps_are_exchanged():
     cfg = config("TRAIN.GRAD_CLIP_NORM=0")
     ours = Net()
     fused = Optimisation(ours, cfg, CPU, 1)
@@ -78,7 +74,7 @@ def test_states_of_fused_and_other_steps_are_exchanged(older):
     groups = [
         {"params": list(m.parameters()), "lr": rate} for m, rate in ((theirs.head, 1e-4), (theirs.backbone, 1e-5))
     ]
-    other = torch.optim.AdamW(groups, weight_decay=1e-4, **older)
+    other = torch.optim.AdamW(groups, weight_decay=1e-4, foreach=False)
 
     def both(seed):
         learn(ours, lambda: fused.step(1, 0), seed)
@@ -105,18 +101,3 @@ def test_a_damaged_state_is_refused(damage):
     state["optimizer"]["state"][1] |= damage
     with pytest.raises((CheckpointError, TypeError)):
         optimisation.load_state_dict(state)
-
-
-def test_a_gradient_that_is_not_finite_changes_neither_weights_nor_moments():
-    net = Net()
-    optimisation = Optimisation(net, config(), CPU, 1)
-    learn(net, lambda: optimisation.step(1, 0), 1)
-    before = copy.deepcopy((net.state_dict(), optimisation.state_dict()["optimizer"]["state"]))
-    net.head.weight.grad = torch.full_like(net.head.weight, torch.inf)
-    assert optimisation.step(1, 1) == math.inf
-    after = net.state_dict(), optimisation.state_dict()["optimizer"]["state"]
-    assert all(torch.equal(value, after[0][name]) for name, value in before[0].items())
-    for index, state in before[1].items():
-        assert all(torch.equal(value, after[1][index][name]) for name, value in state.items())
-    learn(net, lambda: optimisation.step(1, 2), 1)
-    assert not torch.equal(before[0]["head.weight"], net.state_dict()["head.weight"])

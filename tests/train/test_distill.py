@@ -8,7 +8,7 @@ import torch
 
 from lib.train.distillation import DistillActor, check_fit, corner_loss, load_teacher
 from lib.train.loader import collate
-from lib.train.losses import BoxActor, NonFiniteError
+from lib.train.losses import BoxActor
 from lib.train.optimiser import Optimisation
 from lib.train.processing import Processing
 from lib.train.sampler import FrameSampler
@@ -49,13 +49,12 @@ def numpy_loss(logits, target, kind):
 
 
 @pytest.mark.parametrize("kind", ["KL", "L1"])
-@pytest.mark.parametrize(("samples_", "queries", "side"), [(1, 1, 20), (5, 1, 8), (4, 3, 9)])
-def test_the_loss_by_hand(kind, samples_, queries, side):
-    rng = np.random.default_rng(samples_)
-    shape = (samples_, 2, queries, side * side)
+@pytest.mark.parametrize("shape", [(1, 2, 1, 400), (4, 2, 3, 81)])
+def test_the_loss_by_hand(kind, shape):
+    rng = np.random.default_rng(shape[0])
     logits, target = rng.normal(0, 4, shape), numpy_softmax(rng.normal(0, 4, shape))
     loss = corner_loss(torch.tensor(logits).float(), torch.tensor(target).float(), kind)
-    corners = [x.transpose(1, 0, 2, 3).reshape(2, -1, side * side) for x in (logits, target)]
+    corners = [x.transpose(1, 0, 2, 3).reshape(2, -1, shape[-1]) for x in (logits, target)]
     assert loss.item() == pytest.approx(numpy_loss(*corners, kind), rel=1e-4)
 
 
@@ -66,9 +65,8 @@ def test_one_target_for_all_queries_and_cells_without_probability():
     assert corner_loss(logits, target, "L1").item() == pytest.approx((1.0 + 1.5) / 2)
 
 
-@pytest.mark.parametrize("kind", ["KL", "L1"])
-def test_the_total_is_boxes_plus_maps(kind, batch):
-    learner = actor(kind)
+def test_the_total_is_boxes_plus_maps(batch):
+    learner = actor()
     learner.net.eval()
     outcome = learner(batch)
     with torch.no_grad():
@@ -78,7 +76,7 @@ def test_the_total_is_boxes_plus_maps(kind, batch):
     boxes = BoxActor(learner.net, learner.cfg, CPU)(batch)
     values = {name: value.item() for name, value in outcome.values.items()}
     assert set(values) == {"Loss/total", "Loss/giou", "Loss/l1", "Loss/distill", "IoU"}
-    assert values["Loss/distill"] == pytest.approx(numpy_loss(maps, target, kind), rel=1e-4)
+    assert values["Loss/distill"] == pytest.approx(numpy_loss(maps, target, "KL"), rel=1e-4)
     assert values["Loss/distill"] > 0.005
     for name in ("Loss/giou", "Loss/l1", "IoU"):
         assert values[name] == pytest.approx(boxes.values[name].item(), rel=1e-6)
@@ -120,8 +118,7 @@ def test_a_teacher_of_two_templates_gets_the_one_there_is_twice(batch):
 def test_several_queries_of_a_teacher_stand_for_their_mean_box(batch):
     guide = teacher(**{"MODEL.NUM_OBJECT_QUERIES": 3})
     corners = guide.corner_maps(batch) @ guide.net.box_head.points  # (B, 2, 1, 2)
-    boxes = guide.net(*guide.regions(batch))["pred_boxes"]
-    assert boxes.shape == (3, 3, 4)
+    boxes = guide.net(*guide.regions(batch))["pred_boxes"]  # (B, 3, 4)
     centre, size = corners[:, :, 0].mean(1), corners[:, 1, 0] - corners[:, 0, 0]
     assert torch.allclose(torch.cat((centre, size), 1), boxes.mean(1), atol=1e-5)
 
@@ -154,23 +151,11 @@ def test_maps_that_are_not_finite_name_the_sample(whose, batch):
         return output | {"corner_maps": maps}
 
     (learner.net if whose == "student" else learner.teacher.net).register_forward_hook(spoil)
-    with pytest.raises(NonFiniteError) as error:
+    with pytest.raises(UserError) as error:
         learner(batch, "epoch 4, step 7")
     text = str(error.value)
     assert text.startswith("epoch 4, step 7, teacher: " if whose == "teacher" else "epoch 4, step 7: ")
     assert text.endswith("samples: " + ", ".join(batch.sources[2]))
-
-
-def test_half_precision_maps_are_compared_in_full(batch):
-    learner, found = actor(), []
-    for net in (learner.net, learner.teacher.net):
-        net.register_forward_hook(lambda _, __, output: found.append(output["corner_maps"]))
-    with torch.autocast("cpu", torch.bfloat16):
-        outcome = learner(batch)
-    assert {maps.dtype for maps in found} == {torch.bfloat16}
-    logits, teachers = (maps.detach().double().numpy() for maps in found)
-    expected = numpy_loss(logits, numpy_softmax(teachers), "KL")
-    assert outcome.values["Loss/distill"].item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_teacher_without_its_score_head_is_enough(tmp_path):

@@ -64,7 +64,7 @@ def whole(videos, tmp_path_factory):
     return final(run)
 
 
-@pytest.mark.parametrize(("killed_after", "workers", "save_every"), [(1, 0, 1), (3, 2, 2), (4, 0, 0), (7, 1, 3)])
+@pytest.mark.parametrize(("killed_after", "workers", "save_every"), [(1, 0, 1), (4, 0, 0), (7, 2, 3)])
 def test_killed_at_a_step(killed_after, workers, save_every, whole, videos, tmp_path, monkeypatch):
     more = f"TRAIN.NUM_WORKER={workers}", f"TRAIN.SAVE_EVERY_STEPS={save_every}"
     run = lightning(videos, tmp_path, NO_VALIDATION, "DATA.TRAIN.SAMPLE_PER_EPOCH=16", *more)
@@ -92,24 +92,14 @@ def test_killed_with_half_precision_accumulation_and_dropout(script, name, more,
 def test_accumulated_batches_are_a_larger_batch(videos, tmp_path):
     # With an MLP for a head there is no batch norm that learns, so that all are the same sum.
     more = ("MODEL.TRANSFORMER.DROPOUT=0", "MODEL.HEAD_TYPE=MLP", "TRAIN.EPOCH=1", "DATA.TRAIN.SAMPLE_PER_EPOCH=4")
-    nets = []
+    means = []
     for size, steps in ((4, 1), (2, 2), (1, 4)):
         sizes = f"TRAIN.BATCH_SIZE={size}", f"TRAIN.ACCUM_STEPS={steps}"
         run = options("stark_s", videos, tmp_path / str(size), NO_VALIDATION, *more, *sizes)
-        train(run)
-        nets.append(final(run, 1, "STARKS"))
-    for other in nets[1:]:
-        assert nets[0]["stats"]["train"]["Loss/total"] == pytest.approx(other["stats"]["train"]["Loss/total"], rel=1e-5)
-        assert nets[0]["stats"]["train"]["grad_norm"] == pytest.approx(other["stats"]["train"]["grad_norm"], rel=1e-3)
-
-
-def test_the_same_seed_gives_the_same_run_and_another_seed_another(whole, videos, tmp_path):
-    more = (NO_VALIDATION, "DATA.TRAIN.SAMPLE_PER_EPOCH=16")
-    again, other = lightning(videos, tmp_path / "a", *more), lightning(videos, tmp_path / "b", *more, "TRAIN.SEED=43")
-    train(again)
-    train(other)
-    assert_equal_runs(whole, final(again))
-    assert final(other)["stats"] != whole["stats"]
+        means.append(train(run)["train"])
+    for other in means[1:]:
+        assert other["Loss/total"] == pytest.approx(means[0]["Loss/total"], rel=1e-5)
+        assert other["grad_norm"] == pytest.approx(means[0]["grad_norm"], rel=1e-3)
 
 
 def start(run, *more):
@@ -137,9 +127,8 @@ def long_run(videos, tmp_path, *more):
 
 def test_sigkill_loses_nothing(videos, tmp_path):
     """The real thing: another process, killed by the system in the middle of an epoch, twice."""
-    whole = long_run(videos, tmp_path / "whole")
+    whole, broken = long_run(videos, tmp_path / "a"), long_run(videos, tmp_path / "b", "TRAIN.SAVE_EVERY_STEPS=4")
     complete(whole)
-    broken = long_run(videos, tmp_path / "broken", "TRAIN.SAVE_EVERY_STEPS=4")
     unfinished = broken.folder / f"..{NAME}_fresh.pth.abc123.tar"
     unfinished.parent.mkdir(parents=True)
     unfinished.write_bytes(b"of a run that was killed while it wrote")
@@ -272,25 +261,6 @@ def test_values_of_another_program_end_in_one_line(damage, videos, tmp_path):
     save_checkpoint(path, load_checkpoint(path) | damage)
     with pytest.raises(CheckpointError, match=f"{path} is not of a run here"):
         train(run)
-
-
-def test_a_full_disk_leaves_the_last_checkpoint(videos, tmp_path, monkeypatch):
-    run = lightning(videos, tmp_path, NO_VALIDATION)
-
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    original = os.fsync
-    train(lightning(videos, tmp_path, NO_VALIDATION, "TRAIN.EPOCH=1"))
-    before = sorted(p.name for p in run.folder.iterdir())
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises((CheckpointError, OSError), match="No space left"):
-        train(run)
-    monkeypatch.setattr(os, "fsync", original)
-    assert sorted(p.name for p in run.folder.iterdir()) == before
-    assert load_checkpoint(run.folder / f"{NAME}_latest.pth.tar")["epoch"] == 1
-    train(run)
-    assert final(run)["epoch"] == 2
 
 
 def test_a_run_keeps_its_configuration_and_refuses_another(videos, tmp_path):

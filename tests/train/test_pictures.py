@@ -7,9 +7,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lib.train.loader import Batch
-from lib.train.log import RunLog
+from lib.train.log import CAPTION_HEIGHT, PREDICTION, TRUTH, RunLog, sample_pictures
 from lib.train.losses import Outcome
-from lib.train.pictures import CAPTION_HEIGHT, PREDICTION, TRUTH, sample_pictures
 
 SIZE = 320
 
@@ -32,10 +31,6 @@ def batch_of(samples=3, templates=1, search=SIZE, label=1.0, box=(0.25, 0.5, 0.2
 
 def predicting(*boxes):
     return Outcome(torch.tensor(0.0), {}, boxes=torch.tensor(boxes))
-
-
-def scoring(*scores):
-    return Outcome(torch.tensor(0.0), {}, scores=torch.tensor(scores))
 
 
 def extent(picture, colour):
@@ -62,26 +57,26 @@ def test_boxes_are_where_they_are():
         assert extent(picture, PREDICTION) == pytest.approx((160, 40, 280, 120), abs=2)
 
 
-def test_boxes_beyond_the_crop_stay_in_sight():
-    picture = sample_pictures(batch_of(1, box=(-0.5, 0.5, 2.0, 0.25)), predicting([0.25, -0.2, 0.5, 1.2]))[0]
-    assert extent(picture, TRUTH) == pytest.approx((0, 160, 319, 240), abs=2)
-    assert extent(picture, PREDICTION) == pytest.approx((80, 0, 160, 319), abs=2)
-
-
-def test_brightness_is_that_of_the_network():
-    batch = batch_of(1)
+def test_boxes_beyond_the_crop_stay_in_sight_and_brightness_is_that_of_the_network():
+    batch = batch_of(1, box=(-0.5, 0.5, 2.0, 0.25))
     batch.search = torch.full_like(batch.search, 220)
     batch.brightness = torch.tensor([[0.8], [1.2]])
-    picture = sample_pictures(batch, predicting([0.5, 0.5, 0.6, 0.6]))[0]
+    picture = sample_pictures(batch, predicting([0.25, -0.2, 0.5, 1.2]))[0]
+    assert extent(picture, TRUTH) == pytest.approx((0, 160, 319, 240), abs=2)
+    assert extent(picture, PREDICTION) == pytest.approx((80, 0, 160, 319), abs=2)
     assert picture[CAPTION_HEIGHT + 10, 10].tolist() == [32] * 3
     assert picture[CAPTION_HEIGHT + 10, -10].tolist() == [255] * 3
 
 
 def test_an_absent_object_has_no_box_but_a_score():
-    present, absent = (sample_pictures(batch_of(1, label=label), scoring(0.7))[0] for label in (1.0, 0.0))
+    def picture(label, score):
+        return sample_pictures(batch_of(1, label=label), Outcome(torch.tensor(0.0), {}, scores=torch.tensor([score])))[
+            0
+        ]
+
+    present, absent, other_score = picture(1.0, 0.7), picture(0.0, 0.7), picture(0.0, 0.1)
     assert extent(present, TRUTH) is not None
     assert extent(absent, TRUTH) is None
-    other_score = sample_pictures(batch_of(1, label=0.0), scoring(0.1))[0]
     changed = np.nonzero((absent != other_score).any(-1))
     assert changed[0].max() < CAPTION_HEIGHT
     assert changed[1].min() > SIZE

@@ -41,11 +41,7 @@ def test_an_epoch_of_64_processes_covers_its_samples_once(accumulate, stream):
     assert set(together) >= {(3, index) for index in range(60000)}
     assert len(together) < 60000 + RANKS * 16 * accumulate  # no more than the last step's rest
     assert {len(part) for part in keys} == {len(keys[0])}
-
-
-def test_the_published_setting_has_the_published_length(stream):
-    # 60,000 samples, 16 on each of 8 GPUs: 468.75 steps.
-    assert loaders(stream, 60000, world=8)[0].steps == 469
+    assert loaders(stream, 60000, world=8)[0].steps == 469  # as published: 60,000 samples, 16 on each of 8 GPUs
 
 
 def test_no_two_of_64_processes_draw_alike_nor_two_epochs(stream):

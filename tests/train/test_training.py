@@ -10,17 +10,18 @@ from torch import nn
 from lib.config import load_config
 from lib.models import build_model
 from lib.train.checkpoints import CheckpointFolder
-from lib.train.losses import BoxActor, NonFiniteError, ScoreActor, box_losses
+from lib.train.losses import BoxActor, ScoreActor, box_losses
 from lib.train.optimiser import Optimisation, rate_factor
 from lib.train.options import Stage
 from lib.train.run import train
 from lib.utils.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from lib.utils.errors import UserError
 from tests.train.tiny_runs import NAME, NO_VALIDATION, SPATIAL, lightning, log_of, options, state
 
 
 @pytest.mark.parametrize("script", ["stark_s", "stark_st1", "stark_lightning_X_trt"])
 def test_each_script_trains_and_leaves_published_checkpoints(script, videos, tmp_path):
-    run = lightning(videos, tmp_path) if "lightning" in script else options(script, videos, tmp_path)
+    run = lightning(videos, tmp_path, "TRAIN.AMP=bf16") if "lightning" in script else options(script, videos, tmp_path)
     stats = train(run)
     assert set(stats) == {"train", "val"}
     assert np.isfinite(list(stats["train"].values())).all()
@@ -62,7 +63,7 @@ def test_non_finite_predictions_name_step_and_sample():
     batch = SimpleNamespace(sources=[["a.jpg"], ["b.jpg", "c.jpg"], ["d.jpg"]])
     prediction = torch.zeros(3, 1, 4)
     prediction[1, 0, 2] = float("nan")
-    with pytest.raises(NonFiniteError, match=r"^epoch 4, step 7: .* samples: b\.jpg, c\.jpg$"):
+    with pytest.raises(UserError, match=r"^epoch 4, step 7: .* samples: b\.jpg, c\.jpg$"):
         actor.outcome({"pred_boxes": prediction}, batch, "epoch 4, step 7")
 
 
@@ -90,7 +91,6 @@ def test_crossed_corners(crossed):
     loss.backward()
     assert torch.isfinite(boxes.grad).all()
     assert box_losses(boxes[:1], truth[:1], 2.0, 5.0, crossed)[1]["Loss/giou"].item() == pytest.approx(0.5)
-    assert load_config("stark_s", "baseline", [f"TRAIN.CROSSED_CORNERS={crossed}"]).TRAIN.CROSSED_CORNERS == crossed
 
 
 def test_what_learns_and_how_fast():
@@ -178,17 +178,8 @@ def test_a_gradient_that_is_not_finite_changes_nothing(videos, tmp_path, monkeyp
         original(self, loss * float("nan") if len(calls) == 4 else loss)
 
     monkeypatch.setattr(Optimisation, "backward", broken)
-    with pytest.raises(NonFiniteError, match=r"^epoch 2, step 2: the gradient is not finite; samples: .*embedded"):
+    with pytest.raises(UserError, match=r"^epoch 2, step 2: the gradient is not finite; samples: .*embedded"):
         train(run)
     saved = load_checkpoint(run.folder / f"{NAME}_latest.pth.tar")
     assert saved["epoch"] == 1
     assert all(torch.isfinite(value).all() for value in saved["net"].values())
-
-
-@pytest.mark.parametrize("amp", ["bf16", "fp16"])
-def test_mixed_precision_trains(amp, videos, tmp_path):
-    run = lightning(videos, tmp_path, "TRAIN.EPOCH=1", f"TRAIN.AMP={amp}", NO_VALIDATION)
-    stats = train(run)
-    assert np.isfinite(stats["train"]["Loss/total"])
-    scaler = load_checkpoint(run.folder / f"{NAME}_latest.pth.tar")["scaler"]
-    assert bool(scaler) == (amp == "fp16")

@@ -41,8 +41,8 @@ def teacher(script="stark_s", **more):
     return Teacher(decided(build_model(script, cfg)), cfg, CPU)
 
 
-def actor(kind="KL", **more):
-    net, cfg = student(**{"TRAIN.DISTILL_LOSS_TYPE": kind} | more)
+def actor(**more):
+    net, cfg = student(**more)
     return DistillActor(net, cfg, CPU, teacher())
 
 

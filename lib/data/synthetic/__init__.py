@@ -71,20 +71,14 @@ _sprite_source = lru_cache(maxsize=2)(SpriteSource)
 
 
 def generate(output: Path, *, workers: int = 2, progress: bool = True, **chosen: Any) -> Path:
-    """Write a set of sequences in GOT-10k layout; the number of workers has no influence on its content.
+    """Write a set of sequences in GOT-10k layout, `chosen` by the attributes of `EmbeddedSpec`.
 
     `absence.label` is 1 where less than 2 % of the object shows: hidden, or out of the image. The box of a hidden
     object is its extent behind the occluder; the box of an object out of the image is 0,0,0,0. `cover.label` holds
     the visible eighths of the object, 0 where it is absent.
 
-    Existing sequences stay as they are, so that an interrupted run is continued.
-
-    Args:
-        chosen: the attributes of `EmbeddedSpec`.
-
-    Raises:
-        UserError: `output` holds other files, or an argument is out of range.
-        OSError: `output` cannot be written.
+    Existing sequences stay as they are, so that an interrupted run is continued. A UserError where `output` holds
+    other files, or an argument is out of range; an OSError where it cannot be written.
     """
     spec, output = EmbeddedSpec(**chosen), Path(output)
     if workers < 1:
@@ -101,8 +95,11 @@ def generate(output: Path, *, workers: int = 2, progress: bool = True, **chosen:
         else:
             # Spawned, not forked: a fork of a process with threads (OpenCV's, PyTorch's) may hang.
             context = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(min(workers, len(missing)), context, initializer=_start_worker) as pool:
-                for _ in pool.map(write, missing):
+            with ProcessPoolExecutor(min(workers, len(missing)), context, cv2.setNumThreads, (1,)) as pool:
+                ours = signal.signal(signal.SIGINT, signal.SIG_IGN)  # workers inherit it: Ctrl-C is for this process
+                written = pool.map(write, missing)
+                signal.signal(signal.SIGINT, ours)
+                for _ in written:
                     bar.update()
     if not is_whole(output):
         write_text(output / "list.txt", "".join(f"{spec.name(index)}\n" for index in range(spec.sequences)))
@@ -124,7 +121,8 @@ def _begin(output: Path, spec: EmbeddedSpec) -> None:
     """Write the record into a new or empty folder; refuse a folder of another set; clear interrupted sequences."""
     record = json.loads(json.dumps({"generator": "embedded", "version": VERSION, **asdict(spec)}))
     path = output / RECORD_NAME
-    if not output.exists() or not any(output.iterdir()):
+    # A run that was killed while it wrote the record leaves a hidden file.
+    if not output.exists() or all(place.match(f".{path.stem}.*") for place in output.iterdir()):
         write_text(path, json.dumps(record, indent=1) + "\n")
         return
     try:
@@ -133,17 +131,10 @@ def _begin(output: Path, spec: EmbeddedSpec) -> None:
     except (OSError, ValueError, AttributeError) as error:
         raise UserError(f"{output} holds something else than embedded data: choose another folder") from error
     for key, value, wanted in other:
-        raise UserError(
-            f"{output} holds embedded data of {key} {value}, not {wanted}: choose another folder or remove this one"
-        )
+        remedy = "choose another folder or remove this one"
+        raise UserError(f"{output} holds embedded data of {key} {value}, not {wanted}: {remedy}")
     for leftover in output.glob(f"{_PARTIAL}*"):
         shutil.rmtree(leftover)
-
-
-def _start_worker() -> None:
-    """One thread a worker; the parent handles Ctrl-C."""
-    cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _write_sequence(output: Path, spec: EmbeddedSpec, index: int) -> None:

@@ -29,10 +29,7 @@ PHOTOGRAPHS: dict[Split, tuple[str, ...]] = {
         *("astronaut.png", "coffee.png", "motorcycle_left.png", "camera.png", "brick.png"),
         *("grass.png", "ihc.png", "hubble_deep_field.jpg", "text.png", "color.png"),
     ),
-    "test": (
-        *("chelsea.png", "rocket.jpg", "gravel.png", "coins.png"),
-        *("retina.jpg", "moon.png", "clock_motion.png"),
-    ),
+    "test": ("chelsea.png", "rocket.jpg", "gravel.png", "coins.png", "retina.jpg", "moon.png", "clock_motion.png"),
 }
 _LONGEST_SIDE = 640  # pixels; larger photographs are shrunk
 _LEAST_SIDE, _LEAST_AREA = 24, 1200  # pixels; smaller objects are not cut out
@@ -59,11 +56,7 @@ class Materials:
 
 @lru_cache(maxsize=4)
 def load_photographs(split: Split, materials: Materials | None = None) -> tuple[np.ndarray, ...]:
-    """The photographs of a split and of `materials`, at most 640 pixels a side.
-
-    Raises:
-        UserError: scikit-image is missing or incomplete.
-    """
+    """The photographs of a split and of `materials`, at most 640 pixels a side; a UserError without scikit-image."""
     spec = find_spec("skimage")
     folder = Path(spec.submodule_search_locations[0] if spec else "") / "data"
     paths = [folder / name for name in PHOTOGRAPHS[split]]
@@ -86,9 +79,6 @@ def find_cutouts(materials: Materials | None) -> dict[str, dict[int, list[Cutout
     """Kind (`object` of COCO, `clipart`) -> group (COCO's category, folder of clip-art) -> pictures.
 
     COCO's objects are taken where they are single, exactly outlined and not too small. Kinds without any are left out.
-
-    Raises:
-        UserError: an annotation file is missing or malformed.
     """
     if materials is None:
         return {}

@@ -54,12 +54,10 @@ CROWDED = SceneKind(
 
 
 class Planner:
-    """Plans one sequence; arrays have one value per planned frame, of which `kind.step` make a rendered one.
+    """Plans one sequence of so many rendered `frames`; `rng` decides everything.
 
-    Args:
-        rng: decides everything.
-        frames: rendered frames of the sequence.
-        size: width and height of the frames; None takes one of the kind's sizes.
+    Arrays have one value per planned frame, of which `kind.step` make a rendered one. `size` is width and height of the
+    frames; None takes one of the kind's sizes.
     """
 
     def __init__(
@@ -179,11 +177,7 @@ class Planner:
         )
 
     def wander(self, start: np.ndarray, layer: Layer, inset: float) -> np.ndarray:
-        """A path (T, 2) in pixels from `start` that keeps `inset` of the object's size away from the borders.
-
-        It is slow, ordinary or fast for the object's size. The heading drifts, jumps now and then and turns back at the
-        borders; the speed swells and ebbs.
-        """
+        """A path (T, 2) in pixels from `start` that keeps `inset` of the object's size away from the borders."""
         rng = self.rng
         low, high = ((0.01, 0.04), (0.04, 0.14), (0.14, 0.35))[rng.choice(3, p=(0.35, 0.47, 0.18))]
         speed = max(min(rng.uniform(low, high) * float(layer.size[0]), 0.045 * self.side), 0.4)
@@ -243,7 +237,7 @@ class Planner:
 def _excursion(path: np.ndarray, middle: int, hold: int, goal: np.ndarray, speed: float) -> np.ndarray:
     """Bend a path (T, 2) so that it visits `goal` (2,) for `hold` frames around frame `middle`, at an extra `speed`.
 
-    Where `middle` is too early to get there, the visit is put off, so that frame 0 stays where it is.
+    The visit is later where `middle` is too early to get there: frame 0 stays where it is.
     """
     offset = goal - path[middle]
     ramp = max(4.0, float(np.linalg.norm(offset)) / speed)
