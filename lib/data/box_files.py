@@ -34,14 +34,9 @@ def read_boxes(path: str | os.PathLike, allow_nan: bool = True) -> np.ndarray:
 
 
 def parse_boxes(text: str, source: str | os.PathLike, allow_nan: bool = True) -> np.ndarray:
-    """The boxes in a text of one xywh box a line: (N, 4) float64, N at least 1.
+    """The boxes in a text of one xywh box a line: (N, 4) float64, N at least 1; `source` is the file, for messages.
 
-    Args:
-        source: the file, for messages.
-        allow_nan: take nan, which marks frames without a box in annotations; results have none.
-
-    Raises:
-        UserError: the text is empty, or a line is not four numbers.
+    A `UserError` where the text is empty, or a line is not four numbers; nan marks frames without a box in annotations.
     """
     lines = _lines(text, source)
     text = "\n".join(lines)

@@ -76,13 +76,12 @@ class CocoMasks(Coco, MaskedDataset):
 
 
 def _read_arrays(storage: Storage, outlined: bool) -> Arrays:
-    """The images of the annotation file, and the objects that can be trained on; `outlined` takes only outlined ones.
+    """The images of the annotation file, and the M objects that can be trained on; `outlined` takes only outlined ones.
 
-    Returns:
-        `files`: names of the images. For each of M objects: the index of its image in `images` (M,), the box xywh in
-        `boxes` (M, 4). `counts`: number of all objects, of crowds, of others that cannot be used. With outlines also
-        `sizes` of the images, height and width; polygon p is numbers[ends[p] : ends[p + 1]], x, y, x, y, …, and object
-        i has the polygons from last[i] to last[i + 1].
+    `files` are names of images; `images` (M,) has the index of each object's image, `boxes` (M, 4) its box xywh.
+    `counts`: number of all objects, of crowds, of others that cannot be used. With outlines also `sizes` of the images,
+    height and width; polygon p is numbers[ends[p] : ends[p + 1]], x, y, x, y, …, and object i has the polygons from
+    last[i] to last[i + 1].
     """
     data = storage.read_bytes(ANNOTATIONS)
     try:

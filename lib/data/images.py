@@ -73,11 +73,7 @@ def _is_cut_png(data: bytes) -> bool:
 
 
 def to_rgb8(image: np.ndarray) -> np.ndarray:
-    """Bring one frame to (H, W, 3) uint8 RGB.
-
-    Takes (H, W), (H, W, 1), (H, W, 3) RGB and (H, W, 4) RGBA (alpha is dropped) of uint8, or of uint16 (scaled to 8
-    bits); all else is a `UserError`.
-    """
+    """Bring (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA (alpha goes) of 8 or 16 bits to (H, W, 3) uint8."""
     shape = getattr(image, "shape", None)
     if not isinstance(image, np.ndarray) or len(shape) not in (2, 3) or shape[2:] not in ((), (1,), (3,), (4,)):
         raise UserError(f"an image must be an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), not {shape}")
@@ -181,11 +177,9 @@ def open_picture(data: bytes, source: str | os.PathLike) -> Picture:
 
 
 def cut_picture(picture: Picture, region: Region, mirrored: bool = False, flipped: bool = False) -> np.ndarray:
-    """The crop (size, size, 3) uint8 RGB of a region. Only the part of the picture that it needs is decoded.
+    """The crop (size, size, 3) uint8 RGB of a region, for which only its part of the picture is decoded.
 
-    Args:
-        region: a region of the picture, or, where `mirrored` is True, of the mirrored picture.
-        flipped: mirror the crop.
+    Where `mirrored` is True, the region is one of the mirrored picture; `flipped` mirrors the crop.
     """
     if mirrored:
         region = region.mirrored(picture.width)

@@ -60,8 +60,7 @@ def build_dataset(
     """A training set by its name in DATA.TRAIN.DATASETS_NAME; a `UserError` where it is unknown, missing or malformed.
 
     `FOLDER:<path>` is any folder in GOT-10k layout, `COCO:<path>` any in COCO's, and for masks `COCO_masks:<path>` and
-    `DAVIS:<path>`; paths start at the working directory. `EMBEDDED_train` and `EMBEDDED_test` are generated on first
-    use and always read from their folder.
+    `DAVIS:<path>`. `EMBEDDED_train` and `EMBEDDED_test` are generated on first use and always read from their folder.
 
     Args:
         data_dir: folder of all data sets; the workspace's by default.
@@ -118,9 +117,8 @@ def waits_to_be_generated(name: str, data_dir: Path | None = None) -> bool:
 def load_dataset(name: str, data_dir: Path | None = None) -> Sequences:
     """The sequences of a test set, in the set's order; at least one. A warning counts those that are left out.
 
-    Args:
-        name: a key of `TEST_SETS`, or `folder:PATH`, or `vot:PATH`; a `UserError` says that it is unknown or missing.
-        data_dir: folder of all data sets; the workspace's by default.
+    `name` is a key of `TEST_SETS`, `folder:PATH` or `vot:PATH`; a `UserError` says that it is unknown or missing.
+    `data_dir` is the folder of all data sets, the workspace's by default.
     """
     prefix, files = _prefix(name), Storage("")
     place = workspace("test") if data_dir is None else workspace("test").moved(Path(data_dir))

@@ -32,10 +32,7 @@ class Teacher(Actor):
 
     @torch.no_grad()
     def corner_maps(self, batch: Batch, step: str = "") -> Tensor:
-        """Probabilities (B, 2, 1, S * S) of the corners, the mean of all queries' maps.
-
-        The box expected of that mean is the mean of the queries' boxes, which is what tracking takes.
-        """
+        """Probabilities (B, 2, 1, S * S) of the corners: the queries' mean, as of their boxes in tracking."""
         templates, search = self.regions(batch)
         maps = by_sample(self.net(templates * self.copies, search)["corner_maps"], batch)
         require_finite(maps, f"{step}, teacher: the network's prediction", batch.sources)
@@ -70,13 +67,10 @@ def by_sample(maps: Tensor, batch: Batch) -> Tensor:
 
 
 def corner_loss(logits: Tensor, target: Tensor, kind: str) -> Tensor:
-    """Distance of a student's corner maps from a teacher's; a scalar, the mean of both corners.
+    """Distance of a student's corner maps before the softmax (B, 2, Nq, S * S) from a teacher's probabilities.
 
-    Args:
-        logits: (B, 2, Nq, S * S), the student's maps before the softmax.
-        target: the teacher's probabilities, (B, 2, Nq or 1, S * S).
-        kind: `KL`, the divergence of the student's map from the teacher's, averaged over maps; or
-            `L1`, the absolute difference of the probabilities, summed over cells and averaged over maps.
+    `kind` is `KL`, the divergence of the student's map from the teacher's, averaged over maps; or `L1`, the absolute
+    difference of the probabilities, summed over cells and averaged over maps. The teacher may have one map for all Nq.
     """
     logits, target = logits.flatten(0, 2), target.expand_as(logits).flatten(0, 2)
     if kind == "KL":

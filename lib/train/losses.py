@@ -22,11 +22,9 @@ def box_losses(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Equation 3: the weighted sum of 1 - GIoU and L1, and for the log its parts and the mean IoU.
 
-    Args:
-        prediction: (B, Nq, 4) cxcywh in fractions of the crop.
-        truth: (B, 4) xyxy in fractions, within [0, 1].
-        crossed: TRAIN.CROSSED_CORNERS. An early network predicts negative sizes: `published` then drops the GIoU term
-            of the whole batch, `sorted` takes the GIoU of the box between the two corners.
+    `prediction` (B, Nq, 4) is cxcywh, `truth` (B, 4) xyxy in fractions of the crop, within [0, 1]. An early network
+    predicts negative sizes (TRAIN.CROSSED_CORNERS): `published` then drops the GIoU term of the whole batch, `sorted`
+    takes the GIoU of the box between the two corners.
     """
     predicted = cxcywh_to_xyxy(prediction.float())
     truth = truth[:, None].expand_as(predicted)
@@ -43,12 +41,8 @@ def center_losses(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The head CENTER: cross-entropy of the centre over all cells, and GIoU and L1 of the boxes of the cells around it.
 
-    Args:
-        output: of the network: `scores` (B, S * S), `cell_boxes` (B, S * S, 4), `pred_boxes` (B, 1, 4).
-        truth: (B, 4) xyxy in fractions of the crop, within [0, 1].
-
-    Returns:
-        The weighted sum, and for the log its parts and the mean IoU of the predicted boxes.
+    `output` has `scores` (B, S * S), `cell_boxes` (B, S * S, 4) and `pred_boxes` (B, 1, 4); `truth` (B, 4) is xyxy in
+    fractions of the crop, within [0, 1]. Gives the weighted sum, and for the log its parts and the mean IoU.
     """
     scores, boxes = output["scores"].float(), cxcywh_to_xyxy(output["cell_boxes"])
     target = center_target(truth, round(scores.shape[1] ** 0.5))
@@ -101,21 +95,13 @@ def require_finite(values: Tensor, what: str, sources: list[list[str]]) -> None:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The loss and the predictions of a batch of B samples.
+    """The loss and the predictions of a batch of B samples; None for what is not trained."""
 
-    Attributes:
-        loss: scalar with a graph.
-        values: scalars for the log, without one.
-        boxes: (B, 4) predicted boxes, xyxy in fractions of the search crop; None where boxes are not trained.
-        scores: (B,) confidence in [0, 1]; None where the score head is not trained.
-        masks: (B, H, W) probability of the object in each pixel of the search crop; None where masks are not trained.
-    """
-
-    loss: Tensor
-    values: dict[str, Tensor]
-    boxes: Tensor | None = None
-    scores: Tensor | None = None
-    masks: Tensor | None = None
+    loss: Tensor  # scalar with a graph
+    values: dict[str, Tensor]  # scalars for the log, without one
+    boxes: Tensor | None = None  # (B, 4) xyxy in fractions of the search crop
+    scores: Tensor | None = None  # (B,) confidence in [0, 1]
+    masks: Tensor | None = None  # (B, H, W) probability of the object in each pixel of the search crop
 
 
 class Actor:

@@ -37,19 +37,12 @@ class FrameRef:
 
 @dataclass(frozen=True)
 class SampledFrames:
-    """The frames of one sample.
+    """The frames of one sample."""
 
-    Attributes:
-        templates: the first template, then one dynamic template per interval.
-        search: the frame to search in.
-        positive: whether the object of the templates is in the search frame.
-        absent: the search frame is of the templates' video, without the object: it has no box of its own.
-    """
-
-    templates: tuple[FrameRef, ...]
+    templates: tuple[FrameRef, ...]  # the first template, then one dynamic template per interval
     search: FrameRef
-    positive: bool = True
-    absent: bool = False
+    positive: bool = True  # the object of the templates is in the search frame
+    absent: bool = False  # the search frame is of the templates' video, without the object: it has no box of its own
 
 
 class FrameSampler:

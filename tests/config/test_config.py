@@ -46,23 +46,18 @@ def test_overrides_win_and_take_the_options_type():
 
 @pytest.mark.parametrize("part", ["TRAIN", "VAL"])
 def test_data_sets_of_an_override_get_equal_ratios(part, tmp_path):
-    names, ratios = f"DATA.{part}.DATASETS_NAME", f"DATA.{part}.DATASETS_RATIO"
-
-    def chosen(*overrides, config="baseline"):
-        return load_config("stark_s", config, overrides).DATA[part].DATASETS_RATIO
-
-    assert chosen(f"{names}=[COCO17, VID, LASOT]") == [1, 1, 1]
-    assert chosen(f"{names}=[]") == []
-    # Ratios that a user gives stay, right or wrong, in any order of the overrides.
-    assert chosen(f"{names}=[COCO17, VID]", f"{ratios}=[3, 1]") == [3, 1]
-    assert chosen(f"{ratios}=[3, 1, 2]", f"{names}=[COCO17, VID]") == [3, 1, 2]
-    # So do those of a file.
-    path = tmp_path / "mine.yaml"
+    names, ratios, path = f"DATA.{part}.DATASETS_NAME", f"DATA.{part}.DATASETS_RATIO", tmp_path / "mine.yaml"
     path.write_text(f"DATA: {{{part}: {{DATASETS_NAME: [COCO17, VID], DATASETS_RATIO: [2, 3]}}}}\n")
-    assert chosen(f"{names}=[LASOT, COCO17]", config=path) == [2, 3]
-    assert chosen(f"{names}=[VID]", config=path) == [1]
-    path.write_text(f"DATA: {{{part}: {{DATASETS_NAME: [COCO17, VID], DATASETS_RATIO: [2]}}}}\n")
-    assert chosen(config=path) == [2]
+    for config, overrides, expected in (
+        ("baseline", [f"{names}=[COCO17, VID, LASOT]"], [1, 1, 1]),
+        ("baseline", [f"{names}=[]"], []),
+        # Ratios that a user gives stay, right or wrong, in any order of the overrides; so do those of a file.
+        ("baseline", [f"{names}=[COCO17, VID]", f"{ratios}=[3, 1]"], [3, 1]),
+        ("baseline", [f"{ratios}=[3, 1, 2]", f"{names}=[COCO17, VID]"], [3, 1, 2]),
+        (path, [f"{names}=[LASOT, COCO17]"], [2, 3]),
+        (path, [f"{names}=[VID]"], [1]),
+    ):
+        assert load_config("stark_s", config, overrides).DATA[part].DATASETS_RATIO == expected
 
 
 def test_options_beyond_the_published_ones():

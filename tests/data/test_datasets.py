@@ -1,7 +1,6 @@
 """Training sets from folders: every layout, its variants, what is hidden, and clear ends where something is wrong."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 from unittest.mock import Mock
@@ -25,8 +24,6 @@ from tests.data.made_trees import (
     shows,
     write_lines,
 )
-
-REAL_DATA = Path(os.environ.get("STARK_REAL_DATA", Path(__file__).resolve().parents[2] / "../shared/real"))
 
 
 def split_indices(split):
@@ -76,17 +73,6 @@ def test_visible_needs_a_box_presence_and_cover(folder):
     assert np.isfinite(info.boxes).all()
     write_lines(folder / "b" / "cover.label", [0, 8, 8, 8])
     assert not build_dataset(f"FOLDER:{folder}").info(0).visible.any()
-
-
-def test_a_missing_list_takes_all_folders_with_boxes(folder):
-    (folder / "list.txt").unlink()
-    (folder / "notes").mkdir()
-    for number in range(1, 5):
-        (folder / "b" / f"{number:08d}.jpg").rename(folder / "b" / f"frame{number + 7}.jpg")
-    dataset = build_dataset(f"FOLDER:{folder}")
-    frames = [f"b/frame{number}.jpg" for number in (8, 9, 10, 11)]  # in natural order
-    assert [dataset.frame_path(1, frame) for frame in range(4)] == frames
-    assert (len(dataset), dataset.frame_path(0, 0), dataset.report) == (2, "a/00000001.jpg", "")
 
 
 def test_sequences_left_out_by_the_list_or_missing_are_counted(folder, caplog):
@@ -290,16 +276,3 @@ def test_the_embedded_default_is_generated_once(tmp_path, monkeypatch):
     before = Path(dataset.source(0, 2)).stat().st_mtime_ns
     assert len(build_dataset("EMBEDDED_train", tmp_path)) == 1
     assert Path(dataset.source(0, 2)).stat().st_mtime_ns == before
-
-
-@pytest.mark.skipif(not REAL_DATA.is_dir(), reason=f"no real data at {REAL_DATA} (STARK_REAL_DATA)")
-def test_real_sequences_and_photographs():
-    videos = build_dataset(f"FOLDER:{REAL_DATA / 'got10k' / 'train'}")
-    assert (len(videos), sum(len(videos.info(i)) for i in range(len(videos)))) == (20, 1376)
-    photographs = build_dataset(f"COCO:{REAL_DATA / 'coco'}")
-    assert len(photographs) > 1500
-    for dataset, sequence in ((videos, 0), (photographs, 0), (photographs, len(photographs) - 1)):
-        height, width = dataset.image(sequence, 0).shape[:2]
-        x, y, w, h = dataset.info(sequence).boxes[0]
-        assert 0 <= x < x + w <= width + 1
-        assert 0 <= y < y + h <= height + 1
