@@ -24,10 +24,7 @@ _NETWORK = ("MODEL.", "DATA.MEAN", "DATA.STD", "DATA.SEARCH.", "DATA.TEMPLATE.")
 
 
 class ConfigError(UserError):
-    """A configuration that cannot be used; the message is one line."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
+    """A configuration that cannot be used."""
 
 
 def load_config(script: str, config: str | Path, overrides: Sequence[str] = ()) -> EasyDict:
@@ -42,7 +39,7 @@ def load_config(script: str, config: str | Path, overrides: Sequence[str] = ()) 
     if script not in SCRIPTS:
         raise ConfigError(f"unknown script '{script}'; {_closest(script, SCRIPTS)}")
     path = config_path(script, config)
-    values = default_values(script)
+    values = {key: copy.copy(entry.default_of(script)) for key, entry in OPTIONS.items() if script in entry.scripts}
     for key, value in _read(path):
         values[key] = _checked(script, key, value, str(path))
     overridden = set()
@@ -63,11 +60,6 @@ def load_config(script: str, config: str | Path, overrides: Sequence[str] = ()) 
             node = node.setdefault(section, {})
         node[last] = value
     return EasyDict(tree)
-
-
-def default_values(script: str) -> dict[str, Any]:
-    """Key path -> default of every option that a script always has (fresh objects)."""
-    return {key: copy.copy(entry.default_of(script)) for key, entry in OPTIONS.items() if script in entry.scripts}
 
 
 def option(cfg: EasyDict, key: str) -> Any:
@@ -106,7 +98,7 @@ def _read(path: Path) -> Iterator[tuple[str, Any]]:
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict | None):
         raise ConfigError(f"{path}: expected sections such as MODEL, DATA, TRAIN, found {_kind(tree)}")
     return leaves(tree or {})

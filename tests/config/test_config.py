@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lib.config import ConfigError, load_config, option
-from lib.config.loader import default_values
+from lib.config.loader import leaves
 from lib.config.options import OPTIONS, SCRIPTS
 
 FACTS = json.loads((Path(__file__).parent / "effective_configs.json").read_text())
@@ -127,7 +127,7 @@ def test_an_empty_file_is_all_defaults(tmp_path):
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_defaults_are_within_the_limits_of_their_options(script, tmp_path):
     (tmp_path / "empty.yaml").write_text("")
-    values = default_values(script)
+    values = dict(leaves(load_config(script, tmp_path / "empty.yaml")))
     cfg = load_config(script, tmp_path / "empty.yaml", [f"{key}={json.dumps(values[key])}" for key in values])
     assert all(option(cfg, key) == value for key, value in values.items())
 

@@ -7,8 +7,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
-from torchvision.ops import box_iou
 
 from lib.data import synthetic
 from lib.data.images import read_image
@@ -130,19 +128,6 @@ def test_visible_ratio_is_what_can_be_seen_and_absent_frames_are_hidden():
     assert covered >= 3
 
 
-def test_objects_move_far_and_smoothly_enough_to_follow():
-    """A box that never moves loses the object, while from frame to frame it stays within a search region."""
-    still, jumps = [], []
-    for scene in scenes(10, 40):
-        first, *others = (np.r_[box[:2], box[:2] + box[2:]] for box in (scene.render(t).box for t in range(0, 40, 3)))
-        boxes = torch.from_numpy(np.stack([first, *(box for box in others if box.any())]))
-        still.append(box_iou(boxes[:1], boxes[1:]).mean())
-        steps = np.linalg.norm(np.diff(scene.target.path, axis=0), axis=1)
-        jumps.append((steps / scene.target.size[1:]).max())
-    assert np.mean(still) < 0.35
-    assert max(jumps) < 1.0
-
-
 def test_splits_share_no_photograph():
     prints = {split: {image.tobytes() for image in load_photographs(split)} for split in PHOTOGRAPHS}
     assert prints["train"].isdisjoint(prints["test"])
@@ -155,20 +140,6 @@ def test_missing_package_is_named(monkeypatch, tmp_path):
     with pytest.raises(UserError, match="install --force-reinstall scikit-image"):
         generate(tmp_path / "set", **TINY)
     assert not (tmp_path / "set").exists()
-
-
-def test_crowded_scenes_have_look_alikes_and_frames_apart_in_time(materials):
-    alike = total = 0
-    for scene in scenes(40, 3, materials=materials):
-        assert len(scene) == 3
-        assert len(scene.target.path) == 3 * scene.step > 3
-        assert scene.render(0).visible_ratio > 0.2
-        target = scene.target.sprite
-        for layer in (*scene.behind, *scene.before):
-            total += 1
-            alike += (layer.sprite.kind, layer.sprite.group) == (target.kind, target.group)
-    assert total > 60
-    assert alike > 0.25 * total
 
 
 def test_only_exactly_outlined_objects_are_cut_out(materials):
@@ -213,9 +184,8 @@ def test_the_layout_is_got10k(tmp_path):
         assert (cut == [frame.cut for frame in rendered]).all()
         assert ((cover == 0) == (absence == 1)).all()
         assert cover[0] == 8
-        assert sorted(path.name for path in folder.glob("*.jpg")) == [f"{t:08d}.jpg" for t in range(1, 5)]
-        error = read_image(folder / "00000003.jpg").astype(float) - rendered[2].image
-        assert np.abs(error).mean() < 15
+        assert [path.name for path in sorted(folder.glob("*.jpg"))] == [f"{t:08d}.jpg" for t in range(1, 5)]
+        assert np.abs(read_image(folder / "00000003.jpg").astype(float) - rendered[2].image).mean() < 15
         meta = f"[METAINFO]\nobject_class: {scene.target.sprite.kind}\nresolution: (96, 72)\n"
         assert (folder / "meta_info.ini").read_text() == meta
 

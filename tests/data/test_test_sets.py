@@ -103,14 +103,6 @@ def test_tables_name_every_sequence_once(tmp_path, name, count, monkeypatch, cap
     assert all(len(sequence.frame_range) > 0 for sequence in sequences)
 
 
-def test_a_part_of_a_set_is_counted(tmp_path, caplog):
-    for name in ("bike1", "bike3"):
-        write_boxes(tmp_path / "UAV123" / "anno" / "UAV123" / f"{name}.txt", moving_boxes(3))
-    assert [sequence.name for sequence in load_dataset("uav", tmp_path)] == ["uav_bike1", "uav_bike3"]
-    place = tmp_path / "UAV123"
-    assert f"uav: 2 sequences are used; left out: 121 missing in {place} (uav_bike2, " in caplog.text
-
-
 def test_other_usual_names_of_folders(tmp_path):
     write_boxes(tmp_path / "trackingNet" / "TEST" / "anno" / "a_0.txt", moving_boxes(1))
     (sequence,) = load_dataset("trackingnet", tmp_path)

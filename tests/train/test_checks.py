@@ -132,7 +132,6 @@ def test_settings_that_contradict_each_other(videos, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("amp", "device", "fast", "states"),
     [
-        ("fp16", "mps", True, ["ok", "problem"]),
         ("true", "mps", True, ["ok", "problem"]),
         ("fp16", "cpu", True, ["ok", "note"]),
         ("bf16", "cpu", False, ["ok", "note"]),

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from lib.train.distillation import DistillActor, check_fit, corner_loss, load_teacher
+from lib.train.distillation import DistillActor, check_fit, corner_loss
 from lib.train.loader import collate
 from lib.train.losses import BoxActor
 from lib.train.optimiser import Optimisation
 from lib.train.processing import Processing
 from lib.train.sampler import FrameSampler
-from lib.utils.checkpoint import load_checkpoint, save_checkpoint
+from lib.utils.checkpoint import load_checkpoint
 from lib.utils.errors import UserError
 from tests.train.fakes import FakeVideos
 from tests.train.tiny_distill import CPU, LIGHTNING, THIN, actor, configured, student, teacher, trained
@@ -156,15 +156,6 @@ def test_maps_that_are_not_finite_name_the_sample(whose, batch):
     text = str(error.value)
     assert text.startswith("epoch 4, step 7, teacher: " if whose == "teacher" else "epoch 4, step 7: ")
     assert text.endswith("samples: " + ", ".join(batch.sources[2]))
-
-
-def test_a_teacher_without_its_score_head_is_enough(tmp_path):
-    stage, net, path = trained(tmp_path, "stark_st1", "STARKST")
-    weights = {name: value for name, value in net.state_dict().items() if not name.startswith("cls_head.")}
-    save_checkpoint(path, {"epoch": 3, "net": weights})
-    guide = load_teacher(stage, tmp_path, CPU)
-    assert guide.copies == 2
-    assert torch.equal(guide.net.bottleneck.weight, net.bottleneck.weight)
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,11 @@ import json
 import logging
 import os
 import sys
-from dataclasses import asdict
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lib.train.log import Meters, RunLog
+from lib.train.log import RunLog
 from lib.utils.errors import UserError
 
 NUMBERS = {"lr": {"rest": 1e-4, "backbone": 1e-5}, "data_wait": 0.12, "memory_mib": 2150.0}
@@ -154,18 +153,3 @@ def test_a_closed_terminal_does_not_end_the_run_and_a_full_disk_does(started, tm
     log.numbers.symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space left"):
         say_interval(log, 1, 1)
-
-
-def test_means_survive_a_restart_in_the_middle():
-    whole, first = Meters(), Meters()
-    values = [{"IoU": 0.1 * i, "Loss/total": 3.0 / i} for i in range(1, 8)]
-    for each in values:
-        whole.update(each)
-    for each in values[:3]:
-        first.update(each)
-    second = Meters(**json.loads(json.dumps(asdict(first))))
-    for each in values[3:]:
-        second.update(each)
-    assert second.means() == whole.means()
-    second.update({"grad_norm": 3.0})
-    assert second.means() == {**whole.means(), "grad_norm": 3.0}
