@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
-import cv2
 import numpy as np
 import psutil
 import torch
 import yaml
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
@@ -29,12 +31,8 @@ from lib.utils.safe_unpickle import to_plain
 BAR_INTERVAL_IN_FILES = 30.0
 MIB = 2**20
 
-Colour = tuple[int, int, int]
-TRUTH, PREDICTION, WHITE, GROUND = (64, 220, 64), (255, 64, 64), (255, 255, 255), (24, 24, 24)
-# Pixels: regions are enlarged to this height at least, so that a box of a few pixels and the text can be seen.
-LEAST_HEIGHT = 320
-CAPTION_HEIGHT, GAP = 28, 4
-FONT, FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.55
+TRUTH, PREDICTION = "lime", "red"
+WHOLE = (0, 1, 1, 0)  # crops are shown in these coordinates: fractions, y downwards
 
 log = logging.getLogger(__name__)
 
@@ -127,10 +125,11 @@ class RunLog:
             self._board().flush()
 
     def pictures(self, title: str, epoch: int, batch: Batch, outcome: Outcome, limit: int = 4) -> None:
-        """The first samples of a batch in TensorBoard, with truth and prediction; see `sample_pictures`."""
+        """The first samples of a batch in TensorBoard; see `sample_figure`."""
         if self.active:
-            for number, picture in enumerate(sample_pictures(batch, outcome, limit), start=1):
-                self._board().add_image(f"{title}/sample {number}", picture, epoch, dataformats="HWC")
+            for number in range(min(limit, len(batch.search))):
+                figure = sample_figure(batch, outcome, number)
+                self._board().add_figure(f"{title}/sample {number + 1}", figure, epoch)
             self._board().flush()
 
     def rewind(self, epoch: int, step: int, steps: int) -> None:
@@ -199,70 +198,39 @@ def _is_before(line: str, epoch: int, step: int) -> bool:
         return False  # a killed run did not finish it
 
 
-@torch.no_grad()
-def sample_pictures(batch: Batch, outcome: Outcome, limit: int = 4) -> np.ndarray:
-    """Strips (N, H, W, 3) uint8 RGB of template(s) and search region of the first samples; captions above; N <= limit.
+def sample_figure(batch: Batch, outcome: Outcome, number: int) -> Figure:
+    """The template(s) and the search region of a batch's sample as the network sees them, with their brightness.
 
-    They are as the network sees them, with their brightness. The true box is green, the predicted one red, a predicted
-    mask reddish with the true one's outline in green. Where only the score head is trained, the caption has its score
-    and whether the object is there; the stand-in box of an absent object is not drawn.
+    The true box is green, the predicted one red, a predicted mask reddish with the true one's outline in green. Where
+    only the score head is trained, the title has its score and whether the object is there; the stand-in box of an
+    absent object is not drawn.
     """
-    count = min(len(batch.search), limit)
-    height = max(LEAST_HEIGHT, batch.search.shape[1])
-    truth = xywh_to_xyxy(batch.boxes[:count].float()).clamp(0, 1)
-    predicted = None if outcome.boxes is None else sort_corners(outcome.boxes[:count].float().cpu())
-    strips = []
-    for i in range(count):
-        regions = zip((*batch.templates[:, i], batch.search[i]), batch.brightness[:, i], strict=True)
-        crops = [_seen(crop, factor, height) for crop, factor in regions]
-        captions = [[("dynamic template" if t else "template", WHITE)] for t in range(len(batch.templates))]
-        search, caption = crops[-1], [("search", WHITE)]
-        if outcome.masks is not None:
-            _tint(search, outcome.masks[i], batch.object_masks[i])
-        if batch.labels[i] > 0.5:
-            _draw(search, truth[i], TRUTH)
-            caption.append(("present" if predicted is None else "truth", TRUTH))
-        else:
-            caption.append(("absent", TRUTH))
-        if predicted is not None:
-            _draw(search, predicted[i], PREDICTION)
-            caption += [("prediction", PREDICTION), (f"IoU {box_iou(predicted[i], truth[i])[0]:.2f}", WHITE)]
-        if outcome.scores is not None:
-            caption.append((f"score {outcome.scores[i]:.2f}", PREDICTION))
-        strips.append(np.concatenate(list(map(_captioned, crops, [*captions, caption])), axis=1)[:, :-GAP])
-    return np.stack(strips)
+    crops, present = [*batch.templates[:, number], batch.search[number]], bool(batch.labels[number] > 0.5)
+    figure = Figure(figsize=(3.2 * len(crops), 3.6), layout="tight")
+    axes = figure.subplots(1, len(crops), squeeze=False)[0]
+    titles = ["template", *["dynamic template"] * (len(crops) - 2), "search" if present else "search, absent"]
+    for axis, crop, brightness, title in zip(axes, crops, batch.brightness[:, number], titles, strict=True):
+        axis.imshow((crop.float() * brightness).clamp(max=255).round().byte(), extent=WHOLE)
+        axis.set_axis_off()
+        axis.set_title(title)
+    truth = xywh_to_xyxy(batch.boxes[number].float()).clamp(0, 1)
+    if outcome.masks is not None:
+        red = np.zeros((*outcome.masks.shape[1:], 4))
+        red[..., 0], red[..., 3] = 1, 0.5 * outcome.masks[number].float().cpu()
+        axis.imshow(red, extent=WHOLE)
+        axis.contour(batch.object_masks[number], [0.5], colors=TRUTH, extent=(0, 1, 0, 1))
+    if present:
+        _draw(axis, truth, TRUTH)
+    if outcome.boxes is not None:
+        predicted = sort_corners(outcome.boxes[number].float().cpu())
+        _draw(axis, predicted.clamp(0, 1), PREDICTION)
+        axis.set_title(f"{title}: IoU {box_iou(predicted, truth)[0]:.2f}")
+    if outcome.scores is not None:
+        axis.set_title(f"{title}: score {outcome.scores[number]:.2f}")
+    return figure
 
 
-def _seen(crop: Tensor, brightness: Tensor, height: int) -> np.ndarray:
-    """A crop (H, W, 3) uint8 with its brightness, `height` high."""
-    pixels = (crop.float() * brightness).clamp(max=255).round().byte().numpy()
-    width = round(pixels.shape[1] * height / pixels.shape[0])
-    return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_CUBIC)
-
-
-def _tint(picture: np.ndarray, mask: Tensor, truth: Tensor) -> None:
-    """Redden a picture where a mask (S, S) is likely, and draw the true mask's outline."""
-    size = picture.shape[1::-1]
-    likely = cv2.resize(mask.float().cpu().numpy(), size)[..., None]
-    picture[:] = (picture * (1 - 0.5 * likely) + np.array(PREDICTION) * 0.5 * likely).round()
-    shown = cv2.resize(truth.numpy().astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
-    cv2.drawContours(picture, cv2.findContours(shown, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)[0], -1, TRUTH, 1)
-
-
-def _draw(picture: np.ndarray, box: Tensor, colour: Colour) -> None:
-    """A box, xyxy in fractions of the picture, with a dark rim; parts outside are drawn along its border."""
-    height, width = picture.shape[:2]
-    corners = (box.numpy() * (width, height, width, height)).round().clip(1, (width - 2, height - 2) * 2)
-    x1, y1, x2, y2 = map(int, corners)
-    for line, thickness in ((GROUND, 3), (colour, 2)):
-        cv2.rectangle(picture, (x1, y1), (x2, y2), line, thickness, cv2.LINE_AA)
-
-
-def _captioned(picture: np.ndarray, words: list[tuple[str, Colour]]) -> np.ndarray:
-    """A picture with a gap on its right, below a line of coloured words."""
-    caption = np.full((CAPTION_HEIGHT, picture.shape[1], 3), GROUND, np.uint8)
-    x = 6
-    for text, colour in words:
-        cv2.putText(caption, text, (x, CAPTION_HEIGHT - 9), FONT, FONT_SCALE, colour, 1, cv2.LINE_AA)
-        x += cv2.getTextSize(text, FONT, FONT_SCALE, 1)[0][0] + 12
-    return cv2.copyMakeBorder(np.concatenate((caption, picture)), 0, 0, 0, GAP, cv2.BORDER_CONSTANT, value=GROUND)
+def _draw(axis: Axes, box: Tensor, colour: str) -> None:
+    """A box, xyxy in fractions of the picture."""
+    x1, y1, x2, y2 = box.tolist()
+    axis.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=2))

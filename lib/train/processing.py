@@ -25,31 +25,19 @@ class Rejected(Exception):  # noqa: N818 - not an error: the sample is drawn aga
 
 @dataclass
 class Sample:
-    """One training sample; T templates, then the search region.
+    """One training sample; T templates, then the search region; None where masks are not trained."""
 
-    Attributes:
-        templates: (T, Ht, Wt, 3) uint8, and their padding masks (T, Ht, Wt) bool.
-        search: (H, W, 3) uint8, and its mask (H, W) bool.
-        box: (4,) float32 xywh of the object in fractions of the search crop.
-        label: 1.0 where the object is in the search region, else 0.0.
-        brightness: (T + 1,) float32 factors, applied on the device where pixels become floats.
-        sources: where the frames came from.
-        failures: what could not be read before this sample could be made.
-        template_box: (4,) float32 xywh of the object in pixels of its template; None where masks are not trained.
-        object_mask: (H, W) bool, the object's pixels in the search crop; None where masks are not trained.
-    """
-
-    templates: np.ndarray
-    template_masks: np.ndarray
-    search: np.ndarray
-    search_mask: np.ndarray
-    box: np.ndarray
-    label: float
-    brightness: np.ndarray
-    sources: list[str]
-    failures: list[str] = field(default_factory=list)
-    template_box: np.ndarray | None = None
-    object_mask: np.ndarray | None = None
+    templates: np.ndarray  # (T, Ht, Wt, 3) uint8
+    template_masks: np.ndarray  # (T, Ht, Wt) bool, their padding
+    search: np.ndarray  # (H, W, 3) uint8
+    search_mask: np.ndarray  # (H, W) bool, its padding
+    box: np.ndarray  # (4,) float32 xywh of the object in fractions of the search crop
+    label: float  # 1.0 where the object is in the search region, else 0.0
+    brightness: np.ndarray  # (T + 1,) float32 factors, applied on the device where pixels become floats
+    sources: list[str]  # where the frames came from
+    failures: list[str] = field(default_factory=list)  # what could not be read before this sample could be made
+    template_box: np.ndarray | None = None  # (4,) float32 xywh of the object in pixels of its template
+    object_mask: np.ndarray | None = None  # (H, W) bool, the object's pixels in the search crop
 
 
 class Crop(NamedTuple):
