@@ -15,9 +15,8 @@ _CLEAR = 8  # no occluder reaches the target before this frame
 
 @dataclass(frozen=True)
 class SceneKind:
-    """Parameters of scenes; where several values stand, each scene or object gets one of them."""
+    """Parameters of scenes; where several values stand, each scene or object gets one of them; sizes are (w, h)."""
 
-    # Width and height of frames.
     sizes: tuple[tuple[int, int], ...] = ((320, 240), (320, 240), (360, 240), (320, 180), (240, 320), (280, 280))
     canvas: float = 1.6  # width of the background / width of the frame
     target: tuple[float, float] = (0.1, 0.36)  # range of its size, as a part of the image's side
@@ -68,7 +67,7 @@ class Planner:
         self.frames = frames * kind.step
         self.side = float(np.sqrt(self.size[0] * self.size[1]))
         self.canvas = tuple(int(kind.canvas * side) for side in self.size)
-        self.shake = rng.choice(kind.shakes) * np.stack([self.noise(3), self.noise(3)], axis=-1)
+        self.shake = rng.choice(kind.shakes) * self.noises(3, 2)
 
     def plan(self) -> Scene:
         rng, kind = self.rng, self.kind
@@ -91,13 +90,16 @@ class Planner:
         values = self.rng.normal(size=self.frames + len(offsets) - 1)
         return np.convolve(values, kernel / np.sqrt((kernel**2).sum()), mode="valid")
 
+    def noises(self, period: float, count: int) -> np.ndarray:
+        return np.stack([self.noise(period) for _ in range(count)], axis=-1)
+
     def count(self, chances: tuple[float, ...]) -> int:
         return int(self.rng.choice(len(chances), p=chances))
 
     def camera(self) -> np.ndarray:
         """(T, 2, 3) from background to image: pan, zoom and a slight roll about the middle, and the shake."""
         rng, period = self.rng, self.rng.uniform(15, 40)
-        pan = self.side * rng.choice(self.kind.pans) * np.stack([self.noise(period), self.noise(period)], axis=-1)
+        pan = self.side * rng.choice(self.kind.pans) * self.noises(period, 2)
         zoom = np.exp(rng.choice((0.0, 0.1)) * self.noise(30) + rng.uniform(-0.2, 0.2))
         roll = rng.choice((0.0, 2.5)) * self.noise(25)
         middle = (self.canvas[0] / 2, self.canvas[1] / 2)
@@ -161,12 +163,10 @@ class Planner:
         growth = rng.uniform(0.05, 0.35) * self.noise(rng.uniform(15, 40))
         spin = self.count(kind.spins)
         if spin == 2:
-            turns = np.cumsum(np.deg2rad(rng.uniform(-5, 5) + 2 * self.noise(10)))
-            angle = rng.uniform(0, 2 * np.pi) + turns
+            angle = np.cumsum(np.deg2rad(rng.uniform(-5, 5) + 2 * self.noise(10))) + rng.uniform(0, 2 * np.pi)
         else:
             angle = (0.06, 0.35)[spin] * self.noise(rng.uniform(8, 20))
-        period = rng.uniform(5, 20)
-        waves = np.stack([np.clip(self.noise(period), -2, 2) for _ in range(4)], axis=-1)
+        waves = np.clip(self.noises(rng.uniform(5, 20), 4), -2, 2)
         return Layer(
             sprite=sprite,
             path=np.zeros((self.frames, 2)),

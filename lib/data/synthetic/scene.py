@@ -121,7 +121,6 @@ class Frame:
 
     @property
     def absent(self) -> bool:
-        """Less than 2 % of the object shows."""
         return self.visible_ratio < 0.02
 
 
