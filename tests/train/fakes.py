@@ -44,5 +44,10 @@ class FakeVideos(TrackingDataset):
     def picture(self, sequence, frame):
         return Picture(self.image(sequence, frame))
 
-    def source(self, sequence, frame):
+    def frame_path(self, sequence, frame):
         return f"{self.name}/{sequence}/{frame}.jpg"
+
+    source = frame_path
+
+    def files(self):
+        return iter(())
