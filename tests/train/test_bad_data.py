@@ -10,7 +10,7 @@ from lib.train.checks import Report
 from lib.train.run import train
 from lib.utils.checkpoint import load_checkpoint
 from lib.utils.errors import UserError
-from tests.train.tiny_runs import NAME, NO_VALIDATION, lightning, log_of
+from tests.train.tiny_runs import NAME, NO_VALIDATION, lightning
 
 
 @pytest.fixture
@@ -37,17 +37,6 @@ def test_broken_frames_and_annotations_are_named_and_others_drawn(faulty, tmp_pa
     assert len(warned) == len(set(warned))  # each file once, in two epochs
     for broken in (folders(faulty)[0], annotation):
         assert any(str(broken) in text for text in warned)
-
-
-def test_boxes_of_nan_are_never_trained_on(faulty, tmp_path):
-    for folder in folders(faulty):
-        lines = (folder / "groundtruth.txt").read_text().splitlines()
-        lines[5:9] = ["nan,nan,nan,nan"] * 4
-        (folder / "groundtruth.txt").write_text("\n".join(lines) + "\n")
-    run = lightning(faulty, tmp_path, NO_VALIDATION, "DATA.TRAIN.SAMPLE_PER_EPOCH=32")
-    stats = train(run)
-    assert np.isfinite(list(stats["train"].values())).all()
-    assert "are nan" in log_of(run, "log").read_text()
 
 
 def test_when_nothing_can_be_read_the_run_ends_and_keeps_its_checkpoint(faulty, tmp_path, monkeypatch):
