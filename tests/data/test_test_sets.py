@@ -64,7 +64,8 @@ def test_a_set_that_cannot_be_found_is_one_line(tmp_path):
         f"folder:{tmp_path / 'nowhere'}": "folder not found: .*nowhere",
         f"folder:{tmp_path}": "no sequences in",
         "folder:": "names no folder",
-        "lasto": "'lasto'; did you mean lasot.* known: lasot, lasot_lmdb",
+        "lasto": "'lasto'; did you mean 'lasot'",
+        "xyz": "'xyz'; valid: folder:PATH, vot:PATH, lasot, lasot_lmdb",
     }.items():
         with pytest.raises(UserError, match=message):
             load_dataset(name)
@@ -187,7 +188,7 @@ def test_sequences_are_chosen_by_name_or_index(tmp_path):
     for choice, names in chosen.items():
         assert [sequence.name for sequence in select_sequences(sequences, choice)] == names
     refused = {"4": "the test set has 4", "-1": "the test set has 4", "²": "the test set has 4"}
-    refused |= {"9" * 5000: "the test set has 4", "dear": "did you mean deer", "dog,dear": "did you mean deer"}
+    refused |= {"9" * 5000: "the test set has 4", "dear": "did you mean 'deer'", "dog,dear": "did you mean 'deer'"}
     for choice, message in (refused | dict.fromkeys(("", ",", " "), "chooses no sequence")).items():
         with pytest.raises(UserError, match=message):
             select_sequences(sequences, choice)
