@@ -1,6 +1,5 @@
 """Score trackers on test sets from their result files: tables, plots, numbers and one HTML page."""
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -8,6 +7,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib.test.analysis.plots import PLOTS
 from lib.test.analysis.report import analyse, plot_got_success
+from lib.test.utils.arguments import add_shared, command_parser
 from lib.utils.errors import run_command
 
 EPILOG = """\
@@ -17,9 +17,7 @@ filters: PATTERN (names with * and ?), attribute=NAME, class=PATTERN, common (se
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__, epilog=EPILOG)
     parser.add_argument("--trackers", nargs="+", metavar="TRACKER", help="see below")
     parser.add_argument("--dataset", "--dataset_name", nargs="+", help="test sets: names, or folder:PATH; joined")
     parser.add_argument("--got_reports", nargs="+", type=Path, metavar="JSON", help="plot reports of GOT-10k's server")
@@ -28,7 +26,7 @@ def main() -> None:
     parser.add_argument("--per_sequence", action="store_true", help="also print the scores of every sequence")
     parser.add_argument("--filter", nargs="+", default=[], help="score only these sequences; see below")
     parser.add_argument("--output", type=Path, help="folder for the files; default: test/result_plots/<sets>")
-    parser.add_argument("--results_dir", type=Path, help="folder of results; default: test/tracking_results")
+    add_shared(parser, "--results_dir")
     given = parser.parse_args()
     if given.got_reports and (given.trackers or given.dataset):
         parser.error("--got_reports goes without --trackers and --dataset")

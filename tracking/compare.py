@@ -4,7 +4,6 @@ Prints AO, SR0.50 and the other scores, FPS, and the AUC of every sequence; save
 kept: the second run only prints.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from lib.data.registry import PREFIXES, TEST_SETS
 from lib.test.analysis.report import analyse
 from lib.test.analysis.selection import parse_trackers
 from lib.test.evaluation.running import evaluate_tracker
-from lib.test.utils.arguments import add_engine_arguments
+from lib.test.utils.arguments import add_shared, command_parser
 from lib.utils.errors import UserError, run_command
 from lib.utils.workspace import workspace
 
@@ -23,13 +22,11 @@ TRACKERS = ("stark_lightning_X_trt:mini", "csrt:csrt", "kcf:kcf")
 
 def main() -> int:
     """Run trackers where they have no results yet, and score them; 1 where a sequence failed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("folder", help="sequences in GOT-10k layout; or the name of a test set, or vot:PATH")
     usual = f"default: {' '.join(TRACKERS)}"
     parser.add_argument("--trackers", nargs="+", default=TRACKERS, metavar="TRACKER:CONFIG", help=usual)
-    parser.add_argument("--threads", type=int, default=0, help="worker processes; 0 tracks in this one")
-    add_engine_arguments(parser)
-    parser.add_argument("--results_dir", type=Path, help="folder for results; default: test/tracking_results")
+    add_shared(parser, "--threads", "--engine", "--precision", "--opts", "--results_dir")
     parser.add_argument("--output", type=Path, help="folder for plots and page; default: test/result_plots/<folder>")
     options = vars(parser.parse_args())
     folder, trackers, output = options.pop("folder"), options.pop("trackers"), options.pop("output")

@@ -21,17 +21,10 @@ from lib.train.run import train
 from lib.utils.errors import UserError, run_command
 from lib.utils.workspace import workspace
 
-TORCHRUN = {
-    "nproc_per_node": "processes on this machine: one per GPU",
-    "nnodes": "number of machines, or MIN:MAX",
-    "rdzv_endpoint": "HOST:PORT where the machines meet: one of them, and a free port",
-    "rdzv_backend": "how they meet (default: c10d)",
-    "rdzv_id": "name of this training, where several meet at one place",
-    "master_addr": "machine 0, if machines are numbered instead",
-    "master_port": "a free port on machine 0",
-    "node_rank": "number of this machine",
-    "max_restarts": "how often all processes are restarted after one failed",
-}
+TORCHRUN = (
+    *("nproc_per_node", "nnodes", "node_rank", "rdzv_endpoint", "rdzv_backend", "rdzv_id"),
+    *("master_addr", "master_port", "max_restarts"),
+)
 
 
 def main() -> int:
@@ -45,17 +38,14 @@ def main() -> int:
     overrides = [*args.opts, *([] if args.seed is None else [f"TRAIN.SEED={args.seed}"])]
     # Also read here, so that a mistake in it is reported once, before processes start.
     cfg = load_config(args.script, args.config, overrides)
-    save_dir, previous = args.save_dir or workspace("train").save_dir, _stage(args, "prv", args.script)
-    teacher = _stage(args, "teacher")
+    previous, teacher = _stage(args, "prv", args.script), _stage(args, "teacher")
     if teacher is None and args.distill:
         raise UserError("--distill needs a teacher: add --script_teacher stark_s --config_teacher <config>")
     if teacher is not None and not (args.distill or cfg.TRAIN.get("DISTILL", False)):
         raise UserError("--script_teacher names a teacher, but the student does not use it: add --distill 1")
-    options = RunOptions(
-        *(args.script, args.config, save_dir, previous, teacher, bool(args.use_lmdb), args.device),
-        overrides=tuple(overrides),
-        allow_changes=args.allow_changes,
-    )
+    places = args.script, args.config, args.save_dir or workspace("train").save_dir
+    how = bool(args.use_lmdb), args.device, tuple(overrides), args.allow_changes
+    options = RunOptions(*places, previous, teacher, *how)
     if args.check:
         report = check_run(options, cfg)
         report.require()
@@ -80,24 +70,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
     parser.add_argument("--seed", type=int, help="the same as --opts TRAIN.SEED=…")
     parser.add_argument("--opts", nargs="+", default=[], metavar="KEY=VALUE", help="such as TRAIN.BATCH_SIZE=4")
-
     changes = "go on with a run although its configuration changed; the checkpoint keeps the new one"
     parser.add_argument("--allow_changes", action="store_true", help=changes)
-
     stages = parser.add_argument_group("weights of other trainings")
-    stages.add_argument("--script_prv", choices=sorted(NETWORKS), help="script of the previous stage")
-    stages.add_argument("--config_prv", help="its configuration (default: baseline)")
-    stages.add_argument("--checkpoint_prv", type=Path, help="its weights as a file, in place of the two above")
     stages.add_argument("--distill", **switch, help="learn from a trained spatial network, the teacher")
-    stages.add_argument("--script_teacher", choices=sorted(NETWORKS), help="script of the teacher")
-    stages.add_argument("--config_teacher", help="its configuration (default: baseline)")
-    stages.add_argument("--checkpoint_teacher", type=Path, help="its weights as a file (default: the newest)")
-
-    several = parser.add_argument_group("several processes: options of torchrun, passed on to it")
+    for name, whose in (("prv", "the previous stage"), ("teacher", "the teacher")):
+        stages.add_argument(f"--script_{name}", choices=sorted(NETWORKS), help=f"script of {whose}")
+        stages.add_argument(f"--config_{name}", help="its configuration (default: baseline)")
+        stages.add_argument(f"--checkpoint_{name}", type=Path, help="its weights as a file (default: the newest)")
+    several = parser.add_argument_group("several processes", "The other options are torchrun's: see torchrun --help.")
     modes = "one process, or several; default: several where another option of these is given"
     several.add_argument("--mode", choices=["single", "multiple"], help=modes)
-    for name, text in TORCHRUN.items():
-        several.add_argument(f"--{name}", help=text)
+    for name in TORCHRUN:
+        several.add_argument(f"--{name}", metavar="…")
     return parser
 
 

@@ -7,13 +7,12 @@ the boxes as boxes.txt (x y w h, whole pixels) and boxes.csv (with frame, fracti
 Without --init_bbox a window opens to draw the box of the object. In the window: r draws it anew, q ends.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.test.utils.arguments import add_engine_arguments
+from lib.test.utils.arguments import add_shared, command_parser
 from lib.test.video.demo import DEFAULT_TRACKER, video_demo
 from lib.utils.errors import run_command
 
@@ -22,17 +21,13 @@ experiments/, or a path; video: file, folder of images, index of a camera, or sa
 
 
 def main() -> None:
-    form, usage = argparse.RawDescriptionHelpFormatter, "%(prog)s [tracker config] video [options]"
-    parser = argparse.ArgumentParser(description=__doc__, usage=usage, formatter_class=form)
+    parser = command_parser(__doc__, usage="%(prog)s [tracker config] video [options]")
     parser.add_argument("words", metavar="tracker config video", nargs="+", help=WORDS)
     box = {"type": float, "nargs": 4, "metavar": ("X", "Y", "W", "H")}
     parser.add_argument("--init_bbox", "--optional_box", **box, help="the object in the first frame, in pixels")
     parser.add_argument("--save_results", action="store_true", help="also write the boxes as text")
     parser.add_argument("--output", type=Path, help="folder for the results")
-    parser.add_argument("--overwrite", action="store_true", help="replace the results of an earlier run")
-    parser.add_argument("--checkpoint", help="checkpoint file; default: that of the configuration")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    add_engine_arguments(parser)
+    add_shared(parser, "--overwrite", "--checkpoint", "--device", "--engine", "--precision", "--opts")
     refine = "also draw masks of Alpha-Refine; CONFIG is in experiments/alpha_refine/ (baseline)"
     parser.add_argument("--refine", nargs="?", const="baseline", metavar="CONFIG", help=refine)
     parser.add_argument("--refine_checkpoint", help="weights for masks; default: those of your training, or published")

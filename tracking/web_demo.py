@@ -5,13 +5,13 @@ for all, and needs a token, which is a part of the printed address. The page off
 the directories of --media. Uploads and results are removed when a page is closed.
 """
 
-import argparse
 import math
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from lib.test.utils.arguments import add_shared, command_parser
 from lib.test.video.demo import DEFAULT_TRACKER
 from lib.test.web.clips import Limits
 from lib.test.web.server import run_server
@@ -20,16 +20,14 @@ from lib.utils.errors import run_command
 
 def main() -> None:
     usual = Limits()
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0: all of this machine")
     parser.add_argument("--port", type=int, default=8080, help="0 takes a free one")
     parser.add_argument("--token", help="the secret of pages; default: a new one where one is needed")
     parser.add_argument("--media", type=Path, nargs="+", default=[], help="directories whose videos can be chosen")
-    parser.add_argument("--tracker", help="the tracker that is offered first; default: stark_lightning_X_trt mini")
-    parser.add_argument("--config", help="its configuration")
-    parser.add_argument("--checkpoint", help="its weights; default: those of the configuration")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    parser.add_argument("--engine", default="auto", help="the engine that is offered first")
+    parser.add_argument("--tracker", default=DEFAULT_TRACKER[0], help="the tracker that is offered first")
+    parser.add_argument("--config", help="its configuration; default: mini, whose weights are in the repository")
+    add_shared(parser, "--checkpoint", "--device", "--engine")
     limits = parser.add_argument_group("limits")
     limits.add_argument("--max_upload", type=float, default=usual.upload_mb, help="size of an upload, in MB")
     limits.add_argument("--max_frames", type=int, default=usual.frames, help="length of a video or folder, in frames")
@@ -38,9 +36,8 @@ def main() -> None:
     sizes = (given.max_upload, given.max_frames, given.max_side)
     if not all(0 < size < math.inf for size in sizes):
         parser.error("every limit must be a number above 0")
-    tracker = given.tracker or DEFAULT_TRACKER[0]
-    config = given.config or (DEFAULT_TRACKER[1] if tracker == DEFAULT_TRACKER[0] else tracker)
-    first = (tracker, config, given.checkpoint, given.device, given.engine)
+    config = given.config or dict([DEFAULT_TRACKER]).get(given.tracker, given.tracker)
+    first = (given.tracker, config, given.checkpoint, given.device, given.engine)
     run_server(given.host, given.port, given.token, given.media, Limits(*sizes), first)
 
 

@@ -166,7 +166,8 @@ def test_each_copy_has_its_own_object():
 def test_the_demo_draws_masks(tmp_path, monkeypatch):
     refiner = Refiner(BRIGHTEST, load_config("alpha_refine", "small"))
     asked = []
-    monkeypatch.setattr("lib.test.tracker.refiner.create_refiner", lambda *given: asked.append(given) or refiner)
+    create = "lib.test.tracker.refiner.create_refiner"
+    monkeypatch.setattr(create, lambda *given, **how: asked.append((*given, how)) or refiner)
     frames = tmp_path / "frames"
     frames.mkdir()
     for i in range(3):
@@ -181,7 +182,7 @@ def test_the_demo_draws_masks(tmp_path, monkeypatch):
         refine_checkpoint="some file",
         refine_precision="bf16",
     )
-    assert asked == [("small", "some file", "cpu", "torch", "bf16")]
+    assert asked == [("small", "some file", {"device": "cpu", "precision": "bf16"})]
     capture = cv2.VideoCapture(str(output / VIDEO))
     shown = [capture.read()[1].astype(int) for _ in range(3)]
     # Blue, green, red of the square's middle: green from the second frame on, white before.

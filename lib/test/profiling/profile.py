@@ -29,7 +29,7 @@ from lib.models import build_model
 from lib.models.inference import fold_norms, prepare_for_tracking
 from lib.models.transformer import MultiheadAttention
 from lib.test.profiling.latency import COLUMNS, Latency, describe_machine, machine_line, measure
-from lib.test.utils.arguments import add_overrides
+from lib.test.utils.arguments import add_shared
 from lib.utils.device import select_device
 from lib.utils.errors import UserError
 from lib.utils.files import write_text
@@ -153,7 +153,7 @@ def main(description: str | None, script: str, config: str) -> None:
     parser.add_argument("--runs", type=int, default=100, help="timed runs of each part")
     parser.add_argument("--warmup", type=int, default=20, help="runs before the timed ones")
     parser.add_argument("--threads", type=int, help="threads on the CPU; default: PyTorch decides")
-    add_overrides(parser)
+    add_shared(parser, "--opts")
     parser.add_argument("--output", type=Path, help="also write this JSON file")
     args = parser.parse_args()
     if args.runs < 1 or args.warmup < 0 or (args.threads is not None and args.threads < 1):

@@ -4,7 +4,7 @@ import itertools
 import math
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +16,7 @@ from lib.data.box_files import box_doubt
 from lib.data.registry import SAMPLE_PREFIX, find_sample
 from lib.test.tracker import create_tracker
 from lib.test.tracker.refiner import with_masks
-from lib.test.video.output import (
-    BOXES,
-    TABLE,
-    VIDEO,
-    FrameWriter,
-    Window,
-    box_colour,
-    draw_overlay,
-    missing_display,
-    result_folder,
-    result_writer,
-    video_size,
-)
+from lib.test.video import output as video
 from lib.test.video.source import FrameSource, open_source
 from lib.utils.errors import UserError
 from lib.utils.workspace import workspace
@@ -44,33 +32,28 @@ def video_demo(
     save_results: bool = False,
     output: Path | None = None,
     overwrite: bool = False,
-    checkpoint: str | None = None,
-    device: str = "auto",
-    engine: str = "torch",
-    precision: str = "fp32",
     no_window: bool = False,
     debug: bool = False,
     refine: str | None = None,
     refine_checkpoint: str | None = None,
     refine_precision: str | None = None,
-    overrides: Sequence[str] = (),
+    **how: Any,
 ) -> int:
     """Track an object in a video, a folder of images or a camera's picture, write the result, and count the frames.
 
     Args:
-        tracker, config, checkpoint, device, engine, precision, overrides: as `lib.test.tracker.create_tracker` takes
-            them.
+        tracker, config, how: as `lib.test.tracker.create_tracker` takes them.
         source: as `open_source` takes it, or `sample:NAME` of `lib.data.registry`.
         init_bbox: the object in the first frame, xywh in pixels; by default a sample's own, or drawn by the user.
         output: folder of the results; a new `output/<source>_<tracker>_<config>` by default.
         refine: draw masks, too, of a network as configured in `experiments/alpha_refine/`.
         refine_checkpoint: its weights; see `lib.test.tracker.refiner.refiner_weights`.
-        refine_precision: of masks; `precision` by default.
+        refine_precision: of masks; that of the tracker by default.
 
     Raises:
         UserError: the source, the box, the tracker or the folder is unusable, or there is nowhere to draw a box.
     """
-    obstacle = "--no_window is given" if no_window else missing_display()
+    obstacle = "--no_window is given" if no_window else video.missing_display()
     if source.startswith(SAMPLE_PREFIX):
         path, sample = find_sample(source)
         source, init_bbox = str(path), sample.box if init_bbox is None else init_bbox
@@ -80,25 +63,22 @@ def video_demo(
     first = next(frames.frames)
     if init_bbox is not None:
         check_box(init_bbox, first)
-    how = {"device": device, "engine": engine, "precision": precision, "overrides": overrides}
-    built = create_tracker(tracker, config, checkpoint, **how)
+    built = create_tracker(tracker, config, **how)
     if refine is not None:
-        built = with_masks(built, refine, refine_checkpoint, device, engine, refine_precision or precision)
-    with ExitStack() as stack:
-        window = None
-        if obstacle is None:
-            window = Window()
-            stack.callback(window.close)
+        how |= {"precision": refine_precision} if refine_precision else {}
+        same = {name: how[name] for name in ("device", "engine", "precision") if name in how}
+        built = with_masks(built, refine, refine_checkpoint, **same)
+    with closing(video.Window()) if obstacle is None else nullcontext() as window:
         box = init_bbox or window.select_box(first)
         if box is None:
             raise UserError("no box was drawn: draw one around the object, or give --init_bbox x y w h")
         name = f"{frames.name}_{tracker}_{experiment_name(config)}"
-        folder = result_folder(workspace("test").save_dir / "output" / name, output, overwrite)
-        write = stack.enter_context(result_writer(folder, video_size(first), frames.fps, save_results))
-        count, stopped = run_demo(built, first, frames, box, write, window, debug)
+        folder = video.result_folder(workspace("test").save_dir / "output" / name, output, overwrite)
+        with video.result_writer(folder, video.video_size(first), frames.fps, save_results) as write:
+            count, stopped = run_demo(built, first, frames, box, write, window, debug)
     if frames.total and not stopped and count != frames.total:
         print(f"note: {count} frames were read, but {source} says that it holds {frames.total}; its end may be damaged")
-    for name in (VIDEO, BOXES, TABLE) if save_results else (VIDEO,):
+    for name in (video.VIDEO, video.BOXES, video.TABLE) if save_results else (video.VIDEO,):
         print(f"wrote {folder / name}")
     return count
 
@@ -108,8 +88,8 @@ def run_demo(
     first: np.ndarray,
     source: FrameSource,
     box: Sequence[float],
-    write: FrameWriter,
-    window: Window | None = None,
+    write: video.FrameWriter,
+    window: video.Window | None = None,
     debug: bool = False,
 ) -> tuple[int, bool]:
     """Track through all frames and print the speed; in the window r draws the box anew and q ends.
@@ -118,39 +98,39 @@ def run_demo(
         tracker: as `lib.test.tracker.create_tracker` gives it.
         first: the first frame, (H, W, 3) uint8 RGB; `source` gives those after it.
         box: the object in the first frame, xywh in pixels.
-        write: as `result_writer` gives it.
 
     Returns:
         The number of frames, and whether the user ended it.
     """
-    start, seconds, size = time.perf_counter(), 0.0, video_size(first)
-    number, key, image, mask, score = 1, "", first, None, None
-    box = [float(value) for value in box]
+    start, seconds, size = time.perf_counter(), 0.0, video.video_size(first)
+    found: dict[str, Any] = {"target_bbox": list(map(float, box))}
+    tracker.initialize(first, {"init_bbox": found["target_bbox"]})
 
     def annotated() -> np.ndarray:
-        words = [f"frame {number}"]
+        words, score = [f"frame {number}"], found.get("conf_score")
         if score is not None:
             words.append(f"confidence {score:.2f}")
         if seconds:
             words.append(f"{(number - 1) / seconds:.0f} FPS")
-        return draw_overlay(image, size, "   ".join(words), [(box, box_colour(score))], mask)
+        boxes = [(found["target_bbox"], video.box_colour(score))]
+        return video.draw_overlay(image, size, "   ".join(words), boxes, found.get("mask"))
 
-    tracker.initialize(first, {"init_bbox": box})
     with tqdm(total=source.total, desc=source.name, unit="frame") as bar:
         for number, image in enumerate(itertools.chain([first], source.frames), start=1):
             if number > 1:
                 before = time.perf_counter()
-                result = tracker.track(image)
+                found = tracker.track(image)
                 seconds += time.perf_counter() - before
-                box, score, mask = list(map(float, result["target_bbox"])), result.get("conf_score"), result.get("mask")
-                if not all(map(math.isfinite, box)):
+                if not all(map(math.isfinite, found["target_bbox"])):
+                    box = list(map(float, found["target_bbox"]))
                     raise UserError(f"the tracker gave {box} for frame {number}: its weights may be damaged")
             canvas = annotated()
             key = window.show(canvas) if window else ""
             if key == "r" and (drawn := window.select_box(image)) is not None:
-                box, score, mask = drawn, None, None
-                tracker.initialize(image, {"init_bbox": box})
+                found = {"target_bbox": drawn}
+                tracker.initialize(image, {"init_bbox": drawn})
                 canvas = annotated()
+            box, score = found["target_bbox"], found.get("conf_score")
             write(canvas, box, score)
             bar.update()
             if debug:
@@ -169,8 +149,7 @@ def check_box(box: Sequence[float], image: np.ndarray) -> None:
     plain, (height, width) = " ".join(f"{value:g}" for value in box), image.shape[:2]
     if len(box) != 4 or not all(map(math.isfinite, box)) or min(box[2:]) <= 0:
         raise UserError(f"the box must be four numbers x y w h in pixels, with w and h above 0, not {plain}")
-    x, y, w, h = box
-    if x >= width or y >= height or x + w <= 0 or y + h <= 0:
+    if box[0] >= width or box[1] >= height or box[0] + box[2] <= 0 or box[1] + box[3] <= 0:
         raise UserError(f"the box {plain} (x y w h) lies outside the first frame, which is {width}x{height}")
     if doubt := box_doubt(np.array([box], np.float64), width, height):
         print(f"note: {doubt}")

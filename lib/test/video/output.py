@@ -56,7 +56,7 @@ def draw_overlay(
             draw_box(image, box, colour)
     if (image.shape[1], image.shape[0]) != size:
         scale = min(width / image.shape[1], height / image.shape[0])
-        inner = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+        inner = [max(1, round(side * scale)) for side in (image.shape[1], image.shape[0])]
         image = cv2.resize(image, inner, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
         below, right = height - image.shape[0], width - image.shape[1]
         borders = below // 2, below - below // 2, right // 2, right - right // 2
@@ -106,8 +106,7 @@ def draw_caption(image: np.ndarray, text: str) -> None:
 
 def missing_display() -> str | None:
     """Why no window can be opened here, in a few words; None if one can."""
-    toolkit = re.search(r"^\s*GUI:\s*(\S+)", cv2.getBuildInformation(), re.MULTILINE)
-    if toolkit and toolkit.group(1).upper() == "NONE":
+    if re.search(r"^\s*GUI:\s*NONE", cv2.getBuildInformation(), re.MULTILINE | re.IGNORECASE):
         packages = "pip uninstall opencv-contrib-python-headless; pip install opencv-contrib-python"
         return f"this OpenCV has no windows ({packages})"
     # Without a display Qt ends the whole process, so it has to be known before.
@@ -153,8 +152,7 @@ def result_folder(default: Path, output: Path | None, overwrite: bool) -> Path:
         numbers = itertools.count(2)
         while folder.exists():
             folder = default.with_name(f"{default.name}_{next(numbers)}")
-    found = [name for name in (VIDEO, BOXES, TABLE) if (folder / name).exists()]
-    if found and not overwrite:
+    if not overwrite and (found := [name for name in (VIDEO, BOXES, TABLE) if (folder / name).exists()]):
         raise UserError(f"{folder} already holds {', '.join(found)}: give another --output, or --overwrite")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -178,7 +176,7 @@ def result_writer(folder: Path, size: tuple[int, int], fps: float, boxes: bool) 
         UserError: the files cannot be written there.
     """
     rows: list[tuple[Sequence[float], float | None]] = []
-    temporary = folder / f".{VIDEO}"
+    temporary, stopped = folder / f".{VIDEO}", True
     # Two decimals: MPEG-4 holds the time of a frame as a fraction with a denominator of 16 bits.
     video = cv2.VideoWriter(opencv_path(temporary), cv2.VideoWriter_fourcc(*_CODEC), max(round(fps, 2), 1.0), size)
     if not video.isOpened():
@@ -188,7 +186,6 @@ def result_writer(folder: Path, size: tuple[int, int], fps: float, boxes: bool) 
         video.write(cv2.cvtColor(canvas, cv2.COLOR_RGB2BGR))
         rows.append((box, score))
 
-    stopped = True
     try:
         yield write
         stopped = False
@@ -210,14 +207,14 @@ def result_writer(folder: Path, size: tuple[int, int], fps: float, boxes: bool) 
 
 def _frame_count(path: Path) -> int:
     """Frames of a video by its header; 0 where it is damaged."""
-    return max(0, int(cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FRAME_COUNT)))
+    return int(cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FRAME_COUNT))
 
 
 def _write_boxes(folder: Path, rows: list[tuple[Sequence[float], float | None]]) -> None:
     """Text in the form of result files (whole pixels), and a table with fractions and confidence."""
     write_text(folder / BOXES, "".join("\t".join(str(int(value)) for value in box) + "\n" for box, _ in rows))
-    lines = ["frame,x,y,w,h,confidence\n"]
+    table = "frame,x,y,w,h,confidence\n"
     for number, (box, score) in enumerate(rows, start=1):
         values = ",".join(f"{value:.2f}" for value in box)
-        lines.append(f"{number},{values},{'' if score is None else f'{score:.4f}'}\n")
-    write_text(folder / TABLE, "".join(lines))
+        table += f"{number},{values},{'' if score is None else f'{score:.4f}'}\n"
+    write_text(folder / TABLE, table)

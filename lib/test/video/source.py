@@ -15,7 +15,11 @@ from lib.data.sequence import some
 from lib.utils.errors import UserError
 
 DEFAULT_FPS = 25.0  # for folders of images, and for videos and cameras that do not tell
-_LARGEST_FPS = 240.0  # beyond it a header is wrong
+
+
+def plausible_fps(fps: float) -> float:
+    """A header's frames a second, the default where they are wrong."""
+    return fps if 0 < fps <= 240 else DEFAULT_FPS
 
 
 @dataclass
@@ -89,8 +93,7 @@ def _open_video(name: str, location: str | int, where: str) -> FrameSource:
     first = next(frames, None)
     if first is None:
         raise UserError(f"{where} gives no frame: it holds no picture, or is damaged")
-    fps, total = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
-    fps = fps if 0 < fps <= _LARGEST_FPS else DEFAULT_FPS
+    fps, total = plausible_fps(capture.get(cv2.CAP_PROP_FPS)), capture.get(cv2.CAP_PROP_FRAME_COUNT)
     return FrameSource(name, itertools.chain([first], frames), fps, int(total) if total > 0 and not camera else None)
 
 

@@ -15,13 +15,10 @@ import trax
 from lib.data.images import read_image
 from lib.test.tracker import create_tracker
 from lib.test.tracker.refiner import with_masks
-from lib.test.vot20.regions import box_of_region, region_of_box, region_of_mask
 from lib.utils.errors import UserError, run_command
 
 SHAPES = [trax.Region.RECTANGLE, trax.Region.POLYGON, trax.Region.MASK]
 Objects = list[tuple[trax.Region, dict]]
-
-
 # Network in an entry's name -> tracker and configuration. An entry has a folder in external/vot20 or external/vot20_lt:
 # `stark_st50` answers with boxes as masks, `stark_st50_ar` with Alpha-Refine's masks, `stark_st50_lt` with rectangles.
 NETWORKS = {"s50": ("stark_s", "baseline"), "st50": ("stark_st", "baseline"), "st101": ("stark_st", "baseline_R101")}
@@ -73,13 +70,65 @@ class ObjectTrackers:
         return region_of_box(result["target_bbox"], self.kind, image.shape[:2]), properties
 
 
+def box_of_mask(mask: np.ndarray, offset: tuple[int, int] = (0, 0)) -> list[float]:
+    """The bounding box xywh, in pixels of the image, of a mask (H, W) whose first pixel is at `offset` (x, y).
+
+    Raises:
+        UserError: the mask is empty.
+    """
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not rows.size:
+        raise UserError("the mask of the object is empty, so there is nothing to follow")
+    x, y = columns[0] + offset[0], rows[0] + offset[1]
+    return [float(x), float(y), float(columns[-1] - columns[0] + 1), float(rows[-1] - rows[0] + 1)]
+
+
+def box_of_region(region: trax.Region) -> list[float]:
+    """The bounding box xywh, in pixels, of a region.
+
+    Raises:
+        UserError: an empty mask, or another kind of region than a rectangle, polygon or mask.
+    """
+    if region.type == trax.Region.RECTANGLE:
+        return [float(value) for value in region.bounds()]
+    if region.type == trax.Region.POLYGON:
+        corners = np.array(list(region))
+        return [float(value) for value in (*corners.min(0), *np.ptp(corners, axis=0))]
+    if region.type == trax.Region.MASK:
+        return box_of_mask(region.array(), region.offset())
+    raise UserError(f"the toolkit gave a region of the kind '{region.type}'; expected a rectangle, polygon or mask")
+
+
+def region_of_box(box: list[float], kind: str, image_size: tuple[int, int]) -> trax.Region:
+    """The region of a box xywh, of the kind `trax.Region.RECTANGLE` or `trax.Region.MASK`.
+
+    A mask is filled, its corners are rounded to pixels and clipped to the image (height, width).
+    """
+    if kind == trax.Region.RECTANGLE:
+        return trax.Rectangle.create(*box)
+    x, y, w, h = box
+    height, width = image_size
+    left, right = np.clip([round(x), round(x + w)], 0, width)
+    top, bottom = np.clip([round(y), round(y + h)], 0, height)
+    mask = np.zeros(image_size, bool)
+    mask[top:bottom, left:right] = True
+    return region_of_mask(mask)
+
+
+def region_of_mask(mask: np.ndarray) -> trax.Region:
+    """The region of the image's mask (H, W) bool, which may be empty."""
+    if not mask.any():
+        return trax.Mask.create(np.zeros((1, 1), np.uint8), 0, 0)
+    x, y, w, h = (int(value) for value in box_of_mask(mask))
+    return trax.Mask.create(np.ascontiguousarray(mask[y : y + h, x : x + w], np.uint8), x, y)
+
+
 def serve(load: Callable[[], object], kind: str, name: str) -> int:
     """Track until the toolkit ends the session; the exit status is 2 where the tracker failed.
 
     Args:
-        load: makes the tracker.
+        load: gives the tracker.
         kind: as `ObjectTrackers` takes it.
-        name: the tracker's name in the protocol.
     """
     # The toolkit's clock starts with the greeting, so the network is loaded before it. The toolkit hears the reason of
     # a failure only after the greeting, and after its first request.

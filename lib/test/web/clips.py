@@ -1,11 +1,14 @@
 """Clips that a browser sends or names: videos and folders of images, with limits that hold before a frame is decoded.
 
 `lib.test.video.source` reads what the user of a command trusts, from start to end. Here a frame is found by its index,
-a file cannot name other files, and the decoder refuses frames that are too large.
+a file cannot name other files, the decoder refuses frames that are too large, and a page may look into the server's
+media directories and nothing outside them.
 """
 
 import io
-from collections.abc import Iterator
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +17,17 @@ import av
 import numpy as np
 from PIL import Image
 
-from lib.data.images import ImageReadError, decode_image, list_images
-from lib.test.video.source import DEFAULT_FPS
+from lib.data.images import ImageReadError, decode_image, is_image_name, list_images
+from lib.test.video.source import DEFAULT_FPS, plausible_fps
 from lib.utils.errors import UserError
 
 # Containers that hold their pictures themselves. Playlists (HLS, concat, DASH, SDP) would name files of the server, or
 # addresses that it then asks.
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,ogg,flv,asf,gif,ivf,h264,hevc"
-_LARGEST_FPS = 240.0  # beyond it a header is wrong
+_VIDEO_SUFFIXES = (
+    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".ogv", ".flv", ".wmv", ".3gp"),
+    ".gif",
+)
 _SEEK_BEFORE = 8  # frames: those right before a key frame may need frames before it
 
 
@@ -42,7 +48,7 @@ class Limits:
             )
 
 
-class Clip:
+class Clip(ABC):
     """Frames of one video or folder, found by their index.
 
     Attributes:
@@ -56,7 +62,7 @@ class Clip:
         UserError: it cannot be read, or exceeds a limit.
     """
 
-    files: list[Path] = []
+    files: Sequence[Path] = ()
 
     def __init__(self, path: Path, name: str, limits: Limits) -> None:
         self.path, self.name, self.limits = path, name, limits
@@ -68,17 +74,17 @@ class Clip:
             raise UserError(f"{name} holds no picture")
         self.size = (first.shape[1], first.shape[0])
 
+    @abstractmethod
     def frames(self, start: int = 0) -> Iterator[np.ndarray]:
         """The frames from an index on, (H, W, 3) uint8 RGB.
 
         Raises:
             UserError: a frame is damaged or too large, or there are more frames than allowed.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def _open(self) -> tuple[float, int | None]:
         """Frames a second, and the number of frames."""
-        raise NotImplementedError
 
 
 def open_clip(path: Path, name: str, limits: Limits) -> Clip:
@@ -90,7 +96,10 @@ class FolderClip(Clip):
     """A folder of images."""
 
     def _open(self) -> tuple[float, int]:
-        self.files = list_images(self.path)
+        try:
+            self.files = list_images(self.path)
+        except OSError as error:  # replaced since it was chosen
+            raise UserError(f"{self.name} cannot be read: {error.strerror}; choose it again") from error
         return DEFAULT_FPS, len(self.files)
 
     def frames(self, start: int = 0) -> Iterator[np.ndarray]:
@@ -112,8 +121,7 @@ class VideoClip(Clip):
         self._times: list[int] = []  # presentation times of the frames decoded so far, by index
         self._ordered = True  # whether these times tell frames apart
         with self._container() as (container, stream):
-            fps = float(stream.average_rate or stream.guessed_rate or 0)
-            fps = fps if 0 < fps <= _LARGEST_FPS else DEFAULT_FPS
+            fps = plausible_fps(float(stream.average_rate or stream.guessed_rate or 0))
             seconds = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0
             seconds = seconds or (container.duration or 0) / av.time_base
             return fps, stream.frames or (max(1, round(seconds * fps)) if seconds else None)
@@ -152,18 +160,16 @@ class VideoClip(Clip):
         except av.error.FFmpegError as error:
             # The limit of pixels and damage look alike to the decoder.
             where = f"after frame {len(self._times)}" if self._times else "in its first frame"
-            side = self.limits.side
-            raise UserError(
-                f"{self.name} cannot be decoded {where}: it is damaged, or its frames are larger than {side}x{side}"
-            ) from error
+            reason = f"it is damaged, or its frames are larger than {self.limits.side}x{self.limits.side}"
+            raise UserError(f"{self.name} cannot be decoded {where}: {reason}") from error
 
     @contextmanager
     def _container(self) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
         """The container and its pictures; the decoder refuses frames beyond the limit before it makes room for them."""
         pixels = {"max_pixels": str(self.limits.side**2)}
-        rules = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
+        options = {"format_whitelist": _FORMATS, "protocol_whitelist": "file", **pixels}
         try:
-            container = av.open(str(self.path.absolute()), options=pixels | rules, metadata_errors="replace")
+            container = av.open(str(self.path.absolute()), options=options, metadata_errors="replace")
         except (av.error.FFmpegError, OSError) as error:
             raise UserError(f"{self.name} is not a video: it is another kind of file, or damaged") from error
         with container:
@@ -173,3 +179,65 @@ class VideoClip(Clip):
             self.limits.check_size(self.name, stream.codec_context.width, stream.codec_context.height)
             stream.codec_context.options = pixels
             yield container, stream
+
+
+class Media:
+    """Directories by number: a page names `<number>/<path below it>`, `""` for the list of them.
+
+    Links are followed only where they lead to something below one of the directories. A name that does not exist and
+    one that leads out are refused by the same `UserError`.
+    """
+
+    def __init__(self, directories: Sequence[Path]) -> None:
+        self.roots = [directory.resolve() for directory in directories]
+        for directory in directories:
+            if not directory.is_dir():
+                raise UserError(f"--media {directory} is not a directory")
+
+    def find(self, name: str) -> Path:
+        """The file or directory that a page names."""
+        number, _, rest = name.partition("/")
+        try:
+            path = self._inside(self.roots[int(number)] / rest)
+        except (ValueError, IndexError):
+            path = None
+        if path is None:
+            raise UserError(f"there is no {name[:200]!r} among the server's directories")
+        return path
+
+    def clip(self, name: str) -> Path:
+        """The same for a clip: the pictures of a folder do not lead out of the directories, either."""
+        path = self.find(name)
+        for picture in list_images(path) if path.is_dir() else ():
+            if self._inside(picture) is None:
+                raise UserError(
+                    f"the picture {picture.name} of {path.name} is no file, or a link out of the server's directories: "
+                    "start the server with --media for where it leads, too"
+                )
+        return path
+
+    def list(self, name: str) -> dict:
+        """The content of a directory: `{"path", "frames", "entries": [{"name", "path", "kind"}]}`.
+
+        `frames` is the number of images in it, which can be opened as a clip; `kind` is `folder` or `video`.
+        """
+        if name == "":
+            names, found = [], {"folder": [(root.name or str(root), str(i)) for i, root in enumerate(self.roots)]}
+        else:
+            folder, found = self.find(name), {"folder": [], "video": []}
+            names = sorted(os.listdir(folder), key=str.lower)
+            for each in names:
+                path = None if each.startswith(".") or is_image_name(each) else self._inside(folder / each)
+                if path is not None and (path.is_dir() or each.lower().endswith(_VIDEO_SUFFIXES)):
+                    found["folder" if path.is_dir() else "video"].append((each, f"{name}/{each}"))
+        entries = [{"name": each, "path": path, "kind": kind} for kind in found for each, path in found[kind]]
+        return {"path": name, "frames": sum(map(is_image_name, names)), "entries": entries}
+
+    def _inside(self, path: Path) -> Path | None:
+        """Where a path leads, if that is a file or directory below one of the roots: a pipe would be waited for."""
+        try:
+            path = path.resolve(strict=True)
+        except (OSError, RuntimeError, ValueError):  # it does not exist, is a loop of links, or no path at all
+            return None
+        inside = any(path.is_relative_to(root) for root in self.roots)
+        return path if inside and (path.is_file() or path.is_dir()) else None

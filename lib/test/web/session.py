@@ -21,9 +21,8 @@ from pydantic import ConfigDict, Field, PlainValidator, ValidationError, validat
 
 from lib.data.images import IMAGE_SUFFIXES
 from lib.data.registry import SAMPLE_PREFIX, find_sample
-from lib.test.web.clips import Clip, Limits, open_clip
+from lib.test.web.clips import Clip, Limits, Media, open_clip
 from lib.test.web.downloads import DOWNLOADS, encode_jpeg
-from lib.test.web.media import Media
 from lib.test.web.trackers import Box, TrackedObject, Trackers
 from lib.utils.errors import UserError
 

@@ -5,8 +5,7 @@ import pytest
 import trax
 
 from lib.test.tracker.classic import StillTracker
-from lib.test.vot20.regions import box_of_mask, box_of_region, region_of_box, region_of_mask
-from lib.test.vot20.stark_vot20 import ObjectTrackers
+from lib.test.vot20.stark_vot20 import ObjectTrackers, box_of_mask, box_of_region, region_of_box, region_of_mask
 from lib.utils.errors import UserError
 from tests.test.vot20.fake_tracker import MovingTracker
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from lib.test.web.media import Media
+from lib.test.web.clips import Media
 from lib.utils.errors import UserError
 
 

@@ -1,6 +1,7 @@
 """The server as users start it: pages, uploads, what is refused, and what is left behind."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -34,7 +35,7 @@ def server(tmp_path_factory, media):
     yield server
     server.stop()
     assert list(server.files.glob("stark-web-*")) == []  # nothing is left behind
-    assert "Traceback" not in server.log.read_text()
+    assert not {"Traceback", "ASGI"} & set(re.findall(r"\w+", server.log.read_text()))
 
 
 @pytest.fixture
@@ -61,10 +62,9 @@ def test_the_token_is_needed_everywhere(server):
         policy = "default-src 'none'; script-src 'self'; style-src 'self';"  # nothing from elsewhere is loaded
         assert server.headers["content-security-policy"].startswith(policy)
         assert server.headers["x-content-type-options"] == "nosniff"
-    for headers, status in (({"Cookie": "other=1"}, 401), ({"Origin": "http://evil.example"}, 403)):
-        with pytest.raises(InvalidStatus) as caught:
+    for headers in ({"Cookie": "other=1"}, {"Origin": "http://evil.example"}):
+        with pytest.raises(InvalidStatus, match="403"):
             Page(server, **headers)
-        assert caught.value.response.status_code == status
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,7 @@ import pytest
 
 from lib.data.registry import build_dataset, load_dataset
 from lib.test.tracker import create_tracker
-from lib.test.web.clips import Limits
-from lib.test.web.media import Media
+from lib.test.web.clips import Limits, Media
 from lib.test.web.session import Session, visible_part
 from lib.test.web.trackers import TrackedObject
 from lib.utils.errors import UserError
