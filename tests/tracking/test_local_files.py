@@ -2,6 +2,7 @@
 
 import os
 import runpy
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -82,14 +83,11 @@ def test_force_keeps_what_was_there(files, tmp_path, run_script, capsys):
     assert len(list(files["test"].parent.iterdir())) == 3
 
 
-def test_odd_names_survive(files, tmp_path):
+def test_odd_names_survive_and_a_folder_that_cannot_be_written_is_named(files, tmp_path):
     odd = tmp_path / 'o\'dd "{data}" \\n é'
     write_local_files(odd, odd, odd, False)
-    assert workspace("train").dataset_dir("lasot") == odd / "lasot"
-    assert workspace("test").save_dir == odd
-
-
-def test_a_folder_that_cannot_be_written(files, tmp_path):
+    assert workspace("train").dataset_dir("lasot") == workspace("test").save_dir / "lasot" == odd / "lasot"
+    shutil.rmtree(files["train"].parent)
     files["train"].parent.write_text("a file where a folder should be")
     with pytest.raises(UserError, match=r"cannot write the local files: .*train"):
         write_local_files(tmp_path, tmp_path, tmp_path, False)

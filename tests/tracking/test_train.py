@@ -57,23 +57,22 @@ def test_published_switches(words, value, command, calls):
 
 
 def test_the_second_stage(command, calls):
-    command(*ST2, "--script_prv", "stark_st1", "--config_prv", "baseline_R101")
-    assert calls["train"].previous == Stage("stark_st1", "baseline_R101")
-    command(*ST2, "--script_prv", "stark_st1")
-    assert calls["train"].previous == Stage("stark_st1", "baseline")
-    command(*ST2, "--checkpoint_prv", "a.pth.tar")
-    assert calls["train"].previous.checkpoint == Path("a.pth.tar")
+    for words, stage in (
+        (["--script_prv", "stark_st1", "--config_prv", "baseline_R101"], Stage("stark_st1", "baseline_R101")),
+        (["--script_prv", "stark_st1"], Stage("stark_st1", "baseline")),
+        (["--checkpoint_prv", "a.pth.tar"], Stage("stark_st2", "baseline", Path("a.pth.tar"))),
+    ):
+        command(*ST2, *words)
+        assert calls["train"].previous == stage
 
 
-@pytest.mark.parametrize("switch", [["--distill", "1"], ["--distill"]])
+@pytest.mark.parametrize("switch", [["--distill", "1"], ["--distill"], ["--opts", "TRAIN.DISTILL=true"]])
 def test_distillation(switch, command, calls):
     teacher = ["--script_teacher", "stark_s", "--config_teacher", "baseline"]
     command(*LIGHTNING, *teacher[:2], *switch)
     assert calls["train"].teacher == Stage("stark_s", "baseline")
-    command(*LIGHTNING, *switch, *teacher, "--checkpoint_teacher", "t.pth.tar")
+    command(*LIGHTNING, *teacher, "--checkpoint_teacher", "t.pth.tar", *switch)
     assert calls["train"].teacher == Stage("stark_s", "baseline", Path("t.pth.tar"))
-    command(*LIGHTNING, *teacher, "--opts", "TRAIN.DISTILL=true")  # the configuration may ask for it too
-    assert calls["train"].teacher == Stage("stark_s", "baseline")
 
 
 @pytest.mark.parametrize(

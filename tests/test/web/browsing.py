@@ -101,9 +101,9 @@ def alert(page):
 
 def brightness(colour):
     """Relative luminance of `rgb(…)`."""
-    channels = [float(each) / 255 for each in colour[colour.index("(") + 1 : -1].split(",")[:3]]
-    linear = [each / 12.92 if each <= 0.04045 else ((each + 0.055) / 1.055) ** 2.4 for each in channels]
-    return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+    channels = np.array([float(each) / 255 for each in re.findall(r"[\d.]+", colour)[:3]])
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return float(linear @ (0.2126, 0.7152, 0.0722))
 
 
 def contrast(page, selector):

@@ -23,14 +23,7 @@ _SECONDS = 300
 
 
 class Server:
-    """`tracking/web_demo.py` with options, its files under `folder`.
-
-    Attributes:
-        base: `http://127.0.0.1:<port>`.
-        files: folder of all files that it keeps.
-        log: what it printed.
-        cookie: the header that lets in.
-    """
+    """`tracking/web_demo.py` at `base`, `http://127.0.0.1:<port>`, its files under `folder`."""
 
     token = TOKEN
 
@@ -62,14 +55,12 @@ class Server:
         """Status and body; with `data` it is a POST."""
         given = {name.replace("_", "-"): value for name, value in (self.cookie | headers).items()}
         try:
-            with urllib.request.urlopen(
-                urllib.request.Request(self.base + path, data, given), timeout=_SECONDS
-            ) as response:
-                self.headers = response.headers
-                return response.status, response.read()
+            response = urllib.request.urlopen(urllib.request.Request(self.base + path, data, given), timeout=_SECONDS)
         except urllib.error.HTTPError as error:
-            self.headers = error.headers
-            return error.code, error.read()
+            response = error
+        with response:
+            self.headers = response.headers
+            return response.status, response.read()
 
     def stop(self, how: int = signal.SIGTERM) -> None:
         """End it, and wait for that."""
@@ -83,11 +74,8 @@ class Page:
 
     def __init__(self, server: Server, **headers: str) -> None:
         self.server = server
-        address, headers = server.base.replace("http", "ws") + "/api/session", server.cookie | headers
-        self._connection = connect(
-            address, additional_headers=headers, max_size=None, open_timeout=_SECONDS, max_queue=4
-        )
-        self.socket = self._connection.__enter__()
+        address, options = server.base.replace("http", "ws") + "/api/session", {"max_size": None, "max_queue": 4}
+        self.socket = connect(address, additional_headers=server.cookie | headers, open_timeout=_SECONDS, **options)
         self.greeting, _ = self.hear()
         self.name = self.greeting["session"]
 
@@ -95,7 +83,7 @@ class Page:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._connection.__exit__(*error)
+        self.socket.close()
 
     def say(self, kind: str, **more: object) -> None:
         """Send a message."""
