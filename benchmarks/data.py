@@ -9,6 +9,7 @@ read file by file with numpy, read and cached, and from the cache. The files are
 """
 
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -81,8 +82,7 @@ def write_annotations(root: Path, sequences: int, frames: int) -> None:
     shared.mkdir()
     for number in range(frames):
         (shared / f"{number + 1:08d}.jpg").touch()
-    for number in range(sequences):
-        folder = root / f"made-{number}"
+    for folder in (root / f"made-{number}" for number in range(sequences)):
         folder.mkdir(parents=True)
         (folder / "img").symlink_to(shared, target_is_directory=True)
         np.savetxt(folder / "groundtruth.txt", rng.integers(1, 1000, (frames, 4)), "%d", ",")
@@ -128,10 +128,9 @@ def main() -> None:
             rows, title = measure_annotations(root, given.annotations, given.rounds), "Annotations, one core"
         elif not given.data:
             for frames in given.frames:
-                width, _, height = frames.partition("x")
-                if not (width.isdecimal() and height.isdecimal()):
+                if not re.fullmatch(r"[0-9]+x[0-9]+", frames):
                     raise UserError(f"'{frames}' is not WIDTHxHEIGHT in pixels")
-                write_clip(root / frames, 6, 48, int(width), int(height), given.quality)
+                write_clip(root / frames, 6, 48, *map(int, frames.split("x")), given.quality)
                 sets[f"{frames} JPEG"] = f"FOLDER:{root / frames}"
         for frames, name in sets.items():
             rows += [{"frames": frames} | row for row in measure(name, given.samples, given.rounds, given.lmdb)]

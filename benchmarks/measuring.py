@@ -1,10 +1,10 @@
 """Shared by the benchmarks: a clip to measure on, ways that take turns, processes, a table with ratios."""
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import os
-import re
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -14,6 +14,8 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pandas as pd
+import psutil
 import torch
 
 from lib.config import load_config
@@ -21,8 +23,9 @@ from lib.data.registry import find_sample
 from lib.test.profiling.latency import describe_machine, machine_line
 from lib.test.tracker import SCRIPTS
 from lib.test.tracker.engines import choose_engine
+from lib.test.video.source import open_source
 from lib.utils.errors import UserError
-from lib.utils.files import ruled_table, write_text
+from lib.utils.files import write_text
 
 CLIP = "sample:bigbuckbunny"
 
@@ -110,17 +113,15 @@ def rate(seconds: Mapping[str, np.ndarray], unit: str, amount: float, seconds_ea
 
 
 def resident_megabytes() -> float:
-    """Memory of this process, from /proc/self/status."""
-    return int(re.search(r"VmRSS:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
+    """Memory of this process."""
+    return psutil.Process().memory_info().rss / 2**20
 
 
 def report(title: str, rows: list[dict[str, object]], output: Path | None = None) -> None:
     """Print the machine and the rows as a table, and write both as JSON."""
     machine = describe_machine(torch.device("cpu"))
     print(f"{title}\n{machine_line(machine)}; load: {os.getloadavg()[0]:.1f}")
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    cells = [[row.get(column, "-") for column in columns] for row in rows]
-    print(ruled_table([columns, *([f"{c:.2f}" if isinstance(c, float) else str(c) for c in each] for each in cells)]))
+    print(pd.DataFrame(rows).to_string(index=False, float_format="{:.2f}".format, na_rep="-"))
     if output is not None:
         content = {"title": title, "command": sys.argv, "machine": machine, "rows": rows}
         write_text(output, json.dumps(content, indent=2))
@@ -128,11 +129,8 @@ def report(title: str, rows: list[dict[str, object]], output: Path | None = None
 
 def clip_frames(count: int, width: int, height: int) -> list[np.ndarray]:
     """The first frames of the sample clip (height, width, 3) uint8 RGB, at most `count`."""
-    video, found = cv2.VideoCapture(str(find_sample(CLIP)[0])), []
-    while len(found) < count and (frame := video.read())[0]:
-        found.append(cv2.cvtColor(cv2.resize(frame[1], (width, height)), cv2.COLOR_BGR2RGB))
-    video.release()
-    return found
+    frames = open_source(str(find_sample(CLIP)[0])).frames
+    return [cv2.resize(frame, (width, height)) for frame in itertools.islice(frames, count)]
 
 
 def write_clip(root: Path, sequences: int, frames: int, width: int = 1280, height: int = 720, quality: int = 90):
