@@ -27,7 +27,7 @@ from tests.test.web.made_clips import scene, write_clip, write_images
 from tests.test.web.serving import wait_until
 
 
-def test_a_sample_is_tracked_in_two_clicks(page):
+def test_a_sample_is_tracked_in_two_clicks_then_by_another_tracker_with_a_second_object(page):
     page.get_by_role("button", name="carphone").click()
     expect(page.locator("#facts")).to_have_text("frame 1 of 120, drawn")
     expect_box(page, (58, 12, 57, 87))
@@ -47,9 +47,25 @@ def test_a_sample_is_tracked_in_two_clicks(page):
     expect(page.locator("#facts")).not_to_contain_text("confidence")  # CSRT does not say how sure it is
     page.get_by_role("button", name="Pause").click()
     expect(page.locator("#status")).to_have_text("Paused.")
+    assert 1 <= int(page.locator("#facts").inner_text().split()[1]) < 120
     scrub(page, 120)
     expect(page.locator("#box-x")).to_have_value("")
     expect(page.locator(".object")).to_contain_text("no box here")
+    # A second object in the last frame but two; both have a box at the end, each its colour.
+    scrub(page, 118)
+    page.get_by_role("button", name="Add an object").click()
+    expect(page.get_by_role("radio")).to_have_count(2)
+    drag(page, (120, 20, 40, 60))
+    expect_box(page, (120, 20, 40, 60))
+    track(page)
+    assert len(set(page.locator(".swatch").evaluate_all("all => all.map((each) => each.style.background)"))) == 2
+    for name in ("Object 1", "Object 2"):
+        page.get_by_role("radio", name=name).check()
+        expect(page.locator("#box-x")).not_to_have_value("")
+    scrub(page, 1)
+    expect(page.locator(".object").nth(1)).to_contain_text("no box here")
+    page.get_by_role("button", name="Remove it").click()
+    expect(page.get_by_role("radio")).to_have_count(1)
 
 
 def test_upload_draw_track_scrub_and_draw_again(page, tmp_path):
@@ -81,32 +97,6 @@ def test_upload_draw_track_scrub_and_draw_again(page, tmp_path):
     expect_box(page, (40, 40, 24, 24), within=8)
     scrub(page, 14)
     expect_box(page, OTHER, within=8)
-
-
-def test_a_pause_on_the_way_and_a_second_object(page):
-    page.get_by_role("button", name="carphone").click()
-    expect(page.locator("#facts")).to_contain_text("drawn")
-    page.get_by_role("button", name="Track", exact=True).click()
-    expect(page.locator("#facts")).to_contain_text("confidence")  # not in the first frame
-    page.get_by_role("button", name="Pause").click()
-    expect(page.locator("#status")).to_have_text("Paused.")
-    assert 1 < int(page.locator("#facts").inner_text().split()[1]) < 120
-    page.get_by_role("button", name="Add an object").click()
-    expect(page.get_by_role("radio")).to_have_count(2)
-    expect(page.locator("#box-x")).to_have_value("")
-    drag(page, (120, 20, 40, 60))
-    expect_box(page, (120, 20, 40, 60))
-    track(page)
-    # Both have a box now, each its colour.
-    swatches = page.locator(".swatch").evaluate_all("all => all.map((each) => each.style.background)")
-    assert len(set(swatches)) == 2
-    for name in ("Object 1", "Object 2"):
-        page.get_by_role("radio", name=name).check()
-        expect(page.locator("#box-x")).not_to_have_value("")
-    scrub(page, 1)
-    expect(page.locator(".object").nth(1)).to_contain_text("no box here")
-    page.get_by_role("button", name="Remove it").click()
-    expect(page.get_by_role("radio")).to_have_count(1)
 
 
 def test_a_finger_draws_and_a_second_one_does_not_disturb_it(browser, server):
@@ -205,7 +195,7 @@ def test_another_clip_ends_a_download_and_no_clip_does_not(page, media):
     page.get_by_role("button", name="Choose another clip").click()
     page.locator("#media").get_by_role("button", name="media").click()
     page.locator("#media").get_by_role("button", name="letter.mp4").click()
-    assert alert(page).startswith("letter.mp4 is not a video")
+    assert alert(page) == "letter.mp4 is not a video: it is another kind of file, or damaged."
     expect(page.locator("#clip-name")).to_have_text("bigbuckbunny")
     # A download, and a clip at once.
     page.evaluate("document.querySelector('.download').click()")
@@ -215,16 +205,12 @@ def test_another_clip_ends_a_download_and_no_clip_does_not(page, media):
 
 
 def test_mistakes_are_said_plainly(page, media, tmp_path):
-    text = tmp_path / "letter.mp4"
-    text.write_text("not a video\n" * 99)
-    page.locator("#file").set_input_files(text)
-    assert alert(page) == "letter.mp4 is not a video: it is another kind of file, or damaged."
-    page.get_by_role("button", name="Dismiss this message").click()
-    expect(page.get_by_role("alert")).to_be_hidden()
     large = tmp_path / "large.mp4"
     large.write_bytes(bytes(2 * 2**20))
     page.locator("#file").set_input_files(large)
     assert alert(page) == "The file is too large (2 MB): at most 1 MB are taken here."
+    page.get_by_role("button", name="Dismiss this message").click()
+    expect(page.get_by_role("alert")).to_be_hidden()
     picture = next(iter(sorted(write_images(tmp_path / "one", 1).iterdir())))
     page.locator("#file").set_input_files(picture)
     assert alert(page).startswith("That is a single picture")

@@ -12,7 +12,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from lib.utils.workspace import REPOSITORY
-from tests.test.web.made_clips import noise, write_clip, write_images, write_numbered
+from tests.test.web.made_clips import index_of, noise, write_clip, write_images, write_numbered
 from tests.test.web.serving import Page, Server, wait_until
 
 COUNT = 30
@@ -121,8 +121,7 @@ def test_a_video_is_uploaded_tracked_and_taken_home(server, page, tmp_path):
     assert [message["frame"] for message, _ in frames] == list(range(COUNT))
     message, picture = frames[20]
     assert message["objects"] == [{"object": 1, "box": [4.0, 4.0, 20.0, 20.0], "score": None, "drawn": False}]
-    image = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR)
-    assert image.mean() == pytest.approx(4 * 20, abs=2)
+    assert index_of(cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR)) == 20
     page.say("export", what="table")
     page.until("exported")
     status, body = server.get(f"/api/{page.name}/table")
