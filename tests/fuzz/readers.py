@@ -6,7 +6,6 @@ runs each target for that long and prints the text that broke it; `tests/fuzz/te
 """
 
 import argparse
-import io
 import sys
 import tempfile
 import time
@@ -17,7 +16,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import av
 import cv2
 import numpy as np
 from hypothesis import HealthCheck, Phase, given, settings
@@ -29,6 +27,7 @@ from lib.test.evaluation.result_files import read_result, read_seconds
 from lib.test.web.clips import Limits, open_clip
 from lib.utils.errors import UserError
 from lib.utils.files import parse_names, read_ranges
+from tests.test.web.made_clips import numbered, write_clip
 
 _SLOW_SECONDS = 2.0
 _BATCH = 200
@@ -71,16 +70,10 @@ def _whole(kind: str) -> bytes:
     if kind.startswith("."):
         pixels = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
         return cv2.imencode(kind, pixels, [cv2.IMWRITE_JPEG_PROGRESSIVE, int(kind == ".jpeg")])[1].tobytes()
-    file = io.BytesIO()
     codec = {"avi": "mjpeg", "webm": "libvpx"}.get(kind, "libx264")
-    with av.open(file, "w", format={"ts": "mpegts"}.get(kind, kind)) as container:
-        stream = container.add_stream(codec, rate=25, width=48, height=32)
-        stream.pix_fmt = "yuvj420p" if kind == "avi" else "yuv420p"
-        for index in range(6):
-            image = np.full((32, 48, 3), 20 * index, np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(stream.encode(None))
-    return file.getvalue()
+    form = {"ts": "mpegts"}.get(kind, kind)
+    frames = (numbered(5 * index, (48, 32)) for index in range(6))
+    return write_clip(SCRATCH / "whole", frames, codec, form=form).read_bytes()
 
 
 def _damaged(kind: str, places: list[tuple[int, bytes]], cut: int) -> bytes:

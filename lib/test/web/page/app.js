@@ -1,7 +1,7 @@
 // The page: its state, the answers of the server, and the actions of the person.
 
 import { Chooser } from "./chooser.js";
-import { $, clamp, isTaken, make } from "./dom.js";
+import { $, clamp, isModified, isTaken, make } from "./dom.js";
 import { Panel } from "./panel.js";
 import { Pictures } from "./pictures.js";
 import { connect } from "./server.js";
@@ -35,7 +35,7 @@ const state = {
 const pictures = new Pictures({ ask: (frame) => send("show", { frame }), paint });
 const stage = new Stage($("stage"), { drawn: draw, begin });
 const timeline = new Timeline($("timeline"), go);
-const panel = new Panel({ select, add, remove, draw, complain, exportFile });
+const panel = new Panel({ select, add, remove: () => send("remove", { number: state.selected }), draw, complain, exportFile });
 const chooser = new Chooser({ open, browse: (path) => send("browse", { path }), say, complain });
 const send = connect((message, picture) => answers[message.type](message, picture), lost);
 
@@ -92,8 +92,7 @@ const answers = {
     refresh();
   },
   length({ frames }) {
-    pictures.stop();
-    pictures.answered();
+    pictures.refused();
     state.clip.frames = frames;
     go(frames - 1);
   },
@@ -105,10 +104,7 @@ const answers = {
     refresh();
   },
   error({ about, text }) {
-    if (about === "show") {
-      pictures.stop();
-      pictures.answered();
-    }
+    if (about === "show") pictures.refused();
     if (about === "draw") state.unanswered -= 1;
     if (about === "track") state.running = false;
     if (about === "export") state.exporting = false;
@@ -154,9 +150,7 @@ function begin() {
   pictures.stop();
 }
 
-function step(by) {
-  go((pictures.wanted ?? state.shown) + by);
-}
+const step = (by) => go((pictures.wanted ?? state.shown) + by);
 
 function go(frame) {
   if (!state.clip) return;
@@ -173,10 +167,6 @@ function add() {
   const number = state.hello.colours.findIndex((_, index) => !state.objects.has(index + 1)) + 1;
   if (number) select(newObject(number).number);
   $("stage").focus();
-}
-
-function remove() {
-  send("remove", { number: state.selected });
 }
 
 function draw(box) {
@@ -286,9 +276,7 @@ function complain(text) {
   $("alert").scrollIntoView({ block: "nearest" });
 }
 
-function quiet() {
-  $("alert").hidden = true;
-}
+const quiet = () => ($("alert").hidden = true);
 
 $("track").addEventListener("click", track);
 $("back").addEventListener("click", () => step(-1));
@@ -302,12 +290,12 @@ $("change").addEventListener("click", () => {
   document.querySelector("#chooser button, #file")?.focus();
 });
 $("stage").addEventListener("keydown", (event) => {
-  if (!(event.key in STEP) || !state.clip || event.ctrlKey || event.altKey || event.metaKey) return;
+  if (!(event.key in STEP) || !state.clip || isModified(event)) return;
   event.preventDefault();
   nudge(event.key, event.shiftKey);
 });
 document.addEventListener("keydown", (event) => {
-  if (!state.clip || isTaken(event) || event.ctrlKey || event.altKey || event.metaKey) return;
+  if (!state.clip || isTaken(event) || isModified(event)) return;
   if (event.key === " " && !$("track").disabled) track();
   else if (event.key === ",") step(-1);
   else if (event.key === ".") step(1);

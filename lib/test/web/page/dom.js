@@ -12,6 +12,8 @@ export const button = (text, act, kind = "") => make("button", { type: "button",
 
 export const clamp = (value, least, most) => Math.min(Math.max(value, least), most);
 
+export const isModified = ({ ctrlKey, altKey, metaKey }) => ctrlKey || altKey || metaKey;
+
 // Whether a key press belongs to the element with the focus: a field takes every key, a button those that press it.
 export function isTaken({ target, key }) {
   const taking = key === " " || key === "Enter" ? "button, summary, label, input[type=radio], " : "";

@@ -32,10 +32,16 @@ export class Pictures {
     this.round = {};
   }
 
-  // The picture that was asked for has come, or does not come.
+  // The picture that was asked for has come.
   answered() {
     this.asking = false;
     this.next();
+  }
+
+  // The picture that was asked for does not come.
+  refused() {
+    this.stop();
+    this.answered();
   }
 
   async next() {
