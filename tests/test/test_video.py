@@ -16,6 +16,7 @@ from lib.test.video.output import BOXES, SURE, TABLE, TRUTH, UNSURE, VIDEO, box_
 from lib.test.video.source import FrameSource, open_source
 from lib.utils.errors import UserError
 from lib.utils.workspace import REPOSITORY
+from tests.test.web.made_clips import write_clip
 
 SIZE = (64, 48)
 
@@ -26,10 +27,7 @@ def plain_frame(value, size=SIZE):
 
 
 def read_video(path):
-    capture, frames = cv2.VideoCapture(str(path)), []
-    while (frame := capture.read()[1]) is not None:
-        frames.append(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
-    return frames
+    return list(open_source(str(path)).frames)
 
 
 def read_table(folder):
@@ -40,12 +38,8 @@ def read_table(folder):
 @pytest.fixture
 def clip(tmp_path):
     """A video of 12 frames that become lighter in green, at 10 frames a second."""
-    path = tmp_path / "my clip.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10.0, SIZE)
-    for index in range(12):
-        writer.write(plain_frame(20 * index)[:, :, ::-1])
-    writer.release()
-    return path
+    frames = (plain_frame(20 * index) for index in range(12))
+    return write_clip(tmp_path / "my clip.avi", frames, codec="mjpeg", fps=10)
 
 
 class MovingTracker:

@@ -2,13 +2,13 @@
 
 import json
 
-import cv2
 import numpy as np
 import pytest
 from got10k.experiments import ExperimentGOT10k
 from PIL import Image
 
 from lib.test.utils.got10k_tracker import Got10kTracker
+from tests.data.made_sets import write_sequence
 
 FRAMES = 6
 
@@ -16,18 +16,14 @@ FRAMES = 6
 @pytest.fixture
 def got10k_val(tmp_path):
     """A validation set of one sequence whose object moves two pixels to the right a frame."""
-    folder = tmp_path / "got10k" / "val" / "GOT-10k_Val_000001"
-    folder.mkdir(parents=True)
-    (folder.parent / "list.txt").write_text(f"{folder.name}\n")
-    for i in range(FRAMES):
-        frame = np.zeros((60, 80, 3), dtype=np.uint8)
-        frame[20:40, 10 + 2 * i : 30 + 2 * i] = (0, 0, 250)
-        cv2.imwrite(str(folder / f"{i + 1:08d}.jpg"), frame)
-    boxes = [f"{10 + 2 * i}.0000,20.0000,20.0000,20.0000" for i in range(FRAMES)]
-    (folder / "groundtruth.txt").write_text("\n".join(boxes))
-    for name, value in (("cover", 8), ("absence", 0), ("cut_by_image", 0)):
-        (folder / f"{name}.label").write_text("\n".join([str(value)] * FRAMES))
-    (folder / "meta_info.ini").write_text(f"[METAINFO]\nresolution: (80, 60)\nanno_fps: 10Hz\nvideo_length: {FRAMES}\n")
+    name, boxes = "GOT-10k_Val_000001", np.array([[10 + 2 * i, 20, 20, 20] for i in range(FRAMES)])
+    folder = tmp_path / "got10k" / "val" / name
+    write_sequence(folder.parent, name, FRAMES, boxes)
+    (folder.parent / "list.txt").write_text(f"{name}\n")
+    for label, value in (("cover", 8), ("absence", 0), ("cut_by_image", 0)):
+        (folder / f"{label}.label").write_text("\n".join([str(value)] * FRAMES))
+    meta = f"[METAINFO]\nresolution: (128, 96)\nanno_fps: 10Hz\nvideo_length: {FRAMES}\n"
+    (folder / "meta_info.ini").write_text(meta)
     return tmp_path / "got10k"
 
 
