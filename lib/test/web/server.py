@@ -46,6 +46,7 @@ _HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-store",
 }
+routes = APIRouter()
 
 
 def run_server(
@@ -84,9 +85,6 @@ def run_server(
         if token:
             print("whoever knows this address can use the server and see the directories of --media", flush=True)
         uvicorn.Server(config).run(sockets=[listener])
-
-
-routes = APIRouter()
 
 
 def create_app(token: str | None, folder: Path, limits: Limits, trackers: Trackers, media: Media) -> FastAPI:
