@@ -87,7 +87,8 @@ def test_odd_names_survive_and_a_folder_that_cannot_be_written_is_named(files, t
     odd = tmp_path / 'o\'dd "{data}" \\n é'
     write_local_files(odd, odd, odd, False)
     assert workspace("train").dataset_dir("lasot") == workspace("test").save_dir / "lasot" == odd / "lasot"
-    shutil.rmtree(files["train"].parent)
+    for path in files.values():
+        shutil.rmtree(path.parent)
     files["train"].parent.write_text("a file where a folder should be")
     with pytest.raises(UserError, match=r"cannot write the local files: .*train"):
         write_local_files(tmp_path, tmp_path, tmp_path, False)

@@ -75,7 +75,9 @@ class Page:
     def __init__(self, server: Server, **headers: str) -> None:
         self.server = server
         address, options = server.base.replace("http", "ws") + "/api/session", {"max_size": None, "max_queue": 4}
-        self.socket = connect(address, additional_headers=server.cookie | headers, open_timeout=_SECONDS, **options)
+        headers = server.cookie | headers
+        self._connection = connect(address, additional_headers=headers, open_timeout=_SECONDS, **options)
+        self.socket = self._connection.__enter__()
         self.greeting, _ = self.hear()
         self.name = self.greeting["session"]
 
@@ -83,7 +85,7 @@ class Page:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.socket.close()
+        self._connection.__exit__(*error)
 
     def say(self, kind: str, **more: object) -> None:
         """Send a message."""
