@@ -20,11 +20,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.measuring import Worker, benchmark_parser, known_variant, known_way, rate, report, write_clip
-from benchmarks.plain import PlainTracker
-from lib.config import load_config
+from benchmarks.tracking import make_tracker
 from lib.data.registry import load_dataset
 from lib.test.evaluation.running import evaluate_tracker
-from lib.test.tracker import SCRIPTS, load_network, weights_path
+from lib.test.tracker import SCRIPTS
 from lib.test.tracker.export import export
 from lib.utils.device import available_cpus
 from lib.utils.errors import run_command
@@ -32,10 +31,9 @@ from lib.utils.errors import run_command
 WAYS = ("torch:fp32", "openvino:fp32", "openvino:bf16", "openvino:int8")
 
 
-def tracking_plainly(name: str, config: str) -> Callable[[tuple[list, list]], list]:
+def tracking_plainly(variant: str) -> Callable[[tuple[list, list]], list]:
     """A function that tracks the frames (paths) of one sequence from its first box."""
-    cfg = load_config(SCRIPTS[name], config)
-    tracker = PlainTracker(load_network(SCRIPTS[name], cfg, weights_path(name, config)), cfg)
+    tracker = make_tracker(variant, "plain", Path())
 
     def track(sequence: tuple[list, list]) -> list:
         paths, box = sequence
@@ -46,11 +44,11 @@ def tracking_plainly(name: str, config: str) -> Callable[[tuple[list, list]], li
     return track
 
 
-def plain_seconds(name: str, config: str, folder: Path, processes: int) -> float:
+def plain_seconds(variant: str, folder: Path, processes: int) -> float:
     """Seconds to track all sequences of a folder in processes that share the cores."""
     sequences = [([str(path) for path in each.frames], each.init_bbox) for each in load_dataset(f"folder:{folder}")]
     threads = available_cpus() // processes or 1
-    workers = [Worker(threads, tracking_plainly, name, config) for _ in range(processes)]
+    workers = [Worker(threads, tracking_plainly, variant) for _ in range(processes)]
     start = time.monotonic()
     with ThreadPoolExecutor(processes) as pool:
         parts = [sequences[number::processes] for number in range(processes)]
@@ -76,7 +74,7 @@ def main() -> None:
         if "openvino:int8" in given.ways:
             export(SCRIPTS[name], config, format="openvino", precision="int8")
         for number in range(given.rounds):
-            seconds["plain"].append(plain_seconds(name, config, root / "clips", given.threads))
+            seconds["plain"].append(plain_seconds(given.variant, root / "clips", given.threads))
             for way in given.ways:
                 engine, precision = way.split(":")
                 options = {"threads": given.threads, "engine": engine, "precision": precision}
