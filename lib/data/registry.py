@@ -109,9 +109,9 @@ def find_lack(name: str, data_dir: Path | None = None, use_lmdb: bool = False) -
     return None
 
 
-def waits_to_be_generated(name: str, data_dir: Path | None = None) -> bool:
+def waits_to_be_generated(name: str) -> bool:
     """True for a generated data set that does not exist yet."""
-    return name in _EMBEDDED and not is_whole(find_kind(name, data_dir).root)
+    return name in _EMBEDDED and not is_whole(find_kind(name).root)
 
 
 def load_dataset(name: str, data_dir: Path | None = None) -> Sequences:

@@ -210,7 +210,7 @@ def sample_figure(batch: Batch, outcome: Outcome, number: int) -> Figure:
     axes = figure.subplots(1, len(crops), squeeze=False)[0]
     titles = ["template", *["dynamic template"] * (len(crops) - 2), "search" if present else "search, absent"]
     for axis, crop, brightness, title in zip(axes, crops, batch.brightness[:, number], titles, strict=True):
-        axis.imshow((crop.float() * brightness).clamp(max=255).round().byte(), extent=WHOLE)
+        axis.imshow((crop.float() * brightness).clamp(max=255).round().byte().numpy(), extent=WHOLE)
         axis.set_axis_off()
         axis.set_title(title)
     truth = xywh_to_xyxy(batch.boxes[number].float()).clamp(0, 1)
@@ -218,7 +218,7 @@ def sample_figure(batch: Batch, outcome: Outcome, number: int) -> Figure:
         red = np.zeros((*outcome.masks.shape[1:], 4))
         red[..., 0], red[..., 3] = 1, 0.5 * outcome.masks[number].float().cpu()
         axis.imshow(red, extent=WHOLE)
-        axis.contour(batch.object_masks[number], [0.5], colors=TRUTH, extent=(0, 1, 0, 1))
+        axis.contour(batch.object_masks[number].numpy(), [0.5], colors=TRUTH, extent=(0, 1, 0, 1))
     if present:
         _draw(axis, truth, TRUTH)
     if outcome.boxes is not None:
