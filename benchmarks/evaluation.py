@@ -23,7 +23,7 @@ from benchmarks.measuring import Worker, benchmark_parser, known_variant, known_
 from benchmarks.tracking import make_tracker
 from lib.data.registry import load_dataset
 from lib.test.evaluation.running import evaluate_tracker
-from lib.test.tracker import SCRIPTS
+from lib.test.tracker import SCRIPT_OF
 from lib.test.tracker.export import export
 from lib.utils.device import available_cpus
 from lib.utils.errors import run_command
@@ -72,7 +72,7 @@ def main() -> None:
         os.environ.setdefault("STARK_SAVE_DIR", str(root / "save"))  # exported graphs
         name, config = given.variant.split(":")
         if "openvino:int8" in given.ways:
-            export(SCRIPTS[name], config, format="openvino", precision="int8")
+            export(SCRIPT_OF[name], config, format="openvino", precision="int8")
         for number in range(given.rounds):
             seconds["plain"].append(plain_seconds(given.variant, root / "clips", given.threads))
             for way in given.ways:

@@ -20,10 +20,10 @@ import torch
 
 from lib.config import load_config
 from lib.data.registry import find_sample
-from lib.test.profiling.latency import describe_machine, machine_line
-from lib.test.tracker import SCRIPTS
+from lib.test.tracker import SCRIPT_OF
 from lib.test.tracker.engines import choose_engine
 from lib.test.video.source import open_source
+from lib.utils.device import describe_machine, machine_line
 from lib.utils.errors import UserError
 from lib.utils.files import write_text
 
@@ -42,9 +42,9 @@ def benchmark_parser(description: str, rounds: int = 7) -> argparse.ArgumentPars
 def known_variant(text: str) -> str:
     """TRACKER:CONFIG of a command line. Raises UserError where one of them does not exist."""
     name, _, config = text.partition(":")
-    if name not in SCRIPTS:
-        raise UserError(f"'{text}' is not TRACKER:CONFIG; trackers: {', '.join(SCRIPTS)}")
-    load_config(SCRIPTS[name], config)
+    if name not in SCRIPT_OF:
+        raise UserError(f"'{text}' is not TRACKER:CONFIG; trackers: {', '.join(SCRIPT_OF)}")
+    load_config(SCRIPT_OF[name], config)
     return text
 
 

@@ -25,13 +25,13 @@ from benchmarks import measuring
 from benchmarks.measuring import Worker, rate
 from benchmarks.plain import PlainTracker
 from lib.config import load_config
+from lib.config.options import REFINE
 from lib.models import build_model
-from lib.models.alpha_refine import SCRIPT as MASK_SCRIPT
 from lib.models.alpha_refine import AlphaRefine
 from lib.models.export import export_graphs
-from lib.test.tracker import SCRIPTS, load_network, shipped_weights
-from lib.test.tracker.engines import graph_engine
-from lib.test.tracker.engines.base import Engine
+from lib.test.tracker import SCRIPT_OF, load_network, shipped_weights
+from lib.test.tracker.engines import Engine
+from lib.test.tracker.engines.graphs import graph_engine
 from lib.test.tracker.engines.pytorch import torch_engine
 from lib.test.tracker.quantise import calibrate
 from lib.test.tracker.refiner import MaskTracker, Refiner
@@ -53,10 +53,10 @@ BOX = [520.0, 305.0, 170.0, 110.0]
 def make_tracker(variant: str, way: str, folder: Path) -> StarkTracker | MaskTracker:
     """A tracker by `plain` or a way; all ways of a variant have the same weights."""
     name, config = variant.split(":")
-    cfg = load_config(SCRIPTS[name], config)
-    trained = shipped_weights(SCRIPTS[name], config)
+    script = SCRIPT_OF[name]
+    cfg, trained = load_config(script, config), shipped_weights(script, config)
     torch.manual_seed(0)
-    model = load_network(SCRIPTS[name], cfg, trained) if trained.is_file() else build_model(SCRIPTS[name], cfg).eval()
+    model = load_network(script, cfg, trained) if trained.is_file() else build_model(script, cfg).eval()
     if way == "plain":
         return PlainTracker(model, cfg)
     engine, precisions = way.split(":")
@@ -66,7 +66,7 @@ def make_tracker(variant: str, way: str, folder: Path) -> StarkTracker | MaskTra
     tracker = SpatioTemporalTracker(runner, cfg, [_NEVER]) if name == "stark_st" else StarkTracker(runner, cfg)
     if not masks:
         return tracker
-    cfg = load_config(MASK_SCRIPT, "baseline")
+    cfg = load_config(REFINE, "baseline")
     return MaskTracker(
         tracker, Refiner(make_engine(engine, AlphaRefine(cfg).eval(), cfg, folder / "masks", masks[0]), cfg)
     )

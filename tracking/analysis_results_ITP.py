@@ -6,7 +6,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib.test.analysis.report import print_runs
-from lib.test.tracker import SCRIPTS
+from lib.test.tracker import SCRIPT_OF
 from lib.test.utils.arguments import add_shared, command_parser
 from lib.utils.errors import run_command
 
@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("--dataset", "--dataset_name", nargs="+", default=["lasot"], help="test sets; default: lasot")
     add_shared(parser, "--results_dir")
     given = parser.parse_args()
-    tracker = {script: name for name, script in SCRIPTS.items()}.get(given.script, given.script)
+    tracker = {script: name for name, script in SCRIPT_OF.items()}.get(given.script, given.script)
     print_runs(tracker, given.config, given.dataset, given.results_dir)
 
 

@@ -14,9 +14,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from lib.config import load_config
+from lib.models import NETWORKS
 from lib.train.checks import check_run
 from lib.train.distributed import end_with_parent, is_launched, launch
-from lib.train.options import NETWORKS, RunOptions, Stage
+from lib.train.options import RunOptions, Stage
 from lib.train.run import train
 from lib.utils.errors import UserError, run_command
 from lib.utils.workspace import workspace

@@ -1,4 +1,4 @@
-"""The networks: STARK-S, STARK-ST and STARK-Lightning."""
+"""The networks: STARK-S, STARK-ST, STARK-Lightning and Alpha-Refine."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +8,8 @@ from easydict import EasyDict
 from torch import nn
 
 from lib.config import ConfigError, load_config
+from lib.config.options import REFINE
+from lib.models.alpha_refine import AlphaRefine
 from lib.models.stark import STARKS, STARKST
 from lib.models.stark_lightning import STARKLightningXtrt
 from lib.utils.checkpoint import CheckpointError, load_checkpoint, load_state, save_checkpoint
@@ -17,6 +19,7 @@ NETWORKS: dict[str, type[nn.Module]] = {
     "stark_st1": STARKST,
     "stark_st2": STARKST,
     "stark_lightning_X_trt": STARKLightningXtrt,
+    REFINE: AlphaRefine,
 }
 
 
@@ -31,7 +34,8 @@ def build_model(script: str, cfg: EasyDict, pretrained: bool = False) -> nn.Modu
     """
     if script not in NETWORKS:
         raise ConfigError(f"unknown script '{script}'; valid: {', '.join(NETWORKS)}")
-    _check(script, cfg)
+    if script != REFINE:
+        _check(script, cfg)
     return NETWORKS[script](cfg, pretrained)
 
 
@@ -61,14 +65,8 @@ def _check(script: str, cfg: EasyDict) -> None:
 def release_checkpoint(script: str, config: str, checkpoints: Sequence[Path], output: Path) -> None:
     """Write the mean of checkpoints' weights (Izmailov et al., UAI 2018) as a checkpoint with weights alone.
 
-    Args:
-        script, config: as `load_config` takes them.
-        checkpoints: of one run; late epochs, in which it moves about one minimum. One alone is stripped.
-        output: the file to write, which must not exist.
-
-    Raises:
-        UserError: an unknown configuration, a checkpoint that is missing, damaged or of another network, or an output
-            that exists or cannot be written.
+    They are of one run, of late epochs in which it moves about one minimum; one alone is stripped. Raises UserError for
+    a checkpoint that is missing, damaged or of another network, and for an output that exists or cannot be written.
     """
     if output.exists():
         raise CheckpointError(f"{output} exists: move it away, or name another file")

@@ -13,14 +13,14 @@ from easydict import EasyDict
 from torch import Tensor, nn
 
 from lib.config import ConfigError, option
+from lib.config.options import REFINE
 from lib.models.efficientnet_lite import STAGES, EfficientNetLite0
 from lib.models.inference import prepare_for_tracking
 from lib.models.pretrained import load_imagenet
 from lib.models.resnet import init_convolutions, resnet_layers
 from lib.models.segmentation import SCORES, MaskFirst, MixedFirst, SegmentationNetwork
-from lib.utils.boxes import xywh_to_xyxy
+from lib.utils.tensors import xywh_to_xyxy
 
-SCRIPT = "alpha_refine"
 CELLS = 12  # bins of the reference's box along each side
 # The level whose cells are compared, at this stride.
 COMPARED, STRIDE = "layer4", 16
@@ -128,7 +128,7 @@ class AlphaRefine(nn.Module):
                 raise ConfigError(f"'DATA.{region}.SIZE' ({size}) must be divisible by 32, the largest stride")
         name = cfg.MODEL.BACKBONE.TYPE
         if name not in FEATURES:
-            raise ConfigError(f"'MODEL.BACKBONE.TYPE' must be one of {', '.join(FEATURES)} for {SCRIPT}, not {name}")
+            raise ConfigError(f"'MODEL.BACKBONE.TYPE' must be one of {', '.join(FEATURES)} for {REFINE}, not {name}")
         self.feature_extractor = FEATURES[name]()
         if pretrained and option(cfg, "MODEL.BACKBONE.PRETRAINED"):
             load_imagenet(getattr(self.feature_extractor, "body", self.feature_extractor), name)

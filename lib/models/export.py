@@ -37,7 +37,7 @@ from easydict import EasyDict
 from torch import Tensor, nn
 
 from lib.models.alpha_refine import AlphaRefine, prepare_for_masks
-from lib.models.inference import Parts, output_names, prepare_for_tracking
+from lib.models.inference import OnCrops, Parts, output_names, prepare_for_tracking
 from lib.models.stark import Tokens
 from lib.utils.errors import UserError
 from lib.utils.files import atomic_path
@@ -51,7 +51,7 @@ TEMPLATE_OUTPUTS = ("feat", "mask", "pos")
 
 
 class Traced(nn.Module):
-    """A method of a module as the module that tracing wants."""
+    """A method of a module as a module of its own, as tracing and counting want it."""
 
     def __init__(self, module: nn.Module, method: str) -> None:
         super().__init__()
@@ -72,11 +72,8 @@ def export_graphs(model: nn.Module, cfg: EasyDict, folder: Path) -> None:
     template, search = {"image": crops["template"]}, {"image": crops["search"]}
     if isinstance(model, AlphaRefine):
         parts = MaskParts(copy.deepcopy(model).cpu(), cfg).to(memory_format=torch.contiguous_format)
-        template["box"], kept, outputs = (
-            torch.tensor([[0.25, 0.25, 0.5, 0.5]]) * sizes["template"],
-            ["kernels"],
-            ["mask"],
-        )
+        template["box"] = torch.tensor([[0.25, 0.25, 0.5, 0.5]]) * sizes["template"]
+        kept, outputs = ["kernels"], ["mask"]
     else:
         parts = Parts(_plain_copy(model), cfg)
         regions, outputs = parts.regions, parts.outputs
@@ -92,31 +89,20 @@ def export_graphs(model: nn.Module, cfg: EasyDict, folder: Path) -> None:
     write_graph(Traced(parts, "search"), search, outputs, folder / SEARCH, batched)
 
 
-class MaskParts(nn.Module):
-    """Alpha-Refine in two parts, on crops (B, S, S, 3) uint8 as they are cut: normalising them is the first step.
-
-    Args:
-        model: with its weights; it is rewritten for tracking.
-        cfg: the configuration it was built from.
-    """
+class MaskParts(OnCrops):
+    """Alpha-Refine in two parts; the model, with its weights, is rewritten for tracking."""
 
     def __init__(self, model: AlphaRefine, cfg: EasyDict) -> None:
-        super().__init__()
+        super().__init__(cfg)
         self.model = prepare_for_masks(model, cfg.DATA.SEARCH.SIZE)
-        mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (cfg.DATA.MEAN, cfg.DATA.STD))
-        self.register_buffer("scale", 1 / (255 * std), persistent=False)
-        self.register_buffer("shift", -mean / std, persistent=False)
 
     def template(self, crops: Tensor, boxes: Tensor) -> tuple[Tensor, ...]:
         """Crops and the object's boxes (B, 4), xywh in their pixels, to kernels (B, 144, C)."""
-        return (self.model.encode_reference(self._pixels(crops), boxes).float(),)
+        return (self.model.encode_reference(self.normalised(crops), boxes).float(),)
 
     def search(self, crops: Tensor, kernels: Tensor) -> tuple[Tensor, ...]:
         """Crops to the probability that a pixel is the object's, (B, S, S)."""
-        return (self.model.segment(kernels, self._pixels(crops))[:, 0].float().sigmoid(),)
-
-    def _pixels(self, crops: Tensor) -> Tensor:
-        return crops.permute(0, 3, 1, 2).float() * self.scale + self.shift
+        return (self.model.segment(kernels, self.normalised(crops))[:, 0].float().sigmoid(),)
 
 
 class PublishedParts(nn.Module):

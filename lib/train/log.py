@@ -22,10 +22,10 @@ from tqdm import tqdm
 
 from lib.train.loader import Batch
 from lib.train.losses import Outcome
-from lib.utils.boxes import box_iou, sort_corners, xywh_to_xyxy
+from lib.utils.checkpoint import to_plain
 from lib.utils.errors import UserError
 from lib.utils.files import write_text
-from lib.utils.safe_unpickle import to_plain
+from lib.utils.tensors import box_iou, sort_corners, xywh_to_xyxy
 
 # Seconds between two states of the progress bar if stderr is a file, which keeps them all.
 BAR_INTERVAL_IN_FILES = 30.0

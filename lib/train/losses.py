@@ -9,9 +9,15 @@ from torch import Tensor, nn
 
 from lib.config import option
 from lib.train.loader import Batch
-from lib.utils.boxes import cxcywh_to_xyxy, generalized_box_iou, sort_corners, xywh_to_xyxy
 from lib.utils.errors import UserError
-from lib.utils.tensors import NestedTensor, Preprocessor
+from lib.utils.tensors import (
+    NestedTensor,
+    Preprocessor,
+    cxcywh_to_xyxy,
+    generalized_box_iou,
+    sort_corners,
+    xywh_to_xyxy,
+)
 
 # Deviation of the target around the object's centre: a part of the object's side, and at least so many cells.
 _SPREAD, _LEAST_SPREAD = 0.15, 0.5

@@ -7,13 +7,10 @@ from typing import Any
 from easydict import EasyDict
 from torch import nn
 
-from lib import models
 from lib.config.loader import experiment_name, leaves, load_config, trained_config
 from lib.config.options import OPTIONS
-from lib.models.alpha_refine import SCRIPT as MASK_SCRIPT
-from lib.models.alpha_refine import AlphaRefine
 from lib.utils.checkpoint import load_checkpoint, load_state
-from lib.utils.checkpoint_files import CheckpointError, find_checkpoint, saved_config
+from lib.utils.checkpoint_files import NET_TYPES, CheckpointError, find_checkpoint, saved_config
 from lib.utils.errors import UserError
 
 # Options that a resumed run may change: they decide neither samples nor the loss. With the cosine schedule TRAIN.EPOCH
@@ -22,18 +19,6 @@ _FREE = (
     *("DATA.VAL.", "TEST.", "TRAIN.EPOCH", "TRAIN.NUM_WORKER", "TRAIN.PRINT_INTERVAL", "TRAIN.VAL_EPOCH_INTERVAL"),
     *("TRAIN.KEEP_", "TRAIN.SAVE_EVERY_STEPS", "TRAIN.COMPILE"),
 )
-
-NETWORKS: dict[str, type[nn.Module]] = {**models.NETWORKS, MASK_SCRIPT: AlphaRefine}
-
-
-def build_network(script: str, cfg: EasyDict, pretrained: bool = False) -> nn.Module:
-    """Build the network of a script; arguments and errors as of `lib.models.build_model`."""
-    return AlphaRefine(cfg, pretrained) if script == MASK_SCRIPT else models.build_model(script, cfg, pretrained)
-
-
-def net_type(script: str) -> str:
-    """The class name that a script's checkpoints carry."""
-    return NETWORKS[script].__name__
 
 
 def checkpoint_folder(save_dir: Path, script: str, config: str) -> Path:
@@ -52,7 +37,7 @@ class Stage:
     def path(self, save_dir: Path) -> Path:
         """The file of the weights; a CheckpointError if there is none."""
         folder = checkpoint_folder(save_dir, self.script, self.config)
-        return self.checkpoint or find_checkpoint(folder, net_type(self.script))
+        return self.checkpoint or find_checkpoint(folder, NET_TYPES[self.script])
 
     def network_config(self, save_dir: Path) -> EasyDict:
         """The configuration of the trained network; that of the YAML file as long as there are no weights."""

@@ -9,8 +9,10 @@ from easydict import EasyDict
 from torch import nn
 
 from lib.config import load_config, option
+from lib.config.options import REFINE
 from lib.data.dataset import TrackingDataset
 from lib.data.registry import build_dataset
+from lib.models import build_model
 from lib.train import distributed
 from lib.train.checkpoints import run_checkpoints
 from lib.train.checks import Report, check_run, usable_validation
@@ -19,7 +21,7 @@ from lib.train.loader import BatchLoader, SampleStream
 from lib.train.log import RunLog
 from lib.train.losses import Actor, BoxActor, MaskActor, ScoreActor
 from lib.train.optimiser import Optimisation, choose_arithmetic
-from lib.train.options import MASK_SCRIPT, RunOptions, build_network, require_unchanged
+from lib.train.options import RunOptions, require_unchanged
 from lib.train.processing import MaskProcessing, Processing
 from lib.train.sampler import FrameSampler, sample_intervals, sampler_mode
 from lib.train.trainer import Trainer
@@ -100,7 +102,7 @@ def build_trainer(
         remedy = "--save_dir must be one storage for all machines; if it is, one saw an older state: start again"
         raise UserError(f"the processes find different checkpoints in {options.folder}: {remedy}")
     # Rank 0 alone fetches ImageNet weights; joining the ranks gives every one its values.
-    net = build_network(options.script, cfg, pretrained=fresh and options.previous is None and distributed.rank() == 0)
+    net = build_model(options.script, cfg, pretrained=fresh and options.previous is None and distributed.rank() == 0)
     if fresh and options.previous is not None:
         options.previous.load(net, options.save_dir)
     net = net.to(device, memory_format=torch.channels_last)
@@ -129,7 +131,7 @@ def _build_loader(
         dataset.keep_annotations()
     negatives = cfg.TRAIN.get("TRAIN_CLS", False)
     sampler = FrameSampler(datasets, ratios, sampler_mode(cfg), sample_intervals(cfg), negatives)
-    processing = (MaskProcessing if options.script == MASK_SCRIPT else Processing)(cfg, augment=train)
+    processing = (MaskProcessing if options.script == REFINE else Processing)(cfg, augment=train)
     return BatchLoader(
         SampleStream(sampler, processing, option(cfg, "TRAIN.SEED"), stream=0 if train else 1),
         part.SAMPLE_PER_EPOCH,
@@ -146,6 +148,6 @@ def _build_actor(options: RunOptions, cfg: EasyDict, net: nn.Module, device: tor
     """Forward pass and loss of the kind of training that the options ask for."""
     if options.teacher is not None:
         return DistillActor(net, cfg, device, load_teacher(options.teacher, options.save_dir, device))
-    if options.script == MASK_SCRIPT:
+    if options.script == REFINE:
         return MaskActor(net, cfg, device)
     return (ScoreActor if cfg.TRAIN.get("TRAIN_CLS", False) else BoxActor)(net, cfg, device)

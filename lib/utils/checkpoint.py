@@ -2,20 +2,167 @@
 
 A checkpoint is a dictionary with the network's state dict under `net`; published ones and ours also
 hold `epoch, actor_type, net_type, net_info, constructor, optimizer, stats, settings`.
+
+A pickle is a small program that may import and call anything. Here torch's `weights_only` unpickler reads it. It knows
+only tensors, containers and the names in `STAND_INS`. Those names are never imported: the file gets an inert class or
+function of this module instead. Every other name is refused before it is used.
 """
 
 import os
+import pickle
 import re
+import threading
+import warnings
+import zipfile
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lib.utils.checkpoint_files import CheckpointError, few
+from lib.utils.checkpoint_files import CheckpointError, check_archive, check_pickles
+from lib.utils.errors import few
 from lib.utils.files import atomic_path
-from lib.utils.safe_unpickle import read_untrusted, to_plain
+
+MAX_DEPTH = 100
+_MAX_EXPANDED = 2**20  # elements of a tensor that repeats its storage
+LEAVES = (type(None), bool, int, float, complex, str, bytes, bytearray, torch.device, torch.dtype)
+
+
+class InertObject:
+    """The attributes of a pickled object (`checkpoint["settings"].env.lasot_dir`), without its class's behaviour."""
+
+    def __setstate__(self, state: Any) -> None:
+        if type(state) is not dict or not all(type(name) is str and name.isidentifier() for name in state):
+            raise ValueError("an object's state is not a dictionary of attributes")
+        vars(self).update(state)
+
+
+class PickledDtype:
+    """Replaces `numpy.dtype`; `numpy_scalar` checks it."""
+
+    def __init__(self, code: Any, align: Any = False, copy: Any = True) -> None:
+        self.code, self.order = code, "="
+
+    def __setstate__(self, state: Any) -> None:
+        self.order = state[1]
+
+
+def numpy_scalar(dtype: PickledDtype, data: bytes) -> bool | int | float | complex:
+    """Replaces numpy's `scalar`: a Python number from the bytes of one numpy number."""
+    name = f"{dtype.order}{dtype.code}" if type(dtype) is PickledDtype else ""
+    if not re.fullmatch(r"[<>=|](b1|[iu][1248]|f[248]|c8|c16)", name):
+        raise ValueError(f"numpy type {name:.40} is not a plain number")
+    return np.frombuffer(data, np.dtype(name)).item()
+
+
+_OBJECTS = ("settings.Settings", "local.EnvironmentSettings", "stats.AverageMeter", "stats.StatValue")
+# Stand-in, and the name in the file that it replaces: all that published checkpoints, of STARK and of the framework
+# that trained Alpha-Refine, hold beside tensors.
+STAND_INS = [
+    *((InertObject, f"{package}.admin.{name}") for package in ("lib.train", "ltr") for name in _OBJECTS),
+    (InertObject, "ltr.admin.model_constructor.NetConstructor"),
+    (OrderedDict, "easydict.EasyDict"),
+    (PickledDtype, "numpy.dtype"),
+    (numpy_scalar, "numpy.core.multiarray.scalar"),
+    (numpy_scalar, "numpy._core.multiarray.scalar"),
+]
+# torch has one list of allowed names for the process: two loads at a time would remove each other's.
+_LOCK = threading.Lock()
+
+
+def read_untrusted(path: Path) -> Any:
+    """Read a `torch.save` file (zip, or the older single pickle) onto the CPU, running nothing in it.
+
+    Gives tensors, numbers, strings and plain containers; objects of known classes become `InertObject`, numpy numbers
+    Python numbers, an EasyDict a dict. Raises CheckpointError where the file is missing, damaged, no such file, or
+    names anything else.
+    """
+    try:
+        with _LOCK, torch.serialization.safe_globals(STAND_INS), warnings.catch_warnings(), open(path, "rb") as file:
+            head = file.read(40)
+            if not head.startswith((b"PK\x03\x04", b"\x80")):
+                found = f"a file that starts with {head!r}" if head else "an empty file"
+                raise CheckpointError(f"{path} is not a checkpoint: expected a file of torch.save, found {found}")
+            file.seek(0)
+            if head.startswith(b"PK"):
+                with zipfile.ZipFile(file) as archive:
+                    check_archive(archive)
+                    if damaged := archive.testzip():
+                        raise ValueError(f"{damaged} has another checksum than when it was written")
+            else:
+                check_pickles(file, pickles=5)
+            file.seek(0)
+            warnings.simplefilter("ignore")
+            return to_plain(torch.load(file, map_location="cpu", weights_only=True, mmap=False), objects=True)
+    except CheckpointError:
+        raise
+    except OSError as error:
+        raise CheckpointError(f"cannot read checkpoint {path}: {error.strerror or error}") from error
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(f"checkpoint {path} refused: {_refusal(str(error))}; nothing in it was run") from error
+    except Exception as error:  # torch meets damage with errors of any kind
+        reason = few([*str(error).strip().splitlines(), type(error).__name__][:1])
+        message = f"checkpoint {path} is damaged, truncated or not written by torch.save: {reason}"
+        raise CheckpointError(message) from error
+
+
+def _refusal(message: str) -> str:
+    """The refused name, or the last line, of the unpickler's message."""
+    name = re.search(r"GLOBAL (\S+)", message)
+    if name:
+        # torch leaves out the module of built-in functions.
+        return f"it names {'' if '.' in name[1] else 'builtins.'}{name[1]:.100}, which no checkpoint needs"
+    if "Unsupported operand" in message:
+        return "its pickle is damaged, or of a protocol that torch.save does not use"
+    lines = [line.strip() for line in message.splitlines() if line.strip() and "documentation" not in line]
+    return f"it does what no checkpoint needs ({lines[-1].split('WeightsUnpickler error: ')[-1]:.150})"
+
+
+def to_plain(value: Any, *, objects: bool = False) -> Any:
+    """Copy nested containers into plain ones: dict, list, tuple, set; numpy numbers become Python's.
+
+    Tensors lose their gradient history and share their storage with the source. With `objects`, an `InertObject` stays
+    one; else it becomes a dict. A TypeError names the place of a value of another type; a ValueError, that of a
+    container that holds itself or more than `MAX_DEPTH` levels.
+    """
+    copies: dict[int, Any] = {}  # each value is copied once, or a file could unfold without end
+
+    def copy(value: Any, where: str, depth: int) -> Any:
+        if type(value) in LEAVES:
+            return value
+        if isinstance(value, np.generic):
+            return value.item()
+        if id(value) in copies:
+            return copies[id(value)]
+        if depth > MAX_DEPTH:
+            raise ValueError(f"'{where:.80}' holds itself or is nested too deeply")
+        if isinstance(value, Tensor) and value.layout is torch.strided and not (value.is_meta or value.is_quantized):
+            if value.numel() > max(_MAX_EXPANDED, value.untyped_storage().nbytes() // value.element_size()):
+                raise ValueError(f"'{where:.80}' repeats its storage to {value.numel()} elements")
+            plain = Tensor.detach(value)
+        elif isinstance(value, dict):
+            # dict.items: a hostile file can add an attribute `items` to an OrderedDict.
+            items = [(key, item, f"{where}.{key!s:.60}".lstrip(".")) for key, item in dict.items(value)]
+            plain = {copy(key, where, depth + 1): copy(item, place, depth + 1) for key, item, place in items}
+        elif type(value) is InertObject:
+            plain = copy(vars(value), where, depth + 1)
+            if objects:
+                attributes, plain = plain, InertObject()
+                vars(plain).update(attributes)
+        elif isinstance(value, list | tuple | set):
+            kind = next(kind for kind in (list, tuple, set) if isinstance(value, kind))
+            plain = kind(copy(item, f"{where}[{i}]", depth + 1) for i, item in enumerate(value))
+        else:
+            kind = f"{type(value).__module__}.{type(value).__qualname__}"
+            raise TypeError(f"'{where or 'the content'}' is of type {kind}: no plain value")
+        copies[id(value)] = plain
+        return plain
+
+    return copy(value, "", 0)
 
 
 def load_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
@@ -61,12 +208,9 @@ def load_state(
     (`num_batches_tracked`) may be absent on either side.
 
     Args:
-        checkpoint: what `load_checkpoint` returned, or a state dict; `path` is where it came from, for messages.
+        checkpoint: from `load_checkpoint`, or a state dict; `path` is where it came from, for messages.
         allow_missing: prefixes of names that keep the module's values if the file lacks them
             (`cls_head.`: stage 2 starts from a stage-1 checkpoint).
-
-    Raises:
-        CheckpointError: names or shapes that differ; a few of each are listed.
     """
     weights = checkpoint["net"] if isinstance(checkpoint.get("net"), Mapping) else checkpoint
     if weights and all(name.startswith("module.") for name in weights):
@@ -104,12 +248,8 @@ def _variant(names: Mapping[str, Any]) -> str:
 def save_checkpoint(path: str | os.PathLike, checkpoint: Mapping[str, Any]) -> None:
     """Write a checkpoint, whole or not at all: after a failure the old file is still at `path`.
 
-    Only plain values are written, so the file loads with `torch.load(weights_only=True)` anywhere: subclasses of
-    dict (EasyDict) become dict, numpy numbers Python numbers.
-
-    Raises:
-        CheckpointError: the disk is full or the place cannot be written.
-        TypeError: a value that is no tensor, number, string or plain container; the message names its place.
+    Only plain values are written, so the file loads with `torch.load(weights_only=True)` anywhere; others are a
+    TypeError as of `to_plain`. A full disk is a CheckpointError.
     """
     plain = to_plain(dict(checkpoint))
     try:

@@ -1,6 +1,7 @@
 """Checkpoints as files: their names, and which one is meant. Without PyTorch, which is slow to load and large."""
 
-import os
+import functools
+import hashlib
 import pickle
 import pickletools
 import re
@@ -8,8 +9,13 @@ import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from lib.utils.errors import UserError
+from lib.utils.errors import UserError, few
 
+# Script -> the class of its network, by which its checkpoints are named.
+NET_TYPES = {
+    **{"stark_s": "STARKS", "stark_st1": "STARKST", "stark_st2": "STARKST"},
+    **{"stark_lightning_X_trt": "STARKLightningXtrt", "alpha_refine": "AlphaRefine"},
+}
 _MAX_PICKLE = 2**26  # bytes; STARK-ST101's with its optimiser has 0.3 MB
 _MAX_TUPLE = 10**4  # values in a tuple and the tuples in it, which Python visits all whenever it hashes the tuple
 
@@ -41,29 +47,29 @@ def epoch_checkpoints(folder: Path, net_type: str) -> list[Path]:
     return sorted(paths, key=lambda path: (len(path.name), path.name))
 
 
-def find_checkpoint(folder: str | os.PathLike, net_type: str, epoch: int | None = None) -> Path:
-    """The file `<net_type>_ep<epoch>.pth.tar` of a folder; without an epoch the newest, whole epoch or not.
-
-    Raises:
-        CheckpointError: it is missing; the message lists what is there.
-    """
-    folder = Path(folder)
+def find_checkpoint(folder: Path, net_type: str) -> Path:
+    """The newest checkpoint of a folder, whole epoch or not; a CheckpointError lists what is there in its place."""
     if not folder.is_dir():
         raise CheckpointError(f"no checkpoint folder {folder}: train first, or give a checkpoint file")
+    for path in (*(folder / name for name in rolling_names(net_type)), *epoch_checkpoints(folder, net_type)[-1:]):
+        if path.is_file():
+            return path
     names = sorted(entry.name for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith("."))
-    newest = [path.name for path in epoch_checkpoints(folder, net_type)[-1:]]
-    found = [*rolling_names(net_type), *newest] if epoch is None else [epoch_name(net_type, epoch)]
-    for name in found:
-        if name in names:
-            return folder / name
-    wanted = f"{net_type}_ep*.pth.tar" if epoch is None else found[0]
-    raise CheckpointError(f"no checkpoint {wanted} in {folder}; there: {few(names[::-1], 5)}")
+    raise CheckpointError(f"no checkpoint {net_type}_ep*.pth.tar in {folder}; there: {few(names[::-1], 5)}")
 
 
-def few(names: list[str], count: int = 3) -> str:
-    """The first names, each shortened, and how many more there are."""
-    more = f", and {len(names) - count} more" if len(names) > count else ""
-    return (", ".join(f"{name:.150}" for name in names[:count]) or "nothing") + more
+def content_digest(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal; a process reads a file once, unless it is written again."""
+    try:
+        status = path.stat()
+        return _digest(path.resolve(), status.st_size, status.st_mtime_ns)
+    except OSError as error:
+        raise CheckpointError(f"cannot read the weights {path}: {error.strerror}") from error
+
+
+@functools.lru_cache(maxsize=8)
+def _digest(path: Path, *_: int) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 class _Ignored(dict):

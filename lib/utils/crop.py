@@ -29,21 +29,15 @@ class CropError(UserError):
 
 @dataclass(frozen=True)
 class Region:
-    """A rectangle of a frame, of which a square crop is made.
+    """A rectangle of a frame, of which a square crop is made; it may lie partly or wholly outside the frame."""
 
-    Attributes:
-        left, top, width, height: in whole pixels of the frame; may lie partly or wholly outside it.
-        size: side of the crop.
-        rows, columns: pixels of padding before and after the frame.
-    """
-
-    left: int
+    left: int  # in whole pixels of the frame, as the next three
     top: int
     width: int
     height: int
-    size: int
-    rows: tuple[int, int]
-    columns: tuple[int, int]
+    size: int  # side of the crop
+    rows: tuple[int, int]  # pixels of padding above and below the frame
+    columns: tuple[int, int]  # and left and right of it
 
     @classmethod
     def around(cls, box: Sequence[float], factor: float, size: int, height: int, width: int) -> "Region":
@@ -109,9 +103,8 @@ def sample_target(
 ) -> tuple[np.ndarray, float, np.ndarray]:
     """Cut the square region around a box, which may lie partly or wholly outside, from an image (H, W, 3) uint8.
 
-    Returns:
-        The crop (output_size, output_size, 3) uint8, the scale from image to crop pixels, and
-        the mask (output_size, output_size) bool, True on padding.
+    Gives the crop (output_size, output_size, 3) uint8, the scale from image to crop pixels, and the mask (output_size,
+    output_size) bool, True on padding.
     """
     region = Region.around(box, factor, output_size, *image.shape[:2])
     return region.cut(image), region.scale, region.mask()

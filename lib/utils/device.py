@@ -1,8 +1,10 @@
-"""The device to compute on, and the processor cores to compute with. Imports PyTorch only where it is needed."""
+"""The machine: devices and processor cores to compute with. Imports PyTorch only where it is needed."""
 
 import os
+import platform
 import re
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib.utils.errors import UserError
@@ -35,8 +37,7 @@ def available_devices() -> list[str]:
 def select_device(name: str = "auto") -> "torch.device":
     """The device of a name: `auto` (CUDA, else MPS, else the CPU), `cpu`, `mps`, `cuda` or `cuda:<index>`.
 
-    Raises:
-        UserError: an unknown name, or a device that this machine does not have; the message lists those it has.
+    A UserError lists the devices that this machine has.
     """
     import torch
 
@@ -47,3 +48,31 @@ def select_device(name: str = "auto") -> "torch.device":
         return torch.device(name)
     fault = "is not available here" if re.fullmatch(r"cpu|mps|cuda(:\d+)?", name) else "is unknown"
     raise UserError(f"device '{name}' {fault}; choose auto, {', '.join(available)}")
+
+
+def describe_machine(device: "torch.device") -> dict[str, object]:
+    """Device, processor, cores available to this process, threads of PyTorch, versions."""
+    import torch
+
+    information = Path("/proc/cpuinfo")
+    text = information.read_text(errors="replace") if information.is_file() else ""
+    found = re.search(r"model name\s*: (.*)", text)
+    machine: dict[str, object] = {
+        "device": str(device),
+        "processor": found[1].strip() if found else platform.processor() or platform.machine(),
+        "cores": available_cpus(),
+        "threads": torch.get_num_threads(),
+        **{"torch": torch.__version__, "python": platform.python_version(), "system": platform.system()},
+    }
+    if device.type == "cuda":
+        machine["gpu"] = torch.cuda.get_device_name(device)
+    return machine
+
+
+def machine_line(machine: dict[str, object]) -> str:
+    """The result of `describe_machine` as one line."""
+    gpu = f"{machine['gpu']}; " if "gpu" in machine else ""
+    return (
+        f"{gpu}{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads; "
+        f"PyTorch {machine['torch']} on {machine['device']}"
+    )

@@ -4,7 +4,7 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 # Errors of places that a user chose.
 _USERS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
@@ -12,6 +12,12 @@ _USERS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, er
 
 class UserError(Exception):
     """Something the user can put right: one line that says what is wrong, where, and what to do."""
+
+
+def few(texts: Sequence[str], count: int = 3, separator: str = ", ", width: int = 150) -> str:
+    """The first texts, each cut off at `width` characters, and how many more there are."""
+    more = f"{separator}and {len(texts) - count} more" if len(texts) > count else ""
+    return (separator.join(text[:width] for text in texts[:count]) or "nothing") + more
 
 
 def run_command(main: Callable[[], int | None]) -> None:

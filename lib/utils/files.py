@@ -39,12 +39,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
 def locked(path: str | os.PathLike, timeout: float = -1) -> Iterator[None]:
     """Hold the lock `.<name>.lock` beside a file or folder; other processes that want the same lock wait.
 
-    Args:
-        timeout: seconds to wait; negative: without end.
-
-    Raises:
-        TimeoutError: another process holds the lock.
-        OSError: the lock file cannot be written.
+    After `timeout` seconds they raise a TimeoutError; negative: never.
     """
     path = Path(os.path.abspath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,8 +56,7 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 def read_text(path: str | os.PathLike, errors: str = "strict") -> str:
     """Content of a UTF-8 file, with or without a byte-order mark; `errors` as of `bytes.decode`.
 
-    Raises:
-        UserError: the file cannot be read or is not text.
+    Raises UserError where the file cannot be read or is not text.
     """
     try:
         return decode_text(Path(path).read_bytes(), path, errors)
@@ -81,8 +75,7 @@ def decode_text(data: bytes, source: str | os.PathLike, errors: str = "strict") 
 def parse_names(text: str, source: str | os.PathLike) -> list[str]:
     """The names of folders in the text of a file (`source`, for messages): one a line, empty lines are allowed.
 
-    Raises:
-        UserError: a line is not the name of a folder, or is in the file twice.
+    Raises UserError where a line is not the name of a folder, or is in the file twice.
     """
     names: dict[str, int] = {}
     for number, name in enumerate(map(str.strip, text.splitlines()), start=1):
@@ -98,8 +91,7 @@ def parse_names(text: str, source: str | os.PathLike) -> list[str]:
 def read_ranges(path: str | os.PathLike) -> list[int]:
     """Indices of a split: `first-last` (both included) or a single index, separated by white space.
 
-    Raises:
-        UserError: the file cannot be read or holds something else.
+    Raises UserError where the file cannot be read or holds something else.
     """
     indices: list[int] = []
     for word in read_text(path).split():

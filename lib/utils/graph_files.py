@@ -22,30 +22,19 @@ TEMPLATE, SEARCH, REGIONS = "template.onnx", "search.onnx", "regions.npz"
 
 @dataclass(frozen=True)
 class Regions:
-    """Sizes of a network's regions, and their positions.
+    """Sizes of a network's regions, and their positions."""
 
-    Attributes:
-        sizes: sides in pixels of the crops, of a `template` and the `search` region.
-        stride: pixels of a crop per cell of its feature.
-        templates: how many templates the network takes.
-        positions: (1, L, C) float32 of each region without padding.
-        sine: whether positions are counted over what is not padded (see `sine_position`), or stay as they are.
-    """
-
-    sizes: Mapping[str, int]
-    stride: int
-    templates: int
-    positions: Mapping[str, np.ndarray]
-    sine: bool
+    sizes: Mapping[str, int]  # sides in pixels of the crops, of a `template` and the `search` region
+    stride: int  # pixels of a crop per cell of its feature
+    templates: int  # how many the network takes
+    positions: Mapping[str, np.ndarray]  # (1, L, C) float32 of each region without padding
+    sine: bool  # positions are counted over what is not padded (see `sine_position`), and do not stay as they are
 
     def attention_inputs(self, region: str, mask: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Position (1, L, C) and bias (1, L) of the tokens of a region; both are float32.
 
-        The bias is added to the logits of attention: minus infinity on padding, else 0.
-
-        Args:
-            region: `template` or `search`.
-            mask: (H, W) bool, True on padding; None where nothing is padded.
+        The bias is added to the logits of attention: minus infinity on padding, else 0. The mask is (H, W) bool, True
+        on padding; None where nothing is padded.
         """
         cells, position = self.sizes[region] // self.stride, self.positions[region]
         if mask is None or not mask.any():
@@ -56,22 +45,14 @@ class Regions:
         return position, np.where(padding.reshape(1, -1), np.float32(-np.inf), np.float32(0))
 
     def save(self, path: Path) -> None:
-        """Write it to an `.npz` file.
-
-        Raises:
-            OSError: the file cannot be written.
-        """
+        """Write it to an `.npz` file."""
         about = {"sizes": dict(self.sizes), "stride": self.stride, "templates": self.templates, "sine": self.sine}
         with atomic_path(path) as temporary:
             np.savez(temporary, about=json.dumps(about), **self.positions)
 
     @classmethod
     def load(cls, path: Path) -> "Regions":
-        """Read a file of `save`.
-
-        Raises:
-            UserError: the file is missing or damaged.
-        """
+        """Read a file of `save`; raises UserError where it is missing or damaged."""
         try:
             with np.load(path) as file:
                 about = json.loads(str(file["about"]))
@@ -90,11 +71,7 @@ def joined(regions: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray
 
 
 def sine_position(inside: np.ndarray, dim: int) -> np.ndarray:
-    """`lib.models.transformer.PositionEmbeddingSine` of one region, for cells (h, w) bool that are not padded.
-
-    Returns:
-        (h * w, dim) float32.
-    """
+    """`lib.models.transformer.PositionEmbeddingSine`, (h * w, dim) float32, for cells (h, w) bool without padding."""
     half = dim // 2
     wavelengths = (10000.0 ** (2 * (np.arange(half) // 2) / half)).astype(np.float32)
     axes = []

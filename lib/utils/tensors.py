@@ -1,4 +1,8 @@
-"""Batches of crops as networks take them: normalised pixels with their padding masks."""
+"""Tensors that networks take and give: batches of crops with their padding masks, boxes and their overlaps.
+
+Formats of boxes are spelled out: xywh, xyxy (corners), cxcywh (centre). Functions take and give tensors (..., 4);
+coordinates are pixels or fractions alike.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,16 +14,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class NestedTensor:
-    """Image crops and where they are padding.
+    """Image crops and where they are padding; without a padded crop in the batch the network does no work on masks."""
 
-    Attributes:
-        tensors: (B, 3, H, W) float, normalised pixels.
-        mask: (B, H, W) bool, True on padding; None where no crop of the batch is padded,
-            which spares the network all work on masks.
-    """
-
-    tensors: Tensor
-    mask: Tensor | None = None
+    tensors: Tensor  # (B, 3, H, W) float, normalised pixels
+    mask: Tensor | None = None  # (B, H, W) bool, True on padding
 
 
 class Preprocessor:
@@ -44,3 +42,48 @@ class Preprocessor:
         """One crop (H, W, 3) uint8 and its padding mask (H, W) bool as a batch of one."""
         padding = torch.from_numpy(mask)[None].to(self.device) if mask.any() else None
         return NestedTensor(self.pixels(torch.from_numpy(crop)[None]), padding)
+
+
+def xywh_to_xyxy(boxes: Tensor) -> Tensor:
+    """Top-left corner and size to two corners."""
+    x, y, w, h = boxes.unbind(-1)
+    return torch.stack((x, y, x + w, y + h), dim=-1)
+
+
+def xyxy_to_cxcywh(boxes: Tensor) -> Tensor:
+    """Two corners to centre and size."""
+    x1, y1, x2, y2 = boxes.unbind(-1)
+    return torch.stack(((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1), dim=-1)
+
+
+def cxcywh_to_xyxy(boxes: Tensor) -> Tensor:
+    """Centre and size to two corners."""
+    cx, cy, w, h = boxes.unbind(-1)
+    return torch.stack((cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2), dim=-1)
+
+
+def sort_corners(boxes: Tensor) -> Tensor:
+    """Order each xyxy box's corners so that x1 <= x2 and y1 <= y2 (an early network crosses them)."""
+    first, second = boxes[..., :2], boxes[..., 2:]
+    return torch.cat((torch.minimum(first, second), torch.maximum(first, second)), dim=-1)
+
+
+def box_iou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Overlap of boxes pair by pair: (..., 4) xyxy each, to IoU (...) and union area (...).
+
+    Two boxes without area have IoU 0.
+    """
+    size = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0)
+    inter = size[..., 0] * size[..., 1]
+    area_a = (a[..., 2] - a[..., 0]) * (a[..., 3] - a[..., 1])
+    area_b = (b[..., 2] - b[..., 0]) * (b[..., 3] - b[..., 1])
+    union = area_a + area_b - inter
+    return inter / union.clamp(min=torch.finfo(union.dtype).tiny), union
+
+
+def generalized_box_iou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """GIoU pair by pair (Rezatofighi et al., CVPR 2019): (..., 4) xyxy each, to GIoU (...) and IoU (...)."""
+    iou, union = box_iou(a, b)
+    size = torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])
+    hull = size[..., 0] * size[..., 1]
+    return iou - (hull - union) / hull.clamp(min=torch.finfo(hull.dtype).tiny), iou

@@ -34,28 +34,34 @@ _MAKER: dict[Side, str] = {"train": "EnvironmentSettings", "test": "local_env_se
 _ENDING: dict[Side, str] = {"train": "_dir", "test": "_path"}
 # Folders of data sets whose names in a local file are others.
 _ALIASES = {"vid": "imagenet"}
-# Texts of the local files.
-_HEAD = '''"""Where {side} finds and keeps its files on this machine. Edit it freely.
+# The beginning of a local file, where its paths are lines of `_LINE`, and its end.
+_NOTES = """Edit it freely.
 
 Environment variables (STARK_DATA_DIR, STARK_SAVE_DIR, STARK_PRETRAINED_DIR) go before it. An empty text, or a line
-that is missing, means the default. data_dir is for the data sets that are not listed.
-{more}
+that is missing, means the default. data_dir is for the data sets that are not listed."""
+_HEAD: dict[Side, str] = {
+    "train": f'''"""Where training finds and keeps its files on this machine. {_NOTES}
+save_dir is for checkpoints/ and logs/, pretrained_networks for ImageNet weights of backbones.
 """
 
-'''
-_TRAINING = """
+
 class EnvironmentSettings:
     def __init__(self):
+''',
+    "test": f'''"""Where testing finds and keeps its files on this machine. {_NOTES}
+save_dir holds checkpoints/; network_path those that are named to a tracker by their file name.
 """
-_TESTING = """from lib.test.evaluation.environment import EnvSettings
+
+from lib.test.evaluation.environment import EnvSettings
 
 
 def local_env_settings():
     settings = EnvSettings()
-"""
-_TRAINING_NOTES = "save_dir is for checkpoints/ and logs/, pretrained_networks for ImageNet weights of backbones."
-_TESTING_NOTES = "save_dir holds checkpoints/; network_path those that are named to a tracker by their file name."
-# Folders of data sets by their published names, which have an LMDB beside them.
+''',
+}
+_LINE: dict[Side, str] = {"train": "        self.{} = {!r}\n", "test": "    settings.{} = {!r}\n"}
+_END: dict[Side, str] = {"train": "", "test": "    return settings\n"}
+# Folders of data sets by their published names; those for training have an LMDB beside them.
 _TRAINING_SETS = {name: name for name in ("lasot", "got10k", "trackingnet", "coco")} | {"imagenet": "vid"}
 _TEST_SETS = ("lasot", "lasot_lmdb", "lasot_ext", "got10k", "trackingnet", "otb", "nfs", "uav", "tc128", "tnl2k")
 
@@ -107,8 +113,7 @@ class Workspace:
 def workspace(side: Side) -> Workspace:
     """The working place of training, or of testing: each side has a local file of its own.
 
-    Raises:
-        UserError: the local file cannot be read; the message says where in it.
+    Where it cannot be read, the UserError says where in it.
     """
     file = LOCAL_FILES[side]
     local = _read(file, side) if file.is_file() else {}
@@ -171,16 +176,24 @@ def _read(path: Path, side: Side) -> dict[str, Path]:
 
 
 def write_local_files(workspace_dir: Path, data_dir: Path, save_dir: Path, force: bool) -> list[Path]:
-    """Write `LOCAL_FILES`: both, or, where one must not be replaced, none.
+    """Write `LOCAL_FILES`: both, or, where one must not be replaced, none. Returns those that changed.
 
     `pretrained_networks/` lies in `workspace_dir`. With `force`, files that say something else are kept beside the new
-    ones as `local.py.bak`, `.bak2`, … Returns the files that were written; those that say the same already stay.
-
-    Raises:
-        UserError: a file exists and says something else, or cannot be written.
+    ones as `local.py.bak`, `.bak2`, … Raises UserError where one exists and says something else, or cannot be written.
     """
     work, data, save = (Path(os.path.abspath(folder.expanduser())) for folder in (workspace_dir, data_dir, save_dir))
-    texts = {LOCAL_FILES["train"]: _training_text(work, data, save), LOCAL_FILES["test"]: _testing_text(data, save)}
+    train = {"workspace_dir": work, "save_dir": save, "tensorboard_dir": save / "tensorboard"}
+    train |= {"pretrained_networks": work / "pretrained_networks", "data_dir": data}
+    train |= {f"{name}_dir": data / folder for name, folder in _TRAINING_SETS.items()}
+    train |= {f"{name}_lmdb_dir": data / f"{folder}_lmdb" for name, folder in _TRAINING_SETS.items()}
+    train |= {f"{name}_dir": data / name for name in ("davis", "youtube_vos")}
+    test = {"save_dir": save, "results_path": save / "test" / "tracking_results"}
+    test |= {"result_plot_path": save / "test" / "result_plots", "network_path": save / "test" / "networks"}
+    test |= {"data_dir": data} | {f"{name}_path": data / name for name in _TEST_SETS}
+    texts = {}
+    for side, paths in (("train", train), ("test", test)):
+        lines = [_LINE[side].format(name, str(path)) for name, path in paths.items()]
+        texts[LOCAL_FILES[side]] = _HEAD[side] + "".join(lines) + _END[side]
     try:
         new = [path for path, text in texts.items() if not path.exists() or path.read_bytes() != text.encode()]
         existing = [path for path in new if path.exists()]
@@ -197,21 +210,3 @@ def write_local_files(workspace_dir: Path, data_dir: Path, save_dir: Path, force
     except OSError as error:
         raise UserError(f"cannot write the local files: {error.filename}: {error.strerror}") from error
     return new
-
-
-def _training_text(work: Path, data: Path, save: Path) -> str:
-    paths = {"workspace_dir": work, "save_dir": save, "tensorboard_dir": save / "tensorboard"}
-    paths |= {"pretrained_networks": work / "pretrained_networks", "data_dir": data}
-    paths |= {f"{name}_dir": data / folder for name, folder in _TRAINING_SETS.items()}
-    paths |= {f"{name}_lmdb_dir": data / f"{folder}_lmdb" for name, folder in _TRAINING_SETS.items()}
-    paths |= {f"{name}_dir": data / name for name in ("davis", "youtube_vos")}
-    lines = [f"        self.{name} = {str(path)!r}\n" for name, path in paths.items()]
-    return _HEAD.format(side="training", more=_TRAINING_NOTES) + _TRAINING + "".join(lines)
-
-
-def _testing_text(data: Path, save: Path) -> str:
-    paths = {"save_dir": save, "results_path": save / "test" / "tracking_results"}
-    paths |= {"result_plot_path": save / "test" / "result_plots", "network_path": save / "test" / "networks"}
-    paths |= {"data_dir": data} | {f"{name}_path": data / name for name in _TEST_SETS}
-    lines = [f"    settings.{name} = {str(path)!r}\n" for name, path in paths.items()]
-    return _HEAD.format(side="testing", more=_TESTING_NOTES) + _TESTING + "".join([*lines, "    return settings\n"])

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from lib.config import load_config
 from lib.models import build_model
 from lib.models.inference import fold_repvgg
-from lib.utils.boxes import box_iou, cxcywh_to_xyxy, generalized_box_iou, sort_corners, xywh_to_xyxy
+from lib.utils.tensors import box_iou, cxcywh_to_xyxy, generalized_box_iou, sort_corners, xywh_to_xyxy
 from tests.golden.fill import uniform
 from tests.golden_cases import GOLDEN, VARIANTS, golden, reference_inputs, reference_model, state_lines
 

@@ -1,15 +1,19 @@
 """The networks' options beyond those of the reference numbers."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
+from torchvision.models import resnet
 
 from lib.config import ConfigError, load_config
 from lib.models import build_model
-from lib.models.inference import fold_norms, fold_repvgg
-from lib.models.layers import FrozenBatchNorm2d, RepVGGBlock
+from lib.models.layers import FrozenBatchNorm2d
+from lib.models.resnet import DEPTHS, ResNetBody
 from lib.models.transformer import DecoderLayer, EncoderLayer, MultiheadAttention
-from lib.utils.boxes import xyxy_to_cxcywh
-from lib.utils.tensors import NestedTensor
+from lib.utils.tensors import NestedTensor, xyxy_to_cxcywh
 
 LIGHTNING = "stark_lightning_X_trt"
 SIZES = ("DATA.SEARCH.SIZE=128", "DATA.TEMPLATE.SIZE=64")
@@ -168,27 +172,27 @@ def test_divide_norm_ignores_the_length_of_queries_and_keys():
     torch.testing.assert_close(attention(query, key, value), expected(unit[0] * 8**0.5, unit[1], value))
 
 
-@torch.no_grad()
-@pytest.mark.parametrize(("inputs_", "outputs", "stride"), [(6, 6, 1), (6, 8, 1), (6, 6, 2)])
-@pytest.mark.parametrize("frozen", [True, False])
-def test_a_folded_block_computes_the_same(inputs_, outputs, stride, frozen):
-    torch.manual_seed(1)
-    block = RepVGGBlock(inputs_, outputs, stride, frozen).eval()
-    for name, value in block.state_dict().items():
-        if value.is_floating_point():
-            value.copy_(torch.rand_like(value) + (0.5 if name.endswith("var") else -0.4))
-    x = torch.randn(2, inputs_, 12, 12)
-    expected = block(x)
-    torch.testing.assert_close(fold_repvgg(block)(x), expected, atol=1e-4, rtol=1e-4)
-    assert {name.split(".")[0] for name, _ in block.named_parameters()} == {"rbr_reparam"}
+@pytest.mark.parametrize(("name", "dilation"), [*((name, False) for name in DEPTHS), ("resnet50", True)])
+def test_names_and_outputs_are_torchvisions(name, dilation):
+    torch.manual_seed(0)
+    full = getattr(resnet, name)(
+        weights=None, norm_layer=FrozenBatchNorm2d, replace_stride_with_dilation=[False, dilation, False]
+    )
+    for norm in (module for module in full.modules() if isinstance(module, FrozenBatchNorm2d)):
+        torch.nn.init.uniform_(norm.running_var, 0.5, 2)
+        torch.nn.init.normal_(norm.bias)
+    theirs = {key: value for key, value in full.state_dict().items() if not key.startswith(("layer4", "fc"))}
+    body = ResNetBody(name, dilation)
+    assert list(body.state_dict()) == list(theirs)
+    body.load_state_dict(theirs)
+    image = torch.randn(1, 3, 64, 96)
+    expected = full.maxpool(full.relu(full.bn1(full.conv1(image))))
+    expected = full.layer3(full.layer2(full.layer1(expected)))
+    assert expected.shape[1] == body.channels
+    assert torch.allclose(body(image), expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
 
 
-def test_frozen_norm_joins_its_convolution():
-    torch.manual_seed(2)
-    conv, norm = torch.nn.Conv2d(3, 5, 3, 2, 1, bias=False), FrozenBatchNorm2d(5)
-    for buffer in norm.buffers():
-        buffer.uniform_(0.5, 1.5)
-    x = torch.randn(2, 3, 9, 9)
-    expected = norm(conv(x))
-    torch.testing.assert_close(fold_norms(torch.nn.Sequential(conv, norm))(x), expected)
-    norm.load_state_dict(norm.state_dict() | {"num_batches_tracked": torch.tensor(3)})
+def test_a_tracker_does_without_torchvision():
+    """It would take 170 MB of every tracking process, and two seconds of its start."""
+    code = "import sys; import lib.test.tracker; sys.exit('torchvision' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).resolve().parents[2]).returncode == 0

@@ -1,8 +1,6 @@
 """OpenCV's trackers behind the interface of ours, and the comparison with them."""
 
-import runpy
 import shutil
-import sys
 
 import cv2
 import numpy as np
@@ -10,7 +8,6 @@ import pytest
 
 from lib.test.tracker import create_tracker
 from lib.utils.errors import UserError
-from lib.utils.workspace import REPOSITORY
 from tests.data.made_sets import write_boxes
 
 COUNT = 8
@@ -70,17 +67,14 @@ def test_an_opencv_without_them_is_said(monkeypatch):
         create_tracker("csrt", "csrt")
 
 
-def compare(monkeypatch, folder, trackers, results, *options) -> int:
-    arguments = [folder, "--trackers", *trackers, "--results_dir", results, "--engine", "torch", *options]
-    monkeypatch.setattr(sys, "argv", ["compare.py", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stop:
-        runpy.run_path(str(REPOSITORY / "tracking" / "compare.py"), run_name="__main__")
-    return stop.value.code
+def compare(run_script, folder, trackers, results, *options) -> int:
+    engine = ("--engine", "torch")
+    return run_script("compare.py", folder, "--trackers", *trackers, "--results_dir", results, *engine, *options)
 
 
-def test_trackers_are_run_and_scored_beside_each_other(moving, tmp_path, capsys, monkeypatch):
+def test_trackers_are_run_and_scored_beside_each_other(moving, tmp_path, capsys, run_script):
     places = tmp_path / "results", "--output", tmp_path / "plots"
-    assert compare(monkeypatch, moving, ["kcf:kcf", "still:still"], *places) == 0
+    assert compare(run_script, moving, ["kcf:kcf", "still:still"], *places) == 0
     table = [line.split() for line in capsys.readouterr().out.splitlines()]
     heading = next(row for row in table if row[:1] == ["Tracker"])
     scores = {row[0]: dict(zip(heading, row, strict=True)) for row in table if row[-1:] == ["1/1"]}
@@ -88,18 +82,18 @@ def test_trackers_are_run_and_scored_beside_each_other(moving, tmp_path, capsys,
     assert float(scores["kcf:kcf"]["SR0.50"]) == 100 > float(scores["still:still"]["SR0.50"])
     assert float(scores["kcf:kcf"]["FPS"]) > 0
     assert (tmp_path / "plots" / "report.html").is_file()
-    assert compare(monkeypatch, f"folder:{moving}", ["kcf:kcf"], *places) == 0
+    assert compare(run_script, f"folder:{moving}", ["kcf:kcf"], *places) == 0
     assert "1 finished before" in capsys.readouterr().out
 
 
-def test_a_sequence_that_fails_is_told_by_the_status(moving, tmp_path, monkeypatch):
+def test_a_sequence_that_fails_is_told_by_the_status(moving, tmp_path, run_script):
     shutil.copytree(moving / "moving", moving / "broken")
     (moving / "broken" / "00000004.jpg").write_bytes(b"no picture")
-    assert compare(monkeypatch, moving, ["still:still"], tmp_path / "results", "--output", tmp_path / "plots") == 1
+    assert compare(run_script, moving, ["still:still"], tmp_path / "results", "--output", tmp_path / "plots") == 1
 
 
 @pytest.mark.parametrize("name", ["kcf", "kcf:kcf:1", "kcf:kcf=Mine"])
-def test_a_wrong_name_is_said_before_anything_runs(name, moving, tmp_path, monkeypatch, capsys):
-    assert compare(monkeypatch, moving, ["still:still", name], tmp_path / "results") == 2
+def test_a_wrong_name_is_said_before_anything_runs(name, moving, tmp_path, run_script, capsys):
+    assert compare(run_script, moving, ["still:still", name], tmp_path / "results") == 2
     assert "tracker:config" in capsys.readouterr().err
     assert not (tmp_path / "results").exists()

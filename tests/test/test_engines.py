@@ -12,17 +12,14 @@ from lib.config.loader import EXPERIMENTS
 from lib.models import build_model
 from lib.models.export import export_graphs
 from lib.models.inference import regions_of
-from lib.models.transformer import PositionEmbeddingSine
-from lib.test.tracker import create_tracker, exported, load_network, weights_path
-from lib.test.tracker.engines import graph_engine
-from lib.test.tracker.engines.onnx import open_graph
+from lib.test.tracker import create_tracker, exported, find_weights, load_network
+from lib.test.tracker.engines.graphs import graph_engine, open_graph
 from lib.test.tracker.engines.pytorch import torch_engine
 from lib.test.tracker.engines.tensorrt import with_float_pixels
-from lib.test.tracker.stark import BoxEngine, SpatioTemporalTracker
+from lib.test.tracker.stark import BoxEngine
 from lib.utils.checkpoint import save_checkpoint
 from lib.utils.errors import UserError
-from lib.utils.graph_files import Regions, sine_position
-from lib.utils.tensors import NestedTensor
+from lib.utils.graph_files import Regions, joined
 from tests.golden.fill import fill, image, padded_mask
 from tests.golden_cases import VARIANTS, reference_model
 
@@ -36,16 +33,16 @@ SMALL = [
 ON_GRAPHS = ("onnx", "openvino")
 
 
-def all_engines(model, cfg, folder, names=ON_GRAPHS):
+def all_engines(model, cfg, folder):
     """The network in PyTorch, then in the engines that run its graphs."""
     export_graphs(model, cfg, folder)
-    return [BoxEngine(each) for each in (torch_engine(model, cfg), *(graph_engine(name, folder) for name in names))]
+    return [BoxEngine(each) for each in (torch_engine(model, cfg), *(graph_engine(name, folder) for name in ON_GRAPHS))]
 
 
 def mini():
     """The trained network, and its configuration."""
     cfg = load_config(SCRIPT, "mini")
-    return load_network(SCRIPT, cfg, weights_path(SCRIPT, "mini")), cfg
+    return load_network(SCRIPT, cfg, find_weights(SCRIPT, "mini")), cfg
 
 
 @torch.no_grad()
@@ -69,27 +66,6 @@ def assert_equal(engines, templates, search):
 def region(name: str, size: int, padded: bool):
     """A crop and its mask, or None."""
     return image(name, size, size), padded_mask(f"{name}.mask", 1, size)[0].numpy() if padded else None
-
-
-@pytest.mark.parametrize("variant", ["stark_s50", "stark_lightning"])
-@pytest.mark.parametrize("padded", [False, True])
-def test_parts_are_the_network(variant, padded):
-    """Cut in two, with masks that only reach attention and positions, it gives what the whole network gives."""
-    script, config, count = VARIANTS[variant]
-    model, cfg = reference_model(variant), load_config(script, config)
-    templates = [region(f"parts{i}", cfg.DATA.TEMPLATE.SIZE, padded) for i in range(count)]
-    search = region("parts", cfg.DATA.SEARCH.SIZE, padded)
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (cfg.DATA.MEAN, cfg.DATA.STD))
-
-    def normalised(crop, mask):
-        pixels = (torch.from_numpy(crop).permute(2, 0, 1)[None] / 255 - mean) / std
-        return NestedTensor(pixels, None if mask is None else torch.from_numpy(mask)[None])
-
-    with torch.inference_mode():
-        expected = model.eval()([normalised(*t) for t in templates], normalised(*search))["pred_boxes"]
-    engine = BoxEngine(torch_engine(model, cfg))
-    found = engine.search([engine.encode_template(*t) for t in templates], *search)["pred_boxes"]
-    np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
 @pytest.mark.parametrize(
@@ -127,18 +103,13 @@ def test_graphs_are_fp32_whatever_the_network_runs_in(tmp_path):
     assert_equal(engines, [region("t", cfg.DATA.TEMPLATE.SIZE, False)], region("s", cfg.DATA.SEARCH.SIZE, True))
 
 
-@pytest.mark.parametrize("name", ["stark_s", SCRIPT])
-def test_graphs_take_several_crops_at_a_time(name, tmp_path):
-    cfg = load_config(name, "baseline" if name == "stark_s" else "mini", SMALL if name == "stark_s" else [])
-    model = tamed(fill(build_model(name, cfg)))
-    export_graphs(model, cfg, tmp_path)
+def test_graphs_take_several_crops_at_a_time(tmp_path):
+    cfg = load_config(SCRIPT, "mini")
+    export_graphs(tamed(fill(build_model(SCRIPT, cfg))), cfg, tmp_path)
     sizes = [cfg.DATA.TEMPLATE.SIZE, cfg.DATA.SEARCH.SIZE]
     templates, crops = (np.stack([image(f"batch{size}.{i}", size, size) for i in range(3)]) for size in sizes)
     engine = graph_engine("onnx", tmp_path)
-    position, bias = (
-        np.concatenate(each, axis=1)
-        for each in zip(*(engine.regions.attention_inputs(name, None) for name in ("template", "search")), strict=True)
-    )
+    position, bias = joined([engine.regions.attention_inputs(name, None) for name in ("template", "search")])
     found = engine.search(crops, bias, position, *engine.template(templates))[0]
     for i in range(3):
         alone = engine.search(crops[i : i + 1], bias, position, *engine.template(templates[i : i + 1]))[0]
@@ -148,24 +119,6 @@ def test_graphs_take_several_crops_at_a_time(name, tmp_path):
 def saved(model, path):
     save_checkpoint(path, {"net": model.state_dict(), "net_type": type(model).__name__, "epoch": 1})
     return path
-
-
-@pytest.mark.parametrize("name", ON_GRAPHS)
-def test_the_dynamic_template_is_replaced_in_every_engine(name, tmp_path):
-    cfg = load_config("stark_st2", "baseline", SMALL)
-    model = tamed(fill(build_model("stark_st2", cfg)))
-    with torch.no_grad():
-        model.cls_head.layers[-1].bias.fill_(20)  # sure of itself
-    pair = all_engines(model, cfg, tmp_path, [name])[::-1]
-    trackers = [SpatioTemporalTracker(engine, cfg, update_intervals=[2]) for engine in pair]
-    frame = image("track.frame", 240, 320)
-    for tracker in trackers:
-        tracker.initialize(frame, {"init_bbox": [150, 100, 60, 50]})
-    for i in range(1, 5):
-        found, expected = (tracker.track(np.roll(frame, 5 * i, 1)) for tracker in trackers)
-        np.testing.assert_allclose(found["target_bbox"], expected["target_bbox"], atol=0.05)
-        assert found["conf_score"] == pytest.approx(expected["conf_score"], abs=1e-4)
-        assert (trackers[0].templates[1] is trackers[0].templates[0]) == (i < 2)
 
 
 def test_graphs_are_kept_for_the_same_weights_and_made_for_new_ones(place):
@@ -196,7 +149,7 @@ def test_graphs_are_kept_for_the_same_weights_and_made_for_new_ones(place):
 
 @pytest.mark.parametrize("name", ON_GRAPHS)
 def test_a_graph_that_is_missing_or_damaged(name, place):
-    cfg, weights = load_config(SCRIPT, "mini"), weights_path(SCRIPT, "mini")
+    cfg, weights = load_config(SCRIPT, "mini"), find_weights(SCRIPT, "mini")
     search = exported(SCRIPT, "mini", cfg, weights) / "search.onnx"
     whole = search.read_bytes()
     for damaged in (whole[:1000], b"", b"text"):
@@ -210,7 +163,7 @@ def test_a_graph_that_is_missing_or_damaged(name, place):
 
 
 def test_graphs_that_exist_serve_where_nothing_can_be_written(place, monkeypatch):
-    folder = exported(SCRIPT, "mini", load_config(SCRIPT, "mini"), weights_path(SCRIPT, "mini"))
+    folder = exported(SCRIPT, "mini", load_config(SCRIPT, "mini"), find_weights(SCRIPT, "mini"))
     before = set(place.rglob("*"))
 
     def refuse(**_):
@@ -253,13 +206,6 @@ def test_graphs_for_tensorrt_take_pixels_as_floats(part, tmp_path):
     found = open_graph(tmp_path / "floats.onnx")(pixels.astype(np.float32), *others)
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
-
-
-@pytest.mark.parametrize("padded", [False, True])
-def test_positions_without_pytorch_are_the_networks(padded):
-    mask = padded_mask("positions", 1, 20) if padded else torch.zeros(1, 20, 20, dtype=torch.bool)
-    expected = PositionEmbeddingSine(64)(torch.zeros(1, 64, 20, 20), mask)[0]
-    np.testing.assert_allclose(sine_position(~mask[0].numpy(), 64), expected, atol=1e-5)
 
 
 def test_regions_are_saved_and_loaded(tmp_path):

@@ -1,6 +1,6 @@
 """Exporting for an engine: files, the comparison on real crops, int8 after calibration."""
 
-import sys
+import copy
 from dataclasses import replace
 
 import cv2
@@ -9,18 +9,19 @@ import pytest
 import torch
 
 from lib.config import load_config
+from lib.models.alpha_refine import AlphaRefine
 from lib.models.export import export_graphs
-from lib.test.tracker import create_tracker, exported, load_network, weights_path
-from lib.test.tracker.clips import clips_of, follow, sample_clips
-from lib.test.tracker.engines import graph_engine
-from lib.test.tracker.engines.base import Engine
-from lib.test.tracker.engines.openvino import INT8_SUFFIX
+from lib.test.tracker import create_tracker, find_weights, load_network
+from lib.test.tracker.engines import Engine
+from lib.test.tracker.engines.graphs import graph_engine
+from lib.test.tracker.engines.openvino import INT8_SUFFIX, core
 from lib.test.tracker.engines.pytorch import torch_engine
 from lib.test.tracker.export import BOX, LOGIT, PIXELS, TOLERANCES, compare_engines, export
-from lib.test.tracker.quantise import SEARCHES, calibrate, record
+from lib.test.tracker.quantise import SEARCHES, calibrate, clips_of, follow, record
+from lib.utils.checkpoint import save_checkpoint
 from lib.utils.errors import UserError
 from lib.utils.graph_files import Regions
-from tests.golden.fill import image
+from tests.golden.fill import fill, image
 
 SCRIPT = "stark_lightning_X_trt"
 CFG = load_config(SCRIPT, "mini")
@@ -42,7 +43,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model():
-    return load_network(SCRIPT, CFG, weights_path(SCRIPT, "mini"))
+    return load_network(SCRIPT, CFG, find_weights(SCRIPT, "mini"))
 
 
 @pytest.mark.parametrize(("format", "ending"), [("onnx", "onnx"), ("openvino", "xml")])
@@ -62,7 +63,7 @@ def test_fp32_agrees_and_is_written_where_it_was_asked_for(place, folder, capsys
 
 def test_a_graph_of_other_weights_does_not_agree(model, folder, tmp_path):
     export_graphs(model, CFG, tmp_path)
-    other = load_network(SCRIPT, CFG, weights_path(SCRIPT, "mini"))
+    other = load_network(SCRIPT, CFG, find_weights(SCRIPT, "mini"))
     with torch.no_grad():
         other.box_head.score[-1].weight.mul_(-1)
     found = compare_engines(
@@ -133,22 +134,6 @@ def test_of_many_clips_some_are_followed():
     assert max(shown) > 170
 
 
-def test_the_samples_serve_where_nothing_else_is_given():
-    for frames, boxes in sample_clips():
-        first = next(iter(frames))
-        x, y, w, h = boxes[0]
-        assert 0 <= x < x + w <= first.shape[1]
-        assert 0 <= y < y + h <= first.shape[0]
-
-
-def test_calibration_needs_its_package(monkeypatch, place):
-    folder = exported(SCRIPT, "mini", CFG, weights_path(SCRIPT, "mini"))
-    monkeypatch.setitem(sys.modules, "nncf", None)
-    with pytest.raises(UserError, match="pip install nncf"):
-        calibrate(folder, CFG, [])
-    assert not (folder / f"search{INT8_SUFFIX}").exists()
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -160,3 +145,81 @@ def test_calibration_needs_its_package(monkeypatch, place):
 def test_mistakes_in_exporting_are_said(place, arguments, message):
     with pytest.raises(UserError, match=message):
         export(**arguments)
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory):
+    """A network, its configuration, a folder for graphs, inputs, and what the plain network makes of them."""
+    cfg = load_config("alpha_refine", "small")
+    model = fill(AlphaRefine(cfg)).eval()
+    # Another box than graphs are traced with: it must be an input, and no constant.
+    reference, crop, box = image("z", 128, 128), image("x", 128, 128), np.array([30, 41, 70, 52], np.float32)
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (cfg.DATA.MEAN, cfg.DATA.STD))
+    pixels = [(torch.from_numpy(each).permute(2, 0, 1)[None] / 255 - mean) / std for each in (reference, crop)]
+    with torch.no_grad():
+        kernels = model.encode_reference(pixels[0], torch.from_numpy(box)[None])
+        tame(model, model.segment(kernels, pixels[1]))
+        mask = model.segment(kernels, pixels[1])[0, 0].sigmoid()
+    assert 0.3 < (mask > 0.5).float().mean() < 0.7
+    folder = tmp_path_factory.mktemp("graphs")
+    export_graphs(model, cfg, folder)
+    return model, cfg, folder, (reference, box, crop), (kernels.numpy(), mask.numpy())
+
+
+def tame(model, logits):
+    """Random weights make logits of billions, all of one sign; half of the mask is now the object's."""
+    last, scale = model.refiner.project.conv2, 2 / logits.std()
+    last.weight.mul_(scale)
+    last.bias.copy_((last.bias - logits.median()) * scale)
+
+
+def engine_of(case, name, precision="fp32"):
+    model, cfg, folder, *_ = case
+    if name == "torch":
+        return torch_engine(copy.deepcopy(model), cfg, "cpu", precision)
+    return graph_engine(name, folder, "cpu", precision)
+
+
+def mask_of(engine, reference, box, crop):
+    """Kernels (144, C) and the mask (S, S)."""
+    (kernels,) = engine.template(reference[None], box[None])
+    (mask,) = engine.search(crop[None], kernels)
+    assert mask.dtype == np.float32
+    return kernels[0], mask[0]
+
+
+@pytest.mark.parametrize("name", ["torch", "onnx", "openvino"])
+def test_engines_agree_with_the_network(case, name):
+    engine = engine_of(case, name)
+    assert engine.name == f"{name} fp32"
+    _, _, _, inputs, (kernels, mask) = case
+    found = mask_of(engine, *inputs)
+    np.testing.assert_allclose(found[0], kernels[0], atol=1e-4 * np.abs(kernels).mean())
+    np.testing.assert_allclose(found[1], mask, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["torch", "openvino"])
+def test_bf16_changes_masks_little(case, name):
+    if name == "openvino" and "BF16" not in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("no bf16 here")
+    _, _, _, inputs, (_, mask) = case
+    found = mask_of(engine_of(case, name, "bf16"), *inputs)[1]
+    assert np.abs(found - mask).mean() < 0.1  # these weights make much of rounding
+
+
+def test_int8_is_calibrated_and_changes_masks_little(case, monkeypatch):
+    monkeypatch.setattr("lib.test.tracker.quantise.SEARCHES", 4)
+    _, cfg, folder, (reference, box, crop), (_, mask) = case
+    path = calibrate(folder, cfg, [([reference, crop], [box.tolist()])] * 9)
+    found = mask_of(engine_of(case, "openvino", "int8"), reference, box, crop)[1]
+    assert np.abs(found - mask).mean() < 0.2  # these weights make much of rounding
+    assert path.with_suffix(".bin").stat().st_size < 0.4 * (folder / "search.onnx").stat().st_size
+
+
+def test_masks_are_exported_and_compared(case, place, capsys, monkeypatch):
+    monkeypatch.setattr("lib.test.tracker.export.clips_of", lambda _: [([case[3][0]] * 3, [case[3][1].tolist()])])
+    save_checkpoint(place / "weights.pth.tar", {"net": case[0].state_dict()})
+    given = {"checkpoint": str(place / "weights.pth.tar"), "format": "openvino", "output": place / "out"}
+    assert export("alpha_refine", "small", **given) == 0
+    assert {"template.xml", "search.xml"} <= {path.name for path in (place / "out").iterdir()}
+    assert "3 search regions" in capsys.readouterr().out

@@ -1,21 +1,17 @@
 """Masks of frames: weights by their published names, the tracker around a tracker, the demo."""
 
 import copy
-import sys
-import types
-from collections import OrderedDict
 
 import cv2
 import numpy as np
 import pytest
-import torch
 
 from lib.config import load_config
 from lib.models.alpha_refine import AlphaRefine
-from lib.test.tracker import load_network
+from lib.test.tracker import PUBLISHED_FILE, find_weights
 from lib.test.tracker.classic import StillTracker
-from lib.test.tracker.engines.base import Engine
-from lib.test.tracker.refiner import PUBLISHED_FILE, MaskTracker, Refiner, create_refiner, refiner_weights
+from lib.test.tracker.engines import Engine
+from lib.test.tracker.refiner import MaskTracker, Refiner, create_refiner
 from lib.test.video.demo import video_demo
 from lib.test.video.output import VIDEO
 from lib.utils.checkpoint import CheckpointError, save_checkpoint
@@ -38,59 +34,19 @@ def saved(monkeypatch, tmp_path):
     return tmp_path / "saved" / "checkpoints"
 
 
-def test_a_published_checkpoint_loads_without_the_program_that_wrote_it(tmp_path, monkeypatch):
-    cfg = load_config("alpha_refine", "small")
-    net = fill(AlphaRefine(cfg))
-    made = {}
-    for package in ("ltr", "ltr.admin"):
-        monkeypatch.setitem(sys.modules, package, types.ModuleType(package))
-    for name, kinds in {
-        "model_constructor": ("NetConstructor",),
-        "settings": ("Settings",),
-        "local": ("EnvironmentSettings",),
-        "stats": ("AverageMeter", "StatValue"),
-    }.items():
-        module = f"ltr.admin.{name}"
-        monkeypatch.setitem(sys.modules, module, types.ModuleType(module))
-        for kind in kinds:
-            made[kind] = type(kind, (), {"__module__": module})
-            setattr(sys.modules[module], kind, made[kind])
-    objects = {kind: make() for kind, make in made.items()}
-    vars(objects["NetConstructor"]).update(fun_name="ARcm_seg", args=(), kwds={"backbone_pretrained": True})
-    vars(objects["Settings"]).update(env=objects["EnvironmentSettings"], device=torch.device("cuda:0"))
-    vars(objects["AverageMeter"]).update(avg=np.float64(0.5), history=[np.float64(0.25)])
-    content = {
-        "epoch": 40,
-        "net_type": "ARnet_seg_mask",
-        "net": OrderedDict(net.state_dict()),
-        "constructor": objects["NetConstructor"],
-        "stats": OrderedDict(train=OrderedDict(mask=objects["AverageMeter"], rate=objects["StatValue"])),
-        "settings": objects["Settings"],
-    }
-    path = tmp_path / "published.pth.tar"
-    torch.save(content, path, _use_new_zipfile_serialization=False)
-    for module in list(sys.modules):
-        if module.partition(".")[0] == "ltr":
-            monkeypatch.delitem(sys.modules, module)
-    loaded = load_network("alpha_refine", cfg, path)
-    assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in net.state_dict().items())
-
-
 def test_where_weights_are_looked_for(saved, tmp_path):
-    with pytest.raises(CheckpointError) as caught:
-        refiner_weights()
-    for part in (str(saved / PUBLISHED_FILE), "--refine_checkpoint", "--script alpha_refine"):
-        assert part in str(caught.value)
+    with pytest.raises(CheckpointError, match="no weights of alpha_refine baseline: .*train first, .*/AR/ARcm_"):
+        find_weights("alpha_refine", "baseline")
     with pytest.raises(CheckpointError, match="train/alpha_refine/small"):
-        refiner_weights("small")
+        find_weights("alpha_refine", "small")
     (saved / PUBLISHED_FILE).parent.mkdir(parents=True)
     (saved / PUBLISHED_FILE).touch()
-    assert refiner_weights() == saved / PUBLISHED_FILE
+    assert find_weights("alpha_refine", "baseline") == saved / PUBLISHED_FILE
     own = saved / "train/alpha_refine/baseline/AlphaRefine_ep0003.pth.tar"
     own.parent.mkdir(parents=True)
     own.touch()
-    assert refiner_weights() == own
-    assert refiner_weights("baseline", tmp_path / "given") == tmp_path / "given"
+    assert find_weights("alpha_refine", "baseline") == own
+    assert find_weights("alpha_refine", "baseline", tmp_path / "given") == tmp_path / "given"
 
 
 def test_weights_of_another_network_are_refused(weights):
@@ -194,5 +150,5 @@ def test_the_demo_draws_masks(tmp_path, monkeypatch):
 
 def test_the_demo_says_where_weights_are_missing(saved, tmp_path):
     cv2.imwrite(str(tmp_path / "0.png"), squares())
-    with pytest.raises(UserError, match="--refine_checkpoint"):
+    with pytest.raises(UserError, match="no weights of alpha_refine"):
         video_demo("still", "x", str(tmp_path), [70, 30, 20, 20], no_window=True, device="cpu", refine="baseline")

@@ -1,6 +1,7 @@
 """The trained weights in the repository: they load anywhere, and they track."""
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,12 @@ from lib.config import load_config
 from lib.data.registry import load_dataset, select_sequences
 from lib.models.export import export_graphs
 from lib.test.analysis.metrics import box_overlap
-from lib.test.evaluation.one_sequence import track_sequence
-from lib.test.tracker import create_tracker, load_network, shipped_weights, weights_path
-from lib.test.tracker.clips import clips_of
-from lib.test.tracker.engines import graph_engine
+from lib.test.evaluation.sequences import track_sequence
+from lib.test.tracker import create_tracker, find_weights, load_network, shipped_weights
+from lib.test.tracker.engines.graphs import graph_engine
+from lib.test.tracker.engines.openvino import core
 from lib.test.tracker.export import BOX, PIXELS, compare_engines
+from lib.test.tracker.quantise import clips_of
 from lib.utils.workspace import REPOSITORY
 
 MINI = ("stark_lightning_X_trt", "mini")
@@ -24,7 +26,7 @@ REAL = Path(os.environ.get("STARK_REAL_DATA", REPOSITORY.parent / "shared" / "re
 
 def test_they_are_found_small_and_plain(tmp_path, monkeypatch):
     monkeypatch.setenv("STARK_SAVE_DIR", str(tmp_path))
-    path = weights_path(*MINI)
+    path = find_weights(*MINI)
     assert path == shipped_weights(*MINI) == REPOSITORY / "experiments" / MINI[0] / "mini.pth.tar"
     assert path.stat().st_size < 20 * 2**20
     assert set(torch.load(path, weights_only=True)) == {"net", "net_type"}
@@ -42,6 +44,7 @@ def test_they_follow_a_real_object_that_they_never_saw(engine, tmp_path, monkeyp
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"no real data at {REAL}; set STARK_REAL_DATA")
+@pytest.mark.skipif("BF16" not in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"), reason="no bf16 here")
 def test_bf16_moves_boxes_by_less_than_half_a_pixel(tmp_path):
     """From the same box before each frame, as the mean over the frames of the largest of a box's four numbers."""
     cfg = load_config(*MINI)
@@ -51,3 +54,19 @@ def test_bf16_moves_boxes_by_less_than_half_a_pixel(tmp_path):
     assert len(found[BOX]) == 180
     assert np.mean(found[PIXELS]) < 0.4
     assert np.max(found[BOX]) < 0.01
+
+
+def test_the_example_tracks_a_sample(capsys, monkeypatch):
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"\*\*From Python\.\*\*\n\n```python\n(.*?)```", text, re.DOTALL)
+    assert len([line for line in example.splitlines() if line]) == 10
+    monkeypatch.chdir(REPOSITORY)
+    exec(example, {})
+    lines = capsys.readouterr().out.splitlines()[-119:]
+    assert len(lines) == 119
+    x, y, w, h, confidence = (float(value) for value in re.sub(r"[\[\],]", " ", lines[-1]).split())
+    assert 0.5 < confidence <= 1
+    assert 0 < x < 100
+    assert 0 <= y < 60
+    assert 30 < w < 100
+    assert 50 < h < 140

@@ -7,8 +7,7 @@ from lib.config import load_config
 from lib.models import build_model
 from lib.train.distillation import DistillActor, Teacher
 from lib.train.options import Stage
-from lib.utils.checkpoint import save_checkpoint
-from lib.utils.safe_unpickle import to_plain
+from lib.utils.checkpoint import save_checkpoint, to_plain
 from tests.train.tiny_runs import overrides
 
 CPU = torch.device("cpu")

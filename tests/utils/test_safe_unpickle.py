@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.utils import safe_unpickle
-from lib.utils.checkpoint import CheckpointError, load_checkpoint
+from lib.utils.checkpoint import CheckpointError, load_checkpoint, read_untrusted
 from lib.utils.errors import UserError
 
 FORMATS = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
@@ -153,7 +152,7 @@ def test_attributes_hung_on_an_easydict_cannot_replace_its_methods(tmp_path, zip
         b"(X\x01\x00\x00\x00aK\x07us."
     )
     write_pickle(tmp_path / "file.pth", program, zipped)
-    assert safe_unpickle.read_untrusted(tmp_path / "file.pth")["x"] == {"a": 7}
+    assert read_untrusted(tmp_path / "file.pth")["x"] == {"a": 7}
 
 
 @FORMATS

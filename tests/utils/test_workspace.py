@@ -7,7 +7,7 @@ import pytest
 
 from lib.data.registry import build_dataset, find_kind, find_lack, load_dataset
 from lib.test.evaluation.running import evaluate_tracker
-from lib.test.tracker import weights_path
+from lib.test.tracker import find_weights
 from lib.utils import workspace as workspace_module
 from lib.utils.errors import UserError, run_command
 from lib.utils.workspace import REPOSITORY, provenance, workspace
@@ -186,13 +186,13 @@ def test_the_other_usual_name_of_a_folder_is_found_beside_the_first(tmp_path):
 @pytest.mark.usefixtures("published")
 def test_a_checkpoint_may_be_named_by_its_file_in_network_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert weights_path("stark_s", "baseline", "mine.pth.tar") == Path("mine.pth.tar")
+    assert find_weights("stark_s", "baseline", "mine.pth.tar") == Path("mine.pth.tar")
     kept = tmp_path / "networks" / "mine.pth.tar"
     kept.parent.mkdir()
     kept.touch()
-    assert weights_path("stark_s", "baseline", "mine.pth.tar") == kept
+    assert find_weights("stark_s", "baseline", "mine.pth.tar") == kept
     Path("mine.pth.tar").touch()
-    assert weights_path("stark_s", "baseline", "mine.pth.tar") == Path("mine.pth.tar")
+    assert find_weights("stark_s", "baseline", "mine.pth.tar") == Path("mine.pth.tar")
 
 
 def test_a_command_is_kept_in_one_line_of_utf8(monkeypatch):

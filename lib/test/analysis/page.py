@@ -33,19 +33,16 @@ def save_page(
     plots: SequenceOf[Figure],
     hard: SequenceOf[dict],
 ) -> None:
-    """Fill `report.html` beside this file and write it.
+    """Fill `report.html` beside this file and write it; trackers' labels are in the order of their colours.
 
-    Args:
-        labels: of the trackers, in the order of their colours.
-        tables: as `lib.test.analysis.tables.all_tables` gives them.
-        hard: as `hardest_sequences` gives them.
+    The tables are those of `lib.test.analysis.tables.all_tables`, `hard` is from `hardest_sequences`.
     """
     pages = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True)
     marks = {label: _swatch(i) + escape(label) for i, label in enumerate(labels)}
     page = pages.get_template("report.html").render(
         title=title,
         notes=notes,
-        tables={name: _html(table, name != "scores", marks) for name, table in tables.items() if len(table)},
+        tables={name: _html(table, name == "scores", marks) for name, table in tables.items() if len(table)},
         plots=map(plot_svg, plots),
         hard=hard,
         marks=marks.values(),
@@ -62,19 +59,20 @@ def _swatch(index: int) -> str:
     return f'<svg class="swatch" viewBox="0 0 30 10" aria-hidden="true">{line}</svg>'
 
 
-def _html(table: pandas.DataFrame, by_row: bool, marks: Mapping[str, str]) -> str:
-    """A table of texts with `marks` for labels, and the best number of each row or column in bold.
+def _html(table: pandas.DataFrame, trackers_are_rows: bool, marks: Mapping[str, str]) -> str:
+    """A table of texts with `marks` for labels, and in bold the best tracker's number.
 
     A number with an asterisk, or in a row with one, does not compare with others.
     """
-    numbers = table.drop(columns="Sequences", errors="ignore").apply(pandas.to_numeric, errors="coerce")
-    if "Sequences" in table:
+    numbers = table.apply(pandas.to_numeric, errors="coerce")
+    if trackers_are_rows:
         numbers[table["Sequences"].str.endswith("*")] = np.nan
-    numbers = numbers.T if by_row else numbers
+    else:
+        numbers = numbers.T
     best = numbers.eq(numbers.max()) & (numbers.count() > 1)
-    best = (best.T if by_row else best).reindex(columns=table.columns, fill_value=False)
-    for axis in (0, 1):
-        table = table.rename(lambda name: marks.get(name, escape(name)), axis=axis)
+    best = best if trackers_are_rows else best.T
+    axis = 0 if trackers_are_rows else 1
+    table = table.rename(marks.__getitem__, axis=axis).rename(escape, axis=1 - axis)
     cells = table.mask(best.to_numpy(), "<b>" + table + "</b>")
     return cells.to_html(escape=False, border=0, classes="sortable")
 
@@ -82,8 +80,8 @@ def _html(table: pandas.DataFrame, by_row: bool, marks: Mapping[str, str]) -> st
 def hardest_sequences(trackers: SequenceOf[TrackerScores], sequences: Mapping[str, Sequence], count: int) -> list[dict]:
     """The `count` sequences of the lowest mean AUC, hardest first; `sequences` has all by their names in the scores.
 
-    Each has its `name`, the `aucs` of all trackers in percent (nan without a result), `pictures` (captions to JPEG
-    pictures as `data:` addresses), and a `problem`, the reason where there are none.
+    Each is its `name`, the `aucs` of all trackers in percent (nan without a result), `pictures` (caption to `data:`
+    address), and a `problem`, the reason where there are none.
     """
     hard = []
     for name, *aucs in sequence_aucs(trackers).head(count).itertuples():

@@ -50,11 +50,8 @@ PLOTS = {
     "success": PlotKind("Success", "Overlap threshold", "auc", "Area under the curve"),
     "precision": PlotKind("Precision", "Centre distance threshold (pixels)", "precision", "Precision at 20 pixels", 20),
     "norm_precision": PlotKind(
-        "Normalised precision",
-        "Centre distance threshold (share of the box)",
-        "norm_precision",
-        "At a share of 0.20",
-        0.2,
+        *("Normalised precision", "Centre distance threshold (share of the box)"),
+        *("norm_precision", "At a share of 0.20", 0.2),
     ),
 }
 
@@ -74,9 +71,7 @@ def draw_plot(
 ) -> Figure:
     """Curves with a legend from the best to the worst; line i has the same colour in every plot.
 
-    Args:
-        thresholds: (N,).
-        lines: label, score in percent, and percent (N,) at the thresholds.
+    A line is its label, score in percent, and percent (N,) at the thresholds (N,).
     """
     figure = Figure(figsize=(5.6, 4.6 + 0.2 * len(lines)), layout="constrained")
     axes = figure.add_subplot(xlim=thresholds[[0, -1]], ylim=(0, 100), xlabel=spec.x_label, ylabel=f"{spec.title} (%)")

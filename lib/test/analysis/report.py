@@ -38,13 +38,8 @@ def analyse(
         datasets: each as `load_dataset` takes it.
         output_dir: folder for the files, in place of those of an earlier analysis; by default a folder under the
             workspace's plots with the sets' names.
-        plots: keys of `lib.test.analysis.plots.PLOTS`.
-        results_dir: where our results lie; the workspace's by default.
         merge: one row for all runs of a tracker, their mean.
         per_sequence: print every sequence's scores, too.
-
-    Raises:
-        UserError: a tracker, set or filter is unknown, or results cannot be scored.
     """
     sources = selection.parse_trackers(trackers, results_dir or workspace("test").results_dir)
     whole = selection.load_sets(datasets)
@@ -75,11 +70,7 @@ def analyse(
 
 
 def print_runs(tracker: str, config: str, datasets: SequenceOf[str], results_dir: Path | None = None) -> None:
-    """Print a tracker's scores: of its results without a run id, of each run, and the mean of the runs.
-
-    Raises:
-        UserError: there are no results, or they cannot be scored.
-    """
+    """Print a tracker's scores: of its results without a run id, of each run, and the mean of the runs."""
     results_dir = results_dir or workspace("test").results_dir
     sources = selection.find_runs(results_dir, tracker, config)
     if not sources:
@@ -112,11 +103,7 @@ def _print_scores(title: str, scores: SequenceOf[TrackerScores]) -> None:
 
 
 def plot_got_success(paths: SequenceOf[Path], output_dir: Path | None = None) -> None:
-    """Print AO, SR0.50 and SR0.75 and plot the success curves of server reports, `got_success.png` and `.pdf`.
-
-    Raises:
-        UserError: a file is missing or is no report, or two are of one tracker.
-    """
+    """Print AO, SR0.50 and SR0.75 and plot the success curves of server reports, `got_success.png` and `.pdf`."""
     lines, rows = {}, []
     for tracker, ao, curve, fps in (report for path in paths for report in read_got_report(path)):
         if tracker in lines:
@@ -136,9 +123,6 @@ def read_got_report(path: Path) -> list[tuple[str, float, np.ndarray, float]]:
     """The trackers of a report file: name, AO in percent, success curve (101,) in percent over overlaps, FPS or nan.
 
     The file is JSON, `{tracker: {"overall": {"ao", "succ_curve", …}, …}}`; in old reports "overall" is missing.
-
-    Raises:
-        UserError: the file is missing or is no report.
     """
     try:
         content = json.loads(read_text(path))

@@ -18,7 +18,7 @@ from lib.data.sequence import Sequence
 from lib.test.analysis import metrics
 from lib.test.analysis.selection import ResultSource
 from lib.test.evaluation.result_files import read_seconds
-from lib.utils.errors import UserError
+from lib.utils.errors import UserError, few
 
 CURVES = {
     "success_curve": metrics.OVERLAP_THRESHOLDS,
@@ -26,8 +26,7 @@ CURVES = {
     "norm_precision_curve": metrics.NORM_DISTANCE_THRESHOLDS,
 }
 
-_BASELINES = ("still",)  # nothing is computed that could be timed
-_NAMED_ERRORS = 3
+_UNTIMED = ("still",)  # trackers that compute nothing
 _RESOLUTION = re.compile(r"\(\s*(\d+)\s*,\s*(\d+)\s*\)", re.ASCII)
 _MISS = [1e9, 1e9, 1, 1]  # a box that is too far off for a hit in any score
 
@@ -77,8 +76,7 @@ class TrackerScores:
 def score_source(source: ResultSource, sequences: Mapping[str, Sequence]) -> TrackerScores:
     """Score every sequence (by names as of `lib.test.analysis.selection.joined`) that has a result.
 
-    Raises:
-        UserError: no sequence has a result, or results or ground truth are malformed or not complete.
+    Raises UserError where none has, or where results or ground truth are malformed or not complete.
     """
     rows, remarks, missing, errors, used = {}, {}, [], [], {}
     for name, sequence in sequences.items():
@@ -96,8 +94,7 @@ def score_source(source: ResultSource, sequences: Mapping[str, Sequence]) -> Tra
         except UserError as error:
             errors.append(str(error))
     if errors:
-        more = f"; and {len(errors) - _NAMED_ERRORS} more" if len(errors) > _NAMED_ERRORS else ""
-        raise UserError("; ".join(errors[:_NAMED_ERRORS]) + more)
+        raise UserError(few(errors, 3, "; ", 500))
     if not rows:
         first = next(iter(sequences.values()))
         remedy = f"expected {first.name}.txt and so on" if source.foreign else "run tracking/test.py first"
@@ -115,10 +112,7 @@ def score_source(source: ResultSource, sequences: Mapping[str, Sequence]) -> Tra
 def merge_runs(label: str, runs: SequenceOf[TrackerScores]) -> TrackerScores:
     """One row for several runs of a tracker: each sequence scores the mean of its runs.
 
-    A sequence that is missing in any run is missing from the mean.
-
-    Raises:
-        UserError: no sequence has a result of every run.
+    A sequence that is missing in any run is missing from the mean. Raises UserError where nothing is left.
     """
     if len(runs) == 1:
         return runs[0]
@@ -142,9 +136,7 @@ def compare_result(source: ResultSource, sequence: Sequence) -> tuple[np.ndarray
     """A result's boxes (M, 4), how they compare with the ground truth, and remarks on them.
 
     A line that is nan or has a negative size marks a lost frame, as other programs write it: it becomes a box far away.
-
-    Raises:
-        UserError: the result is malformed, or too short for the set's rules.
+    Raises UserError where the result is malformed, or too short for the set's rules.
     """
     path, truth, rule = source.files(sequence)[0], sequence.truth, metrics.scoring_rule(sequence.dataset)
     prediction, remarks = read_boxes(path), []
@@ -197,7 +189,7 @@ def _score_sequence(source: ResultSource, sequence: Sequence) -> tuple[dict[tupl
         raise UserError(f"{sequence.name}: {sequence.annotation} holds the first box only, so it cannot be scored")
     prediction, errors, remarks = compare_result(source, sequence)
     overlaps = counted_overlaps(sequence, prediction, errors)
-    seconds = None if source.owner.parent.name in _BASELINES else read_seconds(source.files(sequence)[1])
+    seconds = None if source.owner.parent.name in _UNTIMED else read_seconds(source.files(sequence)[1])
     seconds = np.empty(0) if seconds is None else seconds[1:]  # the first is the initialisation
     scores = metrics.score_errors(errors)
     sums = {

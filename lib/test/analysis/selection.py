@@ -65,8 +65,7 @@ class ResultSource:
 def parse_trackers(texts: Iterable[str], results_dir: Path) -> list[ResultSource]:
     """The sources that a command line names, in its order; one that is named twice counts once.
 
-    Raises:
-        UserError: a text has another form, a folder is missing, or two trackers have one label.
+    Raises UserError where a text has another form, a folder is missing, or two trackers have one label.
     """
     sources = list(dict.fromkeys(source for text in texts for source in parse_tracker(text, results_dir)))
     owners: dict[str, Path] = {}
@@ -122,8 +121,7 @@ def load_sets(names: SequenceOf[str]) -> Sets:
 def filter_sets(sets: Sets, filters: Iterable[str], sources: SequenceOf[ResultSource]) -> Sets:
     """The sets with the sequences that all filters leave; an empty set is dropped.
 
-    Raises:
-        UserError: a filter has another form, or no sequence is left.
+    Raises UserError where a filter has another form, or no sequence is left.
     """
     for text in filters:
         left = {title: [s for s in members if _holds(text, s, sources)] for title, members in sets.items()}

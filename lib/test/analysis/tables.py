@@ -43,9 +43,9 @@ def score_notes(trackers: Sequence[TrackerScores]) -> list[str]:
 def group_table(trackers: Sequence[TrackerScores], groups: Groups) -> pandas.DataFrame:
     """Texts: AUC in percent of each group, a column a tracker; an asterisk where sequences are missing."""
     rows = {}
-    for key, names in groups.items():
+    for (kind, group), names in groups.items():
         parts = {t.label: t.only(names) for t in trackers}
-        rows[" ".join(key)] = {"Sequences": str(len(names))} | {
+        rows[f"{kind} {group} ({len(names)})"] = {
             label: format_score(part.scores["auc"]) + "*" * bool(part.missing) if part else "-"
             for label, part in parts.items()
         }

@@ -22,16 +22,11 @@ FrameObserver = Callable[[int, np.ndarray, list[float], float | None], None]
 
 @dataclass(frozen=True)
 class Overlays:
-    """Where frames with boxes go: into a window, or into `<output_dir>/debug/[<subfolder>/]<sequence>/`.
-
-    Attributes:
-        pictures: save every frame as a JPEG beside the video of the sequence.
-        window: shows the frames instead.
-    """
+    """Where frames with boxes go: into a window, or into `<output_dir>/debug/[<subfolder>/]<sequence>/`."""
 
     output_dir: Path
-    pictures: bool = False
-    window: video.Window | None = None
+    pictures: bool = False  # save every frame as a JPEG beside the video of the sequence
+    window: video.Window | None = None  # shows the frames instead
 
     def are_drawn(self, sequence: Sequence) -> bool:
         """Whether all files of a sequence exist; never for a window."""
@@ -40,19 +35,13 @@ class Overlays:
 
     @contextmanager
     def drawing(self, sequence: Sequence) -> Iterator[FrameObserver]:
-        """Give the function that draws one frame after the other; q in the window ends the whole run.
-
-        Raises:
-            UserError: a frame cannot be read, or the video cannot be written.
-        """
+        """Give the function that draws one frame after the other; q in the window ends the whole run."""
         size, truth = video.video_size(sequence.read_frame(0)), sequence.truth
         name = sequence.name.encode("ascii", "replace").decode()
 
         def canvas(index: int, image: np.ndarray, box: list[float], score: float | None) -> np.ndarray:
             sure = "" if score is None else f"   confidence {score:.2f}"
-            boxes = [(true_box, video.TRUTH) for true_box in truth[index : index + 1]] + [
-                (box, video.box_colour(score))
-            ]
+            boxes = [*((each, video.TRUTH) for each in truth[index : index + 1]), (box, video.box_colour(score))]
             return video.draw_overlay(image, size, f"{name}   frame {index + 1} of {len(sequence)}{sure}", boxes)
 
         def show(*frame: object) -> None:
@@ -84,11 +73,9 @@ class Overlays:
 
 @contextmanager
 def overlays_for(debug: int, output_dir: Path, alone: bool) -> Iterator[Overlays | None]:
-    """Overlays of one of `DEBUG_LEVELS`, None for level 0.
+    """Overlays of one of `DEBUG_LEVELS`; a window opens only where this process tracks alone.
 
-    Args:
-        debug: 1 shows boxes in a window, or saves a video a sequence where no window can be; 2 saves it and pictures.
-        alone: only this process tracks, so that it may open a window.
+    0: None; 1: boxes in a window, or in a video a sequence where no window can be; 2: the video, and pictures.
     """
     obstacle = video.missing_display() if alone else "several processes track"
     if debug == 0:

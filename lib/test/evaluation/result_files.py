@@ -5,7 +5,6 @@ first is the given box. `<sequence>_time.txt` beside it holds the seconds of eac
 """
 
 import glob
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from lib.config.loader import experiment_name
 from lib.data.box_files import read_boxes
 from lib.data.sequence import Sequence
+from lib.utils.checkpoint_files import content_digest
 from lib.utils.errors import UserError
 from lib.utils.files import read_text, write_text
 from lib.utils.workspace import provenance
@@ -25,8 +25,7 @@ NOTE = "run.json"
 def run_dir(results_dir: Path, tracker: str, config: str, run_id: int | None = None) -> Path:
     """Folder of one tracker's results: `<tracker>/<config>`, or `<tracker>/<config>_007` of run 7.
 
-    Raises:
-        UserError: the name leads out of `results_dir`, or the run's number is negative.
+    Raises UserError where the name leads out of `results_dir`, or the run's number is negative.
     """
     name = experiment_name(config)
     if ".." in Path(tracker, name).parts or Path(tracker).is_absolute() or Path(name).is_absolute():
@@ -59,11 +58,7 @@ def remove_unfinished(output_dir: Path, sequence: Sequence) -> None:
 
 
 def read_result(path: Path) -> np.ndarray:
-    """Predicted boxes (N, 4) of a result file.
-
-    Raises:
-        UserError: a line is not four numbers or has a negative size; the message names file and line.
-    """
+    """Predicted boxes (N, 4) of a result file; a UserError names a line that is not four numbers or no size."""
     boxes = read_boxes(path, allow_nan=False)
     negative = (boxes[:, 2:] < 0).any(axis=1)
     if negative.any():
@@ -74,10 +69,7 @@ def read_result(path: Path) -> np.ndarray:
 def read_seconds(path: Path) -> np.ndarray | None:
     """Seconds a frame (N,), None where the file is missing, as in results of many other programs.
 
-    GOT-10k's toolkit writes one column a repeated run; the first one counts.
-
-    Raises:
-        UserError: it cannot be read, or a line is not a time.
+    GOT-10k's toolkit writes one column a repeated run; the first one counts. Raises UserError for any other text.
     """
     if not path.is_file():
         return None
@@ -92,21 +84,11 @@ def read_seconds(path: Path) -> np.ndarray | None:
 
 
 def refuse_to_mix(output_dir: Path, weights: Path, engine: str, options: Mapping[str, object]) -> None:
-    """Note how a folder's results are made, so that results of others never mix in.
+    """Note how a folder's results are made, so that results of others never mix in; a UserError where they would.
 
-    Args:
-        weights: the checkpoint.
-        engine: with its precision, such as `torch fp32`.
-        options: key path -> value in the configuration, of all options that decide results.
-
-    Raises:
-        UserError: the folder's results are of another run, or the weights cannot be read.
+    `engine` has its precision, such as `torch fp32`; `options` are those that decide results, by their key paths.
     """
-    try:
-        digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-    except OSError as error:
-        raise UserError(f"cannot read the weights {weights}: {error.strerror}") from error
-    now = json.loads(json.dumps({"weights": digest, "engine": engine, **options}))
+    now = json.loads(json.dumps({"weights": content_digest(weights), "engine": engine, **options}))
     note, old_note = output_dir / NOTE, output_dir / "weights.sha256"  # which earlier versions wrote
     before = None
     if any(output_dir.rglob("*.txt")):  # a failed start leaves a note and no result

@@ -16,14 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.config.loader import leaves, trained_config
+from lib.config.loader import leaves
 from lib.data.registry import load_dataset, select_sequences
 from lib.data.sequence import Sequence, doubt_boxes, with_frames
-from lib.test.evaluation.one_sequence import Outcome, rate, run_sequence
 from lib.test.evaluation.overlays import Overlays, overlays_for
 from lib.test.evaluation.result_files import read_result, refuse_to_mix, result_path, run_dir
-from lib.test.evaluation.workers import TrackerMaker, track_in_workers
-from lib.test.tracker import SCRIPTS, Tracker, create_tracker, weights_path
+from lib.test.evaluation.sequences import SequenceResult, TrackerMaker, rate, run_sequence, track_in_workers
+from lib.test.tracker import SCRIPT_OF, Tracker, create_tracker, find_weights, tracker_config
 from lib.test.tracker.engines import choose_engine
 from lib.utils.device import available_cpus, available_devices
 from lib.utils.errors import UserError
@@ -59,35 +58,28 @@ class Rank:
 
 @dataclass
 class RunReport:
-    """The outcome of a run of one rank.
-
-    Attributes:
-        log: file of tracebacks; no two ranks write to one file.
-        processes: number of processes.
-        kept: names of sequences that an earlier run finished.
-        tracked, failed: outcomes of now.
-    """
+    """The results of one rank."""
 
     rank: Rank
-    log: Path
+    log: Path  # of tracebacks; no two ranks write to one file
     processes: int = 1
-    kept: list[str] = field(default_factory=list)
-    tracked: list[Outcome] = field(default_factory=list)
-    failed: list[Outcome] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)  # names of sequences that an earlier run finished
+    tracked: list[SequenceResult] = field(default_factory=list)
+    failed: list[SequenceResult] = field(default_factory=list)
 
-    def add(self, outcome: Outcome) -> None:
-        """Count an outcome; a failure is logged."""
-        if not outcome.reason:
-            self.tracked.append(outcome)
+    def add(self, result: SequenceResult) -> None:
+        """Count a result; a failure is logged."""
+        if not result.reason:
+            self.tracked.append(result)
             return
-        self.failed.append(outcome)
+        self.failed.append(result)
         with open(self.log, "a", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {outcome}\n{outcome.details}")
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {result}\n{result.details}")
 
     @property
     def wall_seconds(self) -> float:
         """From the begin of the first sequence to the end of the last."""
-        return max(outcome.end for outcome in self.tracked) - min(outcome.begin for outcome in self.tracked)
+        return max(each.end for each in self.tracked) - min(each.begin for each in self.tracked)
 
     @property
     def status(self) -> int:
@@ -96,10 +88,10 @@ class RunReport:
 
     def __str__(self) -> str:
         line = f"{len(self.tracked)} tracked, {len(self.kept)} finished before, {len(self.failed)} failed"
-        frames = sum(outcome.frames - 1 for outcome in self.tracked)  # the first one is given
+        frames = sum(each.frames - 1 for each in self.tracked)  # the first one is given
         if frames:
-            track = rate(frames, sum(outcome.track_seconds for outcome in self.tracked))
-            loop = rate(frames, sum(outcome.end - outcome.begin for outcome in self.tracked))
+            track = rate(frames, sum(each.track_seconds for each in self.tracked))
+            loop = rate(frames, sum(each.end - each.begin for each in self.tracked))
             line += f"; {track:.1f} FPS in the tracker, {loop:.1f} FPS with reading"
             if self.processes > 1:
                 wall = rate(frames, self.wall_seconds)
@@ -126,46 +118,39 @@ def evaluate_tracker(
     """Run a tracker by its name over a test set by its name, and print the progress.
 
     The arguments are the options of `tracking/test.py`; see `create_tracker`, `load_dataset`, `select_sequences`,
-    `spread_devices` and `overlays_for`.
-
-    Raises:
-        UserError: an unknown name, an option out of range, a tracker that cannot be made.
+    `spread_devices` and `overlays_for`. Raises UserError for an unknown name, an option out of range, a tracker that
+    cannot be made.
     """
     rank = Rank.from_environment()
     sequences = with_frames(select_sequences(load_dataset(dataset), sequence))
     for note in filter(None, (sequences.report, doubt_boxes(sequences))):
         rank.say(f"note: {note}")
     output_dir = run_dir(results_dir or workspace("test").results_dir, tracker, config, run_id)
-    weights = weights_path(tracker, config, checkpoint, overrides)
-    if weights is not None:
+    if tracker in SCRIPT_OF:
+        script = SCRIPT_OF[tracker]
+        checkpoint = find_weights(script, config, checkpoint, overrides)
         engine = choose_engine(engine, device, precision)
         rank.say(f"engine: {engine} {precision}")
-        values = leaves(trained_config(SCRIPTS[tracker], config, weights, overrides)[0])
+        values = leaves(tracker_config(script, config, checkpoint, overrides))
         deciding = {key: value for key, value in values if key.startswith(_DECIDING) and key != "TEST.EPOCH"}
-        refuse_to_mix(output_dir, weights, f"{engine} {precision}", deciding)
+        refuse_to_mix(output_dir, checkpoint, f"{engine} {precision}", deciding)
     devices = spread_devices(device, threads, num_gpus, rank, engine)
-    make = partial(
-        make_warm_tracker,
-        name=tracker,
-        config=config,
-        checkpoint=weights,
-        dataset_name=sequences[0].dataset,
-        engine=engine,
-        precision=precision,
-        overrides=tuple(overrides),
-    )
+    how = {"engine": engine, "precision": precision, "overrides": tuple(overrides)}
+    make = partial(make_warm_tracker, tracker, config, checkpoint, sequences[0].dataset, **how)
     with overlays_for(debug, output_dir, alone=len(devices) == rank.count == 1) as overlays:
         report = run_sequences(make, sequences, output_dir, devices, overlays, rank)
     rank.say(f"{report}; results: {output_dir}")
     if report.failed:
-        rank.say(f"failed: {', '.join(outcome.name for outcome in report.failed)}; see {report.log}")
+        rank.say(f"failed: {', '.join(each.name for each in report.failed)}; see {report.log}")
     return report
 
 
-def make_warm_tracker(device: str, name: str, **arguments: object) -> Tracker:
+def make_warm_tracker(
+    name: str, config: str, checkpoint: str | Path | None, dataset_name: str, device: str, **how: object
+) -> Tracker:
     """`create_tracker`, and some frames before any clock runs: in the first ones engines compile and choose kernels."""
-    tracker = create_tracker(name, device=device, **arguments)
-    if name in SCRIPTS:
+    tracker = create_tracker(name, config, checkpoint, dataset_name, device, **how)
+    if name in SCRIPT_OF:
         image = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
         tracker.initialize(image, {"init_bbox": [100, 80, 64, 48]})
         for _ in range(3):
@@ -188,7 +173,6 @@ def run_sequences(
         sequences: the sequences of all ranks; those with a result are skipped.
         output_dir: `<results>/<tracker>/<config>`.
         devices: one a process; a single one is this process.
-        overlays: where boxes are drawn.
 
     Raises:
         UserError: no tracker can be made.
@@ -200,7 +184,7 @@ def run_sequences(
         if not result.is_file() or (overlays is not None and not overlays.are_drawn(sequence)):
             left.append(sequence)
         elif problem := _misfit(result, sequence):
-            misfits.append(Outcome(sequence.name, problem))
+            misfits.append(SequenceResult(sequence.name, problem))
         else:
             report.kept.append(sequence.name)
     if report.kept:
@@ -210,18 +194,18 @@ def run_sequences(
     report.processes, run = len(devices), partial(run_sequence, output_dir=output_dir, overlays=overlays)
     if len(devices) > 1:
         threads = max(1, available_cpus() // (len(devices) * rank.local_count))
-        outcomes = track_in_workers(make_tracker, devices, run, left, threads)
+        results = track_in_workers(make_tracker, devices, run, left, threads)
     else:
         tracker = make_tracker(devices[0]) if left else None
-        outcomes = (run(tracker, sequence) for sequence in left)
+        results = (run(tracker, sequence) for sequence in left)
     frames, start = {sequence.name: _frame_count(sequence) for sequence in left}, time.monotonic()
     seen, total = 0, sum(frames.values())
-    with closing(outcomes):
-        for number, outcome in enumerate(chain(misfits, outcomes), start=1):
-            report.add(outcome)
-            seen += frames.get(outcome.name, 0)
+    with closing(results):
+        for number, result in enumerate(chain(misfits, results), start=1):
+            report.add(result)
+            seen += frames.get(result.name, 0)
             seconds_left = round((time.monotonic() - start) * (total - seen) / max(seen, 1))
-            rank.say(f"[{number}/{len(misfits) + len(left)}] {outcome}, {timedelta(seconds=seconds_left)} left")
+            rank.say(f"[{number}/{len(misfits) + len(left)}] {result}, {timedelta(seconds=seconds_left)} left")
     return report
 
 
@@ -234,9 +218,6 @@ def spread_devices(
         threads: number of worker processes; 0 or 1 tracks in this process.
         num_gpus: number of GPUs to use, at most those that exist; all of them by default, and none by default with
             engines other than PyTorch, since they may not work there.
-
-    Raises:
-        UserError: a number is out of range.
     """
     if threads < 0 or (num_gpus is not None and num_gpus < 1):
         raise UserError(f"--threads {threads}, --num_gpus {num_gpus}: expected 0 or more processes, 1 or more GPUs")

@@ -10,32 +10,23 @@ from pathlib import Path
 
 from lib.data.registry import load_dataset
 from lib.test.evaluation.result_files import read_result, read_seconds, run_dir
-from lib.utils.errors import UserError
+from lib.utils.errors import UserError, few
 from lib.utils.files import atomic_path
 from lib.utils.workspace import workspace
 
-_NAMED_PROBLEMS = 5
 _NO_TIME = (1980, 1, 1, 0, 0, 0)  # so that equal results make equal archives
 
 
 @dataclass(frozen=True)
 class Server:
-    """What a server expects.
+    """What a server expects."""
 
-    Attributes:
-        dataset: the test set; names and numbers of frames are read from it where it exists.
-        folder, part: its folder in the workspace's data, and the folder of the test sequences in it.
-        count: number of sequences.
-        name_pattern: makes the names of sequences from 1 to `count`; "" without a rule.
-        folders: one folder a sequence with boxes and seconds, as GOT-10k wants; otherwise one file a sequence.
-    """
-
-    dataset: str
-    folder: str
-    part: str
-    count: int
-    name_pattern: str
-    folders: bool
+    dataset: str  # the test set; names and numbers of frames are read from it where it exists
+    folder: str  # in the workspace's data
+    part: str  # folder of the test sequences in it
+    count: int  # number of sequences
+    name_pattern: str  # makes the names of sequences from 1 to `count`; "" without a rule
+    folders: bool  # one a sequence with boxes and seconds, as GOT-10k wants; otherwise one file a sequence
 
 
 GOT10K = Server("got10k_test", "got10k", "test", 180, "GOT-10k_Test_{:06d}", folders=True)
@@ -65,9 +56,8 @@ def make_archive(
 ) -> Path:
     """Check the results of a tracker, pack them for a server as the command's options say, and return the archive.
 
-    Raises:
-        UserError: a sequence is missing, short, long or malformed, has no seconds where the server wants them,
-            or the archive exists. Nothing is written then.
+    Nothing is written where a UserError says that a sequence is missing, short, long or malformed, or has no seconds
+    where the server wants them, or that the archive exists.
     """
     folder = run_dir(results_dir or workspace("test").results_dir, tracker, config, run_id)
     output = output or folder / f"{server.folder}_submit.zip"
@@ -84,9 +74,8 @@ def make_archive(
         except UserError as error:
             problems.append(str(error))
     if problems:
-        more = f"; and {len(problems) - _NAMED_PROBLEMS} more" if len(problems) > _NAMED_PROBLEMS else ""
-        named = "; ".join(problems[:_NAMED_PROBLEMS])
-        raise UserError(f"{len(problems)} of {len(frames)} sequences cannot be packed: {named}{more}")
+        named = few(problems, 5, "; ", 500)
+        raise UserError(f"{len(problems)} of {len(frames)} sequences cannot be packed: {named}")
     with atomic_path(output) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in members.items():
             member = zipfile.ZipInfo(name, _NO_TIME)

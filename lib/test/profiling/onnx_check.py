@@ -1,8 +1,8 @@
 """The commands `tracking/ORT_lightning_X_trt_*.py`: export a published graph, compare onnxruntime with PyTorch."""
 
 import argparse
-import functools
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +11,16 @@ from easydict import EasyDict
 
 from lib.models.export import SEARCH_FILE, TEMPLATE_FILE, PublishedParts, export_published
 from lib.models.inference import prepare_for_tracking
-from lib.test.profiling.latency import COLUMNS, describe_machine, machine_line, measure
-from lib.test.tracker import announced_config, graphs_folder, load_network, tracker_of, weights_path
-from lib.test.tracker.clips import sample_clips
+from lib.test.profiling.profile import COLUMNS, latency_columns, measure
+from lib.test.tracker import find_weights, graphs_folder, load_network, tracker_config
 from lib.test.tracker.engines import engine_device
-from lib.test.tracker.engines.onnx import open_graph
+from lib.test.tracker.engines.graphs import open_graph
 from lib.test.tracker.engines.pytorch import torch_part
+from lib.test.tracker.export import require_tracked
+from lib.test.tracker.quantise import sample_clips
 from lib.test.utils.arguments import refuse_to_replace
 from lib.utils.crop import sample_target
+from lib.utils.device import describe_machine, machine_line
 from lib.utils.errors import UserError
 from lib.utils.tensors import Preprocessor
 
@@ -53,22 +55,18 @@ def check_graph(
 ) -> int:
     """Export the `template` or `search` graph of a network, and print how it compares with PyTorch on real crops.
 
-    Without `output`, a graph exported before from the same weights is used again.
-
-    Returns:
-        0, or 1 where the outputs differ by more than rounding explains.
-
-    Raises:
-        UserError: an unknown name, a missing checkpoint or package, or the file exists.
+    The arguments are the command's options. Without `output`, a graph exported before from the same weights is used
+    again. Gives 0, or 1 where the outputs differ by more than rounding explains. Raises UserError for an unknown name,
+    a missing checkpoint or package, or a file that exists.
     """
     if runs < 1:
         raise UserError("--runs must be at least 1")
-    tracker = tracker_of(script)
-    weights, device = weights_path(tracker, config, checkpoint), engine_device("onnx", device)
-    cfg = announced_config(script, config, weights)
+    require_tracked(script)
+    weights, device = find_weights(script, config, checkpoint), engine_device("onnx", device)
+    cfg = tracker_config(script, config, weights)
     model = load_network(script, cfg, weights)
-    folder = output or graphs_folder(script, config, cfg, weights)
-    path = folder / (TEMPLATE_FILE if part == "template" else SEARCH_FILE)
+    path = output or graphs_folder(script, config, cfg, weights)
+    path /= TEMPLATE_FILE if part == "template" else SEARCH_FILE
     if output is not None and not overwrite:
         refuse_to_replace([path])
     if path.exists() and output is None:
@@ -90,8 +88,7 @@ def check_graph(
     plain, padded = (float(np.max(values)) for values in differences.values())  # nan where one is nan
     print(f"largest difference: {plain:.1e} without padding, {padded:.1e} with padding\n{'':14}{COLUMNS}")
     for name, run in (("PyTorch", network), ("onnxruntime", graph)):
-        time = measure(functools.partial(run, *inputs), torch.device(device), runs, _WARMUP)
-        print(f"{name:14}{time.columns()}")
+        print(f"{name:14}{latency_columns(measure(partial(run, *inputs), torch.device(device), runs, _WARMUP))}")
     if plain <= TOLERANCE and padded <= TOLERANCE:
         return 0
     print(f"PyTorch and onnxruntime disagree by more than {TOLERANCE:.0e}")

@@ -12,45 +12,67 @@ added, as for the published figures. The parts are
 import argparse
 import copy
 import json
+import time
 import warnings
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from easydict import EasyDict
 from torch import Tensor, nn
 
 from lib.config import load_config
+from lib.config.options import REFINE
 from lib.models import build_model
+from lib.models.export import Traced
 from lib.models.inference import fold_norms, prepare_for_tracking
 from lib.models.transformer import MultiheadAttention
-from lib.test.profiling.latency import COLUMNS, Latency, describe_machine, machine_line, measure
 from lib.test.utils.arguments import add_shared
-from lib.utils.device import select_device
+from lib.utils.device import describe_machine, machine_line, select_device
 from lib.utils.errors import UserError
 from lib.utils.files import write_text
 from lib.utils.tensors import NestedTensor
 
 BACKBONE, TRANSFORMER, WHOLE, TEMPLATE = "backbone", "transformer_and_head", "whole", "template"
+COLUMNS = f"{'median (ms)':>13}{'5 %':>9}{'95 %':>9}"
 
 
-class Part(nn.Module):
-    """A method of a network as a module, which is the form that thop counts, with example inputs."""
+def measure(function: Callable[[], object], device: torch.device, runs: int, warmup: int) -> dict[str, float]:
+    """Time each run of a function until the device has finished it, after `warmup` runs that do not count.
 
-    def __init__(self, model: nn.Module, method: str, *inputs: object) -> None:
-        super().__init__()
-        self.model, self.method, self.inputs = model, method, inputs
+    Gives `median`, `p5` and `p95` in milliseconds, and the number of `runs`.
+    """
+    seconds = []
+    with torch.inference_mode():
+        for _ in range(warmup):
+            function()
+        for _ in range(runs):
+            _finish(device)
+            start = time.perf_counter()
+            function()
+            _finish(device)
+            seconds.append(time.perf_counter() - start)
+    p5, median, p95 = (float(value) * 1000 for value in np.percentile(seconds, (5, 50, 95)))
+    return {"median": median, "p5": p5, "p95": p95, "runs": runs}
 
-    def forward(self, *inputs: object) -> object:
-        return getattr(self.model, self.method)(*inputs)
+
+def latency_columns(latency: Mapping[str, float]) -> str:
+    """The three times as columns of a table under `COLUMNS`."""
+    return f"{latency['median']:13.2f}{latency['p5']:9.2f}{latency['p95']:9.2f}"
 
 
-def network_parts(model: nn.Module, cfg: EasyDict) -> dict[str, Part]:
-    """All parts but `whole`, on crops of random pixels without padding."""
+def _finish(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def network_parts(model: nn.Module, cfg: EasyDict) -> dict[str, tuple[Traced, tuple]]:
+    """All parts but `whole`, with inputs: crops of random pixels without padding."""
     device = next(model.parameters()).device
     template, search = (
         NestedTensor(torch.randn(1, 3, size, size, device=device).to(memory_format=torch.channels_last))
@@ -59,23 +81,35 @@ def network_parts(model: nn.Module, cfg: EasyDict) -> dict[str, Part]:
     with torch.inference_mode():
         tokens = [model.encode_template(template)] * model.template_count, model.encode_search(search)
     return {
-        BACKBONE: Part(model, "encode_search", search),
-        TRANSFORMER: Part(model, "predict", *tokens),
-        TEMPLATE: Part(model, "encode_template", template),
+        BACKBONE: (Traced(model, "encode_search"), (search,)),
+        TRANSFORMER: (Traced(model, "predict"), tokens),
+        TEMPLATE: (Traced(model, "encode_template"), (template,)),
     }
 
 
-def count_macs(part: Part) -> float:
+def count_macs(part: nn.Module, inputs: tuple) -> float:
     """MACs of one call. Raises UserError where thop cannot be imported."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # it compares versions in an old way
+            import thop
+    except ImportError as error:
+        raise UserError(f"counting needs thop and setuptools: pip install thop setuptools ({error})") from error
     # A copy, since thop leaves its counters behind; without norms, as in a tracker.
     folded, rules = fold_norms(copy.deepcopy(part)), {MultiheadAttention: _count_attention}
     with torch.no_grad():
-        return _thop().profile(folded, part.inputs, custom_ops=rules, verbose=False)[0]
+        return thop.profile(folded, inputs, custom_ops=rules, verbose=False)[0]
+
+
+def _count_attention(module: MultiheadAttention, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    """(Lq + 2 Lk) d^2 + 2 Lq Lk d: without the projection of the output, as in the published figures."""
+    (batch, queries, dim), keys = inputs[0].shape, inputs[1].shape[1]
+    module.total_ops += batch * ((queries + 2 * keys) * dim**2 + 2 * queries * keys * dim)
 
 
 def network_costs(model: nn.Module, cfg: EasyDict) -> dict[str, dict[str, float]]:
-    """`macs` and `parameters` of each part. Raises UserError where thop cannot be imported."""
-    macs = {name: count_macs(part) for name, part in network_parts(model, cfg).items()}
+    """`macs` and `parameters` of each part."""
+    macs = {name: count_macs(*part) for name, part in network_parts(model, cfg).items()}
     total, backbone = _parameters(model), _parameters(model.extractor) + _parameters(model.bottleneck)
     return {
         BACKBONE: {"macs": macs[BACKBONE], "parameters": backbone},
@@ -85,22 +119,12 @@ def network_costs(model: nn.Module, cfg: EasyDict) -> dict[str, dict[str, float]
     }
 
 
-def network_latencies(model: nn.Module, cfg: EasyDict, runs: int, warmup: int) -> dict[str, Latency]:
-    """Latency of each part."""
-    parts, device = network_parts(model, cfg), next(model.parameters()).device
-    (templates, _), (search,) = parts[TRANSFORMER].inputs, parts[BACKBONE].inputs
-    calls = {name: partial(part, *part.inputs) for name, part in parts.items()}
-    calls[WHOLE] = lambda: model.predict(templates, model.encode_search(search))
-    return {name: measure(call, device, runs, warmup) for name, call in calls.items()}
+def _parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def profile_network(
-    script: str,
-    config: str,
-    device: str = "auto",
-    runs: int = 100,
-    warmup: int = 20,
-    overrides: Sequence[str] = (),
+    script: str, config: str, device: str = "auto", runs: int = 100, warmup: int = 20, overrides: Sequence[str] = ()
 ) -> dict:
     """Count and time a network in the form of a tracker: folded, batch 1, fp32. Random weights cost the same.
 
@@ -111,16 +135,23 @@ def profile_network(
     Raises:
         UserError: an unknown script, configuration or device; thop cannot be imported.
     """
-    cfg = load_config(script, config, overrides)
-    target = select_device(device)
+    cfg, target = load_config(script, config, overrides), select_device(device)
+    if script == REFINE:
+        raise UserError(f"networks of {script} are not profiled: choose the script of a tracker")
     model = build_model(script, cfg)
     trained = _parameters(model)
     model = prepare_for_tracking(model).to(target, memory_format=torch.channels_last)
-    costs = network_costs(model, cfg)
-    latencies = network_latencies(model, cfg, runs, warmup)
-    parts = {name: cost | {"latency_ms": asdict(latencies[name])} for name, cost in costs.items()}
-    names = {"script": script, "config": str(config)}
-    return names | {"machine": describe_machine(target), "parts": parts, "trained_parameters": trained}
+    costs, parts = network_costs(model, cfg), network_parts(model, cfg)
+    (_, (templates, _)), (_, (search,)) = parts[TRANSFORMER], parts[BACKBONE]
+    calls = {name: partial(part, *inputs) for name, (part, inputs) in parts.items()}
+    calls[WHOLE] = lambda: model.predict(templates, model.encode_search(search))
+    return {
+        **{"script": script, "config": str(config), "machine": describe_machine(target)},
+        "parts": {
+            name: cost | {"latency_ms": measure(calls[name], target, runs, warmup)} for name, cost in costs.items()
+        },
+        "trained_parameters": trained,
+    }
 
 
 def profile_table(profile: dict[str, Any]) -> str:
@@ -129,7 +160,7 @@ def profile_table(profile: dict[str, Any]) -> str:
     lines.append(f"{'':22}{'MACs (G)':>10}{'params (M)':>12}{COLUMNS}")
     for name, part in profile["parts"].items():
         cost = f"{part['macs'] / 1e9:10.3f}{part['parameters'] / 1e6:12.2f}"
-        lines.append(f"{name.replace('_', ' '):22}{cost}{Latency(**part['latency_ms']).columns()}")
+        lines.append(f"{name.replace('_', ' '):22}{cost}{latency_columns(part['latency_ms'])}")
     whole, trained = profile["parts"][WHOLE], profile["trained_parameters"]
     lines.append(
         f"\n{whole['latency_ms']['runs']} runs; whole: one frame, {1000 / whole['latency_ms']['median']:.1f} a second; "
@@ -141,11 +172,7 @@ def profile_table(profile: dict[str, Any]) -> str:
 
 
 def main(description: str | None, script: str, config: str) -> None:
-    """Run a command whose default network is `script` and `config`.
-
-    Raises:
-        UserError: an unknown name, a number out of range, or --output exists.
-    """
+    """Run a command whose default network is `script` and `config`."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--script", default=script, help="stark_s, stark_st1, stark_st2 or stark_lightning_X_trt")
     parser.add_argument("--config", default=config, help="name of a configuration under experiments/, or a path")
@@ -167,23 +194,3 @@ def main(description: str | None, script: str, config: str) -> None:
     if args.output is not None:
         write_text(args.output, json.dumps(profile, indent=2) + "\n")
         print(f"wrote {args.output}")
-
-
-def _count_attention(module: MultiheadAttention, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    """(Lq + 2 Lk) d^2 + 2 Lq Lk d: without the projection of the output, as in the published figures."""
-    (batch, queries, dim), keys = inputs[0].shape, inputs[1].shape[1]
-    module.total_ops += batch * ((queries + 2 * keys) * dim**2 + 2 * queries * keys * dim)
-
-
-def _parameters(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
-def _thop() -> ModuleType:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # it compares versions in an old way
-            import thop
-    except ImportError as error:
-        raise UserError(f"counting needs thop and setuptools: pip install thop setuptools ({error})") from error
-    return thop

@@ -7,15 +7,14 @@ from pathlib import Path
 import numpy as np
 from easydict import EasyDict
 
+from lib.config.options import REFINE
 from lib.models.export import export_graphs
-from lib.test.tracker import MASK_SCRIPT, announced_config, exported, load_network, tracker_of, weights_path
-from lib.test.tracker.clips import Clip, clips_of, follow
-from lib.test.tracker.engines import choose_engine, engine_device, graph_engine
-from lib.test.tracker.engines.base import Engine
+from lib.test.tracker import SCRIPT_OF, exported, find_weights, load_network, tracker_config
+from lib.test.tracker.engines import Engine, choose_engine, engine_device
+from lib.test.tracker.engines.graphs import graph_engine
 from lib.test.tracker.engines.openvino import INT8_SUFFIX, SUFFIX, read_model, save_model
 from lib.test.tracker.engines.pytorch import torch_engine
-from lib.test.tracker.quantise import calibrate
-from lib.test.tracker.refiner import refiner_weights
+from lib.test.tracker.quantise import Clip, calibrate, clips_of, follow
 from lib.test.utils.arguments import refuse_to_replace
 from lib.utils.errors import UserError
 from lib.utils.files import ruled_table
@@ -32,14 +31,11 @@ _SEARCHES = 240  # that are compared, of all clips together
 def compare_engines(
     reference: Engine, other: Engine, cfg: EasyDict, clips: Iterable[Clip], most: int = _SEARCHES
 ) -> dict[str, list[float]]:
-    """Follow clips with one engine, and compute the same crops with another one.
+    """Follow clips with one engine, and compute the same crops with another one; errors as of `follow`.
 
     Returns:
         The largest difference in each search: of boxes in fractions of the crop (`BOX`), and in pixels of the frame;
         of the logit, where there is one; of masks in probabilities (`MASK`), and 1 - IoU.
-
-    Raises:
-        UserError: a frame cannot be read, or there is none to search in.
     """
     pairs: list[list[list[np.ndarray]]] = []
 
@@ -88,10 +84,8 @@ def export(
     Args:
         script: of a tracker: `stark_s`, `stark_st2` or `stark_lightning_X_trt`; or `alpha_refine`.
         config, checkpoint, overrides: as `lib.test.tracker.create_tracker` takes them.
-        format: `onnx`, `openvino` or `tensorrt`.
-        precision: one that the engine of that name knows.
+        format: one of `FORMATS`; `precision` is one that the engine of that name knows.
         output: folder for the files; by default where trackers look for them.
-        overwrite: replace existing files.
         calibration: test set by name whose sequences int8 is calibrated on; the samples' clips by default.
         frames: test set by name whose frames are compared on; the samples' clips by default.
         device: for TensorRT, the CUDA device that it builds for.
@@ -102,22 +96,16 @@ def export(
     Raises:
         UserError: an unknown name, a missing checkpoint or package, a file that stands in the way.
     """
-    tracker = None if script == MASK_SCRIPT else tracker_of(script)
+    require_tracked(script, REFINE)
     if format not in FORMATS:
         raise UserError(f"unknown format '{format}'; valid: {', '.join(FORMATS)}")
     choose_engine(format, device, precision)
-    target = engine_device(format, device)
-    weights = weights_path(tracker, config, checkpoint, overrides) if tracker else refiner_weights(config, checkpoint)
-    cfg = announced_config(script, config, weights, overrides)
-    names = {
-        "onnx": (TEMPLATE, SEARCH),
-        "openvino": (f"template{SUFFIX}", f"search{INT8_SUFFIX if precision == 'int8' else SUFFIX}"),
-        "tensorrt": (),
-    }[format]
+    target, weights = engine_device(format, device), find_weights(script, config, checkpoint, overrides)
+    cfg = tracker_config(script, config, weights, overrides)
+    names = _file_names(format, precision)
     if output is not None and not overwrite:
         refuse_to_replace([output / name for name in names])
-    folder = exported(script, config, cfg, weights)
-    model = load_network(script, cfg, weights)
+    folder, model = exported(script, config, cfg, weights), load_network(script, cfg, weights)
     if format == "onnx" and (output is not None or overwrite):
         export_graphs(model, cfg, output or folder)
     elif output is not None:
@@ -136,6 +124,21 @@ def export(
     written = [output / name for name in names] or sorted(output.glob(f"*.{precision}.plan"))
     print("\n".join(f"wrote {path}" for path in written))
     return _report(compare_engines(torch_engine(model, cfg), other, cfg, clips_of(frames)), other.name, precision)
+
+
+def _file_names(format: str, precision: str) -> tuple[str, ...]:
+    """Of the two graphs; none of TensorRT's, which are named by the GPU."""
+    if format == "onnx":
+        return TEMPLATE, SEARCH
+    int8 = format == "openvino" and precision == "int8"
+    return (f"template{SUFFIX}", f"search{INT8_SUFFIX if int8 else SUFFIX}") if format == "openvino" else ()
+
+
+def require_tracked(script: str, *others: str) -> None:
+    """Raise a UserError for a script whose networks no tracker runs, unless it is one of `others`."""
+    valid = [*SCRIPT_OF.values(), *others]
+    if script not in valid:
+        raise UserError(f"no tracker runs networks of '{script}'; valid: {', '.join(valid)}")
 
 
 def _report(found: dict[str, list[float]], name: str, precision: str) -> int:

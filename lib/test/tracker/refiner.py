@@ -8,23 +8,16 @@ from typing import Any
 import numpy as np
 from easydict import EasyDict
 
-from lib.config.loader import experiment_name
+from lib.config.options import REFINE
 from lib.data.images import to_rgb8
-from lib.test.tracker import MASK_SCRIPT, Tracker, announced_config, create_engine
-from lib.test.tracker.engines import choose_engine
-from lib.test.tracker.engines.base import Engine
-from lib.utils.checkpoint_files import CheckpointError, find_checkpoint
+from lib.test.tracker import Tracker, create_engine
+from lib.test.tracker.engines import Engine, choose_engine
 from lib.utils.crop import box_in_crop, mask_in_image, stretched_crop
 from lib.utils.errors import UserError
-from lib.utils.workspace import workspace
-
-DEFAULT_CONFIG = "baseline"
-# The published weights, under `checkpoints/`.
-PUBLISHED_FILE = "AR/ARcm_coco_seg_only_mask_384.pth.tar"
 
 
 class Refiner:
-    """Masks of one object, which is shown once.
+    """Masks of one object, which is shown once; boxes are xywh in pixels, and a CropError says one without area.
 
     Args:
         engine: computes an `AlphaRefine` network.
@@ -36,28 +29,15 @@ class Refiner:
         self.kernels: np.ndarray | None = None
 
     def initialize(self, image: np.ndarray, box: Sequence[float]) -> None:
-        """Look at the object: image (H, W, 3) uint8 RGB, box xywh in pixels.
-
-        Raises:
-            CropError: the box has no area.
-        """
+        """Look at the object in an image (H, W, 3) uint8 RGB."""
         size = self.cfg.DATA.TEMPLATE.SIZE
         crop = stretched_crop(image, box, size)
         (self.kernels,) = self.engine.template(crop[None], box_in_crop(box, box, size)[None])
 
     def probabilities(self, image: np.ndarray, box: Sequence[float]) -> np.ndarray:
-        """How likely each pixel is the object's.
+        """How likely each pixel of an image (H, W, 3) uint8 RGB is the object's, which a box is about.
 
-        Args:
-            image: (H, W, 3) uint8 RGB.
-            box: xywh in pixels, about the object.
-
-        Returns:
-            (H, W) float32 in [0, 1]; 0 beyond twice the box.
-
-        Raises:
-            CropError: the box has no area.
-            UserError: the mask is not finite.
+        (H, W) float32 in [0, 1]; 0 beyond twice the box. Raises UserError for a mask that is not finite.
         """
         crop = stretched_crop(image, box, self.cfg.DATA.SEARCH.SIZE)
         mask = self.engine.search(crop[None], self.kernels)[0][0]
@@ -71,12 +51,7 @@ class Refiner:
 
 
 class MaskTracker:
-    """A tracker of boxes, and a mask for each of them; the boxes stay the tracker's own.
-
-    Args:
-        tracker: finds the boxes.
-        refiner: makes the masks.
-    """
+    """A tracker of boxes, and a mask for each of them; the boxes stay the tracker's own."""
 
     def __init__(self, tracker: Tracker, refiner: Refiner) -> None:
         self.tracker, self.refiner = tracker, refiner
@@ -86,11 +61,7 @@ class MaskTracker:
         return MaskTracker(copy.copy(self.tracker), copy.copy(self.refiner))
 
     def initialize(self, image: np.ndarray, info: Mapping) -> None:
-        """Start on a frame, (H, W, 3) RGB, with the box `info["init_bbox"]`, xywh in pixels.
-
-        Raises:
-            UserError: the box shows nothing of the image.
-        """
+        """Start on a frame; arguments and errors as of the tracker."""
         self.tracker.initialize(image, info)
         self.refiner.initialize(to_rgb8(image), info["init_bbox"])
 
@@ -106,48 +77,15 @@ def with_masks(tracker: Tracker, *given: Any, **options: Any) -> MaskTracker:
 
 
 def create_refiner(
-    config: str = DEFAULT_CONFIG,
+    config: str = "baseline",
     checkpoint: str | Path | None = None,
     device: str = "auto",
     engine: str = "torch",
     precision: str = "fp32",
 ) -> Refiner:
-    """Alpha-Refine on an engine.
+    """Alpha-Refine on an engine, as configured in `experiments/alpha_refine/` or a YAML file.
 
-    Args:
-        config: configuration in `experiments/alpha_refine/`, or a YAML file.
-        checkpoint: weights as a file; see `refiner_weights`.
-        device, engine, precision: as `lib.test.tracker.create_tracker` takes them.
-
-    Raises:
-        UserError: an unknown configuration, device, engine or precision; weights that are missing, damaged or of
-            another network.
+    The other arguments and the errors are those of `lib.test.tracker.create_tracker`.
     """
     chosen = choose_engine(engine, device, precision)
-    weights = refiner_weights(config, checkpoint)
-    cfg = announced_config(MASK_SCRIPT, config, weights)
-    return Refiner(create_engine(MASK_SCRIPT, config, cfg, weights, chosen, device, precision), cfg)
-
-
-def refiner_weights(config: str = DEFAULT_CONFIG, checkpoint: str | Path | None = None) -> Path:
-    """The file with a refiner's weights: `checkpoint`, or what training left, or for `baseline` the published file.
-
-    Raises:
-        UserError: there is none; the message says where it was looked for.
-    """
-    if checkpoint is not None:
-        return Path(checkpoint)
-    folder = workspace("test").checkpoint_dir
-    published = folder / PUBLISHED_FILE
-    try:
-        return find_checkpoint(folder / "train" / MASK_SCRIPT / experiment_name(config), "AlphaRefine")
-    except CheckpointError as error:
-        if config != DEFAULT_CONFIG:
-            raise CheckpointError(f"no weights for masks: {error}") from error
-        if not published.is_file():
-            raise CheckpointError(
-                f"no weights for masks: put the published checkpoint at {published}, name a file with "
-                "--refine_checkpoint (of export.py: --checkpoint), or train with "
-                f"`python tracking/train.py --script {MASK_SCRIPT}`"
-            ) from error
-    return published
+    return Refiner(*create_engine(REFINE, config, checkpoint, device, chosen, precision))

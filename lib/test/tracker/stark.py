@@ -9,7 +9,7 @@ import numpy as np
 from easydict import EasyDict
 
 from lib.data.images import to_rgb8
-from lib.test.tracker.engines.base import Engine
+from lib.test.tracker.engines import Engine
 from lib.utils.crop import box_to_image, clip_box, sample_target, shows_nothing
 from lib.utils.errors import UserError
 from lib.utils.graph_files import joined

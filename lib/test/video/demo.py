@@ -47,7 +47,7 @@ def video_demo(
         init_bbox: the object in the first frame, xywh in pixels; by default a sample's own, or drawn by the user.
         output: folder of the results; a new `output/<source>_<tracker>_<config>` by default.
         refine: draw masks, too, of a network as configured in `experiments/alpha_refine/`.
-        refine_checkpoint: its weights; see `lib.test.tracker.refiner.refiner_weights`.
+        refine_checkpoint: its weights; see `lib.test.tracker.find_weights`.
         refine_precision: of masks; that of the tracker by default.
 
     Raises:

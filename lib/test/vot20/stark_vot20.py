@@ -21,7 +21,7 @@ SHAPES = [trax.Region.RECTANGLE, trax.Region.POLYGON, trax.Region.MASK]
 Objects = list[tuple[trax.Region, dict]]
 # Network in an entry's name -> tracker and configuration. An entry has a folder in external/vot20 or external/vot20_lt:
 # `stark_st50` answers with boxes as masks, `stark_st50_ar` with Alpha-Refine's masks, `stark_st50_lt` with rectangles.
-NETWORKS = {"s50": ("stark_s", "baseline"), "st50": ("stark_st", "baseline"), "st101": ("stark_st", "baseline_R101")}
+TRACKER_OF = {"s50": ("stark_s", "baseline"), "st50": ("stark_st", "baseline"), "st101": ("stark_st", "baseline_R101")}
 
 
 class ObjectTrackers:
@@ -160,7 +160,7 @@ def run_entry(name: str) -> None:
     kind, dataset = (trax.Region.RECTANGLE, "VOT20LT") if ending == ["lt"] else (trax.Region.MASK, "VOT20")
 
     def load() -> object:
-        tracker = create_tracker(*NETWORKS[network], dataset_name=dataset)
+        tracker = create_tracker(*TRACKER_OF[network], dataset_name=dataset)
         return with_masks(tracker) if ending == ["ar"] else tracker
 
     run_command(lambda: serve(load, kind, name.upper().replace("_", "-")))

@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 
 from lib.config.loader import EXPERIMENTS, experiment_name
-from lib.test.tracker import SCRIPTS, Tracker, create_tracker, weights_path
+from lib.test.tracker import SCRIPT_OF, Tracker, create_tracker, find_weights
 from lib.test.tracker.engines import choose_engine, installed
 from lib.utils.errors import UserError
 
@@ -35,9 +35,11 @@ class Trackers:
         self.lock = threading.Lock()
         self._first, self._checkpoint, self._device = (name, config), checkpoint, device
         self._cached = lru_cache(maxsize=3)(self._create)
-        pairs = [(each, path.stem) for each in SCRIPTS for path in sorted((EXPERIMENTS / SCRIPTS[each]).glob("*.yaml"))]
-        with contextlib.redirect_stdout(io.StringIO()):  # which weights are found
-            pairs = [self._first, *filter(_has_weights, pairs), *((each, each) for each in ("csrt", "kcf"))]
+        pairs = [self._first]
+        for each, script in SCRIPT_OF.items():
+            configs = [path.stem for path in sorted((EXPERIMENTS / script).glob("*.yaml"))]
+            pairs += [(each, its_config) for its_config in configs if _has_weights(script, its_config)]
+        pairs += [(each, each) for each in ("csrt", "kcf")]
         self._pairs: dict[str, tuple[str, str]] = {}
         for each, its_config in pairs:
             stem = experiment_name(its_config)
@@ -68,9 +70,10 @@ class Trackers:
         return tracker
 
 
-def _has_weights(pair: tuple[str, str]) -> bool:
+def _has_weights(script: str, config: str) -> bool:
     try:
-        return weights_path(*pair) is not None
+        with contextlib.redirect_stdout(io.StringIO()):  # which weights are found
+            return bool(find_weights(script, config))
     except UserError:
         return False
 

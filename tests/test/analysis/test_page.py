@@ -66,7 +66,7 @@ def save(path: Path, title: str, trackers: list[TrackerScores], hard: list[dict]
 def page(tmp_path, sequences) -> Page:
     trackers = [
         score(tmp_path / "a", EVIL, sequences, [1, 30, 0]),
-        score(tmp_path / "b", "other", sequences, [4, None, 2]),
+        score(tmp_path / "b", "Sequences", sequences, [4, None, 2]),  # as a column is called
     ]
     hard = hardest_sequences(trackers, sequences, 2)
     plots = [plot_trackers(kind, EVIL, trackers) for kind in PLOTS]
@@ -85,7 +85,7 @@ def test_it_is_whole_and_loads_nothing(page):
 def test_names_are_shown_as_they_are(page):
     assert len(page.all("script")) == 1
     assert page.text.count(EVIL) >= 5  # title, tables, legends, notes
-    assert "other: no result for 1 of 3 sequences: bee" in page.text
+    assert "Sequences: no result for 1 of 3 sequences: bee" in page.text
 
 
 def test_tables_show_the_best_of_those_that_compare(page):

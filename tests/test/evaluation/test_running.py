@@ -1,9 +1,7 @@
 """Running trackers over test sets: what is written, kept, and reported."""
 
 import os
-import runpy
 import shutil
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -12,12 +10,11 @@ import pytest
 from lib.config import load_config
 from lib.data.registry import load_dataset
 from lib.test.evaluation import running
-from lib.test.evaluation.one_sequence import Outcome
 from lib.test.evaluation.result_files import read_seconds, refuse_to_mix, remove_unfinished, result_path, run_dir
 from lib.test.evaluation.running import Rank, evaluate_tracker, run_sequences, spread_devices
+from lib.test.evaluation.sequences import SequenceResult
 from lib.test.tracker.classic import StillTracker
 from lib.utils.errors import UserError
-from lib.utils.workspace import REPOSITORY
 from tests.data.made_sets import ScriptedTracker, moving_boxes, score_tracker, write_sequence
 
 
@@ -48,7 +45,7 @@ def files(folder: Path) -> set[str]:
     return {path.name for path in folder.rglob("*") if path.is_file()}
 
 
-def names(outcomes: list[Outcome]) -> list[str]:
+def names(outcomes: list[SequenceResult]) -> list[str]:
     return [outcome.name for outcome in outcomes]
 
 
@@ -135,60 +132,52 @@ def test_damaged_data_fails_by_name(run, sequences, root):
 def test_the_summary_counts_track_calls_and_the_whole_loop(run):
     report, _ = run()
     assert all(0 < each.track_seconds < each.end - each.begin for each in report.tracked)
-    report.tracked = [Outcome("a", "", "", 11, 0.1, 5.0, 5.4), Outcome("b", "", "", 7, 0.1, 5.0, 5.4)]
+    report.tracked = [SequenceResult("a", "", "", 11, 0.1, 5.0, 5.4), SequenceResult("b", "", "", 7, 0.1, 5.0, 5.4)]
     assert str(report) == "2 tracked, 0 finished before, 0 failed; 80.0 FPS in the tracker, 20.0 FPS with reading"
     report.processes = 2
     assert str(report).endswith("20.0 FPS with reading in each process; 40.0 frames a second in 2 processes")
 
 
-def command(monkeypatch, name: str, *arguments: str) -> int:
-    """Run a script of `tracking/` in this process; gives its exit status."""
-    monkeypatch.setattr(sys, "argv", [name, *arguments])
-    with pytest.raises(SystemExit) as end:
-        runpy.run_path(str(REPOSITORY / "tracking" / name), run_name="__main__")
-    return end.value.code
-
-
-def test_the_commands_from_frames_to_table(root, tmp_path, monkeypatch, capsys):
+def test_the_commands_from_frames_to_table(root, tmp_path, monkeypatch, run_script, capsys):
     monkeypatch.setenv("STARK_SAVE_DIR", str(tmp_path))
     (root / "bee" / "groundtruth.txt").unlink()
     (root / "list.txt").write_text("ant\nbee\ncow\n")
-    assert command(monkeypatch, "test.py", "still", "none", "--dataset_name", f"folder:{root}") == 1
+    assert run_script("test.py", "still", "none", "--dataset_name", f"folder:{root}") == 1
     printed = capsys.readouterr().out
     assert "2 tracked, 0 finished before, 1 failed" in printed
     assert "failed: bee; see" in printed
 
     arguments = ["--trackers", "still:none", "--dataset_name", f"folder:{root}"]
-    assert command(monkeypatch, "analysis_results.py", *arguments) == 0
+    assert run_script("analysis_results.py", *arguments) == 0
     assert "no result for 1 of 3 sequences: bee" in capsys.readouterr().out
     (output,) = (tmp_path / "test" / "result_plots").iterdir()
     assert {"success.png", "precision.png", "scores.json"} <= files(output)
 
 
-def test_the_command_for_one_sequence_and_another_place(root, tmp_path, monkeypatch, capsys):
+def test_the_command_for_one_sequence_and_another_place(root, tmp_path, monkeypatch, run_script, capsys):
     place = ["--dataset", f"folder:{root}", "--results_dir", str(tmp_path / "here")]
-    assert command(monkeypatch, "test.py", "still", "none", *place, "--sequence", "1") == 0
+    assert run_script("test.py", "still", "none", *place, "--sequence", "1") == 0
     assert files(tmp_path / "here" / "still" / "none") == {"bee.txt", "bee_time.txt"}
     more = ["--sequence", "cow,0", "--runid", "3", "--threads", "2", "--debug", "2"]
-    assert command(monkeypatch, "test.py", "still", "none", *place, *more) == 0
+    assert run_script("test.py", "still", "none", *place, *more) == 0
     run = tmp_path / "here" / "still" / "none_003"
     assert {"ant.txt", "cow.txt"} <= files(run)
     assert "bee.txt" not in files(run)
     assert len(list(run.glob("debug/*/ant/*.jpg"))) == 6
     assert "frames a second in 2 processes" in capsys.readouterr().out
     monkeypatch.setenv("STARK_DATA_DIR", str(tmp_path))
-    assert command(monkeypatch, "test.py", "still", "none") == 2
+    assert run_script("test.py", "still", "none") == 2
     assert capsys.readouterr().err.startswith("error: test set otb: folder not found")
 
 
 @pytest.mark.parametrize(
     ("debug", "counts"), [("0", "4 tracked, 0 finished before, 0"), ("1", "3 tracked, 0 finished before, 1")]
 )
-def test_a_name_that_is_not_utf8_ends_no_evaluation(root, tmp_path, monkeypatch, capsys, debug, counts):
+def test_a_name_that_is_not_utf8_ends_no_evaluation(root, tmp_path, run_script, capsys, debug, counts):
     shutil.copytree(root / "ant", root / os.fsdecode(b"caf\xe9"))
     arguments = ["--dataset", f"folder:{root}", "--results_dir", str(tmp_path), "--debug", debug]
     # OpenCV writes no video by such a name.
-    assert command(monkeypatch, "test.py", "still", "none", *arguments) == int(debug)
+    assert run_script("test.py", "still", "none", *arguments) == int(debug)
     printed = capsys.readouterr().out
     assert f"{counts} failed" in printed
     assert "[3/4] caf\\udce9: " in printed
@@ -233,7 +222,7 @@ def test_a_network_is_warm_before_the_clock_and_its_configuration_is_noted(root,
 
     monkeypatch.setattr(running, "create_tracker", lambda *_, **how: Tracker() if how["engine"] == "torch" else None)
     cfg = load_config("stark_lightning_X_trt", "mini")
-    monkeypatch.setattr(running, "trained_config", lambda *_: (cfg, ""))
+    monkeypatch.setattr(running, "tracker_config", lambda *_: cfg)
 
     def evaluate():
         return evaluate_tracker("stark_lightning_X_trt", "mini", f"folder:{root}", results_dir=tmp_path)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from lib.test.evaluation.running import run_sequences
-from lib.test.evaluation.workers import track_in_workers
+from lib.test.evaluation.sequences import track_in_workers
 from lib.utils.errors import UserError
 from lib.utils.workspace import REPOSITORY
 from tests.test.evaluation.worker_run import LENGTHS, DiaryTracker, blocked_signals, make_set

@@ -12,8 +12,8 @@ import numpy as np
 
 from lib.data.registry import load_dataset
 from lib.data.sequence import Sequence
-from lib.test.evaluation.one_sequence import Outcome
 from lib.test.evaluation.running import Rank, run_sequences
+from lib.test.evaluation.sequences import SequenceResult
 from lib.utils.errors import UserError, run_command
 from tests.data.made_sets import moving_boxes, write_sequence
 
@@ -78,9 +78,9 @@ class DiaryTracker:
         return {"target_bbox": self.box}
 
 
-def blocked_signals(tracker: DiaryTracker, sequence: Sequence) -> Outcome:
+def blocked_signals(tracker: DiaryTracker, sequence: Sequence) -> SequenceResult:
     """An outcome that names the signals which do not reach this process."""
-    return Outcome(sequence.name, ", ".join(each.name for each in signal.pthread_sigmask(signal.SIG_BLOCK, ())))
+    return SequenceResult(sequence.name, ", ".join(each.name for each in signal.pthread_sigmask(signal.SIG_BLOCK, ())))
 
 
 def main() -> int:

@@ -1,8 +1,6 @@
 """The commands that export a graph and compare it."""
 
 import copy
-import runpy
-import sys
 
 import pytest
 
@@ -10,7 +8,6 @@ from lib.test.profiling import onnx_check
 from lib.test.profiling.onnx_check import check_graph
 from lib.utils.checkpoint import save_checkpoint
 from lib.utils.errors import UserError
-from lib.utils.workspace import REPOSITORY
 from tests.golden_cases import VARIANTS, reference_model
 
 SCRIPT, CONFIG, _ = VARIANTS["stark_lightning"]
@@ -27,26 +24,18 @@ def checkpoint(tmp_path_factory):
     return str(path)
 
 
-def run(monkeypatch, command: str, *arguments: str) -> int:
-    """A command's exit status."""
-    monkeypatch.setattr(sys, "argv", [command, *arguments])
-    with pytest.raises(SystemExit) as caught:
-        runpy.run_path(str(REPOSITORY / "tracking" / command), run_name="__main__")
-    return caught.value.code
-
-
 @pytest.mark.parametrize("command", COMMANDS)
-def test_commands_export_and_agree(checkpoint, tmp_path, monkeypatch, capsys, command):
+def test_commands_export_and_agree(checkpoint, tmp_path, run_script, capsys, command):
     arguments = ["--checkpoint", checkpoint, "--runs", "2", "--output", str(tmp_path)]
-    assert run(monkeypatch, command, *arguments) == 0
+    assert run_script(command, *arguments) == 0
     printed = capsys.readouterr().out
     assert "largest difference" in printed
     assert "onnxruntime" in printed
     assert [file.name for file in tmp_path.iterdir()] == [COMMANDS[command]]
-    assert run(monkeypatch, command, *arguments) == 2
+    assert run_script(command, *arguments) == 2
     assert "exists; add --overwrite" in capsys.readouterr().err
     if command != "ORT_lightning_X_trt_complete.py":  # the slower one
-        assert run(monkeypatch, command, *arguments, "--overwrite") == 0
+        assert run_script(command, *arguments, "--overwrite") == 0
 
 
 def test_without_output_the_graph_goes_where_the_tracker_looks(checkpoint, tmp_path, monkeypatch, capsys):

@@ -12,8 +12,8 @@ from vot.region.io import read_trajectory
 
 from lib.config import load_config
 from lib.models.alpha_refine import AlphaRefine
-from lib.test.tracker.refiner import PUBLISHED_FILE
-from lib.test.vot20.stark_vot20 import NETWORKS
+from lib.test.tracker import PUBLISHED_FILE
+from lib.test.vot20.stark_vot20 import TRACKER_OF
 from lib.utils.checkpoint import save_checkpoint
 from lib.utils.workspace import REPOSITORY
 from tests.golden.fill import fill
@@ -149,7 +149,7 @@ def test_a_tracker_that_cannot_start_says_why_in_one_line(tmp_path):
 @pytest.mark.parametrize("name", WORKSPACES)
 def test_a_workspace_is_consistent(name):
     folder, (_, network, *ending) = WORKSPACES[name], name.split("_")
-    assert network in NETWORKS
+    assert network in TRACKER_OF
     long_term = folder.parent.name == "vot20_lt"
     assert ending == (["lt"] if long_term else ["ar"] * len(ending))
     trackers = configparser.ConfigParser()

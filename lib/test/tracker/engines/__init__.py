@@ -1,18 +1,24 @@
-"""The engines that compute a tracker's network.
+"""The engines that compute a tracker's network: which of them exist, which device they use, the form that all have.
 
-A new engine is a function that opens a graph (see `base.Part`), and lines in `PRECISIONS_OF`, `engine_device` and
-`graph_engine`. PyTorch is loaded only where it is needed: on a CPU, exported graphs run without it.
+A new engine is a function that opens a graph as a `Part`, and lines in `PRECISIONS_OF`, `engine_device` and
+`graphs.graph_engine`. PyTorch is loaded only where it is needed: on a CPU, exported graphs run without it.
 """
 
+import importlib
 import importlib.util
+import os
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
-from lib.test.tracker.engines import onnx
-from lib.test.tracker.engines.base import PRECISIONS, Engine
+import numpy as np
+
 from lib.utils.errors import UserError
-from lib.utils.graph_files import REGIONS, Regions
+from lib.utils.graph_files import Regions
 
+PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 PRECISIONS_OF = {
     "torch": ("fp32", "bf16", "fp16"),
     "compile": ("fp32", "bf16", "fp16"),
@@ -25,6 +31,30 @@ ENGINES = ("auto", *PRECISIONS_OF)
 _PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino", "tensorrt": "tensorrt"}
 # Fastest first, as measured on CPUs (benchmarks/tracking.py); on CUDA by reputation.
 _FASTEST = {"cpu": ("openvino", "onnx", "torch"), "cuda": ("tensorrt", "torch"), "mps": ("torch",)}
+Part = Callable[..., list[np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Computes a network in two parts, whose inputs and outputs are those of the graphs (see `lib.models.export`)."""
+
+    name: str  # the engine's name and precision, for people
+    template: Part  # runs once for a template
+    search: Part  # runs each frame; takes the outputs of `template`, too
+    regions: Regions | None = None  # of a network that finds boxes; None of one that makes masks
+
+
+def package(name: str, who: str) -> ModuleType:
+    """A package that `who` needs; raises UserError where it is not installed.
+
+    onnxruntime, OpenVINO and NNCF report over the network that and how they are used, unless they are kept from it.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    sys.modules.setdefault("openvino_telemetry", None)  # without it, which they allow for, the other two are silent
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise UserError(f"{who} needs the package {name}: pip install {name} ({error})") from error
 
 
 def installed() -> list[str]:
@@ -33,27 +63,24 @@ def installed() -> list[str]:
 
 
 def choose_engine(engine: str, device: str, precision: str) -> str:
-    """The engine itself, or what `auto` stands for: the fastest that is installed and knows device and precision.
+    """The engine itself, or for `auto` the fastest that is installed and knows device and precision.
 
-    Raises:
-        UserError: an unknown name, or an engine that does not compute in that precision.
+    Raises UserError for an unknown name, or an engine that does not compute in that precision.
     """
     for what, value, valid in (("engine", engine, ENGINES), ("precision", precision, PRECISIONS)):
         if value not in valid:
             raise UserError(f"unknown {what} '{value}'; valid: {', '.join(valid)}")
-    if engine == "auto":
-        here = installed()
-        kind = _selected(device).partition(":")[0]
-        able = [name for name in _FASTEST[kind] if name in here and precision in PRECISIONS_OF[name]]
-        if not able:
-            able_elsewhere = ", ".join(name for name, known in PRECISIONS_OF.items() if precision in known)
-            raise UserError(f"no engine here computes in {precision} on {device}; those that know it: {able_elsewhere}")
-        return able[0]
-    if precision not in PRECISIONS_OF[engine]:
-        raise UserError(
-            f"the engine {engine} does not compute in {precision}; it knows {', '.join(PRECISIONS_OF[engine])}"
-        )
-    return engine
+    if engine != "auto":
+        if precision not in PRECISIONS_OF[engine]:
+            known = ", ".join(PRECISIONS_OF[engine])
+            raise UserError(f"the engine {engine} does not compute in {precision}; it knows {known}")
+        return engine
+    here, kind = installed(), _selected(device).partition(":")[0]
+    for name in _FASTEST[kind]:
+        if name in here and precision in PRECISIONS_OF[name]:
+            return name
+    able_elsewhere = ", ".join(name for name, known in PRECISIONS_OF.items() if precision in known)
+    raise UserError(f"no engine here computes in {precision} on {device}; those that know it: {able_elsewhere}")
 
 
 def _selected(device: str) -> str:
@@ -71,8 +98,7 @@ def _selected(device: str) -> str:
 def engine_device(engine: str, device: str) -> str:
     """The device (`cpu`, `cuda`, `cuda:1`, `mps`) that an engine runs on, by the name of `select_device`.
 
-    Raises:
-        UserError: the engine's package is missing, or it cannot use the device.
+    Raises UserError where the engine's package is missing, or where it cannot use the device.
     """
     if engine not in installed():
         name = _PACKAGES[engine]
@@ -86,48 +112,14 @@ def engine_device(engine: str, device: str) -> str:
         if engine == "tensorrt" and not target.startswith("cuda"):
             raise UserError(f"the engine tensorrt runs on CUDA devices, not on {target}")
         return target
-    on_cuda = "CUDAExecutionProvider" in onnx.onnxruntime().get_available_providers()
+    on_cuda = "CUDAExecutionProvider" in package("onnxruntime", "the engine onnx").get_available_providers()
     target = _selected(device if device != "auto" or on_cuda else "cpu")
+    if target == "mps" and device == "auto":
+        return "cpu"
     if target.startswith("cuda") and not on_cuda:
         raise UserError(
             "the onnxruntime here knows no CUDA: install onnxruntime-gpu in its place, or choose the device cpu"
         )
     if target == "mps":
-        if device == "auto":
-            return "cpu"
         raise UserError("the engine onnx runs on cpu or cuda, not on mps")
     return target
-
-
-def graph_engine(
-    engine: str, folder: Path, device: str = "cpu", precision: str = "fp32", suffix: str = ".onnx"
-) -> Engine:
-    """The engine `onnx`, `openvino` or `tensorrt` for the graphs of a network in a folder.
-
-    Args:
-        folder: as `lib.models.export.export_graphs` writes it.
-        device: from `engine_device`.
-        precision: one that the engine knows. `int8` needs the graph that `tracking/export.py` quantises.
-        suffix: of the files; openvino also takes graphs in its own format.
-
-    Raises:
-        UserError: a package is missing, or the graphs cannot be run.
-    """
-    template, search = (folder / f"{part}{suffix}" for part in ("template", "search"))
-    if engine == "onnx":
-        parts = [onnx.open_graph(path, device) for path in (template, search)]
-    elif engine == "openvino":
-        from lib.test.tracker.engines import openvino
-
-        if precision == "int8":
-            search = openvino.require_int8(folder / f"search{openvino.INT8_SUFFIX}")
-        # A template is computed once, and all boxes come of it: fp32 costs nothing there.
-        parts = [openvino.open_graph(template), openvino.open_graph(search, precision)]
-    else:
-        from lib.test.tracker.engines import tensorrt
-
-        parts = [
-            tensorrt.Plan(tensorrt.kept_plan(path, folder, device, precision), device) for path in (template, search)
-        ]
-    regions = folder / REGIONS
-    return Engine(f"{engine} {precision}", *parts, Regions.load(regions) if regions.is_file() else None)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lib.test.tracker.engines.base import Part, package
+from lib.test.tracker.engines import Part, package
 from lib.utils.device import thread_count
 from lib.utils.errors import UserError
 from lib.utils.files import atomic_path
@@ -20,12 +20,8 @@ openvino = functools.partial(package, "openvino", "the engine openvino")
 def open_graph(path: Path, precision: str = "fp32") -> Part:
     """A graph (ONNX or OpenVINO's own format) as a function, on the CPU with as many threads as PyTorch has.
 
-    Args:
-        precision: `fp32`, `bf16` or `int8`. What is not quantised of an int8 graph runs in bf16 where that is fast.
-            In bf16, `first_layers` are fp32 all the same.
-
-    Raises:
-        UserError: OpenVINO is missing, cannot read the file, or does not compute in that precision here.
+    What is not quantised of an `int8` graph runs in bf16 where that is fast; in `bf16`, `first_layers` are fp32 all the
+    same. Raises UserError where OpenVINO is missing, cannot read the file, or does not compute in that precision here.
     """
     # Some processors have no bf16 beside quantised layers.
     for hint in (_hint(precision), "f32") if precision == "int8" else (_hint(precision),):
@@ -65,11 +61,7 @@ def _compiled(model: Any, hint: str) -> Any:
 
 
 def _hint(precision: str) -> str:
-    """OpenVINO's name of the precision to compute in.
-
-    Raises:
-        UserError: OpenVINO is missing, or the processor does not compute in that precision.
-    """
+    """OpenVINO's name of the precision to compute in."""
     has_bf16 = "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if precision == "bf16" and not has_bf16:  # OpenVINO would compute in fp32 without a word
         raise UserError("OpenVINO does not compute in bf16 on this processor: choose the precision fp32 or int8")
@@ -81,9 +73,6 @@ def first_layers(model: Any) -> list[Any]:
 
     Backbones for small processors do. Depthwise kernels that look for edges add up to almost nothing; in bf16 or int8
     their rounding is larger than their sum. Computed in fp32, they halve the difference of all boxes to fp32.
-
-    Args:
-        model: of `openvino`.
     """
     convolutions = [each for each in model.get_ordered_ops() if "Convolution" in each.get_type_name()][:3]
     kinds = [each.get_type_name() for each in convolutions]
@@ -91,9 +80,9 @@ def first_layers(model: Any) -> list[Any]:
 
 
 def _cut(model: Any) -> tuple[Any, Any] | None:
-    """A graph in two, behind `first_layers`: OpenVINO knows one precision a model.
+    """A graph cut behind `first_layers`, or None where they are missing or quantised.
 
-    None where there are no such layers, or where they are quantised.
+    OpenVINO knows one precision a model.
     """
     found = first_layers(model)
     if not found or any(each.input_value(0).get_node().get_type_name() == "FakeQuantize" for each in found):
@@ -113,11 +102,7 @@ def _cut(model: Any) -> tuple[Any, Any] | None:
 
 
 def require_int8(path: Path) -> Path:
-    """The file of a quantised graph; an engine does not make it.
-
-    Raises:
-        UserError: it is missing; the message has the command that makes it.
-    """
+    """The file of a quantised graph; where it is missing, the UserError has the command that makes it."""
     if not path.is_file():
         script, config = path.parts[-4:-2]  # …/onnx/<script>/<config>/<hash>/<file>
         command = f"python tracking/export.py --script {script} --config {config} --format openvino --precision int8"
@@ -126,11 +111,7 @@ def require_int8(path: Path) -> Path:
 
 
 def read_model(path: Path) -> Any:
-    """An `openvino.Model` from a file (ONNX or OpenVINO's own format).
-
-    Raises:
-        UserError: OpenVINO is missing, or cannot read the file.
-    """
+    """An `openvino.Model` from a file (ONNX or OpenVINO's own format); raises UserError where it cannot be read."""
     try:
         return core().read_model(path)
     except RuntimeError as error:
@@ -145,8 +126,7 @@ def _unusable(path: Path, error: RuntimeError) -> UserError:
 def save_model(model: Any, path: Path) -> None:
     """Write a model in OpenVINO's format, `.xml` with `.bin` beside it; the `.xml` is there only when both are whole.
 
-    Raises:
-        UserError: a file cannot be written.
+    Raises UserError where a file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -169,9 +149,6 @@ def core() -> Any:
 
     The CPU part installs an alternate signal stack in the thread that loads it, and removes one from the thread that
     drops it. If these were two threads, the next signal (such as Ctrl-C) would be a segmentation fault.
-
-    Raises:
-        UserError: OpenVINO is missing.
     """
     kept = openvino().Core()
     kept.get_property("CPU", "OPTIMIZATION_CAPABILITIES")

