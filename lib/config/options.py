@@ -146,6 +146,7 @@ _TABLE = (
     _extra(
         "TEST.WINDOW", 0.0, "how much the head CENTER prefers the middle of the search region; 0: not at all", low=0
     ),
+    _extra("TEST.LOST_BELOW", 0.0, "score of the head CENTER below which it looks wider; 0: never", low=0, high=1),
     *(
         Option(f"{OPEN_SECTION}.{name}", [200], "frames between dynamic templates", (ST2,), low=1, filled=True)
         for name in ("LASOT", "GOT10K_TEST", "TRACKINGNET", "VOT20", "VOT20LT")

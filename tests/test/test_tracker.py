@@ -151,8 +151,8 @@ class _Scored(SpatioTemporalTracker):
 
     confidence = 0.9
 
-    def _result(self, out):
-        return super()._result(out) | {"conf_score": self.confidence}
+    def _look(self, *how, **more):
+        return super()._look(*how, **more)[0], self.confidence
 
 
 @pytest.mark.parametrize("confidence", [0.9, 0.5])
@@ -182,6 +182,44 @@ def test_update_intervals():
     assert update_intervals(cfg, "mine") == [77]
     cfg = load_config("stark_st2", "baseline", ["DATA.MAX_SAMPLE_INTERVAL=[40, 90]", "DATA.TEMPLATE.NUMBER=3"])
     assert update_intervals(cfg, "trackingnet") == [40, 90]
+
+
+class _Finder:
+    """An engine's stand-in that finds the brightest place of a crop, and is sure of a bright one."""
+
+    stride = 16
+
+    def encode_template(self, crop, mask=None):
+        return None
+
+    def search(self, templates, crop, mask=None):
+        size, bright = crop.shape[0], crop[..., 0] > 200
+        rows, columns = np.nonzero(bright)
+        if not len(rows):
+            return {"pred_boxes": np.array([[[0.5, 0.5, 0.2, 0.2]]]), "pred_logits": np.array([[[-3.0]]])}
+        (top, bottom), (left, right) = ((line.min(), line.max() + 1) for line in (rows, columns))
+        box = np.array([left + right, top + bottom, 2 * (right - left), 2 * (bottom - top)]) / (2 * size)
+        return {"pred_boxes": box[None, None], "pred_logits": np.array([[[3.0]]])}
+
+
+@pytest.mark.parametrize(("below", "found"), [(0.6, True), (0.0, False)])
+def test_an_object_that_returns_elsewhere_is_found_by_a_wider_look(below, found):
+    """It leaves, and comes back three times its size away; the usual region, four sizes wide, ends at two."""
+    cfg = load_config("stark_lightning_X_trt", "mini", [f"TEST.LOST_BELOW={below}"])
+    tracker = StarkTracker(_Finder(), cfg)
+    box, back = [100, 100, 20, 20], [160, 100, 20, 20]
+    empty = np.full((240, 320, 3), 50, np.uint8)
+
+    def shown(x, y, w, h):
+        frame = empty.copy()
+        frame[y : y + h, x : x + w] = 255
+        return frame
+
+    tracker.initialize(shown(*box), {"init_bbox": box})
+    results = [tracker.track(frame) for frame in (shown(*box), empty, empty, shown(*back), shown(*back))]
+    assert np.allclose(results[0]["target_bbox"], box, atol=1)
+    assert np.allclose(results[-1]["target_bbox"], back, atol=1) == found
+    assert [result.get("lost") for result in results] == ([False, True, True, False, False] if below else [None] * 5)
 
 
 def test_create_tracker_from_a_checkpoint(tmp_path, monkeypatch):

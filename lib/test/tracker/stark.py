@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from easydict import EasyDict
 
+from lib.config import option
 from lib.data.images import to_rgb8
 from lib.test.tracker.engines import Engine
 from lib.utils.crop import box_to_image, clip_box, sample_target, shows_nothing
@@ -16,6 +17,8 @@ from lib.utils.graph_files import joined
 
 # A dynamic template is replaced only by a frame in which the object is more likely there than not.
 UPDATE_THRESHOLD = 0.5
+# A wider look must be surer by this much: it shows more objects that look like the one.
+SURER = 0.1
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,9 @@ class StarkTracker:
     def __init__(self, engine: BoxEngine, cfg: EasyDict) -> None:
         self.engine, self.cfg = engine, cfg
         self.scores = cfg.MODEL.HEAD_TYPE == "CENTER"  # whether the network says how sure it is
+        self.lost_below = option(cfg, "TEST.LOST_BELOW") if self.scores else 0.0
         self.state: list[float] | None = None
+        self.sure: list[float] | None = None  # the last box that was not lost
         self.frame_size: tuple[int, int] | None = None
         self.templates: list[Any] = []  # what the engine made of each
 
@@ -94,7 +99,8 @@ class StarkTracker:
         box = _checked_box(info)
         # Nothing of the tracker changes before the template is known to serve.
         self.templates = self._initial_templates(self._encode_template(image, box))
-        self.state, self.frame_size = box, image.shape[:2]
+        self.state = self.sure = box
+        self.frame_size = image.shape[:2]
 
     def track(self, image: np.ndarray) -> dict:
         """Find the object in the next frame.
@@ -103,7 +109,8 @@ class StarkTracker:
             image: as for `initialize`; where its size differs from the frame before, the last box is scaled with it.
 
         Returns:
-            `target_bbox` [x, y, w, h] in pixels, and `conf_score` in [0, 1] where the variant scores.
+            `target_bbox` [x, y, w, h] in pixels; `conf_score` in [0, 1] where the variant scores; `lost`, whether the
+            score is below TEST.LOST_BELOW, where this is set.
 
         Raises:
             UserError: `initialize` was not called, the image is none, or the network's box is not finite.
@@ -113,41 +120,53 @@ class StarkTracker:
         image = to_rgb8(image)
         height, width = image.shape[:2]
         if self.frame_size != (height, width):
-            self.state = _scaled(self.state, width / self.frame_size[1], height / self.frame_size[0])
-            self.state, self.frame_size = clip_box(self.state, height, width), (height, width)
-        out = self._search(image)
-        result = self._result(out)
+            x, y = width / self.frame_size[1], height / self.frame_size[0]
+            self.state, self.sure = (clip_box(_scaled(box, x, y), height, width) for box in (self.state, self.sure))
+            self.frame_size = height, width
+        # A long thin box, mostly outside the image, stays, moved to the image's border.
+        found = self._look(image, self.state) or (clip_box(self.state, height, width), 0.0)
+        if found[1] < self.lost_below:
+            found = self._look_wider(image, found)
+        self.state, confidence = found
+        if confidence >= self.lost_below:
+            self.sure = self.state
+        elif confidence < 0.5 * self.lost_below:  # the guess is of no use
+            self.state = self.sure
+        result: dict[str, Any] = {"target_bbox": list(self.state)}
+        if self.scores:
+            result["conf_score"] = confidence
+        if self.lost_below:
+            result["lost"] = confidence < self.lost_below
         self._after_frame(image, result)
         return result
 
-    def _search(self, image: np.ndarray) -> dict | None:
-        """Run the network on the region around the last box, and move the box.
+    def _look(self, image: np.ndarray, around: Sequence[float], wider: float = 1.0) -> tuple[list[float], float] | None:
+        """Run the network on the region around a box, `wider` than usual.
 
-        Gives the network's output, or None where the region of a long thin box, mostly outside the image,
-        shows nothing to look at: the box then stays, moved to the image's border.
+        Returns:
+            The object's box xywh and the confidence (0 without a score); None where the region shows no image.
         """
-        test, (height, width) = self.cfg.TEST, image.shape[:2]
-        crop, scale, mask = sample_target(image, self.state, test.SEARCH_FACTOR, test.SEARCH_SIZE)
-        if shows_nothing(mask, test.SEARCH_SIZE // self.engine.stride):
-            self.state = clip_box(self.state, height, width)
+        size, (height, width) = self.cfg.TEST.SEARCH_SIZE, image.shape[:2]
+        crop, scale, mask = sample_target(image, around, self.cfg.TEST.SEARCH_FACTOR * wider, size)
+        if shows_nothing(mask, size // self.engine.stride):
             return None
         out = self.engine.search(self.templates, crop, mask)
         box = out["pred_boxes"].reshape(-1, 4).mean(0).tolist()
         if not np.isfinite(box).all():
             raise UserError("the network's box is not finite: its weights are damaged or the training diverged")
-        self.state = clip_box(box_to_image(box, self.state, scale, test.SEARCH_SIZE), height, width)
-        return out
+        confidence = _sigmoid(float(out["pred_logits"].mean())) if self.scores else 0.0
+        return clip_box(box_to_image(box, around, scale, size), height, width), confidence
+
+    def _look_wider(self, image: np.ndarray, found: tuple[list[float], float]) -> tuple[list[float], float]:
+        """Look for a lost object at twice the distance. What is surer than what was `found` is measured closely."""
+        wide = self._look(image, self.state, wider=2.0)
+        if wide is None or wide[1] < found[1] + SURER:
+            return found
+        return self._look(image, wide[0]) or wide
 
     def _initial_templates(self, template: Any) -> list[Any]:
         """The templates that tracking starts with."""
         return [template]
-
-    def _result(self, out: dict | None) -> dict:
-        """The dictionary that `track` returns; `out` is None if the search region shows no image."""
-        result: dict[str, Any] = {"target_bbox": list(self.state)}
-        if self.scores:
-            result["conf_score"] = 0.0 if out is None else _sigmoid(float(out["pred_logits"].mean()))
-        return result
 
     def _after_frame(self, image: np.ndarray, result: dict) -> None:
         """What a variant does once the box is known."""
