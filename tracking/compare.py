@@ -1,9 +1,10 @@
-"""Run trackers over any folder of sequences, side by side: ours, and OpenCV's CSRT and KCF.
+"""Run trackers over any folder of sequences, side by side: ours, and OpenCV's CSRT, KCF, NanoTrack and VitTrack.
 
 Prints AO, SR0.50 and the other scores, FPS, and the AUC of every sequence; saves plots and a page. Existing results are
 kept: the second run only prints.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -26,10 +27,14 @@ def main() -> int:
     parser.add_argument("folder", help="sequences in GOT-10k layout; or the name of a test set, or vot:PATH")
     usual = f"default: {' '.join(TRACKERS)}"
     parser.add_argument("--trackers", nargs="+", default=TRACKERS, metavar="TRACKER:CONFIG", help=usual)
+    parser.add_argument("--nano", nargs=2, metavar=("BACKBONE", "HEAD"), help="ONNX files: runs NanoTrack, too")
+    parser.add_argument("--vit", nargs=1, metavar="FILE", help="ONNX file: runs VitTrack, too")
     add_shared(parser, "--threads", "--engine", "--precision", "--opts", "--results_dir")
     parser.add_argument("--output", type=Path, help="folder for plots and page; default: test/result_plots/<folder>")
     options = vars(parser.parse_args())
-    folder, trackers, output = options.pop("folder"), options.pop("trackers"), options.pop("output")
+    folder, trackers, output = options.pop("folder"), list(options.pop("trackers")), options.pop("output")
+    networks = {name: files for name in ("nano", "vit") if (files := options.pop(name))}
+    trackers += [f"{name}:{name}" for name in networks]
     results_dir = options["results_dir"]
     dataset = folder if folder in TEST_SETS or folder.startswith(PREFIXES) else f"folder:{folder}"
     parse_trackers(trackers, results_dir or workspace("test").results_dir)  # a wrong name ends before hours of work
@@ -39,7 +44,9 @@ def main() -> int:
     failed = 0
     for tracker in trackers:
         print(f"{tracker}:")
-        failed += len(evaluate_tracker(*tracker.split(":"), dataset, **options).failed)
+        name, config = tracker.split(":")
+        files = os.pathsep.join(networks[name]) if name in networks else None
+        failed += len(evaluate_tracker(name, config, dataset, checkpoint=files, **options).failed)
     analyse(trackers, [dataset], output, results_dir=results_dir, per_sequence=True)
     return 1 if failed else 0
 

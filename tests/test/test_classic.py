@@ -1,10 +1,13 @@
 """OpenCV's trackers behind the interface of ours, and the comparison with them."""
 
+import os
 import shutil
 
 import cv2
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from lib.test.tracker import create_tracker
 from lib.utils.errors import UserError
@@ -65,6 +68,49 @@ def test_an_opencv_without_them_is_said(monkeypatch):
     monkeypatch.delattr(cv2, "TrackerCSRT")
     with pytest.raises(UserError, match="this OpenCV has no CSRT: .* pip install opencv-contrib-python-headless"):
         create_tracker("csrt", "csrt")
+
+
+def nano_files(folder):
+    """A network of NanoTrack's form: sure where the picture differs from the template, boxes of one size."""
+
+    def save(name, nodes, inputs, outputs, weights=()):
+        values = [
+            [helper.make_tensor_value_info(each, TensorProto.FLOAT, [1, "c", "h", "w"]) for each in names]
+            for names in (inputs, outputs)
+        ]
+        initial = [helper.make_tensor(key, TensorProto.FLOAT, w.shape, w.ravel()) for key, w in weights]
+        opset = [helper.make_opsetid("", 13)]
+        graph = helper.make_graph(nodes, name, *values, initial)
+        onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), folder / name)
+        return folder / name
+
+    node = helper.make_node
+    pool = node("AveragePool", ["input"], ["output"], kernel_shape=[15, 15], strides=[16, 16])
+    head = [
+        node("GlobalAveragePool", ["input1"], ["mean"]),
+        node("Sub", ["input2", "mean"], ["difference"]),
+        node("Conv", ["difference", "score"], ["output1"], kernel_shape=[1, 1]),
+        node("Conv", ["difference", "box", "sides"], ["output2"], kernel_shape=[1, 1]),
+    ]
+    score = np.array([[-0.1], [0.1]], np.float32).repeat(3, 1)[..., None, None]
+    weights = [("score", score), ("box", np.zeros((4, 3, 1, 1), np.float32)), ("sides", np.full(4, 32, np.float32))]
+    return (
+        save("backbone.onnx", [pool], ["input"], ["output"]),
+        save("head.onnx", head, ["input1", "input2"], ["output1", "output2"], weights),
+    )
+
+
+def test_nanotrack_stands_beside_them_where_its_files_are_given(moving, tmp_path, run_script, capfd):
+    places = tmp_path / "results", "--output", tmp_path / "plots"
+    backbone, head = nano_files(tmp_path)
+    assert compare(run_script, moving, ["still:still"], *places, "--nano", backbone, head) == 0
+    printed = capfd.readouterr()
+    assert any(line.split()[:1] == ["nano:nano"] and line.endswith("1/1") for line in printed.out.splitlines())
+    assert "WARN" not in printed.err
+    with pytest.raises(UserError, match=r"gone\.onnx, of the tracker nano, is missing"):
+        create_tracker("nano", "nano", f"{tmp_path / 'gone.onnx'}{os.pathsep}{head}")
+    with pytest.raises(UserError, match="takes 1 ONNX files, not 0: --vit"):
+        create_tracker("vit", "vit")
 
 
 def compare(run_script, folder, trackers, results, *options) -> int:

@@ -13,7 +13,7 @@ from easydict import EasyDict
 from lib.config import load_config, option
 from lib.config.loader import config_path, experiment_name, trained_config
 from lib.config.options import REFINE
-from lib.test.tracker.classic import BASELINES
+from lib.test.tracker.classic import BASELINES, create_baseline
 from lib.test.tracker.engines import Engine, choose_engine, engine_device
 from lib.test.tracker.engines.graphs import graph_engine
 from lib.test.tracker.stark import BoxEngine, SpatioTemporalTracker, StarkTracker
@@ -59,8 +59,8 @@ def create_tracker(
     """Build a tracker and load its weights.
 
     Args:
-        name: `stark_s`, `stark_st`, `stark_lightning_X_trt`, or a baseline, whose configuration is not read: `csrt`
-            and `kcf` of OpenCV, `still` that never moves.
+        name: `stark_s`, `stark_st`, `stark_lightning_X_trt`, or a baseline, whose configuration is not read: `csrt`,
+            `kcf`, `nano` and `vit` of OpenCV, `still` that never moves.
         config: configuration in `experiments/<script>/`, or a YAML file.
         checkpoint: weights, as `find_weights` takes them.
         dataset_name: the test set, which decides how often STARK-ST renews its dynamic template.
@@ -77,7 +77,7 @@ def create_tracker(
             missing, damaged or of another network.
     """
     if name in BASELINES:
-        return BASELINES[name]()
+        return create_baseline(name, checkpoint)
     if name not in SCRIPT_OF:
         raise UserError(f"unknown tracker '{name}'; valid: {', '.join([*SCRIPT_OF, *BASELINES])}")
     chosen = choose_engine(engine, device, precision)

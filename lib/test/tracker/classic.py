@@ -1,6 +1,8 @@
-"""Trackers without a network, to compare with: two of OpenCV, and one that never moves."""
+"""Trackers of OpenCV to compare with, and one that never moves."""
 
-from functools import partial
+import os
+from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -8,26 +10,51 @@ import numpy as np
 from lib.data.images import to_rgb8
 from lib.utils.errors import UserError
 
-_OPENCV = {"csrt": "TrackerCSRT", "kcf": "TrackerKCF"}
+# Name -> OpenCV's class, and what its parameters call the files of its network.
+_OPENCV = {
+    "csrt": ("TrackerCSRT", ()),
+    "kcf": ("TrackerKCF", ()),
+    "nano": ("TrackerNano", ("backbone", "neckhead")),
+    "vit": ("TrackerVit", ("net",)),
+}
+BASELINES = (*_OPENCV, "still")
 
 
 class ClassicTracker:
-    """CSRT (Lukežič et al., CVPR 2017) or KCF (Henriques et al., PAMI 2015) of OpenCV with its usual parameters.
+    """CSRT (Lukežič et al., CVPR 2017), KCF (Henriques et al., PAMI 2015), NanoTrack or VitTrack of OpenCV.
 
     Args:
-        name: `csrt` or `kcf`.
+        name: `csrt`, `kcf`, `nano` or `vit`.
+        files: ONNX files: of `nano` backbone and head, of `vit` one.
 
     Raises:
-        UserError: this OpenCV has no such tracker.
+        UserError: this OpenCV has no such tracker, or cannot read the files.
     """
 
-    def __init__(self, name: str) -> None:
-        self._kind = getattr(cv2, _OPENCV[name], None)
+    def __init__(self, name: str, files: Sequence[str] = ()) -> None:
+        self._name, (kind, fields) = name, _OPENCV[name]
+        self._kind = getattr(cv2, kind, None)
         if self._kind is None:
             raise UserError(
                 f"this OpenCV has no {name.upper()}: pip uninstall opencv-python opencv-python-headless; "
                 "pip install opencv-contrib-python-headless"
             )
+        if len(files) != len(fields):
+            raise UserError(f"the tracker {name} takes {len(fields)} ONNX files, not {len(files)}: --{name} FILE ...")
+        self._parameters = getattr(cv2, f"{kind}_Params")()
+        for field, path in zip(fields, files, strict=True):
+            if not Path(path).is_file():
+                raise UserError(f"{path}, of the tracker {name}, is missing")
+            setattr(self._parameters, field, path)
+        if files:
+            cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # OpenCV 5 warns for each tracker
+            self._create()
+
+    def _create(self) -> object:
+        try:
+            return self._kind.create(self._parameters)
+        except cv2.error as error:
+            raise UserError(f"OpenCV cannot read the network of {self._kind.__name__}: {error.err}") from error
 
     def initialize(self, image: np.ndarray, info: dict) -> None:
         """Start on a frame, (H, W, 3) RGB, with the box `info["init_bbox"]`, xywh in pixels.
@@ -41,7 +68,7 @@ class ClassicTracker:
         left, top, right, bottom = max(x, 0), max(y, 0), min(x + max(w, 1), width), min(y + max(h, 1), height)
         if right <= left or bottom <= top:
             raise UserError(f"box {[x, y, w, h]} lies outside the {width}x{height} image")
-        self._tracker = self._kind.create()
+        self._tracker = self._create()
         try:
             self._tracker.init(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), (left, top, right - left, bottom - top))
         except cv2.error as error:
@@ -50,11 +77,15 @@ class ClassicTracker:
         self._box = [float(value) for value in info["init_bbox"]]
 
     def track(self, image: np.ndarray) -> dict:
-        """Give `target_bbox`, xywh in pixels, and `conf_score`: 0 where the object is lost and the last box stays."""
+        """Give `target_bbox`, xywh in pixels, and `conf_score`: 0 where the object is lost and the last box stays.
+
+        Elsewhere it is the score of a network, or 1.
+        """
         found, box = self._tracker.update(cv2.cvtColor(to_rgb8(image), cv2.COLOR_RGB2BGR))
         if found:
             self._box = [float(value) for value in box]
-        return {"target_bbox": list(self._box), "conf_score": float(found)}
+        sure = self._tracker.getTrackingScore() if found and _OPENCV[self._name][1] else found
+        return {"target_bbox": list(self._box), "conf_score": float(sure)}
 
 
 class StillTracker:
@@ -69,5 +100,8 @@ class StillTracker:
         return {"target_bbox": list(self._box)}
 
 
-# Name -> what makes the tracker.
-BASELINES = {"csrt": partial(ClassicTracker, "csrt"), "kcf": partial(ClassicTracker, "kcf"), "still": StillTracker}
+def create_baseline(name: str, files: str | Path | None = None) -> ClassicTracker | StillTracker:
+    """The tracker of a name in BASELINES; `files` of a network are separated as paths in PATH are."""
+    if name == "still":
+        return StillTracker()
+    return ClassicTracker(name, str(files).split(os.pathsep) if files else ())
