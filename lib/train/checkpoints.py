@@ -67,7 +67,9 @@ class CheckpointFolder:
             if path.is_file():
                 try:
                     checkpoint = load_checkpoint(path)
-                    if type(checkpoint.get("epoch")) is not int or not {"stats", "optimizer"} <= checkpoint.keys():
+                    parts = {"stats": None, "optimizer": None, "progress": {}}
+                    whole = all(isinstance(checkpoint.get(key, usual), dict) for key, usual in parts.items())
+                    if type(checkpoint.get("epoch")) is not int or not whole:
                         raise CheckpointError(f"{path} is not a checkpoint that a run here can go on from")
                     return checkpoint, path
                 except CheckpointError as error:

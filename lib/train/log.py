@@ -64,6 +64,7 @@ class RunLog:
         self.active = active
         self.handlers: list[logging.Handler] = []
         self.writer: SummaryWriter | None = None
+        self.text = ""  # the configuration, for TensorBoard
         if not active:
             return
         self.numbers, self.events = folder / "logs" / f"{name}.jsonl", (events or folder / "tensorboard") / name
@@ -81,13 +82,14 @@ class RunLog:
             self.handlers.append(handler)
 
     def configuration(self, cfg: Mapping, made_by: Mapping[str, str]) -> None:
-        """Keep the effective configuration in `logs/<name>.yaml`, for `--config`, and above it what made the run."""
+        """Keep the configuration and what made the run in TensorBoard and `logs/<name>.yaml`, for `--config`."""
         if not self.active:
             return
         text = yaml.safe_dump(to_plain(dict(cfg)), sort_keys=False)
         comment = "".join(f"# {name}: {value}\n" for name, value in made_by.items() if value)
         write_text(self.numbers.with_suffix(".yaml"), comment + text)
         log.info("configuration: %s; command: %s", self.numbers.with_suffix(".yaml"), made_by["command"])
+        self.text = f"```\n{comment}{text}```"
 
     def bar(self, steps: int, start: int, title: str) -> tqdm:
         """A progress bar over the steps of an epoch, on stderr."""
@@ -157,6 +159,7 @@ class RunLog:
         """TensorBoard's writer; it drops points of earlier runs from `purge_step` on."""
         if self.writer is None:
             self.writer = SummaryWriter(self.events, purge_step=purge_step)
+            self.writer.add_text("configuration", self.text)
         return self.writer
 
 

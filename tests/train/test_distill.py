@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from lib.train.distillation import DistillActor, check_fit, corner_loss
+from lib.models import build_model
+from lib.train.distillation import DistillActor, check_fit, corner_loss, load_teacher
 from lib.train.loader import collate
 from lib.train.losses import BoxActor
 from lib.train.optimiser import Optimisation
 from lib.train.processing import Processing
 from lib.train.sampler import FrameSampler
-from lib.utils.checkpoint import load_checkpoint
+from lib.utils.checkpoint import load_checkpoint, save_checkpoint, to_plain
 from lib.utils.errors import UserError
 from tests.train.fakes import FakeVideos
 from tests.train.tiny_distill import CPU, LIGHTNING, THIN, actor, configured, student, teacher, trained
@@ -186,3 +187,23 @@ def test_the_command(videos, tmp_path):
     assert saved["actor_type"] == "DistillActor"
     assert saved["stats"]["val"]["Loss/distill"] > 0
     assert not any("teacher" in name for name in saved["net"])
+
+
+def test_a_teacher_without_its_score_head_is_enough(tmp_path):
+    stage, net, path = trained(tmp_path, "stark_st1", "STARKST")
+    weights = {name: value for name, value in net.state_dict().items() if not name.startswith("cls_head.")}
+    save_checkpoint(path, {"epoch": 3, "net": weights})
+    guide = load_teacher(stage, tmp_path, CPU)
+    assert guide.copies == 2
+    assert torch.equal(guide.net.bottleneck.weight, net.bottleneck.weight)
+
+
+def test_a_teacher_is_built_as_its_checkpoint_says(tmp_path):
+    """Options of its training need not be given again."""
+    stage, _, path = trained(tmp_path)
+    cfg = configured("stark_s", **{"MODEL.HEAD_DIM": 8, "DATA.MEAN": [0.5, 0.4, 0.3]})
+    other = build_model("stark_s", cfg)
+    save_checkpoint(path, {"epoch": 3, "net": other.state_dict(), "settings": {"config": to_plain(dict(cfg))}})
+    guide = load_teacher(stage, tmp_path, CPU)
+    assert guide.net.box_head.conv1_tl[0].out_channels == 8
+    assert guide.cfg.DATA.MEAN == [0.5, 0.4, 0.3]

@@ -227,7 +227,7 @@ def test_an_epochs_own_checkpoint_is_made_up_for(videos, tmp_path):
     assert (run.folder / f"{NAME}_ep0001_mine.pth.tar").read_bytes() == b"a copy of the user's"
 
 
-@pytest.mark.parametrize("damage", [{"epoch": "2"}, {"optimizer": None}])
+@pytest.mark.parametrize("damage", [{"epoch": "2"}, {"optimizer": None}, {"stats": 3}, {"progress": 4}])
 def test_a_file_of_another_program_falls_back_to_the_checkpoint_before(damage, tmp_path):
     folder = CheckpointFolder(tmp_path, "STARKS", 20)
     folder.save(state(1))
@@ -240,9 +240,7 @@ def test_a_file_of_another_program_falls_back_to_the_checkpoint_before(damage, t
         folder.load()
 
 
-@pytest.mark.parametrize(
-    "damage", [{"stats": None}, {"optimizer": {}}, {"scaler": 3}, {"progress": {"samples": 4, "meters": []}}]
-)
+@pytest.mark.parametrize("damage", [{"optimizer": {}}, {"scaler": 3}, {"progress": {"samples": 4, "meters": []}}])
 def test_values_of_another_program_end_in_one_line(damage, videos, tmp_path):
     run = lightning(videos, tmp_path, NO_VALIDATION, "TRAIN.EPOCH=1", "TRAIN.AMP=fp16")
     train(run)
@@ -250,6 +248,25 @@ def test_values_of_another_program_end_in_one_line(damage, videos, tmp_path):
     save_checkpoint(path, load_checkpoint(path) | damage)
     with pytest.raises(CheckpointError, match=f"{path} is not of a run here"):
         train(run)
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(videos, tmp_path, monkeypatch):
+    run = lightning(videos, tmp_path, NO_VALIDATION)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    original = os.fsync
+    train(lightning(videos, tmp_path, NO_VALIDATION, "TRAIN.EPOCH=1"))
+    before = sorted(p.name for p in run.folder.iterdir())
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises((CheckpointError, OSError), match="No space left"):
+        train(run)
+    monkeypatch.setattr(os, "fsync", original)
+    assert sorted(p.name for p in run.folder.iterdir()) == before
+    assert load_checkpoint(run.folder / f"{NAME}_latest.pth.tar")["epoch"] == 1
+    train(run)
+    assert final(run)["epoch"] == 2
 
 
 def test_a_run_keeps_its_configuration_and_refuses_another(videos, tmp_path):

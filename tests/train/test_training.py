@@ -169,3 +169,12 @@ def test_a_gradient_that_is_not_finite_changes_nothing(videos, tmp_path, monkeyp
     saved = load_checkpoint(run.folder / f"{NAME}_latest.pth.tar")
     assert saved["epoch"] == 1
     assert all(torch.isfinite(value).all() for value in saved["net"].values())
+
+
+@pytest.mark.parametrize("amp", ["bf16", "fp16"])
+def test_mixed_precision_trains(amp, videos, tmp_path):
+    run = lightning(videos, tmp_path, "TRAIN.EPOCH=1", f"TRAIN.AMP={amp}", NO_VALIDATION)
+    stats = train(run)
+    assert np.isfinite(stats["train"]["Loss/total"])
+    scaler = load_checkpoint(run.folder / f"{NAME}_latest.pth.tar")["scaler"]
+    assert bool(scaler) == (amp == "fp16")
