@@ -5,39 +5,23 @@ import importlib
 import pytest
 
 from benchmarks import data, training
-from benchmarks.measuring import Worker, known_variant, known_way
+from benchmarks.measuring import known_variant, known_way
 from lib.utils.errors import UserError
 
 
-def test_known_names_are_taken():
+def test_unknown_variants_and_ways_are_named():
     assert known_variant("stark_st:baseline_R101") == "stark_st:baseline_R101"
+    for text in ("foo", "stark_s", "stark_s:nonsense", "still:still"):
+        with pytest.raises(UserError, match=r"TRACKER:CONFIG|no configuration"):
+            known_variant(text)
     assert known_way("openvino:fp32+int8") == "openvino:fp32+int8"
-
-
-@pytest.mark.parametrize("text", ["foo", "stark_s", "stark_s:nonsense", "still:still"])
-def test_unknown_variants_are_named(text):
-    with pytest.raises(UserError, match=r"TRACKER:CONFIG|no configuration"):
-        known_variant(text)
-
-
-@pytest.mark.parametrize("text", ["foo", "foo:fp32", "openvino", "openvino:fp16", "openvino:fp32+fp16"])
-def test_unknown_ways_are_named(text):
-    with pytest.raises(UserError, match=r"unknown|does not compute"):
-        known_way(text)
+    for text in ("foo", "foo:fp32", "openvino", "openvino:fp16", "openvino:fp32+fp16"):
+        with pytest.raises(UserError, match=r"unknown|does not compute"):
+            known_way(text)
 
 
 def test_the_evaluation_can_be_imported():
     assert callable(importlib.import_module("benchmarks.evaluation").main)
-
-
-def make_adder(number):
-    return lambda question: number + question
-
-
-def test_a_worker_answers():
-    worker = Worker(1, make_adder, 3)
-    assert [worker.ask(1), worker.ask(2)] == [4, 5]
-    worker.end()
 
 
 def test_annotations_are_read_plainly_and_from_the_cache(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks import measuring
-from benchmarks.plain import PlainProcessing, whole_crop
+from benchmarks.plain import PlainProcessing
 from benchmarks.tracking import make_tracker
 from lib.config import load_config
 from lib.data.registry import build_dataset
@@ -15,17 +15,6 @@ from lib.data.synthetic import generate
 from lib.train.loader import SampleStream
 from lib.train.processing import Processing
 from lib.train.sampler import FrameSampler
-from lib.utils.crop import sample_target
-
-
-@pytest.mark.parametrize("box", [[60, 40, 30, 50], [-10, -20, 60, 60], [100, 70, 40, 30]])
-def test_the_plain_crop_shows_the_same(box):
-    image = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
-    crop, scale, mask = sample_target(image, box, 4.0, 64)
-    plain_crop, plain_scale, plain_mask = whole_crop(image, box, 4.0, 64)
-    assert np.abs(crop.astype(int) - plain_crop).max() <= 1
-    assert scale == plain_scale
-    assert (mask == plain_mask).all()
 
 
 def test_plain_samples_are_the_same(tmp_path):

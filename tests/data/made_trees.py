@@ -98,7 +98,8 @@ def make_trackingnet(root: Path, names: Sequence[str], frames: int = 12) -> Path
 
 
 def make_coco(root: Path, images: str = "images/train2017") -> Path:
-    """COCO: three images; an object on the first, two and a crowd on the third, one without area on the second."""
+    """COCO: three images, the first listed twice, with an object; on the second one without area and one without a box;
+    on the third two and a crowd."""
     ids = (9, 25, 36)
     for number, image_id in enumerate(ids):
         write_image(root / images / f"{image_id:012d}.jpg", number, 0)
@@ -108,10 +109,10 @@ def make_coco(root: Path, images: str = "images/train2017") -> Path:
         {"id": 3, "image_id": 9, "bbox": [5, 6, 7, 8], "iscrowd": 0, "segmentation": []},
         {"id": 4, "image_id": 25, "bbox": [5, 6, 0, 8], "iscrowd": 0, "segmentation": []},
         {"id": 5, "image_id": 36, "bbox": [2, 2, 2, 2.5], "iscrowd": 0, "segmentation": []},
+        {"id": 6, "image_id": 25, "iscrowd": 0, "segmentation": []},
     ]
-    return write_coco(
-        root, [{"id": i, "file_name": f"{i:012d}.jpg", "height": 16, "width": 24} for i in ids], annotations
-    )
+    listed = [{"id": i, "file_name": f"{i:012d}.jpg", "height": 16, "width": 24} for i in ids]
+    return write_coco(root, [listed[0] | {"id": 1000}, *listed], annotations)
 
 
 def write_coco(root: Path, images: list[dict], annotations: list[dict]) -> Path:

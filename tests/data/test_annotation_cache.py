@@ -3,6 +3,7 @@
 import os
 import pickle
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -116,6 +117,12 @@ def test_where_nothing_can_be_written_annotations_are_read_each_time(folder, tmp
     assert read == ["a", "b", "c"]
     assert "cannot write the annotation cache" in caplog.text
     assert_same(dataset, build_dataset(f"FOLDER:{folder}"))
+
+
+def test_of_several_at_a_time_one_reads(folder, tmp_path, read):
+    with ThreadPoolExecutor(3) as pool:  # the lock holds between threads as it does between processes
+        found = list(pool.map(lambda _: opened(folder, tmp_path / "cache").info(2).boxes[0].tolist(), range(3)))
+    assert (read, found) == (["a", "b", "c"], [[3.5, 2.0, 5.0, 4.0]] * 3)
 
 
 def test_an_lmdb_is_read_anew_when_it_is_packed_anew(folder, tmp_path, read):

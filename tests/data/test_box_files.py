@@ -37,7 +37,9 @@ def test_flags_of_all_forms(content):
     assert parse_flags(content, "a.txt").tolist() == [0, 1, -1]
 
 
-@pytest.mark.parametrize("field", ["0,,1", "0,1,", "", "1_0", "0.5", "99999999", "9" * 5000, "--1", "nan", "yes"])
+@pytest.mark.parametrize(
+    "field", ["0,,1", "0,1,", "", "1_0", "0.5", "99999999", "9" * 5000, "1e300", "--1", "nan", "yes"]
+)
 def test_flags_are_whole_numbers(field):
     with pytest.raises(UserError, match=r"^here, line 2: .* is not a whole number$"):
         parse_flags(f"0\n{field}\n1\n", "here")

@@ -174,7 +174,7 @@ def test_coco_has_one_frame_an_object_without_crowds(tmp_path, images):
         assert found == [[[1.5, 2, 3, 4]], [[5, 6, 7, 8]], [[2, 2, 2, 2.5]]]
         assert all(dataset.info(i).visible.tolist() == [True] for i in range(3))
         assert [shows(dataset.image(i, 0), number, 0) for i, number in enumerate((2, 0, 2))] == [True] * 3
-        assert dataset.report == "3 of 5 objects are used; 1 are crowds, 1 have no area"
+        assert dataset.report == "3 of 6 objects are used; 1 are crowds, 2 have no area"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Generated videos: exact boxes, honest visibility, the same bytes for the same seed, and a careful writer."""
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -126,6 +127,17 @@ def test_visible_ratio_is_what_can_be_seen_and_absent_frames_are_hidden():
                 assert changed <= 0.12 * scene.target.size[t] ** 2
     assert absent >= 3
     assert covered >= 3
+
+
+@pytest.mark.parametrize(("crowded", "expected"), [(False, "ff75c3e784a32c9b"), (True, "c6b16d1a8f4fdf35")])
+def test_a_seed_gives_the_plans_that_it_always_gave(crowded, expected, materials):
+    """Where the objects and the camera move, how fast, and what is before and behind them."""
+    plans = []
+    for scene in scenes(6, 24, materials=materials if crowded else None):
+        for layer in (scene.target, *scene.behind, *scene.before):
+            numbers = np.column_stack((layer.path, layer.size)).ravel()
+            plans.append([layer.sprite.kind, layer.sprite.group, scene.step, *map("{:.1f}".format, numbers)])
+    assert hashlib.sha256(json.dumps(plans).encode()).hexdigest()[:16] == expected
 
 
 def test_splits_share_no_photograph():

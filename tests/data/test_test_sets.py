@@ -20,7 +20,7 @@ from lib.data.sequence import doubt_boxes, with_frames
 from lib.data.storage import Storage
 from lib.test.video.source import open_source
 from lib.utils.errors import UserError
-from tests.data.made_sets import moving_boxes, write_boxes, write_sequence
+from tests.data.made_sets import moving_boxes, write_boxes, write_frames, write_sequence
 from tests.data.made_trees import make_lasot
 
 
@@ -106,8 +106,10 @@ def test_tables_name_every_sequence_once(tmp_path, name, count, monkeypatch, cap
 
 def test_other_usual_names_of_folders(tmp_path):
     write_boxes(tmp_path / "trackingNet" / "TEST" / "anno" / "a_0.txt", moving_boxes(1))
+    write_frames(tmp_path / "trackingNet" / "TEST" / "frames" / "a_0", ["0.jpg", "1.jpg"])
     (sequence,) = load_dataset("trackingnet", tmp_path)
     assert sequence.annotation.is_relative_to(tmp_path / "trackingNet")
+    sequence.check_lengths()  # the server has the other boxes
 
 
 def test_names_that_are_not_utf_8_are_read_and_can_be_printed(tmp_path):

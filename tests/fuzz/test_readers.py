@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from lib.data.box_files import parse_boxes, parse_flags
+from lib.data.box_files import parse_boxes
 from lib.utils.errors import UserError
 from tests.fuzz import readers
 
@@ -37,8 +37,3 @@ def test_a_long_row_of_digits_is_refused_at_once():
     readers.check(lambda data: parse_boxes(data.decode(), "a.txt"), text.encode())
     with pytest.raises(UserError, match="line 1"):
         parse_boxes(text, "a.txt")
-
-
-def test_flags_beyond_any_integer():
-    with pytest.raises(UserError, match="'1e300' is not a whole number"):
-        parse_flags("0\n1e300\n", "a.txt")

@@ -1,4 +1,4 @@
-"""The head CENTER and the correlation hint: shapes, folding, what is picked, what the loss wants."""
+"""The head CENTER and the correlation hint: what is picked, what the loss wants."""
 
 import numpy as np
 import pytest
@@ -7,34 +7,11 @@ import torch
 from lib.config import load_config
 from lib.models import build_model
 from lib.models.heads import CenterPredictor
-from lib.models.inference import fold_repvgg
 from lib.models.stark_lightning import Correlation
 from lib.train.losses import center_losses, center_target
 from lib.train.processing import jitter_box
-from lib.utils.tensors import NestedTensor
 
 SCRIPT = "stark_lightning_X_trt"
-
-
-@pytest.fixture(scope="module")
-def network():
-    torch.manual_seed(0)
-    return build_model(SCRIPT, load_config(SCRIPT, "mini"))
-
-
-@torch.no_grad()
-def test_shapes_and_folding(network):
-    cfg = load_config(SCRIPT, "mini")
-    template, search = (NestedTensor(torch.randn(2, 3, r.SIZE, r.SIZE)) for r in (cfg.DATA.TEMPLATE, cfg.DATA.SEARCH))
-    network.train()([template], search)  # moves the batch norms' statistics away from where they start
-    before = network.eval()([template], search)
-    folded, other = fold_repvgg(network), fold_repvgg(build_model(SCRIPT, cfg)).eval()
-    other.load_state_dict(folded.state_dict())
-    after = other([template], search)
-    cells = cfg.DATA.SEARCH.FEAT_SIZE**2
-    for name, shape in {"pred_boxes": (2, 1, 4), "scores": (2, cells), "cell_boxes": (2, cells, 4)}.items():
-        assert before[name].shape == shape
-        assert torch.allclose(before[name], after[name], atol=1e-4)
 
 
 def test_only_the_named_stages_of_the_backbone_learn():

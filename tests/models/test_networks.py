@@ -184,7 +184,7 @@ def test_names_and_outputs_are_torchvisions(name, dilation):
     theirs = {key: value for key, value in full.state_dict().items() if not key.startswith(("layer4", "fc"))}
     body = ResNetBody(name, dilation)
     assert list(body.state_dict()) == list(theirs)
-    body.load_state_dict(theirs)
+    body.load_state_dict(theirs | {"bn1.num_batches_tracked": torch.tensor(3)})  # which other norms count
     image = torch.randn(1, 3, 64, 96)
     expected = full.maxpool(full.relu(full.bn1(full.conv1(image))))
     expected = full.layer3(full.layer2(full.layer1(expected)))
@@ -194,5 +194,5 @@ def test_names_and_outputs_are_torchvisions(name, dilation):
 
 def test_a_tracker_does_without_torchvision():
     """It would take 170 MB of every tracking process, and two seconds of its start."""
-    code = "import sys; import lib.test.tracker; sys.exit('torchvision' in sys.modules)"
+    code = "import sys; import lib.test.tracker.engines.pytorch; sys.exit('torchvision' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).resolve().parents[2]).returncode == 0

@@ -138,15 +138,6 @@ def test_download_goes_to_the_cache_and_is_checked(folders, monkeypatch):
     assert not list(own.iterdir())
 
 
-def test_damaged_file_is_named(folders):
-    own, _, _ = folders
-    path = own / "resnet50-0676ba61.pth"
-    torch.save(marked(1), path)
-    path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(CheckpointError, match=r"resnet50-0676ba61\.pth.*truncated"):
-        imagenet_state_dict("resnet50")
-
-
 def test_repvgg_is_only_looked_for_in_the_own_folder(folders):
     own, _, tried = folders
     with pytest.raises(UserError, match=r"put RepVGG-A0-train\.pth at \S+own/RepVGG-A0-train\.pth, or start .*--opts"):

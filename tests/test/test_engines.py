@@ -103,9 +103,10 @@ def test_graphs_are_fp32_whatever_the_network_runs_in(tmp_path):
     assert_equal(engines, [region("t", cfg.DATA.TEMPLATE.SIZE, False)], region("s", cfg.DATA.SEARCH.SIZE, True))
 
 
-def test_graphs_take_several_crops_at_a_time(tmp_path):
-    cfg = load_config(SCRIPT, "mini")
-    export_graphs(tamed(fill(build_model(SCRIPT, cfg))), cfg, tmp_path)
+@pytest.mark.parametrize(("script", "config", "overrides"), [("stark_s", "baseline", SMALL), (SCRIPT, "mini", [])])
+def test_graphs_take_several_crops_at_a_time(script, config, overrides, tmp_path):
+    cfg = load_config(script, config, overrides)
+    export_graphs(tamed(fill(build_model(script, cfg))), cfg, tmp_path)
     sizes = [cfg.DATA.TEMPLATE.SIZE, cfg.DATA.SEARCH.SIZE]
     templates, crops = (np.stack([image(f"batch{size}.{i}", size, size) for i in range(3)]) for size in sizes)
     engine = graph_engine("onnx", tmp_path)

@@ -16,7 +16,7 @@ from lib.test.tracker.engines import Engine
 from lib.test.tracker.engines.graphs import graph_engine
 from lib.test.tracker.engines.openvino import INT8_SUFFIX, core
 from lib.test.tracker.engines.pytorch import torch_engine
-from lib.test.tracker.export import BOX, LOGIT, PIXELS, TOLERANCES, compare_engines, export
+from lib.test.tracker.export import BOX, LOGIT, MASK, OVERLAP, PIXELS, TOLERANCES, compare_engines, export
 from lib.test.tracker.quantise import SEARCHES, calibrate, clips_of, follow, record
 from lib.utils.checkpoint import save_checkpoint
 from lib.utils.errors import UserError
@@ -196,6 +196,22 @@ def test_engines_agree_with_the_network(case, name):
     found = mask_of(engine, *inputs)
     np.testing.assert_allclose(found[0], kernels[0], atol=1e-4 * np.abs(kernels).mean())
     np.testing.assert_allclose(found[1], mask, atol=1e-3)
+
+
+def test_graphs_of_masks_take_several_crops_at_a_time(case):
+    engine, (reference, box, crop) = engine_of(case, "onnx"), case[3]
+    references, boxes, crops = np.stack([reference, crop]), np.stack([box, box + 9]), np.stack([crop, crop[::-1]])
+    (masks,) = engine.search(crops, *engine.template(references, boxes))
+    for i in range(2):
+        np.testing.assert_allclose(masks[i], mask_of(engine, references[i], boxes[i], crops[i])[1], atol=1e-3)
+
+
+def test_masks_of_other_weights_do_not_agree(case):
+    model, clips = copy.deepcopy(case[0]), [([case[3][0]] * 3, [case[3][1].tolist()])]
+    model.refiner.project.conv2.bias.data += 0.5
+    found = compare_engines(torch_engine(model, case[1]), engine_of(case, "onnx"), case[1], clips)
+    assert max(found[MASK]) > TOLERANCES[MASK]
+    assert max(found[OVERLAP]) > 0.01
 
 
 @pytest.mark.parametrize("name", ["torch", "openvino"])

@@ -242,6 +242,10 @@ def test_a_run_that_breaks_keeps_the_frames_before(tmp_path, capsys, reason):
         run(tmp_path, [plain_frame(0)] * 8, MovingTracker(stop_at=4, stop_with=reason))
     assert len(read_video(tmp_path / VIDEO)) == len((tmp_path / BOXES).read_text().splitlines()) == 4
     assert "4 frames" in capsys.readouterr().err
+    tracker = MovingTracker()
+    tracker.track = lambda _: {"target_bbox": [1, 2, float("nan"), 4]}
+    with pytest.raises(UserError, match=r"nan, 4\.0\] for frame 2"):
+        run(tmp_path / "other", [plain_frame(0)] * 3, tracker)
 
 
 def test_keys_draw_anew_and_quit(tmp_path):

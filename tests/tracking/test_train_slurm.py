@@ -3,11 +3,11 @@
 import os
 import signal
 import subprocess
-import time
 
 import pytest
 
 from lib.utils.workspace import REPOSITORY
+from tests.processes import wait_until
 
 SECONDS = 120  # which a busy machine may need
 SCRIPT = REPOSITORY / "tracking" / "train_slurm.sh"
@@ -93,17 +93,10 @@ def test_the_interpreter_of_the_repository_is_preferred_and_a_failure_ends_the_j
     assert len(told(tmp_path)) == 1
 
 
-def _wait_for(path):
-    deadline = time.monotonic() + SECONDS
-    while not path.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 @pytest.mark.parametrize(("status", "queued"), [("143", True), ("0", False), ("1", False)])
 def test_out_of_time_it_saves_and_queues_again_what_is_not_done(status, queued, start, tmp_path):
     job = start(RUNS="1", STATUS=status)
-    _wait_for(tmp_path / "told.srun")
+    assert wait_until((tmp_path / "told.srun").exists)
     job.send_signal(signal.SIGUSR1)
     job.communicate(timeout=SECONDS)
     assert job.returncode == int(status)
@@ -113,7 +106,7 @@ def test_out_of_time_it_saves_and_queues_again_what_is_not_done(status, queued, 
 
 def test_cancelled_it_waits_for_the_launchers_and_does_not_queue_again(start, tmp_path):
     job = start(RUNS="1", STATUS="5")
-    _wait_for(tmp_path / "told.srun")
+    assert wait_until((tmp_path / "told.srun").exists)
     job.send_signal(signal.SIGTERM)
     (tmp_path / "told.cancelled").touch()  # Slurm tells the launchers itself
     job.communicate(timeout=SECONDS)

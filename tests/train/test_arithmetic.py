@@ -1,6 +1,7 @@
 """Compiling, fused steps, and what waits for the device."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -101,3 +102,14 @@ def test_a_damaged_state_is_refused(damage):
     state["optimizer"]["state"][1] |= damage
     with pytest.raises((CheckpointError, TypeError)):
         optimisation.load_state_dict(state)
+
+
+def test_a_gradient_that_is_not_finite_changes_neither_weights_nor_moments():
+    net = Net()
+    optimisation = Optimisation(net, config(), CPU, 1)
+    learn(net, lambda: optimisation.step(1, 0), 1)
+    before = copy.deepcopy([net.state_dict(), *optimisation.state_dict()["optimizer"]["state"].values()])
+    net.head.weight.grad = torch.full_like(net.head.weight, torch.inf)
+    assert optimisation.step(1, 1) == math.inf
+    after = [net.state_dict(), *optimisation.state_dict()["optimizer"]["state"].values()]
+    assert all(torch.equal(old[name], new[name]) for old, new in zip(before, after, strict=True) for name in old)

@@ -29,10 +29,14 @@ def test_broken_frames_and_annotations_are_named_and_others_drawn(faulty, tmp_pa
         image.write_bytes(image.read_bytes()[:200])
     annotation = folders(faulty)[1] / "groundtruth.txt"
     annotation.write_text("10,10,twenty,20\n")
+    without = folders(faulty)[2] / "groundtruth.txt"
+    lines = without.read_text().splitlines()
+    without.write_text("\n".join([*lines[:5], *["nan,nan,nan,nan"] * 4, *lines[9:]]))  # in these frames nobody knows
     with caplog.at_level(logging.WARNING):
         stats = train(lightning(faulty, tmp_path, NO_VALIDATION, "DATA.TRAIN.SAMPLE_PER_EPOCH=32"))
     assert np.isfinite(stats["train"]["Loss/total"])
     said = [record.getMessage() for record in caplog.records]
+    assert any("boxes are nan or have no area" in text for text in said)
     warned = [text for text in said if "another sample takes its place" in text]
     assert len(warned) == len(set(warned))  # each file once, in two epochs
     for broken in (folders(faulty)[0], annotation):

@@ -5,14 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
 
 from lib.train.distributed import launch, torchrun_options
 from lib.utils.errors import UserError
 from lib.utils.workspace import REPOSITORY
+from tests.processes import is_running, wait_until
 
 # The first lines of every fake training: `out` takes its results, `mark` shows how far it got.
 HEAD = f"""
@@ -51,23 +50,9 @@ def script(tmp_path):
     return make
 
 
-def wait_until(true):
-    deadline = time.monotonic() + 300
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def both(folder, name):
     """Whether both processes set a mark."""
     return all((folder / f"{name}.{rank}").exists() for rank in range(2))
-
-
-def ended(pid):
-    try:
-        return Path("/proc", pid, "stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
 
 
 def start_launcher(script, processes=2):
@@ -146,7 +131,7 @@ def test_processes_start_again(script):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_lets_every_process_save(number, script, tmp_path):
     launcher = start_launcher(script(SAVING))
-    wait_until(lambda: both(tmp_path, "ready"))
+    assert wait_until(lambda: both(tmp_path, "ready"))
     launcher.send_signal(number)
     launcher.communicate(timeout=300)
     assert launcher.returncode == 128 + number
@@ -156,8 +141,8 @@ def test_a_signal_lets_every_process_save(number, script, tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell a process that its parent ended")
 def test_a_launcher_that_is_killed_leaves_no_process_behind(script, tmp_path):
     launcher = start_launcher(script(SAVING))
-    wait_until(lambda: both(tmp_path, "ready"))
+    assert wait_until(lambda: both(tmp_path, "ready"))
     launcher.kill()
     launcher.communicate()
-    wait_until(lambda: both(tmp_path, "saved"))
-    wait_until(lambda: all(ended((tmp_path / f"ready.{rank}").read_text()) for rank in range(2)))
+    assert wait_until(lambda: both(tmp_path, "saved"))
+    assert wait_until(lambda: not any(is_running((tmp_path / f"ready.{rank}").read_text()) for rank in range(2)))

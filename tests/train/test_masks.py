@@ -20,7 +20,7 @@ from lib.train.losses import Outcome, filled_boxes, mask_iou
 from lib.train.options import RunOptions
 from lib.train.processing import MaskProcessing
 from lib.train.run import train
-from lib.train.sampler import FrameSampler
+from lib.train.sampler import FrameRef, FrameSampler, SampledFrames
 from lib.utils.checkpoint import load_checkpoint
 from lib.utils.errors import UserError
 from tests.data.made_trees import davis_part, make_davis, make_got10k, make_outlined_coco, shows, write_image
@@ -136,6 +136,16 @@ def test_the_mask_and_the_boxes_lie_on_the_object_in_the_crops(tmp_path):
         assert np.abs(extent(sample.object_mask) - np.clip([x, y, x + w, y + h], 0, 64)).max() < 4.5
         np.testing.assert_allclose(sample.template_box, [15.5, 15.5, 32, 32], atol=0.5)
         assert sample.templates[0, 18:22, 30:34].min(-1).mean() > 60  # the reference shows the object's inside
+
+
+def test_frames_of_videos_are_cut_with_their_own_masks(tmp_path):
+    dataset = build_dataset(f"DAVIS:{make_davis(tmp_path)}")
+    process = MaskProcessing(config("DATA.SEARCH.CENTER_JITTER=0", "DATA.SEARCH.SCALE_JITTER=0"), augment=False)
+    for sequence in range(4):
+        frames = SampledFrames((FrameRef(dataset, sequence, 0),), FrameRef(dataset, sequence, 2))
+        mask = process(frames, np.random.default_rng(0)).object_mask  # a rectangle of half the crop's sides
+        assert mask.mean() == pytest.approx(0.25, abs=0.03)
+        assert mask[20:44, 20:44].all()
 
 
 def test_an_image_and_a_mask_of_different_sizes_are_named(tmp_path):

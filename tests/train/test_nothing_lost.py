@@ -72,6 +72,11 @@ def test_killed_at_a_step(killed_after, workers, save_every, whole, videos, tmp_
     assert_equal_runs(whole, final(run))
 
 
+def test_another_seed_gives_another_run(whole, videos, tmp_path):
+    run = lightning(videos, tmp_path, NO_VALIDATION, "DATA.TRAIN.SAMPLE_PER_EPOCH=16", "TRAIN.SEED=43")
+    assert train(run)["train"] != whole["stats"]["train"]
+
+
 @pytest.mark.parametrize(
     ("script", "name", "more"),
     [

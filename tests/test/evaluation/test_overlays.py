@@ -11,7 +11,9 @@ from lib.test.evaluation.overlays import Overlays, overlays_for
 from lib.test.evaluation.running import run_sequences
 from lib.test.video import output as video
 from lib.test.video.output import SURE, TRUTH, VIDEO
+from lib.test.video.source import open_source
 from tests.data.made_sets import SIZE, ScriptedTracker, moving_boxes, write_sequence
+from tests.test.test_video import FakeWindow
 
 
 @pytest.fixture
@@ -32,10 +34,7 @@ def run(sequences, output, overlays, move=lambda _, box: box + 20):
 
 
 def video_frames(path: Path) -> list[np.ndarray]:
-    capture, frames = cv2.VideoCapture(str(path)), []
-    while (frame := capture.read()[1]) is not None:
-        frames.append(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
-    return frames
+    return list(open_source(str(path)).frames)
 
 
 def near(image: np.ndarray, x: float, y: float, color: tuple[int, int, int]) -> bool:
@@ -85,20 +84,8 @@ def test_a_failure_leaves_the_overlay_so_far_and_no_result(sequences, output):
     assert len(run(sequences, output, Overlays(output))[0].tracked) == 2
 
 
-class FakeWindow:
-    def __init__(self, stop_at: int = 1000) -> None:
-        self.shown, self.stop_at, self.is_open = [], stop_at, True
-
-    def show(self, image: np.ndarray) -> str:
-        self.shown.append(image)
-        return "q" if len(self.shown) == self.stop_at else ""
-
-    def close(self) -> None:
-        self.is_open = False
-
-
 def test_a_window_shows_every_frame_and_q_ends_the_run(sequences, output):
-    window = FakeWindow(stop_at=28)
+    window = FakeWindow([*[""] * 27, "q"])
     for shown in (10, 20):  # nothing is done as long as somebody looks
         run(sequences, output, Overlays(output, window=window))
         assert len(window.shown) == shown
@@ -109,7 +96,8 @@ def test_a_window_shows_every_frame_and_q_ends_the_run(sequences, output):
 
 
 def test_debug_levels(monkeypatch, tmp_path, capsys):
-    window = FakeWindow()
+    window, closed = FakeWindow(), []
+    window.close = lambda: closed.append(1)
     monkeypatch.setattr(video, "Window", lambda: window)
     monkeypatch.setattr(video, "missing_display", lambda: None)
     for debug, alone, expected in (
@@ -120,7 +108,7 @@ def test_debug_levels(monkeypatch, tmp_path, capsys):
     ):
         with overlays_for(debug, tmp_path, alone) as overlays:
             assert overlays == expected
-    assert not window.is_open
+    assert closed
     assert "no window: several processes track; overlays go to" in capsys.readouterr().out
     monkeypatch.setattr(video, "missing_display", lambda: "there is no display")
     with overlays_for(1, tmp_path, alone=True) as overlays:

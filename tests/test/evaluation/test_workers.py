@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ from lib.test.evaluation.running import run_sequences
 from lib.test.evaluation.sequences import track_in_workers
 from lib.utils.errors import UserError
 from lib.utils.workspace import REPOSITORY
+from tests.processes import is_running, wait_until
 from tests.test.evaluation.worker_run import LENGTHS, DiaryTracker, blocked_signals, make_set
 
 BY_LENGTH = sorted(LENGTHS, key=LENGTHS.get, reverse=True)
@@ -59,22 +59,6 @@ def command(tmp_path: Path, sequences: list) -> Iterator[Callable[..., subproces
         process.communicate()
 
 
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + LONGEST_WAIT
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    # One that has ended, and whose new parent has not asked yet, is none.
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-
-
 def results(folder: Path) -> set[str]:
     """Names of all files of results, unfinished ones included."""
     return {path.name for path in folder.rglob("*.txt")}
@@ -92,7 +76,7 @@ def test_workers_take_the_longest_first_and_make_their_tracker_once(sequences, t
     waiting = tracker(waiting="bd")
 
     def go_when_both_wait() -> None:
-        wait_for(lambda: len(waiting.entries("wait")) == 2)
+        wait_until(lambda: len(waiting.entries("wait")) == 2)
         waiting.diary.with_suffix(".go").touch()
 
     threading.Thread(target=go_when_both_wait, daemon=True).start()
@@ -150,11 +134,11 @@ def test_a_run_that_is_ended_leaves_no_worker_and_no_half_file_and_continues(
     command, sequences, tracker, tmp_path, number, to_group, status, processes, finished
 ):
     process = command(processes, "waiting", "df")
-    wait_for(lambda: len(tracker().entries("wait")) == processes)
+    assert wait_until(lambda: len(tracker().entries("wait")) == processes)
     (os.killpg if to_group else os.kill)(process.pid, number)
     assert process.wait(LONGEST_WAIT) == status
     workers = {pid for _, pid in tracker().entries("start")}
-    wait_for(lambda: not any(map(is_alive, workers)))
+    assert wait_until(lambda: not any(map(is_running, workers)))
     assert results(tmp_path / "out") == whole(finished)
 
     half = tmp_path / "out" / sequences[0].subfolder / ".d_time.abcd1234.txt"  # as a kill leaves it while writing
@@ -167,16 +151,6 @@ def test_a_run_that_is_ended_leaves_no_worker_and_no_half_file_and_continues(
 def test_ctrl_c_does_not_reach_workers_not_even_while_they_start(sequences, tracker):
     outcomes = track_in_workers(tracker(), ["cpu"], blocked_signals, sequences[:1], threads=1)
     assert [outcome.reason for outcome in outcomes] == ["SIGINT"]
-
-
-def test_a_worker_that_somebody_ends_is_named(command, tracker):
-    process = command(2, "waiting", "b")
-    wait_for(lambda: tracker().entries("wait"))
-    os.kill(tracker().entries("wait")[0][1], signal.SIGTERM)
-    printed = process.communicate(timeout=LONGEST_WAIT)[0]
-    assert process.returncode == 1
-    assert "b: failed: the worker process on cpu died while tracking it" in printed
-    assert "5 tracked, 0 finished before, 1 failed" in printed
 
 
 def test_ranks_have_shares(command, tracker, tmp_path):

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from playwright.sync_api import expect
 
-from tests.test.web.serving import wait_until
+from tests.processes import wait_until
 
 COUNT = 40
 BOX, OTHER = (20, 40, 24, 24), (110, 84, 24, 24)  # `scene`'s squares, the moving one in the first frame

@@ -7,7 +7,6 @@ import signal
 import struct
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -17,6 +16,7 @@ import psutil
 from websockets.sync.client import connect
 
 from lib.utils.workspace import REPOSITORY
+from tests.processes import wait_until
 
 TOKEN = "a-token-for-tests"
 _SECONDS = 300
@@ -128,13 +128,3 @@ class Page:
         _, opened = self.until("opened")
         self.until("picture")
         return opened
-
-
-def wait_until(true, seconds: float = 60) -> bool:
-    """Whether something becomes true in time; each look may take long, too."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if true():
-            return True
-        time.sleep(0.02)
-    return False

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import expect
 
+from tests.processes import wait_until
 from tests.test.web.browsing import (
     BOX,
     COUNT,
@@ -24,7 +25,6 @@ from tests.test.web.browsing import (
     track,
 )
 from tests.test.web.made_clips import scene, write_clip, write_images
-from tests.test.web.serving import wait_until
 
 
 def test_a_sample_is_tracked_in_two_clicks_then_by_another_tracker_with_a_second_object(page):

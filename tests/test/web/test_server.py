@@ -12,8 +12,9 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from lib.utils.workspace import REPOSITORY
+from tests.processes import wait_until
 from tests.test.web.made_clips import index_of, noise, write_clip, write_images, write_numbered
-from tests.test.web.serving import Page, Server, wait_until
+from tests.test.web.serving import Page, Server
 
 COUNT = 30
 STILL = {"key": "still", "engine": "torch"}
