@@ -66,8 +66,9 @@ def test_one_target_for_all_queries_and_cells_without_probability():
     assert corner_loss(logits, target, "L1").item() == pytest.approx((1.0 + 1.5) / 2)
 
 
-def test_the_total_is_boxes_plus_maps(batch):
-    learner = actor()
+@pytest.mark.parametrize("kind", ["KL", "L1"])
+def test_the_total_is_boxes_plus_maps(kind, batch):
+    learner = actor(**{"TRAIN.DISTILL_LOSS_TYPE": kind})
     learner.net.eval()
     outcome = learner(batch)
     with torch.no_grad():
@@ -77,7 +78,7 @@ def test_the_total_is_boxes_plus_maps(batch):
     boxes = BoxActor(learner.net, learner.cfg, CPU)(batch)
     values = {name: value.item() for name, value in outcome.values.items()}
     assert set(values) == {"Loss/total", "Loss/giou", "Loss/l1", "Loss/distill", "IoU"}
-    assert values["Loss/distill"] == pytest.approx(numpy_loss(maps, target, "KL"), rel=1e-4)
+    assert values["Loss/distill"] == pytest.approx(numpy_loss(maps, target, kind), rel=1e-4)
     assert values["Loss/distill"] > 0.005
     for name in ("Loss/giou", "Loss/l1", "IoU"):
         assert values[name] == pytest.approx(boxes.values[name].item(), rel=1e-6)

@@ -23,8 +23,10 @@ from lib.train.run import train
 from lib.train.sampler import FrameRef, FrameSampler, SampledFrames
 from lib.utils.checkpoint import load_checkpoint
 from lib.utils.errors import UserError
+from lib.utils.tensors import box_iou
 from tests.data.made_trees import davis_part, make_davis, make_got10k, make_outlined_coco, shows, write_image
 from tests.train.fakes import extent
+from tests.train.tiny_runs import REAL
 
 
 def config(*overrides):
@@ -146,6 +148,15 @@ def test_frames_of_videos_are_cut_with_their_own_masks(tmp_path):
         mask = process(frames, np.random.default_rng(0)).object_mask  # a rectangle of half the crop's sides
         assert mask.mean() == pytest.approx(0.25, abs=0.03)
         assert mask[20:44, 20:44].all()
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason=f"no real data at {REAL}; set STARK_REAL_DATA")
+def test_outlines_of_real_photographs_fill_their_boxes():
+    dataset = build_dataset(f"COCO_masks:{REAL / 'coco'}")
+    for i in range(0, len(dataset), 60):
+        mask, (x, y, w, h) = dataset.mask(i, 0), dataset.info(i).boxes[0]
+        assert mask.shape == dataset.image(i, 0).shape[:2]
+        assert box_iou(torch.tensor(extent(mask)), torch.tensor([x, y, x + w, y + h]))[0] > 0.75, dataset.source(i, 0)
 
 
 def test_an_image_and_a_mask_of_different_sizes_are_named(tmp_path):
