@@ -102,6 +102,8 @@ _TABLE = (
     _extra("DATA.GRAY_PROBABILITY", 0.05, "chance that all crops of a sample become grey", low=0, high=1),
     _extra("DATA.BRIGHTNESS_JITTER", 0.2, "brightness factor of a crop is in [1 - j, 1 + j]", low=0, high=1),
     _extra("DATA.CENTER_JITTER_POWER", 1.0, "above 1, small shifts become more frequent than large ones", low=0.1),
+    _extra("DATA.LOW_RESOLUTION", 0.0, "chance that a sample's crops lose detail, as of a tiny object", low=0, high=1),
+    _extra("DATA.MOTION_BLUR", 0.0, "chance that the search crop is blurred along a line", low=0, high=1),
     Option("TRAIN.LR", 0.0001, "learning rate", by_script={REFINE: 0.0002}, low=0),
     Option("TRAIN.WEIGHT_DECAY", 0.0001, "weight decay", low=0),
     Option("TRAIN.EPOCH", 500, "epochs", by_script={ST2: 50, REFINE: 40}, low=1),

@@ -65,6 +65,8 @@ class Processing:
         self.brightness = option(cfg, "DATA.BRIGHTNESS_JITTER") if augment else 0.0
         self.flip_probability = 0.5 if augment else 0.0
         self.jitter_power = option(cfg, "DATA.CENTER_JITTER_POWER")
+        self.low_resolution = option(cfg, "DATA.LOW_RESOLUTION") if augment else 0.0
+        self.motion_blur = option(cfg, "DATA.MOTION_BLUR") if augment else 0.0
 
     def __call__(self, frames: SampledFrames, rng: np.random.Generator) -> Sample:
         """Read the frames and cut the crops; Rejected or an ImageReadError where another sample must be drawn."""
@@ -74,6 +76,13 @@ class Processing:
         pictures = {ref: ref.dataset.picture(ref.sequence, ref.frame) for ref in (*frames.templates, frames.search)}
         templates = [self.crop(pictures[ref], ref, self.template, how) for ref in frames.templates]
         search = self.crop(pictures[frames.search], frames.search, self.search, how, frames.absent)
+        # Nothing is drawn where they are off, so that samples of other configurations stay the same.
+        if self.low_resolution and rng.random() < self.low_resolution:
+            shrink = rng.uniform(1.5, 6)
+            templates = [crop._replace(pixels=_coarse(crop.pixels, shrink, rng)) for crop in templates]
+            search = search._replace(pixels=_coarse(search.pixels, shrink, rng))
+        if self.motion_blur and rng.random() < self.motion_blur:
+            search = search._replace(pixels=_blurred(search.pixels, rng))
         brightness = rng.uniform(1 - self.brightness, 1 + self.brightness, len(templates) + 1)
         return Sample(
             templates=np.stack([crop.pixels for crop in templates]),
@@ -170,3 +179,22 @@ def _centre_box(picture: Picture) -> np.ndarray:
 
 def _greyed(pixels: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+
+
+def _coarse(pixels: np.ndarray, shrink: float, rng: np.random.Generator) -> np.ndarray:
+    """The crop as if its object had few pixels in a compressed video: smaller by `shrink`, then enlarged again."""
+    side = pixels.shape[0]
+    small = cv2.resize(pixels, (max(4, round(side / shrink)),) * 2, interpolation=cv2.INTER_AREA)
+    _, coded = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(30, 90))])
+    return cv2.resize(cv2.imdecode(coded, cv2.IMREAD_COLOR), (side, side), interpolation=cv2.INTER_LINEAR)
+
+
+def _blurred(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Motion blur along a line of 3 to 20 pixels in any direction."""
+    length, angle = rng.uniform(3, 20), rng.uniform(0, math.pi)
+    half = math.ceil(length / 2)
+    kernel = np.zeros((2 * half + 1,) * 2, np.float32)
+    reach = np.array([math.cos(angle), math.sin(angle)]) * length / 2
+    start, end = (tuple(int(round(value)) for value in half + sign * reach) for sign in (-1, 1))
+    cv2.line(kernel, start, end, 1.0)
+    return cv2.filter2D(pixels, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REPLICATE)

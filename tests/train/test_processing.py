@@ -54,6 +54,25 @@ def test_jitter_ranges():
     np.testing.assert_allclose(jitter_box(box, 0, 0, rng), box)
 
 
+def test_detail_is_lost_in_all_crops_of_a_sample_and_motion_blurs_the_search_region_alone():
+    def detail(crops):
+        return np.abs(np.diff(crops.astype(float), axis=-2)).mean()
+
+    class Noise(FakeVideos):
+        def image(self, sequence, frame):
+            return np.random.default_rng(frame).integers(0, 256, (*self.size, 3), np.uint8)
+
+    usual, coarse, blurred = (
+        stream(Noise(VIDEOS), *options)[1, 0] for options in ([], ["DATA.LOW_RESOLUTION=1"], ["DATA.MOTION_BLUR=1"])
+    )
+    assert detail(coarse.templates) < 0.5 * detail(usual.templates)
+    assert detail(coarse.search) < 0.5 * detail(usual.search)
+    assert np.array_equal(blurred.templates, usual.templates)
+    assert detail(blurred.search) < detail(usual.search)
+    for other in (coarse, blurred):
+        assert np.array_equal(other.box, usual.box)
+
+
 def test_augmentation_rates():
     class Halves(FakeVideos):
         """Left half of every frame red, right half blue: shows mirroring and greying."""
