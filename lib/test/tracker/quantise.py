@@ -77,6 +77,7 @@ def follow(engine: Engine, cfg: EasyDict, clips: Iterable[Clip], most: int) -> I
 
 def _follow_boxes(engine: Engine, cfg: EasyDict, clips: list[Clip], most: int) -> Iterator[int]:
     tracker = StarkTracker(BoxEngine(engine), cfg)
+    tracker.lost_below = 0.0  # one search a frame
     for frames, boxes in clips:
         for index, frame in enumerate(islice(frames, most // len(clips) + 1)):
             if index == 0 or (index % _RESTART == 0 and index < len(boxes) and _is_box(boxes[index])):

@@ -158,11 +158,12 @@ class StarkTracker:
         return clip_box(box_to_image(box, around, scale, size), height, width), confidence
 
     def _look_wider(self, image: np.ndarray, found: tuple[list[float], float]) -> tuple[list[float], float]:
-        """Look for a lost object at twice the distance. What is surer than what was `found` is measured closely."""
+        """Look for a lost object at twice the distance. What is surer than what was `found` is looked at closely."""
         wide = self._look(image, self.state, wider=2.0)
         if wide is None or wide[1] < found[1] + SURER:
             return found
-        return self._look(image, wide[0]) or wide
+        box, confidence = self._look(image, wide[0]) or wide
+        return box, 0.5 * (found[1] + confidence)  # it is not where it was expected
 
     def _initial_templates(self, template: Any) -> list[Any]:
         """The templates that tracking starts with."""
