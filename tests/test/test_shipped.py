@@ -64,7 +64,9 @@ def test_the_example_tracks_a_sample(capsys, monkeypatch):
     exec(example, {})
     lines = capsys.readouterr().out.splitlines()[-119:]
     assert len(lines) == 119
-    x, y, w, h, confidence = (float(value) for value in re.sub(r"[\[\],]", " ", lines[-1]).split())
+    *numbers, lost = re.sub(r"[\[\],]", " ", lines[-1]).split()
+    assert lost == "False"
+    x, y, w, h, confidence = map(float, numbers)
     assert 0.5 < confidence <= 1
     assert 0 < x < 100
     assert 0 <= y < 60
