@@ -53,7 +53,7 @@ def test_bf16_moves_boxes_by_less_than_half_a_pixel(tmp_path):
     found = compare_engines(fp32, bf16, cfg, clips_of(f"folder:{REAL / 'got10k' / 'val'}"), most=180)
     assert len(found[BOX]) == 180
     assert np.mean(found[PIXELS]) < 0.4
-    assert np.max(found[BOX]) < 0.01
+    assert np.max(found[BOX]) < 0.015
 
 
 def test_the_example_tracks_a_sample(capsys, monkeypatch):
