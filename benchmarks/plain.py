@@ -8,6 +8,7 @@ import copy
 import math
 from collections.abc import Sequence
 from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,7 +22,7 @@ from lib.models.stark import Tokens
 from lib.test.tracker.stark import StarkTracker
 from lib.train.processing import Rejected, jitter_box
 from lib.train.sampler import FrameRef, SampledFrames
-from lib.utils.crop import box_to_image, clip_box, region_of
+from lib.utils.crop import region_of
 from lib.utils.tensors import NestedTensor
 
 
@@ -55,12 +56,8 @@ class PlainTracker(StarkTracker):
     def _initial_templates(self, template: Tokens) -> list[Tokens]:
         return [template] * self.engine.model.template_count
 
-    def _search(self, image: np.ndarray) -> dict:
-        crop, scale, mask = whole_crop(image, self.state, self.cfg.TEST.SEARCH_FACTOR, self.cfg.TEST.SEARCH_SIZE)
-        out = self.engine.search(self.templates, crop, mask)
-        box = out["pred_boxes"].reshape(-1, 4).mean(0).tolist()
-        self.state = clip_box(box_to_image(box, self.state, scale, self.cfg.TEST.SEARCH_SIZE), *image.shape[:2])
-        return out
+    def _region(self, *cut: Any) -> tuple[np.ndarray, float, np.ndarray]:
+        return whole_crop(*cut)
 
 
 def whole_crop(image: np.ndarray, box: Sequence[float], factor: float, size: int):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from benchmarks import measuring
+from benchmarks import plain as plain_ways
 from benchmarks.plain import PlainProcessing
 from benchmarks.tracking import make_tracker
 from lib.config import load_config
@@ -41,7 +42,9 @@ def test_plain_samples_are_the_same(tmp_path):
 
 
 @pytest.mark.parametrize("variant", ["stark_lightning_X_trt:mini", "stark_st:baseline"])
-def test_the_plain_tracker_finds_the_same_boxes(variant):
+def test_the_plain_tracker_finds_the_same_boxes_in_its_own_crops(variant, monkeypatch):
+    cuts, original = [], plain_ways.whole_crop
+    monkeypatch.setattr(plain_ways, "whole_crop", lambda *args: cuts.append(args) or original(*args))
     frames, box = measuring.clip_frames(3, 640, 360), [260.0, 150.0, 85.0, 55.0]
     plain, ours = (make_tracker(variant, way, Path()) for way in ("plain", "torch:fp32"))
     for tracker in (plain, ours):
@@ -49,3 +52,4 @@ def test_the_plain_tracker_finds_the_same_boxes(variant):
     for frame in frames[1:]:
         expected, found = (tracker.track(frame)["target_bbox"] for tracker in (plain, ours))
         assert np.abs(np.subtract(expected, found)).max() < 0.05
+    assert len(cuts) >= len(frames) - 1

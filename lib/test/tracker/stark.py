@@ -147,7 +147,7 @@ class StarkTracker:
             The object's box xywh and the confidence (0 without a score); None where the region shows no image.
         """
         size, (height, width) = self.cfg.TEST.SEARCH_SIZE, image.shape[:2]
-        crop, scale, mask = sample_target(image, around, self.cfg.TEST.SEARCH_FACTOR * wider, size)
+        crop, scale, mask = self._region(image, around, self.cfg.TEST.SEARCH_FACTOR * wider, size)
         if shows_nothing(mask, size // self.engine.stride):
             return None
         out = self.engine.search(self.templates, crop, mask)
@@ -156,6 +156,10 @@ class StarkTracker:
             raise UserError("the network's box is not finite: its weights are damaged or the training diverged")
         confidence = _sigmoid(float(out["pred_logits"].mean())) if self.scores else 0.0
         return clip_box(box_to_image(box, around, scale, size), height, width), confidence
+
+    def _region(self, *cut: Any) -> tuple[np.ndarray, float, np.ndarray]:
+        """The search region, as `sample_target` cuts it."""
+        return sample_target(*cut)
 
     def _look_wider(self, image: np.ndarray, found: tuple[list[float], float]) -> tuple[list[float], float]:
         """Look for a lost object at twice the distance. What is surer than what was `found` is looked at closely."""
