@@ -24,7 +24,10 @@ _NETWORK = ("MODEL.", "DATA.MEAN", "DATA.STD", "DATA.SEARCH.", "DATA.TEMPLATE.")
 
 
 class ConfigError(UserError):
-    """A configuration that cannot be used."""
+    """A configuration that cannot be used; the message is one line."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
 
 
 def load_config(script: str, config: str | Path, overrides: Sequence[str] = ()) -> EasyDict:
@@ -98,7 +101,7 @@ def _read(path: Path) -> Iterator[tuple[str, Any]]:
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(tree, dict | None):
         raise ConfigError(f"{path}: expected sections such as MODEL, DATA, TRAIN, found {_kind(tree)}")
     return leaves(tree or {})
@@ -135,7 +138,9 @@ def trained_config(
                 taken[f"TEST.{region}_{what}"] = taken[key]
     named = {text.partition("=")[0].strip() for text in overrides}
     changed = {key: value for key, value in taken.items() if value != before.get(key) and key not in named}
-    cfg = load_config(script, config, [*(f"{key}={json.dumps(value)}" for key, value in changed.items()), *overrides])
+    if changed:
+        given = [f"{key}={json.dumps(value)}" for key, value in changed.items()]
+        cfg = load_config(script, config, [*given, *overrides])
     return cfg, "; ".join(f"{key} {value}, not {before.get(key)}" for key, value in sorted(changed.items()))
 
 

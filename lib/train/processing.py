@@ -25,7 +25,7 @@ class Rejected(Exception):  # noqa: N818 - not an error: the sample is drawn aga
 
 @dataclass
 class Sample:
-    """One training sample; T templates, then the search region; None where masks are not trained."""
+    """One training sample: T templates and the search region. The last two are None where masks are not trained."""
 
     templates: np.ndarray  # (T, Ht, Wt, 3) uint8
     template_masks: np.ndarray  # (T, Ht, Wt) bool, their padding

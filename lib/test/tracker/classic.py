@@ -32,8 +32,8 @@ class ClassicTracker:
     """
 
     def __init__(self, name: str, files: Sequence[str] = ()) -> None:
-        self._name, (kind, fields) = name, _OPENCV[name]
-        self._kind = getattr(cv2, kind, None)
+        kind, fields = _OPENCV[name]
+        self._kind, self._scores = getattr(cv2, kind, None), bool(fields)
         if self._kind is None:
             raise UserError(
                 f"this OpenCV has no {name.upper()}: pip uninstall opencv-python opencv-python-headless; "
@@ -84,7 +84,7 @@ class ClassicTracker:
         found, box = self._tracker.update(cv2.cvtColor(to_rgb8(image), cv2.COLOR_RGB2BGR))
         if found:
             self._box = [float(value) for value in box]
-        sure = self._tracker.getTrackingScore() if found and _OPENCV[self._name][1] else found
+        sure = self._tracker.getTrackingScore() if found and self._scores else found
         return {"target_bbox": list(self._box), "conf_score": float(sure)}
 
 
