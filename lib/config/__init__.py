@@ -1,5 +1,5 @@
 """Configurations: the defaults, a YAML file over them, and overrides over that."""
 
-from lib.config.loader import ConfigError, load_config, option
+from .loader import ConfigError, load_config, option
 
 __all__ = ["ConfigError", "load_config", "option"]

@@ -13,10 +13,10 @@ from typing import Any
 import yaml
 from easydict import EasyDict
 
-from lib.config.options import OPEN_SECTION, OPTIONS, SCRIPTS, Option
-from lib.utils.checkpoint_files import kept_config
-from lib.utils.errors import UserError
-from lib.utils.workspace import REPOSITORY
+from ..utils.checkpoint_files import kept_config
+from ..utils.errors import UserError
+from ..utils.workspace import REPOSITORY
+from .options import OPEN_SECTION, OPTIONS, SCRIPTS, Option
 
 EXPERIMENTS = REPOSITORY / "experiments"
 # Beginnings of the options that decide what a network computes.

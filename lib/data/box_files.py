@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.utils.errors import UserError
-from lib.utils.files import read_text
+from ..utils.errors import UserError
+from ..utils.files import read_text
 
 # Possessive, so that a long row of digits is refused at once.
 _NUMBER_PATTERN = r"[+-]?(?:nan|(?:\d++(?:\.\d*+)?+|\.\d++)(?:e[+-]?\d++)?+)"

@@ -12,9 +12,9 @@ from functools import partial
 
 import numpy as np
 
-from lib.data.dataset import MaskedDataset, SequenceInfo, TrackingDataset
-from lib.data.storage import Arrays, Storage
-from lib.utils.errors import UserError
+from ..utils.errors import UserError
+from .dataset import MaskedDataset, SequenceInfo, TrackingDataset
+from .storage import Arrays, Storage
 
 ANNOTATIONS = "annotations/instances_train2017.json"
 _IMAGE_FOLDERS = ("images/train2017", "train2017")

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from tqdm import tqdm
 
-from lib.data.images import Picture, image_names
-from lib.data.sequence import Sequences
-from lib.data.storage import Arrays, Storage
-from lib.utils.errors import UserError
+from ..utils.errors import UserError
+from .images import Picture, image_names
+from .sequence import Sequences
+from .storage import Arrays, Storage
 
 _SECONDS_UNTIL_PROGRESS = 2.0
 

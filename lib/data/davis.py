@@ -14,11 +14,11 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from lib.data.dataset import MaskedDataset, SequenceInfo, sequence_info
-from lib.data.images import image_names
-from lib.data.sequence import some
-from lib.data.storage import Storage
-from lib.utils.errors import UserError
+from ..utils.errors import UserError
+from .dataset import MaskedDataset, SequenceInfo, sequence_info
+from .images import image_names
+from .sequence import some
+from .storage import Storage
 
 _WHITE = 0xFFFFFF
 

@@ -19,8 +19,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lib.utils.crop import Region
-from lib.utils.errors import UserError
+from ..utils.crop import Region
+from ..utils.errors import UserError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 Span = tuple[int, int]  # the first column or row, and the one after the last

@@ -15,11 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lib.data import box_files
-from lib.data.sequence import Sequence, Sequences, some
-from lib.data.storage import Storage
-from lib.utils.errors import UserError
-from lib.utils.files import parse_names, read_ranges, read_text
+from ..utils.errors import UserError
+from ..utils.files import parse_names, read_ranges, read_text
+from . import box_files
+from .sequence import Sequence, Sequences, some
+from .storage import Storage
 
 SPECS = Path(__file__).parent / "specs"
 LIST = "list.txt"

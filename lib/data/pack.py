@@ -8,10 +8,10 @@ from pathlib import Path
 import lmdb
 from tqdm import tqdm
 
-from lib.data.dataset import TrackingDataset
-from lib.data.registry import find_kind
-from lib.data.storage import LmdbStorage, Storage
-from lib.utils.errors import UserError
+from ..utils.errors import UserError
+from .dataset import TrackingDataset
+from .registry import find_kind
+from .storage import LmdbStorage, Storage
 
 _BATCH_BYTES = 64 << 20
 _FIRST_MAP_BYTES = 1 << 30

@@ -12,17 +12,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lib.config.loader import closest
-from lib.data import layouts
-from lib.data.coco import Coco, CocoMasks
-from lib.data.dataset import TrackingDataset, VideoSet
-from lib.data.davis import Davis
-from lib.data.sequence import Sequence, Sequences
-from lib.data.storage import LmdbStorage, Storage
-from lib.data.synthetic import ensure_embedded, is_whole
-from lib.data.vid import Vid
-from lib.utils.errors import UserError
-from lib.utils.workspace import Workspace, workspace
+from ..config.loader import closest
+from ..utils.errors import UserError
+from ..utils.workspace import Workspace, workspace
+from . import layouts
+from .coco import Coco, CocoMasks
+from .dataset import TrackingDataset, VideoSet
+from .davis import Davis
+from .sequence import Sequence, Sequences
+from .storage import LmdbStorage, Storage
+from .synthetic import ensure_embedded, is_whole
+from .vid import Vid
 
 PREFIXES = ("folder:", "vot:")
 _EMBEDDED = {"EMBEDDED_train": "train", "EMBEDDED_test": "test"}

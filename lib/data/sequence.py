@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.data.box_files import box_doubt, parse_boxes, parse_flags
-from lib.data.images import image_names, missing_numbers
-from lib.data.storage import Storage
-from lib.utils.errors import UserError
+from ..utils.errors import UserError
+from .box_files import box_doubt, parse_boxes, parse_flags
+from .images import image_names, missing_numbers
+from .storage import Storage
 
 log = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import lmdb
 import numpy as np
 
-from lib.data.images import ImageReadError, Picture, decode_image, open_picture
-from lib.utils.errors import UserError
-from lib.utils.files import atomic_path, decode_text, locked
+from ..utils.errors import UserError
+from ..utils.files import atomic_path, decode_text, locked
+from .images import ImageReadError, Picture, decode_image, open_picture
 
 DATA_FILE = "data.mdb"
 # Changes with the content of annotation caches, or the way it is read from the annotations.

@@ -19,11 +19,11 @@ from xml.etree import ElementTree
 import numpy as np
 from tqdm import tqdm
 
-from lib.data.dataset import SequenceInfo, TrackingDataset, sequence_info
-from lib.data.images import image_names
-from lib.data.storage import LmdbStorage, Storage
-from lib.utils.errors import UserError
-from lib.utils.files import write_text
+from ..utils.errors import UserError
+from ..utils.files import write_text
+from .dataset import SequenceInfo, TrackingDataset, sequence_info
+from .images import image_names
+from .storage import LmdbStorage, Storage
 
 _SET, _VIDEO = re.compile(r"ILSVRC2015_VID_train_(\d{4})"), re.compile(r"ILSVRC2015_train_(\d{8})")
 _SIDES = ("xmin", "ymin", "xmax", "ymax")

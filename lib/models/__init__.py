@@ -7,12 +7,12 @@ import torch
 from easydict import EasyDict
 from torch import nn
 
-from lib.config import ConfigError, load_config
-from lib.config.options import REFINE
-from lib.models.alpha_refine import AlphaRefine
-from lib.models.stark import STARKS, STARKST
-from lib.models.stark_lightning import STARKLightningXtrt
-from lib.utils.checkpoint import CheckpointError, load_checkpoint, load_state, save_checkpoint
+from ..config import ConfigError, load_config
+from ..config.options import REFINE
+from ..utils.checkpoint import CheckpointError, load_checkpoint, load_state, save_checkpoint
+from .alpha_refine import AlphaRefine
+from .stark import STARKS, STARKST
+from .stark_lightning import STARKLightningXtrt
 
 NETWORKS: dict[str, type[nn.Module]] = {
     "stark_s": STARKS,

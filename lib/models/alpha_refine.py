@@ -12,14 +12,14 @@ import torch
 from easydict import EasyDict
 from torch import Tensor, nn
 
-from lib.config import ConfigError, option
-from lib.config.options import REFINE
-from lib.models.efficientnet_lite import STAGES, EfficientNetLite0
-from lib.models.inference import prepare_for_tracking
-from lib.models.pretrained import load_imagenet
-from lib.models.resnet import init_convolutions, resnet_layers
-from lib.models.segmentation import SCORES, MaskFirst, MixedFirst, SegmentationNetwork
-from lib.utils.tensors import xywh_to_xyxy
+from ..config import ConfigError, option
+from ..config.options import REFINE
+from ..utils.tensors import xywh_to_xyxy
+from .efficientnet_lite import STAGES, EfficientNetLite0
+from .inference import prepare_for_tracking
+from .pretrained import load_imagenet
+from .resnet import init_convolutions, resnet_layers
+from .segmentation import SCORES, MaskFirst, MixedFirst, SegmentationNetwork
 
 CELLS = 12  # bins of the reference's box along each side
 # The level whose cells are compared, at this stride.

@@ -6,11 +6,11 @@ import torch
 from easydict import EasyDict
 from torch import Tensor, nn
 
-from lib.config import ConfigError, option
-from lib.models.efficientnet_lite import EfficientNetLite0
-from lib.models.layers import RepVGGBlock
-from lib.models.pretrained import load_imagenet
-from lib.models.resnet import DEPTHS, ResNetBody
+from ..config import ConfigError, option
+from .efficientnet_lite import EfficientNetLite0
+from .layers import RepVGGBlock
+from .pretrained import load_imagenet
+from .resnet import DEPTHS, ResNetBody
 
 
 class Backbone(nn.Module):

@@ -8,7 +8,7 @@ import itertools
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.models.layers import FrozenBatchNorm2d
+from .layers import FrozenBatchNorm2d
 
 # (blocks, kernel, stride of the first, expansion, channels) of stages 1 to 5; stage 5 ends with block 10.
 STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112))

@@ -36,13 +36,13 @@ import torch
 from easydict import EasyDict
 from torch import Tensor, nn
 
-from lib.models.alpha_refine import AlphaRefine, prepare_for_masks
-from lib.models.inference import OnCrops, Parts, output_names, prepare_for_tracking
-from lib.models.stark import Tokens
-from lib.utils.errors import UserError
-from lib.utils.files import atomic_path
-from lib.utils.graph_files import REGIONS, SEARCH, TEMPLATE, joined
-from lib.utils.tensors import NestedTensor
+from ..utils.errors import UserError
+from ..utils.files import atomic_path
+from ..utils.graph_files import REGIONS, SEARCH, TEMPLATE, joined
+from ..utils.tensors import NestedTensor
+from .alpha_refine import AlphaRefine, prepare_for_masks
+from .inference import OnCrops, Parts, output_names, prepare_for_tracking
+from .stark import Tokens
 
 OPSET = 17
 # The published layout's files, and the outputs of its template graph.

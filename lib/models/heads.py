@@ -4,8 +4,8 @@ import torch
 from easydict import EasyDict
 from torch import Tensor, nn
 
-from lib.config import ConfigError, option
-from lib.models.layers import MLP, RepVGGBlock
+from ..config import ConfigError, option
+from .layers import MLP, RepVGGBlock
 
 
 class CornerPredictor(nn.Module):

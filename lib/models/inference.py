@@ -13,13 +13,13 @@ import torch.nn.functional as F
 from easydict import EasyDict
 from torch import Tensor, nn
 
-from lib.models.heads import CenterPredictor
-from lib.models.layers import FrozenBatchNorm2d, RepVGGBlock, scale_and_shift
-from lib.models.stark import STARKST, Tokens
-from lib.models.stark_lightning import STARKLightningXtrt
-from lib.models.transformer import PositionEmbeddingSine
-from lib.utils.graph_files import Regions
-from lib.utils.tensors import NestedTensor
+from ..utils.graph_files import Regions
+from ..utils.tensors import NestedTensor
+from .heads import CenterPredictor
+from .layers import FrozenBatchNorm2d, RepVGGBlock, scale_and_shift
+from .stark import STARKST, Tokens
+from .stark_lightning import STARKLightningXtrt
+from .transformer import PositionEmbeddingSine
 
 
 def prepare_for_tracking(model: nn.Module) -> nn.Module:

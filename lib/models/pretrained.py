@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from lib.utils.checkpoint import load_checkpoint, load_state
-from lib.utils.errors import UserError
-from lib.utils.workspace import workspace
+from ..utils.checkpoint import load_checkpoint, load_state
+from ..utils.errors import UserError
+from ..utils.workspace import workspace
 
 DOWNLOADS = "https://download.pytorch.org/models"
 # torchvision's weights (IMAGENET1K_V1), and their names in its first releases, which users still have.

@@ -5,8 +5,8 @@ torchvision's own module is not used: importing it takes two seconds and 170 MB 
 
 from torch import Tensor, nn
 
-from lib.config import ConfigError
-from lib.models.layers import FrozenBatchNorm2d
+from ..config import ConfigError
+from .layers import FrozenBatchNorm2d
 
 Norm = type[nn.Module]
 

@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from easydict import EasyDict
 from torch import Tensor, nn
 
-from lib.models.backbone import Backbone, build_backbone
-from lib.models.heads import build_box_head
-from lib.models.layers import MLP
-from lib.models.transformer import POSITION_ENCODINGS, Transformer
-from lib.utils.tensors import NestedTensor, xyxy_to_cxcywh
+from ..utils.tensors import NestedTensor, xyxy_to_cxcywh
+from .backbone import Backbone, build_backbone
+from .heads import build_box_head
+from .layers import MLP
+from .transformer import POSITION_ENCODINGS, Transformer
 
 
 @dataclass(frozen=True)

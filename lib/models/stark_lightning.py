@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from easydict import EasyDict
 from torch import Tensor, nn
 
-from lib.config import option
-from lib.models.backbone import Backbone, build_backbone
-from lib.models.heads import CenterPredictor, build_box_head
-from lib.models.stark import Tokens, join
-from lib.models.transformer import EncoderLayer, PositionEmbeddingLearned, init_matrices
-from lib.utils.tensors import NestedTensor, xyxy_to_cxcywh
+from ..config import option
+from ..utils.tensors import NestedTensor, xyxy_to_cxcywh
+from .backbone import Backbone, build_backbone
+from .heads import CenterPredictor, build_box_head
+from .stark import Tokens, join
+from .transformer import EncoderLayer, PositionEmbeddingLearned, init_matrices
 
 
 class LightEncoderLayer(EncoderLayer):

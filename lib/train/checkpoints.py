@@ -6,10 +6,10 @@ from typing import Any
 
 from easydict import EasyDict
 
-from lib.config import option
-from lib.train.options import RunOptions
-from lib.utils.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from lib.utils.checkpoint_files import NET_TYPES, epoch_checkpoints, epoch_name, rolling_names
+from ..config import option
+from ..utils.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from ..utils.checkpoint_files import NET_TYPES, epoch_checkpoints, epoch_name, rolling_names
+from .options import RunOptions
 
 log = logging.getLogger(__name__)
 

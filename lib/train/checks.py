@@ -15,26 +15,26 @@ import torch
 from easydict import EasyDict
 from torch import nn
 
-from lib.config import option
-from lib.config.options import REFINE
-from lib.data.box_files import box_doubt
-from lib.data.dataset import MaskedDataset, TrackingDataset
-from lib.data.images import ImageReadError
-from lib.data.registry import build_dataset, find_lack, waits_to_be_generated
-from lib.models import build_model
-from lib.models.backbone import has_fast_bf16
-from lib.models.pretrained import imagenet_file, resnet_file_name, torch_cache
-from lib.train import distributed
-from lib.train.checkpoints import CheckpointFolder, run_checkpoints
-from lib.train.distillation import STUDENT, check_fit
-from lib.train.loader import PREFETCHED
-from lib.train.optimiser import compiles
-from lib.train.options import RunOptions, Stage, require_unchanged
-from lib.train.sampler import MIN_FRAMES, FrameSampler, check_sampling, sample_intervals, sampler_mode
-from lib.utils.checkpoint import load_checkpoint, load_state
-from lib.utils.device import select_device
-from lib.utils.errors import UserError
-from lib.utils.workspace import workspace
+from ..config import option
+from ..config.options import REFINE
+from ..data.box_files import box_doubt
+from ..data.dataset import MaskedDataset, TrackingDataset
+from ..data.images import ImageReadError
+from ..data.registry import build_dataset, find_lack, waits_to_be_generated
+from ..models import build_model
+from ..models.backbone import has_fast_bf16
+from ..models.pretrained import imagenet_file, resnet_file_name, torch_cache
+from ..utils.checkpoint import load_checkpoint, load_state
+from ..utils.device import select_device
+from ..utils.errors import UserError
+from ..utils.workspace import workspace
+from . import distributed
+from .checkpoints import CheckpointFolder, run_checkpoints
+from .distillation import STUDENT, check_fit
+from .loader import PREFETCHED
+from .optimiser import compiles
+from .options import RunOptions, Stage, require_unchanged
+from .sampler import MIN_FRAMES, FrameSampler, check_sampling, sample_intervals, sampler_mode
 
 # Sequences of a data set whose annotation is read, with one image of each.
 SAMPLED = 20

@@ -8,13 +8,13 @@ import torch.nn.functional as F
 from easydict import EasyDict
 from torch import Tensor, nn
 
-from lib.models import build_model
-from lib.models.inference import prepare_for_tracking
-from lib.models.layers import MLP
-from lib.train.loader import Batch
-from lib.train.losses import Actor, BoxActor, Outcome, require_finite
-from lib.train.options import Stage
-from lib.utils.errors import UserError
+from ..models import build_model
+from ..models.inference import prepare_for_tracking
+from ..models.layers import MLP
+from ..utils.errors import UserError
+from .loader import Batch
+from .losses import Actor, BoxActor, Outcome, require_finite
+from .options import Stage
 
 STUDENT = "stark_lightning_X_trt"
 

@@ -23,8 +23,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from lib.utils.device import available_cpus, select_device
-from lib.utils.errors import UserError
+from ..utils.device import available_cpus, select_device
+from ..utils.errors import UserError
 
 # One process may index a large data set, or save a large network, while the others wait.
 PATIENCE = timedelta(hours=2)

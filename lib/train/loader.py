@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from lib.data.images import ImageReadError
-from lib.train.processing import Processing, Rejected, Sample
-from lib.train.sampler import AnnotationError, FrameSampler
-from lib.utils.errors import UserError
+from ..data.images import ImageReadError
+from ..utils.errors import UserError
+from .processing import Processing, Rejected, Sample
+from .sampler import AnnotationError, FrameSampler
 
 MAX_FAILURES = 100
 MAX_REJECTIONS = 1000

@@ -20,16 +20,18 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from lib.train.loader import Batch
-from lib.train.losses import Outcome
-from lib.utils.checkpoint import to_plain
-from lib.utils.errors import UserError
-from lib.utils.files import write_text
-from lib.utils.tensors import box_iou, sort_corners, xywh_to_xyxy
+from ..utils.checkpoint import to_plain
+from ..utils.errors import UserError
+from ..utils.files import write_text
+from ..utils.tensors import box_iou, sort_corners, xywh_to_xyxy
+from .loader import Batch
+from .losses import Outcome
 
 # Seconds between two states of the progress bar if stderr is a file, which keeps them all.
 BAR_INTERVAL_IN_FILES = 30.0
 MIB = 2**20
+
+PACKAGE = __package__.partition(".")[0]  # the name of the logger of all modules
 
 TRUTH, PREDICTION = "lime", "red"
 WHOLE = (0, 1, 1, 0)  # crops are shown in these coordinates: fractions, y downwards
@@ -75,10 +77,10 @@ class RunLog:
         except OSError as error:
             place = error.filename or folder
             raise UserError(f"cannot write the log {place}: {error.strerror}; choose another --save_dir") from error
-        logging.getLogger("lib").setLevel(logging.INFO)
+        logging.getLogger(PACKAGE).setLevel(logging.INFO)
         for handler, style in ((text, "%(asctime)s %(message)s"), (_AboveBar(), "%(message)s")):
             handler.setFormatter(logging.Formatter(style, "%Y-%m-%d %H:%M:%S"))
-            logging.getLogger("lib").addHandler(handler)
+            logging.getLogger(PACKAGE).addHandler(handler)
             self.handlers.append(handler)
 
     def configuration(self, cfg: Mapping, made_by: Mapping[str, str]) -> None:
@@ -148,9 +150,9 @@ class RunLog:
 
     def close(self) -> None:
         """Write no longer."""
-        logging.getLogger("lib").setLevel(logging.NOTSET)
+        logging.getLogger(PACKAGE).setLevel(logging.NOTSET)
         for handler in self.handlers:
-            logging.getLogger("lib").removeHandler(handler)
+            logging.getLogger(PACKAGE).removeHandler(handler)
             handler.close()
         if self.writer is not None:
             self.writer.close()

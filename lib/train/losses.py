@@ -7,10 +7,9 @@ import torch.nn.functional as F
 from easydict import EasyDict
 from torch import Tensor, nn
 
-from lib.config import option
-from lib.train.loader import Batch
-from lib.utils.errors import UserError
-from lib.utils.tensors import (
+from ..config import option
+from ..utils.errors import UserError
+from ..utils.tensors import (
     NestedTensor,
     Preprocessor,
     cxcywh_to_xyxy,
@@ -18,6 +17,7 @@ from lib.utils.tensors import (
     sort_corners,
     xywh_to_xyxy,
 )
+from .loader import Batch
 
 # Deviation of the target around the object's centre: a part of the object's side, and at least so many cells.
 _SPREAD, _LEAST_SPREAD = 0.15, 0.5

@@ -9,9 +9,9 @@ import torch
 from easydict import EasyDict
 from torch import Tensor, nn
 
-from lib.config import option
-from lib.utils.checkpoint import CheckpointError
-from lib.utils.errors import UserError
+from ..config import option
+from ..utils.checkpoint import CheckpointError
+from ..utils.errors import UserError
 
 # Share of a cosine schedule in which the rate rises from 0.
 WARM_UP = 0.05

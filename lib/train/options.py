@@ -7,11 +7,11 @@ from typing import Any
 from easydict import EasyDict
 from torch import nn
 
-from lib.config.loader import experiment_name, leaves, load_config, trained_config
-from lib.config.options import OPTIONS
-from lib.utils.checkpoint import load_checkpoint, load_state
-from lib.utils.checkpoint_files import NET_TYPES, CheckpointError, find_checkpoint, saved_config
-from lib.utils.errors import UserError
+from ..config.loader import experiment_name, leaves, load_config, trained_config
+from ..config.options import OPTIONS
+from ..utils.checkpoint import load_checkpoint, load_state
+from ..utils.checkpoint_files import NET_TYPES, CheckpointError, find_checkpoint, saved_config
+from ..utils.errors import UserError
 
 # Options that a resumed run may change: they decide neither samples nor the loss. With the cosine schedule TRAIN.EPOCH
 # changes later learning rates; users lengthen runs on purpose.

@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 from easydict import EasyDict
 
-from lib.config import option
-from lib.data.images import ImageReadError, Picture, cut_picture
-from lib.train.sampler import FrameRef, SampledFrames
-from lib.utils.crop import CropError, Region, box_in_crop, box_to_crop, shows_nothing, stretched_crop
+from ..config import option
+from ..data.images import ImageReadError, Picture, cut_picture
+from ..utils.crop import CropError, Region, box_in_crop, box_to_crop, shows_nothing, stretched_crop
+from .sampler import FrameRef, SampledFrames
 
 # Whether a sample is grey, whether it is mirrored, and the generator for what is drawn for each crop.
 Draws = tuple[bool, bool, np.random.Generator]

@@ -8,26 +8,26 @@ import torch
 from easydict import EasyDict
 from torch import nn
 
-from lib.config import load_config, option
-from lib.config.options import REFINE
-from lib.data.dataset import TrackingDataset
-from lib.data.registry import build_dataset
-from lib.models import build_model
-from lib.train import distributed
-from lib.train.checkpoints import run_checkpoints
-from lib.train.checks import Report, check_run, usable_validation
-from lib.train.distillation import DistillActor, load_teacher
-from lib.train.loader import BatchLoader, SampleStream
-from lib.train.log import RunLog
-from lib.train.losses import Actor, BoxActor, MaskActor, ScoreActor
-from lib.train.optimiser import Optimisation, choose_arithmetic
-from lib.train.options import RunOptions, require_unchanged
-from lib.train.processing import MaskProcessing, Processing
-from lib.train.sampler import FrameSampler, sample_intervals, sampler_mode
-from lib.train.trainer import Trainer
-from lib.utils.errors import UserError
-from lib.utils.files import locked
-from lib.utils.workspace import provenance, workspace
+from ..config import load_config, option
+from ..config.options import REFINE
+from ..data.dataset import TrackingDataset
+from ..data.registry import build_dataset
+from ..models import build_model
+from ..utils.errors import UserError
+from ..utils.files import locked
+from ..utils.workspace import provenance, workspace
+from . import distributed
+from .checkpoints import run_checkpoints
+from .checks import Report, check_run, usable_validation
+from .distillation import DistillActor, load_teacher
+from .loader import BatchLoader, SampleStream
+from .log import RunLog
+from .losses import Actor, BoxActor, MaskActor, ScoreActor
+from .optimiser import Optimisation, choose_arithmetic
+from .options import RunOptions, require_unchanged
+from .processing import MaskProcessing, Processing
+from .sampler import FrameSampler, sample_intervals, sampler_mode
+from .trainer import Trainer
 
 # Data workers of a killed run hold its lock until they see that it ended.
 SECONDS_FOR_LOCK = 15

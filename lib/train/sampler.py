@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from easydict import EasyDict
 
-from lib.config import ConfigError
-from lib.data.dataset import SequenceInfo, TrackingDataset
-from lib.utils.errors import UserError
+from ..config import ConfigError
+from ..data.dataset import SequenceInfo, TrackingDataset
+from ..utils.errors import UserError
 
 MIN_FRAMES = 20
 GAP_STEP = 5

@@ -14,14 +14,14 @@ import torch
 from easydict import EasyDict
 from torch import nn
 
-from lib.config import option
-from lib.train import distributed
-from lib.train.checkpoints import CheckpointFolder
-from lib.train.loader import Batch, BatchLoader
-from lib.train.log import Meters, RunLog, memory_use
-from lib.train.losses import Actor, require_finite
-from lib.train.optimiser import Optimisation
-from lib.utils.checkpoint import CheckpointError, load_state
+from ..config import option
+from ..utils.checkpoint import CheckpointError, load_state
+from . import distributed
+from .checkpoints import CheckpointFolder
+from .loader import Batch, BatchLoader
+from .log import Meters, RunLog, memory_use
+from .losses import Actor, require_finite
+from .optimiser import Optimisation
 
 log = logging.getLogger(__name__)
 

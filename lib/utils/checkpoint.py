@@ -23,9 +23,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lib.utils.checkpoint_files import CheckpointError, check_archive, check_pickles
-from lib.utils.errors import few
-from lib.utils.files import atomic_path
+from .checkpoint_files import CheckpointError, check_archive, check_pickles
+from .errors import few
+from .files import atomic_path
 
 MAX_DEPTH = 100
 _MAX_EXPANDED = 2**20  # elements of a tensor that repeats its storage

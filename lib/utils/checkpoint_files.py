@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from lib.utils.errors import UserError, few
+from .errors import UserError, few
 
 # Script -> the class of its network, by which its checkpoints are named.
 NET_TYPES = {

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from lib.utils.errors import UserError
+from .errors import UserError
 
 STRETCH = 2.0  # what published weights of Alpha-Refine were trained with
 # A region with a longer side is sampled without building it first: at factor 5 the region of an object that fills a

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lib.utils.errors import UserError
+from .errors import UserError
 
 if TYPE_CHECKING:
     import torch

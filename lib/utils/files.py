@@ -8,7 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from lib.utils.errors import UserError
+from .errors import UserError
 
 
 @contextmanager

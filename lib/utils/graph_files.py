@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.utils.errors import UserError
-from lib.utils.files import atomic_path
+from .errors import UserError
+from .files import atomic_path
 
 # Raise it when inputs, outputs or arithmetic of the exported graphs change: graphs of other versions are not used.
 VERSION = 2

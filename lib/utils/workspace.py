@@ -18,8 +18,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
-from lib.utils.errors import UserError
-from lib.utils.files import write_text
+from .errors import UserError
+from .files import write_text
 
 Side = Literal["train", "test"]
 
@@ -52,7 +52,7 @@ class EnvironmentSettings:
 save_dir holds checkpoints/; network_path those that are named to a tracker by their file name.
 """
 
-from lib.test.evaluation.environment import EnvSettings
+from ..test.evaluation.environment import EnvSettings
 
 
 def local_env_settings():

@@ -19,12 +19,12 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from lib.data.synthetic.pictures import PHOTOGRAPHS, Materials, Split, load_photographs
-from lib.data.synthetic.planner import CROWDED, PLAIN, Planner
-from lib.data.synthetic.scene import Scene
-from lib.data.synthetic.sprites import SpriteSource
-from lib.utils.errors import UserError
-from lib.utils.files import locked, write_text
+from ...utils.errors import UserError
+from ...utils.files import locked, write_text
+from .pictures import PHOTOGRAPHS, Materials, Split, load_photographs
+from .planner import CROWDED, PLAIN, Planner
+from .scene import Scene
+from .sprites import SpriteSource
 
 # Split -> arguments of `generate` where a user chooses none.
 DEFAULT_SETS = {

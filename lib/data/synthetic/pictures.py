@@ -18,8 +18,8 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 
-from lib.data.images import IMAGE_SUFFIXES, read_image
-from lib.utils.errors import UserError
+from ...utils.errors import UserError
+from ..images import IMAGE_SUFFIXES, read_image
 
 Split = Literal["train", "test"]
 

@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 
-from lib.data.synthetic.pictures import photograph_piece, shift_hue
-from lib.data.synthetic.scene import Background, Layer, Optics, Scene, lay
-from lib.data.synthetic.sprites import Sprite, SpriteSource
+from .pictures import photograph_piece, shift_hue
+from .scene import Background, Layer, Optics, Scene, lay
+from .sprites import Sprite, SpriteSource
 
 _CLEAR = 8  # no occluder reaches the target before this frame
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from lib.data.synthetic.pictures import solid_box
-from lib.data.synthetic.sprites import Sprite
+from .pictures import solid_box
+from .sprites import Sprite
 
 _LONGEST_BLUR = 25.0  # pixels
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 
-from lib.data.synthetic.pictures import (
+from .pictures import (
     Materials,
     Split,
     filled,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lib.utils.errors import UserError
+from ...utils.errors import UserError
 
 OVERLAP_THRESHOLDS = np.arange(21) / 20
 DISTANCE_THRESHOLDS = np.arange(51.0)

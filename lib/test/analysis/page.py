@@ -12,12 +12,12 @@ import numpy as np
 import pandas
 from matplotlib.figure import Figure
 
-from lib.data.sequence import Sequence
-from lib.test.analysis.plots import COLOURS, STYLES, plot_svg
-from lib.test.analysis.scores import TrackerScores, compare_result
-from lib.test.analysis.tables import format_score, sequence_aucs
-from lib.utils.errors import UserError
-from lib.utils.files import write_text
+from ...data.sequence import Sequence
+from ...utils.errors import UserError
+from ...utils.files import write_text
+from .plots import COLOURS, STYLES, plot_svg
+from .scores import TrackerScores, compare_result
+from .tables import format_score, sequence_aucs
 
 _LARGEST = (400, 300)  # width and height of a picture
 _LOST = 0.2  # mean overlap of the trackers

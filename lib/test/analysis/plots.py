@@ -10,8 +10,8 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from lib.test.analysis.scores import CURVES, TrackerScores
-from lib.utils.files import atomic_path
+from ...utils.files import atomic_path
+from .scores import CURVES, TrackerScores
 
 # Distinct for readers with any colour vision (after Okabe and Ito); line styles tell repeats apart.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")

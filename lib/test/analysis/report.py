@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.data.registry import dataset_label
-from lib.data.sequence import Sequence
-from lib.test.analysis import page, selection, tables
-from lib.test.analysis.plots import PLOTS, draw_plot, plot_trackers, save_plot
-from lib.test.analysis.scores import TrackerScores, merge_runs, score_source
-from lib.utils.errors import UserError
-from lib.utils.files import read_text, ruled_table
-from lib.utils.workspace import workspace
+from ...data.registry import dataset_label
+from ...data.sequence import Sequence
+from ...utils.errors import UserError
+from ...utils.files import read_text, ruled_table
+from ...utils.workspace import workspace
+from . import page, selection, tables
+from .plots import PLOTS, draw_plot, plot_trackers, save_plot
+from .scores import TrackerScores, merge_runs, score_source
 
 _HARDEST = 8
 _OVERLAPS = np.linspace(0, 1, 101)

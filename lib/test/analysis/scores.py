@@ -13,12 +13,12 @@ from functools import cached_property
 import numpy as np
 import pandas
 
-from lib.data.box_files import read_boxes, read_meta
-from lib.data.sequence import Sequence
-from lib.test.analysis import metrics
-from lib.test.analysis.selection import ResultSource
-from lib.test.evaluation.result_files import read_seconds
-from lib.utils.errors import UserError, few
+from ...data.box_files import read_boxes, read_meta
+from ...data.sequence import Sequence
+from ...utils.errors import UserError, few
+from ..evaluation.result_files import read_seconds
+from . import metrics
+from .selection import ResultSource
 
 CURVES = {
     "success_curve": metrics.OVERLAP_THRESHOLDS,

@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from lib.data.registry import dataset_label, dataset_title, load_dataset
-from lib.data.sequence import Sequence
-from lib.test.evaluation.result_files import result_path, run_dir, time_path
-from lib.utils.errors import UserError
+from ...data.registry import dataset_label, dataset_title, load_dataset
+from ...data.sequence import Sequence
+from ...utils.errors import UserError
+from ..evaluation.result_files import result_path, run_dir, time_path
 
 _FOLDER = "folder:"
 _TRACKER = re.compile(r"([^:=]+):([^:=]+)(?::(\d{1,3})(?:-(\d{1,3}))?)?(?:=(.*))?", re.ASCII)

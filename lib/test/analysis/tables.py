@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas
 
-from lib.test.analysis.scores import CURVES, TrackerScores
-from lib.test.analysis.selection import Groups
-from lib.utils.files import ruled_table, write_text
+from ...utils.files import ruled_table, write_text
+from .scores import CURVES, TrackerScores
+from .selection import Groups
 
 # Key of `TrackerScores.scores` to title of a column.
 COLUMNS = {

@@ -8,9 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lib.data.sequence import Sequence
-from lib.test.video import output as video
-from lib.utils.files import atomic_path
+from ...data.sequence import Sequence
+from ...utils.files import atomic_path
+from ..video import output as video
 
 DEBUG_LEVELS = (0, 1, 2)
 FOLDER = "debug"

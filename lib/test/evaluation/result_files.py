@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.config.loader import experiment_name
-from lib.data.box_files import read_boxes
-from lib.data.sequence import Sequence
-from lib.utils.checkpoint_files import content_digest
-from lib.utils.errors import UserError
-from lib.utils.files import read_text, write_text
-from lib.utils.workspace import provenance
+from ...config.loader import experiment_name
+from ...data.box_files import read_boxes
+from ...data.sequence import Sequence
+from ...utils.checkpoint_files import content_digest
+from ...utils.errors import UserError
+from ...utils.files import read_text, write_text
+from ...utils.workspace import provenance
 
 NOTE = "run.json"
 

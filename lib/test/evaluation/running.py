@@ -16,17 +16,17 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.config.loader import leaves
-from lib.data.registry import load_dataset, select_sequences
-from lib.data.sequence import Sequence, doubt_boxes, with_frames
-from lib.test.evaluation.overlays import Overlays, overlays_for
-from lib.test.evaluation.result_files import read_result, refuse_to_mix, result_path, run_dir
-from lib.test.evaluation.sequences import SequenceResult, TrackerMaker, rate, run_sequence, track_in_workers
-from lib.test.tracker import SCRIPT_OF, Tracker, create_tracker, find_weights, tracker_config
-from lib.test.tracker.engines import choose_engine
-from lib.utils.device import available_cpus, available_devices
-from lib.utils.errors import UserError
-from lib.utils.workspace import workspace
+from ...config.loader import leaves
+from ...data.registry import load_dataset, select_sequences
+from ...data.sequence import Sequence, doubt_boxes, with_frames
+from ...utils.device import available_cpus, available_devices
+from ...utils.errors import UserError
+from ...utils.workspace import workspace
+from ..tracker import SCRIPT_OF, Tracker, create_tracker, find_weights, tracker_config
+from ..tracker.engines import choose_engine
+from .overlays import Overlays, overlays_for
+from .result_files import read_result, refuse_to_mix, result_path, run_dir
+from .sequences import SequenceResult, TrackerMaker, rate, run_sequence, track_in_workers
 
 # Options that decide results beside the weights.
 _DECIDING = ("MODEL.", "TEST.", "DATA.MEAN", "DATA.STD", "DATA.MAX_SAMPLE_INTERVAL")

@@ -21,11 +21,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lib.data.sequence import Sequence
-from lib.test.evaluation.overlays import FrameObserver, Overlays
-from lib.test.evaluation.result_files import remove_unfinished, result_path, write_result
-from lib.test.tracker import Tracker
-from lib.utils.errors import UserError
+from ...data.sequence import Sequence
+from ...utils.errors import UserError
+from ..tracker import Tracker
+from .overlays import FrameObserver, Overlays
+from .result_files import remove_unfinished, result_path, write_result
 
 _READ_AHEAD = 4
 

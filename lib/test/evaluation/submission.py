@@ -8,11 +8,11 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.data.registry import load_dataset
-from lib.test.evaluation.result_files import read_result, read_seconds, run_dir
-from lib.utils.errors import UserError, few
-from lib.utils.files import atomic_path
-from lib.utils.workspace import workspace
+from ...data.registry import load_dataset
+from ...utils.errors import UserError, few
+from ...utils.files import atomic_path
+from ...utils.workspace import workspace
+from .result_files import read_result, read_seconds, run_dir
 
 _NO_TIME = (1980, 1, 1, 0, 0, 0)  # so that equal results make equal archives
 

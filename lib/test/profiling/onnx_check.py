@@ -9,20 +9,20 @@ import numpy as np
 import torch
 from easydict import EasyDict
 
-from lib.models.export import SEARCH_FILE, TEMPLATE_FILE, PublishedParts, export_published
-from lib.models.inference import prepare_for_tracking
-from lib.test.profiling.profile import COLUMNS, latency_columns, measure
-from lib.test.tracker import find_weights, graphs_folder, load_network, tracker_config
-from lib.test.tracker.engines import engine_device
-from lib.test.tracker.engines.graphs import open_graph
-from lib.test.tracker.engines.pytorch import torch_part
-from lib.test.tracker.export import require_tracked
-from lib.test.tracker.quantise import sample_clips
-from lib.test.utils.arguments import refuse_to_replace
-from lib.utils.crop import sample_target
-from lib.utils.device import describe_machine, machine_line
-from lib.utils.errors import UserError
-from lib.utils.tensors import Preprocessor
+from ...models.export import SEARCH_FILE, TEMPLATE_FILE, PublishedParts, export_published
+from ...models.inference import prepare_for_tracking
+from ...utils.crop import sample_target
+from ...utils.device import describe_machine, machine_line
+from ...utils.errors import UserError
+from ...utils.tensors import Preprocessor
+from ..tracker import find_weights, graphs_folder, load_network, tracker_config
+from ..tracker.engines import engine_device
+from ..tracker.engines.graphs import open_graph
+from ..tracker.engines.pytorch import torch_part
+from ..tracker.export import require_tracked
+from ..tracker.quantise import sample_clips
+from ..utils.arguments import refuse_to_replace
+from .profile import COLUMNS, latency_columns, measure
 
 # Largest difference that rounding explains: of a box, as a fraction of the crop; of a feature, of the largest one.
 TOLERANCE = 1e-4

@@ -24,17 +24,17 @@ import torch
 from easydict import EasyDict
 from torch import Tensor, nn
 
-from lib.config import load_config
-from lib.config.options import REFINE
-from lib.models import build_model
-from lib.models.export import Traced
-from lib.models.inference import fold_norms, prepare_for_tracking
-from lib.models.transformer import MultiheadAttention
-from lib.test.utils.arguments import add_shared
-from lib.utils.device import describe_machine, machine_line, select_device
-from lib.utils.errors import UserError
-from lib.utils.files import write_text
-from lib.utils.tensors import NestedTensor
+from ...config import load_config
+from ...config.options import REFINE
+from ...models import build_model
+from ...models.export import Traced
+from ...models.inference import fold_norms, prepare_for_tracking
+from ...models.transformer import MultiheadAttention
+from ...utils.device import describe_machine, machine_line, select_device
+from ...utils.errors import UserError
+from ...utils.files import write_text
+from ...utils.tensors import NestedTensor
+from ..utils.arguments import add_shared
 
 BACKBONE, TRANSFORMER, WHOLE, TEMPLATE = "backbone", "transformer_and_head", "whole", "template"
 COLUMNS = f"{'median (ms)':>13}{'5 %':>9}{'95 %':>9}"

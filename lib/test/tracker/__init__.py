@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from easydict import EasyDict
 
-from lib.config import load_config, option
-from lib.config.loader import config_path, experiment_name, trained_config
-from lib.config.options import REFINE
-from lib.test.tracker.classic import BASELINES, create_baseline
-from lib.test.tracker.engines import Engine, choose_engine, engine_device
-from lib.test.tracker.engines.graphs import graph_engine
-from lib.test.tracker.stark import BoxEngine, SpatioTemporalTracker, StarkTracker
-from lib.utils.checkpoint_files import NET_TYPES, CheckpointError, content_digest, epoch_name, find_checkpoint
-from lib.utils.errors import UserError
-from lib.utils.files import locked
-from lib.utils.graph_files import REGIONS, SEARCH, TEMPLATE, VERSION
-from lib.utils.workspace import workspace
+from ...config import load_config, option
+from ...config.loader import config_path, experiment_name, trained_config
+from ...config.options import REFINE
+from ...utils.checkpoint_files import NET_TYPES, CheckpointError, content_digest, epoch_name, find_checkpoint
+from ...utils.errors import UserError
+from ...utils.files import locked
+from ...utils.graph_files import REGIONS, SEARCH, TEMPLATE, VERSION
+from ...utils.workspace import workspace
+from .classic import BASELINES, create_baseline
+from .engines import Engine, choose_engine, engine_device
+from .engines.graphs import graph_engine
+from .stark import BoxEngine, SpatioTemporalTracker, StarkTracker
 
 if TYPE_CHECKING:
     from torch import nn
@@ -106,7 +106,7 @@ def create_engine(
     weights = find_weights(script, config, checkpoint, overrides)
     cfg, target = tracker_config(script, config, weights, overrides), engine_device(engine, device)
     if engine in ("torch", "compile"):
-        from lib.test.tracker.engines.pytorch import torch_engine
+        from .engines.pytorch import torch_engine
 
         return torch_engine(load_network(script, cfg, weights), cfg, target, precision, engine == "compile"), cfg
     return graph_engine(engine, exported(script, config, cfg, weights), target, precision), cfg
@@ -177,7 +177,7 @@ def exported(script: str, config: str | Path, cfg: EasyDict, weights: Path) -> P
     try:
         with locked(folder):  # of several processes that start together one exports
             if not complete():
-                from lib.models.export import export_graphs
+                from ...models.export import export_graphs
 
                 export_graphs(load_network(script, cfg, weights), cfg, folder)
     except OSError as error:
@@ -203,9 +203,9 @@ def load_network(script: str, cfg: EasyDict, path: Path) -> "nn.Module":
 
     Raises UserError where the checkpoint is missing, damaged or of another network.
     """
-    from lib.models import build_model
-    from lib.models.inference import fold_repvgg
-    from lib.utils.checkpoint import load_checkpoint, load_state
+    from ...models import build_model
+    from ...models.inference import fold_repvgg
+    from ...utils.checkpoint import load_checkpoint, load_state
 
     model, weights = build_model(script, cfg), load_checkpoint(path)
     if any("rbr_reparam" in key for key in weights["net"]):

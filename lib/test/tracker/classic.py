@@ -7,8 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lib.data.images import to_rgb8
-from lib.utils.errors import UserError
+from ...data.images import to_rgb8
+from ...utils.errors import UserError
 
 # Name -> OpenCV's class, and what its parameters call the files of its network.
 _OPENCV = {

@@ -7,18 +7,18 @@ from pathlib import Path
 import numpy as np
 from easydict import EasyDict
 
-from lib.config.options import REFINE
-from lib.models.export import export_graphs
-from lib.test.tracker import SCRIPT_OF, exported, find_weights, load_network, tracker_config
-from lib.test.tracker.engines import Engine, choose_engine, engine_device
-from lib.test.tracker.engines.graphs import graph_engine
-from lib.test.tracker.engines.openvino import INT8_SUFFIX, SUFFIX, read_model, save_model
-from lib.test.tracker.engines.pytorch import torch_engine
-from lib.test.tracker.quantise import Clip, calibrate, clips_of, follow
-from lib.test.utils.arguments import refuse_to_replace
-from lib.utils.errors import UserError
-from lib.utils.files import ruled_table
-from lib.utils.graph_files import REGIONS, SEARCH, TEMPLATE
+from ...config.options import REFINE
+from ...models.export import export_graphs
+from ...utils.errors import UserError
+from ...utils.files import ruled_table
+from ...utils.graph_files import REGIONS, SEARCH, TEMPLATE
+from ..utils.arguments import refuse_to_replace
+from . import SCRIPT_OF, exported, find_weights, load_network, tracker_config
+from .engines import Engine, choose_engine, engine_device
+from .engines.graphs import graph_engine
+from .engines.openvino import INT8_SUFFIX, SUFFIX, read_model, save_model
+from .engines.pytorch import torch_engine
+from .quantise import Clip, calibrate, clips_of, follow
 
 FORMATS = ("onnx", "openvino", "tensorrt")
 # Largest difference that rounding explains in fp32: of a box, in fractions of the crop; of a pixel's probability.

@@ -14,16 +14,16 @@ import cv2
 import numpy as np
 from easydict import EasyDict
 
-from lib.data.registry import SAMPLES, find_sample, load_dataset
-from lib.test.tracker.engines import Engine, package
-from lib.test.tracker.engines.graphs import graph_engine
-from lib.test.tracker.engines.openvino import INT8_SUFFIX, first_layers, read_model, save_model
-from lib.test.tracker.refiner import Refiner
-from lib.test.tracker.stark import BoxEngine, StarkTracker
-from lib.utils.crop import region_of
-from lib.utils.errors import UserError
-from lib.utils.files import locked
-from lib.utils.graph_files import SEARCH
+from ...data.registry import SAMPLES, find_sample, load_dataset
+from ...utils.crop import region_of
+from ...utils.errors import UserError
+from ...utils.files import locked
+from ...utils.graph_files import SEARCH
+from .engines import Engine, package
+from .engines.graphs import graph_engine
+from .engines.openvino import INT8_SUFFIX, first_layers, read_model, save_model
+from .refiner import Refiner
+from .stark import BoxEngine, StarkTracker
 
 # Frames (H, W, 3) uint8 RGB, and a box xywh of each, or of the first alone.
 Clip = tuple[Iterable[np.ndarray], Sequence[Sequence[float]]]

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from easydict import EasyDict
 
-from lib.config.options import REFINE
-from lib.data.images import to_rgb8
-from lib.test.tracker import Tracker, create_engine
-from lib.test.tracker.engines import Engine, choose_engine
-from lib.utils.crop import box_in_crop, mask_in_image, stretched_crop
-from lib.utils.errors import UserError
+from ...config.options import REFINE
+from ...data.images import to_rgb8
+from ...utils.crop import box_in_crop, mask_in_image, stretched_crop
+from ...utils.errors import UserError
+from . import Tracker, create_engine
+from .engines import Engine, choose_engine
 
 
 class Refiner:

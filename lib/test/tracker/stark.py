@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from easydict import EasyDict
 
-from lib.config import option
-from lib.data.images import to_rgb8
-from lib.test.tracker.engines import Engine
-from lib.utils.crop import box_to_image, clip_box, sample_target, shows_nothing
-from lib.utils.errors import UserError
-from lib.utils.graph_files import joined
+from ...config import option
+from ...data.images import to_rgb8
+from ...utils.crop import box_to_image, clip_box, sample_target, shows_nothing
+from ...utils.errors import UserError
+from ...utils.graph_files import joined
+from .engines import Engine
 
 # A dynamic template is replaced only by a frame in which the object is more likely there than not.
 UPDATE_THRESHOLD = 0.5

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Iterable
 from pathlib import Path
 
-from lib.utils.errors import UserError
+from ...utils.errors import UserError
 
 _SHARED = {
     "--checkpoint": {"help": "checkpoint file; default: that of the configuration"},

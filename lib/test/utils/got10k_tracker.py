@@ -6,8 +6,8 @@ import numpy as np
 from got10k.trackers import Tracker
 from PIL import Image
 
-from lib.config.loader import experiment_name
-from lib.test.tracker import create_tracker
+from ...config.loader import experiment_name
+from ..tracker import create_tracker
 
 
 class Got10kTracker(Tracker):

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from lib.config.loader import experiment_name
-from lib.data.box_files import box_doubt
-from lib.data.registry import SAMPLE_PREFIX, find_sample
-from lib.test.tracker import create_tracker
-from lib.test.tracker.refiner import with_masks
-from lib.test.video import output as video
-from lib.test.video.source import FrameSource, open_source
-from lib.utils.errors import UserError
-from lib.utils.workspace import workspace
+from ...config.loader import experiment_name
+from ...data.box_files import box_doubt
+from ...data.registry import SAMPLE_PREFIX, find_sample
+from ...utils.errors import UserError
+from ...utils.workspace import workspace
+from ..tracker import create_tracker
+from ..tracker.refiner import with_masks
+from . import output as video
+from .source import FrameSource, open_source
 
 DEFAULT_TRACKER = ("stark_lightning_X_trt", "mini")
 

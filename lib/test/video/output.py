@@ -11,9 +11,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lib.test.video.source import opencv_path
-from lib.utils.errors import UserError
-from lib.utils.files import write_text
+from ...utils.errors import UserError
+from ...utils.files import write_text
+from .source import opencv_path
 
 VIDEO, BOXES, TABLE = "video.mp4", "boxes.txt", "boxes.csv"
 

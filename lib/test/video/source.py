@@ -10,9 +10,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lib.data.images import IMAGE_SUFFIXES, is_image_name, list_images, missing_numbers, read_image
-from lib.data.sequence import some
-from lib.utils.errors import UserError
+from ...data.images import IMAGE_SUFFIXES, is_image_name, list_images, missing_numbers, read_image
+from ...data.sequence import some
+from ...utils.errors import UserError
 
 DEFAULT_FPS = 25.0  # for folders of images, and for videos and cameras that do not tell
 

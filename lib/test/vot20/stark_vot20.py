@@ -12,10 +12,10 @@ from collections.abc import Callable
 import numpy as np
 import trax
 
-from lib.data.images import read_image
-from lib.test.tracker import create_tracker
-from lib.test.tracker.refiner import with_masks
-from lib.utils.errors import UserError, run_command
+from ...data.images import read_image
+from ...utils.errors import UserError, run_command
+from ..tracker import create_tracker
+from ..tracker.refiner import with_masks
 
 SHAPES = [trax.Region.RECTANGLE, trax.Region.POLYGON, trax.Region.MASK]
 Objects = list[tuple[trax.Region, dict]]

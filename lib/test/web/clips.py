@@ -17,9 +17,9 @@ import av
 import numpy as np
 from PIL import Image
 
-from lib.data.images import ImageReadError, decode_image, is_image_name, list_images
-from lib.test.video.source import DEFAULT_FPS, plausible_fps
-from lib.utils.errors import UserError
+from ...data.images import ImageReadError, decode_image, is_image_name, list_images
+from ...utils.errors import UserError
+from ..video.source import DEFAULT_FPS, plausible_fps
 
 # Containers that hold their pictures themselves. Playlists (HLS, concat, DASH, SDP) would name files of the server, or
 # addresses that it then asks.

@@ -16,11 +16,11 @@ import av
 import cv2
 import numpy as np
 
-from lib.test.video.output import DISTINCT, draw_overlay, video_size
-from lib.test.web.clips import Clip
-from lib.test.web.trackers import TrackedObject
-from lib.utils.errors import UserError
-from lib.utils.files import atomic_path, write_text
+from ...utils.errors import UserError
+from ...utils.files import atomic_path, write_text
+from ..video.output import DISTINCT, draw_overlay, video_size
+from .clips import Clip
+from .trackers import TrackedObject
 
 _QUALITY = 95  # of the frames to train on
 # H.264 plays everywhere, in browsers, too; a build without its encoder has MPEG-4.

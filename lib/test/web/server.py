@@ -24,14 +24,14 @@ from fastapi.responses import FileResponse, PlainTextResponse, RedirectResponse,
 from fastapi.staticfiles import StaticFiles
 from starlette.requests import ClientDisconnect
 
-from lib.data.images import IMAGE_SUFFIXES
-from lib.data.registry import SAMPLES
-from lib.test.video.output import DISTINCT
-from lib.test.web.clips import Limits, Media
-from lib.test.web.downloads import DOWNLOADS, file_name
-from lib.test.web.session import MOST_OBJECTS, Session
-from lib.test.web.trackers import Trackers
-from lib.utils.errors import UserError
+from ...data.images import IMAGE_SUFFIXES
+from ...data.registry import SAMPLES
+from ...utils.errors import UserError
+from ..video.output import DISTINCT
+from .clips import Limits, Media
+from .downloads import DOWNLOADS, file_name
+from .session import MOST_OBJECTS, Session
+from .trackers import Trackers
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1", "[::1]")
 _LARGEST_MESSAGE = 64 * 1024

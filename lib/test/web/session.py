@@ -19,12 +19,12 @@ import cv2
 import numpy as np
 from pydantic import ConfigDict, Field, PlainValidator, ValidationError, validate_call
 
-from lib.data.images import IMAGE_SUFFIXES
-from lib.data.registry import SAMPLE_PREFIX, find_sample
-from lib.test.web.clips import Clip, Limits, Media, open_clip
-from lib.test.web.downloads import DOWNLOADS, encode_jpeg
-from lib.test.web.trackers import Box, TrackedObject, Trackers
-from lib.utils.errors import UserError
+from ...data.images import IMAGE_SUFFIXES
+from ...data.registry import SAMPLE_PREFIX, find_sample
+from ...utils.errors import UserError
+from .clips import Clip, Limits, Media, open_clip
+from .downloads import DOWNLOADS, encode_jpeg
+from .trackers import Box, TrackedObject, Trackers
 
 MOST_OBJECTS = 6  # as many as there are colours that differ on any ground
 _SMALLEST_BOX = 4  # pixels a side

@@ -9,10 +9,10 @@ from functools import lru_cache
 
 import numpy as np
 
-from lib.config.loader import EXPERIMENTS, experiment_name
-from lib.test.tracker import SCRIPT_OF, Tracker, create_tracker, find_weights
-from lib.test.tracker.engines import choose_engine, installed
-from lib.utils.errors import UserError
+from ...config.loader import EXPERIMENTS, experiment_name
+from ...utils.errors import UserError
+from ..tracker import SCRIPT_OF, Tracker, create_tracker, find_weights
+from ..tracker.engines import choose_engine, installed
 
 Box = list[float]  # xywh in pixels
 

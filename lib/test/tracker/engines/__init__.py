@@ -15,8 +15,8 @@ from types import ModuleType
 
 import numpy as np
 
-from lib.utils.errors import UserError
-from lib.utils.graph_files import Regions
+from ....utils.errors import UserError
+from ....utils.graph_files import Regions
 
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 PRECISIONS_OF = {
@@ -90,7 +90,7 @@ def _selected(device: str) -> str:
     )
     if device == "cpu" or (device == "auto" and no_accelerator):
         return "cpu"
-    from lib.utils.device import select_device
+    from ....utils.device import select_device
 
     return str(select_device(device))
 

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from lib.test.tracker.engines import Engine, Part, openvino, package
-from lib.utils.device import thread_count
-from lib.utils.errors import UserError
-from lib.utils.graph_files import REGIONS, Regions
+from ....utils.device import thread_count
+from ....utils.errors import UserError
+from ....utils.graph_files import REGIONS, Regions
+from . import Engine, Part, openvino, package
 
 _ERRORS = "Fail InvalidArgument InvalidGraph InvalidProtobuf NoSuchFile NotImplemented RuntimeException"
 
@@ -34,7 +34,7 @@ def graph_engine(
         # A template is computed once, and all boxes come of it: fp32 costs nothing there.
         parts = [openvino.open_graph(template), openvino.open_graph(search, precision)]
     else:
-        from lib.test.tracker.engines import tensorrt
+        from . import tensorrt
 
         parts = [tensorrt.open_graph(path, folder, device, precision) for path in (template, search)]
     regions = folder / REGIONS

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from lib.test.tracker.engines import Part, package
-from lib.utils.device import thread_count
-from lib.utils.errors import UserError
-from lib.utils.files import atomic_path
+from ....utils.device import thread_count
+from ....utils.errors import UserError
+from ....utils.files import atomic_path
+from . import Part, package
 
 # OpenVINO's own files of a graph, beside the ONNX ones.
 SUFFIX, INT8_SUFFIX = ".xml", ".int8.xml"

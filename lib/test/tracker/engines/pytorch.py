@@ -8,11 +8,11 @@ import torch
 from easydict import EasyDict
 from torch import Tensor, nn
 
-from lib.models.alpha_refine import AlphaRefine
-from lib.models.export import MaskParts
-from lib.models.inference import Parts, prepare_for_tracking
-from lib.test.tracker.engines import Engine, Part
-from lib.utils.errors import UserError
+from ....models.alpha_refine import AlphaRefine
+from ....models.export import MaskParts
+from ....models.inference import Parts, prepare_for_tracking
+from ....utils.errors import UserError
+from . import Engine, Part
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

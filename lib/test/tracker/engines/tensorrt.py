@@ -6,9 +6,9 @@ import numpy as np
 import onnx
 import torch
 
-from lib.test.tracker.engines import Part, package
-from lib.utils.errors import UserError
-from lib.utils.files import atomic_path, locked
+from ....utils.errors import UserError
+from ....utils.files import atomic_path, locked
+from . import Part, package
 
 _WORKSPACE_BYTES = 2 << 30
 _FLAGS = {"bf16": "BF16", "fp16": "FP16"}
