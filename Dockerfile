@@ -21,9 +21,10 @@ USER stark
 WORKDIR /stark
 
 # The packages first: this layer stays cached until their list changes.
-COPY --chown=stark requirements.txt install_pytorch17.sh ./
-RUN UV_NO_CACHE=1 PIP_NO_CACHE_DIR=1 bash install_pytorch17.sh
+COPY --chown=stark pyproject.toml install_pytorch17.sh ./
+RUN UV_NO_CACHE=1 PIP_NO_CACHE_DIR=1 bash install_pytorch17.sh --dev
 ENV VIRTUAL_ENV=/stark/.venv PATH=/stark/.venv/bin:$PATH
 
 COPY --chown=stark . .
+RUN python -m uv pip install --no-deps --no-build-isolation --editable .
 CMD ["bash", "tests/run.sh"]

@@ -1,15 +1,18 @@
 #!/usr/bin/env bash
 # Install PyTorch and everything else STARK needs; a second run only checks.
 #
-#   bash install_pytorch17.sh            into the active conda or virtual environment,
-#                                        else into .venv in this folder, made when missing
-#   bash install_pytorch17.sh --python   the same; stdout is the environment's interpreter, for scripts
+#   bash install_pytorch17.sh                  into the active conda or virtual environment,
+#                                              else into .venv in this folder, made when missing
+#   bash install_pytorch17.sh --dev            with what the tests need
+#   bash install_pytorch17.sh --python         stdout is the environment's interpreter, for scripts
+#   bash install_pytorch17.sh --download DIR   put all packages into a folder, to carry to a machine without internet
+#   bash install_pytorch17.sh --offline DIR    install from such a folder
 #
 # Needs Python 3.10 or newer and no administrator rights. PYTHON=/path/to/python chooses the one .venv is made from.
+# On a machine without a GPU, UV_TORCH_BACKEND=cpu saves 4 GB: PyTorch comes without CUDA's libraries.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
-requirements=$root/requirements.txt
 
 say() { printf '%s\n' "$*" >&2; }
 fail() { say "error: $*"; exit 2; }
@@ -79,10 +82,14 @@ make_venv() {
   fi
 }
 
-# Prints what has to be installed; status 3 when some of it is missing from the environment.
+# Prints what has to be installed: the groups of pyproject.toml that argument 3 names; status 3 when some of it is missing.
 probe='
 import platform, re, sys
 from importlib import metadata
+try:
+    import tomllib
+except ImportError:  # Python 3.10
+    from pip._vendor import tomli as tomllib
 
 def version(name):
     try:
@@ -93,12 +100,15 @@ def version(name):
 # Whether a package is for this processor and Python: what follows ";" reads like Python, versions aside.
 def applies(condition):
     names = {"python_version": sys.version_info[:2], "platform_machine": platform.machine(), "sys_platform": sys.platform}
-    return eval(re.sub(r"\"(\d+)\.(\d+)\"", r"(\1, \2)", condition.strip() or "True"), names)
+    versions = re.sub(r"([\x22\x27])(\d+)\.(\d+)\1", r"(\2, \3)", condition.strip() or "True")
+    return eval(versions, names)
 
-wanted = sys.argv[2].split()
-with open(sys.argv[1], encoding="utf-8") as file:
-    lines = [raw.split("#")[0].partition(";") for raw in file]
-wanted += [package.strip() for package, _, condition in lines if package.strip() and applies(condition)]
+with open(sys.argv[1], "rb") as file:
+    project = tomllib.load(file)["project"]
+pins = sys.argv[2].split()
+lines = project["dependencies"] + sum((project["optional-dependencies"][name] for name in sys.argv[3].split()), [])
+lines = [line.partition(";") for line in lines if not re.match(r"torch(vision)?\b", line)]
+wanted = pins + [package.strip() for package, _, condition in lines if applies(condition)]
 # The OpenCV packages share one folder of files: a second one would damage the one that is there.
 if any(map(version, ("opencv-python", "opencv-contrib-python", "opencv-python-headless"))):
     wanted = [line for line in wanted if not line.startswith("opencv-")]
@@ -132,17 +142,32 @@ install_packages() {
     [[ -z $index ]] || export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-$index}
     # Compiled at once: where Python may not write its caches (a container, a cluster), every start would compile anew.
     "${uv[@]}" pip install --compile-bytecode --python "$python" --requirement "$1" \
-      --override <(echo 'opencv-python ; python_version < "3"') >&2 && return
+      --override <(echo 'opencv-python ; python_version < "3"') ${from[@]+"${from[@]}"} >&2 && return
   fi
   say "note: uv did not work here; installing with pip, which takes some minutes"
   {
-    "$python" -m pip install --requirement "$1" &&
+    "$python" -m pip install --requirement "$1" ${from[@]+"${from[@]}"} &&
       if grep -q '^opencv-contrib-python-headless' "$1"; then
         "$python" -m pip uninstall --yes opencv-python &&
-          "$python" -m pip install --force-reinstall --no-deps opencv-contrib-python-headless
+          "$python" -m pip install --force-reinstall --no-deps ${from[@]+"${from[@]}"} opencv-contrib-python-headless
       fi
   } >&2 ||
     fail "the packages could not be installed: see pip's message above (is the network reachable, is the disk full?)"
+}
+
+# The command `stark` in the environment, for the files of this folder.
+install_command() {
+  [[ -d $root/lib ]] || return 0
+  "$python" -m uv pip install --quiet --python "$python" --no-deps --no-build-isolation --editable "$root" >&2 2>/dev/null ||
+    "$python" -m pip install --quiet --no-deps --no-build-isolation --editable "$root" >&2 ||
+    say "note: the command stark could not be installed; the scripts of tracking/ do the same"
+}
+
+# Everything that an installation takes, installers included.
+download_packages() {
+  "$python" -m pip --version >/dev/null 2>&1 || "$python" -m ensurepip >/dev/null 2>&1 || fail "--download needs pip"
+  "$python" -m pip download --dest "$2" --requirement "$1" uv pip setuptools >&2 ||
+    fail "the packages could not be downloaded: see pip's message above"
 }
 
 # Only after an installation: importing PyTorch takes seconds.
@@ -155,12 +180,26 @@ PY
 }
 
 print_python=no
-case ${1:-} in
-  "") ;;
-  --python) print_python=yes ;;
-  -h | --help) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; exit 0 ;;
-  *) fail "unknown argument $1; see bash install_pytorch17.sh --help" ;;
-esac
+groups="train engines web vot"
+download="" from=()
+while [[ $# -gt 0 ]]; do
+  case $1 in
+    --python) print_python=yes ;;
+    --dev) groups+=" dev" ;;
+    --download | --offline)
+      [[ -n ${2:-} ]] || fail "$1 needs a folder"
+      if [[ $1 == --download ]]; then
+        download=$2
+      else
+        [[ -d $2 ]] || fail "$1: there is no folder $2"
+        from=(--no-index --find-links "$(cd "$2" && pwd)")
+      fi
+      shift ;;
+    -h | --help) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; exit 0 ;;
+    *) fail "unknown argument $1; see bash install_pytorch17.sh --help" ;;
+  esac
+  shift
+done
 
 choose_environment
 if [[ $environment == "$root/.venv" ]]; then
@@ -171,21 +210,35 @@ else
 fi
 python=$environment/bin/python
 stamp=$environment/.stark-installed
+list=$(mktemp "${TMPDIR:-/tmp}/stark-requirements.XXXXXX")
+trap 'rm -f "$list"' EXIT
+
+# Writes the list; its status says whether all of it is there.
+find_wanted() {
+  local status=0
+  "$python" -c "$probe" "$root/pyproject.toml" "$torch_pins" "$groups" >"$list" || status=$?
+  [[ -s $list ]] || fail "cannot read $root/pyproject.toml with $python"
+  return $status
+}
 
 complete=yes
-wanted=$("$python" -c "$probe" "$requirements" "$torch_pins") || complete=no
-[[ -n $wanted ]] || fail "cannot read $requirements with $python"
-if [[ $complete == no || ! -f $stamp || $(<"$stamp") != "$wanted" ]]; then
+find_wanted || complete=no
+if [[ -n $download ]]; then
+  download_packages "$list" "$download"
+  say "ready: bash install_pytorch17.sh --offline \"$download\" on a machine with the same processor and Python"
+  exit 0
+fi
+# The stamp holds what was installed, which may be more, such as what tests need.
+if [[ $complete == no || ! -f $stamp || (-d $root/lib && ! -x $environment/bin/stark) ]] || grep --quiet -vxFf "$stamp" "$list"; then
   say "installing into $environment (PyTorch is large: about a minute)"
-  list=$(mktemp "${TMPDIR:-/tmp}/stark-requirements.XXXXXX")
-  trap 'rm -f "$list"' EXIT
-  printf '%s\n' "$wanted" >"$list"
+  before=$(cat "$stamp" 2>/dev/null || true)
   rm -f "$stamp"
   install_packages "$list"
   check_imports
+  install_command
   # The probe again: the installation changed what is there.
-  wanted=$("$python" -c "$probe" "$requirements" "$torch_pins") || fail "some packages are still missing in $environment"
-  printf '%s\n' "$wanted" >"$stamp"
+  find_wanted || fail "some packages are still missing in $environment"
+  printf '%s\n' "$before" "$(<"$list")" >"$stamp"
 fi
 
 if [[ $print_python == yes ]]; then

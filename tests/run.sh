@@ -7,7 +7,7 @@
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-python=$(bash install_pytorch17.sh --python)
+python=$(bash install_pytorch17.sh --python --dev)
 
 # The tests' networks are small: a second core does more with tests of its own than with a share of one network.
 cores=$(getconf _NPROCESSORS_ONLN)

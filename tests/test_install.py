@@ -48,7 +48,7 @@ class Place:
     def __init__(self, root: Path) -> None:
         self.checkout, self.environment, self.tools = root / "a check out", root / "my env", root / "tools"
         self.checkout.mkdir()
-        for name in ("install_pytorch17.sh", "requirements.txt"):
+        for name in ("install_pytorch17.sh", "pyproject.toml"):
             (self.checkout / name).write_bytes((REPOSITORY / name).read_bytes())
         venv.create(self.environment, with_pip=False, symlinks=True)
         script(self.tools / "uv", FAKE_UV)
@@ -95,9 +95,12 @@ def test_second_run_installs_nothing_and_prints_the_interpreter(place):
 
 def test_a_changed_list_or_a_missing_package_is_installed(place):
     place.install()
-    with open(place.checkout / "requirements.txt", "a") as requirements:
-        requirements.write('elsewhere>=1.0; sys_platform == "plan9" or python_version < "3.9"\n')
-        requirements.write('here>=1.0; sys_platform != "plan9" and python_version >= "3.9"  # says why\n')
+    project = place.checkout / "pyproject.toml"
+    more = """dependencies = [
+    "elsewhere>=1.0; sys_platform == 'plan9' or python_version < '3.9'",
+    "here>=1.0; sys_platform != 'plan9' and python_version >= '3.9'",  # says why
+"""
+    project.write_text(project.read_text().replace("dependencies = [\n", more, 1))
     assert "\nhere>=1.0\n" in place.installed()
     assert "elsewhere" not in place.log.read_text()  # it is for other machines
     assert place.install("--python").stderr == ""  # nothing is missing

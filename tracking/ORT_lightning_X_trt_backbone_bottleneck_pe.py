@@ -1,12 +1,11 @@
-"""Export the template's side of STARK-Lightning to ONNX, and compare onnxruntime with PyTorch."""
+"""--help says what this command does."""
 
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.test.profiling.onnx_check import main
-from lib.utils.errors import run_command
+from lib.commands import run_script
 
 if __name__ == "__main__":
-    run_command(lambda: main(__doc__, "template"))
+    run_script("ORT_lightning_X_trt_backbone_bottleneck_pe")

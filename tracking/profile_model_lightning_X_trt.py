@@ -1,12 +1,11 @@
-"""Count the operations and parameters of STARK-Lightning, and time its parts."""
+"""--help says what this command does."""
 
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.test.profiling.profile import main
-from lib.utils.errors import run_command
+from lib.commands import run_script
 
 if __name__ == "__main__":
-    run_command(lambda: main(__doc__, "stark_lightning_X_trt", "baseline_rephead_4_lite_search5"))
+    run_script("profile_model_lightning_X_trt")

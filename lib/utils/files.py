@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -109,3 +109,10 @@ def ruled_table(rows: Sequence[Sequence[str]]) -> str:
     form = "  ".join(f"{{:{'>' if i else '<'}{width}}}" for i, width in enumerate(widths))
     lines = [form.format(*row) for row in rows]
     return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
+
+
+def refuse_to_replace(paths: Iterable[Path]) -> None:
+    """For commands that replace existing files only with `--overwrite`; raises UserError where one of them exists."""
+    for path in paths:
+        if path.exists():
+            raise UserError(f"{path} exists; add --overwrite to replace it, or give --output another folder")

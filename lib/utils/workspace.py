@@ -1,7 +1,8 @@
 """Where data, checkpoints and results lie. Every path the project uses by default comes from here.
 
 First come the environment variables STARK_DATA_DIR, STARK_SAVE_DIR and STARK_PRETRAINED_DIR, then the user's local
-files, which `tracking/create_default_local_file.py` makes (Python, as in the published system), then this repository.
+files, which `tracking/create_default_local_file.py` makes (Python, as in the published system), then the working
+directory. Data sets and ImageNet weights that are not there are looked for in the checkout.
 """
 
 import os
@@ -23,10 +24,13 @@ from .files import write_text
 
 Side = Literal["train", "test"]
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+PACKAGE = Path(__file__).resolve().parents[1]  # the folder `lib` of a checkout, or the installed package
+REPOSITORY = PACKAGE.parent
+IN_CHECKOUT = (REPOSITORY / "install_pytorch17.sh").is_file()
+EXPERIMENTS = (REPOSITORY if IN_CHECKOUT else PACKAGE) / "experiments"
 LOCAL_FILES: dict[Side, Path] = {
-    "train": REPOSITORY / "lib" / "train" / "admin" / "local.py",
-    "test": REPOSITORY / "lib" / "test" / "evaluation" / "local.py",
+    "train": PACKAGE / "train" / "admin" / "local.py",
+    "test": PACKAGE / "test" / "evaluation" / "local.py",
 }
 VARIABLES = ("STARK_DATA_DIR", "STARK_SAVE_DIR", "STARK_PRETRAINED_DIR")
 # What a local file defines, which gives its settings when it is called, and the ending of data sets' names in them.
@@ -52,7 +56,7 @@ class EnvironmentSettings:
 save_dir holds checkpoints/; network_path those that are named to a tracker by their file name.
 """
 
-from ..test.evaluation.environment import EnvSettings
+from types import SimpleNamespace as EnvSettings
 
 
 def local_env_settings():
@@ -120,12 +124,12 @@ def workspace(side: Side) -> Workspace:
     data_dir, save_dir, pretrained_dir = (os.path.expanduser(os.environ.get(name, "")) for name in VARIABLES)
     # A variable also goes before the file's places of all that lies in its folder by default.
     saved = {} if save_dir else local
-    save_dir = Path(save_dir or saved.get("save_dir") or saved.get("workspace_dir") or REPOSITORY)
+    save_dir = Path(save_dir or saved.get("save_dir") or saved.get("workspace_dir") or Path.cwd())
     ending = _ENDING[side]
     return Workspace(
-        data_dir=Path(data_dir or local.get("data_dir") or REPOSITORY / "data"),
+        data_dir=Path(data_dir or local.get("data_dir") or _found("data")),
         save_dir=save_dir,
-        pretrained_dir=Path(pretrained_dir or local.get("pretrained_networks") or REPOSITORY / "pretrained_networks"),
+        pretrained_dir=Path(pretrained_dir or local.get("pretrained_networks") or _found("pretrained_networks")),
         tensorboard_dir=saved.get("tensorboard_dir") or save_dir / "tensorboard",
         results_dir=saved.get("results_path") or save_dir / "test" / "tracking_results",
         plots_dir=saved.get("result_plot_path") or save_dir / "test" / "result_plots",
@@ -135,11 +139,17 @@ def workspace(side: Side) -> Workspace:
     )
 
 
+def _found(name: str) -> Path:
+    """A folder of input in the working directory; where only the checkout has it, that one."""
+    here, there = Path.cwd() / name, REPOSITORY / name
+    return there if IN_CHECKOUT and there.is_dir() and not here.is_dir() else here
+
+
 def provenance() -> dict[str, str]:
     """What this process runs: its command line, the commit of this repository, and versions. Unknown ones are ""."""
     command = shlex.join(sys.argv).encode(errors="backslashreplace").decode().replace("\n", "\\n")
     found = {"command": command, "commit": "", "python": platform.python_version()}
-    if shutil.which("git"):
+    if IN_CHECKOUT and shutil.which("git"):
         describe = ("git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
         found["commit"] = subprocess.run(describe, capture_output=True, text=True, check=False).stdout.strip()
     for package in ("torch", "torchvision", "numpy", "opencv-python-headless", "openvino", "onnxruntime"):

@@ -5,9 +5,7 @@ from pathlib import Path
 
 import pytest
 
-import lib.train.checks
-import lib.train.distributed
-import lib.train.run
+from lib.commands import training
 from lib.train.checks import Finding, Report
 from lib.train.options import Stage
 
@@ -25,9 +23,9 @@ def calls(monkeypatch):
         calls["launch"] = command, {name: value for name, value in torchrun.items() if value is not None}
         return 7
 
-    monkeypatch.setattr(lib.train.run, "train", lambda options: calls.update(train=options))
-    monkeypatch.setattr(lib.train.distributed, "launch", launch)
-    monkeypatch.setattr(lib.train.checks, "check_run", lambda *_: Report([Finding("data", "ok", "there")]))
+    monkeypatch.setattr(training, "run_training", lambda options: calls.update(train=options))
+    monkeypatch.setattr(training, "launch", launch)
+    monkeypatch.setattr(training, "check_run", lambda *_: Report([Finding("data", "ok", "there")]))
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
     monkeypatch.setenv("STARK_SAVE_DIR", "/saved")
     return calls
@@ -117,7 +115,7 @@ def test_check_looks_and_trains_nothing(command, calls, monkeypatch, capsys):
     assert command(*S50, "--check", "--mode", "multiple", "--nproc_per_node", "2") == 0
     assert "there" in capsys.readouterr().out
     found = Report([Finding("problem", "data", "gone: bring it back")])
-    monkeypatch.setattr(lib.train.checks, "check_run", lambda *_: found)
+    monkeypatch.setattr(training, "check_run", lambda *_: found)
     assert command(*S50, "--check") == 2
     assert "bring it back" in "".join(capsys.readouterr())
     assert calls == {}

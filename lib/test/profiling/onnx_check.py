@@ -1,6 +1,5 @@
 """The commands `tracking/ORT_lightning_X_trt_*.py`: export a published graph, compare onnxruntime with PyTorch."""
 
-import argparse
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ from ...models.inference import prepare_for_tracking
 from ...utils.crop import sample_target
 from ...utils.device import describe_machine, machine_line
 from ...utils.errors import UserError
+from ...utils.files import refuse_to_replace
 from ...utils.tensors import Preprocessor
 from ..tracker import find_weights, graphs_folder, load_network, tracker_config
 from ..tracker.engines import engine_device
@@ -21,26 +21,11 @@ from ..tracker.engines.graphs import open_graph
 from ..tracker.engines.pytorch import torch_part
 from ..tracker.export import require_tracked
 from ..tracker.quantise import sample_clips
-from ..utils.arguments import refuse_to_replace
 from .profile import COLUMNS, latency_columns, measure
 
 # Largest difference that rounding explains: of a box, as a fraction of the crop; of a feature, of the largest one.
 TOLERANCE = 1e-4
 _WARMUP = 5
-
-
-def main(description: str | None, part: str) -> int:
-    """Run the command of the `template` or `search` graph; 1 where onnxruntime and PyTorch disagree."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--script", default="stark_lightning_X_trt", help="stark_lightning_X_trt, stark_s or stark_st2")
-    config = "baseline_rephead_4_lite_search5"
-    parser.add_argument("--config", default=config, help="name of a configuration, or a path")
-    parser.add_argument("--checkpoint", help="checkpoint file; the configuration's own by default")
-    parser.add_argument("--output", type=Path, help="folder of the graph; by default beside those of trackers")
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing graph in --output")
-    parser.add_argument("--device", default="cpu", help="cpu, or cuda with onnxruntime-gpu")
-    parser.add_argument("--runs", type=int, default=100, help="timed runs")
-    return check_graph(part, **vars(parser.parse_args()))
 
 
 def check_graph(

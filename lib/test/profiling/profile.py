@@ -9,14 +9,11 @@ added, as for the published figures. The parts are
     template               backbone and bottleneck on one template crop, once a template
 """
 
-import argparse
 import copy
-import json
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,9 +29,7 @@ from ...models.inference import fold_norms, prepare_for_tracking
 from ...models.transformer import MultiheadAttention
 from ...utils.device import describe_machine, machine_line, select_device
 from ...utils.errors import UserError
-from ...utils.files import write_text
 from ...utils.tensors import NestedTensor
-from ..utils.arguments import add_shared
 
 BACKBONE, TRANSFORMER, WHOLE, TEMPLATE = "backbone", "transformer_and_head", "whole", "template"
 COLUMNS = f"{'median (ms)':>13}{'5 %':>9}{'95 %':>9}"
@@ -169,28 +164,3 @@ def profile_table(profile: dict[str, Any]) -> str:
     if trained != whole["parameters"]:
         lines.append(f"counted after folding; {trained / 1e6:.2f} M parameters while training")
     return "\n".join(lines)
-
-
-def main(description: str | None, script: str, config: str) -> None:
-    """Run a command whose default network is `script` and `config`."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--script", default=script, help="stark_s, stark_st1, stark_st2 or stark_lightning_X_trt")
-    parser.add_argument("--config", default=config, help="name of a configuration under experiments/, or a path")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    parser.add_argument("--runs", type=int, default=100, help="timed runs of each part")
-    parser.add_argument("--warmup", type=int, default=20, help="runs before the timed ones")
-    parser.add_argument("--threads", type=int, help="threads on the CPU; default: PyTorch decides")
-    add_shared(parser, "--opts")
-    parser.add_argument("--output", type=Path, help="also write this JSON file")
-    args = parser.parse_args()
-    if args.runs < 1 or args.warmup < 0 or (args.threads is not None and args.threads < 1):
-        raise UserError("--runs and --threads must be at least 1, --warmup at least 0")
-    if args.output is not None and args.output.exists():
-        raise UserError(f"{args.output} exists; remove it, or give --output another name")
-    if args.threads is not None:
-        torch.set_num_threads(args.threads)
-    profile = profile_network(args.script, args.config, args.device, args.runs, args.warmup, args.overrides)
-    print(profile_table(profile))
-    if args.output is not None:
-        write_text(args.output, json.dumps(profile, indent=2) + "\n")
-        print(f"wrote {args.output}")

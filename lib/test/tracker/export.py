@@ -10,9 +10,8 @@ from easydict import EasyDict
 from ...config.options import REFINE
 from ...models.export import export_graphs
 from ...utils.errors import UserError
-from ...utils.files import ruled_table
+from ...utils.files import refuse_to_replace, ruled_table
 from ...utils.graph_files import REGIONS, SEARCH, TEMPLATE
-from ..utils.arguments import refuse_to_replace
 from . import SCRIPT_OF, exported, find_weights, load_network, tracker_config
 from .engines import Engine, choose_engine, engine_device
 from .engines.graphs import graph_engine

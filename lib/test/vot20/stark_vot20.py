@@ -5,6 +5,7 @@ VOT2020 is answered with Alpha-Refine's mask or the filled rectangle, VOT2020-LT
 """
 
 import copy
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import trax
 
 from ...data.images import read_image
 from ...utils.errors import UserError, run_command
+from ...utils.workspace import REPOSITORY
 from ..tracker import create_tracker
 from ..tracker.refiner import with_masks
 
@@ -156,6 +158,7 @@ def serve(load: Callable[[], object], kind: str, name: str) -> int:
 
 def run_entry(name: str) -> None:
     """Serve an entry, such as `stark_st50_ar`, to the toolkit, and leave the process."""
+    os.chdir(REPOSITORY)  # the toolkit chose another folder; weights lie here
     _, network, *ending = name.split("_")
     kind, dataset = (trax.Region.RECTANGLE, "VOT20LT") if ending == ["lt"] else (trax.Region.MASK, "VOT20")
 

@@ -1,0 +1,128 @@
+"""The commands: `stark NAME`; the scripts of `tracking/` are the same commands under their published names.
+
+Each is a function that adds its arguments to a parser, parses and runs; its docstring is the command's help. A
+command's module is imported when it runs: tracking needs no PyTorch.
+"""
+
+import argparse
+import inspect
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..utils.errors import UserError, run_command
+
+
+class Command(NamedTuple):
+    """Where a command is defined."""
+
+    module: str  # of this package
+    function: str
+    summary: str = ""  # a line of `stark --help`
+
+
+COMMANDS = {
+    "demo": Command("tracking", "demo", "track the sample clip with the weights that are shipped"),
+    "track": Command("tracking", "track", "track an object in a video, a folder of images or a camera's picture"),
+    "web": Command("web", "web", "track in the browser"),
+    "train": Command("training", "train", "train a tracker, or continue a stopped training"),
+    "test": Command("tracking", "test", "run a tracker over a test set"),
+    "analyze": Command("analysis", "analyze", "score result files: tables, plots, one HTML page"),
+    "compare": Command("analysis", "compare", "run and score trackers side by side, OpenCV's too"),
+    "export": Command("networks", "export", "write a network for onnxruntime, OpenVINO or TensorRT"),
+    "profile": Command("networks", "profile", "count operations and time a network's parts"),
+    "release": Command("networks", "release", "average checkpoints into weights to share"),
+    "data pack": Command("data", "pack", "pack a training set into one LMDB"),
+    "data check": Command("data", "check", "open a data set, read of each sequence a frame, count its problems"),
+    "data synthesize": Command("data", "synthesize", "generate small videos to train and test on"),
+    "info": Command("info", "info", "versions, devices, engines and weights found"),
+}
+# Of scripts without a command of `stark`.
+_SCRIPTS = {
+    "analysis_results_ITP": Command("analysis", "analyze_runs"),
+    "create_default_local_file": Command("data", "local_files"),
+    "profile_model_lightning_X_trt": Command("networks", "profile_lightning"),
+    "ORT_lightning_X_trt_backbone_bottleneck_pe": Command("networks", "check_template_graph"),
+    "ORT_lightning_X_trt_complete": Command("networks", "check_search_graph"),
+}
+
+_SHARED: dict[str, dict[str, Any]] = {
+    "--checkpoint": {"help": "checkpoint file; default: that of the configuration"},
+    "--device": {"default": "auto", "help": "auto, cpu, cuda, cuda:N or mps"},
+    "--engine": {
+        "default": "auto",
+        "help": "torch, compile, onnx, openvino or tensorrt; auto (default): the fastest that is installed",
+    },
+    "--precision": {
+        "default": "fp32",
+        "help": "fp32 (default); bf16 and int8 (openvino), bf16 and on GPUs fp16 (torch, compile, tensorrt) are faster "
+        "and differ a little",
+    },
+    "--opts": {
+        **{"dest": "overrides", "nargs": "+", "default": (), "metavar": "KEY=VALUE"},
+        "help": "options of the configuration, such as TEST.SEARCH_FACTOR=4.5",
+    },
+    "--threads": {"type": int, "default": 0, "help": "worker processes; 0 tracks in this one"},
+    "--results_dir": {"type": Path, "help": "folder of results; default: test/tracking_results"},
+    "--overwrite": {"action": "store_true", "help": "replace existing files"},
+}
+
+
+def add_shared(parser: argparse.ArgumentParser, *names: str) -> None:
+    """Add arguments that several commands share by their names, such as `--engine`."""
+    for name in names:
+        parser.add_argument(name, **_SHARED[name])
+
+
+def run_script(name: str) -> None:
+    """Run a command as a script of `tracking/`, and leave the process with its exit status."""
+    run_command(_prepared((_SCRIPTS | COMMANDS)[name], f"python {sys.argv[0]}", 1))
+
+
+def main() -> None:
+    """The program `stark`: the command that its first words name."""
+    words, group = sys.argv[1:3], {name.split()[0] for name in COMMANDS if " " in name}
+    name = " ".join(words if words and words[0] in group else words[:1])
+    if name in COMMANDS:
+        run_command(_prepared(COMMANDS[name], f"stark {name}", 1 + len(name.split())))
+    run_command(lambda: _help(words, group))
+
+
+def _prepared(command: Command, program: str, skip: int) -> Callable[[], int | None]:
+    """The command as a function that parses the process's arguments behind the first `skip`."""
+
+    def prepared() -> int | None:
+        try:
+            function = getattr(import_module(f".{command.module}", __package__), command.function)
+        except ModuleNotFoundError as error:
+            raise UserError(missing_package(error, program)) from error
+        form = argparse.RawDescriptionHelpFormatter
+        parser = argparse.ArgumentParser(program, description=inspect.getdoc(function), formatter_class=form)
+        return function(parser, sys.argv[skip:])
+
+    return prepared
+
+
+def missing_package(error: ModuleNotFoundError, program: str) -> str:
+    """The line for a package that a command needs and that is not installed; another module's absence is a bug."""
+    name = (error.name or "").partition(".")[0]
+    if not name or name == __package__.partition(".")[0]:
+        raise error
+    extra = {"fastapi": "web", "uvicorn": "web", "av": "web", "vot": "vot", "openvino": "engines", "nncf": "engines"}
+    group = extra.get(name, "train")
+    return f"`{program}` needs the package {name}: pip install 'stark-tracker[{group}]', or install_pytorch17.sh here"
+
+
+def _help(words: Sequence[str], groups: set[str]) -> int:
+    """List the commands; 2 if what was asked for is not one."""
+    known = [name for name in COMMANDS if words[:1] in ([name.split()[0]], ["-h"], ["--help"], [])] or list(COMMANDS)
+    asked = not words or words[0] in {"-h", "--help"} | groups and words[-1] in groups | {"-h", "--help"}
+    lines = [f"  {name:<17}{COMMANDS[name].summary}" for name in known]
+    text = "\n".join(["usage: stark COMMAND [options]", "", *lines, "", "stark COMMAND --help says more."])
+    if asked:
+        print(text)
+        return 0
+    print(text, file=sys.stderr)
+    raise UserError(f"stark has no command '{' '.join(words)}'")

@@ -1,0 +1,78 @@
+"""Commands that track: in a user's own video, and over a test set."""
+
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..test.evaluation.overlays import DEBUG_LEVELS
+from ..test.evaluation.running import evaluate_tracker
+from ..test.video.demo import DEFAULT_TRACKER, video_demo
+from . import add_shared
+
+_WORDS = """tracker: stark_s, stark_st, stark_lightning_X_trt, csrt, kcf or still; config: name of a configuration under
+experiments/, or a path; video: file, folder of images, index of a camera, or sample:NAME"""
+_TRACKERS = "stark_s, stark_st, stark_lightning_X_trt, csrt, kcf or still"
+_DATASETS = "name of a test set (default: otb; data/README.md lists all), folder:PATH in GOT-10k layout, or vot:PATH"
+_LEVELS = "1: show the boxes in a window, or save a video where there is no display; 2: save a video and pictures"
+
+
+def track(parser: ArgumentParser, arguments: Sequence[str]) -> None:
+    """Track one object in a video, a folder of images or the picture of a camera.
+
+    Without the name of a tracker it is stark_lightning_X_trt mini, whose trained weights are shipped.
+    sample:bigbuckbunny and sample:carphone are clips to try, with a box each.
+    The result goes to a new folder under output/: the video with the box drawn in, and with --save_results
+    the boxes as boxes.txt (x y w h, whole pixels) and boxes.csv (with frame, fractions and confidence).
+    Without --init_bbox a window opens to draw the box of the object. In the window: r draws it anew, q ends.
+    """
+    parser.usage = "%(prog)s [tracker config] video [options]"
+    parser.add_argument("words", metavar="tracker config video", nargs="+", help=_WORDS)
+    box = {"type": float, "nargs": 4, "metavar": ("X", "Y", "W", "H")}
+    parser.add_argument("--init_bbox", "--optional_box", **box, help="the object in the first frame, in pixels")
+    _add_output(parser)
+    add_shared(parser, "--checkpoint", "--device", "--engine", "--precision", "--opts")
+    refine = "also draw masks of Alpha-Refine; CONFIG is in experiments/alpha_refine/ (baseline)"
+    parser.add_argument("--refine", nargs="?", const="baseline", metavar="CONFIG", help=refine)
+    parser.add_argument("--refine_checkpoint", help="weights for masks; default: those of your training, or published")
+    parser.add_argument("--refine_precision", help="precision of masks; default: that of boxes")
+    parser.add_argument("--no_window", action="store_true", help="show nothing, even where there is a display")
+    parser.add_argument("--debug", type=int, nargs="?", const=1, default=0, help="1 prints the box of every frame")
+    given = vars(parser.parse_args(arguments))
+    words = given.pop("words")
+    if len(words) not in (1, 3):
+        parser.error(f"expected a video, or tracker, config and video; got {len(words)} words: {' '.join(words)}")
+    for option in ("refine_checkpoint", "refine_precision"):
+        if given[option] is not None and given["refine"] is None:
+            parser.error(f"--{option} is for masks: add --refine")
+    tracker, config = words[:-1] or DEFAULT_TRACKER
+    video_demo(tracker, config, words[-1], **given)
+
+
+def demo(parser: ArgumentParser, arguments: Sequence[str]) -> None:
+    """Track the rabbit of sample:bigbuckbunny with the weights that are shipped; the video goes to a new folder."""
+    _add_output(parser)
+    add_shared(parser, "--engine")
+    given = vars(parser.parse_args(arguments))
+    video_demo(*DEFAULT_TRACKER, "sample:bigbuckbunny", no_window=True, **given)
+
+
+def _add_output(parser: ArgumentParser) -> None:
+    parser.add_argument("--save_results", action="store_true", help="also write the boxes as text")
+    parser.add_argument("--output", type=Path, help="folder for the results")
+    add_shared(parser, "--overwrite")
+
+
+def test(parser: ArgumentParser, arguments: Sequence[str]) -> int:
+    """Run a tracker over a test set and write its result files.
+
+    Run again, it continues. Several machines: `torchrun … tracking/test.py …` with one folder of results.
+    """
+    parser.add_argument("tracker", metavar="tracker_name", help=_TRACKERS)
+    parser.add_argument("config", metavar="tracker_param", help="name of a configuration under experiments/, or a path")
+    parser.add_argument("--dataset_name", "--dataset", dest="dataset", default="otb", help=_DATASETS)
+    parser.add_argument("--sequence", help="only these, by name or index, separated by commas")
+    parser.add_argument("--runid", type=int, dest="run_id", help="number of the run, a part of its results' folder")
+    parser.add_argument("--num_gpus", type=int, help="GPUs to use; default: all")
+    parser.add_argument("--debug", type=int, default=0, choices=DEBUG_LEVELS, help=_LEVELS)
+    add_shared(parser, "--threads", "--checkpoint", "--device", "--engine", "--precision", "--opts", "--results_dir")
+    return evaluate_tracker(**vars(parser.parse_args(arguments))).status

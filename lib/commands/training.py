@@ -1,0 +1,96 @@
+"""The command that trains."""
+
+import argparse
+import sys
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch.distributed.elastic.multiprocessing.errors import record
+
+from ..config import load_config
+from ..models import NETWORKS
+from ..train.checks import check_run
+from ..train.distributed import end_with_parent, is_launched, launch
+from ..train.options import RunOptions, Stage
+from ..train.run import train as run_training
+from ..utils.errors import UserError
+from ..utils.workspace import workspace
+
+TORCHRUN = (
+    *("nproc_per_node", "nnodes", "node_rank", "rdzv_endpoint", "rdzv_backend", "rdzv_id"),
+    *("master_addr", "master_port", "max_restarts"),
+)
+
+
+@record
+def train(parser: ArgumentParser, arguments: Sequence[str]) -> int:
+    """Train a tracker, or continue a stopped training: the same command does both.
+
+    %(prog)s --script stark_s --config baseline --save_dir . --mode single
+    %(prog)s --script stark_s --config baseline --save_dir . --mode multiple --nproc_per_node 8
+    %(prog)s --script stark_s --config baseline --save_dir . --check
+    """
+    _add_arguments(parser)
+    args = parser.parse_args(arguments)
+    torchrun = {name: getattr(args, name) for name in TORCHRUN}
+    given = [f"--{name}" for name, value in torchrun.items() if value is not None]
+    mode = args.mode or ("multiple" if given else "single")
+    if mode == "single" and given:
+        raise UserError(f"{' '.join(given)}: --mode single is one process; use --mode multiple")
+    overrides = [*args.opts, *([] if args.seed is None else [f"TRAIN.SEED={args.seed}"])]
+    # Also read here, so that a mistake in it is reported once, before processes start.
+    cfg = load_config(args.script, args.config, overrides)
+    previous, teacher = _stage(args, "prv", args.script), _stage(args, "teacher")
+    if teacher is None and args.distill:
+        raise UserError("--distill needs a teacher: add --script_teacher stark_s --config_teacher <config>")
+    if teacher is not None and not (args.distill or cfg.TRAIN.get("DISTILL", False)):
+        raise UserError("--script_teacher names a teacher, but the student does not use it: add --distill 1")
+    places = args.script, args.config, args.save_dir or workspace("train").save_dir
+    how = bool(args.use_lmdb), args.device, tuple(overrides), args.allow_changes
+    options = RunOptions(*places, previous, teacher, *how)
+    if args.check:
+        report = check_run(options, cfg)
+        report.require()
+        print(report.table())
+    elif mode == "multiple" and not is_launched():
+        return launch(sys.argv, torchrun)
+    else:
+        if is_launched():
+            end_with_parent()
+        run_training(options)
+    return 0
+
+
+def _add_arguments(parser: ArgumentParser) -> None:
+    switch = {"type": int, "choices": [0, 1], "nargs": "?", "const": 1, "default": 0}
+    parser.add_argument("--script", required=True, choices=sorted(NETWORKS))
+    parser.add_argument("--config", default="baseline", help="name in experiments/<script>/, or a YAML file")
+    parser.add_argument("--save_dir", type=Path, help="folder for checkpoints and logs; default: the current one")
+    parser.add_argument("--check", action="store_true", help="check everything that the training needs; do not train")
+    parser.add_argument("--use_lmdb", **switch, help="read data sets from LMDB")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
+    parser.add_argument("--seed", type=int, help="the same as --opts TRAIN.SEED=…")
+    parser.add_argument("--opts", nargs="+", default=[], metavar="KEY=VALUE", help="such as TRAIN.BATCH_SIZE=4")
+    changes = "go on with a run although its configuration changed; the checkpoint keeps the new one"
+    parser.add_argument("--allow_changes", action="store_true", help=changes)
+    stages = parser.add_argument_group("weights of other trainings")
+    stages.add_argument("--distill", **switch, help="learn from a trained spatial network, the teacher")
+    for name, whose in (("prv", "the previous stage"), ("teacher", "the teacher")):
+        stages.add_argument(f"--script_{name}", choices=sorted(NETWORKS), help=f"script of {whose}")
+        stages.add_argument(f"--config_{name}", help="its configuration (default: baseline)")
+        stages.add_argument(f"--checkpoint_{name}", type=Path, help="its weights as a file (default: the newest)")
+    several = parser.add_argument_group("several processes", "The other options are torchrun's: see torchrun --help.")
+    modes = "one process, or several; default: several where another option of these is given"
+    several.add_argument("--mode", choices=["single", "multiple"], help=modes)
+    for name in TORCHRUN:
+        several.add_argument(f"--{name}", metavar="…")
+
+
+def _stage(args: argparse.Namespace, name: str, own_script: str | None = None) -> Stage | None:
+    """The run of `--script_<name> --config_<name> --checkpoint_<name>`; None where none of them is given."""
+    script, config, checkpoint = (getattr(args, f"{option}_{name}") for option in ("script", "config", "checkpoint"))
+    script = script or (own_script if config is None and checkpoint is not None else None)
+    if script is None and (config, checkpoint) != (None, None):
+        raise UserError(f"--{'config' if config else 'checkpoint'}_{name} needs the network: add --script_{name}")
+    return None if script is None else Stage(script, config or "baseline", checkpoint)
