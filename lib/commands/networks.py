@@ -12,7 +12,7 @@ from ..test.profiling.onnx_check import check_graph
 from ..test.profiling.profile import profile_network, profile_table
 from ..test.tracker import shipped_weights
 from ..test.tracker.engines import PRECISIONS
-from ..test.tracker.export import FORMATS
+from ..test.tracker.export import FORMATS, export_shipped
 from ..test.tracker.export import export as export_network
 from ..utils.errors import UserError
 from ..utils.files import write_text
@@ -104,13 +104,17 @@ def release(parser: ArgumentParser, arguments: Sequence[str]) -> None:
     """Average checkpoints of one run into weights to share, without optimizer and settings.
 
     The mean of the last epochs tracks better than each of them. By default it is written beside the configuration,
-    where every command finds it as long as there are no checkpoints of your own training.
+    where every command finds it as long as there are no checkpoints of your own training. With --graphs it also writes
+    <config>.graphs there: what machines without PyTorch track with.
     """
     parser.add_argument("--script", required=True, help="training script, such as stark_lightning_X_trt")
     parser.add_argument("--config", required=True, help="configuration, such as mini")
     parser.add_argument("--checkpoints", required=True, nargs="+", type=Path, metavar="FILE", help="one or more")
     parser.add_argument("--output", type=Path, help="file; default: <config>.pth.tar beside the configuration")
+    parser.add_argument("--graphs", action="store_true", help="also write the graphs of a tracker, in half precision")
     given = parser.parse_args(arguments)
     output = given.output or shipped_weights(given.script, given.config)
     release_checkpoint(given.script, given.config, given.checkpoints, output)
     print(f"wrote {output}: the mean of {len(given.checkpoints)} checkpoints, {output.stat().st_size / 2**20:.1f} MiB")
+    if given.graphs:
+        print(f"wrote {export_shipped(given.script, given.config, output)}")

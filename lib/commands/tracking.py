@@ -6,18 +6,20 @@ from pathlib import Path
 
 from ..test.evaluation.overlays import DEBUG_LEVELS
 from ..test.evaluation.running import evaluate_tracker
-from ..test.video.demo import DEFAULT_TRACKER, video_demo
+from ..test.tracker import SCRIPT_OF
+from ..test.tracker.classic import BASELINES
+from ..test.video.demo import DEFAULT_TRACKER, build_tracker, video_demo
 from . import add_shared
 
 _WORDS = """tracker: stark_s, stark_st, stark_lightning_X_trt, csrt, kcf or still; config: name of a configuration under
-experiments/, or a path; video: file, folder of images, index of a camera, or sample:NAME"""
+experiments/, or a path; video: file, folder of images, index of a camera, a stream's URL, or sample:NAME"""
 _TRACKERS = "stark_s, stark_st, stark_lightning_X_trt, csrt, kcf or still"
 _DATASETS = "name of a test set (default: otb; data/README.md lists all), folder:PATH in GOT-10k layout, or vot:PATH"
 _LEVELS = "1: show the boxes in a window, or save a video where there is no display; 2: save a video and pictures"
 
 
 def track(parser: ArgumentParser, arguments: Sequence[str]) -> None:
-    """Track one object in a video, a folder of images or the picture of a camera.
+    """Track one object in a video, a folder of images or the picture of a camera, or in several of them.
 
     Without the name of a tracker it is stark_lightning_X_trt mini, whose trained weights are shipped.
     sample:bigbuckbunny and sample:carphone are clips to try, with a box each.
@@ -25,10 +27,13 @@ def track(parser: ArgumentParser, arguments: Sequence[str]) -> None:
     the boxes as boxes.txt (x y w h, whole pixels) and boxes.csv (with frame, fractions and confidence).
     Without --init_bbox a window opens to draw the box of the object. In the window: r draws it anew, q ends.
     """
-    parser.usage = "%(prog)s [tracker config] video [options]"
+    parser.usage = "%(prog)s [tracker config] video [video ...] [options]"
     parser.add_argument("words", metavar="tracker config video", nargs="+", help=_WORDS)
-    box = {"type": float, "nargs": 4, "metavar": ("X", "Y", "W", "H")}
-    parser.add_argument("--init_bbox", "--optional_box", **box, help="the object in the first frame, in pixels")
+    box = {"type": float, "nargs": 4, "metavar": ("X", "Y", "W", "H"), "action": "append"}
+    shown = "the object in the first frame, in pixels; of several videos one for all, or one for each"
+    parser.add_argument("--init_bbox", "--optional_box", **box, default=[], help=shown)
+    newest = "of a camera or stream always take the newest frame; those that are dropped are counted"
+    parser.add_argument("--newest", action="store_true", help=newest)
     _add_output(parser)
     add_shared(parser, "--checkpoint", "--device", "--engine", "--precision", "--opts")
     refine = "also draw masks of Alpha-Refine; CONFIG is in experiments/alpha_refine/ (baseline)"
@@ -38,14 +43,23 @@ def track(parser: ArgumentParser, arguments: Sequence[str]) -> None:
     parser.add_argument("--no_window", action="store_true", help="show nothing, even where there is a display")
     parser.add_argument("--debug", type=int, nargs="?", const=1, default=0, help="1 prints the box of every frame")
     given = vars(parser.parse_args(arguments))
-    words = given.pop("words")
-    if len(words) not in (1, 3):
+    words, boxes, output = given.pop("words"), given.pop("init_bbox"), given.pop("output")
+    named = words[0] in (*SCRIPT_OF, *BASELINES)
+    if named and len(words) < 3:
         parser.error(f"expected a video, or tracker, config and video; got {len(words)} words: {' '.join(words)}")
     for option in ("refine_checkpoint", "refine_precision"):
         if given[option] is not None and given["refine"] is None:
             parser.error(f"--{option} is for masks: add --refine")
-    tracker, config = words[:-1] or DEFAULT_TRACKER
-    video_demo(tracker, config, words[-1], **given)
+    (tracker, config), videos = (words[:2], words[2:]) if named else (DEFAULT_TRACKER, words)
+    if len(boxes) not in (0, 1, len(videos)):
+        parser.error(f"--init_bbox is given {len(boxes)} times for {len(videos)} videos: give one, or one for each")
+    if len(videos) > 1:  # else after the video and the box were found to be good
+        masks = ("refine", "refine_checkpoint", "refine_precision")
+        names = (*masks, "checkpoint", "device", "engine", "precision", "overrides")
+        given["built"] = build_tracker(tracker, config, **{name: given[name] for name in names})
+    for video, box in zip(videos, boxes if len(boxes) == len(videos) else (boxes or [None]) * len(videos), strict=True):
+        folder = output / Path(video).stem if output and len(videos) > 1 else output
+        video_demo(tracker, config, video, box, output=folder, **given)
 
 
 def demo(parser: ArgumentParser, arguments: Sequence[str]) -> None:

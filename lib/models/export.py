@@ -6,8 +6,10 @@ beside the graphs (regions.npz):
     template.onnx   image (B, Ht, Wt, 3) uint8 RGB -> feature (B, Lt, C)
     search.onnx     image (B, H, W, 3) uint8 RGB, bias (1, L), position (1, L, C), feature (B, Lt, C) of each template
                     (the second one is feature_1)
-                    -> pred_boxes (B, Nq, 4) cxcywh in fractions of the crop; where the network predicts a confidence
-                       also pred_logits (B, Nq, 1)
+                    -> pred_boxes (B, Nq, 4) cxcywh in fractions of the crop, and pred_logits (B, Nq, 1) where the
+                       network predicts a confidence, else corner_peak (B, Nq, 1), how high the corners' maps are
+
+model.json, and each graph's metadata, describe all of this to other programs (docs/deploy.md).
 
 Those of Alpha-Refine make masks, and have no regions.npz:
 
@@ -28,23 +30,40 @@ All of them are fp32.
 """
 
 import copy
+import json
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from easydict import EasyDict
 from torch import Tensor, nn
 
+from .. import __version__
 from ..utils.errors import UserError
-from ..utils.files import atomic_path
-from ..utils.graph_files import REGIONS, SEARCH, TEMPLATE, joined
+from ..utils.files import atomic_path, write_text
+from ..utils.graph_files import ABOUT, REGIONS, SEARCH, TEMPLATE, VERSION, joined
 from ..utils.tensors import NestedTensor
 from .alpha_refine import AlphaRefine, prepare_for_masks
 from .inference import OnCrops, Parts, output_names, prepare_for_tracking
 from .stark import Tokens
 
 OPSET = 17
+MEANINGS = {
+    "image": "pixels of a crop",
+    "bias": "added to the logits of attention, of templates and search region: -inf on padding, else 0",
+    "position": "positions of the same tokens; regions.npz has those without padding",
+    "feature": "what template.onnx gives of a template; feature_1 of the second one",
+    "pred_boxes": "cx, cy, w, h in fractions of the search crop; several are averaged",
+    "pred_logits": "confidence before the sigmoid",
+    "corner_peak": "mean of the corner maps' highest probabilities: compares frames, is no probability",
+    "box": "x, y, w, h in pixels of the crop",
+    "kernels": "what template.onnx gives of the object",
+    "mask": "probability of each pixel of the crop",
+}
+_SMALL = 256  # values of a tensor that stays as it is
 # The published layout's files, and the outputs of its template graph.
 TEMPLATE_FILE, SEARCH_FILE = "backbone_bottleneck_pe.onnx", "complete.onnx"
 TEMPLATE_OUTPUTS = ("feat", "mask", "pos")
@@ -61,12 +80,19 @@ class Traced(nn.Module):
         return getattr(self.module, self.method)(*inputs)
 
 
-def export_graphs(model: nn.Module, cfg: EasyDict, folder: Path) -> None:
+def export_graphs(
+    model: nn.Module, cfg: EasyDict, folder: Path, origin: Mapping[str, str] | None = None, half: bool = False
+) -> None:
     """Write both graphs of a network for engines, and of a STARK network its regions; the network stays as it is.
 
+    Args:
+        origin: names and digests that say where the weights come from, for model.json.
+        half: keep the weights in fp16, which halves the files; they are computed with in fp32.
+
     Raises:
-        UserError: a file cannot be written.
+        UserError: a file cannot be written, or the package onnx is missing.
     """
+    about = _description(cfg, dict(origin or {}))
     sizes = {"template": cfg.DATA.TEMPLATE.SIZE, "search": cfg.DATA.SEARCH.SIZE}
     crops = {name: torch.zeros(1, size, size, 3, dtype=torch.uint8) for name, size in sizes.items()}
     template, search = {"image": crops["template"]}, {"image": crops["search"]}
@@ -84,9 +110,77 @@ def export_graphs(model: nn.Module, cfg: EasyDict, folder: Path) -> None:
         regions.save(folder / REGIONS)
     with torch.no_grad():
         search |= dict.fromkeys(kept, parts.template(*template.values())[0])
-    write_graph(Traced(parts, "template"), template, kept[:1], folder / TEMPLATE, {*template, kept[0]})
-    batched = {*search, *outputs} - {"bias", "position"}
-    write_graph(Traced(parts, "search"), search, outputs, folder / SEARCH, batched)
+        found = dict(zip(outputs, parts.search(*search.values()), strict=True))
+    made = {kept[0]: search[kept[0]]}
+    batched = {*template, *search, *outputs} - {"bias", "position"}
+    about["graphs"] = {}
+    for name, part, inputs, given in ((TEMPLATE, "template", template, made), (SEARCH, "search", search, found)):
+        write_graph(Traced(parts, part), inputs, list(given), folder / name, batched & {*inputs, *given})
+        described = {"inputs": _fields(inputs, batched), "outputs": _fields(given, batched)}
+        _annotate(folder / name, about | described, half)
+        about["graphs"][name] = described
+    write_text(folder / ABOUT, json.dumps(about, indent=2) + "\n")
+
+
+def _description(cfg: EasyDict, origin: dict[str, str]) -> dict[str, Any]:
+    """What another program has to know to track with the graphs."""
+    return {
+        "version": __version__,
+        "graphs_version": VERSION,
+        "origin": origin,
+        "pixels": {
+            "order": "RGB, uint8, height x width x 3; the first step of both graphs is (x / 255 - mean) / std",
+            "mean": list(cfg.DATA.MEAN),
+            "std": list(cfg.DATA.STD),
+        },
+        # A crop is a square about the box's centre, of side ceil(factor * sqrt(w * h)), resized to `size`.
+        **{name.lower(): _region(cfg, name) for name in ("TEMPLATE", "SEARCH")},
+        "templates": cfg.DATA.TEMPLATE.get("NUMBER", 1),
+        "box": "cx, cy, w, h in fractions of the search crop",
+    }
+
+
+def _region(cfg: EasyDict, name: str) -> dict[str, float]:
+    """Of a region that Alpha-Refine looks at, the factor is always 2 (`lib.utils.crop.stretched_crop`)."""
+    size, factor = (cfg.DATA[name].get(key, 2.0) for key in ("SIZE", "FACTOR"))
+    return {"size": cfg.TEST.get(f"{name}_SIZE", size), "factor": cfg.TEST.get(f"{name}_FACTOR", factor)}
+
+
+def _fields(tensors: Mapping[str, Tensor], batched: Iterable[str]) -> list[dict[str, Any]]:
+    """Inputs or outputs of a graph, by examples."""
+    return [
+        {
+            "name": name,
+            "shape": [*(["batch"] if name in batched else [tensor.shape[0]]), *tensor.shape[1:]],
+            "type": str(tensor.dtype).removeprefix("torch."),
+            "meaning": MEANINGS["feature" if name.startswith("feature") else name],
+        }
+        for name, tensor in tensors.items()
+    ]
+
+
+def _annotate(path: Path, about: Mapping[str, Any], half: bool) -> None:
+    """Write `about` into a graph's metadata; if `half`, halve its weights."""
+    import onnx
+
+    graph = onnx.load(path)
+    onnx.helper.set_model_props(graph, {"stark": json.dumps(about)})
+    if half:
+        _halve(graph.graph)
+    with atomic_path(path) as temporary:
+        onnx.save(graph, temporary)
+
+
+def _halve(graph: Any) -> None:
+    """Keep large weights in fp16, with a node that makes them fp32 again."""
+    import onnx
+
+    for index, tensor in enumerate(list(graph.initializer)):
+        array = onnx.numpy_helper.to_array(tensor)
+        if array.dtype == np.float32 and array.size > _SMALL:
+            kept = onnx.numpy_helper.from_array(array.astype(np.float16), f"{tensor.name}.fp16")
+            graph.node.insert(0, onnx.helper.make_node("Cast", [kept.name], [tensor.name], to=onnx.TensorProto.FLOAT))
+            graph.initializer[index].CopyFrom(kept)
 
 
 class MaskParts(OnCrops):
@@ -125,7 +219,11 @@ class PublishedParts(nn.Module):
         parts = [templates[i : i + 3] for i in range(0, len(templates), 3)]
         regions = [Tokens(f.transpose(0, 1), p.transpose(0, 1), padding) for f, padding, p in parts]
         output = self.model.predict(regions, self.model.encode_search(NestedTensor(image, mask)))
-        return tuple(output[name] for name in output_names(self.model))
+        return tuple(output[name] for name in _published_outputs(self.model))
+
+
+def _published_outputs(model: nn.Module) -> list[str]:
+    return [name for name in output_names(model) if name != "corner_peak"]
 
 
 def search_inputs(templates: int) -> list[str]:
@@ -147,7 +245,7 @@ def export_published(part: str, model: nn.Module, cfg: EasyDict, path: Path) -> 
         with torch.no_grad():
             template = parts.template(*crop)
         names, values = search_inputs(model.template_count), (*search_crop, *template * model.template_count)
-        outputs = ["outputs_coord", *output_names(model)[1:]]
+        outputs = ["outputs_coord", *_published_outputs(model)[1:]]
     write_graph(Traced(parts, part), dict(zip(names, values, strict=True)), outputs, path)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..utils.graph_files import Regions
 from ..utils.tensors import NestedTensor
-from .heads import CenterPredictor
+from .heads import CenterPredictor, CornerPredictor
 from .layers import FrozenBatchNorm2d, RepVGGBlock, scale_and_shift
 from .stark import STARKST, Tokens
 from .stark_lightning import STARKLightningXtrt
@@ -89,13 +89,19 @@ def regions_of(model: nn.Module, cfg: EasyDict) -> Regions:
             position = copy.deepcopy(encoding).cpu().float()(blank, None)
         positions[name] = np.ascontiguousarray(position.numpy())
     sine = isinstance(encodings["search"], PositionEmbeddingSine)
-    return Regions(sizes, stride, model.template_count, positions, sine)
+    return Regions(sizes, stride, model.template_count, positions, sine, output_names(model))
 
 
 def output_names(model: nn.Module) -> tuple[str, ...]:
-    """The outputs that tracking needs: boxes, and a confidence where the network predicts one."""
-    scores = isinstance(model, STARKST) or isinstance(model.box_head, CenterPredictor)
-    return ("pred_boxes", "pred_logits") if scores else ("pred_boxes",)
+    """The outputs that tracking needs: boxes, and what says how sure they are (an MLP alone says nothing)."""
+    if isinstance(model, STARKST) or isinstance(model.box_head, CenterPredictor):
+        return "pred_boxes", "pred_logits"
+    return ("pred_boxes", "corner_peak") if isinstance(model.box_head, CornerPredictor) else ("pred_boxes",)
+
+
+def corner_peak(maps: Tensor) -> Tensor:
+    """Logits of the two corners (2, B * Nq, S * S) to the mean of both maps' highest probability, (B * Nq,)."""
+    return maps.float().softmax(-1).amax(-1).mean(0)
 
 
 class OnCrops(nn.Module):
@@ -142,6 +148,8 @@ class Parts(OnCrops):
         biases = bias.split(lengths, dim=1)
         *templates, region = (Tokens(*each) for each in zip(features, positions, biases, strict=True))
         output = self.model.predict(templates, region)
+        if "corner_peak" in self.outputs:
+            output["corner_peak"] = corner_peak(output["corner_maps"]).view(*output["pred_boxes"].shape[:2], 1)
         return tuple(output[name].float() for name in self.outputs)
 
     def _pixels(self, crops: Tensor) -> NestedTensor:

@@ -16,8 +16,8 @@ from .errors import UserError
 from .files import atomic_path
 
 # Raise it when inputs, outputs or arithmetic of the exported graphs change: graphs of other versions are not used.
-VERSION = 2
-TEMPLATE, SEARCH, REGIONS = "template.onnx", "search.onnx", "regions.npz"
+VERSION = 3
+TEMPLATE, SEARCH, REGIONS, ABOUT = "template.onnx", "search.onnx", "regions.npz", "model.json"
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Regions:
     templates: int  # how many the network takes
     positions: Mapping[str, np.ndarray]  # (1, L, C) float32 of each region without padding
     sine: bool  # positions are counted over what is not padded (see `sine_position`), and do not stay as they are
+    outputs: Sequence[str]  # of the search graph, in order: `pred_boxes`, and a confidence (see `lib.models.export`)
 
     def attention_inputs(self, region: str, mask: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Position (1, L, C) and bias (1, L) of the tokens of a region; both are float32.
@@ -47,6 +48,7 @@ class Regions:
     def save(self, path: Path) -> None:
         """Write it to an `.npz` file."""
         about = {"sizes": dict(self.sizes), "stride": self.stride, "templates": self.templates, "sine": self.sine}
+        about["outputs"] = list(self.outputs)
         with atomic_path(path) as temporary:
             np.savez(temporary, about=json.dumps(about), **self.positions)
 

@@ -10,7 +10,7 @@ import torch
 from lib.config import load_config
 from lib.models import build_model
 from lib.models.export import SEARCH_FILE, TEMPLATE_FILE, export_published
-from lib.models.inference import Parts, prepare_for_tracking
+from lib.models.inference import Parts, corner_peak, prepare_for_tracking
 from lib.models.layers import FrozenBatchNorm2d
 from lib.utils.graph_files import joined
 from lib.utils.tensors import NestedTensor
@@ -68,7 +68,8 @@ def test_folded_networks_and_their_parts_give_the_same_outputs(variant, padded):
         features = [parts.template(region.tensors)[0] for region in templates]
         found = parts.search(search.tensors, torch.from_numpy(bias), torch.from_numpy(position), *features)
     for name, value in zip(parts.outputs, found, strict=True):
-        assert torch.allclose(value, after[name], atol=1e-4), name
+        expected = corner_peak(after["corner_maps"]).view_as(value) if name == "corner_peak" else after[name]
+        assert torch.allclose(value, expected, atol=1e-4), name
 
 
 @pytest.fixture(scope="module")

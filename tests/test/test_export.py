@@ -127,7 +127,8 @@ def test_of_many_clips_some_are_followed():
         return [np.array([[[0.5, 0.5, 0.2, 0.2]]]), np.zeros((1, 1, 1))]
 
     positions = {"template": np.zeros((1, 36, 8), np.float32), "search": np.zeros((1, 196, 8), np.float32)}
-    regions = Regions({"template": 96, "search": 224}, 16, 1, positions, sine=False)
+    outputs = ("pred_boxes", "pred_logits")
+    regions = Regions({"template": 96, "search": 224}, 16, 1, positions, sine=False, outputs=outputs)
     engine = Engine("finds the middle", lambda *_: [np.zeros(1)], search, regions)
     clips = [([np.full((60, 80, 3), i, np.uint8)] * 5, [[30, 20, 20, 20]]) for i in range(180)]
     assert len(list(follow(engine, CFG, clips, SEARCHES))) == len(set(shown)) == SEARCHES

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from lib.commands import tracking
 from lib.test.video import demo, output
 from lib.test.video.demo import check_box, run_demo, video_demo
 from lib.test.video.output import BOXES, SURE, TABLE, TRUTH, UNSURE, VIDEO, box_colour, result_folder, result_writer
@@ -302,7 +303,7 @@ def test_a_box_is_drawn_where_there_is_a_display_and_has_to_be_given_elsewhere(
 
 def test_a_video_shorter_than_its_header_says_is_noted(fake_tracker, clip, monkeypatch, tmp_path, capsys):
     source = dataclasses.replace(open_source(str(clip)), total=13)
-    monkeypatch.setattr(demo, "open_source", lambda _: source)
+    monkeypatch.setattr(demo, "open_source", lambda *_: source)
     video_demo("stark_s", "baseline", str(clip), [1, 2, 3, 4], output=tmp_path / "out")
     assert f"12 frames were read, but {clip} says that it holds 13" in capsys.readouterr().out
 
@@ -324,7 +325,7 @@ def test_a_real_tracker_by_its_name(clip, tmp_path):
 )
 def test_without_a_name_the_command_takes_the_trained_tracker(words, given, monkeypatch, run_script, capsys):
     called = []
-    monkeypatch.setattr(demo, "video_demo", lambda *words, **_: called.append(words))
+    monkeypatch.setattr(tracking, "video_demo", lambda *words, **_: called.append(words[:3]))
     assert run_script("video_demo.py", *words) == (0 if given else 2)
     assert called == [given] * bool(given)
     assert given or "expected a video, or tracker, config and video; got 2 words" in capsys.readouterr().err

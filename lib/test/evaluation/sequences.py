@@ -23,7 +23,7 @@ import numpy as np
 
 from ...data.sequence import Sequence
 from ...utils.errors import UserError
-from ..tracker import Tracker
+from ..tracker import Tracker, learned_score
 from .overlays import FrameObserver, Overlays
 from .result_files import remove_unfinished, result_path, write_result
 
@@ -91,7 +91,7 @@ def track_sequence(
             else:
                 result = tracker.track(image)
                 boxes.append(result["target_bbox"])
-                score = result.get("conf_score")
+                score = learned_score(result)
             seconds.append(time.perf_counter() - start)
             box = np.asarray(boxes[-1], dtype=np.float64)
             if box.shape != (4,) or not np.isfinite(box).all() or (box[2:] < 0).any():

@@ -2,7 +2,9 @@
 
 import functools
 import hashlib
+import importlib.util
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -16,7 +18,7 @@ from ...config.options import REFINE
 from ...utils.checkpoint_files import NET_TYPES, CheckpointError, content_digest, epoch_name, find_checkpoint
 from ...utils.errors import UserError
 from ...utils.files import locked
-from ...utils.graph_files import REGIONS, SEARCH, TEMPLATE, VERSION
+from ...utils.graph_files import ABOUT, REGIONS, SEARCH, TEMPLATE, VERSION
 from ...utils.workspace import workspace
 from .classic import BASELINES, create_baseline
 from .engines import Engine, choose_engine, engine_device
@@ -45,6 +47,15 @@ class Tracker(Protocol):
     def track(self, image: np.ndarray) -> dict:
         """Find the object in the next frame: `{"target_bbox": [x, y, w, h], "conf_score": in [0, 1] or missing}`."""
 
+    def spawn(self) -> "Tracker":
+        """A tracker of another object, on the same network."""
+
+
+def learned_score(result: dict) -> float | None:
+    """The confidence that a tracker learned, of what its `track` gives; None for another kind, or none."""
+    score = result.get("conf_score")
+    return None if score is None or result.get("conf_kind") == "peak" else float(score)
+
 
 def create_tracker(
     name: str,
@@ -55,6 +66,7 @@ def create_tracker(
     engine: str = "torch",
     precision: str = "fp32",
     overrides: Sequence[str] = (),
+    num_threads: int | None = None,
 ) -> Tracker:
     """Build a tracker and load its weights.
 
@@ -71,6 +83,8 @@ def create_tracker(
         precision: `fp32`, `bf16`, `fp16` or `int8`; `lib.test.tracker.engines.PRECISIONS_OF` says which engine knows
             which.
         overrides: `KEY.PATH=value` of the configuration, see `lib.config.load_config`.
+        num_threads: processor threads to compute with; by default OMP_NUM_THREADS, else all cores of this process.
+            Where other programs use the cores, fewer are faster (docs/api.md). Of torch they are the process's.
 
     Raises:
         UserError: an unknown name, configuration, device, engine or precision; a checkpoint that is
@@ -83,7 +97,10 @@ def create_tracker(
     chosen = choose_engine(engine, device, precision)
     if engine == "auto":
         print(f"engine: {chosen} {precision}, the fastest that is installed", flush=True)
-    network, cfg = create_engine(SCRIPT_OF[name], config, checkpoint, device, chosen, precision, overrides)
+    if num_threads is not None and num_threads < 1:
+        raise UserError(f"{num_threads} threads: the number must be 1 or more")
+    how = (device, chosen, precision, overrides, num_threads)
+    network, cfg = create_engine(SCRIPT_OF[name], config, checkpoint, *how)
     boxes = BoxEngine(network)
     if name == "stark_st":
         return SpatioTemporalTracker(boxes, cfg, update_intervals(cfg, dataset_name))
@@ -98,6 +115,7 @@ def create_engine(
     engine: str,
     precision: str,
     overrides: Sequence[str] = (),
+    num_threads: int | None = None,
 ) -> tuple[Engine, EasyDict]:
     """What computes the network of a script (`alpha_refine`, too), and its configuration; errors as `create_tracker`.
 
@@ -108,8 +126,11 @@ def create_engine(
     if engine in ("torch", "compile"):
         from .engines.pytorch import torch_engine
 
+        if num_threads is not None:
+            sys.modules["torch"].set_num_threads(num_threads)
         return torch_engine(load_network(script, cfg, weights), cfg, target, precision, engine == "compile"), cfg
-    return graph_engine(engine, exported(script, config, cfg, weights), target, precision), cfg
+    folder = exported(script, config, cfg, weights)
+    return graph_engine(engine, folder, target, precision, num_threads=num_threads), cfg
 
 
 def find_weights(
@@ -167,23 +188,53 @@ def exported(script: str, config: str | Path, cfg: EasyDict, weights: Path) -> P
     Raises UserError where they cannot be written, and as `load_network`.
     """
     folder = graphs_folder(script, config, cfg, weights)
-    names = (TEMPLATE, SEARCH) if script == REFINE else (TEMPLATE, SEARCH, REGIONS)
+    names = (TEMPLATE, SEARCH, ABOUT) if script == REFINE else (TEMPLATE, SEARCH, REGIONS, ABOUT)
 
     def complete() -> bool:
         return all((folder / name).is_file() for name in names)
 
     if complete():
         return folder
+    if not importlib.util.find_spec("torch"):
+        return _shipped_graphs(script, config, folder.name)
     try:
         with locked(folder):  # of several processes that start together one exports
             if not complete():
                 from ...models.export import export_graphs
 
-                export_graphs(load_network(script, cfg, weights), cfg, folder)
+                export_graphs(
+                    load_network(script, cfg, weights), cfg, folder, graphs_origin(script, config, folder, weights)
+                )
     except OSError as error:
         reason = f"cannot write the graphs to {folder}: {error.strerror or error}"
         raise UserError(f"{reason}; the engine torch needs none") from error
     return folder
+
+
+def shipped_graphs(script: str, config: str | Path) -> Path:
+    """Where the graphs of `shipped_weights` lie, for those who have no PyTorch; their weights are kept in fp16."""
+    return config_path(script, config).with_suffix(".graphs")
+
+
+def _shipped_graphs(script: str, config: str | Path, identity: str) -> Path:
+    """The shipped graphs; raises UserError unless they are those of the weights and options that `identity` names."""
+    folder = shipped_graphs(script, config)
+    try:
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    except OSError:
+        about = None
+    if about is None or about["origin"]["graphs"] != identity:
+        lack = "other weights or options" if about else f"{script} {config}"
+        raise UserError(
+            f"no graphs of {lack} are shipped; to make them, PyTorch is needed: pip install torch torchvision"
+        )
+    return folder
+
+
+def graphs_origin(script: str, config: str | Path, folder: Path, weights: Path) -> dict[str, str]:
+    """Where graphs come from: script, configuration, digest of the checkpoint, and what `graphs_folder` calls them."""
+    names = {"script": script, "config": experiment_name(config), "graphs": folder.name, "checkpoint": weights.name}
+    return names | {"sha256": content_digest(weights)}
 
 
 def graphs_folder(script: str, config: str | Path, cfg: EasyDict, weights: Path) -> Path:

@@ -1,5 +1,6 @@
 """Trackers of OpenCV to compare with, and one that never moves."""
 
+import copy
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +21,15 @@ _OPENCV = {
 BASELINES = (*_OPENCV, "still")
 
 
-class ClassicTracker:
+class Baseline:
+    """A tracker without a network of ours."""
+
+    def spawn(self) -> "Baseline":
+        """Another object's tracker."""
+        return copy.copy(self)
+
+
+class ClassicTracker(Baseline):
     """CSRT (Lukežič et al., CVPR 2017), KCF (Henriques et al., PAMI 2015), NanoTrack or VitTrack of OpenCV.
 
     Args:
@@ -88,7 +97,7 @@ class ClassicTracker:
         return {"target_bbox": list(self._box), "conf_score": float(sure)}
 
 
-class StillTracker:
+class StillTracker(Baseline):
     """Reports the first box for every frame: the score that a test set gives to a tracker that does nothing."""
 
     def initialize(self, image: np.ndarray, info: dict) -> None:

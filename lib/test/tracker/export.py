@@ -11,8 +11,17 @@ from ...config.options import REFINE
 from ...models.export import export_graphs
 from ...utils.errors import UserError
 from ...utils.files import refuse_to_replace, ruled_table
-from ...utils.graph_files import REGIONS, SEARCH, TEMPLATE
-from . import SCRIPT_OF, exported, find_weights, load_network, tracker_config
+from ...utils.graph_files import ABOUT, REGIONS, SEARCH, TEMPLATE
+from . import (
+    SCRIPT_OF,
+    exported,
+    find_weights,
+    graphs_folder,
+    graphs_origin,
+    load_network,
+    shipped_graphs,
+    tracker_config,
+)
 from .engines import Engine, choose_engine, engine_device
 from .engines.graphs import graph_engine
 from .engines.openvino import INT8_SUFFIX, SUFFIX, read_model, save_model
@@ -106,10 +115,10 @@ def export(
         refuse_to_replace([output / name for name in names])
     folder, model = exported(script, config, cfg, weights), load_network(script, cfg, weights)
     if format == "onnx" and (output is not None or overwrite):
-        export_graphs(model, cfg, output or folder)
+        export_graphs(model, cfg, output or folder, graphs_origin(script, config, folder, weights))
     elif output is not None:
         output.mkdir(parents=True, exist_ok=True)
-        for each in (REGIONS, *((TEMPLATE, SEARCH) if format == "tensorrt" else ())):
+        for each in (REGIONS, ABOUT, *((TEMPLATE, SEARCH) if format == "tensorrt" else ())):
             if (folder / each).is_file():
                 shutil.copyfile(folder / each, output / each)
     output = output or folder
@@ -123,6 +132,14 @@ def export(
     written = [output / name for name in names] or sorted(output.glob(f"*.{precision}.plan"))
     print("\n".join(f"wrote {path}" for path in written))
     return _report(compare_engines(torch_engine(model, cfg), other, cfg, clips_of(frames)), other.name, precision)
+
+
+def export_shipped(script: str, config: str, weights: Path) -> Path:
+    """Write the graphs that come with a configuration, for machines without PyTorch; returns their folder."""
+    cfg, folder = tracker_config(script, config, weights), shipped_graphs(script, config)
+    origin = graphs_origin(script, config, graphs_folder(script, config, cfg, weights), weights)
+    export_graphs(load_network(script, cfg, weights), cfg, folder, origin, half=True)
+    return folder
 
 
 def _file_names(format: str, precision: str) -> tuple[str, ...]:

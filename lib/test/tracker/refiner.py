@@ -57,8 +57,11 @@ class MaskTracker:
         self.tracker, self.refiner = tracker, refiner
 
     def __copy__(self) -> "MaskTracker":
-        """Another object's tracker, on the same networks."""
         return MaskTracker(copy.copy(self.tracker), copy.copy(self.refiner))
+
+    def spawn(self) -> "MaskTracker":
+        """Another object's tracker, on the same networks."""
+        return MaskTracker(self.tracker.spawn(), copy.copy(self.refiner))
 
     def initialize(self, image: np.ndarray, info: Mapping) -> None:
         """Start on a frame; arguments and errors as of the tracker."""

@@ -1,5 +1,6 @@
 """Tracking with a STARK network (section 3 of the paper): the predicted box is the result, without post-processing."""
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -57,15 +58,14 @@ class BoxEngine:
         """Find the object in a crop (H, W, 3) uint8 RGB with its mask.
 
         Returns:
-            `pred_boxes` (1, Nq, 4), cxcywh in fractions of the crop; where there is a confidence `pred_logits`
-            (1, Nq, 1), before the sigmoid; float32.
+            `pred_boxes` (1, Nq, 4), cxcywh in fractions of the crop; and of the confidence `pred_logits` (1, Nq, 1),
+            before the sigmoid, or `corner_peak` (1, Nq, 1), where the network has one of them; float32.
         """
         inputs = [*(each.attention_inputs for each in templates), self.regions.attention_inputs("search", mask)]
         position, bias = joined(inputs)
         features = [each.feature for each in templates]
         found = self.engine.search(np.ascontiguousarray(crop)[None], bias, position, *features)
-        # Networks without a score have one output.
-        return dict(zip(("pred_boxes", "pred_logits"), found, strict=False))
+        return dict(zip(self.regions.outputs, found, strict=True))
 
 
 class StarkTracker:
@@ -78,7 +78,7 @@ class StarkTracker:
 
     def __init__(self, engine: BoxEngine, cfg: EasyDict) -> None:
         self.engine, self.cfg = engine, cfg
-        self.scores = cfg.MODEL.HEAD_TYPE == "CENTER"  # whether the network says how sure it is
+        self.scores = cfg.MODEL.HEAD_TYPE == "CENTER"  # whether the network learned to say how sure it is
         self.lost_below = option(cfg, "TEST.LOST_BELOW") if self.scores else 0.0
         self.state: list[float] | None = None
         self.sure: list[float] | None = None  # the last box that was not lost
@@ -102,6 +102,12 @@ class StarkTracker:
         self.state = self.sure = box
         self.frame_size = image.shape[:2]
 
+    def spawn(self) -> "StarkTracker":
+        """Another object's tracker on the same network, whose weights exist once. One thread may use them at a time."""
+        other = copy.copy(self)
+        other.state, other.templates = None, []
+        return other
+
     def track(self, image: np.ndarray) -> dict:
         """Find the object in the next frame.
 
@@ -109,8 +115,10 @@ class StarkTracker:
             image: as for `initialize`; where its size differs from the frame before, the last box is scaled with it.
 
         Returns:
-            `target_bbox` [x, y, w, h] in pixels; `conf_score` in [0, 1] where the variant scores; `lost`, whether the
-            score is below TEST.LOST_BELOW, where this is set.
+            `target_bbox` [x, y, w, h] in pixels; `conf_score` in [0, 1], unless the head is an MLP; `conf_kind`, what
+            it is: `score`, which the network learned, or `peak`, how high the maps of the corners are (STARK-S and
+            Lightning: it compares frames of one sequence, and is no probability); `lost`, whether the score is below
+            TEST.LOST_BELOW, where this is set.
 
         Raises:
             UserError: `initialize` was not called, the image is none, or the network's box is not finite.
@@ -133,8 +141,8 @@ class StarkTracker:
         elif confidence < 0.5 * self.lost_below:  # the guess is of no use
             self.state = self.sure
         result: dict[str, Any] = {"target_bbox": list(self.state)}
-        if self.scores:
-            result["conf_score"] = confidence
+        if self.scores or "corner_peak" in self.engine.regions.outputs:
+            result |= {"conf_score": confidence, "conf_kind": "score" if self.scores else "peak"}
         if self.lost_below:
             result["lost"] = confidence < self.lost_below
         self._after_frame(image, result)
@@ -154,7 +162,9 @@ class StarkTracker:
         box = out["pred_boxes"].reshape(-1, 4).mean(0).tolist()
         if not np.isfinite(box).all():
             raise UserError("the network's box is not finite: its weights are damaged or the training diverged")
-        confidence = _sigmoid(float(out["pred_logits"].mean())) if self.scores else 0.0
+        confidence = float(out["corner_peak"].mean()) if "corner_peak" in out else 0.0
+        if self.scores:
+            confidence = _sigmoid(float(out["pred_logits"].mean()))
         return clip_box(box_to_image(box, around, scale, size), height, width), confidence
 
     def _region(self, *cut: Any) -> tuple[np.ndarray, float, np.ndarray]:

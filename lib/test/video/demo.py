@@ -16,10 +16,10 @@ from ...data.box_files import box_doubt
 from ...data.registry import SAMPLE_PREFIX, find_sample
 from ...utils.errors import UserError
 from ...utils.workspace import workspace
-from ..tracker import create_tracker
+from ..tracker import Tracker, create_tracker, learned_score
 from ..tracker.refiner import with_masks
 from . import output as video
-from .source import FrameSource, open_source
+from .source import FrameSource, NewestFrames, open_source
 
 DEFAULT_TRACKER = ("stark_lightning_X_trt", "mini")
 
@@ -37,6 +37,8 @@ def video_demo(
     refine: str | None = None,
     refine_checkpoint: str | None = None,
     refine_precision: str | None = None,
+    newest: bool = False,
+    built: Tracker | None = None,
     **how: Any,
 ) -> int:
     """Track an object in a video, a folder of images or a camera's picture, write the result, and count the frames.
@@ -49,6 +51,8 @@ def video_demo(
         refine: draw masks, too, of a network as configured in `experiments/alpha_refine/`.
         refine_checkpoint: its weights; see `lib.test.tracker.find_weights`.
         refine_precision: of masks; that of the tracker by default.
+        newest: of a camera or stream take the newest frame, and count those that are dropped.
+        built: a tracker, of `build_tracker`, to use in place of a new one.
 
     Raises:
         UserError: the source, the box, the tracker or the folder is unusable, or there is nowhere to draw a box.
@@ -59,15 +63,11 @@ def video_demo(
         source, init_bbox = str(path), sample.box if init_bbox is None else init_bbox
     if init_bbox is None and obstacle:
         raise UserError(f"give the object as --init_bbox x y w h; it cannot be drawn: {obstacle}")
-    frames = open_source(source)
+    frames = open_source(source, newest)
     first = next(frames.frames)
     if init_bbox is not None:
         check_box(init_bbox, first)
-    built = create_tracker(tracker, config, **how)
-    if refine is not None:
-        how |= {"precision": refine_precision} if refine_precision else {}
-        same = {name: how[name] for name in ("device", "engine", "precision") if name in how}
-        built = with_masks(built, refine, refine_checkpoint, **same)
+    built = built or build_tracker(tracker, config, refine, refine_checkpoint, refine_precision, **how)
     with closing(video.Window()) if obstacle is None else nullcontext() as window:
         box = init_bbox or window.select_box(first)
         if box is None:
@@ -78,9 +78,29 @@ def video_demo(
             count, stopped = run_demo(built, first, frames, box, write, window, debug)
     if frames.total and not stopped and count != frames.total:
         print(f"note: {count} frames were read, but {source} says that it holds {frames.total}; its end may be damaged")
+    if isinstance(frames.frames, NewestFrames):
+        frames.frames.close()
+        print(f"{frames.frames.dropped} frames came while others were tracked, and were dropped")
     for name in (video.VIDEO, video.BOXES, video.TABLE) if save_results else (video.VIDEO,):
         print(f"wrote {folder / name}")
     return count
+
+
+def build_tracker(
+    tracker: str,
+    config: str,
+    refine: str | None = None,
+    refine_checkpoint: str | None = None,
+    refine_precision: str | None = None,
+    **how: Any,
+) -> Tracker:
+    """The tracker of `video_demo`, whose arguments these are."""
+    built = create_tracker(tracker, config, **how)
+    if refine is None:
+        return built
+    how |= {"precision": refine_precision} if refine_precision else {}
+    same = {name: how[name] for name in ("device", "engine", "precision") if name in how}
+    return with_masks(built, refine, refine_checkpoint, **same)
 
 
 def run_demo(
@@ -109,10 +129,10 @@ def run_demo(
     def annotated() -> np.ndarray:
         words, score = [f"frame {number}"], found.get("conf_score")
         if score is not None:
-            words.append(f"confidence {score:.2f}")
+            words.append(f"{'peak' if found.get('conf_kind') == 'peak' else 'confidence'} {score:.2f}")
         if seconds:
             words.append(f"{(number - 1) / seconds:.0f} FPS")
-        boxes = [(found["target_bbox"], video.box_colour(score))]
+        boxes = [(found["target_bbox"], video.box_colour(learned_score(found)))]
         return video.draw_overlay(image, size, "   ".join(words), boxes, found.get("mask"))
 
     with tqdm(total=source.total, desc=source.name, unit="frame") as bar:

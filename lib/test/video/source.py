@@ -3,8 +3,9 @@
 import itertools
 import os
 import re
+import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -32,13 +33,62 @@ class FrameSource:
     total: int | None  # by a video's header, which may be wrong; None for a camera
 
 
-def open_source(source: str) -> FrameSource:
+class NewestFrames:
+    """Frames of a camera or stream, each the newest one when it is asked for; a thread reads all of them.
+
+    Attributes:
+        dropped: how many came and were replaced by a newer one before they were asked for.
+    """
+
+    def __init__(self, frames: Iterator[np.ndarray]) -> None:
+        self.dropped = 0
+        self._frames, self._changed = frames, threading.Condition()
+        self._newest: np.ndarray | None = None
+        self._ended = False
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def __iter__(self) -> "NewestFrames":
+        return self
+
+    def __next__(self) -> np.ndarray:
+        with self._changed:
+            self._changed.wait_for(lambda: self._newest is not None or self._ended)
+            frame, self._newest = self._newest, None
+        if frame is None:
+            raise StopIteration
+        return frame
+
+    def close(self) -> None:
+        """End the thread."""
+        self._ended = True
+
+    def _read(self) -> None:
+        try:
+            while not self._ended and (frame := next(self._frames, None)) is not None:
+                with self._changed:
+                    self.dropped += self._newest is not None
+                    self._newest = frame
+                    self._changed.notify()
+        finally:
+            with self._changed:
+                self._ended = True
+                self._changed.notify()
+
+
+def open_source(source: str, newest: bool = False) -> FrameSource:
     """Open what a user named: a video file, a folder of images, a stream's URL, or a camera by its index.
+
+    With `newest`, the frames of a camera or stream are `NewestFrames`, for trackers slower than it.
 
     Raises:
         UserError: it does not exist, is empty, or is nothing that OpenCV reads as video.
     """
     path = Path(source)
+    if newest:
+        if not (source.isdecimal() or "://" in source) or path.exists():
+            raise UserError(f"{source} is no camera or stream: all its frames are there, none is newer")
+        found = open_source(source)
+        return replace(found, frames=NewestFrames(found.frames))
     try:
         if path.is_dir():
             return _open_folder(path)

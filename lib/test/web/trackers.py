@@ -11,7 +11,7 @@ import numpy as np
 
 from ...config.loader import EXPERIMENTS, experiment_name
 from ...utils.errors import UserError
-from ..tracker import SCRIPT_OF, Tracker, create_tracker, find_weights
+from ..tracker import SCRIPT_OF, Tracker, create_tracker, find_weights, learned_score
 from ..tracker.engines import choose_engine, installed
 
 Box = list[float]  # xywh in pixels
@@ -132,8 +132,8 @@ class TrackedObject:
         else:
             result = self._tracker.track(image)
             self.boxes[index] = [float(value) for value in result["target_bbox"]]
-            if result.get("conf_score") is not None:
-                self.scores[index] = float(result["conf_score"])
+            if (score := learned_score(result)) is not None:
+                self.scores[index] = score
         self.next = index + 1
 
     def at(self, index: int) -> dict:

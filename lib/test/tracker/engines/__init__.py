@@ -27,8 +27,8 @@ PRECISIONS_OF = {
     "tensorrt": ("fp32", "bf16", "fp16"),
 }
 ENGINES = ("auto", *PRECISIONS_OF)
-# Package that an engine needs, where it is not PyTorch.
-_PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino", "tensorrt": "tensorrt"}
+# Package that an engine needs.
+_PACKAGES = {name: name for name in PRECISIONS_OF} | {"compile": "torch", "onnx": "onnxruntime"}
 # Fastest first, as measured on CPUs (benchmarks/tracking.py); on CUDA by reputation.
 _FASTEST = {"cpu": ("openvino", "onnx", "torch"), "cuda": ("tensorrt", "torch"), "mps": ("torch",)}
 Part = Callable[..., list[np.ndarray]]
@@ -59,7 +59,7 @@ def package(name: str, who: str) -> ModuleType:
 
 def installed() -> list[str]:
     """The engines whose packages are here."""
-    return [name for name in ENGINES if name not in _PACKAGES or importlib.util.find_spec(_PACKAGES[name])]
+    return [name for name in PRECISIONS_OF if importlib.util.find_spec(_PACKAGES[name])]
 
 
 def choose_engine(engine: str, device: str, precision: str) -> str:
@@ -85,8 +85,10 @@ def choose_engine(engine: str, device: str, precision: str) -> str:
 
 def _selected(device: str) -> str:
     """The device that a name of `select_device` stands for here; PyTorch is not loaded to know that it is the CPU."""
-    no_accelerator = sys.platform == "linux" and not any(
-        map(Path.exists, map(Path, ("/proc/driver/nvidia", "/dev/kfd")))
+    no_accelerator = (
+        not importlib.util.find_spec("torch")
+        or sys.platform == "linux"
+        and not any(map(Path.exists, map(Path, ("/proc/driver/nvidia", "/dev/kfd"))))
     )
     if device == "cpu" or (device == "auto" and no_accelerator):
         return "cpu"

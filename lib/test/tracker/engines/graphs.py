@@ -12,7 +12,12 @@ _ERRORS = "Fail InvalidArgument InvalidGraph InvalidProtobuf NoSuchFile NotImple
 
 
 def graph_engine(
-    engine: str, folder: Path, device: str = "cpu", precision: str = "fp32", suffix: str = ".onnx"
+    engine: str,
+    folder: Path,
+    device: str = "cpu",
+    precision: str = "fp32",
+    suffix: str = ".onnx",
+    num_threads: int | None = None,
 ) -> Engine:
     """The engine `onnx`, `openvino` or `tensorrt` for the graphs of a network.
 
@@ -21,18 +26,20 @@ def graph_engine(
         device: from `engine_device`.
         precision: one that the engine knows. `int8` needs the graph that `tracking/export.py` quantises.
         suffix: of the files; openvino also takes graphs in its own format.
+        num_threads: on the CPU; None: `lib.utils.device.thread_count`.
 
     Raises:
         UserError: a package is missing, or the graphs cannot be run.
     """
     template, search = (folder / f"{part}{suffix}" for part in ("template", "search"))
     if engine == "onnx":
-        parts = [open_graph(path, device) for path in (template, search)]
+        parts = [open_graph(path, device, num_threads) for path in (template, search)]
     elif engine == "openvino":
         if precision == "int8":
             search = openvino.require_int8(folder / f"search{openvino.INT8_SUFFIX}")
         # A template is computed once, and all boxes come of it: fp32 costs nothing there.
-        parts = [openvino.open_graph(template), openvino.open_graph(search, precision)]
+        parts = [openvino.open_graph(template, "fp32", num_threads)]
+        parts.append(openvino.open_graph(search, precision, num_threads))
     else:
         from . import tensorrt
 
@@ -41,14 +48,14 @@ def graph_engine(
     return Engine(f"{engine} {precision}", *parts, Regions.load(regions) if regions.is_file() else None)
 
 
-def open_graph(path: Path, device: str = "cpu") -> Part:
-    """A graph as a function of onnxruntime, on the CPU with as many threads as PyTorch has, or on a CUDA device.
+def open_graph(path: Path, device: str = "cpu", num_threads: int | None = None) -> Part:
+    """A graph as a function of onnxruntime, on the CPU (None: with as many threads as PyTorch has), or a CUDA device.
 
     Raises UserError where onnxruntime or its support of the device is missing, or where it cannot read the file.
     """
     runtime = package("onnxruntime", "the engine onnx")
     options = runtime.SessionOptions()
-    options.intra_op_num_threads = thread_count()
+    options.intra_op_num_threads = num_threads or thread_count()
     options.log_severity_level = 3  # errors
     # Threads that wait in a loop take the cores from those that read the next frames: half the speed.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -17,8 +17,8 @@ SUFFIX, INT8_SUFFIX = ".xml", ".int8.xml"
 openvino = functools.partial(package, "openvino", "the engine openvino")
 
 
-def open_graph(path: Path, precision: str = "fp32") -> Part:
-    """A graph (ONNX or OpenVINO's own format) as a function, on the CPU with as many threads as PyTorch has.
+def open_graph(path: Path, precision: str = "fp32", num_threads: int | None = None) -> Part:
+    """A graph (ONNX or OpenVINO's own format) as a function, on the CPU; None: with as many threads as PyTorch has.
 
     What is not quantised of an `int8` graph runs in bf16 where that is fast; in `bf16`, `first_layers` are fp32 all the
     same. Raises UserError where OpenVINO is missing, cannot read the file, or does not compute in that precision here.
@@ -26,7 +26,7 @@ def open_graph(path: Path, precision: str = "fp32") -> Part:
     # Some processors have no bf16 beside quantised layers.
     for hint in (_hint(precision), "f32") if precision == "int8" else (_hint(precision),):
         try:
-            first, request = _requests(read_model(path), hint)
+            first, request = _requests(read_model(path), hint, num_threads or thread_count())
             break
         except RuntimeError as error:
             reason = error
@@ -43,18 +43,20 @@ def open_graph(path: Path, precision: str = "fp32") -> Part:
     return graph
 
 
-def _requests(model: Any, hint: str) -> tuple[Any | None, Any]:
+def _requests(model: Any, hint: str, threads: int) -> tuple[Any | None, Any]:
     """What infers the first layers of a graph, where they are apart, and what infers the rest."""
     model.reshape({each: [1, *each.partial_shape[1:]] for each in model.inputs})
     first = _cut(model) if hint == "bf16" else None
-    return (_compiled(first[0], "f32"), _compiled(first[1], hint)) if first else (None, _compiled(model, hint))
+    if first is None:
+        return None, _compiled(model, hint, threads)
+    return _compiled(first[0], "f32", threads), _compiled(first[1], hint, threads)
 
 
-def _compiled(model: Any, hint: str) -> Any:
+def _compiled(model: Any, hint: str, threads: int) -> Any:
     options = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": hint,
-        "INFERENCE_NUM_THREADS": thread_count(),
+        "INFERENCE_NUM_THREADS": threads,
         "ENABLE_CPU_PINNING": False,  # pinned, the threads of two processes would share one core
     }
     return core().compile_model(model, "CPU", options).create_infer_request()
