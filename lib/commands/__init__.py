@@ -35,7 +35,7 @@ COMMANDS = {
     "profile": Command("networks", "profile", "count operations and time a network's parts"),
     "release": Command("networks", "release", "average checkpoints into weights to share"),
     "data pack": Command("data", "pack", "pack a training set into one LMDB"),
-    "data check": Command("data", "check", "open a data set, read of each sequence a frame, count its problems"),
+    "data check": Command("training", "check_data", "open data sets, read of their sequences, say what is wrong"),
     "data synthesize": Command("data", "synthesize", "generate small videos to train and test on"),
     "info": Command("info", "info", "versions, devices, engines and weights found"),
 }

@@ -1,4 +1,4 @@
-"""The command that trains."""
+"""Commands that train, and that check what training reads."""
 
 import argparse
 import sys
@@ -9,8 +9,9 @@ from pathlib import Path
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from ..config import load_config
+from ..data.registry import PREFIXES, TEST_SETS
 from ..models import NETWORKS
-from ..train.checks import check_run
+from ..train.checks import Report, check_dataset, check_run, check_test_set
 from ..train.distributed import end_with_parent, is_launched, launch
 from ..train.options import RunOptions, Stage
 from ..train.run import train as run_training
@@ -60,6 +61,31 @@ def train(parser: ArgumentParser, arguments: Sequence[str]) -> int:
             end_with_parent()
         run_training(options)
     return 0
+
+
+def check_data(parser: ArgumentParser, arguments: Sequence[str]) -> int:
+    """Open data sets, read annotations and images, and say what is wrong. The exit status is 1 where something is.
+
+    %(prog)s LASOT GOT10K_vottrain     training sets
+    %(prog)s lasot got10k_val          test sets
+    %(prog)s my/videos                 a folder in GOT-10k layout
+    """
+    parser.add_argument(
+        "names", nargs="+", metavar="NAME", help="names of data sets as of training or testing, or folders"
+    )
+    parser.add_argument("--use_lmdb", action="store_true", help="read training sets from their LMDB")
+    parser.add_argument(
+        "--all", action="store_true", help="read of every sequence; default: of 20, spread over the set"
+    )
+    given, report = parser.parse_args(arguments), Report()
+    for name in given.names:
+        if name in TEST_SETS or name.startswith(PREFIXES):
+            report.collect(name, check_test_set(name, given.all))
+        else:
+            path = f"FOLDER:{name}" if Path(name).is_dir() else name
+            report.collect(name, check_dataset(path, given.use_lmdb, given.all))
+    print(report.table())
+    return 1 if any(finding.state == "problem" for finding in report.findings) else 0
 
 
 def _add_arguments(parser: ArgumentParser) -> None:

@@ -15,18 +15,19 @@ import torch
 from easydict import EasyDict
 from torch import nn
 
-from ..config import option
+from ..config import load_config, option
 from ..config.options import REFINE
 from ..data.box_files import box_doubt
 from ..data.dataset import MaskedDataset, TrackingDataset
 from ..data.images import ImageReadError
-from ..data.registry import build_dataset, find_lack, waits_to_be_generated
+from ..data.registry import build_dataset, find_lack, load_dataset, waits_to_be_generated
+from ..data.sequence import doubt_boxes
 from ..models import build_model
 from ..models.backbone import has_fast_bf16
 from ..models.pretrained import imagenet_file, resnet_file_name, torch_cache
 from ..utils.checkpoint import load_checkpoint, load_state
 from ..utils.device import select_device
-from ..utils.errors import UserError
+from ..utils.errors import UserError, few
 from ..utils.workspace import workspace
 from . import distributed
 from .checkpoints import CheckpointFolder, run_checkpoints
@@ -226,6 +227,35 @@ def usable_validation(options: RunOptions, cfg: EasyDict) -> tuple[list[str], li
     return [names[i] for i in there], [ratios[i] for i in there]
 
 
+def check_dataset(name: str, use_lmdb: bool = False, everything: bool = False) -> Findings:
+    """Open a training set as STARK-S does, and read an image of some sequences, or of `everything`."""
+    options = RunOptions("stark_s", "baseline", Path(), use_lmdb=use_lmdb)
+    lack = find_lack(name, use_lmdb=use_lmdb)
+    if lack is not None:
+        yield "problem", ": ".join(lack)
+        return
+    dataset = build_dataset(name, use_lmdb=use_lmdb)
+    yield from _inspect(dataset, options, load_config("stark_s", "baseline"), len(dataset) if everything else SAMPLED)
+
+
+def check_test_set(name: str, everything: bool = False) -> Findings:
+    """Open a test set, and read the annotation and the first image of some sequences, or of `everything`."""
+    sequences = load_dataset(name)
+    step = 1 if everything else -(-len(sequences) // SAMPLED)
+    bad = []
+    for sequence in sequences[::step]:
+        try:
+            sequence.check_lengths()
+            sequence.read_frame(0)
+        except UserError as error:
+            bad.append(str(error))
+    yield "ok", f"{len(sequences):,} sequences; {len(sequences[::step])} read, with an image of each"
+    if bad:
+        yield "problem", f"{len(bad)} sequences read are unusable: {few(bad, separator='; ')}"
+    notes = (sequences.report, doubt_boxes(sequences))
+    yield from (("note", text) for text in notes if text)
+
+
 def _dataset(name: str, part: str, opened: dict[str, TrackingDataset], options: RunOptions, cfg: EasyDict) -> Findings:
     """Open a data set of `part`, `TRAIN` or `VAL`, unless it is `opened`, and read some sequences of it."""
     lack = find_lack(name, use_lmdb=options.use_lmdb)
@@ -242,12 +272,12 @@ def _dataset(name: str, part: str, opened: dict[str, TrackingDataset], options: 
         yield from _inspect(opened[name], options, cfg)
 
 
-def _inspect(dataset: TrackingDataset, options: RunOptions, cfg: EasyDict) -> Findings:
-    """Read some sequences of a data set, the same at each call."""
+def _inspect(dataset: TrackingDataset, options: RunOptions, cfg: EasyDict, most: int = SAMPLED) -> Findings:
+    """Read at most `most` sequences of a data set, the same at each call."""
     if options.script == REFINE and not isinstance(dataset, MaskedDataset):
         raise UserError("has no masks: name sets with masks, such as COCO17_masks or DAVIS:<path>")
     sampler = FrameSampler([dataset], [1], sampler_mode(cfg), sample_intervals(cfg))
-    count = min(SAMPLED, len(dataset))
+    count = min(most, len(dataset))
     infos, outside, doubts = [], [], []
     bad: dict[str, list[str]] = {"annotations": [], "images": []}
     for share in (np.arange(count) + 0.5) / count:

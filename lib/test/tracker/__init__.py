@@ -134,7 +134,11 @@ def create_engine(
 
 
 def find_weights(
-    script: str, config: str | Path, checkpoint: str | Path | None = None, overrides: Sequence[str] = ()
+    script: str,
+    config: str | Path,
+    checkpoint: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    announce: bool = True,
 ) -> Path:
     """The file with a network's weights.
 
@@ -154,7 +158,8 @@ def find_weights(
         return wanted
     try:
         newest = find_checkpoint(folder, NET_TYPES[script])
-        print(f"{wanted.name} is missing; using the newest: {newest}")
+        if announce:
+            print(f"{wanted.name} is missing; using the newest: {newest}")
         return newest
     except CheckpointError as error:
         others = [shipped_weights(script, config)]
