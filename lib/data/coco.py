@@ -2,6 +2,8 @@
 
 annotations/instances_train2017.json
 images/train2017/000000000009.jpg, …      or train2017/…
+
+Tools export the same with other names, see `_LAYOUTS`.
 """
 
 import json
@@ -16,8 +18,17 @@ from ..utils.errors import UserError
 from .dataset import MaskedDataset, SequenceInfo, TrackingDataset
 from .storage import Arrays, Storage
 
-ANNOTATIONS = "annotations/instances_train2017.json"
-_IMAGE_FOLDERS = ("images/train2017", "train2017")
+_ROBOFLOW = "_annotations.coco.json"
+_SPLITS = ("train", "valid", "test")
+# Annotations, and the folder of their images; the first layout that exists is read.
+_LAYOUTS = (
+    ("annotations/instances_train2017.json", "images/train2017/"),
+    ("annotations/instances_train2017.json", "train2017/"),
+    ("annotations/instances_default.json", "images/default/"),  # CVAT
+    ("annotations/instances_default.json", "images/"),
+    *((f"{split}/{_ROBOFLOW}", f"{split}/") for split in _SPLITS),
+    (_ROBOFLOW, ""),  # one split of Roboflow's
+)
 # Pixels: of what is smaller, an outline tells little more than a box.
 _LEAST_OUTLINED_SIDE = 16
 
@@ -30,19 +41,24 @@ class Coco(TrackingDataset):
 
     def __init__(self, name: str, storage: Storage) -> None:
         self.name, self.storage = name, storage
-        folders = [folder for folder in _IMAGE_FOLDERS if storage.exists(folder)]
-        if not folders:
-            raise UserError(f"{name}: no images in {storage.locate(_IMAGE_FOLDERS[0])}: put COCO's train2017 there")
-        self._folder = folders[0]
+        found = [(file, folder) for file, folder in _LAYOUTS if all(map(storage.exists, (file, folder.rstrip("/"))))]
+        if not found:
+            known = ", or ".join(f"{file} and images in {folder or 'the same folder'}" for file, folder in _LAYOUTS)
+            raise UserError(f"{name}: {storage.locate()} has no layout of COCO: expected {known}")
+        self._annotations, self._folder = found[0]
         # Arrays, not objects: there are 850,000 boxes, and every worker has its copy.
-        self._found = storage.cached_arrays(name, [ANNOTATIONS], lambda: _read_arrays(storage, self.outlined))
+        read = partial(_read_arrays, storage, self._annotations, self.outlined)
+        self._found = storage.cached_arrays(name, [self._annotations], read)
         self._files, self._image, self._boxes = (self._found[key] for key in ("files", "images", "boxes"))
         total, crowds, unusable = self._found["counts"].tolist()
         usable = f"outline of at least {_LEAST_OUTLINED_SIDE} pixels a side" if self.outlined else "area"
         if not len(self._boxes):
-            raise UserError(f"{name}: {storage.locate(ANNOTATIONS)} has no object with an {usable}")
+            raise UserError(f"{name}: {storage.locate(self._annotations)} has no object with an {usable}")
         if crowds or unusable:
             self.report = f"{len(self)} of {total} objects are used; {crowds} are crowds, {unusable} have no {usable}"
+        if others := [folder for file, folder in found[1:] if folder != "" and file.endswith(_ROBOFLOW)]:
+            unread = f"{', '.join(others)} are not read: to use them, name them as data sets of their own"
+            self.report = f"{self.report}; {unread}".removeprefix("; ")
 
     def __len__(self) -> int:
         return len(self._boxes)
@@ -51,11 +67,11 @@ class Coco(TrackingDataset):
         return SequenceInfo(self._boxes[sequence : sequence + 1], np.ones(1, dtype=bool), np.ones(1, dtype=bool))
 
     def files(self) -> Iterator[str]:
-        yield ANNOTATIONS
-        yield from (f"{self._folder}/{file}" for file in dict.fromkeys(self._files))
+        yield self._annotations
+        yield from (f"{self._folder}{file}" for file in dict.fromkeys(self._files))
 
     def frame_path(self, sequence: int, frame: int) -> str:
-        return f"{self._folder}/{self._files[self._image[sequence]]}"
+        return f"{self._folder}{self._files[self._image[sequence]]}"
 
 
 class CocoMasks(Coco, MaskedDataset):
@@ -75,7 +91,7 @@ class CocoMasks(Coco, MaskedDataset):
         return outlines.decode(outlines.merge(outlines.frPyObjects(polygons, height, width))).astype(bool)
 
 
-def _read_arrays(storage: Storage, outlined: bool) -> Arrays:
+def _read_arrays(storage: Storage, file: str, outlined: bool) -> Arrays:
     """The images of the annotation file, and the M objects that can be trained on; `outlined` takes only outlined ones.
 
     `files` are names of images; `images` (M,) has the index of each object's image, `boxes` (M, 4) its box xywh.
@@ -83,7 +99,7 @@ def _read_arrays(storage: Storage, outlined: bool) -> Arrays:
     height and width; polygon p is numbers[ends[p] : ends[p + 1]], x, y, x, y, …, and object i has the polygons from
     last[i] to last[i + 1].
     """
-    data = storage.read_bytes(ANNOTATIONS)
+    data = storage.read_bytes(file)
     try:
         # Entries are cut down as they are read: whole, with their outlines, they need several gigabytes.
         content = json.loads(data, object_hook=partial(_slim, outlined))
@@ -112,9 +128,9 @@ def _read_arrays(storage: Storage, outlined: bool) -> Arrays:
             arrays["last"] = np.cumsum([0, *map(len, outlines)])
         return arrays
     except KeyError as error:
-        raise UserError(f"{storage.locate(ANNOTATIONS)}: {error.args[0]!r} is missing") from error
+        raise UserError(f"{storage.locate(file)}: {error.args[0]!r} is missing") from error
     except (ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{storage.locate(ANNOTATIONS)} is not a COCO annotation file: {error}") from error
+        raise UserError(f"{storage.locate(file)} is not a COCO annotation file: {error}") from error
 
 
 def _slim(outlined: bool, entry: dict) -> dict:

@@ -35,11 +35,12 @@ class Davis(MaskedDataset):
     """Objects of videos; each is a sequence.
 
     The files lie in the folder `train` of the storage, as YouTube-VOS has them, or without it. `split` is a file of
-    `ImageSets` without suffix, such as "2017/train"; None takes every video with masks.
+    `ImageSets` without suffix, such as "2017/train"; None takes every video with masks. `late` takes also the objects
+    that are not in a video's first mask.
     """
 
-    def __init__(self, name: str, storage: Storage, split: str | None = None) -> None:
-        self.name, self.storage = name, storage
+    def __init__(self, name: str, storage: Storage, split: str | None = None, late: bool = False) -> None:
+        self.name, self.storage, self._late = name, storage, late
         base = "train/" if storage.exists("train") else ""
         self._images, self._masks = (_folder(name, storage, f"{base}{kind}") for kind in ("JPEGImages", "Annotations"))
         self._splits, place = f"{base}ImageSets", storage.locate(self._masks)
@@ -94,7 +95,8 @@ class Davis(MaskedDataset):
         masks = self._paths(self._masks, video)
         if not masks:
             raise UserError(f"{self.name}: no masks in {self.storage.locate(f'{self._masks}/{video}')}")
-        labels = [int(label) for label in np.unique(self._labels(masks[0])) if label]
+        shown = [np.unique(self._labels(path)) for path in (masks if self._late else masks[:1])]
+        labels = [label for label in np.unique(np.concatenate(shown)).tolist() if label]
         return labels if len(labels) < 2 else [label for label in labels if label != _WHITE]
 
     def _paths(self, folder: str, video: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -175,6 +176,44 @@ def test_coco_has_one_frame_an_object_without_crowds(tmp_path, images):
         assert all(dataset.info(i).visible.tolist() == [True] for i in range(3))
         assert [shows(dataset.image(i, 0), number, 0) for i, number in enumerate((2, 0, 2))] == [True] * 3
         assert dataset.report == "3 of 6 objects are used; 1 are crowds, 2 have no area"
+
+
+@pytest.mark.parametrize(
+    ("file", "images"),
+    [
+        ("annotations/instances_default.json", "images/default"),  # CVAT
+        ("annotations/instances_default.json", "images"),
+        ("train/_annotations.coco.json", "train"),  # Roboflow
+        ("test/_annotations.coco.json", "test"),
+        ("_annotations.coco.json", ""),
+    ],
+)
+def test_coco_is_read_as_cvat_and_roboflow_export_it(tmp_path, file, images):
+    make_coco(tmp_path / "made", "images/train2017")
+    for source, place in (("annotations/instances_train2017.json", file), ("images/train2017", images)):
+        (tmp_path / "own" / place).parent.mkdir(parents=True, exist_ok=True)
+        move = shutil.copy if source.endswith("json") else partial(shutil.copytree, dirs_exist_ok=True)
+        move(tmp_path / "made" / source, tmp_path / "own" / place)
+    dataset = build_dataset(f"COCO:{tmp_path / 'own'}")
+    assert [dataset.info(i).boxes.tolist() for i in (0, 1)] == [[[1.5, 2, 3, 4]], [[5, 6, 7, 8]]]
+    assert shows(dataset.image(0, 0), 2, 0)
+    assert {Path(path).suffix for path in dataset.files()} == {".json", ".jpg"}
+    assert all((tmp_path / "own" / path).is_file() for path in dataset.files())
+    shutil.copytree(tmp_path / "made", tmp_path / "own", dirs_exist_ok=True)  # COCO's own names come first
+    assert "train2017" in build_dataset(f"COCO:{tmp_path / 'own'}").source(0, 0)
+
+
+def test_coco_says_which_splits_it_does_not_read_and_which_layouts_it_looked_for(tmp_path):
+    path = make_coco(tmp_path / "made", "train2017") / "annotations/instances_train2017.json"
+    for split in ("train", "valid"):
+        shutil.copytree(tmp_path / "made/train2017", tmp_path / "own" / split)
+        shutil.copy(path, tmp_path / "own" / split / "_annotations.coco.json")
+    assert "2 have no area; valid/ are not read" in build_dataset(f"COCO:{tmp_path / 'own'}").report
+    assert len(build_dataset(f"COCO:{tmp_path / 'own/valid'}")) == 3
+    shutil.rmtree(tmp_path / "made/train2017")
+    message = user_error(f"COCO:{tmp_path / 'made'}")
+    for known in ("instances_train2017.json", "images/train2017/", "instances_default.json", "valid/_annotations.coco"):
+        assert known in message
 
 
 @pytest.mark.parametrize(
