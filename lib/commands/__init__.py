@@ -36,6 +36,7 @@ COMMANDS = {
     "release": Command("networks", "release", "average checkpoints into weights to share"),
     "data pack": Command("data", "pack", "pack a training set into one LMDB"),
     "data check": Command("training", "check_data", "open data sets, read of their sequences, say what is wrong"),
+    "data convert": Command("data", "convert", "convert annotations of CVAT, Label Studio, YOLO, MOT, DAVIS, and back"),
     "data synthesize": Command("data", "synthesize", "generate small videos to train and test on"),
     "info": Command("info", "info", "versions, devices, engines and weights found"),
 }

@@ -4,9 +4,12 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..data.convert import FORMATS, TARGETS
+from ..data.convert import convert as convert_annotations
 from ..data.pack import pack as pack_dataset
 from ..data.synthetic import DEFAULT_SETS, Materials, generate
 from ..utils.workspace import LOCAL_FILES, write_local_files
+from . import add_shared
 
 
 def pack(parser: ArgumentParser, arguments: Sequence[str]) -> None:
@@ -50,6 +53,24 @@ def synthesize(parser: ArgumentParser, arguments: Sequence[str]) -> None:
     given["size"] = tuple(given["size"]) if "size" in given else None
     output = generate(**DEFAULT_SETS[given["split"]] | given)
     print(f"embedded {given['split']} data: {output}")
+
+
+def convert(parser: ArgumentParser, arguments: Sequence[str]) -> None:
+    """Convert annotations of videos: to GOT-10k layout, which trains and tests as a folder, and back to CVAT or MOT.
+
+    %(prog)s annotations.xml data/mine --from cvat --frames my.mp4
+    %(prog)s data/mine corrected.xml --from got10k --to cvat
+    """
+    parser.add_argument("source", type=Path, help="file or folder of the annotations")
+    parser.add_argument("output", type=Path, help="folder to which sequences are added; of CVAT also an XML file")
+    parser.add_argument("--from", dest="form", required=True, choices=FORMATS, help="format of the source")
+    parser.add_argument("--to", default="got10k", choices=TARGETS, help="format of the output; default: got10k")
+    parser.add_argument("--frames", type=Path, help="video file or folder of images; default: those beside the source")
+    parser.add_argument(
+        "--prefix", default="", help="stands before the names of sequences, as of one of several videos"
+    )
+    add_shared(parser, "--overwrite")
+    print(convert_annotations(**vars(parser.parse_args(arguments))))
 
 
 def local_files(parser: ArgumentParser, arguments: Sequence[str]) -> None:
