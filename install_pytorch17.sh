@@ -7,6 +7,7 @@
 #   bash install_pytorch17.sh --python         stdout is the environment's interpreter, for scripts
 #   bash install_pytorch17.sh --download DIR   put all packages into a folder, to carry to a machine without internet
 #   bash install_pytorch17.sh --offline DIR    install from such a folder
+#   bash install_pytorch17.sh --lock           write requirements.lock: the newest versions that fit, with hashes
 #
 # Needs Python 3.10 or newer and no administrator rights. PYTHON=/path/to/python chooses the one .venv is made from.
 # On a machine without a GPU, UV_TORCH_BACKEND=cpu saves 4 GB: PyTorch comes without CUDA's libraries.
@@ -163,6 +164,19 @@ install_command() {
     say "note: the command stark could not be installed; the scripts of tracking/ do the same"
 }
 
+# Pins every package that pyproject.toml names, and what these need.
+lock_packages() {
+  "$python" -m uv --version >/dev/null 2>&1 || "$python" -m pip install --quiet uv >&2 || fail "--lock needs uv"
+  "$python" -m uv pip compile --quiet "$root/pyproject.toml" --all-extras --generate-hashes --no-annotate --no-header \
+    --override <(echo 'opencv-python ; python_version < "3"') --constraint <(printf '%s\n' $torch_pins) >"$1" ||
+    fail "the versions could not be resolved: see uv's message above"
+  {
+    echo "# Made by \`bash install_pytorch17.sh --lock\` with $("$python" --version) on $(uname -sm);"
+    echo "# \`uv pip sync requirements.lock\` installs exactly this."
+    cat "$1"
+  } >"$root/.requirements.lock" && mv "$root/.requirements.lock" "$root/requirements.lock"
+}
+
 # Everything that an installation takes, installers included.
 download_packages() {
   "$python" -m pip --version >/dev/null 2>&1 || "$python" -m ensurepip >/dev/null 2>&1 || fail "--download needs pip"
@@ -181,11 +195,12 @@ PY
 
 print_python=no
 groups="train engines web vot"
-download="" from=()
+download="" lock="" from=()
 while [[ $# -gt 0 ]]; do
   case $1 in
     --python) print_python=yes ;;
     --dev) groups+=" dev" ;;
+    --lock) lock=yes ;;
     --download | --offline)
       [[ -n ${2:-} ]] || fail "$1 needs a folder"
       if [[ $1 == --download ]]; then
@@ -226,6 +241,11 @@ find_wanted || complete=no
 if [[ -n $download ]]; then
   download_packages "$list" "$download"
   say "ready: bash install_pytorch17.sh --offline \"$download\" on a machine with the same processor and Python"
+  exit 0
+fi
+if [[ -n $lock ]]; then
+  lock_packages "$list"
+  say "wrote $root/requirements.lock"
   exit 0
 fi
 # The stamp holds what was installed, which may be more, such as what tests need.

@@ -8,11 +8,15 @@ import venv
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 # Stands in for uv: logs the list, then leaves the metadata and the modules that the script looks for.
-FAKE_UV = """[ "$*" = "pip install --compile-bytecode --python $5 --requirement $7 --override $9" ] || exit 1
+FAKE_UV = """more="${10:+ ${10} ${11} ${12}}"
+[ "$*" = "pip install --compile-bytecode --python $5 --requirement $7 --override $9$more" ] || exit 1
+[ -z "${10}" ] || echo "from ${12}" >>"$UV_LOG"
 grep -q '^opencv-python ;' "$9" || exit 1
 cat "$7" >>"$UV_LOG"
 exec "$5" - "$7" <<'PY'
@@ -158,3 +162,30 @@ def test_failed_installation_leaves_no_stamp(place):
     assert not list(place.environment.glob(".stark*"))
     script(place.tools / "uv", FAKE_UV)
     assert "numpy" in place.installed()
+
+
+def test_what_tests_need_comes_with_dev_alone(place):
+    assert "pytest>=" not in place.installed()
+    assert "pytest>=" in place.installed("--dev")
+    assert place.install("--python").stderr == ""  # more than needed is there
+
+
+def test_packages_come_from_a_folder_where_there_is_no_internet(place, tmp_path):
+    wheels = tmp_path / "all wheels"
+    assert f"--offline: there is no folder {wheels}" in place.install("--offline", str(wheels)).stderr
+    wheels.mkdir()
+    assert f"from {wheels}" in place.installed("--offline", str(wheels))
+    for words in (["--offline"], ["--download"], ["--online"]):
+        assert place.install(*words).returncode == 2
+
+
+def test_the_lock_pins_what_the_project_needs_with_hashes():
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.10 reads no TOML")
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    lines = (REPOSITORY / "requirements.lock").read_text().splitlines()
+    pinned = dict(line.removesuffix(" \\").split("==") for line in lines if "==" in line)
+    assert "https:" not in "".join(lines)
+    assert sum("--hash=sha256:" in line for line in lines) >= len(pinned) > 100
+    for text in [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]:
+        wanted = Requirement(text)
+        assert wanted.specifier.contains(pinned[canonicalize_name(wanted.name)]), text
