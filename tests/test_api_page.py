@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import torch
 from lib.data.registry import find_sample
 from lib.test.tracker import create_tracker, shipped_graphs
 from lib.test.tracker.engines.graphs import graph_engine
-from lib.test.video.source import open_source
+from lib.test.video.source import NewestFrames, open_source
 from lib.utils.errors import UserError
 from lib.utils.workspace import REPOSITORY
 
@@ -21,7 +22,7 @@ MINI = ("stark_lightning_X_trt", "mini")
 
 def snippets(page: str) -> list[str]:
     """The Python blocks of a page, but for those that are marked as not run."""
-    text = (REPOSITORY / "docs" / page).read_text(encoding="utf-8")
+    text = (REPOSITORY / page).read_text(encoding="utf-8")
     text = re.sub(r"<!-- not run here -->\n```python\n.*?```", "", text, flags=re.DOTALL)
     return re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
 
@@ -35,7 +36,7 @@ def installed(tmp_path):
 
 
 def test_the_snippets_of_the_api_run_one_after_the_other(installed, tmp_path):
-    blocks = snippets("api.md")
+    blocks = snippets("docs/api.md")
     assert len(blocks) == 7
     run = [sys.executable, "-c", "\n".join(blocks)]
     done = subprocess.run(run, cwd=tmp_path, env=installed, capture_output=True, text=True)
@@ -47,8 +48,42 @@ def test_the_snippets_of_the_api_run_one_after_the_other(installed, tmp_path):
     assert not (tmp_path / "checkpoints").exists()
 
 
+def test_the_example_of_the_readme_tracks_a_sample(installed, tmp_path):
+    (example,) = snippets("README.md")
+    run = [sys.executable, "-c", example]
+    lines = subprocess.run(run, cwd=tmp_path, env=installed, capture_output=True, text=True).stdout.splitlines()[-131:]
+    assert len(lines) == 131
+    *box, confidence, lost = re.sub(r"[\[\],]", " ", lines[60]).split()
+    assert lost == "False"
+    assert 0.75 < float(confidence) <= 1
+    x, y, w, h = map(float, box)
+    assert (100 < x < 700, 0 <= y < 500, 100 < w < 600, 100 < h < 600) == (True,) * 4
+
+
+def test_only_the_newest_frame_of_a_stream_counts():
+    read, go = threading.Event(), threading.Event()
+
+    def stream():
+        yield 0
+        go.wait()
+        yield from range(1, 6)
+        read.set()
+        yield 6
+
+    newest = NewestFrames(stream())
+    assert next(newest) == 0
+    go.set()
+    read.wait()
+    assert next(newest) in (5, 6)
+    rest = list(newest)
+    assert rest in ([], [6])
+    assert newest.dropped + 2 + len(rest) == 7
+    with pytest.raises(UserError, match=r"a\.mp4 is no camera or stream"):
+        open_source("a.mp4", newest=True)
+
+
 def test_the_tracker_of_the_deployment_page_needs_nothing_of_the_project(tmp_path):
-    (program,) = snippets("deploy.md")
+    (program,) = snippets("docs/deploy.md")
     path, sample = find_sample("sample:bigbuckbunny")
     graphs = shipped_graphs(*MINI)
     (tmp_path / "deployed.py").write_text(f"""

@@ -14,7 +14,7 @@ from . import add_shared
 _WORDS = """tracker: stark_s, stark_st, stark_lightning_X_trt, csrt, kcf or still; config: name of a configuration under
 experiments/, or a path; video: file, folder of images, index of a camera, a stream's URL, or sample:NAME"""
 _TRACKERS = "stark_s, stark_st, stark_lightning_X_trt, csrt, kcf or still"
-_DATASETS = "name of a test set (default: otb; data/README.md lists all), folder:PATH in GOT-10k layout, or vot:PATH"
+_DATASETS = "name of a test set (default: otb; docs/data.md lists all), folder:PATH in GOT-10k layout, or vot:PATH"
 _LEVELS = "1: show the boxes in a window, or save a video where there is no display; 2: save a video and pictures"
 
 

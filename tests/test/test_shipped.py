@@ -1,23 +1,35 @@
 """The trained weights in the repository: they load anywhere, and they track."""
 
+import json
 import os
-import re
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
+from lib import __version__
 from lib.config import load_config
 from lib.data.registry import load_dataset, select_sequences
 from lib.models.export import export_graphs
 from lib.test.analysis.metrics import box_overlap
 from lib.test.evaluation.sequences import track_sequence
-from lib.test.tracker import create_tracker, find_weights, load_network, shipped_weights
+from lib.test.tracker import (
+    create_tracker,
+    find_weights,
+    graphs_folder,
+    load_network,
+    shipped_graphs,
+    shipped_weights,
+)
 from lib.test.tracker.engines.graphs import graph_engine
 from lib.test.tracker.engines.openvino import core
+from lib.test.tracker.engines.pytorch import torch_engine
 from lib.test.tracker.export import BOX, PIXELS, compare_engines
 from lib.test.tracker.quantise import clips_of
+from lib.utils.checkpoint_files import content_digest
+from lib.utils.graph_files import ABOUT
 from lib.utils.workspace import REPOSITORY
 
 MINI = ("stark_lightning_X_trt", "mini")
@@ -56,19 +68,33 @@ def test_bf16_moves_boxes_by_less_than_half_a_pixel(tmp_path):
     assert np.max(found[BOX]) < 0.015
 
 
-def test_the_example_tracks_a_sample(capsys, monkeypatch):
-    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    (example,) = re.findall(r"\*\*From Python\.\*\*\n\n```python\n(.*?)```", text, re.DOTALL)
-    assert len([line for line in example.splitlines() if line]) == 10
-    monkeypatch.chdir(REPOSITORY)
-    exec(example, {})
-    lines = capsys.readouterr().out.splitlines()[-119:]
-    assert len(lines) == 119
-    *numbers, lost = re.sub(r"[\[\],]", " ", lines[-1]).split()
-    assert lost == "False"
-    x, y, w, h, confidence = map(float, numbers)
-    assert 0.5 < confidence <= 1
-    assert 0 < x < 100
-    assert 0 <= y < 60
-    assert 30 < w < 100
-    assert 50 < h < 140
+def test_shipped_graphs_are_those_of_the_weights(tmp_path, monkeypatch):
+    monkeypatch.setenv("STARK_SAVE_DIR", str(tmp_path))
+    weights, graphs = shipped_weights(*MINI), shipped_graphs(*MINI)
+    about = json.loads((graphs / ABOUT).read_text())
+    assert about["version"] == __version__
+    assert about["origin"]["sha256"] == content_digest(weights)
+    cfg = load_config(*MINI)
+    assert about["origin"]["graphs"] == graphs_folder(*MINI, cfg, weights).name
+    files = [weights, *graphs.iterdir()]
+    assert sum(path.stat().st_size for path in files) < 12e6
+    found = compare_engines(
+        torch_engine(load_network(MINI[0], cfg, weights), cfg),
+        graph_engine("onnx", graphs),
+        cfg,
+        clips_of(None),
+        most=40,
+    )
+    assert np.mean(found[BOX]) < 3e-4  # weights in half precision
+    for name, described in about["graphs"].items():
+        session = onnxruntime.InferenceSession(graphs / name)
+        inside = json.loads(session.get_modelmeta().custom_metadata_map["stark"])
+        assert inside["inputs"] == described["inputs"]
+        assert inside["search"] == {"size": 224, "factor": 4.2}
+        for part, values in (("inputs", session.get_inputs()), ("outputs", session.get_outputs())):
+            assert [each["name"] for each in described[part]] == [value.name for value in values]
+            for each, value in zip(described[part], values, strict=True):
+                assert value.type == f"tensor({each['type'].replace('float32', 'float')})"
+                known = [(a, b) for a, b in zip(each["shape"], value.shape, strict=True) if isinstance(b, int)]
+                assert all(a == b for a, b in known)
+                assert each["meaning"]

@@ -47,6 +47,8 @@ def test_first_steps_are_the_published_ones(variant):
         np.testing.assert_allclose(out["target_bbox"], expected[variant][i], atol=0.5 if i == 5 else 0.05)
         if variant == "stark_st50":
             assert out["conf_score"] == pytest.approx(expected["stark_st50_conf"][i], abs=1e-4)
+        assert out["conf_kind"] == ("score" if variant == "stark_st50" else "peak")
+        assert 1 / 400 < out["conf_score"] <= 1
 
 
 @pytest.mark.parametrize(
