@@ -57,7 +57,7 @@ def test_the_example_of_the_readme_tracks_a_sample(installed, tmp_path):
     assert lost == "False"
     assert 0.75 < float(confidence) <= 1
     x, y, w, h = map(float, box)
-    assert (100 < x < 700, 0 <= y < 500, 100 < w < 600, 100 < h < 600) == (True,) * 4
+    assert (0 <= x < 700, 0 <= y < 500, 100 < w < 600, 100 < h < 600) == (True,) * 4
 
 
 def test_only_the_newest_frame_of_a_stream_counts():
