@@ -133,6 +133,7 @@ _TABLE = (
     _extra("TRAIN.CENTER_WEIGHT", 1.0, "weight of the loss on the centre's map, with the head CENTER", low=0),
     _extra("TRAIN.KEEP_CHECKPOINTS", 0, "how many of the newest checkpoints stay; 0: all", low=0),
     _extra("TRAIN.KEEP_EVERY", 100, "epochs between checkpoints that stay", low=1),
+    _extra("TRAIN.KEEP_BEST", "", "measure of the validation by which the best checkpoint stays, such as IoU"),
     _extra("TRAIN.KEEP_LAST", 10, "epochs at the end of a run whose checkpoints stay", low=1),
     _extra("TRAIN.SAVE_EVERY_STEPS", 0, "steps between savings within an epoch; 0: only after each epoch", low=0),
     _extra("TRAIN.SEED", 42, "seed of the run", low=0, high=2**63 - 1),
