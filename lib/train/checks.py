@@ -1,5 +1,6 @@
 """The check before a training: all problems are collected with their remedies and printed at once."""
 
+import importlib.util
 import math
 import os
 import shutil
@@ -90,6 +91,7 @@ def check_run(options: RunOptions, cfg: EasyDict) -> Report:
     report = Report()
     report.collect("configuration", _settings(options, cfg))
     report.collect("device", _device(options, cfg))
+    report.collect("LOG.TO", _loggers(option(cfg, "LOG.TO")))
     report.collect("network", _network(options, cfg))
     net = None if report.findings[-1].state == "problem" else outline(options.script, cfg)
     checkpoints = run_checkpoints(options, cfg)
@@ -142,6 +144,13 @@ def _device(options: RunOptions, cfg: EasyDict) -> Findings:
         yield "problem", f"TRAIN.AMP fp16 does not work on {device.type}: --opts TRAIN.AMP=off, or bf16"
     elif precision == "fp16" and device.type == "cpu" or precision == "bf16" and not has_fast_bf16(device):
         yield "note", f"{precision} is slow on this {device.type}: --opts TRAIN.AMP=off is faster"
+
+
+def _loggers(names: list[str]) -> Findings:
+    for name in names:
+        found = importlib.util.find_spec(name)
+        if found is None or found.origin is None:  # the second: a folder of this name, as wandb makes for its files
+            yield "problem", f"the package {name} is not installed: pip install {name}, or leave {name} out"
 
 
 def _network(options: RunOptions, cfg: EasyDict) -> Findings:

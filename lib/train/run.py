@@ -47,7 +47,7 @@ def train(options: RunOptions) -> dict[str, dict[str, float]]:
                 raise UserError(f"another run writes to {options.folder}: {remedy}") from error
         distributed.barrier()  # the others wait for the check
         name, events = f"{options.script}-{options.name}", workspace("train").tensorboard_for(options.save_dir)
-        output = RunLog(options.save_dir, name, distributed.rank() == 0, events)
+        output = RunLog(options.save_dir, name, distributed.rank() == 0, events, option(cfg, "LOG.TO"))
         held.callback(output.close)
         log.info(report.table())
         made_by = provenance()
@@ -110,7 +110,9 @@ def build_trainer(
     actor = actor_type(options, cfg)(distributed.wrap(net, device), cfg, device, *teacher)
     settings = {"script_name": options.script, "config_name": options.name, "seed": seed, "config": cfg, **made_by}
     trainer = Trainer(net, actor, cfg, loader, validation, optimisation, checkpoints, output, settings)
-    if not fresh:
+    if fresh:
+        output.begin()
+    else:
         trainer.resume(*found)
     return trainer
 
