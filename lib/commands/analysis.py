@@ -32,6 +32,7 @@ def analyze(parser: ArgumentParser, arguments: Sequence[str]) -> None:
     parser.add_argument("--plot", nargs="+", choices=PLOTS, default=tuple(PLOTS), help="plots to save; default: all")
     parser.add_argument("--per_sequence", action="store_true", help="also print the scores of every sequence")
     parser.add_argument("--filter", nargs="+", default=[], help="score only these sequences; see below")
+    parser.add_argument("--latex", action="store_true", help="also write tables for LaTeX (booktabs), best in bold")
     parser.add_argument("--output", type=Path, help="folder for the files; default: test/result_plots/<sets>")
     add_shared(parser, "--results_dir")
     given = parser.parse_args(arguments)
@@ -41,7 +42,7 @@ def analyze(parser: ArgumentParser, arguments: Sequence[str]) -> None:
         plot_got_success(given.got_reports, given.output)
     elif given.trackers and given.dataset:
         choices = given.plot, given.results_dir, given.merge, given.per_sequence, given.filter
-        analyse(given.trackers, given.dataset, given.output, *choices)
+        analyse(given.trackers, given.dataset, given.output, *choices, latex=given.latex)
     else:
         parser.error("--trackers and --dataset are needed (or --got_reports)")
 

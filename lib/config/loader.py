@@ -170,13 +170,14 @@ def _find(script: str, key: str, source: str) -> Option:
 def _checked(script: str, key: str, value: Any, source: str) -> Any:
     """The value in the kind of its option, or a `ConfigError`."""
     entry = _find(script, key, source)
-    if entry.choices:
+    several = isinstance(entry.default_of(script), list)
+    if several or not entry.choices:
+        value = _converted(value, entry.default_of(script), entry.fractions, key, source)
+    for item in (value if several else [value]) if entry.choices else ():
         # Types are compared too, which keeps False apart from 0.
-        if not any(value == choice and type(value) is type(choice) for choice in entry.choices):
+        if not any(item == choice and type(item) is type(choice) for choice in entry.choices):
             names = ", ".join(str(choice) for choice in entry.choices)
-            raise ConfigError(f"{source}: '{key}' must be one of {names}, not {value!r}")
-        return value
-    value = _converted(value, entry.default_of(script), entry.fractions, key, source)
+            raise ConfigError(f"{source}: '{key}' must be {'of' if several else 'one of'} {names}, not {item!r}")
     if entry.length and len(value) != entry.length:
         raise ConfigError(f"{source}: '{key}' must have {entry.length} values, not {len(value)}")
     if entry.filled and value == []:

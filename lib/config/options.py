@@ -26,7 +26,7 @@ class Option:
     by_script: dict[str, Any] = field(default_factory=dict)  # defaults that differ
     low: float = -math.inf
     high: float = math.inf
-    choices: tuple = ()  # empty: any value
+    choices: tuple = ()  # of a value, or of the items of a list; empty: any
     length: int = 0  # of a list; 0: any
     filled: bool = False  # the list may not be empty
     fractions: bool = False  # the default is whole, values may be fractions
@@ -52,6 +52,7 @@ _SAMPLERS = ("causal", "trident", "trident_pro", "stark")
 _INTERVALS = {ST1: [200], ST2: [200], REFINE: 50}
 _BOX_SETS = ["LASOT", "GOT10K_vottrain", "COCO17", "TRACKINGNET"]
 _MASK_SETS = ["COCO17_masks", "YOUTUBE_VOS", "DAVIS17_train"]
+_LOGGERS = ("tensorboard", "wandb", "mlflow")
 _COMPILE = (False, "off", "default", "reduce-overhead", "max-autotune")
 
 _TABLE = (
@@ -133,10 +134,12 @@ _TABLE = (
     _extra("TRAIN.CENTER_WEIGHT", 1.0, "weight of the loss on the centre's map, with the head CENTER", low=0),
     _extra("TRAIN.KEEP_CHECKPOINTS", 0, "how many of the newest checkpoints stay; 0: all", low=0),
     _extra("TRAIN.KEEP_EVERY", 100, "epochs between checkpoints that stay", low=1),
+    _extra("TRAIN.KEEP_BEST", "", "measure of the validation by which the best checkpoint stays, such as IoU"),
     _extra("TRAIN.KEEP_LAST", 10, "epochs at the end of a run whose checkpoints stay", low=1),
     _extra("TRAIN.SAVE_EVERY_STEPS", 0, "steps between savings within an epoch; 0: only after each epoch", low=0),
     _extra("TRAIN.SEED", 42, "seed of the run", low=0, high=2**63 - 1),
     _extra("TRAIN.TF32", False, "on CUDA compute fp32 products in TF32, with ten bits of mantissa"),
+    _extra("LOG.TO", ["tensorboard"], "where numbers go beside logs/", choices=_LOGGERS),
     Option("TEST.EPOCH", 500, "epoch of the checkpoint", (S, ST2, LIGHTNING, REFINE), {ST2: 50, REFINE: 40}, low=1),
     Option("TEST.TEMPLATE_FACTOR", 2.0, "side of the crop / size of the object", (S, ST2, LIGHTNING), low=0.1),
     Option("TEST.TEMPLATE_SIZE", 128, "pixels of the crop's side", (S, ST2, LIGHTNING)),

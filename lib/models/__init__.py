@@ -65,8 +65,9 @@ def _check(script: str, cfg: EasyDict) -> None:
 def release_checkpoint(script: str, config: str, checkpoints: Sequence[Path], output: Path) -> None:
     """Write the mean of checkpoints' weights (Izmailov et al., UAI 2018) as a checkpoint with weights alone.
 
-    They are of one run, of late epochs in which it moves about one minimum; one alone is stripped. Raises UserError for
-    a checkpoint that is missing, damaged or of another network, and for an output that exists or cannot be written.
+    They are of one run, of late epochs in which it moves about one minimum; one alone is stripped. The output may be a
+    `.safetensors` file. Raises UserError for a checkpoint that is missing, damaged or of another network, and for an
+    output that exists or cannot be written.
     """
     if output.exists():
         raise CheckpointError(f"{output} exists: move it away, or name another file")

@@ -8,7 +8,7 @@ from easydict import EasyDict
 
 from ..config import option
 from ..utils.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from ..utils.checkpoint_files import NET_TYPES, epoch_checkpoints, epoch_name, rolling_names
+from ..utils.checkpoint_files import NET_TYPES, best_name, epoch_checkpoints, epoch_name, rolling_names
 from .options import RunOptions
 
 log = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ class CheckpointFolder:
 
     The rolling `<NetClass>_latest.pth.tar` becomes `<NetClass>_previous.pth.tar` when the next is whole.
     A checkpoint `<NetClass>_ep0100.pth.tar` stays `every` so many epochs, and of each of the `last` epochs of the run;
-    of these only the `keep` newest stay, or all for 0.
+    of these only the `keep` newest stay, or all for 0. `<NetClass>_best.pth.tar` is of the best validation.
     """
 
     def __init__(
@@ -28,6 +28,7 @@ class CheckpointFolder:
         self.folder, self.net_type, self.last_epoch = folder, net_type, last_epoch
         self.every, self.last, self.keep = every, last, keep
         self.latest, self.previous = (folder / name for name in rolling_names(net_type))
+        self.best = folder / best_name(net_type)
         self.latest_is_damaged = False
 
     def save(self, checkpoint: dict[str, Any]) -> None:
@@ -60,7 +61,7 @@ class CheckpointFolder:
     def load(self) -> tuple[dict[str, Any], Path] | None:
         """The newest readable rolling checkpoint and its path, or None where the run has not begun.
 
-        A CheckpointError if both are damaged, or there are only those of single epochs, which this run would overwrite.
+        A CheckpointError if both are damaged, or there are only others, which this run would overwrite.
         """
         errors = []
         for path in (self.latest, self.previous):
@@ -78,7 +79,7 @@ class CheckpointFolder:
                     log.warning("%s; trying the checkpoint before it", error)
         if errors:
             raise CheckpointError(f"nothing to go on from: {'; '.join(errors)}; to start anew move the files away")
-        if foreign := self.kept():
+        if foreign := [*self.kept(), *[self.best] * self.best.is_file()]:
             fault = f"{self.folder} holds {foreign[-1].name}, which training would overwrite, and no {self.latest.name}"
             raise CheckpointError(f"{fault} to go on from: choose another --save_dir, or move the files away")
         return None

@@ -1,5 +1,6 @@
 """The check before a training: all problems are collected with their remedies and printed at once."""
 
+import importlib.util
 import math
 import os
 import shutil
@@ -31,7 +32,7 @@ from ..utils.errors import UserError, few
 from ..utils.workspace import workspace
 from . import distributed
 from .checkpoints import CheckpointFolder, run_checkpoints
-from .distillation import STUDENT, check_fit
+from .distillation import STUDENT, actor_type, check_fit
 from .loader import PREFETCHED
 from .optimiser import compiles
 from .options import RunOptions, Stage, require_unchanged
@@ -91,6 +92,7 @@ def check_run(options: RunOptions, cfg: EasyDict) -> Report:
     report = Report()
     report.collect("configuration", _settings(options, cfg))
     report.collect("device", _device(options, cfg))
+    report.collect("LOG.TO", _loggers(option(cfg, "LOG.TO")))
     report.collect("network", _network(options, cfg))
     net = None if report.findings[-1].state == "problem" else outline(options.script, cfg)
     checkpoints = run_checkpoints(options, cfg)
@@ -101,6 +103,7 @@ def check_run(options: RunOptions, cfg: EasyDict) -> Report:
         elif option(cfg, "MODEL.BACKBONE.PRETRAINED"):
             report.collect("ImageNet weights", _imagenet(cfg.MODEL.BACKBONE.TYPE))
     report.collect("teacher", _teacher(options, cfg))
+    report.collect("best checkpoint", _best(options, cfg, checkpoints.best))
     for part in ("TRAIN", "VAL"):
         for name in dict.fromkeys(cfg.DATA[part].DATASETS_NAME):
             report.collect(f"{part.lower()} {name}", _dataset(name, part, report.datasets, options, cfg))
@@ -142,6 +145,13 @@ def _device(options: RunOptions, cfg: EasyDict) -> Findings:
         yield "problem", f"TRAIN.AMP fp16 does not work on {device.type}: --opts TRAIN.AMP=off, or bf16"
     elif precision == "fp16" and device.type == "cpu" or precision == "bf16" and not has_fast_bf16(device):
         yield "note", f"{precision} is slow on this {device.type}: --opts TRAIN.AMP=off is faster"
+
+
+def _loggers(names: list[str]) -> Findings:
+    for name in names:
+        found = importlib.util.find_spec(name)
+        if found is None or found.origin is None:  # the second: a folder of this name, as wandb makes for its files
+            yield "problem", f"the package {name} is not installed: pip install {name}, or leave {name} out"
 
 
 def _network(options: RunOptions, cfg: EasyDict) -> Findings:
@@ -214,6 +224,20 @@ def _teacher(options: RunOptions, cfg: EasyDict) -> Findings:
     teacher = outline(stage.script, teacher_cfg)
     check_fit(cfg, teacher_cfg, teacher)
     yield _weights(stage, options.save_dir, teacher)
+
+
+def _best(options: RunOptions, cfg: EasyDict, path: Path) -> Findings:
+    """The measure that TRAIN.KEEP_BEST names."""
+    metric = option(cfg, "TRAIN.KEEP_BEST")
+    if not metric:
+        return
+    names = (*actor_type(options, cfg).measures, *["Loss/center"] * (cfg.MODEL.get("HEAD_TYPE") == "CENTER"))
+    if metric not in names:
+        raise UserError(f"TRAIN.KEEP_BEST is {metric!r}, which no validation reports; valid: {', '.join(names)}")
+    if not usable_validation(options, cfg)[0] or cfg.TRAIN.VAL_EPOCH_INTERVAL > cfg.TRAIN.EPOCH:
+        remedy = "name sets in DATA.VAL.DATASETS_NAME, and set TRAIN.VAL_EPOCH_INTERVAL to at most TRAIN.EPOCH"
+        raise UserError(f"TRAIN.KEEP_BEST needs a validation, and the run has none: {remedy}")
+    yield "ok", f"by {metric} of each validation: {path}"
 
 
 def usable_validation(options: RunOptions, cfg: EasyDict) -> tuple[list[str], list[float]]:

@@ -8,13 +8,14 @@ import torch.nn.functional as F
 from easydict import EasyDict
 from torch import Tensor, nn
 
+from ..config.options import REFINE
 from ..models import build_model
 from ..models.inference import prepare_for_tracking
 from ..models.layers import MLP
 from ..utils.errors import UserError
 from .loader import Batch
-from .losses import Actor, BoxActor, Outcome, require_finite
-from .options import Stage
+from .losses import Actor, BoxActor, MaskActor, Outcome, ScoreActor, require_finite
+from .options import RunOptions, Stage
 
 STUDENT = "stark_lightning_X_trt"
 
@@ -39,12 +40,23 @@ class Teacher(Actor):
         return maps.softmax(-1).mean(2, keepdim=True)
 
 
+def actor_type(options: RunOptions, cfg: EasyDict) -> type[Actor]:
+    """Forward pass and loss of the kind of training that the options ask for."""
+    if options.teacher is not None:
+        return DistillActor
+    if options.script == REFINE:
+        return MaskActor
+    return ScoreActor if cfg.TRAIN.get("TRAIN_CLS", False) else BoxActor
+
+
 class DistillActor(BoxActor):
     """Training of a Lightning student: the losses on boxes, and `corner_loss`, weighted by TRAIN.L1_WEIGHT.
 
     Cells are compared with cells, as published, although equal maps stand for boxes half a cell apart: a light head
     means a cell's centre, the teacher's its top-left corner. The losses on boxes pull against that.
     """
+
+    measures = (*BoxActor.measures, "Loss/distill")
 
     def __init__(self, net: nn.Module, cfg: EasyDict, device: torch.device, teacher: Teacher) -> None:
         super().__init__(net, cfg, device)

@@ -1,11 +1,11 @@
-"""The output of a run: text and JSON lines, TensorBoard curves and pictures of samples, a progress bar."""
+"""The output of a run: text and JSON lines, numbers for the loggers, pictures of samples, a progress bar."""
 
 import contextlib
 import json
 import logging
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -17,7 +17,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from ..utils.checkpoint import to_plain
@@ -25,6 +24,7 @@ from ..utils.errors import UserError
 from ..utils.files import write_text
 from ..utils.tensors import box_iou, sort_corners, xywh_to_xyxy
 from .loader import Batch
+from .loggers import LOGGERS, Logger, RunInfo, TensorBoard
 from .losses import Outcome
 
 # Seconds between two states of the progress bar if stderr is a file, which keeps them all.
@@ -59,20 +59,29 @@ class RunLog:
     """Writes on rank 0; elsewhere everything here does nothing.
 
     This program's messages go to `<folder>/logs/<name>.log` and the console; numbers also to `logs/<name>.jsonl` and
-    TensorBoard's `<events>/<name>/`. Everything is on disk when a call returns.
+    the loggers of LOG.TO (`to`): TensorBoard's `<events>/<name>/`, wandb, mlflow. Everything is on disk when a call
+    returns.
     """
 
-    def __init__(self, folder: Path, name: str, active: bool = True, events: Path | None = None) -> None:
-        self.active = active
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        active: bool = True,
+        events: Path | None = None,
+        to: Sequence[str] = ("tensorboard",),
+    ) -> None:
+        self.active, self.to = active, to
         self.handlers: list[logging.Handler] = []
-        self.writer: SummaryWriter | None = None
-        self.text = ""  # the configuration, for TensorBoard
+        self.loggers: list[Logger] | None = None  # until the first numbers
         if not active:
             return
-        self.numbers, self.events = folder / "logs" / f"{name}.jsonl", (events or folder / "tensorboard") / name
+        self.numbers = folder / "logs" / f"{name}.jsonl"
+        self.run = RunInfo(name, self.numbers.parent, (events or folder / "tensorboard") / name)
         try:
             self.numbers.parent.mkdir(parents=True, exist_ok=True)
-            self.events.mkdir(parents=True, exist_ok=True)
+            if "tensorboard" in to:
+                self.run.events.mkdir(parents=True, exist_ok=True)
             text = logging.FileHandler(self.numbers.with_suffix(".log"), encoding="utf-8", errors="backslashreplace")
         except OSError as error:
             place = error.filename or folder
@@ -84,14 +93,15 @@ class RunLog:
             self.handlers.append(handler)
 
     def configuration(self, cfg: Mapping, made_by: Mapping[str, str]) -> None:
-        """Keep the configuration and what made the run in TensorBoard and `logs/<name>.yaml`, for `--config`."""
+        """Keep the configuration and what made the run in the loggers and `logs/<name>.yaml`, for `--config`."""
         if not self.active:
             return
-        text = yaml.safe_dump(to_plain(dict(cfg)), sort_keys=False)
+        plain = to_plain(dict(cfg))
+        text = yaml.safe_dump(plain, sort_keys=False)
         comment = "".join(f"# {name}: {value}\n" for name, value in made_by.items() if value)
         write_text(self.numbers.with_suffix(".yaml"), comment + text)
         log.info("configuration: %s; command: %s", self.numbers.with_suffix(".yaml"), made_by["command"])
-        self.text = f"```\n{comment}{text}```"
+        self.run = replace(self.run, config=plain, text=f"```\n{comment}{text}```")
 
     def bar(self, steps: int, start: int, title: str) -> tqdm:
         """A progress bar over the steps of an epoch, on stderr."""
@@ -102,7 +112,7 @@ class RunLog:
     def interval(
         self, loader: str, epoch: int, step: int, steps: int, values: Mapping[str, float | Mapping[str, float]]
     ) -> None:
-        """The numbers since the last interval: the published text line, a JSON line, TensorBoard curves by step.
+        """The numbers since the last interval: the published text line, a JSON line, curves by step.
 
         Args:
             loader: `train` or `val`; epochs count from 1, and of their `steps` so many (`step`) are finished.
@@ -122,19 +132,19 @@ class RunLog:
             self.curves("train_steps", (epoch - 1) * steps + step, scalars | rates)
 
     def curves(self, title: str, step: int, values: Mapping[str, float]) -> None:
-        """Points of TensorBoard curves."""
+        """Points of the loggers' curves; those of `train_steps` are by step, others by epoch."""
         if self.active:
-            for name, value in values.items():
-                self._board().add_scalar(f"{title}/{name}", value, step)
-            self._board().flush()
+            self.begin()
+            for logger in self.loggers:
+                logger.curves(title, step, values)
 
     def pictures(self, title: str, epoch: int, batch: Batch, outcome: Outcome, limit: int = 4) -> None:
         """The first samples of a batch in TensorBoard; see `sample_figure`."""
         if self.active:
-            for number in range(min(limit, len(batch.search))):
-                figure = sample_figure(batch, outcome, number)
-                self._board().add_figure(f"{title}/sample {number + 1}", figure, epoch)
-            self._board().flush()
+            self.begin()
+            for board in (logger for logger in self.loggers if isinstance(logger, TensorBoard)):
+                figures = [sample_figure(batch, outcome, number) for number in range(min(limit, len(batch.search)))]
+                board.pictures(title, epoch, figures)
 
     def rewind(self, epoch: int, step: int, steps: int) -> None:
         """Remove the numbers that a resumed run writes again: all after `step` of the `steps` of `epoch`.
@@ -143,7 +153,7 @@ class RunLog:
         """
         if not self.active:
             return
-        self._board(purge_step=(epoch - 1) * steps + step + 1)
+        self.begin(purge_step=(epoch - 1) * steps + step + 1)
         if self.numbers.is_file():
             lines = self.numbers.read_text(encoding="utf-8", errors="replace").splitlines()
             write_text(self.numbers, "".join(f"{line}\n" for line in lines if _is_before(line, epoch, step)))
@@ -154,15 +164,13 @@ class RunLog:
         for handler in self.handlers:
             logging.getLogger(PACKAGE).removeHandler(handler)
             handler.close()
-        if self.writer is not None:
-            self.writer.close()
+        for logger in self.loggers or ():
+            logger.close()
 
-    def _board(self, purge_step: int | None = None) -> SummaryWriter:
-        """TensorBoard's writer; it drops points of earlier runs from `purge_step` on."""
-        if self.writer is None:
-            self.writer = SummaryWriter(self.events, purge_step=purge_step)
-            self.writer.add_text("configuration", self.text)
-        return self.writer
+    def begin(self, purge_step: int | None = None) -> None:
+        """Open the loggers, unless they are; a run that goes on says from which step on its points come again."""
+        if self.active and self.loggers is None:
+            self.loggers = [LOGGERS[name](self.run, purge_step) for name in self.to]
 
 
 def memory_use(device: torch.device) -> dict[str, float]:

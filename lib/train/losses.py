@@ -113,6 +113,8 @@ class Outcome:
 class Actor:
     """Computes the `Outcome` of a batch: `actor(batch, step)`; `step` begins the error where values are not finite."""
 
+    measures: tuple[str, ...]  # names of an outcome's values
+
     def __init__(self, net: nn.Module, cfg: EasyDict, device: torch.device) -> None:
         self.net, self.cfg, self.device = net, cfg, device
         self.preprocess = Preprocessor(cfg.DATA.MEAN, cfg.DATA.STD, device)
@@ -131,7 +133,9 @@ class Actor:
 
 
 class BoxActor(Actor):
-    """Stage 1 and one-stage training: the losses on boxes."""
+    """Stage 1 and one-stage training: the losses on boxes. With the head CENTER there is `Loss/center`, too."""
+
+    measures = ("Loss/total", "Loss/giou", "Loss/l1", "IoU")
 
     def __call__(self, batch: Batch, step: str = "") -> Outcome:
         return self.outcome(self.net(*self.regions(batch)), batch, step)
@@ -152,6 +156,8 @@ class BoxActor(Actor):
 class ScoreActor(Actor):
     """Stage 2: the score head alone, with binary cross-entropy (equation 4)."""
 
+    measures = ("Loss/total", "cls_loss", "accuracy")
+
     def __call__(self, batch: Batch, step: str = "") -> Outcome:
         logits = self.net(*self.regions(batch), score_only=True)["pred_logits"].flatten(1)  # (B, Nq)
         require_finite(logits, f"{step}: the network's prediction", batch.sources)
@@ -164,6 +170,8 @@ class ScoreActor(Actor):
 
 class MaskActor(Actor):
     """Alpha-Refine's masks, with binary cross-entropy a pixel; the log has their overlap, and that of filled boxes."""
+
+    measures = ("Loss/total", "IoU", "IoU of boxes")
 
     def __call__(self, batch: Batch, step: str = "") -> Outcome:
         (template,), search = self.regions(batch)

@@ -17,7 +17,7 @@ from ..utils.errors import UserError
 # changes later learning rates; users lengthen runs on purpose.
 _FREE = (
     *("DATA.VAL.", "TEST.", "TRAIN.EPOCH", "TRAIN.NUM_WORKER", "TRAIN.PRINT_INTERVAL", "TRAIN.VAL_EPOCH_INTERVAL"),
-    *("TRAIN.KEEP_", "TRAIN.SAVE_EVERY_STEPS", "TRAIN.COMPILE"),
+    *("TRAIN.KEEP_", "TRAIN.SAVE_EVERY_STEPS", "TRAIN.COMPILE", "LOG."),
 )
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 
 import torch
 from easydict import EasyDict
-from torch import nn
 
 from ..config import load_config, option
 from ..config.options import REFINE
@@ -19,10 +18,9 @@ from ..utils.workspace import provenance, workspace
 from . import distributed
 from .checkpoints import run_checkpoints
 from .checks import Report, check_run, usable_validation
-from .distillation import DistillActor, load_teacher
+from .distillation import actor_type, load_teacher
 from .loader import BatchLoader, SampleStream
 from .log import RunLog
-from .losses import Actor, BoxActor, MaskActor, ScoreActor
 from .optimiser import Optimisation, choose_arithmetic
 from .options import RunOptions, require_unchanged
 from .processing import MaskProcessing, Processing
@@ -49,7 +47,7 @@ def train(options: RunOptions) -> dict[str, dict[str, float]]:
                 raise UserError(f"another run writes to {options.folder}: {remedy}") from error
         distributed.barrier()  # the others wait for the check
         name, events = f"{options.script}-{options.name}", workspace("train").tensorboard_for(options.save_dir)
-        output = RunLog(options.save_dir, name, distributed.rank() == 0, events)
+        output = RunLog(options.save_dir, name, distributed.rank() == 0, events, option(cfg, "LOG.TO"))
         held.callback(output.close)
         log.info(report.table())
         made_by = provenance()
@@ -108,10 +106,13 @@ def build_trainer(
     net = net.to(device, memory_format=torch.channels_last)
     choose_arithmetic(net, cfg, device)
     optimisation = Optimisation(net, cfg, device, loader.steps)
-    actor = _build_actor(options, cfg, distributed.wrap(net, device), device)
+    teacher = [load_teacher(options.teacher, options.save_dir, device)] if options.teacher is not None else []
+    actor = actor_type(options, cfg)(distributed.wrap(net, device), cfg, device, *teacher)
     settings = {"script_name": options.script, "config_name": options.name, "seed": seed, "config": cfg, **made_by}
     trainer = Trainer(net, actor, cfg, loader, validation, optimisation, checkpoints, output, settings)
-    if not fresh:
+    if fresh:
+        output.begin()
+    else:
         trainer.resume(*found)
     return trainer
 
@@ -142,12 +143,3 @@ def _build_loader(
         rank=distributed.rank(),
         world_size=distributed.world_size(),
     )
-
-
-def _build_actor(options: RunOptions, cfg: EasyDict, net: nn.Module, device: torch.device) -> Actor:
-    """Forward pass and loss of the kind of training that the options ask for."""
-    if options.teacher is not None:
-        return DistillActor(net, cfg, device, load_teacher(options.teacher, options.save_dir, device))
-    if options.script == REFINE:
-        return MaskActor(net, cfg, device)
-    return (ScoreActor if cfg.TRAIN.get("TRAIN_CLS", False) else BoxActor)(net, cfg, device)

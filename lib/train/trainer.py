@@ -15,7 +15,7 @@ from easydict import EasyDict
 from torch import nn
 
 from ..config import option
-from ..utils.checkpoint import CheckpointError, load_state
+from ..utils.checkpoint import CheckpointError, load_state, save_checkpoint
 from . import distributed
 from .checkpoints import CheckpointFolder
 from .loader import Batch, BatchLoader
@@ -47,6 +47,7 @@ class Trainer:
     step: int = 0  # finished ones of the epoch after them
     meters: Meters = field(default_factory=Meters)  # means over that epoch
     stats: dict[str, dict[str, float]] = field(default_factory=dict)  # the last epoch's means by loader, `train`, `val`
+    best: dict[str, Any] = field(default_factory=dict)  # `metric`, `sets`, `value` and `epoch` of the best validation
     stop: distributed.StopRequest = field(default_factory=distributed.StopRequest)
 
     def fit(self) -> dict[str, dict[str, float]]:
@@ -60,11 +61,13 @@ class Trainer:
             try:
                 for epoch in range(self.epoch + 1, self.cfg.TRAIN.EPOCH + 1):
                     self.train_epoch(epoch)
+                    is_best = False
                     if self.validation is not None and epoch % self.cfg.TRAIN.VAL_EPOCH_INTERVAL == 0:
                         self.save()  # validation may take long, and the epoch is trained
                         self.validate(epoch)
+                        is_best = self.note_best(epoch)
                     self.epoch, self.step, self.meters = epoch, 0, Meters()
-                    self.save(epoch_is_done=True)
+                    self.save(epoch_is_done=True, is_best=is_best)
             except distributed.NoBatchError:
                 if distributed.world_size() == 1:  # other ranks wait in the middle of a step, and cannot save
                     self.save()
@@ -146,6 +149,18 @@ class Trainer:
         self.output.interval("val", epoch, steps, steps, {"samples_per_second": speed, **self.stats["val"]})
         self.output.curves("val", epoch, self.stats["val"])
 
+    def note_best(self, epoch: int) -> bool:
+        """Remember the last validation if it is the best so far by TRAIN.KEEP_BEST, on the same sets; whether it is."""
+        metric, sets = option(self.cfg, "TRAIN.KEEP_BEST"), list(self.cfg.DATA.VAL.DATASETS_NAME)
+        if not metric:
+            return False
+        value, sign = self.stats["val"][metric], -1 if "loss" in metric.lower() else 1
+        comparable = (self.best.get("metric"), self.best.get("sets")) == (metric, sets)
+        if comparable and sign * value <= sign * self.best["value"]:
+            return False
+        self.best = {"metric": metric, "sets": sets, "value": value, "epoch": epoch}
+        return True
+
     def end_if_asked(self) -> None:
         """Where any process was asked to stop, all save and end after the same step."""
         if number := distributed.maximum(self.stop.signal):
@@ -160,11 +175,14 @@ class Trainer:
             child.kill()
         raise SystemExit(128 + number)
 
-    def save(self, epoch_is_done: bool = False) -> None:
+    def save(self, epoch_is_done: bool = False, is_best: bool = False) -> None:
         """Write the state; all processes wait for the one that does."""
         # Means over all processes, here as in the run that goes on from it.
         self.meters.sums = distributed.mean_over_ranks(self.meters.sums)
         if distributed.rank() == 0:
+            if is_best:  # before the others: a run that is killed between them validates again
+                save_checkpoint(self.checkpoints.best, self.state_dict())
+                log.info("best so far, %s %.5f: %s", self.best["metric"], self.best["value"], self.checkpoints.best)
             self.checkpoints.save(self.state_dict())
             if epoch_is_done:
                 self.checkpoints.keep_epoch(self.state_dict(), self.epoch)
@@ -182,6 +200,7 @@ class Trainer:
             progress = checkpoint.get("progress", {"samples": 0, "meters": {}})
             self.step = min(self.loader.steps, -(-progress["samples"] // self.loader.samples_per_step))
             self.meters = Meters(**progress["meters"])
+            self.best = dict(checkpoint.get("best", {}))
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{path} is not of a run here ({error!r}): choose another --save_dir") from error
         if distributed.rank() == 0 and self.epoch and not self.step:
@@ -203,6 +222,7 @@ class Trainer:
             "net_info": None,
             "constructor": None,
             "stats": self.stats,
+            "best": self.best,
             "settings": self.settings,
             "progress": {"samples": self.step * self.loader.samples_per_step, "meters": asdict(self.meters)},
             **self.optimisation.state_dict(),

@@ -1,13 +1,15 @@
 """Checkpoints: reading them without running anything in them, fitting them into a network, writing them.
 
 A checkpoint is a dictionary with the network's state dict under `net`; published ones and ours also
-hold `epoch, actor_type, net_type, net_info, constructor, optimizer, stats, settings`.
+hold `epoch, actor_type, net_type, net_info, constructor, optimizer, stats, settings`. A `.safetensors` file holds the
+state dict alone.
 
 A pickle is a small program that may import and call anything. Here torch's `weights_only` unpickler reads it. It knows
 only tensors, containers and the names in `STAND_INS`. Those names are never imported: the file gets an inert class or
 function of this module instead. Every other name is refused before it is used.
 """
 
+import importlib
 import os
 import pickle
 import re
@@ -17,6 +19,7 @@ import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -77,11 +80,15 @@ _LOCK = threading.Lock()
 def read_untrusted(path: Path) -> Any:
     """Read a `torch.save` file (zip, or the older single pickle) onto the CPU, running nothing in it.
 
+    A file whose name ends in `.safetensors` gives its tensors by name.
     Gives tensors, numbers, strings and plain containers; objects of known classes become `InertObject`, numpy numbers
     Python numbers, an EasyDict a dict. Raises CheckpointError where the file is missing, damaged, no such file, or
     names anything else.
     """
+    kind = "safetensors" if path.suffix == ".safetensors" else "torch.save"
     try:
+        if kind == "safetensors":
+            return _safetensors(path).load(path.read_bytes())
         with _LOCK, torch.serialization.safe_globals(STAND_INS), warnings.catch_warnings(), open(path, "rb") as file:
             head = file.read(40)
             if not head.startswith((b"PK\x03\x04", b"\x80")):
@@ -106,8 +113,16 @@ def read_untrusted(path: Path) -> Any:
         raise CheckpointError(f"checkpoint {path} refused: {_refusal(str(error))}; nothing in it was run") from error
     except Exception as error:  # torch meets damage with errors of any kind
         reason = few([*str(error).strip().splitlines(), type(error).__name__][:1])
-        message = f"checkpoint {path} is damaged, truncated or not written by torch.save: {reason}"
+        message = f"checkpoint {path} is damaged, truncated or not written by {kind}: {reason}"
         raise CheckpointError(message) from error
+
+
+def _safetensors(path: str | os.PathLike) -> ModuleType:
+    """The functions of the package safetensors, which is optional."""
+    try:
+        return importlib.import_module("safetensors.torch")
+    except ImportError as error:
+        raise CheckpointError(f"{path} needs the package safetensors: pip install safetensors") from error
 
 
 def _refusal(message: str) -> str:
@@ -204,8 +219,8 @@ def load_state(
 ) -> None:
     """Load weights into a module: every name and every shape must fit, or nothing is changed.
 
-    The `module.` that DataParallel puts before every name is removed, and batch-norm counters
-    (`num_batches_tracked`) may be absent on either side.
+    The `module.` that DataParallel puts before every name is removed, and the `_orig_mod.` of `torch.compile`.
+    Batch-norm counters (`num_batches_tracked`) may be absent on either side.
 
     Args:
         checkpoint: from `load_checkpoint`, or a state dict; `path` is where it came from, for messages.
@@ -213,6 +228,7 @@ def load_state(
             (`cls_head.`: stage 2 starts from a stage-1 checkpoint).
     """
     weights = checkpoint["net"] if isinstance(checkpoint.get("net"), Mapping) else checkpoint
+    weights = {name.replace("_orig_mod.", ""): tensor for name, tensor in weights.items()}
     if weights and all(name.startswith("module.") for name in weights):
         weights = {name.removeprefix("module."): tensor for name, tensor in weights.items()}
     wanted, counter = module.state_dict(), "num_batches_tracked"
@@ -248,13 +264,18 @@ def _variant(names: Mapping[str, Any]) -> str:
 def save_checkpoint(path: str | os.PathLike, checkpoint: Mapping[str, Any]) -> None:
     """Write a checkpoint, whole or not at all: after a failure the old file is still at `path`.
 
+    Of a path that ends in `.safetensors` the weights alone are written.
     Only plain values are written, so the file loads with `torch.load(weights_only=True)` anywhere; others are a
     TypeError as of `to_plain`. A full disk is a CheckpointError.
     """
     plain = to_plain(dict(checkpoint))
     try:
         with atomic_path(path) as temporary, open(temporary, "wb") as file:
-            torch.save(plain, file)
+            if Path(path).suffix == ".safetensors":
+                tensors = {name: value.contiguous() for name, value in plain["net"].items()}
+                file.write(_safetensors(path).save(tensors, metadata={"format": "pt"}))
+            else:
+                torch.save(plain, file)
     except (OSError, RuntimeError) as error:
         # torch's zip writer fails in its own way after a failed write; the error before it has the reason.
         cause = error if isinstance(error, OSError) else error.__context__

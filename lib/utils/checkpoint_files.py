@@ -40,6 +40,11 @@ def rolling_names(net_type: str) -> tuple[str, str]:
     return f"{net_type}_latest.pth.tar", f"{net_type}_previous.pth.tar"
 
 
+def best_name(net_type: str) -> str:
+    """The file name of the checkpoint with the best validation."""
+    return f"{net_type}_best.pth.tar"
+
+
 def epoch_checkpoints(folder: Path, net_type: str) -> list[Path]:
     """The checkpoints of single epochs in a folder, oldest first."""
     own = re.compile(rf"{re.escape(net_type)}_ep\d{{4,}}\.pth\.tar")

@@ -76,6 +76,8 @@ def test_options_beyond_the_published_ones():
         ("TRAIN.BATCH_SIZE=4.5", ["whole number", "4.5"]),
         ("MODEL.TRANSFORMER.PRE_NORM=1", ["true or false"]),
         ("MODEL.HEAD_TYPE=CORNR", ["must be one of", "CORNER_LITE"]),
+        ("LOG.TO=[wandb, tensorbord]", ["must be of tensorboard, wandb, mlflow, not 'tensorbord'"]),
+        ("LOG.TO=wandb", ["must be a list"]),
         ("MODEL.PREDICT_MASK=true", ["must be one of False"]),
         ("TRAIN.FREEZE_LAYERS=[1]", ["FREEZE_LAYERS[0]", "text"]),
         ("TRAIN=4", ["section"]),

@@ -44,6 +44,17 @@ def test_the_mean_is_written_without_what_training_needs(run, tmp_path):
     assert all(torch.allclose(content["net"][name], 1.5 * first[name]) for name in learned)
 
 
+def test_safetensors_are_released_and_tracked_with(run, tmp_path):
+    pytest.importorskip("safetensors", reason="safetensors is not installed")
+    files = tmp_path / "w.safetensors", tmp_path / "w.pth.tar"
+    for output in files:
+        release_checkpoint(SCRIPT, "quickstart", run, output)
+    cfg, same = trackers.trained_config(SCRIPT, "quickstart", files[0])[0], load_checkpoint(files[1])["net"]
+    states = [trackers.load_network(SCRIPT, cfg, path).state_dict() for path in files]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in same)
+    assert trackers.graphs_folder(SCRIPT, "quickstart", cfg, files[0]).name
+
+
 def test_nothing_is_written_over_a_file_or_for_another_network(run, tmp_path):
     output = tmp_path / "weights.pth.tar"
     with pytest.raises(CheckpointError, match=r"1\.pth\.tar does not fit the model"):

@@ -187,6 +187,7 @@ def test_the_command(videos, tmp_path):
     saved = load_checkpoint(run.folder / "STARKLightningXtrt_ep0002.pth.tar")
     assert saved["actor_type"] == "DistillActor"
     assert saved["stats"]["val"]["Loss/distill"] > 0
+    assert set(saved["stats"]["val"]) == set(DistillActor.measures)
     assert not any("teacher" in name for name in saved["net"])
 
 

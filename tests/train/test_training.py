@@ -26,6 +26,7 @@ def test_each_script_trains_and_leaves_published_checkpoints(script, videos, tmp
     assert set(stats) == {"train", "val"}
     assert np.isfinite(list(stats["train"].values())).all()
     assert 0 <= stats["val"]["IoU"] <= 1
+    assert set(stats["val"]) == set(BoxActor.measures)
     name = {"stark_s": "STARKS", "stark_st1": "STARKST"}.get(script, "STARKLightningXtrt")
     assert {p.name for p in run.folder.iterdir()} == {
         f"{name}_{suffix}.pth.tar" for suffix in ("ep0001", "ep0002", "latest", "previous")
@@ -51,6 +52,7 @@ def test_stage_two_trains_the_score_head_alone(videos, tmp_path):
     two = options("stark_st2", videos, tmp_path, previous=Stage("stark_st1"))
     stats = train(two)
     assert 0 <= stats["train"]["accuracy"] <= 1
+    assert set(stats["val"]) == set(ScoreActor.measures)
     before = load_checkpoint(one.folder / "STARKST_ep0001.pth.tar")["net"]
     after = load_checkpoint(two.folder / "STARKST_ep0002.pth.tar")["net"]
     changed = {key for key in before if not torch.equal(before[key], after[key])}

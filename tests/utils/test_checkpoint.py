@@ -13,7 +13,7 @@ from easydict import EasyDict
 from torch import nn
 
 from lib.utils.checkpoint import CheckpointError, InertObject, load_checkpoint, load_state, save_checkpoint
-from lib.utils.checkpoint_files import find_checkpoint
+from lib.utils.checkpoint_files import find_checkpoint, kept_config
 from tests.golden_cases import GOLDEN
 
 FORMATS = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
@@ -139,6 +139,58 @@ def test_weights_load_with_parallel_prefix_and_without_counters():
     load_state(target.body, {**source.body.state_dict(), "num_batches_tracked": torch.tensor(5)}, "a.pth")
 
 
+@pytest.mark.parametrize("form", ["_orig_mod.{}", "module._orig_mod.{}", "_orig_mod.module.{}"])
+def test_weights_of_a_compiled_network_load(form, tmp_path):
+    source, target = network(), network()
+    state = {form.format(name): value for name, value in source.state_dict().items()}
+    torch.save(state, tmp_path / "a.pth")
+    load_state(target, load_checkpoint(tmp_path / "a.pth"), "a.pth")
+    load_state(
+        target.body, {f"{key}": value for key, value in torch.compile(source.body).state_dict().items()}, "a.pth"
+    )
+    for name, value in source.state_dict().items():
+        torch.testing.assert_close(target.state_dict()[name], value)
+
+
+def test_safetensors_come_back_and_damage_is_named(tmp_path):
+    pytest.importorskip("safetensors", reason="safetensors is not installed")
+    source, target, path = network(), network(), tmp_path / "a.safetensors"
+    turned = {"body.weight": source.body.weight.detach().T.contiguous().T}  # not in the order of memory
+    save_checkpoint(path, {"net": source.state_dict() | turned, "epoch": 3, "settings": {"config": {"A": 1}}})
+    loaded = load_checkpoint(path)
+    assert loaded.keys() == {"net"}
+    load_state(target, loaded, path)
+    for name, value in source.state_dict().items():
+        assert torch.equal(target.state_dict()[name], value)
+    assert kept_config(path) == {}
+    content = path.read_bytes()
+    for damaged in (content[:-3], b"", b"PK\x03\x04", b"\xff" * 40):
+        path.write_bytes(damaged)
+        with pytest.raises(
+            CheckpointError, match=r"a\.safetensors is damaged, truncated or not written by safetensors"
+        ):
+            load_checkpoint(path)
+    with pytest.raises(CheckpointError, match="cannot read checkpoint .*No such file"):
+        load_checkpoint(tmp_path / "absent.safetensors")
+
+
+def test_without_safetensors_the_error_says_how_to_install_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "safetensors.torch", None)
+    for act in (load_checkpoint, lambda path: save_checkpoint(path, {"net": {"w": torch.ones(1)}})):
+        with pytest.raises(
+            CheckpointError, match="a.safetensors needs the package safetensors: pip install safetensors"
+        ):
+            act(tmp_path / "a.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_without_a_configuration_keep_none(tmp_path):
+    torch.save(network().state_dict(), tmp_path / "bare.pth")
+    assert kept_config(tmp_path / "bare.pth") == {}
+    save_checkpoint(tmp_path / "own.pth", {"net": {}, "settings": {"config": {"A": {"B": 1}}}})
+    assert kept_config(tmp_path / "own.pth") == {"A": {"B": 1}}
+
+
 def test_difference_is_listed_and_changes_nothing():
     target = network()
     before = {name: value.clone() for name, value in target.state_dict().items()}
@@ -244,7 +296,14 @@ def test_checkpoints_are_found_by_epoch(tmp_path):
         find_checkpoint(tmp_path / "absent", "STARKS")
     with pytest.raises(CheckpointError, match=r"STARKS_ep\*\.pth\.tar in .*there: nothing"):
         find_checkpoint(tmp_path, "STARKS")
-    for name in ("STARKS_ep0009", "STARKS_ep0100", "STARKS_ep10000", "STARKST_ep20000", ".STARKS_ep9999"):
+    for name in (
+        "STARKS_ep0009",
+        "STARKS_ep0100",
+        "STARKS_ep10000",
+        "STARKST_ep20000",
+        ".STARKS_ep9999",
+        "STARKS_best",
+    ):
         (tmp_path / f"{name}.pth.tar").touch()
     assert find_checkpoint(tmp_path, "STARKS").name == "STARKS_ep10000.pth.tar"
     with pytest.raises(CheckpointError, match=r"STARKL_ep\*\.pth\.tar in .*; there: .*STARKS_ep0100\.pth\.tar"):

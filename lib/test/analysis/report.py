@@ -11,7 +11,7 @@ import numpy as np
 from ...data.registry import dataset_label
 from ...data.sequence import Sequence
 from ...utils.errors import UserError
-from ...utils.files import read_text, ruled_table
+from ...utils.files import read_text, ruled_table, write_text
 from ...utils.workspace import workspace
 from . import page, selection, tables
 from .plots import PLOTS, draw_plot, plot_trackers, save_plot
@@ -30,6 +30,7 @@ def analyse(
     merge: bool = False,
     per_sequence: bool = False,
     filters: SequenceOf[str] = (),
+    latex: bool = False,
 ) -> list[TrackerScores]:
     """Score trackers on joined test sets, print tables and save plots, numbers and a page.
 
@@ -40,6 +41,7 @@ def analyse(
             workspace's plots with the sets' names.
         merge: one row for all runs of a tracker, their mean.
         per_sequence: print every sequence's scores, too.
+        latex: also write the AUC by group and by sequence as LaTeX, as `scores.tex` always is.
     """
     sources = selection.parse_trackers(trackers, results_dir or workspace("test").results_dir)
     whole = selection.load_sets(datasets)
@@ -55,13 +57,17 @@ def analyse(
             print(f"\n{tables.plain_text(shown[name])}")
 
     output_dir = output_dir or workspace("test").plots_dir / "+".join(map(dataset_label, dict.fromkeys(datasets)))
-    for name in ("groups.csv", *(f"{kind}.{suffix}" for kind in PLOTS for suffix in ("png", "pdf"))):
+    figures = [f"{kind}.{suffix}" for kind in PLOTS for suffix in ("png", "pdf")]
+    for name in ("groups.csv", "groups.tex", "sequences.tex", *figures):
         (output_dir / name).unlink(missing_ok=True)  # of an earlier analysis, which this one may not write again
     figures = {kind: plot_trackers(kind, title, scores) for kind in plots}
     for kind, figure in figures.items():
         save_plot(output_dir / kind, figure)
     tables.save_json(output_dir / "scores.json", "+".join(datasets), scores, groups)
     tables.save_tables(output_dir, scores, groups)
+    for name in ("groups", "sequences") if latex else ():
+        if len(shown[name]):
+            write_text(output_dir / f"{name}.tex", tables.latex_table(shown[name], axis=1))
     hard = page.hardest_sequences(scores, sequences, _HARDEST)
     labels, notes = [row.label for row in scores], tables.score_notes(scores)
     page.save_page(output_dir / "report.html", heading, labels, notes, shown, list(figures.values()), hard)

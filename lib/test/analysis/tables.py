@@ -69,15 +69,26 @@ def plain_text(table: pandas.DataFrame) -> str:
     return ruled_table([[table.columns.name, *table.columns], *table.reset_index().to_numpy().tolist()])
 
 
+def latex_table(table: pandas.DataFrame, axis: int) -> str:
+    """A table of texts in LaTeX (booktabs), bold the highest number of each column (axis 0) or each row (axis 1)."""
+
+    def best(texts: pandas.Series) -> list[str]:
+        numbers = pandas.to_numeric(texts.str.rstrip("*"), errors="coerce")
+        return ["textbf:--rwrap;" if number == numbers.max() else "" for number in numbers]
+
+    whole = table.reset_index(names=table.columns.name).rename_axis(None, axis=1)
+    style = whole.style.hide(axis="index").format(escape="latex").format_index(axis=1, escape="latex")
+    style = style.apply(best, axis=axis, subset=list(table.columns))
+    return style.to_latex(hrules=True, column_format="l" + "r" * len(table.columns))
+
+
 def save_tables(output_dir: Path, trackers: Sequence[TrackerScores], groups: Groups) -> None:
     """Write `scores.csv` and `scores.tex` (a row a tracker), `sequences.csv` (a row a sequence and tracker) and, where
     there are groups, `groups.csv` (a row a group and tracker). A missing number is an empty field.
     """
     totals = [{"tracker": t.label, "sequences": len(t.table), "expected": t.expected} | t.scores for t in trackers]
     _write_csv(output_dir / "scores.csv", totals)
-    latex = score_table(trackers).drop(columns="Sequences").reset_index(names="Tracker").rename_axis(None, axis=1)
-    layout = "l" + "r" * len(COLUMNS)
-    write_text(output_dir / "scores.tex", latex.to_latex(index=False, column_format=layout, escape=True))
+    write_text(output_dir / "scores.tex", latex_table(score_table(trackers).drop(columns="Sequences"), axis=0))
     sequences = [
         {"sequence": name, "tracker": t.label}
         | numbers.get(name, {})

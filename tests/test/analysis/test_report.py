@@ -101,6 +101,26 @@ def test_table_plots_and_numbers(tmp_path, sequences, evaluate, capsys):
     assert set(good["sequences"]) == {"ant", "bee", "cow"}
 
 
+def test_tables_in_latex_have_the_best_in_bold(tmp_path, sequences, evaluate):
+    for name, shift in (("bad_a", 15), ("good&b", 2)):
+        write_results(tmp_path / name / "c", sequences, shift)
+    bad, good = sorted(evaluate("bad_a:c", "good&b:c", latex=True), key=lambda row: row.scores["auc"])
+    out = tmp_path / "out"
+    lines = (out / "scores.tex").read_text().splitlines()
+    assert lines[0] == r"\begin{tabular}{lrrrrrrrrr}"
+    assert {r"\toprule", r"\midrule", r"\bottomrule"} <= set(lines)
+    rows = [line.removesuffix(r" \\").split(" & ") for line in lines if ":c" in line]
+    assert [row[0] for row in rows] == [r"good\&b:c", r"bad\_a:c"]
+    assert rows[0][1] == rf"\textbf{{{good.scores['auc']:.1f}}}"
+    assert rows[1][1] == f"{bad.scores['auc']:.1f}"
+    # A row a sequence: bold is the better tracker.
+    ant = next(line for line in (out / "sequences.tex").read_text().splitlines() if line.startswith("ant"))
+    assert ant.count("textbf") == 1
+    assert not (out / "groups.tex").exists()
+    evaluate("bad_a:c", latex=False)
+    assert not (out / "sequences.tex").exists()
+
+
 def test_what_is_missing_short_or_long_is_named(tmp_path, sequences, folder, evaluate, capsys):
     write_result(folder, sequences[0], sequences[0].truth[:3], np.zeros(3))
     result_path(folder, sequences[1]).unlink()
