@@ -109,15 +109,19 @@ def double(x: Tensor) -> Tensor:
 
     Two matrix products, which are several times as fast on a CPU as PyTorch's interpolation, and the same everywhere.
     """
-    matrix = doubling(x.shape[-1]).to(x)
+    matrix = doubling(x.shape[-1], x.device, x.dtype)
     return matrix @ x @ matrix.T
 
 
-@lru_cache(maxsize=8)
-def doubling(size: int) -> Tensor:
-    """The matrix (2 * size, size) by which `double` enlarges one side; do not write to it."""
-    with torch.inference_mode(False):  # it is kept, and may serve for training next
-        return F.interpolate(torch.eye(size)[None, None], (2 * size, size), mode="bicubic", align_corners=False)[0, 0]
+@lru_cache(maxsize=16)
+def doubling(size: int, device: torch.device | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The matrix (2 * size, size) by which `double` enlarges one side; do not write to it.
+
+    It is kept on its device: a copy in each step would wait for it.
+    """
+    with torch.inference_mode(False):  # it may serve for training next
+        matrix = F.interpolate(torch.eye(size)[None, None], (2 * size, size), mode="bicubic", align_corners=False)
+        return matrix[0, 0].to(device, dtype)
 
 
 def _conv(inputs: int, outputs: int, size: int) -> nn.Conv2d:

@@ -14,7 +14,7 @@ from ..models.inference import prepare_for_tracking
 from ..models.layers import MLP
 from ..utils.errors import UserError
 from .loader import Batch
-from .losses import Actor, BoxActor, MaskActor, Outcome, ScoreActor, require_finite
+from .losses import Actor, BoxActor, MaskActor, Outcome, ScoreActor
 from .options import RunOptions, Stage
 
 STUDENT = "stark_lightning_X_trt"
@@ -36,7 +36,7 @@ class Teacher(Actor):
         """Probabilities (B, 2, 1, S * S) of the corners: the queries' mean, as of their boxes in tracking."""
         templates, search = self.regions(batch)
         maps = by_sample(self.net(templates * self.copies, search)["corner_maps"], batch)
-        require_finite(maps, f"{step}, teacher: the network's prediction", batch.sources)
+        self.checks.note(maps, f"{step}, teacher: the network's prediction", batch.sources)
         return maps.softmax(-1).mean(2, keepdim=True)
 
 
@@ -60,14 +60,15 @@ class DistillActor(BoxActor):
 
     def __init__(self, net: nn.Module, cfg: EasyDict, device: torch.device, teacher: Teacher) -> None:
         super().__init__(net, cfg, device)
-        self.teacher = teacher
+        self.teacher, teacher.checks = teacher, self.checks
 
     def __call__(self, batch: Batch, step: str = "") -> Outcome:
         output = self.net(*self.regions(batch))
         outcome = self.outcome(output, batch, step)
         maps = by_sample(output["corner_maps"], batch)
-        require_finite(maps, f"{step}: the network's prediction", batch.sources)
-        distillation = corner_loss(maps, self.teacher.corner_maps(batch, step), self.cfg.TRAIN.DISTILL_LOSS_TYPE)
+        self.checks.note(maps, f"{step}: the network's prediction", batch.sources)
+        target = self.teacher.corner_maps(batch, step)
+        distillation = corner_loss(maps, target, self.cfg.TRAIN.DISTILL_LOSS_TYPE)
         loss = outcome.loss + self.cfg.TRAIN.L1_WEIGHT * distillation
         values = outcome.values | {"Loss/total": loss.detach(), "Loss/distill": distillation.detach()}
         return replace(outcome, loss=loss, values=values)

@@ -43,16 +43,21 @@ log = logging.getLogger(__name__)
 class Meters:
     """Running means of scalars, by name."""
 
-    sums: dict[str, float] = field(default_factory=dict)
+    sums: dict[str, float | Tensor] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
 
-    def update(self, values: Mapping[str, float | Tensor]) -> None:
+    def update(self, values: Mapping[str, Tensor]) -> None:
+        """Add scalars. They stay on their device, for which nothing waits here."""
         for name, value in values.items():
-            self.sums[name] = self.sums.get(name, 0.0) + float(value)
+            value = value.float() if value.device.type == "mps" else value.double()  # MPS has no double
+            self.sums[name] = self.sums.get(name, 0.0) + value
             self.counts[name] = self.counts.get(name, 0) + 1
 
+    def totals(self) -> dict[str, float]:
+        return {name: float(total) for name, total in self.sums.items()}
+
     def means(self) -> dict[str, float]:
-        return {name: total / self.counts[name] for name, total in self.sums.items()}
+        return {name: total / self.counts[name] for name, total in self.totals().items()}
 
 
 class RunLog:

@@ -90,13 +90,25 @@ def _detached(values: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.detach() for name, value in values.items()}
 
 
-def require_finite(values: Tensor, what: str, sources: list[list[str]]) -> None:
-    """Raise a UserError unless values (B, ...) of B samples are finite; `sources` are the frames of each."""
-    finite = torch.isfinite(values.detach()).flatten(1).all(1)
-    if not finite.all():
-        broken = [", ".join(sources[i]) for i in (~finite).nonzero().flatten().tolist()]
-        more = "; …" if len(broken) > 3 else ""
-        raise UserError(f"{what} is not finite; samples: {'; '.join(broken[:3])}{more}")
+class FiniteChecks:
+    """Whether values were finite. It is asked for many steps at once: each answer waits for the device."""
+
+    def __init__(self) -> None:
+        self._noted: list[tuple[Tensor, str, list[list[str]]]] = []
+
+    def note(self, values: Tensor, what: str, sources: list[list[str]]) -> None:
+        """Remember whether values (B, ...) of B samples are finite; `sources` are the frames of each."""
+        self._noted.append((torch.isfinite(values.detach()).flatten(1).all(1), what, sources))
+
+    def require(self) -> None:
+        """Raise a UserError for the first values that were not finite, and forget all."""
+        noted, self._noted = self._noted, []
+        if not noted or torch.stack([finite.all() for finite, _, _ in noted]).all():
+            return
+        for finite, what, sources in noted:
+            if broken := [", ".join(sources[i]) for i in (~finite).nonzero().flatten().tolist()]:
+                more = "; …" if len(broken) > 3 else ""
+                raise UserError(f"{what} is not finite; samples: {'; '.join(broken[:3])}{more}")
 
 
 @dataclass(frozen=True)
@@ -111,12 +123,15 @@ class Outcome:
 
 
 class Actor:
-    """Computes the `Outcome` of a batch: `actor(batch, step)`; `step` begins the error where values are not finite."""
+    """Computes the `Outcome` of a batch: `actor(batch, step)`.
+
+    Nothing here waits for the device. `checks` knows whether predictions were finite; `step` begins its error.
+    """
 
     measures: tuple[str, ...]  # names of an outcome's values
 
     def __init__(self, net: nn.Module, cfg: EasyDict, device: torch.device) -> None:
-        self.net, self.cfg, self.device = net, cfg, device
+        self.net, self.cfg, self.device, self.checks = net, cfg, device, FiniteChecks()
         self.preprocess = Preprocessor(cfg.DATA.MEAN, cfg.DATA.STD, device)
 
     def regions(self, batch: Batch) -> tuple[list[NestedTensor], NestedTensor]:
@@ -143,7 +158,7 @@ class BoxActor(Actor):
     def outcome(self, output: dict[str, Tensor], batch: Batch, step: str) -> Outcome:
         """The loss of a network's output."""
         prediction = output["pred_boxes"]  # (B, Nq, 4)
-        require_finite(prediction, f"{step}: the network's prediction", batch.sources)
+        self.checks.note(prediction, f"{step}: the network's prediction", batch.sources)
         truth = xywh_to_xyxy(self.move(batch.boxes)).clamp(0, 1)
         weights = self.cfg.TRAIN.GIOU_WEIGHT, self.cfg.TRAIN.L1_WEIGHT
         if "cell_boxes" in output:
@@ -160,7 +175,7 @@ class ScoreActor(Actor):
 
     def __call__(self, batch: Batch, step: str = "") -> Outcome:
         logits = self.net(*self.regions(batch), score_only=True)["pred_logits"].flatten(1)  # (B, Nq)
-        require_finite(logits, f"{step}: the network's prediction", batch.sources)
+        self.checks.note(logits, f"{step}: the network's prediction", batch.sources)
         labels = self.move(batch.labels)[:, None].expand_as(logits)
         loss = F.binary_cross_entropy_with_logits(logits, labels)
         accuracy = ((logits > 0) == (labels > 0.5)).float().mean()
@@ -176,7 +191,7 @@ class MaskActor(Actor):
     def __call__(self, batch: Batch, step: str = "") -> Outcome:
         (template,), search = self.regions(batch)
         logits = self.net(template.tensors, self.move(batch.template_boxes), search.tensors)[:, 0].float()  # (B, S, S)
-        require_finite(logits, f"{step}: the network's prediction", batch.sources)
+        self.checks.note(logits, f"{step}: the network's prediction", batch.sources)
         truth = self.move(batch.object_masks)
         loss = F.binary_cross_entropy_with_logits(logits, truth.float())
         masks = logits.detach().sigmoid()

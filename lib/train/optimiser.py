@@ -30,7 +30,10 @@ class Optimisation:
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         # True is how published configurations say fp16.
         self.dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, True: torch.float16}.get(option(cfg, "TRAIN.AMP"))
-        self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
+        # Of other types than fp16 the scale is 1: the scaler then only leaves out steps that are not finite.
+        options = {} if self.dtype == torch.float16 else {"init_scale": 1.0, "growth_interval": 2**31 - 1}
+        self.scaler = torch.amp.GradScaler(device.type, **options)
+        self.scaler.scale(torch.zeros((), device=device))  # it begins with the first tensor that it sees
 
     def autocast(self) -> torch.autocast:
         """The arithmetic of the forward pass."""
@@ -40,23 +43,23 @@ class Optimisation:
         """Add the gradients of a loss, a scalar with a graph, to those that wait for `step`."""
         self.scaler.scale(loss).backward()
 
-    def step(self, epoch: int, step: int) -> float | None:
+    def step(self, epoch: int, step: int) -> Tensor | None:
         """Change the weights by the gradients since the last step; epochs count from 1, their steps from 0.
 
-        Gives the gradient's norm before clipping; where it is nan or infinite, the weights stay as they were. None
-        where fp16's loss scale may be the reason: the scale is lower at the next step.
+        Gives the gradient's norm before clipping, a scalar on the device; where a gradient is nan or infinite, the
+        weights stay as they were. None where fp16's loss scale may be the reason: the scale is lower at the next step.
         """
         factor = rate_factor(self.cfg, epoch, step, self.steps_per_epoch)
         for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = rate * factor
         self.scaler.unscale_(self.optimizer)
-        norm = float(nn.utils.clip_grad_norm_(self.parameters, self.cfg.GRAD_CLIP_NORM or math.inf))
-        finite, can_lower_scale = math.isfinite(norm), self.scaler.get_scale() > 1
-        if finite:
-            self.scaler.step(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.cfg.GRAD_CLIP_NORM or math.inf)
+        # Only fp16 waits for the device here.
+        overflown = self.dtype == torch.float16 and self.scaler.get_scale() > 1 and not torch.isfinite(norm)
+        self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        return None if not finite and can_lower_scale else norm
+        return None if overflown else norm
 
     def rates(self) -> dict[str, float]:
         """The learning rates of the last step by parameter group."""
@@ -64,7 +67,8 @@ class Optimisation:
 
     def state_dict(self) -> dict[str, Any]:
         """State for a resumed run; the schedule follows from epoch and step."""
-        return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
+        scaler = self.scaler.state_dict() if self.dtype == torch.float16 else {}
+        return {"optimizer": self.optimizer.state_dict(), "scaler": scaler}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict`; a CheckpointError if it is of other parameters than those that learn here."""
@@ -80,7 +84,7 @@ class Optimisation:
                 raise CheckpointError("the optimiser's state in the checkpoint is damaged: choose another --save_dir")
         # Rates and the like are this run's and not the file's; each implementation of AdamW can go on from each.
         self.optimizer.load_state_dict({"state": moments, "param_groups": own})
-        if state.get("scaler"):
+        if state.get("scaler") and self.dtype == torch.float16:
             self.scaler.load_state_dict(state["scaler"])
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from easydict import EasyDict
-from torch import nn
+from torch import Tensor, nn
 
 from ..config import option
 from ..utils.checkpoint import CheckpointError, load_state, save_checkpoint
@@ -20,7 +20,7 @@ from . import distributed
 from .checkpoints import CheckpointFolder
 from .loader import Batch, BatchLoader
 from .log import Meters, RunLog, memory_use
-from .losses import Actor, require_finite
+from .losses import Actor
 from .optimiser import Optimisation
 
 log = logging.getLogger(__name__)
@@ -89,6 +89,7 @@ class Trainer:
                 waiting += waited
                 bar.update()
                 if self.step % self.cfg.TRAIN.PRINT_INTERVAL == 0 or self.step == steps:
+                    self.actor.checks.require()
                     seconds = time.perf_counter() - start
                     values = {"samples_per_second": (self.step - since) * self.loader.samples_per_step / seconds}
                     values |= distributed.mean_over_ranks(interval.means())
@@ -101,13 +102,14 @@ class Trainer:
         self.stats["train"] = distributed.mean_over_ranks(self.meters.means())
         self.output.curves("train", epoch, self.stats["train"])
 
-    def train_step(self, epoch: int, batches: Iterator[Batch]) -> tuple[dict[str, float], float]:
+    def train_step(self, epoch: int, batches: Iterator[Batch]) -> tuple[dict[str, Tensor], float]:
         """Change the weights once, by ACCUM_STEPS batches.
 
-        Gives the means of loss and IoU over the batches, with the gradient's norm; and seconds waited for data. A
-        UserError where a prediction or the gradient is nan or infinite; the weights are as they were.
+        Gives the means of loss and IoU over the batches, with the gradient's norm, on the device; and seconds waited
+        for data. A step whose prediction or gradient is nan or infinite leaves the weights as they were; the actor's
+        `checks` know of it.
         """
-        where, meters, waited, sources = f"epoch {epoch}, step {self.step + 1}", Meters(), 0.0, []
+        where, values, waited, sources = f"epoch {epoch}, step {self.step + 1}", {}, 0.0, []
         count = option(self.cfg, "TRAIN.ACCUM_STEPS")
         for part in range(count):
             start = time.perf_counter()
@@ -121,12 +123,13 @@ class Trainer:
                 with self.optimisation.autocast():
                     outcome = self.actor(batch, where)
                 self.optimisation.backward(outcome.loss / count)
-            meters.update(outcome.values)
+            for name, value in outcome.values.items():
+                values[name] = values.get(name, 0) + value / count
         norm = self.optimisation.step(epoch, self.step)
         if norm is None:
-            return meters.means(), waited
-        require_finite(torch.full((len(sources), 1), norm), f"{where}: the gradient", sources)
-        return meters.means() | {"grad_norm": norm}, waited
+            return values, waited
+        self.actor.checks.note(norm.expand(len(sources), 1), f"{where}: the gradient", sources)
+        return values | {"grad_norm": norm}, waited
 
     @torch.no_grad()
     def validate(self, epoch: int) -> None:
@@ -144,6 +147,7 @@ class Trainer:
                 meters.update(outcome.values)
                 bar.update()
                 self.end_if_asked()
+        self.actor.checks.require()
         self.stats["val"] = distributed.mean_over_ranks(meters.means())
         speed = steps * self.validation.samples_per_step / (time.perf_counter() - start)
         self.output.interval("val", epoch, steps, steps, {"samples_per_second": speed, **self.stats["val"]})
@@ -176,9 +180,10 @@ class Trainer:
         raise SystemExit(128 + number)
 
     def save(self, epoch_is_done: bool = False, is_best: bool = False) -> None:
-        """Write the state; all processes wait for the one that does."""
+        """Write the state; all processes wait for the one that does. A UserError if a value since was not finite."""
+        self.actor.checks.require()
         # Means over all processes, here as in the run that goes on from it.
-        self.meters.sums = distributed.mean_over_ranks(self.meters.sums)
+        self.meters.sums = distributed.mean_over_ranks(self.meters.totals())
         if distributed.rank() == 0:
             if is_best:  # before the others: a run that is killed between them validates again
                 save_checkpoint(self.checkpoints.best, self.state_dict())

@@ -153,8 +153,9 @@ def test_maps_that_are_not_finite_name_the_sample(whose, batch):
         return output | {"corner_maps": maps}
 
     (learner.net if whose == "student" else learner.teacher.net).register_forward_hook(spoil)
+    learner(batch, "epoch 4, step 7")
     with pytest.raises(UserError) as error:
-        learner(batch, "epoch 4, step 7")
+        learner.checks.require()
     text = str(error.value)
     assert text.startswith("epoch 4, step 7, teacher: " if whose == "teacher" else "epoch 4, step 7: ")
     assert text.endswith("samples: " + ", ".join(batch.sources[2]))

@@ -64,9 +64,13 @@ def test_non_finite_predictions_name_step_and_sample():
     actor = BoxActor(nn.Identity(), load_config("stark_s", "baseline"), torch.device("cpu"))
     batch = SimpleNamespace(sources=[["a.jpg"], ["b.jpg", "c.jpg"], ["d.jpg"]])
     prediction = torch.zeros(3, 1, 4)
+    batch.boxes = torch.rand(3, 4)
+    actor.outcome({"pred_boxes": prediction.clone()}, batch, "epoch 4, step 6")
     prediction[1, 0, 2] = float("nan")
+    actor.outcome({"pred_boxes": prediction}, batch, "epoch 4, step 7")
     with pytest.raises(UserError, match=r"^epoch 4, step 7: .* samples: b\.jpg, c\.jpg$"):
-        actor.outcome({"pred_boxes": prediction}, batch, "epoch 4, step 7")
+        actor.checks.require()
+    actor.checks.require()  # it was said
 
 
 @pytest.mark.parametrize("crossed", ["published", "sorted"])

@@ -1,0 +1,130 @@
+"""What can be proven about GPUs without one: nothing is left on the CPU, and nothing in a step waits for the device.
+
+Fake tensors have a device and a shape and no values: an operation on two devices fails, and so does what needs a value.
+Gradients need a device.
+"""
+
+from itertools import repeat
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._subclasses import FakeTensorMode
+
+from lib.config import load_config
+from lib.models import build_model
+from lib.models.export import MaskParts
+from lib.models.inference import Parts, prepare_for_tracking
+from lib.models.segmentation import doubling
+from lib.train.distillation import DistillActor, Teacher
+from lib.train.losses import BoxActor, MaskActor, ScoreActor
+from lib.train.optimiser import Optimisation
+
+LIGHTNING = ("stark_lightning_X_trt", "baseline_rephead_4_lite_search5")
+NETWORKS = [
+    *(("stark_s", "baseline"), ("stark_st1", "baseline_R101"), ("stark_st2", "baseline"), LIGHTNING),
+    *(("stark_lightning_X_trt", "mini"), ("alpha_refine", "baseline")),
+]
+CUDA = torch.device("cuda")
+
+
+@pytest.fixture(autouse=True)
+def _forget_matrices():
+    """One that was made of fake tensors would be found by others."""
+    doubling.cache_clear()
+    yield
+    doubling.cache_clear()
+
+
+def on_cuda(net: nn.Module, mode: FakeTensorMode) -> nn.Module:
+    """A network with fake parameters and buffers; other tensors that it holds stay, and are found."""
+    for module in net.modules():
+        for name, value in module._parameters.items():
+            if value is not None:
+                module._parameters[name] = nn.Parameter(mode.from_tensor(value).detach().to(CUDA), value.requires_grad)
+        for name, value in module._buffers.items():
+            if value is not None:
+                module._buffers[name] = mode.from_tensor(value).to(CUDA)
+    return net
+
+
+def batch_of(cfg, masks: bool) -> SimpleNamespace:
+    """Two samples as a loader gives them, on the CPU."""
+    template, search = cfg.DATA.TEMPLATE.SIZE, cfg.DATA.SEARCH.SIZE
+    templates = cfg.DATA.TEMPLATE.get("NUMBER", 1)
+    return SimpleNamespace(
+        templates=[torch.zeros(2, template, template, 3, dtype=torch.uint8)] * templates,
+        search=torch.zeros(2, search, search, 3, dtype=torch.uint8),
+        template_masks=[torch.zeros(2, template, template, dtype=torch.bool)] * templates if masks else None,
+        search_mask=torch.zeros(2, search, search, dtype=torch.bool) if masks else None,
+        brightness=[torch.ones(2)] * (templates + 1),
+        boxes=torch.rand(2, 4),
+        template_boxes=torch.rand(2, 4),
+        object_masks=torch.zeros(2, search, search, dtype=torch.bool),
+        labels=torch.ones(2),
+        sources=[["a"], ["b"]],
+    )
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+@pytest.mark.parametrize(("script", "config"), NETWORKS)
+def test_forward_pass_and_loss_stay_on_the_device(script, config, dtype):
+    cfg = load_config(script, config)
+    net, kind = build_model(script, cfg), {"alpha_refine": MaskActor, "stark_st2": ScoreActor}.get(script, BoxActor)
+    with FakeTensorMode() as mode, torch.autocast("cuda", dtype, enabled=dtype is not None):
+        actor = kind(on_cuda(net.train(), mode), cfg, CUDA)
+        outcome = actor(batch_of(cfg, masks=script != "alpha_refine"))
+    assert outcome.loss.device.type == "cuda"
+    assert {value.device.type for value in outcome.values.values()} == {"cuda"}
+
+
+def test_distillation_stays_on_the_device():
+    cfg, guide = load_config(*LIGHTNING), load_config("stark_s", "baseline")
+    nets = build_model(LIGHTNING[0], cfg), build_model("stark_s", guide)
+    with FakeTensorMode() as mode:
+        student, teacher = (on_cuda(net, mode) for net in nets)
+        outcome = DistillActor(student, cfg, CUDA, Teacher(teacher, guide, CUDA))(batch_of(cfg, masks=True))
+    assert outcome.loss.device.type == "cuda"
+
+
+@pytest.mark.parametrize(("script", "config"), NETWORKS)
+def test_both_parts_of_tracking_stay_on_the_device(script, config):
+    cfg = load_config(script, config)
+    net = build_model(script, cfg).eval()
+    parts = MaskParts(net, cfg) if script == "alpha_refine" else Parts(prepare_for_tracking(net), cfg)
+    size, side = cfg.DATA.TEMPLATE.SIZE, cfg.DATA.SEARCH.SIZE
+    with FakeTensorMode() as mode, torch.no_grad():
+        on_cuda(parts, mode)
+        crop = torch.zeros(1, size, size, 3, dtype=torch.uint8, device=CUDA)
+        search = torch.zeros(1, side, side, 3, dtype=torch.uint8, device=CUDA)
+        if script == "alpha_refine":
+            found = parts.search(search, *parts.template(crop, torch.ones(1, 4, device=CUDA)))
+        else:
+            (feature,) = parts.template(crop)
+            count = parts.regions.templates
+            tokens = count * feature.shape[1] + (side // parts.regions.stride) ** 2
+            bias, position = torch.zeros(1, tokens, device=CUDA), torch.zeros(1, tokens, feature.shape[2], device=CUDA)
+            found = parts.search(search, bias, position, *repeat(feature, count))
+    assert {value.device.type for value in found} == {"cuda"}
+
+
+@pytest.mark.parametrize(("script", "config"), NETWORKS)
+def test_nothing_in_a_step_asks_for_a_value(script, config, monkeypatch):
+    """Each of these would wait for a GPU."""
+    cfg = load_config(script, config)
+    net = build_model(script, cfg).train()
+    kind = {"alpha_refine": MaskActor, "stark_st2": ScoreActor}.get(script, BoxActor)
+    actor, optimisation = kind(net, cfg, torch.device("cpu")), Optimisation(net, cfg, torch.device("cpu"), 1)
+    batch = batch_of(cfg, masks=script != "alpha_refine")
+
+    def waits(*_: object, **__: object) -> None:
+        raise AssertionError("a step waits for the device")
+
+    for name in ("item", "tolist", "numpy", "cpu", "nonzero", "__bool__", "__float__", "__int__", "__index__"):
+        monkeypatch.setattr(Tensor, name, waits)
+    optimisation.backward(actor(batch).loss)
+    norm = optimisation.step(1, 0)
+    monkeypatch.undo()
+    assert torch.isfinite(norm)
+    actor.checks.require()
