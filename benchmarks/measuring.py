@@ -5,10 +5,12 @@ import itertools
 import json
 import multiprocessing
 import os
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +112,17 @@ def rate(seconds: Mapping[str, np.ndarray], unit: str, amount: float, seconds_ea
         number = median / amount if seconds_each else amount / median
         rows.append({"way": way, unit: number, "ratio": float(np.median(first / values))})
     return rows
+
+
+@contextmanager
+def busy(count: int) -> Iterator[None]:
+    """Keep so many processes computing meanwhile."""
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
 
 
 def resident_megabytes() -> float:

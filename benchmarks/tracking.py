@@ -122,13 +122,14 @@ def main() -> None:
     variants, ways = {"type": measuring.known_variant, "nargs": "+"}, {"type": measuring.known_way, "nargs": "+"}
     parser.add_argument("--variants", **variants, default=VARIANTS, metavar="TRACKER:CONFIG")
     parser.add_argument("--ways", **ways, default=WAYS, metavar="ENGINE:PRECISION[+PRECISION]")
+    parser.add_argument("--busy", type=int, default=0, help="processes that compute beside, as other programs do")
     parser.add_argument("--graphs", type=Path, help="folder to keep exported graphs in, for the next time")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory() as temporary, measuring.busy(given.busy):
         folder, ways = given.graphs or Path(temporary), ["plain", *given.ways]
         tables = [measure(variant, ways, given.rounds, given.threads, folder) for variant in given.variants]
     rows = [row for table in tables for row in table]
-    measuring.report(f"Tracking, a frame of 1280x720, {given.threads} threads", rows, given.output)
+    measuring.report(f"Tracking, a frame of 1280x720, {given.threads} threads, {given.busy} others", rows, given.output)
 
 
 if __name__ == "__main__":
