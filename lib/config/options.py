@@ -9,8 +9,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-SCRIPTS = S, ST1, ST2, LIGHTNING, REFINE = "stark_s", "stark_st1", "stark_st2", "stark_lightning_X_trt", "alpha_refine"
-SPATIAL, TRACKERS = (S, ST1, ST2), (S, ST1, ST2, LIGHTNING)
+from ..utils.checkpoint_files import NET_TYPES
+
+SCRIPTS = tuple(NET_TYPES)
+S, ST1, ST2, LIGHTNING, REFINE = "stark_s", "stark_st1", "stark_st2", "stark_lightning_X_trt", "alpha_refine"
+# Scripts that share options; those of TESTED have a tracker.
+SPATIAL = (S, ST1, ST2)
+TRACKERS = (*SPATIAL, LIGHTNING)
+TESTED = (S, ST2, LIGHTNING)
 # The section that users may extend by test sets of their own.
 OPEN_SECTION = "TEST.UPDATE_INTERVALS"
 
@@ -140,11 +146,11 @@ _TABLE = (
     _extra("TRAIN.SEED", 42, "seed of the run", low=0, high=2**63 - 1),
     _extra("TRAIN.TF32", False, "on CUDA compute fp32 products in TF32, with ten bits of mantissa"),
     _extra("LOG.TO", ["tensorboard"], "where numbers go beside logs/", choices=_LOGGERS),
-    Option("TEST.EPOCH", 500, "epoch of the checkpoint", (S, ST2, LIGHTNING, REFINE), {ST2: 50, REFINE: 40}, low=1),
-    Option("TEST.TEMPLATE_FACTOR", 2.0, "side of the crop / size of the object", (S, ST2, LIGHTNING), low=0.1),
-    Option("TEST.TEMPLATE_SIZE", 128, "pixels of the crop's side", (S, ST2, LIGHTNING)),
-    Option("TEST.SEARCH_FACTOR", 5.0, "side of the crop / size of the object", (S, ST2, LIGHTNING), low=0.1),
-    Option("TEST.SEARCH_SIZE", 320, "pixels of the crop's side", (S, ST2, LIGHTNING)),
+    Option("TEST.EPOCH", 500, "epoch of the checkpoint", (*TESTED, REFINE), {ST2: 50, REFINE: 40}, low=1),
+    Option("TEST.TEMPLATE_FACTOR", 2.0, "side of the crop / size of the object", TESTED, low=0.1),
+    Option("TEST.TEMPLATE_SIZE", 128, "pixels of the crop's side", TESTED),
+    Option("TEST.SEARCH_FACTOR", 5.0, "side of the crop / size of the object", TESTED, low=0.1),
+    Option("TEST.SEARCH_SIZE", 320, "pixels of the crop's side", TESTED),
     Option(
         "TEST.MASK_THRESHOLD", 0.65, "probability from which a pixel belongs to the object", (REFINE,), low=0, high=1
     ),

@@ -40,7 +40,7 @@ class Coco(TrackingDataset):
     outlined = False  # whether only objects with an outline are taken
 
     def __init__(self, name: str, storage: Storage) -> None:
-        self.name, self.storage = name, storage
+        super().__init__(name, storage)
         found = [(file, folder) for file, folder in _LAYOUTS if all(map(storage.exists, (file, folder.rstrip("/"))))]
         if not found:
             known = ", or ".join(f"{file} and images in {folder or 'the same folder'}" for file, folder in _LAYOUTS)

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import NoReturn
 
 import numpy as np
 from tqdm import tqdm
@@ -38,12 +39,26 @@ def sequence_info(boxes: np.ndarray, visible: np.ndarray | None = None) -> Seque
 
 
 class TrackingDataset(ABC):
-    """Sequences of one data set. An image set has sequences of one frame."""
+    """Sequences of one data set.
 
-    name: str  # as in DATA.TRAIN.DATASETS_NAME, for messages
-    storage: Storage  # where the files lie
-    is_video: bool = True
+    A subclass defines the four abstract methods. Its `__init__` calls this one first, if it has one of its own.
+
+    Args:
+        name: as in DATA.TRAIN.DATASETS_NAME, for messages.
+        storage: where the files lie.
+    """
+
+    is_video: bool = True  # False for images: sequences of one frame
     report: str = ""  # how much of the set is left out, and why; "" where all of it is used
+
+    def __init__(self, name: str, storage: Storage) -> None:
+        self.name, self.storage = name, storage
+
+    def __getattr__(self, attribute: str) -> NoReturn:
+        """Python calls this for attributes that are missing."""
+        remedy = f"; call super().__init__(name, storage) in {type(self).__name__}.__init__"
+        remedy *= attribute in ("name", "storage")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {attribute!r}{remedy}")
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -97,7 +112,8 @@ class VideoSet(TrackingDataset):
     """
 
     def __init__(self, name: str, storage: Storage, sequences: Sequences, shared_files: Iterable[str] = ()) -> None:
-        self.name, self.storage, self.sequences, self.report = name, storage, sequences, sequences.report
+        super().__init__(name, storage)
+        self.sequences, self.report = sequences, sequences.report
         self._shared_files = shared_files
         self._entries: dict[int, _Entry] = {}  # those read one by one
         self._kept: Arrays = {"ends": np.zeros(len(sequences) + 1, np.int64)}

@@ -40,7 +40,8 @@ class Davis(MaskedDataset):
     """
 
     def __init__(self, name: str, storage: Storage, split: str | None = None, late: bool = False) -> None:
-        self.name, self.storage, self._late = name, storage, late
+        super().__init__(name, storage)
+        self._late = late
         base = "train/" if storage.exists("train") else ""
         self._images, self._masks = (_folder(name, storage, f"{base}{kind}") for kind in ("JPEGImages", "Annotations"))
         self._splits, place = f"{base}ImageSets", storage.locate(self._masks)

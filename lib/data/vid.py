@@ -43,7 +43,7 @@ class Vid(TrackingDataset):
     """Objects of the training videos, visible where they are not occluded; in the folder `ILSVRC2015` or without it."""
 
     def __init__(self, name: str, storage: Storage) -> None:
-        self.name, self.storage = name, storage
+        super().__init__(name, storage)
         base = "ILSVRC2015/" if storage.exists("ILSVRC2015") else ""
         self._index, self._frames = f"{base}cache.json", f"{base}Data/VID/train"
         tracks = _load_tracks(storage, self._index, f"{base}Annotations/VID/train")

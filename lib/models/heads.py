@@ -1,10 +1,15 @@
-"""Box heads: from what the transformer found to a box (STARK, section 3.1, "prediction head")."""
+"""Box heads: from what the transformer found to a box (STARK, section 3.1, "prediction head").
+
+A head takes features (B, C, S, S) and gives a dictionary of tensors: `pred_boxes` (B, 1, 4), cxcywh in fractions of the
+crop, and what its loss needs. MLP alone is none of these heads: it reads the decoder's query.
+"""
 
 import torch
 from easydict import EasyDict
 from torch import Tensor, nn
 
 from ..config import ConfigError, option
+from ..utils.tensors import xyxy_to_cxcywh
 from .layers import MLP, RepVGGBlock
 
 
@@ -43,13 +48,13 @@ class CornerPredictor(nn.Module):
             return self.conv_tower(x).flatten(2).unbind(1)
         return self._tower(x, "tl"), self._tower(x, "br")
 
-    def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Features (B, C, S, S) to boxes xyxy (B, 4) in fractions of the crop, and the two maps of logits."""
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Features (B, C, S, S) to `pred_boxes` (B, 1, 4) and `corner_maps` (2, B, S * S), their logits."""
         maps = self.score_maps(x)
         # In fp32 whatever the network runs in: rounding summed over all cells would move the box. A sum and
         # not a matrix product, which autocast would bring back to bf16.
         corners = [(logits.float().softmax(-1).unsqueeze(-1) * self.points).sum(1) for logits in maps]
-        return torch.cat(corners, dim=-1), maps
+        return {"pred_boxes": xyxy_to_cxcywh(torch.cat(corners, dim=-1))[:, None], "corner_maps": torch.stack(maps)}
 
     def _tower(self, x: Tensor, corner: str) -> Tensor:
         for i in range(1, 6):
@@ -85,7 +90,16 @@ class CenterPredictor(nn.Module):
         distance = (self.points[:, None] - self.points).abs().amax(dim=2)
         self.register_buffer("near", distance < 1.5 / size, persistent=False)  # (S * S, S * S)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Features (B, C, S, S) to `pred_boxes` (B, 1, 4), and `pred_logits` (B, 1, 1), confidence before the sigmoid.
+
+        For the loss also the `scores` and `cell_boxes` of `cells`.
+        """
+        scores, boxes = self.cells(x)
+        box, logit = self.best(scores, boxes)
+        return {"pred_boxes": box[:, None], "pred_logits": logit[:, None], "scores": scores, "cell_boxes": boxes}
+
+    def cells(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Features (B, C, S, S) to logits (B, S * S) and each cell's box (B, S * S, 4), cxcywh in parts of the crop."""
         x = self.shared(x)
         raw = self.box(x).flatten(2).transpose(1, 2).float()
@@ -94,7 +108,7 @@ class CenterPredictor(nn.Module):
         return self.score(x).flatten(1).float(), torch.cat((centre, side), dim=-1)
 
     def best(self, scores: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """What the likeliest cell and its neighbours say, from what `forward` gives.
+        """What the likeliest cell and its neighbours say, from what `cells` gives.
 
         The mean (B, 4) of their boxes, weighted by their likelihood, and the logit (B, 1) of the object's being in one
         of them.

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from easydict import EasyDict
 from torch import Tensor, nn
 
-from ..utils.tensors import NestedTensor, xyxy_to_cxcywh
+from ..utils.tensors import NestedTensor
 from .backbone import Backbone, build_backbone
 from .heads import build_box_head
 from .layers import MLP
@@ -100,9 +100,8 @@ class STARKS(nn.Module):
         weighted = memory.unsqueeze(1) * similarity.unsqueeze(-1)  # (B, Nq, S * S, C)
         side = math.isqrt(memory.shape[1])
         feature = weighted.flatten(0, 1).transpose(1, 2).unflatten(2, (side, side))  # (B * Nq, C, S, S)
-        boxes, maps = self.box_head(feature)  # xyxy (B * Nq, 4), two of (B * Nq, S * S)
-        boxes = xyxy_to_cxcywh(boxes).view(*hs.shape[:2], 4)
-        return {"pred_boxes": boxes, "corner_maps": torch.stack(maps)}
+        found = self.box_head(feature)  # of each query
+        return found | {"pred_boxes": found["pred_boxes"].view(*hs.shape[:2], 4)}
 
 
 class STARKST(STARKS):

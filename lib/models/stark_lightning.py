@@ -4,15 +4,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
 import torch.nn.functional as F
 from easydict import EasyDict
 from torch import Tensor, nn
 
 from ..config import option
-from ..utils.tensors import NestedTensor, xyxy_to_cxcywh
+from ..utils.tensors import NestedTensor
 from .backbone import Backbone, build_backbone
-from .heads import CenterPredictor, build_box_head
+from .heads import build_box_head
 from .stark import Tokens, join
 from .transformer import EncoderLayer, PositionEmbeddingLearned, init_matrices
 
@@ -114,11 +113,4 @@ class STARKLightningXtrt(nn.Module):
             search = replace(search, feature=self.correlation(templates[0].feature, search.feature))
         feature = self.transformer(templates, search)  # (B, S * S, C)
         side = math.isqrt(feature.shape[1])
-        feature = feature.transpose(1, 2).unflatten(2, (side, side))  # (B, C, S, S)
-        if isinstance(self.box_head, CenterPredictor):
-            scores, boxes = self.box_head(feature)  # (B, S * S), cxcywh (B, S * S, 4)
-            box, logit = self.box_head.best(scores, boxes)
-            found = {"pred_boxes": box[:, None], "pred_logits": logit[:, None]}
-            return found | {"scores": scores, "cell_boxes": boxes}
-        boxes, maps = self.box_head(feature)  # xyxy (B, 4), two of (B, S * S)
-        return {"pred_boxes": xyxy_to_cxcywh(boxes)[:, None], "corner_maps": torch.stack(maps)}
+        return self.box_head(feature.transpose(1, 2).unflatten(2, (side, side)))  # of (B, C, S, S)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from lib.data import layouts, synthetic
+from lib.data.dataset import TrackingDataset
 from lib.data.images import ImageReadError
 from lib.data.registry import build_dataset, load_dataset
 from lib.utils.errors import UserError
@@ -315,3 +316,25 @@ def test_the_embedded_default_is_generated_once(tmp_path, monkeypatch):
     before = Path(dataset.source(0, 2)).stat().st_mtime_ns
     assert len(build_dataset("EMBEDDED_train", tmp_path)) == 1
     assert Path(dataset.source(0, 2)).stat().st_mtime_ns == before
+
+
+def test_a_subclass_hears_what_it_lacks():
+    class Half(TrackingDataset):
+        def __init__(self, *_):
+            self.boxes = []
+
+        def __len__(self):
+            return len(self.boxes)
+
+    class Whole(Half):
+        info = frame_path = lambda *_: ""
+        files = list
+
+    with pytest.raises(TypeError, match="abstract methods.* files.*frame_path.*info"):
+        Half("HALF", None)
+    dataset = Whole("WHOLE", None)
+    for use in (lambda: dataset.image(0, 0), lambda: dataset.name):
+        with pytest.raises(AttributeError, match=r"call super\(\).__init__\(name, storage\) in Whole.__init__"):
+            use()
+    with pytest.raises(AttributeError, match="'Whole' object has no attribute 'nmae'$"):
+        _ = dataset.nmae

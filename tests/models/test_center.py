@@ -23,7 +23,7 @@ def test_only_the_named_stages_of_the_backbone_learn():
 
 def test_a_head_at_its_start_says_the_usual_box_in_each_cell():
     head = CenterPredictor(8, 8, 4, 0.25).eval()
-    _, boxes = head(torch.randn(1, 8, 4, 4))
+    _, boxes = head.cells(torch.randn(1, 8, 4, 4))
     assert torch.allclose(boxes[0, 0], torch.tensor((0.125, 0.125, 0.25, 0.25)))
     assert torch.allclose(boxes[0, 7], torch.tensor((0.875, 0.375, 0.25, 0.25)))
 

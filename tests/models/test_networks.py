@@ -13,7 +13,7 @@ from lib.models import build_model
 from lib.models.layers import FrozenBatchNorm2d
 from lib.models.resnet import DEPTHS, ResNetBody
 from lib.models.transformer import DecoderLayer, EncoderLayer, MultiheadAttention
-from lib.utils.tensors import NestedTensor, xyxy_to_cxcywh
+from lib.utils.tensors import NestedTensor, cxcywh_to_xyxy, xyxy_to_cxcywh
 
 LIGHTNING = "stark_lightning_X_trt"
 SIZES = ("DATA.SEARCH.SIZE=128", "DATA.TEMPLATE.SIZE=64")
@@ -75,9 +75,9 @@ def test_corner_heads_find_a_sharp_peak(head):
     maps = torch.full((2, 1, 64), -1e4)
     maps[0, 0, 2 * 8 + 3] = maps[1, 0, 6 * 8 + 7] = 1e4
     predictor.score_maps = lambda _: (maps[0], maps[1])
-    boxes, _ = predictor(torch.zeros(1, 128, 8, 8))
+    boxes = cxcywh_to_xyxy(predictor(torch.zeros(1, 128, 8, 8))["pred_boxes"])
     offset = 0.0 if head == "CORNER" else 0.5
-    torch.testing.assert_close(boxes, torch.tensor([[3.0, 2.0, 7.0, 6.0]]).add(offset) / 8)
+    torch.testing.assert_close(boxes, torch.tensor([[[3.0, 2.0, 7.0, 6.0]]]).add(offset) / 8)
 
 
 @torch.no_grad()

@@ -18,7 +18,6 @@ _OPENCV = {
     "nano": ("TrackerNano", ("backbone", "neckhead")),
     "vit": ("TrackerVit", ("net",)),
 }
-BASELINES = (*_OPENCV, "still")
 
 
 class Baseline:
@@ -109,8 +108,12 @@ class StillTracker(Baseline):
         return {"target_bbox": list(self._box)}
 
 
-def create_baseline(name: str, files: str | Path | None = None) -> ClassicTracker | StillTracker:
+# Name -> class; those of OpenCV also take their name and files.
+BASELINES = {**dict.fromkeys(_OPENCV, ClassicTracker), "still": StillTracker}
+
+
+def create_baseline(name: str, files: str | Path | None = None) -> Baseline:
     """The tracker of a name in BASELINES; `files` of a network are separated as paths in PATH are."""
-    if name == "still":
-        return StillTracker()
-    return ClassicTracker(name, str(files).split(os.pathsep) if files else ())
+    if name in _OPENCV:
+        return ClassicTracker(name, str(files).split(os.pathsep) if files else ())
+    return BASELINES[name]()

@@ -114,7 +114,7 @@ def export(
     if output is not None and not overwrite:
         refuse_to_replace([output / name for name in names])
     folder, model = exported(script, config, cfg, weights), load_network(script, cfg, weights)
-    if format == "onnx" and (output is not None or overwrite):
+    if names == (TEMPLATE, SEARCH) and (output is not None or overwrite):
         export_graphs(model, cfg, output or folder, graphs_origin(script, config, folder, weights))
     elif output is not None:
         output.mkdir(parents=True, exist_ok=True)
@@ -143,11 +143,10 @@ def export_shipped(script: str, config: str, weights: Path) -> Path:
 
 
 def _file_names(format: str, precision: str) -> tuple[str, ...]:
-    """Of the two graphs; none of TensorRT's, which are named by the GPU."""
-    if format == "onnx":
-        return TEMPLATE, SEARCH
-    int8 = format == "openvino" and precision == "int8"
-    return (f"template{SUFFIX}", f"search{INT8_SUFFIX if int8 else SUFFIX}") if format == "openvino" else ()
+    """Of the two graphs, in ONNX or the engine's own format; none of TensorRT's, which are named by the GPU."""
+    if format == "openvino":
+        return f"template{SUFFIX}", f"search{INT8_SUFFIX if precision == 'int8' else SUFFIX}"
+    return () if format == "tensorrt" else (TEMPLATE, SEARCH)
 
 
 def require_tracked(script: str, *others: str) -> None:

@@ -1,7 +1,6 @@
 """The engines that compute a tracker's network: which of them exist, which device they use, the form that all have.
 
-A new engine is a function that opens a graph as a `Part`, and lines in `PRECISIONS_OF`, `engine_device` and
-`graphs.graph_engine`. PyTorch is loaded only where it is needed: on a CPU, exported graphs run without it.
+PyTorch is loaded only where it is needed: on a CPU, exported graphs run without it.
 """
 
 import importlib
