@@ -180,7 +180,8 @@ lock_packages() {
 # Everything that an installation takes, installers included.
 download_packages() {
   "$python" -m pip --version >/dev/null 2>&1 || "$python" -m ensurepip >/dev/null 2>&1 || fail "--download needs pip"
-  "$python" -m pip download --dest "$2" --requirement "$1" uv pip setuptools >&2 ||
+  # Wheels: what has none is built here, because building takes more packages.
+  "$python" -m pip wheel --wheel-dir "$2" --requirement "$1" uv pip setuptools >&2 ||
     fail "the packages could not be downloaded: see pip's message above"
 }
 
