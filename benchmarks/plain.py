@@ -29,6 +29,8 @@ from lib.utils.tensors import NestedTensor
 class PlainEngine:
     """PyTorch as a research code runs it; see `lib.test.tracker.stark.BoxEngine`."""
 
+    outputs = ("pred_boxes", "pred_logits")  # the second of some networks; peaks of corner maps are not looked at
+
     def __init__(self, model: nn.Module, cfg: EasyDict) -> None:
         self.model, self.stride = copy.deepcopy(model).eval(), model.extractor.stride
         self.mean, self.std = (torch.tensor(values).view(1, 3, 1, 1) for values in (cfg.DATA.MEAN, cfg.DATA.STD))

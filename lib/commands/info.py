@@ -18,7 +18,7 @@ _PACKAGES = ("numpy", "opencv-contrib-python-headless", "onnxruntime", "openvino
 def info(parser: ArgumentParser, arguments: Sequence[str]) -> None:
     """Print versions, devices, engines, and the trackers whose weights were found."""
     parser.parse_args(arguments)
-    place, engines = workspace("test"), installed()
+    place, engines = workspace("test"), [name for name in PRECISIONS_OF if name in installed()]
     devices = available_devices() if "torch" in engines else ["cpu"]
     rows = {"stark-tracker": f"{__version__} in {PACKAGE}", "python": platform.python_version()}
     rows |= {name: _version(name) for name in _PACKAGES}

@@ -35,12 +35,13 @@ class BoxEngine:
 
     Attributes:
         stride: pixels of a crop per cell of its features.
+        outputs: names of what `search` gives.
         name: the engine's name and precision, for people.
     """
 
     def __init__(self, engine: Engine) -> None:
         self.engine, self.regions = engine, engine.regions
-        self.stride, self.name = engine.regions.stride, engine.name
+        self.stride, self.outputs, self.name = engine.regions.stride, engine.regions.outputs, engine.name
 
     def encode_template(self, crop: np.ndarray, mask: np.ndarray | None = None) -> Template:
         """Encode a template for `search`.
@@ -65,7 +66,7 @@ class BoxEngine:
         position, bias = joined(inputs)
         features = [each.feature for each in templates]
         found = self.engine.search(np.ascontiguousarray(crop)[None], bias, position, *features)
-        return dict(zip(self.regions.outputs, found, strict=True))
+        return dict(zip(self.outputs, found, strict=True))
 
 
 class StarkTracker:
@@ -141,7 +142,7 @@ class StarkTracker:
         elif confidence < 0.5 * self.lost_below:  # the guess is of no use
             self.state = self.sure
         result: dict[str, Any] = {"target_bbox": list(self.state)}
-        if self.scores or "corner_peak" in self.engine.regions.outputs:
+        if self.scores or "corner_peak" in self.engine.outputs:
             result |= {"conf_score": confidence, "conf_kind": "score" if self.scores else "peak"}
         if self.lost_below:
             result["lost"] = confidence < self.lost_below

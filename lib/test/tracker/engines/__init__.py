@@ -57,8 +57,8 @@ def package(name: str, who: str) -> ModuleType:
 
 
 def installed() -> list[str]:
-    """The engines whose packages are here."""
-    return [name for name in PRECISIONS_OF if importlib.util.find_spec(_PACKAGES[name])]
+    """The engines whose packages are here, and `auto`."""
+    return ["auto", *(name for name in PRECISIONS_OF if importlib.util.find_spec(_PACKAGES[name]))]
 
 
 def choose_engine(engine: str, device: str, precision: str) -> str:
