@@ -12,7 +12,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .. import __version__
+from ..config.loader import closest
 from ..utils.errors import UserError, run_command
+from ..utils.workspace import IN_CHECKOUT
 
 
 class Command(NamedTuple):
@@ -86,6 +89,9 @@ def main() -> None:
     """The program `stark`: the command that its first words name."""
     words, group = sys.argv[1:3], {name.split()[0] for name in COMMANDS if " " in name}
     name = " ".join(words if words and words[0] in group else words[:1])
+    if name == "--version":
+        print(f"stark-tracker {__version__}")
+        return
     if name in COMMANDS:
         run_command(_prepared(COMMANDS[name], f"stark {name}", 1 + len(name.split())))
     run_command(lambda: _help(words, group))
@@ -113,7 +119,8 @@ def missing_package(error: ModuleNotFoundError, program: str) -> str:
         raise error
     extra = {"fastapi": "web", "uvicorn": "web", "av": "web", "vot": "vot", "openvino": "engines", "nncf": "engines"}
     group = extra.get(name, "train")
-    return f"`{program}` needs the package {name}: pip install 'stark-tracker[{group}]', or install_pytorch17.sh here"
+    here = "bash install_pytorch17.sh" if IN_CHECKOUT else f"pip install 'stark-tracker[{group}]'"
+    return f"`{program}` needs the package {name}: {here}"
 
 
 def _help(words: Sequence[str], groups: set[str]) -> int:
@@ -125,5 +132,4 @@ def _help(words: Sequence[str], groups: set[str]) -> int:
     if asked:
         print(text)
         return 0
-    print(text, file=sys.stderr)
-    raise UserError(f"stark has no command '{' '.join(words)}'")
+    raise UserError(f"stark has no command '{' '.join(words)}'; {closest(' '.join(words), list(COMMANDS))}")

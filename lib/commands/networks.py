@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from ..models import release_checkpoint
+from ..models import NETWORKS, release_checkpoint
 from ..test.profiling.onnx_check import check_graph
 from ..test.profiling.profile import profile_network, profile_table
 from ..test.tracker import shipped_weights
@@ -107,7 +107,7 @@ def release(parser: ArgumentParser, arguments: Sequence[str]) -> None:
     where every command finds it as long as there are no checkpoints of your own training. With --graphs it also writes
     <config>.graphs there: what machines without PyTorch track with.
     """
-    parser.add_argument("--script", required=True, help="training script, such as stark_lightning_X_trt")
+    parser.add_argument("--script", required=True, choices=sorted(NETWORKS), help="training script")
     parser.add_argument("--config", required=True, help="configuration, such as mini")
     parser.add_argument("--checkpoints", required=True, nargs="+", type=Path, metavar="FILE", help="one or more")
     parser.add_argument("--output", type=Path, help="file; default: <config>.pth.tar beside the configuration")

@@ -50,15 +50,22 @@ def track(parser: ArgumentParser, arguments: Sequence[str]) -> None:
     for option in ("refine_checkpoint", "refine_precision"):
         if given[option] is not None and given["refine"] is None:
             parser.error(f"--{option} is for masks: add --refine")
+    if not named and len(words) > 2 and not Path(words[0]).exists() and "://" not in words[0]:
+        known = ", ".join((*SCRIPT_OF, *BASELINES))
+        parser.error(f"{words[0]} is neither a tracker nor a file; trackers: {known}")
     (tracker, config), videos = (words[:2], words[2:]) if named else (DEFAULT_TRACKER, words)
     if len(boxes) not in (0, 1, len(videos)):
         parser.error(f"--init_bbox is given {len(boxes)} times for {len(videos)} videos: give one, or one for each")
+    each = boxes or [None]
     if len(videos) > 1:  # else after the video and the box were found to be good
         masks = ("refine", "refine_checkpoint", "refine_precision")
         names = (*masks, "checkpoint", "device", "engine", "precision", "overrides")
         given["built"] = build_tracker(tracker, config, **{name: given[name] for name in names})
-    for video, box in zip(videos, boxes if len(boxes) == len(videos) else (boxes or [None]) * len(videos), strict=True):
-        folder = output / Path(video).stem if output and len(videos) > 1 else output
+    names = [Path(video).stem for video in videos]
+    if twice := sorted(name for name in set(names) if names.count(name) > 1):
+        parser.error(f"several videos are called {twice[0]}: their results would have one name; track them one by one")
+    for video, name, box in zip(videos, names, boxes if len(boxes) == len(videos) else each * len(videos), strict=True):
+        folder = output / name if output and len(videos) > 1 else output
         video_demo(tracker, config, video, box, output=folder, **given)
 
 

@@ -55,7 +55,9 @@ def train(parser: ArgumentParser, arguments: Sequence[str]) -> int:
         report.require()
         print(report.table())
     elif mode == "multiple" and not is_launched():
-        return launch(sys.argv, torchrun)
+        as_module = Path(sys.argv[0]).name == "__main__.py"
+        program = ["-m", __package__.partition(".")[0]] if as_module else sys.argv[:1]
+        return launch([*program, *sys.argv[1:]], torchrun)
     else:
         if is_launched():
             end_with_parent()

@@ -60,7 +60,7 @@ def convert(
         raise UserError(f"there is no file or folder {source}: correct the path of the annotations")
     file = output if output.suffix.lower() == ".xml" else output / "annotations.xml"
     folder = file.parent if to == "cvat" else output
-    staging = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    staging = (folder if folder.is_dir() else folder.parent) / f".{folder.name}.{os.getpid()}.partial"
     built = staging / "built"
     try:
         built.mkdir(parents=True)

@@ -7,9 +7,11 @@ import torch
 from easydict import EasyDict
 from torch import nn
 
-from ..config import ConfigError, load_config
+from ..config import ConfigError
+from ..config.loader import trained_config
 from ..config.options import REFINE
 from ..utils.checkpoint import CheckpointError, load_checkpoint, load_state, save_checkpoint
+from ..utils.checkpoint_files import kept_config
 from .alpha_refine import AlphaRefine
 from .stark import STARKS, STARKST
 from .stark_lightning import STARKLightningXtrt
@@ -67,11 +69,11 @@ def release_checkpoint(script: str, config: str, checkpoints: Sequence[Path], ou
 
     They are of one run, of late epochs in which it moves about one minimum; one alone is stripped. The output may be a
     `.safetensors` file. Raises UserError for a checkpoint that is missing, damaged or of another network, and for an
-    output that exists or cannot be written.
+    output that exists or cannot be written. The configuration is kept as in the last one; safetensors files have none.
     """
     if output.exists():
         raise CheckpointError(f"{output} exists: move it away, or name another file")
-    model = build_model(script, load_config(script, config))
+    model = build_model(script, trained_config(script, config, checkpoints[-1])[0])
     states = []
     for path in checkpoints:
         load_state(model, load_checkpoint(path), path)
@@ -79,4 +81,6 @@ def release_checkpoint(script: str, config: str, checkpoints: Sequence[Path], ou
     mean = {}
     for name, last in states[-1].items():  # counters of batches, which are whole numbers, are the last one's
         mean[name] = torch.stack([state[name] for state in states]).mean(dim=0) if last.is_floating_point() else last
-    save_checkpoint(output, {"net": mean, "net_type": type(model).__name__})
+    kept = kept_config(checkpoints[-1])
+    settings = {"settings": {"config": kept}} if kept else {}
+    save_checkpoint(output, {"net": mean, "net_type": type(model).__name__, **settings})

@@ -116,9 +116,9 @@ def export_graphs(
     about["graphs"] = {}
     for name, part, inputs, given in ((TEMPLATE, "template", template, made), (SEARCH, "search", search, found)):
         write_graph(Traced(parts, part), inputs, list(given), folder / name, batched & {*inputs, *given})
-        described = {"inputs": _fields(inputs, batched), "outputs": _fields(given, batched)}
+        about["graphs"][name] = {"inputs": _fields(inputs, batched), "outputs": _fields(given, batched)}
+    for name, described in about["graphs"].items():
         _annotate(folder / name, about | described, half)
-        about["graphs"][name] = described
     write_text(folder / ABOUT, json.dumps(about, indent=2) + "\n")
 
 

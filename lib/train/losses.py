@@ -1,5 +1,6 @@
 """Forward pass and loss of one batch: boxes (STARK, equation 3), the score (equation 4), masks (Alpha-Refine)."""
 
+import time
 from dataclasses import dataclass
 
 import torch
@@ -17,8 +18,10 @@ from ..utils.tensors import (
     sort_corners,
     xywh_to_xyxy,
 )
+from . import distributed
 from .loader import Batch
 
+GRADIENT = "the gradient"  # how `FiniteChecks` calls it, behind the step
 # Deviation of the target around the object's centre: a part of the object's side, and at least so many cells.
 _SPREAD, _LEAST_SPREAD = 0.15, 0.5
 
@@ -101,14 +104,25 @@ class FiniteChecks:
         self._noted.append((torch.isfinite(values.detach()).flatten(1).all(1), what, sources))
 
     def require(self) -> None:
-        """Raise a UserError for the first values that were not finite, and forget all."""
+        """Raise a UserError for the first values that were not finite, and forget all.
+
+        Every process asks. A gradient is the mean of all processes', so one whose prediction was not finite is heard.
+        """
         noted, self._noted = self._noted, []
-        if not noted or torch.stack([finite.all() for finite, _, _ in noted]).all():
+        if not noted:
             return
-        for finite, what, sources in noted:
-            if broken := [", ".join(sources[i]) for i in (~finite).nonzero().flatten().tolist()]:
-                more = "; …" if len(broken) > 3 else ""
-                raise UserError(f"{what} is not finite; samples: {'; '.join(broken[:3])}{more}")
+        message, rank = "", 0  # of a fault: 1 of a gradient, 2 of a prediction
+        if not torch.stack([finite.all() for finite, _, _ in noted]).all():
+            finite, what, sources = next(each for each in noted if not each[0].all())
+            broken = [", ".join(sources[i]) for i in (~finite).nonzero().flatten().tolist()]
+            more = "; …" if len(broken) > 3 else ""
+            message = f"{what} is not finite; samples: {'; '.join(broken[:3])}{more}"
+            rank = 1 if what.endswith(GRADIENT) else 2
+        if worst := distributed.maximum(rank):
+            if rank < worst:
+                time.sleep(distributed.SECONDS_FOR_TORCHRUN)  # the other one reports
+                message = "the prediction of another process is not finite; it names the samples"
+            raise UserError(message)
 
 
 @dataclass(frozen=True)

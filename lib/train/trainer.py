@@ -20,7 +20,7 @@ from . import distributed
 from .checkpoints import CheckpointFolder
 from .loader import Batch, BatchLoader
 from .log import Meters, RunLog, memory_use
-from .losses import Actor
+from .losses import GRADIENT, Actor
 from .optimiser import Optimisation
 
 log = logging.getLogger(__name__)
@@ -128,7 +128,7 @@ class Trainer:
         norm = self.optimisation.step(epoch, self.step)
         if norm is None:
             return values, waited
-        self.actor.checks.note(norm.expand(len(sources), 1), f"{where}: the gradient", sources)
+        self.actor.checks.note(norm.expand(len(sources), 1), f"{where}: {GRADIENT}", sources)
         return values | {"grad_norm": norm}, waited
 
     @torch.no_grad()

@@ -4,6 +4,7 @@ import os
 import platform
 import re
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,8 @@ def select_device(name: str = "auto") -> "torch.device":
 
     A UserError lists the devices that this machine has.
     """
+    if find_spec("torch") is None:
+        raise UserError(f"device '{name}' needs PyTorch: pip install torch, or choose cpu")
     import torch
 
     available = available_devices()

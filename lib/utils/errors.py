@@ -35,9 +35,13 @@ def run_command(main: Callable[[], int | None]) -> None:
         sys.exit(main() or 0)
     except UserError as error:
         message = str(error)
-    except BrokenPipeError:  # who read the output, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+    except BrokenPipeError:
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:  # who read the output, such as `head`, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(141)
+        raise
     except OSError as error:
         if error.errno not in _USERS:
             raise

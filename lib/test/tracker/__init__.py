@@ -90,6 +90,8 @@ def create_tracker(
         UserError: an unknown name, configuration, device, engine or precision; a checkpoint that is
             missing, damaged or of another network.
     """
+    if num_threads is not None and not (isinstance(num_threads, int) and num_threads >= 1):
+        raise UserError(f"{num_threads} threads: the number must be 1 or more, and whole")
     if name in BASELINES:
         return create_baseline(name, checkpoint)
     if name not in SCRIPT_OF:
@@ -97,8 +99,6 @@ def create_tracker(
     chosen = choose_engine(engine, device, precision)
     if engine == "auto":
         print(f"engine: {chosen} {precision}, the fastest that is installed", flush=True)
-    if num_threads is not None and num_threads < 1:
-        raise UserError(f"{num_threads} threads: the number must be 1 or more")
     how = (device, chosen, precision, overrides, num_threads)
     network, cfg = create_engine(SCRIPT_OF[name], config, checkpoint, *how)
     boxes = BoxEngine(network)

@@ -23,9 +23,17 @@ _OPENCV = {
 class Baseline:
     """A tracker without a network of ours."""
 
+    _box: list[float] | None = None  # xywh in pixels; None before `initialize`
+
     def spawn(self) -> "Baseline":
         """Another object's tracker."""
-        return copy.copy(self)
+        other = copy.copy(self)
+        other._box = None
+        return other
+
+    def _require_object(self) -> None:
+        if self._box is None:
+            raise UserError("the tracker has no object yet: call initialize(image, {'init_bbox': [x, y, w, h]}) first")
 
 
 class ClassicTracker(Baseline):
@@ -89,6 +97,7 @@ class ClassicTracker(Baseline):
 
         Elsewhere it is the score of a network, or 1.
         """
+        self._require_object()
         found, box = self._tracker.update(cv2.cvtColor(to_rgb8(image), cv2.COLOR_RGB2BGR))
         if found:
             self._box = [float(value) for value in box]
@@ -105,6 +114,7 @@ class StillTracker(Baseline):
 
     def track(self, image: np.ndarray) -> dict:
         """Give `{"target_bbox": [x, y, w, h]}`, the first box."""
+        self._require_object()
         return {"target_bbox": list(self._box)}
 
 

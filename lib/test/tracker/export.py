@@ -19,7 +19,6 @@ from . import (
     graphs_folder,
     graphs_origin,
     load_network,
-    shipped_graphs,
     tracker_config,
 )
 from .engines import Engine, choose_engine, engine_device
@@ -135,8 +134,8 @@ def export(
 
 
 def export_shipped(script: str, config: str, weights: Path) -> Path:
-    """Write the graphs that come with a configuration, for machines without PyTorch; returns their folder."""
-    cfg, folder = tracker_config(script, config, weights), shipped_graphs(script, config)
+    """Write graphs of weights beside them, as come with a configuration for machines without PyTorch; their folder."""
+    cfg, folder = tracker_config(script, config, weights), weights.with_name(f"{weights.name.split('.')[0]}.graphs")
     origin = graphs_origin(script, config, graphs_folder(script, config, cfg, weights), weights)
     export_graphs(load_network(script, cfg, weights), cfg, folder, origin, half=True)
     return folder

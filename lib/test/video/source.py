@@ -44,6 +44,7 @@ class NewestFrames:
         self.dropped = 0
         self._frames, self._changed = frames, threading.Condition()
         self._newest: np.ndarray | None = None
+        self._error: Exception | None = None
         self._ended = False
         threading.Thread(target=self._read, daemon=True).start()
 
@@ -55,20 +56,24 @@ class NewestFrames:
             self._changed.wait_for(lambda: self._newest is not None or self._ended)
             frame, self._newest = self._newest, None
         if frame is None:
-            raise StopIteration
+            raise self._error or StopIteration
         return frame
 
     def close(self) -> None:
-        """End the thread."""
-        self._ended = True
+        """End the thread, and the frames."""
+        with self._changed:
+            self._ended, self._newest = True, None
+            self._changed.notify()
 
     def _read(self) -> None:
         try:
             while not self._ended and (frame := next(self._frames, None)) is not None:
                 with self._changed:
                     self.dropped += self._newest is not None
-                    self._newest = frame
+                    self._newest = None if self._ended else frame
                     self._changed.notify()
+        except Exception as error:  # noqa: BLE001 - it is raised where frames are asked for
+            self._error = error
         finally:
             with self._changed:
                 self._ended = True

@@ -4,7 +4,6 @@ The toolkit shows each object as a mask, rectangle or polygon. A tracker of its 
 VOT2020 is answered with Alpha-Refine's mask or the filled rectangle, VOT2020-LT with the rectangle and the confidence.
 """
 
-import copy
 import os
 import sys
 import traceback
@@ -16,7 +15,7 @@ import trax
 from ...data.images import read_image
 from ...utils.errors import UserError, run_command
 from ...utils.workspace import REPOSITORY
-from ..tracker import create_tracker
+from ..tracker import create_tracker, learned_score
 from ..tracker.refiner import with_masks
 
 SHAPES = [trax.Region.RECTANGLE, trax.Region.POLYGON, trax.Region.MASK]
@@ -59,14 +58,15 @@ class ObjectTrackers:
         """
         found = [self._answer(tracker.track(image), image) for tracker in self._trackers]
         for region, _ in new:
-            tracker = copy.copy(self._pristine)
+            tracker = self._pristine.spawn()
             tracker.initialize(image, {"init_bbox": box_of_region(region)})
             self._trackers.append(tracker)
             found.append((region, {}))
         return found
 
     def _answer(self, result: dict, image: np.ndarray) -> tuple[trax.Region, dict]:
-        properties = {"confidence": result["conf_score"]} if "conf_score" in result else {}
+        score = learned_score(result)
+        properties = {} if score is None else {"confidence": score}
         if "mask" in result:
             return region_of_mask(result["mask"]), properties
         return region_of_box(result["target_bbox"], self.kind, image.shape[:2]), properties

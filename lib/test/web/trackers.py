@@ -1,7 +1,6 @@
 """The trackers that the page offers, and the objects that they follow."""
 
 import contextlib
-import copy
 import io
 import threading
 from dataclasses import dataclass, field
@@ -118,7 +117,7 @@ class TrackedObject:
         Tracking then starts again at the first drawn box, and True is returned.
         """
         if changed := choice != self._choice:
-            self._tracker, self._choice = copy.copy(tracker), choice
+            self._tracker, self._choice = tracker.spawn(), choice
             self._forget_from(min(self.drawn))
         return changed
 
