@@ -83,10 +83,12 @@ def test_weights_beside_a_configuration_serve_until_there_are_own_ones(run, tmp_
 
 def test_the_command(run, tmp_path):
     command = [sys.executable, str(REPOSITORY / "tracking" / "release_checkpoint.py"), "--script", SCRIPT]
-    files = ["--checkpoints", *map(str, run), "--output", str(tmp_path / "w.pth.tar")]
+    files = ["--checkpoints", *map(str, run), "--output", str(tmp_path / "w.pth.tar"), "--graphs"]
     done = subprocess.run([*command, "--config", "quickstart", *files], capture_output=True, text=True, check=True)
     assert "the mean of 2 checkpoints" in done.stdout
     assert trackers.load_network(SCRIPT, load_config(SCRIPT, "quickstart"), tmp_path / "w.pth.tar")
+    names = {"template.onnx", "search.onnx", "regions.npz", "model.json"}
+    assert {path.name for path in (tmp_path / "w.graphs").iterdir()} == names  # beside the weights
 
 
 @pytest.fixture

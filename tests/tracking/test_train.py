@@ -1,5 +1,7 @@
 """The command line of tracking/train.py; what it starts is replaced."""
 
+import sys
+from argparse import ArgumentParser
 from functools import partial
 from pathlib import Path
 
@@ -100,8 +102,16 @@ def test_several_processes_are_launched_with_the_same_command(mode, command, cal
     words = [*S50, *mode, "--nproc_per_node", "2", "--device", "cpu"]
     words += [word for name, value in torchrun.items() for word in (f"--{name}", value)]
     assert command(*words) == 7
-    assert calls["launch"] == (["tracking/train.py", *words], torchrun | {"nproc_per_node": "2"})
+    (program, *rest), options = calls["launch"]
+    assert (Path(program).name, rest, options) == ("train.py", words, torchrun | {"nproc_per_node": "2"})
     assert "train" not in calls
+
+
+def test_the_module_is_launched_as_a_module(calls, monkeypatch):
+    words = [*S50, "--nproc_per_node", "2"]
+    monkeypatch.setattr(sys, "argv", ["/site/stark_tracker/__main__.py", "train", *words])
+    assert training.train(ArgumentParser(), words) == 7
+    assert calls["launch"][0] == ["-m", "lib", "train", *words]
 
 
 def test_a_launched_process_trains(command, calls, monkeypatch):

@@ -56,6 +56,9 @@ class MaskTracker:
     def __init__(self, tracker: Tracker, refiner: Refiner) -> None:
         self.tracker, self.refiner = tracker, refiner
 
+    def __copy__(self) -> "MaskTracker":
+        return MaskTracker(copy.copy(self.tracker), copy.copy(self.refiner))
+
     def spawn(self) -> "MaskTracker":
         """Another object's tracker, on the same networks."""
         return MaskTracker(self.tracker.spawn(), copy.copy(self.refiner))

@@ -4,6 +4,7 @@ The toolkit shows each object as a mask, rectangle or polygon. A tracker of its 
 VOT2020 is answered with Alpha-Refine's mask or the filled rectangle, VOT2020-LT with the rectangle and the confidence.
 """
 
+import copy
 import os
 import sys
 import traceback
@@ -58,7 +59,7 @@ class ObjectTrackers:
         """
         found = [self._answer(tracker.track(image), image) for tracker in self._trackers]
         for region, _ in new:
-            tracker = self._pristine.spawn()
+            tracker = copy.copy(self._pristine)
             tracker.initialize(image, {"init_bbox": box_of_region(region)})
             self._trackers.append(tracker)
             found.append((region, {}))

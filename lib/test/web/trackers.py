@@ -1,6 +1,7 @@
 """The trackers that the page offers, and the objects that they follow."""
 
 import contextlib
+import copy
 import io
 import threading
 from dataclasses import dataclass, field
@@ -117,7 +118,7 @@ class TrackedObject:
         Tracking then starts again at the first drawn box, and True is returned.
         """
         if changed := choice != self._choice:
-            self._tracker, self._choice = tracker.spawn(), choice
+            self._tracker, self._choice = copy.copy(tracker), choice
             self._forget_from(min(self.drawn))
         return changed
 
