@@ -32,7 +32,7 @@ def track(parser: ArgumentParser, arguments: Sequence[str]) -> None:
     box = {"type": float, "nargs": 4, "metavar": ("X", "Y", "W", "H"), "action": "append"}
     shown = "the object in the first frame, in pixels; of several videos one for all, or one for each"
     parser.add_argument("--init_bbox", "--optional_box", **box, default=[], help=shown)
-    newest = "of a camera or stream always take the newest frame; those that are dropped are counted"
+    newest = "of a camera or stream take the newest frame; the saved video has those alone, and plays faster"
     parser.add_argument("--newest", action="store_true", help=newest)
     _add_output(parser)
     add_shared(parser, "--checkpoint", "--device", "--engine", "--precision", "--opts")

@@ -41,7 +41,7 @@ def open_square(page):
     """Open `square.mp4` of the server's directory."""
     for name in ("media", "square.mp4"):
         page.locator("#media").get_by_role("button", name=name).click()
-    expect(page.locator("#facts")).to_contain_text("frame 1 of")
+    expect(page.locator("#facts")).to_contain_text(f"frame 1 of {COUNT}")  # and not of the clip before
 
 
 def place(page, x, y):
