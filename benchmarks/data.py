@@ -109,6 +109,7 @@ def read_and_cache(root: Path) -> None:
 
 
 def main() -> None:
+    """Measure samples a second, or the reading of annotations; print the table and save it."""
     parser = benchmark_parser(__doc__)
     parser.add_argument("--frames", nargs="+", default=["1280x720", "1920x1080"], metavar="WIDTHxHEIGHT")
     parser.add_argument("--quality", type=int, default=75, help="of the JPEG files; most tools write this one")

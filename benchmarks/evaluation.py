@@ -60,6 +60,7 @@ def plain_seconds(variant: str, folder: Path, processes: int) -> float:
 
 
 def main() -> None:
+    """Measure an evaluation by each way; print the table and save it."""
     parser = benchmark_parser(__doc__, rounds=3)
     parser.add_argument("--variant", type=known_variant, default="stark_lightning_X_trt:mini", metavar="TRACKER:CONFIG")
     parser.add_argument("--ways", nargs="+", type=known_way, metavar="ENGINE:PRECISION", default=WAYS)

@@ -116,7 +116,7 @@ def rate(seconds: Mapping[str, np.ndarray], unit: str, amount: float, seconds_ea
 
 @contextmanager
 def busy(count: int) -> Iterator[None]:
-    """Keep so many processes computing meanwhile."""
+    """Run `count` processes beside that use a core each, until the block ends."""
     others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
     try:
         yield

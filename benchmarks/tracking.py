@@ -118,6 +118,7 @@ def measure(variant: str, ways: list[str], rounds: int, threads: int, folder: Pa
 
 
 def main() -> None:
+    """Measure each way of each variant; print the table and save it."""
     parser = measuring.benchmark_parser(__doc__)
     variants, ways = {"type": measuring.known_variant, "nargs": "+"}, {"type": measuring.known_way, "nargs": "+"}
     parser.add_argument("--variants", **variants, default=VARIANTS, metavar="TRACKER:CONFIG")

@@ -104,7 +104,7 @@ def _prepared(command: Command, program: str, skip: int) -> Callable[[], int | N
         try:
             function = getattr(import_module(f".{command.module}", __package__), command.function)
         except ModuleNotFoundError as error:
-            raise UserError(missing_package(error, program)) from error
+            raise UserError(_missing_package(error, program)) from error
         form = argparse.RawDescriptionHelpFormatter
         parser = argparse.ArgumentParser(program, description=inspect.getdoc(function), formatter_class=form)
         return function(parser, sys.argv[skip:])
@@ -112,7 +112,7 @@ def _prepared(command: Command, program: str, skip: int) -> Callable[[], int | N
     return prepared
 
 
-def missing_package(error: ModuleNotFoundError, program: str) -> str:
+def _missing_package(error: ModuleNotFoundError, program: str) -> str:
     """The line for a package that a command needs and that is not installed; another module's absence is a bug."""
     name = (error.name or "").partition(".")[0]
     if not name or name == __package__.partition(".")[0]:
@@ -123,13 +123,10 @@ def missing_package(error: ModuleNotFoundError, program: str) -> str:
     return f"`{program}` needs the package {name}: {here}"
 
 
-def _help(words: Sequence[str], groups: set[str]) -> int:
-    """List the commands; 2 if what was asked for is not one."""
-    known = [name for name in COMMANDS if words[:1] in ([name.split()[0]], ["-h"], ["--help"], [])] or list(COMMANDS)
-    asked = not words or words[0] in {"-h", "--help"} | groups and words[-1] in groups | {"-h", "--help"}
-    lines = [f"  {name:<17}{COMMANDS[name].summary}" for name in known]
-    text = "\n".join(["usage: stark COMMAND [options]", "", *lines, "", "stark COMMAND --help says more."])
-    if asked:
-        print(text)
-        return 0
-    raise UserError(f"stark has no command '{' '.join(words)}'; {closest(' '.join(words), list(COMMANDS))}")
+def _help(words: Sequence[str], groups: set[str]) -> None:
+    """List the commands, or those of a group such as `data`; a UserError for words that name no command."""
+    group = [word for word in words[:1] if word in groups]
+    if words[len(group) :] not in ([], ["-h"], ["--help"]):
+        raise UserError(f"stark has no command '{' '.join(words)}'; {closest(' '.join(words), list(COMMANDS))}")
+    lines = [f"  {name:<17}{each.summary}" for name, each in COMMANDS.items() if group in ([], name.split()[:1])]
+    print("\n".join(["usage: stark COMMAND [options]", "", *lines, "", "stark COMMAND --help says more."]))

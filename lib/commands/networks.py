@@ -101,7 +101,7 @@ def _check(parser: ArgumentParser, arguments: Sequence[str], part: str) -> int:
 
 
 def release(parser: ArgumentParser, arguments: Sequence[str]) -> None:
-    """Average checkpoints of one run into weights to share, without optimizer and settings.
+    """Average checkpoints of one run into weights to share, without the optimiser.
 
     The mean of the last epochs tracks better than each of them. By default it is written beside the configuration,
     where every command finds it as long as there are no checkpoints of your own training. With --graphs it also writes

@@ -56,15 +56,16 @@ def track(parser: ArgumentParser, arguments: Sequence[str]) -> None:
     (tracker, config), videos = (words[:2], words[2:]) if named else (DEFAULT_TRACKER, words)
     if len(boxes) not in (0, 1, len(videos)):
         parser.error(f"--init_bbox is given {len(boxes)} times for {len(videos)} videos: give one, or one for each")
-    each = boxes or [None]
-    if len(videos) > 1:  # else after the video and the box were found to be good
-        masks = ("refine", "refine_checkpoint", "refine_precision")
-        names = (*masks, "checkpoint", "device", "engine", "precision", "overrides")
-        given["built"] = build_tracker(tracker, config, **{name: given[name] for name in names})
     names = [Path(video).stem for video in videos]
     if twice := sorted(name for name in set(names) if names.count(name) > 1):
         parser.error(f"several videos are called {twice[0]}: their results would have one name; track them one by one")
-    for video, name, box in zip(videos, names, boxes if len(boxes) == len(videos) else each * len(videos), strict=True):
+    if len(boxes) < 2:
+        boxes = (boxes or [None]) * len(videos)
+    if len(videos) > 1:  # else after the video and the box were found to be good
+        masks = ("refine", "refine_checkpoint", "refine_precision")
+        how = (*masks, "checkpoint", "device", "engine", "precision", "overrides")
+        given["built"] = build_tracker(tracker, config, **{option: given[option] for option in how})
+    for video, name, box in zip(videos, names, boxes, strict=True):
         folder = output / name if output and len(videos) > 1 else output
         video_demo(tracker, config, video, box, output=folder, **given)
 

@@ -163,6 +163,7 @@ def _write_got10k(tracks: list[Track], folder: Path, left: Counter) -> str:
         for name in filter(lines.get, lines):
             write_text(place / name, "".join(f"{line}\n" for line in lines[name]))
         total.update(sequences=1, frames=len(span), boxes=int(present[span].sum()))
+    if total:
         write_text(folder / LIST, "".join(f"{path.name}\n" for path in sorted(folder.glob("*/"))))
     return f"{total['sequences']} sequences of {total['frames']} frames with {total['boxes']} boxes"
 

@@ -141,7 +141,7 @@ def _description(cfg: EasyDict, origin: dict[str, str]) -> dict[str, Any]:
 
 
 def _region(cfg: EasyDict, name: str) -> dict[str, float]:
-    """Of a region that Alpha-Refine looks at, the factor is always 2 (`lib.utils.crop.stretched_crop`)."""
+    """Size and factor of a region's crop; Alpha-Refine's factor is always 2 (`lib.utils.crop.STRETCH`)."""
     size, factor = (cfg.DATA[name].get(key, 2.0) for key in ("SIZE", "FACTOR"))
     return {"size": cfg.TEST.get(f"{name}_SIZE", size), "factor": cfg.TEST.get(f"{name}_FACTOR", factor)}
 

@@ -45,6 +45,8 @@ class RunInfo:
 
 
 class TensorBoard:
+    """Curves and pictures as TensorBoard's event files."""
+
     def __init__(self, run: RunInfo, purge_step: int | None = None) -> None:
         self.writer = SummaryWriter(run.events, purge_step=purge_step)
         self.writer.add_text("configuration", run.text)
@@ -62,6 +64,8 @@ class TensorBoard:
 
 
 class Wandb:
+    """Curves at Weights & Biases: those of `train_steps` by `step`, others by `epoch`."""
+
     def __init__(self, run: RunInfo, purge_step: int | None = None) -> None:
         import wandb
 
@@ -80,7 +84,10 @@ class Wandb:
 
 
 class Mlflow:
-    """Without MLFLOW_TRACKING_URI, which mlflow-skinny needs, runs are kept in `mlflow.db` beside the logs' folder."""
+    """Curves at MLflow.
+
+    Without MLFLOW_TRACKING_URI, which mlflow-skinny needs, runs are kept in `mlflow.db` beside the logs' folder.
+    """
 
     def __init__(self, run: RunInfo, purge_step: int | None = None) -> None:
         import mlflow

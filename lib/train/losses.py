@@ -21,7 +21,6 @@ from ..utils.tensors import (
 from . import distributed
 from .loader import Batch
 
-GRADIENT = "the gradient"  # how `FiniteChecks` calls it, behind the step
 # Deviation of the target around the object's centre: a part of the object's side, and at least so many cells.
 _SPREAD, _LEAST_SPREAD = 0.15, 0.5
 
@@ -94,30 +93,33 @@ def _detached(values: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 class FiniteChecks:
-    """Whether values were finite. It is asked for many steps at once: each answer waits for the device."""
+    """Collects whether the values of steps are finite, and reads all answers together: reading waits for the device."""
 
     def __init__(self) -> None:
-        self._noted: list[tuple[Tensor, str, list[list[str]]]] = []
+        self._noted: list[tuple[Tensor, str, list[list[str]], bool]] = []
 
-    def note(self, values: Tensor, what: str, sources: list[list[str]]) -> None:
-        """Remember whether values (B, ...) of B samples are finite; `sources` are the frames of each."""
-        self._noted.append((torch.isfinite(values.detach()).flatten(1).all(1), what, sources))
+    def note(self, values: Tensor, what: str, sources: list[list[str]], shared: bool = False) -> None:
+        """Remember whether values (B, ...) of B samples are finite.
+
+        `sources` are the frames of each sample. `shared` values, such as gradients, are the mean of all processes.
+        """
+        self._noted.append((torch.isfinite(values.detach()).flatten(1).all(1), what, sources, shared))
 
     def require(self) -> None:
         """Raise a UserError for the first values that were not finite, and forget all.
 
-        Every process asks. A gradient is the mean of all processes', so one whose prediction was not finite is heard.
+        Every process calls this. Where shared values are not finite, the process whose own values caused it reports.
         """
         noted, self._noted = self._noted, []
         if not noted:
             return
-        message, rank = "", 0  # of a fault: 1 of a gradient, 2 of a prediction
-        if not torch.stack([finite.all() for finite, _, _ in noted]).all():
-            finite, what, sources = next(each for each in noted if not each[0].all())
+        message, rank = "", 0  # of a fault: 1 of shared values, 2 of this process's own
+        if not torch.stack([finite.all() for finite, *_ in noted]).all():
+            finite, what, sources, shared = next(each for each in noted if not each[0].all())
             broken = [", ".join(sources[i]) for i in (~finite).nonzero().flatten().tolist()]
             more = "; …" if len(broken) > 3 else ""
             message = f"{what} is not finite; samples: {'; '.join(broken[:3])}{more}"
-            rank = 1 if what.endswith(GRADIENT) else 2
+            rank = 1 if shared else 2
         if worst := distributed.maximum(rank):
             if rank < worst:
                 time.sleep(distributed.SECONDS_FOR_TORCHRUN)  # the other one reports

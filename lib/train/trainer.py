@@ -20,7 +20,7 @@ from . import distributed
 from .checkpoints import CheckpointFolder
 from .loader import Batch, BatchLoader
 from .log import Meters, RunLog, memory_use
-from .losses import GRADIENT, Actor
+from .losses import Actor
 from .optimiser import Optimisation
 
 log = logging.getLogger(__name__)
@@ -128,7 +128,7 @@ class Trainer:
         norm = self.optimisation.step(epoch, self.step)
         if norm is None:
             return values, waited
-        self.actor.checks.note(norm.expand(len(sources), 1), f"{where}: {GRADIENT}", sources)
+        self.actor.checks.note(norm.expand(len(sources), 1), f"{where}: the gradient", sources, shared=True)
         return values | {"grad_norm": norm}, waited
 
     @torch.no_grad()
@@ -185,12 +185,13 @@ class Trainer:
         # Means over all processes, here as in the run that goes on from it.
         self.meters.sums = distributed.mean_over_ranks(self.meters.totals())
         if distributed.rank() == 0:
+            state = self.state_dict()
             if is_best:  # before the others: a run that is killed between them validates again
-                save_checkpoint(self.checkpoints.best, self.state_dict())
+                save_checkpoint(self.checkpoints.best, state)
                 log.info("best so far, %s %.5f: %s", self.best["metric"], self.best["value"], self.checkpoints.best)
-            self.checkpoints.save(self.state_dict())
+            self.checkpoints.save(state)
             if epoch_is_done:
-                self.checkpoints.keep_epoch(self.state_dict(), self.epoch)
+                self.checkpoints.keep_epoch(state, self.epoch)
         distributed.barrier()
 
     def resume(self, checkpoint: dict[str, Any], path: Path) -> None:

@@ -152,12 +152,16 @@ def provenance() -> dict[str, str]:
     if IN_CHECKOUT and shutil.which("git"):
         describe = ("git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
         found["commit"] = subprocess.run(describe, capture_output=True, text=True, check=False).stdout.strip()
-    for package in ("torch", "torchvision", "numpy", "opencv-python-headless", "openvino", "onnxruntime"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = ""
-    return found
+    packages = ("torch", "torchvision", "numpy", "opencv-python-headless", "openvino", "onnxruntime")
+    return found | {package: package_version(package) for package in packages}
+
+
+def package_version(name: str) -> str:
+    """The version of an installed package; "" where it is not installed."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
 
 
 def _read(path: Path, side: Side) -> dict[str, Path]:

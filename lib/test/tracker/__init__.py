@@ -4,7 +4,6 @@ import functools
 import hashlib
 import importlib.util
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -124,10 +123,12 @@ def create_engine(
     weights = find_weights(script, config, checkpoint, overrides)
     cfg, target = tracker_config(script, config, weights, overrides), engine_device(engine, device)
     if engine in ("torch", "compile"):
+        import torch
+
         from .engines.pytorch import torch_engine
 
         if num_threads is not None:
-            sys.modules["torch"].set_num_threads(num_threads)
+            torch.set_num_threads(num_threads)
         return torch_engine(load_network(script, cfg, weights), cfg, target, precision, engine == "compile"), cfg
     folder = exported(script, config, cfg, weights)
     return graph_engine(engine, folder, target, precision, num_threads=num_threads), cfg
