@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from lib.test.tracker import create_tracker
+from lib.test.tracker import create_tracker, learned_score
 from lib.utils.errors import UserError
 from tests.data.made_sets import write_boxes
 
@@ -47,6 +47,7 @@ def test_a_moving_object_is_followed(name):
         found = tracker.track(frame(index))
     assert np.allclose(found["target_bbox"], (40 + 4 * (COUNT - 1), 60, 60, 60), atol=6)
     assert found["conf_score"] == 1.0
+    assert learned_score(found) is None
 
 
 def test_the_last_box_stays_where_the_object_is_lost():
@@ -54,7 +55,7 @@ def test_the_last_box_stays_where_the_object_is_lost():
     tracker.initialize(frame(0), {"init_bbox": [40, 60, 60, 60]})
     before = tracker.track(frame(1))["target_bbox"]
     lost = tracker.track(np.zeros((200, 300, 3), np.uint8))
-    assert lost == {"target_bbox": before, "conf_score": 0.0}
+    assert lost == {"target_bbox": before, "conf_score": 0.0, "conf_kind": "found"}
 
 
 def test_a_box_may_reach_outside_but_not_lie_there():

@@ -53,7 +53,7 @@ class Tracker(Protocol):
 def learned_score(result: dict) -> float | None:
     """The confidence that a tracker learned, of what its `track` gives; None for another kind, or none."""
     score = result.get("conf_score")
-    return None if score is None or result.get("conf_kind") == "peak" else float(score)
+    return None if score is None or result.get("conf_kind", "score") != "score" else float(score)
 
 
 def create_tracker(

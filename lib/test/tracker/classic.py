@@ -95,14 +95,15 @@ class ClassicTracker(Baseline):
     def track(self, image: np.ndarray) -> dict:
         """Give `target_bbox`, xywh in pixels, and `conf_score`: 0 where the object is lost and the last box stays.
 
-        Elsewhere it is the score of a network, or 1.
+        Elsewhere it is the network's score, or 1: `conf_kind` is then "score" or "found".
         """
         self._require_object()
         found, box = self._tracker.update(cv2.cvtColor(to_rgb8(image), cv2.COLOR_RGB2BGR))
         if found:
             self._box = [float(value) for value in box]
         sure = self._tracker.getTrackingScore() if found and self._scores else found
-        return {"target_bbox": list(self._box), "conf_score": float(sure)}
+        kind = "score" if self._scores else "found"
+        return {"target_bbox": list(self._box), "conf_score": float(sure), "conf_kind": kind}
 
 
 class StillTracker(Baseline):

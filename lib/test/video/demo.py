@@ -129,7 +129,8 @@ def run_demo(
     def annotated() -> np.ndarray:
         words, score = [f"frame {number}"], found.get("conf_score")
         if score is not None:
-            words.append(f"{'peak' if found.get('conf_kind') == 'peak' else 'confidence'} {score:.2f}")
+            kind = found.get("conf_kind", "score")
+            words.append(f"{'confidence' if kind == 'score' else kind} {score:.2f}")
         if seconds:
             words.append(f"{(number - 1) / seconds:.0f} FPS")
         boxes = [(found["target_bbox"], video.box_colour(learned_score(found)))]
