@@ -16,6 +16,7 @@ from ..test.tracker.export import FORMATS, export_shipped
 from ..test.tracker.export import export as export_network
 from ..utils.errors import UserError
 from ..utils.files import write_text
+from ..utils.workspace import IN_CHECKOUT, PACKAGE
 from . import add_shared
 
 _LIGHTNING = ("stark_lightning_X_trt", "baseline_rephead_4_lite_search5")
@@ -103,17 +104,20 @@ def _check(parser: ArgumentParser, arguments: Sequence[str], part: str) -> int:
 def release(parser: ArgumentParser, arguments: Sequence[str]) -> None:
     """Average checkpoints of one run into weights to share, without the optimiser.
 
-    The mean of the last epochs tracks better than each of them. By default it is written beside the configuration,
-    where every command finds it as long as there are no checkpoints of your own training. With --graphs it also writes
-    <config>.graphs there: what machines without PyTorch track with.
+    The mean of the last epochs tracks better than each of them. In a checkout, and for a YAML file of yours, it is
+    written beside the configuration, where every command finds it as long as there are no checkpoints of your own
+    training; else into the working directory. With --graphs it also writes <config>.graphs there: what machines without
+    PyTorch track with.
     """
     parser.add_argument("--script", required=True, choices=sorted(NETWORKS), help="training script")
     parser.add_argument("--config", required=True, help="configuration, such as mini")
     parser.add_argument("--checkpoints", required=True, nargs="+", type=Path, metavar="FILE", help="one or more")
-    parser.add_argument("--output", type=Path, help="file; default: <config>.pth.tar beside the configuration")
+    parser.add_argument("--output", type=Path, help="file; default: <config>.pth.tar, see above")
     parser.add_argument("--graphs", action="store_true", help="also write the graphs of a tracker, in half precision")
     given = parser.parse_args(arguments)
-    output = given.output or shipped_weights(given.script, given.config)
+    beside = shipped_weights(given.script, given.config)
+    in_package = not IN_CHECKOUT and beside.is_relative_to(PACKAGE)
+    output = given.output or (Path(beside.name) if in_package else beside)
     release_checkpoint(given.script, given.config, given.checkpoints, output)
     print(f"wrote {output}: the mean of {len(given.checkpoints)} checkpoints, {output.stat().st_size / 2**20:.1f} MiB")
     if given.graphs:

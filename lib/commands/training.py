@@ -1,6 +1,7 @@
 """Commands that train, and that check what training reads."""
 
 import argparse
+import os
 import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
@@ -84,6 +85,8 @@ def check_data(parser: ArgumentParser, arguments: Sequence[str]) -> int:
         if name in TEST_SETS or name.startswith(PREFIXES):
             report.collect(name, check_test_set(name, given.all))
         else:
+            if os.sep in name and ":" not in name and not Path(name).is_dir():
+                raise UserError(f"there is no folder {name}: correct the path, or name a data set")
             path = f"FOLDER:{name}" if Path(name).is_dir() else name
             report.collect(name, check_dataset(path, given.use_lmdb, given.all))
     print(report.table())

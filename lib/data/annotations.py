@@ -208,7 +208,8 @@ def read_got10k(source: Path, images: list[Path], left: Counter) -> list[Track]:
         flags = {name: box_files.parse_flags(read_text(p), p) for name, p in flags.items() if p.is_file()}
         for name, each in (flags | {"image": images}).items():
             if len(each) != len(boxes):
-                raise UserError(f"{file} has {len(boxes)} boxes, but {len(each)} frames have an {name} (flag)")
+                what = "images" if name == "image" else f"lines in {name}.label"
+                raise UserError(f"{file} has {len(boxes)} boxes, but there are {len(each)} {what}: correct one of them")
         boxes[(boxes[:, 2:] <= 0).any(axis=1) | (flags.get("absence", np.zeros(len(boxes))) != 0)] = 0
         name = folder.resolve().name
         label = box_files.read_meta(folder / "meta_info.ini").get("object_class") or re.sub(r"_\d+$", "", name)

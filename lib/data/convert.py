@@ -86,8 +86,13 @@ def convert(
 
 
 def _report(left: Counter) -> str:
-    reasons = [f"{count} {reason}" for reason, count in left.items() if count]
+    reasons = [f"{reason}: {count}" for reason, count in left.items() if count]
     return f"; left out: {', '.join(reasons)}" if reasons else ""
+
+
+def _count(number: int, noun: str) -> str:
+    """`1 track`, `2 tracks`, `2 boxes`."""
+    return f"{number} {noun}{'' if number == 1 else 'es' if noun == 'box' else 's'}"
 
 
 def _open_frames(form: str, source: Path, frames: str | os.PathLike | None, staging: Path) -> list[Path]:
@@ -96,7 +101,9 @@ def _open_frames(form: str, source: Path, frames: str | os.PathLike | None, stag
     places = {"cvat": ["images"], "yolo": ["images", "."], "mot": ["img1"]}.get(form, [])
     place = next((inside / each for each in places if (inside / each).is_dir() and list_images(inside / each)), None)
     if frames is None and place is None:
-        raise UserError(f"{source}: there are no frames beside it: name the video file or the folder of its images")
+        raise UserError(
+            f"{source}: there are no frames beside it: name the video or the folder of its images by --frames"
+        )
     place = place if frames is None else Path(frames)
     if place.is_file():
         capture, video, count = cv2.VideoCapture(str(place)), place, 0
@@ -115,7 +122,7 @@ def _publish(built: Path, folder: Path, overwrite: bool) -> None:
     """Move what was built into a folder; the list of sequences is added to the one there."""
     new = sorted(path for path in built.iterdir() if path.name != LIST)
     if taken := [path.name for path in new if (folder / path.name).exists() and not overwrite]:
-        raise UserError(f"{folder / taken[0]} exists: choose another output or prefix, or overwrite it")
+        raise UserError(f"{folder / taken[0]} exists: choose another output or --prefix, or replace it by --overwrite")
     folder.mkdir(parents=True, exist_ok=True)
     listed = sorted(each.parent.name for each in folder.glob("*/groundtruth.txt"))
     for path in new:
@@ -162,10 +169,11 @@ def _write_got10k(tracks: list[Track], folder: Path, left: Counter) -> str:
         }
         for name in filter(lines.get, lines):
             write_text(place / name, "".join(f"{line}\n" for line in lines[name]))
-        total.update(sequences=1, frames=len(span), boxes=int(present[span].sum()))
+        total.update(sequence=1, frame=len(span), box=int(present[span].sum()))
     if total:
         write_text(folder / LIST, "".join(f"{path.name}\n" for path in sorted(folder.glob("*/"))))
-    return f"{total['sequences']} sequences of {total['frames']} frames with {total['boxes']} boxes"
+    sequences, frames, boxes = (_count(total[noun], noun) for noun in ("sequence", "frame", "box"))
+    return f"{sequences} of {frames} with {boxes}"
 
 
 def _write_cvat(tracks: list[Track], file: Path) -> str:
@@ -191,7 +199,7 @@ def _write_cvat(tracks: list[Track], file: Path) -> str:
             shown = present[i]
     indent(root)
     write_text(file, f'<?xml version="1.0" encoding="utf-8"?>\n{tostring(root, encoding="unicode")}\n')
-    return f"{len(tracks)} tracks with {sum(int(track.present.sum()) for track in tracks)} boxes"
+    return f"{_count(len(tracks), 'track')} with {_count(sum(int(track.present.sum()) for track in tracks), 'box')}"
 
 
 def _write_mot(tracks: list[Track], folder: Path) -> str:
@@ -210,7 +218,7 @@ def _write_mot(tracks: list[Track], folder: Path) -> str:
     write_text(folder / "gt/gt.txt", "".join(f"{','.join(map(str, row))}\n" for row in sorted(rows)))
     write_text(folder / "gt/labels.txt", "".join(f"{label}\n" for label in labels))
     write_text(folder / "seqinfo.ini", "".join(["[Sequence]\n", *(f"{key}={value}\n" for key, value in facts.items())]))
-    return f"{len(tracks)} tracks of {len(images)} frames with {len(rows)} boxes"
+    return f"{_count(len(tracks), 'track')} of {_count(len(images), 'frame')} with {_count(len(rows), 'box')}"
 
 
 def _one_video(tracks: list[Track]) -> tuple[dict[int, Path], int, int]:

@@ -233,6 +233,8 @@ def _listed(storage: Storage, base: str, name: str, expected: str) -> _Names:
     folders = storage.names(base.rstrip("/"))
     with_boxes = [folder for folder in folders if storage.exists(f"{base}{folder}/groundtruth.txt")]
     if not storage.exists(base + LIST):
+        if storage.exists(f"{base}groundtruth.txt"):
+            expected = f"the folder above it, since it is one sequence; {expected}"
         return _present(storage, base, name, with_boxes, with_boxes, f"expected {expected}")
     names = parse_names(storage.text(base + LIST), storage.locate(base + LIST))
     remedy = f"none of the sequences in {LIST} exists: expected {expected}"

@@ -88,7 +88,8 @@ def find_kind(name: str, data_dir: Path | None = None) -> Kind:
             return Kind(root, _lmdb_path(root), "correct the path", build, {})
     if name not in _KNOWN:
         known = [*(f"{prefix}<path>" for prefix in _BY_PATH), *_KNOWN]
-        raise UserError(f"unknown data set {name!r}; {closest(name, known)}")
+        remedy = f"to read the folder, write FOLDER:{name}" if Path(name).is_dir() else closest(name, known)
+        raise UserError(f"{name!r} is the name of no data set; {remedy}")
     folder, build, options = _KNOWN[name]
     place = workspace("train") if data_dir is None else workspace("train").moved(Path(data_dir))
     root = place.dataset_dir(folder)
@@ -129,7 +130,7 @@ def load_dataset(name: str, data_dir: Path | None = None) -> Sequences:
         layout = layouts.vot if prefix == "vot:" else partial(layouts.got10k, with_class=True)
         sequences = layout(files, f"{root}/", prefix.removesuffix(":"), subfolder=dataset_label(name))
     elif name == "lasot_lmdb":  # its keys are the files' paths in LaSOT's folder (tracking/make_lmdb.py makes it)
-        root = place.lmdb_dir("lasot") or place.data_dir / name
+        root = place.lmdb_dir("lasot") or place.dataset_dir(name)
         if not LmdbStorage.is_lmdb(root):
             raise UserError(f"test set {name}: folder not found: {root}: {place.dataset_remedy(name)}")
         sequences = _lasot_test(LmdbStorage(root), "", "lasot")
@@ -215,7 +216,7 @@ def _test_root(place: Workspace, dataset: str, folder: str, *others: str) -> Pat
     """The folder of a test set in the folder of all data sets; `others` are other usual names."""
     first, _, below = folder.partition("/")
     root = place.dataset_dir(first)
-    found = [path for path in (root, *map(root.with_name, others)) if path.is_dir()]
+    found = [path for path in (root, *map(root.with_name, others), *map(place.dataset_dir, others)) if path.is_dir()]
     root = (found[0] if found else root) / below
     if not root.is_dir():
         raise UserError(f"test set {dataset}: folder not found: {root}: {place.dataset_remedy(first)}")

@@ -103,6 +103,7 @@ class BatchLoader:
         self.samples_per_step = batch_size * accumulate * world_size
         self.steps = math.ceil(samples / self.samples_per_step)
         self.samples = self.steps * accumulate * batch_size  # of this process
+        self.dataset_names = [dataset.name for dataset in stream.sampler.datasets]
         self.keys: list[tuple[int, int]] = []
         self.reported: set[str] = set()
         self.loader = DataLoader(

@@ -163,14 +163,14 @@ class RunLog:
             lines = self.numbers.read_text(encoding="utf-8", errors="replace").splitlines()
             write_text(self.numbers, "".join(f"{line}\n" for line in lines if _is_before(line, epoch, step)))
 
-    def close(self) -> None:
-        """Write no longer."""
+    def close(self, failed: bool = False) -> None:
+        """Write no longer; loggers note whether the run has `failed` or was stopped."""
         logging.getLogger(PACKAGE).setLevel(logging.NOTSET)
         for handler in self.handlers:
             logging.getLogger(PACKAGE).removeHandler(handler)
             handler.close()
         for logger in self.loggers or ():
-            logger.close()
+            logger.close(failed)
 
     def begin(self, purge_step: int | None = None) -> None:
         """Open the loggers, unless they are; a run that goes on says from which step on its points come again."""

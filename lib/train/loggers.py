@@ -36,6 +36,7 @@ class RunInfo:
     text: str = ""  # the configuration for people
 
     def id_file(self, logger: str) -> Path:
+        """The file that keeps the run's id at a logger."""
         return self.folder / f"{self.name}.{logger}"
 
     def known_id(self, logger: str, purge_step: int | None) -> str | None:
@@ -50,14 +51,19 @@ class TensorBoard:
     def __init__(self, run: RunInfo, purge_step: int | None = None) -> None:
         self.writer = SummaryWriter(run.events, purge_step=purge_step)
         self.writer.add_text("configuration", run.text)
-        self.close = self.writer.close
+
+    def close(self, failed: bool) -> None:
+        """End the event file, which does not say how the run ended."""
+        self.writer.close()
 
     def curves(self, title: str, step: int, values: Mapping[str, float]) -> None:
+        """Add a point to the curve `<title>/<name>` of each value."""
         for name, value in values.items():
             self.writer.add_scalar(f"{title}/{name}", value, step)
         self.writer.flush()
 
     def pictures(self, title: str, epoch: int, figures: Sequence[Figure]) -> None:
+        """Add figures as `<title>/sample <number>`, counted from 1."""
         for number, figure in enumerate(figures, start=1):
             self.writer.add_figure(f"{title}/sample {number}", figure, epoch)
         self.writer.flush()
@@ -76,9 +82,13 @@ class Wandb:
         write_text(run.id_file("wandb"), self.run.id)
         for title, axis in (("train_steps", "step"), ("train", "epoch"), ("val", "epoch")):
             self.run.define_metric(f"{title}/*", step_metric=axis)
-        self.close = self.run.finish
+
+    def close(self, failed: bool) -> None:
+        """End the run there, as failed or finished."""
+        self.run.finish(exit_code=int(failed))
 
     def curves(self, title: str, step: int, values: Mapping[str, float]) -> None:
+        """Add points by `step` or `epoch`."""
         axis = "step" if title == "train_steps" else "epoch"
         self.run.log({axis: step} | {f"{title}/{name}": value for name, value in values.items()})
 
@@ -100,11 +110,16 @@ class Mlflow:
             if not known:  # the parameters of a run cannot change
                 mlflow.log_params({key: str(value)[:_MAX_PARAMETER] for key, value in leaves(run.config)})
         write_text(run.id_file("mlflow"), started.info.run_id)
-        self.log, self.close = mlflow.log_metrics, mlflow.end_run
+        self.mlflow = mlflow
+
+    def close(self, failed: bool) -> None:
+        """End the run there, as failed or finished."""
+        self.mlflow.end_run("FAILED" if failed else "FINISHED")
 
     def curves(self, title: str, step: int, values: Mapping[str, float]) -> None:
+        """Add points; an unreachable server is a UserError."""
         with _failures_named("mlflow"):
-            self.log({f"{title}/{name}": value for name, value in values.items()}, step=step)
+            self.mlflow.log_metrics({f"{title}/{name}": value for name, value in values.items()}, step=step)
 
 
 @contextmanager

@@ -48,7 +48,7 @@ def train(options: RunOptions) -> dict[str, dict[str, float]]:
         distributed.barrier()  # the others wait for the check
         name, events = f"{options.script}-{options.name}", workspace("train").tensorboard_for(options.save_dir)
         output = RunLog(options.save_dir, name, distributed.rank() == 0, events, option(cfg, "LOG.TO"))
-        held.callback(output.close)
+        held.push(lambda error, *_: output.close(failed=error is not None))
         log.info(report.table())
         made_by = provenance()
         output.configuration(cfg, made_by)

@@ -154,8 +154,11 @@ class Trainer:
         self.output.curves("val", epoch, self.stats["val"])
 
     def note_best(self, epoch: int) -> bool:
-        """Remember the last validation if it is the best so far by TRAIN.KEEP_BEST, on the same sets; whether it is."""
-        metric, sets = option(self.cfg, "TRAIN.KEEP_BEST"), list(self.cfg.DATA.VAL.DATASETS_NAME)
+        """Remember the last validation if it is the best so far by TRAIN.KEEP_BEST, on the same sets; whether it is.
+
+        Sets count that were found: values before and after one of them came do not compare.
+        """
+        metric, sets = option(self.cfg, "TRAIN.KEEP_BEST"), self.validation.dataset_names
         if not metric:
             return False
         value, sign = self.stats["val"][metric], -1 if "loss" in metric.lower() else 1

@@ -2,7 +2,7 @@
 
 First come the environment variables STARK_DATA_DIR, STARK_SAVE_DIR and STARK_PRETRAINED_DIR, then the user's local
 files, which `tracking/create_default_local_file.py` makes (Python, as in the published system), then the working
-directory. Data sets and ImageNet weights that are not there are looked for in the checkout.
+directory. Each data set that is not there is looked for in the checkout, and so is the folder of ImageNet weights.
 """
 
 import os
@@ -42,7 +42,8 @@ _ALIASES = {"vid": "imagenet"}
 _NOTES = """Edit it freely.
 
 Environment variables (STARK_DATA_DIR, STARK_SAVE_DIR, STARK_PRETRAINED_DIR) go before it. An empty text, or a line
-that is missing, means the default. data_dir is for the data sets that are not listed."""
+that is missing, means the default. A relative path starts at the checkout. data_dir is for the data sets that are not
+listed."""
 _HEAD: dict[Side, str] = {
     "train": f'''"""Where training finds and keeps its files on this machine. {_NOTES}
 save_dir is for checkpoints/ and logs/, pretrained_networks for ImageNet weights of backbones.
@@ -81,6 +82,7 @@ class Workspace:
     results_dir: Path  # `<tracker>/<config>/<sequence>.txt` lies under it
     plots_dir: Path  # plots and tables of evaluations
     network_dir: Path  # a checkpoint that is named to a tracker, and is not where it is named, is looked for here
+    more_data_dir: Path | None = None  # of the checkout, for data sets that are missing in `data_dir`
     # Places of single data sets, by their names in the local file without the ending (`lasot`, `lasot_lmdb`).
     own: Mapping[str, Path] = field(default_factory=dict)
     local_file: Path | None = None  # the local file that was read, if any
@@ -97,11 +99,13 @@ class Workspace:
 
     def moved(self, data_dir: Path) -> "Workspace":
         """The same with all data sets in another folder."""
-        return replace(self, data_dir=data_dir, own={})
+        return replace(self, data_dir=data_dir, more_data_dir=None, own={})
 
     def dataset_dir(self, name: str) -> Path:
-        """The folder of a data set by its usual name (`lasot`): its own, or the one in `data_dir`."""
-        return self.own.get(_ALIASES.get(name, name), self.data_dir / name)
+        """The folder of a data set by its usual name (`lasot`): its own, or the one in `data_dir` or the checkout."""
+        places = [folder / name for folder in (self.data_dir, self.more_data_dir) if folder is not None]
+        known = [place for place in places if place.is_dir() or place.with_name(f"{place.name}_lmdb").is_dir()]
+        return self.own.get(_ALIASES.get(name, name), (known or places)[0])
 
     def lmdb_dir(self, name: str) -> Path | None:
         """The LMDB of a data set by the usual name of its folder, where the local file names one."""
@@ -125,23 +129,25 @@ def workspace(side: Side) -> Workspace:
     # A variable also goes before the file's places of all that lies in its folder by default.
     saved = {} if save_dir else local
     save_dir = Path(save_dir or saved.get("save_dir") or saved.get("workspace_dir") or Path.cwd())
-    ending = _ENDING[side]
+    pretrained_dir = pretrained_dir or local.get("pretrained_networks") or _pretrained()
+    ending, data_dir_given = _ENDING[side], data_dir or local.get("data_dir")
     return Workspace(
-        data_dir=Path(data_dir or local.get("data_dir") or _found("data")),
+        data_dir=Path(data_dir_given or Path.cwd() / "data"),
         save_dir=save_dir,
-        pretrained_dir=Path(pretrained_dir or local.get("pretrained_networks") or _found("pretrained_networks")),
+        pretrained_dir=Path(pretrained_dir),
         tensorboard_dir=saved.get("tensorboard_dir") or save_dir / "tensorboard",
         results_dir=saved.get("results_path") or save_dir / "test" / "tracking_results",
         plots_dir=saved.get("result_plot_path") or save_dir / "test" / "result_plots",
         network_dir=saved.get("network_path") or save_dir / "test" / "networks",
         own={} if data_dir else {name.removesuffix(ending): local[name] for name in local if name.endswith(ending)},
+        more_data_dir=REPOSITORY / "data" if IN_CHECKOUT and not data_dir_given else None,
         local_file=file if local else None,
     )
 
 
-def _found(name: str) -> Path:
-    """A folder of input in the working directory; where only the checkout has it, that one."""
-    here, there = Path.cwd() / name, REPOSITORY / name
+def _pretrained() -> Path:
+    """`pretrained_networks` of the working directory; where only the checkout has it, that one."""
+    here, there = (folder / "pretrained_networks" for folder in (Path.cwd(), REPOSITORY))
     return there if IN_CHECKOUT and there.is_dir() and not here.is_dir() else here
 
 
@@ -152,7 +158,7 @@ def provenance() -> dict[str, str]:
     if IN_CHECKOUT and shutil.which("git"):
         describe = ("git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
         found["commit"] = subprocess.run(describe, capture_output=True, text=True, check=False).stdout.strip()
-    packages = ("torch", "torchvision", "numpy", "opencv-python-headless", "openvino", "onnxruntime")
+    packages = ("torch", "torchvision", "numpy", "opencv-contrib-python-headless", "openvino", "onnxruntime")
     return found | {package: package_version(package) for package in packages}
 
 
@@ -165,8 +171,11 @@ def package_version(name: str) -> str:
 
 
 def _read(path: Path, side: Side) -> dict[str, Path]:
-    """Run a local file; the paths that its settings have, by name. Relative ones start at the repository."""
-    paths = {}
+    """Run a local file; the paths that its settings have, by name.
+
+    Relative ones start at the checkout; of an installed package, at the working directory.
+    """
+    paths, start = {}, REPOSITORY if IN_CHECKOUT else Path.cwd()
     try:  # the file is the user's own program, which may fail in any way
         defined = runpy.run_path(str(path))
         if _MAKER[side] not in defined:
@@ -177,7 +186,7 @@ def _read(path: Path, side: Side) -> dict[str, Path]:
             if name.endswith(("_dir", "_path", "pretrained_networks")) and value:
                 if not isinstance(value, str | os.PathLike):
                     raise TypeError(f"{name} is {value!r}, expected a path in quotation marks")
-                paths[name] = REPOSITORY / Path(value).expanduser()
+                paths[name] = start / Path(value).expanduser()
     except Exception as error:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         if isinstance(error, SyntaxError) and error.filename == str(path):

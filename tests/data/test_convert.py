@@ -97,9 +97,11 @@ def test_what_is_left_out_of_cvat_is_counted(tmp_path):
     }
     said = convert(make_cvat(tmp_path / "task", tracks, 4), tmp_path / "out", "cvat")
     assert lines(tmp_path / "out/flat_0/groundtruth.txt") == ["1,1,2,2", "0,0,0,0", "0,0,0,0", "1,1,2,2"]
-    assert "1 sequences of 4 frames with 2 boxes" in said
-    reasons = ["2 objects without a box", "1 boxes without an area", "1 boxes in frames without an image"]
-    assert [reason for reason in (*reasons, "1 objects that are visible in fewer than two") if reason not in said] == []
+    assert "1 sequence of 4 frames with 2 boxes" in said
+    reasons = ["objects without a box: 2", "boxes without an area: 1", "boxes in frames without an image: 1"]
+    assert [
+        reason for reason in (*reasons, "objects that are visible in fewer than two frames: 1") if reason not in said
+    ] == []
 
 
 def test_a_rotated_box_becomes_the_upright_box_around_it(tmp_path):
@@ -151,7 +153,11 @@ def test_label_studio_keyframes_show_until_one_is_disabled(tmp_path):
     tasks = [label_studio([], 4, "other.mp4"), label_studio(sequence, 10)]
     write_lines(tmp_path / "ls.json", [json.dumps(tasks)])
     said = convert(tmp_path / "ls.json", tmp_path / "out", "label-studio", frames=frames)
-    for reason in ("1 tasks of other", "1 further annotations", "1 regions that are no video"):
+    for reason in (
+        "tasks of other videos: 1",
+        "further annotations of this video: 1",
+        "regions that are no video rectangles: 1",
+    ):
         assert reason in said
     # it turns about its corner; the last keyframe lasts to the end
     expected = [[1, 2, 4, 4], [2, 2, 4, 6], [3, 2, 4, 8], [0] * 4, [0] * 4, *[[6, 8, 2, 2]] * 4]
@@ -199,7 +205,7 @@ def test_yolo_with_track_ids(tmp_path):
     texts = {"1": ["0 0.5 0.5 0.25 0.25 7", "2 0.5 0.5 1 1 0.91 8"], "3": ["2 0.25 0.5 0.25 0.25 0.4 7"]}
     texts |= {"2": ["0 0.5 0.5 0.5 0.5 0.8"], "4": ["0 0.5 0.5 1 1 8"], "readme": ["0 0 0 0 0"]}
     said = convert(make_yolo(tmp_path / "yolo", texts, 4), tmp_path / "out", "yolo")
-    assert "left out: 1 text files of no frame, 1 boxes without a track id" in said
+    assert "left out: text files of no frame: 1, boxes without a track id: 1" in said
     assert lines(tmp_path / "out/list.txt") == ["cat_7", "dog_8"]
     assert lines(tmp_path / "out/cat_7/groundtruth.txt") == ["9,6,6,4", "0,0,0,0", "3,6,6,4"]
     assert lines(tmp_path / "out/dog_8/groundtruth.txt") == ["0,0,24,16", "0,0,0,0", "0,0,0,0", "0,0,24,16"]
@@ -208,12 +214,12 @@ def test_yolo_with_track_ids(tmp_path):
 def test_yolo_without_track_ids_takes_a_class_with_one_box_a_frame(tmp_path):
     texts = {"1": ["0 0.5 0.5 1 1", "5 0.5 0.5 1 1"], "2": ["5 0.5 0.5 1 1", "0 0.5 0.5 1 1", "5 0.1 0.1 0.1 0.1"]}
     said = convert(make_yolo(tmp_path / "yolo", texts, 2), tmp_path / "out", "yolo")
-    assert "3 boxes of classes with two boxes in a frame and no track ids" in said
+    assert "boxes of classes with two boxes in a frame and no track ids: 3" in said
     assert lines(tmp_path / "out/list.txt") == ["cat"]
     write_lines(tmp_path / "yolo/labels/1.txt", [])
     message = user_error(tmp_path / "yolo", tmp_path / "two", "yolo")
-    assert "left out: 2 boxes of classes with two boxes in a frame" in message
-    assert message.endswith("1 objects that are visible in fewer than two frames")
+    assert "left out: boxes of classes with two boxes in a frame and no track ids: 2" in message
+    assert message.endswith("objects that are visible in fewer than two frames: 1")
 
 
 @pytest.mark.parametrize(
@@ -250,8 +256,8 @@ def test_mot_flags_and_visibility(tmp_path):
     rows = ["2,1,10,10,4,6,1,1,0", "3,1,11,10,4,6,1,1,0.5", "4,1,12,10,4,6,1,1,0.01", "1,2,1,1,2,2,0,8,1"]
     rows += ["5,1,12,10,4,6,1,1,1", "1,-1,1,1,2,2,1,1,1", "1,3,1,1,2,2,1,3,1", "4,3,5.5,1,2,2,1,3,1"]
     said = convert(make_mot(tmp_path / "mot", rows, 5), tmp_path / "out", "mot", prefix="MOT17-02_")
-    assert "1 boxes that are to be ignored (flag 0), 1 boxes without an id" in said
-    assert "1 boxes before the first visible frame" in said
+    assert "boxes that are to be ignored (flag 0): 1, boxes without an id: 1" in said
+    assert "boxes before the first visible frame: 1" in said
     assert lines(tmp_path / "out/list.txt") == ["MOT17-02_class3_3", "MOT17-02_pedestrian_1"]
     folder = tmp_path / "out/MOT17-02_pedestrian_1"
     assert names(folder)[:3] == ["00000003.jpg", "00000004.jpg", "00000005.jpg"]
@@ -269,7 +275,7 @@ def test_davis_gives_every_object_also_a_late_one(tmp_path):
     mask[(mask == (0, 0, 128)).all(axis=-1)] = 0  # the object of colour (128, 0, 0), DAVIS's first, is not there yet
     cv2.imwrite(str(first), mask)
     said = convert(root, tmp_path / "out", "davis")
-    assert "1 frames without a mask" in said
+    assert "frames without a mask: 1" in said
     assert lines(tmp_path / "out/list.txt") == ["bear_1", "bear_2"]
     assert lines(tmp_path / "out/bear_2/groundtruth.txt") == [f"{2 + frame},2,6,5" for frame in range(4)]
     assert lines(tmp_path / "out/bear_1/groundtruth.txt") == ["13,2,6,5", "14,2,6,5"]
@@ -287,13 +293,13 @@ def test_round_trips_are_equal(cvat, tmp_path, to):
     for name, other in zip(["car_0", "red_cup_1"], others, strict=True):
         for file in names(tmp_path / "first" / name):
             assert (tmp_path / "second" / other / file).read_bytes() == (tmp_path / "first" / name / file).read_bytes()
-    assert user_error(tmp_path / "first", tmp_path / "between", "got10k", to).endswith("or overwrite it")
+    assert user_error(tmp_path / "first", tmp_path / "between", "got10k", to).endswith("or replace it by --overwrite")
 
 
 def test_one_sequence_alone_keeps_its_place_in_the_video(cvat, tmp_path):
     convert(cvat, tmp_path / "first", "cvat")
     said = convert(tmp_path / "first/car_0", tmp_path / "car.xml", "got10k", "cvat")
-    assert "1 tracks with 4 boxes" in said
+    assert "1 track with 4 boxes" in said
     root = ElementTree.parse(tmp_path / "car.xml").getroot()
     assert root.findtext("meta/task/labels/label/name") == "car"
     found = [(box.get("frame"), box.get("outside"), box.get("keyframe")) for box in root.iter("box")]
@@ -311,9 +317,11 @@ def test_objects_of_different_videos_do_not_become_one(tmp_path):
     for to in ("mot", "cvat"):
         assert "a and b are of different videos" in user_error(tmp_path / "set", tmp_path / "out", "got10k", to)
     write_lines(tmp_path / "set/b/absence.label", ["1"])
-    assert "1 tracks of 1 frames with 1 boxes" in convert(tmp_path / "set", tmp_path / "one", "got10k", "mot")
+    assert "1 track of 1 frame with 1 box " in convert(tmp_path / "set", tmp_path / "one", "got10k", "mot")
     write_lines(tmp_path / "set/b/absence.label", ["0", "1"])
-    assert "1 boxes, but 2 frames have an absence" in user_error(tmp_path / "set", tmp_path / "out", "got10k", "mot")
+    assert "1 boxes, but there are 2 lines in absence.label" in user_error(
+        tmp_path / "set", tmp_path / "out", "got10k", "mot"
+    )
 
 
 def test_sequences_are_added_and_nothing_is_overwritten_unasked(cvat, tmp_path):
@@ -340,5 +348,13 @@ def test_wrong_arguments_say_what_to_do(cvat, tmp_path):
     assert "no file or folder" in user_error(tmp_path / "nowhere", out, "cvat")
     assert "no video" in user_error(cvat, out, "cvat", frames=cvat / "annotations.xml")
     (cvat / "images").rename(tmp_path / "images")
-    assert "name the video file or the folder" in user_error(cvat, out, "cvat")
+    assert "folder of its images by --frames" in user_error(cvat, out, "cvat")
     assert not out.exists()
+
+
+def test_the_working_directory_takes_sequences_and_nothing_else(cvat, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    convert(cvat, ".", "cvat")
+    assert names(tmp_path / "here") == ["car_0", "list.txt", "red_cup_1"]
+    assert names(tmp_path) == ["here", cvat.name]

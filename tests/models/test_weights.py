@@ -8,6 +8,7 @@ import pytest
 import torch
 from torchvision.models import get_model_weights
 
+from lib.commands import main, networks
 from lib.config import load_config
 from lib.models import build_model, release_checkpoint
 from lib.models.pretrained import RESNET_FILES, imagenet_state_dict
@@ -89,6 +90,18 @@ def test_the_command(run, tmp_path):
     assert trackers.load_network(SCRIPT, load_config(SCRIPT, "quickstart"), tmp_path / "w.pth.tar")
     names = {"template.onnx", "search.onnx", "regions.npz", "model.json"}
     assert {path.name for path in (tmp_path / "w.graphs").iterdir()} == names  # beside the weights
+
+
+def test_an_installed_command_writes_into_the_working_directory(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(networks, "IN_CHECKOUT", False)
+    monkeypatch.setattr(networks, "PACKAGE", REPOSITORY)
+    words = ["release", "--script", SCRIPT, "--config", "quickstart", "--checkpoints", str(run[0])]
+    monkeypatch.setattr(sys, "argv", ["stark", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["quickstart.pth.tar"]
 
 
 @pytest.fixture

@@ -88,7 +88,7 @@ def test_all_problems_are_reported_at_once(videos, tmp_path, monkeypatch):
         ("output folder", f"cannot write to {tmp_path / 'file'}", "another --save_dir"),
         ("previous stage", "none is named", "--script_prv stark_st1"),
         ("train LASOT", f"no folder {tmp_path / 'nothing' / 'lasot'}", "STARK_DATA_DIR"),
-        ("train VDI", "unknown data set 'VDI'", "did you mean 'VID'?"),
+        ("train VDI", "'VDI' is the name of no data set", "did you mean 'VID'?"),
         (f"val FOLDER:{broken}", "3 of 3 images read are unusable", "mend these files"),
     ]
     for subject, what, remedy in expected:

@@ -108,9 +108,29 @@ def test_every_process_has_its_own_number(script, monkeypatch):
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
 
 
+# The gradient is the mean of all processes, and not finite in each; the prediction is so in one.
+FAULT = """
+import torch
+from lib.train import distributed
+from lib.train.losses import FiniteChecks
+def main():
+    with distributed.joined("cpu"):
+        checks = FiniteChecks()
+        for _ in range(2):
+            checks.note(torch.ones(2, 4), "the prediction", [["good"], ["good"]])
+            checks.require()
+        boxes = torch.tensor([[1.0], [float("nan") if rank else 2.0]])
+        checks.note(boxes, "the prediction", [["a"], [f"frame {rank}"]])
+        checks.note(torch.full((2, 1), float("nan")), "the gradient", [["innocent"], ["innocent"]], shared=True)
+        checks.require()
+run_command(record(main))
+"""
+
+
 @pytest.mark.parametrize(
     ("text", "status", "last"),
     [
+        (FAULT, 2, "error: the prediction is not finite; samples: frame 1"),
         ("fail('no such set') if rank else time.sleep(60)\n", 2, "error: no such set"),
         ("os.kill(os.getpid(), signal.SIGKILL) if rank else time.sleep(60)\n", 1, "error: a training process was"),
     ],

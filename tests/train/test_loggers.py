@@ -38,7 +38,7 @@ class FakeWandb:
     """The runs of a server, and what was logged to each; a call takes the arguments that the package documents."""
 
     def __init__(self):
-        self.logged, self.axes, self.inits, self.finished = {}, {}, [], 0
+        self.logged, self.axes, self.inits, self.finished = {}, {}, [], []
 
     def init(self, *, project, name, id, resume, dir, config):  # noqa: A002
         self.inits.append({"project": project, "name": name, "id": id, "resume": resume, "config": config})
@@ -47,8 +47,8 @@ class FakeWandb:
         define = lambda glob, step_metric: self.axes.update({glob: step_metric})  # noqa: E731
         return types.SimpleNamespace(id=key, log=log, define_metric=define, finish=self.finish)
 
-    def finish(self):
-        self.finished += 1
+    def finish(self, exit_code):
+        self.finished.append(exit_code)
 
 
 class FakeMlflow:
@@ -73,7 +73,8 @@ class FakeMlflow:
     def log_metrics(self, metrics, step):
         self.runs[self.now]["points"].append((step, metrics))
 
-    def end_run(self):
+    def end_run(self, status):
+        self.runs[self.now]["status"] = status
         self.now = None
 
 
@@ -110,7 +111,7 @@ def test_a_whole_run_and_the_one_that_goes_on_are_one_there(videos, tmp_path, wa
     assert [point["epoch"] for point in points if "val/IoU" in point] == [1, 2]
     assert [point["val/IoU"] for point in points if "val/IoU" in point] == [s["val"]["IoU"] for s in (stats, later)]
     assert any("train_steps/lr/backbone" in point for point in points)
-    assert wandb.finished == 2
+    assert wandb.finished == [0, 0]
 
     (kept,) = mlflow.runs.values()
     assert kept["name"] == title(run)
@@ -120,7 +121,15 @@ def test_a_whole_run_and_the_one_that_goes_on_are_one_there(videos, tmp_path, wa
         (1, stats["val"]["IoU"]),
         (2, later["val"]["IoU"]),
     ]
-    assert mlflow.now is None
+    assert (mlflow.now, kept["status"]) == (None, "FINISHED")
+
+
+def test_a_run_that_fails_is_one_there(videos, tmp_path, wandb, mlflow, monkeypatch):
+    monkeypatch.setattr("lib.train.trainer.Trainer.validate", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train(lightning(videos, tmp_path, "LOG.TO=[wandb, mlflow]", "TRAIN.EPOCH=1"))
+    assert wandb.finished == [1]
+    assert [run["status"] for run in mlflow.runs.values()] == ["FAILED"]
 
 
 def title(run):

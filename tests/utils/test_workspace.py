@@ -195,6 +195,19 @@ def test_a_checkpoint_may_be_named_by_its_file_in_network_path(tmp_path, monkeyp
     assert find_weights("stark_s", "baseline", "mine.pth.tar") == Path("mine.pth.tar")
 
 
+def test_a_data_set_is_looked_for_here_then_in_the_checkout(tmp_path, monkeypatch):
+    here, checkout = tmp_path / "here" / "data", tmp_path / "checkout" / "data"
+    monkeypatch.setattr(workspace_module, "REPOSITORY", checkout.parent)
+    for folder in (here / "otb", checkout / "otb", checkout / "uav", checkout / "lasot_lmdb"):
+        folder.mkdir(parents=True)
+    monkeypatch.chdir(here.parent)
+    found = [workspace("test").dataset_dir(name) for name in ("otb", "uav", "nfs")]
+    assert found == [here / "otb", checkout / "uav", here / "nfs"]
+    assert find_kind("LASOT").lmdb == checkout / "lasot_lmdb"
+    monkeypatch.setenv("STARK_DATA_DIR", str(here))
+    assert workspace("test").dataset_dir("uav") == here / "uav"
+
+
 def test_a_command_is_kept_in_one_line_of_utf8(monkeypatch):
     monkeypatch.setattr("sys.argv", ["train.py", "--save_dir", "a\udcff", "TRAIN.LR=\n1"])
     assert provenance()["command"].encode() == rb"train.py --save_dir 'a\udcff' 'TRAIN.LR=\n1'"
