@@ -24,7 +24,8 @@ _BASH = re.compile(r"bash ([\w/]+\.sh)()")
 _STARK = re.compile(r"stark ([a-z][a-z ]*)(.*)")
 
 
-def _pages() -> list[str]:
+def page_names() -> list[str]:
+    """The pages of the repository, as paths in it; none without git."""
     if shutil.which("git") is None or not (REPOSITORY / ".git").exists():
         return []
     command = ["git", "-C", REPOSITORY, "ls-files", "--cached", "--others", "--exclude-standard", "*.md"]
@@ -32,7 +33,7 @@ def _pages() -> list[str]:
     return [name for name in names if (REPOSITORY / name).is_file()]
 
 
-def _parts(page: Path) -> Iterator[tuple[bool, str]]:
+def page_parts(page: Path) -> Iterator[tuple[bool, str]]:
     """The lines of a page, with whether they are code; unchecked code is left out."""
     fence, indented, unchecked, before = "", False, False, ""
     for line in page.read_text(encoding="utf-8").splitlines():
@@ -49,13 +50,13 @@ def _parts(page: Path) -> Iterator[tuple[bool, str]]:
 
 def _text(page: Path) -> str:
     """A page without code."""
-    return re.sub(r"`[^`]*`", "code", "\n".join("" if code else line for code, line in _parts(page)))
+    return re.sub(r"`[^`]*`", "code", "\n".join("" if code else line for code, line in page_parts(page)))
 
 
 def _anchors(page: Path) -> set[str]:
     """What a link to a place in a page may name; headings become anchors as on GitHub."""
     seen, anchors = Counter(), set()
-    for code, line in _parts(page):
+    for code, line in page_parts(page):
         heading = None if code else re.match(r"#+\s+(.*?)\s*$", line)
         if heading:
             anchor = re.sub(r"\]\([^)]*\)|[^\w\- ]", "", heading[1].lower()).replace(" ", "-")
@@ -66,9 +67,9 @@ def _anchors(page: Path) -> set[str]:
 
 def _commands(page: Path) -> Iterator[str]:
     """The commands in a page's blocks of code, in one line each, and those between backticks."""
-    text = "\n".join(line if code else "\n" for code, line in _parts(page))
+    text = "\n".join(line if code else "\n" for code, line in page_parts(page))
     text = re.sub(r"\s*\\\n\s*|\n\s*(?=\[?--)", " ", text)
-    prose = "\n".join("" if code else line for code, line in _parts(page))
+    prose = "\n".join("" if code else line for code, line in page_parts(page))
     yield from (line.split("  #")[0].strip() for line in text.splitlines() if line.strip())
     yield from (" ".join(words.split()) for words in re.findall(r"`([^`]+)`", prose))
 
@@ -76,7 +77,7 @@ def _commands(page: Path) -> Iterator[str]:
 def _uses() -> dict[str, dict[str, set[str]]]:
     """Scripts and commands of `stark` -> the options that the pages give them -> the pages."""
     uses: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-    for page in _pages():
+    for page in page_names():
         for command in _commands(REPOSITORY / page):
             for pattern in (_SCRIPT, _BASH, _STARK):
                 found = pattern.match(command) if pattern is _STARK else pattern.search(command)
@@ -91,7 +92,7 @@ def _uses() -> dict[str, dict[str, set[str]]]:
     return uses
 
 
-@pytest.mark.parametrize("name", _pages())
+@pytest.mark.parametrize("name", page_names())
 def test_links_lead_somewhere(name):
     page, broken = REPOSITORY / name, []
     for target in re.findall(r"\]\(([^)\s]+)(?:\s+\"[^\"]*\")?\)", _text(page)):

@@ -1,0 +1,110 @@
+"""The commands in the pages' blocks of code: each runs here, in another test, or says that it was not run here.
+
+A comment `# not run here` stands behind a command, or on a line before the commands up to the next empty line.
+"""
+
+import re
+import runpy
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lib import commands
+from lib.config import load_config
+from lib.models import build_model
+from lib.utils.checkpoint import save_checkpoint
+from lib.utils.workspace import REPOSITORY
+from tests.data.made_sets import write_sequence
+from tests.golden.fill import fill
+from tests.test.web.made_clips import scene, write_clip
+from tests.test_documents import page_names, page_parts
+
+# Commands that run otherwise: by hand on a fresh machine before each release, or in another test.
+BY_HAND = r"bash (tracking/quickstart|tests/run)\.sh|install_pytorch17\.sh --lock"
+ELSEWHERE = {
+    r"pip install \.": "tests/test_package.py",
+    r"bash install_pytorch17\.sh &&": "tests/test_install.py",
+    r"stark web|tracking/web_demo\.py": "tests/test/web/serving.py",
+    r"bash external/vot20\w*/[\w/]+/exp\.sh": "tests/test/vot20/test_toolkit.py",
+    r"tracking/ORT_lightning": "tests/test/profiling/test_onnx_check.py",
+}
+OURS = re.compile(r"(?:\w+=\S+ )?(?:(?:python3?|bash|torchrun)\s(?:.*\s)?[\w/]+\.(?:py|sh)\b|stark |pip |docker )")
+# What a command gets beside the page's words: trainings are checked and not run, measurements are short.
+MORE = {"train": ["--device", "cpu", "--check"], "profile_model": ["--runs", "1", "--warmup", "0"]}
+
+
+def shown(page: str) -> Iterator[str]:
+    """The commands of a page's blocks of code, in one line each; those that are marked as not run are left out."""
+    text = "\n".join(line if code else "\n" for code, line in page_parts(REPOSITORY / page))
+    marked = False
+    for line in re.sub(r"\s*\\\n\s*|\n\s*(?=\[?--)", " ", text).splitlines():
+        command, _, comment = line.strip().partition("#")
+        marked = bool(line.strip()) and (marked or (not command and "not run here" in comment))
+        if OURS.match(command) and not marked and "not run here" not in comment:
+            yield command.strip()
+
+
+COMMANDS = {page: list(dict.fromkeys(shown(page))) for page in page_names()}
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory):
+    """A checkpoint of STARK-ST that learned nothing."""
+    path = tmp_path_factory.mktemp("weights") / "stark_st.pth.tar"
+    save_checkpoint(path, {"net": fill(build_model("stark_st2", load_config("stark_st2", "baseline"))).state_dict()})
+    return path
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch, weights):
+    """A working directory with all that the pages name."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STARK_SAVE_DIR", str(tmp_path))
+    Path("experiments").symlink_to(REPOSITORY / "experiments")
+    for name in ("STARKST_ep0050.pth.tar", "STARKST_ep0500.pth.tar"):
+        Path(name).symlink_to(weights)
+    for name in ("a", "b"):
+        write_sequence(Path("path/to/mine"), name, count=24)
+    for name in ("sequences", "test", "held_out"):
+        Path("path/to", name).symlink_to(tmp_path / "path/to/mine")
+    for name in ("my.mp4", "clip.mp4"):
+        write_clip(Path(name), (scene(i, (320, 240)) for i in range(12)))
+    boxes = "".join(f'<box frame="{i}" xtl="40" ytl="60" xbr="80" ybr="99" outside="0"/>' for i in range(12))
+    for file in (Path("annotations.xml"), Path("task/annotations.xml")):
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(f'<annotations><meta/><track id="0" label="car">{boxes}</track></annotations>')
+    return tmp_path
+
+
+def ours(command: str, place: Path, monkeypatch) -> int:
+    """Run a command in this process; gives its exit status."""
+    words = [re.sub(r"(?<![\w.])/path/", f"{place}/path/", word) for word in shlex.split(command)]
+    script = next((word for word in words if word.endswith(".py")), None)
+    words = words[words.index(script) + 1 :] if script else words[1:]
+    name = Path(script).stem if script else words[0]
+    words += MORE.get(name, [])
+    if "--checkpoints" in words:  # what the training before it, which is only checked here, leaves
+        best = Path(words[words.index("--checkpoints") + 1])
+        best.parent.mkdir(parents=True, exist_ok=True)
+        best.symlink_to(REPOSITORY / "experiments/stark_lightning_X_trt/mini.pth.tar")
+    monkeypatch.setattr(sys, "argv", [script or "stark", *words])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(REPOSITORY / script), run_name="__main__") if script else commands.main()
+    return ended.value.code or 0
+
+
+@pytest.mark.parametrize("page", [page for page, listed in COMMANDS.items() if listed])
+def test_commands_run(page, place, monkeypatch):
+    for command in COMMANDS[page]:
+        if not re.search("|".join([BY_HAND, *ELSEWHERE]), command):
+            assert ours(command, place, monkeypatch) == 0, command
+
+
+def test_tests_that_are_named_here_exist_and_are_needed():
+    shown_ones = [command for listed in COMMANDS.values() for command in listed]
+    for pattern, file in ELSEWHERE.items():
+        assert (REPOSITORY / file).is_file()
+        assert any(re.search(pattern, command) for command in shown_ones), pattern
