@@ -18,6 +18,7 @@ from easydict import EasyDict
 from torch import Tensor, nn
 
 from lib.config import option
+from lib.data.images import Picture
 from lib.models.stark import Tokens
 from lib.test.tracker.stark import StarkTracker
 from lib.train.processing import Rejected, jitter_box
@@ -58,8 +59,8 @@ class PlainTracker(StarkTracker):
     def _initial_templates(self, template: Tokens) -> list[Tokens]:
         return [template] * self.engine.model.template_count
 
-    def _region(self, *cut: Any) -> tuple[np.ndarray, float, np.ndarray]:
-        return whole_crop(*cut)
+    def _region(self, image: Picture, *cut: Any) -> tuple[np.ndarray, float, np.ndarray]:
+        return whole_crop(image.part((0, image.width), (0, image.height)), *cut)
 
 
 def whole_crop(image: np.ndarray, box: Sequence[float], factor: float, size: int):

@@ -10,6 +10,7 @@ import importlib.util
 import os
 import re
 import struct
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
@@ -137,6 +138,8 @@ def missing_numbers(names: Sequence[str]) -> list[int]:
 class Picture:
     """A frame (H, W, 3) uint8 RGB of which parts can be read. Height and width are in pixels."""
 
+    seconds = 0.0  # that decoding of parts has taken
+
     def __init__(self, pixels: np.ndarray) -> None:
         self._pixels = pixels
         self.height, self.width = pixels.shape[:2]
@@ -156,10 +159,12 @@ class JpegPicture(Picture):
     def part(self, x: Span, y: Span) -> np.ndarray:
         """See `Picture.part`; a part inside the last one that was decoded is not decoded again."""
         if not (self._x[0] <= x[0] and x[1] <= self._x[1] and self._y[0] <= y[0] and y[1] <= self._y[1]):
+            start = time.perf_counter()
             pixels = decode_part(self._data, x, y)
             if pixels is None:  # OpenCV accepts some faults that libjpeg-turbo refuses
                 pixels = decode_image(self._data, self._source)[slice(*y), slice(*x)]
             self._x, self._y, self._pixels = x, y, pixels
+            self.seconds += time.perf_counter() - start
         return self._pixels[y[0] - self._y[0] : y[1] - self._y[0], x[0] - self._x[0] : x[1] - self._x[0]]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..utils.errors import UserError
 from .box_files import box_doubt, parse_boxes, parse_flags
-from .images import image_names, missing_numbers
+from .images import ImageReadError, Picture, decode_image, image_names, missing_numbers, open_picture
 from .storage import Storage
 
 log = logging.getLogger(__name__)
@@ -71,6 +71,15 @@ class Sequence:
     def read_frame(self, index: int) -> np.ndarray:
         """A frame (H, W, 3) uint8 RGB; raises an `ImageReadError` where it is missing or damaged."""
         return self.storage.image(self.frames[index].as_posix())
+
+    def picture(self, index: int) -> Picture:
+        """The same frame, decoded in parts where the format allows it; errors as of `read_frame`, perhaps later."""
+        path = self.frames[index].as_posix()
+        data, source = self.storage.read_bytes(path, ImageReadError), self.storage.locate(path)
+        try:
+            return open_picture(data, source)
+        except ImageReadError:  # of a file that is cut off, OpenCV gives what there is
+            return Picture(decode_image(data, source))
 
     @cached_property
     def attributes(self) -> tuple[str, ...]:

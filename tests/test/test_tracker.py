@@ -3,11 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from lib.config import load_config
+from lib.data import images, storage
+from lib.data import sequence as sequence_module
+from lib.data.registry import load_dataset
 from lib.models import build_model
+from lib.test.evaluation.sequences import track_sequence
 from lib.test.tracker import create_tracker, update_intervals
-from lib.test.tracker import stark as tracking
 from lib.test.tracker.engines.pytorch import torch_engine
 from lib.test.tracker.stark import BoxEngine, SpatioTemporalTracker, StarkTracker
 from lib.utils.checkpoint import save_checkpoint
@@ -15,6 +19,7 @@ from lib.utils.crop import region_of
 from lib.utils.errors import UserError
 from tests.golden.fill import image
 from tests.golden_cases import VARIANTS, golden, reference_model
+from tests.test.web.made_clips import scene
 
 SHARPENED = ("box_head.conv5_tl.weight", "box_head.conv5_br.weight", "box_head.conv_tower.2.weight")
 
@@ -75,13 +80,42 @@ def test_unusual_boxes_track(lightning, box):
 def test_the_first_search_region_is_around_the_users_box(lightning, monkeypatch, box, side):
     """Only predicted boxes are clipped, not the one that was given."""
     seen = []
-    original = tracking.sample_target
-    monkeypatch.setattr(tracking, "sample_target", lambda *args: seen.append(args[1]) or original(*args))
+    original = StarkTracker._region
+    monkeypatch.setattr(StarkTracker, "_region", lambda *args: seen.append(args[2]) or original(*args))
     frame = image("track.frame", 120, 160)
     lightning.initialize(frame, {"init_bbox": box})
     lightning.track(frame)
     assert seen == [box, box]
     assert region_of(seen[1], 5.0)[2] == side
+
+
+def test_test_sets_are_decoded_only_where_the_network_looks_with_equal_boxes(tmp_path, monkeypatch):
+    """A picture to draw on is decoded whole. What OpenCV says of a frame that is cut off stands."""
+    folder = tmp_path / "one"
+    folder.mkdir()
+    for i in range(6):
+        path = folder / f"{i}.jpg"
+        Image.fromarray(scene(i, (640, 480))).save(path, quality=90)
+    (folder / "groundtruth.txt").write_text("\n".join(["40,60,40,40"] * 6))
+    (sequence,) = load_dataset(f"folder:{tmp_path}")
+    tracker, whole, parts = create_tracker("stark_lightning_X_trt", "mini", engine="torch"), [], []
+    drawn, _ = track_sequence(tracker, sequence, lambda *_: None)
+
+    def decoded(original, kept, size):
+        return lambda *args: kept.append(size(found := original(*args))) or found
+
+    monkeypatch.setattr(storage, "decode_image", decoded(images.decode_image, whole, lambda image: image.size))
+    monkeypatch.setattr(images, "decode_part", decoded(images.decode_part, parts, lambda part: part.size))
+    boxes, seconds = track_sequence(tracker, sequence)
+    assert np.array_equal(boxes, drawn)
+    assert seconds.min() > 0
+    assert not whole
+    assert images.turbojpeg() is None or 0 < sum(parts) < 5 * 640 * 480 * 3 / 2
+    path.write_bytes(path.read_bytes()[:-500])
+    found = np.ones((480, 640, 3), np.uint8)
+    for module in (images, sequence_module):
+        monkeypatch.setattr(module, "decode_image", lambda *_: found)
+    assert sequence.picture(5).part((0, 640), (0, 480)).all()
 
 
 def test_a_failed_initialize_changes_nothing(lightning):

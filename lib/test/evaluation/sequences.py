@@ -21,9 +21,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ...data.images import Picture
 from ...data.sequence import Sequence
 from ...utils.errors import UserError
 from ..tracker import Tracker, learned_score
+from ..tracker.stark import StarkTracker
 from .overlays import FrameObserver, Overlays
 from .result_files import remove_unfinished, result_path, write_result
 
@@ -63,7 +65,7 @@ def run_sequence(tracker: Tracker, sequence: Sequence, output_dir: Path, overlay
     begin = time.monotonic()
     try:
         remove_unfinished(output_dir, sequence)
-        with overlays.drawing(sequence) if overlays else nullcontext(lambda *_: None) as draw:
+        with overlays.drawing(sequence) if overlays else nullcontext() as draw:
             boxes, seconds = track_sequence(tracker, sequence, draw)
         if not result_path(output_dir, sequence).is_file():
             write_result(output_dir, sequence, boxes, seconds)
@@ -74,17 +76,27 @@ def run_sequence(tracker: Tracker, sequence: Sequence, output_dir: Path, overlay
 
 
 def track_sequence(
-    tracker: Tracker, sequence: Sequence, on_frame: FrameObserver = lambda *_: None
+    tracker: Tracker, sequence: Sequence, on_frame: FrameObserver | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Run a tracker over one sequence from its given box: boxes (N, 4) xywh, and seconds (N,) inside the tracker.
 
-    `on_frame` is called after every frame, outside the tracker's time. Raises UserError where a frame or the annotation
-    is unusable, and ValueError where the tracker returns something that is not a box.
+    `on_frame` is called after every frame, outside the tracker's time, as frames are decoded. Raises UserError where a
+    frame or the annotation is unusable, and ValueError where the tracker returns something that is not a box.
     """
     sequence.check_lengths()
     boxes, seconds = [sequence.init_bbox], []
-    with closing(_read_ahead(sequence)) as images:
+    parts = on_frame is None and isinstance(tracker, StarkTracker)  # what the network does not see is not decoded
+
+    def read(index: int) -> np.ndarray | Picture:
+        if not parts:
+            return sequence.read_frame(index)
+        picture = sequence.picture(index)
+        tracker.prepare(picture, boxes[-1])
+        return picture
+
+    with closing(_read_ahead(read, len(sequence))) as images:
         for index, image in enumerate(images):
+            decoding = image.seconds if parts else 0.0
             start, score = time.perf_counter(), None
             if index == 0:
                 tracker.initialize(image, {"init_bbox": sequence.init_bbox})
@@ -92,21 +104,22 @@ def track_sequence(
                 result = tracker.track(image)
                 boxes.append(result["target_bbox"])
                 score = learned_score(result)
-            seconds.append(time.perf_counter() - start)
+            seconds.append(time.perf_counter() - start - (image.seconds - decoding if parts else 0.0))
             box = np.asarray(boxes[-1], dtype=np.float64)
             if box.shape != (4,) or not np.isfinite(box).all() or (box[2:] < 0).any():
                 where = sequence.frame_name(index)
                 raise ValueError(f"the tracker gave {boxes[-1]} for {where}, not finite x, y, width and height")
-            on_frame(index, image, boxes[-1], score)
+            if on_frame is not None:
+                on_frame(index, image, boxes[-1], score)
     return np.array(boxes, dtype=np.float64), np.array(seconds)
 
 
-def _read_ahead(sequence: Sequence) -> Iterator[np.ndarray]:
-    """Frames in order, read and decoded a few ahead in a thread."""
+def _read_ahead(read: Callable[[int], np.ndarray | Picture], count: int) -> Iterator[np.ndarray | Picture]:
+    """Frames in order, read a few ahead in a thread."""
     with ThreadPoolExecutor(max_workers=1) as pool:
         pending = deque()
-        for index in range(len(sequence)):
-            pending.append(pool.submit(sequence.read_frame, index))
+        for index in range(count):
+            pending.append(pool.submit(read, index))
             if len(pending) > _READ_AHEAD:
                 yield pending.popleft().result()
         while pending:

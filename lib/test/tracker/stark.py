@@ -10,8 +10,8 @@ import numpy as np
 from easydict import EasyDict
 
 from ...config import option
-from ...data.images import to_rgb8
-from ...utils.crop import box_to_image, clip_box, sample_target, shows_nothing
+from ...data.images import Picture, cut_picture, to_rgb8
+from ...utils.crop import Region, box_to_image, clip_box, shows_nothing
 from ...utils.errors import UserError
 from ...utils.graph_files import joined
 from .engines import Engine
@@ -20,6 +20,8 @@ from .engines import Engine
 UPDATE_THRESHOLD = 0.5
 # A wider look must be surer by this much: it shows more objects that look like the one.
 SURER = 0.1
+# What is decoded before the last box is known is wider by this much than the region around an earlier one.
+AHEAD = 1.5
 
 
 @dataclass(frozen=True)
@@ -86,22 +88,23 @@ class StarkTracker:
         self.frame_size: tuple[int, int] | None = None
         self.templates: list[Any] = []  # what the engine made of each
 
-    def initialize(self, image: np.ndarray, info: Mapping) -> None:
+    def initialize(self, image: np.ndarray | Picture, info: Mapping) -> None:
         """Start on a frame.
 
         Args:
-            image: (H, W, 3) RGB uint8; see `lib.data.images.to_rgb8` for what else is taken.
+            image: (H, W, 3) RGB uint8; see `lib.data.images.to_rgb8` for what else is taken. Of a `Picture`, only
+                what the network sees is decoded.
             info: `{"init_bbox": [x, y, w, h]}` in pixels; the box may reach outside the image.
 
         Raises:
             UserError: the box has no area, or lies so far outside that its crop shows no image.
         """
-        image = to_rgb8(image)
+        image = _as_picture(image)
         box = _checked_box(info)
         # Nothing of the tracker changes before the template is known to serve.
         self.templates = self._initial_templates(self._encode_template(image, box))
         self.state = self.sure = box
-        self.frame_size = image.shape[:2]
+        self.frame_size = image.height, image.width
 
     def spawn(self) -> "StarkTracker":
         """Another object's tracker on the same network, whose weights exist once. One thread may use them at a time."""
@@ -109,7 +112,7 @@ class StarkTracker:
         other.state, other.templates = None, []
         return other
 
-    def track(self, image: np.ndarray) -> dict:
+    def track(self, image: np.ndarray | Picture) -> dict:
         """Find the object in the next frame.
 
         Args:
@@ -126,8 +129,8 @@ class StarkTracker:
         """
         if self.state is None:
             raise UserError("the tracker has no object yet: call initialize(image, {'init_bbox': [x, y, w, h]}) first")
-        image = to_rgb8(image)
-        height, width = image.shape[:2]
+        image = _as_picture(image)
+        height, width = image.height, image.width
         if self.frame_size != (height, width):
             x, y = width / self.frame_size[1], height / self.frame_size[0]
             self.state, self.sure = (clip_box(_scaled(box, x, y), height, width) for box in (self.state, self.sure))
@@ -149,13 +152,13 @@ class StarkTracker:
         self._after_frame(image, result)
         return result
 
-    def _look(self, image: np.ndarray, around: Sequence[float], wider: float = 1.0) -> tuple[list[float], float] | None:
+    def _look(self, image: Picture, around: Sequence[float], wider: float = 1.0) -> tuple[list[float], float] | None:
         """Run the network on the region around a box, `wider` than usual.
 
         Returns:
             The object's box xywh and the confidence (0 without a score); None where the region shows no image.
         """
-        size, (height, width) = self.cfg.TEST.SEARCH_SIZE, image.shape[:2]
+        size = self.cfg.TEST.SEARCH_SIZE
         crop, scale, mask = self._region(image, around, self.cfg.TEST.SEARCH_FACTOR * wider, size)
         if shows_nothing(mask, size // self.engine.stride):
             return None
@@ -166,13 +169,23 @@ class StarkTracker:
         confidence = float(out["corner_peak"].mean()) if "corner_peak" in out else 0.0
         if self.scores:
             confidence = _sigmoid(float(out["pred_logits"].mean()))
-        return clip_box(box_to_image(box, around, scale, size), height, width), confidence
+        return clip_box(box_to_image(box, around, scale, size), image.height, image.width), confidence
 
-    def _region(self, *cut: Any) -> tuple[np.ndarray, float, np.ndarray]:
-        """The search region, as `sample_target` cuts it."""
-        return sample_target(*cut)
+    def prepare(self, image: Picture, box: Sequence[float]) -> None:
+        """Decode what a search near a box xywh will need; another thread may do so while this one tracks."""
+        factor, size = AHEAD * self.cfg.TEST.SEARCH_FACTOR, self.cfg.TEST.SEARCH_SIZE
+        region = Region.around(box, factor, size, image.height, image.width)
+        if region.x[0] < region.x[1] and region.y[0] < region.y[1]:
+            image.part(region.x, region.y)
 
-    def _look_wider(self, image: np.ndarray, found: tuple[list[float], float]) -> tuple[list[float], float]:
+    def _region(
+        self, image: Picture, box: Sequence[float], factor: float, size: int
+    ) -> tuple[np.ndarray, float, np.ndarray]:
+        """The region around a box, its scale and its mask, as `lib.utils.crop.sample_target` gives them."""
+        region = Region.around(box, factor, size, image.height, image.width)
+        return cut_picture(image, region), region.scale, region.mask()
+
+    def _look_wider(self, image: Picture, found: tuple[list[float], float]) -> tuple[list[float], float]:
         """Look for a lost object at twice the distance. What is surer than what was `found` is looked at closely."""
         wide = self._look(image, self.state, wider=2.0)
         if wide is None or wide[1] < found[1] + SURER:
@@ -184,16 +197,15 @@ class StarkTracker:
         """The templates that tracking starts with."""
         return [template]
 
-    def _after_frame(self, image: np.ndarray, result: dict) -> None:
+    def _after_frame(self, image: Picture, result: dict) -> None:
         """What a variant does once the box is known."""
 
-    def _encode_template(self, image: np.ndarray, box: list[float]) -> Any:
+    def _encode_template(self, image: Picture, box: list[float]) -> Any:
         """The template part of the network's input around a box xywh."""
         size = self.cfg.TEST.TEMPLATE_SIZE
-        crop, _, mask = sample_target(image, box, self.cfg.TEST.TEMPLATE_FACTOR, size)
+        crop, _, mask = self._region(image, box, self.cfg.TEST.TEMPLATE_FACTOR, size)
         if shows_nothing(mask, size // self.engine.stride):
-            height, width = image.shape[:2]
-            raise UserError(f"box {box} lies outside the {width}x{height} image, or shows too little of it")
+            raise UserError(f"box {box} lies outside the {image.width}x{image.height} image, or shows too little of it")
         return self.engine.encode_template(crop, mask)
 
 
@@ -210,7 +222,7 @@ class SpatioTemporalTracker(StarkTracker):
         self.update_intervals = update_intervals
         self.frame_index = 0
 
-    def initialize(self, image: np.ndarray, info: Mapping) -> None:
+    def initialize(self, image: np.ndarray | Picture, info: Mapping) -> None:
         """As `StarkTracker.initialize`; dynamic templates start as the first one."""
         super().initialize(image, info)
         self.frame_index = 0
@@ -218,13 +230,17 @@ class SpatioTemporalTracker(StarkTracker):
     def _initial_templates(self, template: Any) -> list[Any]:
         return [template] * (1 + len(self.update_intervals))
 
-    def _after_frame(self, image: np.ndarray, result: dict) -> None:
+    def _after_frame(self, image: Picture, result: dict) -> None:
         self.frame_index += 1
         due = [i for i, each in enumerate(self.update_intervals, start=1) if self.frame_index % each == 0]
         if due and result["conf_score"] > UPDATE_THRESHOLD:
             template = self._encode_template(image, self.state)
             for i in due:
                 self.templates[i] = template
+
+
+def _as_picture(image: np.ndarray | Picture) -> Picture:
+    return image if isinstance(image, Picture) else Picture(to_rgb8(image))
 
 
 def _scaled(box: Sequence[float], x: float, y: float) -> list[float]:
