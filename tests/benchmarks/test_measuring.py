@@ -2,10 +2,12 @@
 
 import importlib
 
+import numpy as np
 import pytest
 
-from benchmarks import data, training
+from benchmarks import data, limits, training
 from benchmarks.measuring import known_variant, known_way
+from lib.test.tracker.engines.openvino import openvino
 from lib.utils.errors import UserError
 
 
@@ -29,6 +31,25 @@ def test_annotations_are_read_plainly_and_from_the_cache(tmp_path):
     assert [row["way"] for row in rows] == ["plain", "read and cached", "from the cache"]
     assert data.read_plainly(tmp_path / "lasot") == 15
     assert list((tmp_path / "cache").iterdir())
+
+
+def test_a_graphs_products_are_found_and_each_can_be_run(tmp_path):
+    ov, operations = openvino(), openvino().opset13
+    image, tokens = operations.parameter([1, 8, 10, 12], np.float32), operations.parameter([1, 4, 15, 6], np.float32)
+    weights = operations.constant(np.ones((16, 8, 3, 3), np.float32))
+    grid = operations.convolution(image, weights, [2, 2], [1, 1], [1, 1], [1, 1])
+    near = operations.matmul(tokens, operations.constant(np.ones((7, 6), np.float32)), False, True)
+    each_other = operations.matmul(tokens, tokens, False, True)
+    ov.save_model(ov.Model([grid, near, each_other], [image, tokens]), tmp_path / "graph.xml")
+    found = limits.products(tmp_path / "graph.xml")
+    expected = [(1, 30, 72, 16, True, False), (1, 60, 6, 7, True, False), (4, 15, 6, 15, False, False)]
+    assert found == dict.fromkeys(expected, 1)
+    assert limits.multiplications(found) == 30 * 72 * 16 + 60 * 6 * 7 + 4 * 15 * 6 * 15
+    sizes = sorted(found)
+    requests = [limits.product_request(each._replace(int8=int8), "f32", 1) for each in sizes for int8 in (False, True)]
+    assert limits.floor([(request, 2) for request in requests]) > 0
+    shapes = [tuple(request.get_output_tensor(0).shape) for request in requests[::2]]
+    assert shapes == [(1, 30, 16), (1, 60, 7), (4, 15, 15)]
 
 
 def test_a_training_step_is_named_by_variant_and_way(monkeypatch):

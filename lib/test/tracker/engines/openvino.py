@@ -26,7 +26,7 @@ def open_graph(path: Path, precision: str = "fp32", num_threads: int | None = No
     same. Raises UserError where OpenVINO is missing, cannot read the file, or does not compute in that precision here.
     """
     # Some processors have no bf16 beside quantised layers.
-    for hint in (_hint(precision), "f32") if precision == "int8" else (_hint(precision),):
+    for hint in (hint_of(precision), "f32") if precision == "int8" else (hint_of(precision),):
         try:
             first, request = _requests(read_model(path), hint, num_threads or thread_count())
             break
@@ -50,11 +50,12 @@ def _requests(model: Any, hint: str, threads: int) -> tuple[Any | None, Any]:
     model.reshape({each: [1, *each.partial_shape[1:]] for each in model.inputs})
     first = _cut(model) if hint == "bf16" else None
     if first is None:
-        return None, _compiled(model, hint, threads)
-    return _compiled(first[0], "f32", threads), _compiled(first[1], hint, threads)
+        return None, compiled(model, hint, threads)
+    return compiled(first[0], "f32", threads), compiled(first[1], hint, threads)
 
 
-def _compiled(model: Any, hint: str, threads: int) -> Any:
+def compiled(model: Any, hint: str, threads: int) -> Any:
+    """An infer request of a model that computes in a precision of `hint_of`."""
     options = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": hint,
@@ -64,7 +65,7 @@ def _compiled(model: Any, hint: str, threads: int) -> Any:
     return core().compile_model(model, "CPU", options).create_infer_request()
 
 
-def _hint(precision: str) -> str:
+def hint_of(precision: str) -> str:
     """OpenVINO's name of the precision to compute in."""
     has_bf16 = "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if precision == "bf16" and not has_bf16:  # OpenVINO would compute in fp32 without a word
