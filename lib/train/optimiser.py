@@ -123,9 +123,9 @@ def rate_factor(train: EasyDict, epoch: int, step: int, steps_per_epoch: int) ->
 def choose_arithmetic(net: nn.Module, cfg: EasyDict, device: torch.device) -> None:
     """Apply TRAIN.COMPILE and TRAIN.TF32; the network's parameters and their names stay."""
     if device.type == "cuda":
-        precision = "tf32" if option(cfg, "TRAIN.TF32") else "ieee"
-        torch.backends.cuda.matmul.fp32_precision = precision
-        torch.backends.cudnn.conv.fp32_precision = precision
+        # These two set PyTorch's old flags and its new ones. With new ones alone, autotuning raises where it reads the old.
+        torch.set_float32_matmul_precision("high" if option(cfg, "TRAIN.TF32") else "highest")
+        torch.backends.cudnn.allow_tf32 = option(cfg, "TRAIN.TF32")
     if compiles(cfg):
         mode = option(cfg, "TRAIN.COMPILE")
         # Shapes are the same in every step; with and without padding masks there are a few programs, not one for all.

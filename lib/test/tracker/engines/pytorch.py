@@ -1,4 +1,4 @@
-"""PyTorch, as it is or compiled."""
+"""PyTorch, as it is or compiled; on CUDA as CUDA graphs."""
 
 import shutil
 from collections.abc import Callable
@@ -15,6 +15,7 @@ from ....utils.errors import UserError
 from . import Engine, Part
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_WARM_UP = 3  # calls before a capture
 
 
 def torch_engine(
@@ -25,7 +26,9 @@ def torch_engine(
     Args:
         precision: `fp32`, `bf16` or `fp16`: of the weights and all that is computed but positions and boxes; of a
             network that makes masks by autocast.
-        compiled: by torch.compile; on CUDA with graphs, since shapes are fixed.
+        compiled: by torch.compile.
+
+    On CUDA both parts are CUDA graphs (`CudaGraphs`), compiled or not: their shapes are fixed.
     """
     dtype, autocast, regions = _DTYPES[precision], torch.float32, None
     if isinstance(model, AlphaRefine):
@@ -39,21 +42,65 @@ def torch_engine(
             parameter.data = parameter.data.to(dtype)
     parts.to(device, memory_format=torch.channels_last)
     search = _compiled(parts.search, torch.device(device)) if compiled else parts.search
-    name = f"{'compile' if compiled else 'torch'} {precision}"
-    return Engine(name, torch_part(parts.template, device, autocast), torch_part(search, device, autocast), regions)
+    name, kind = f"{'compile' if compiled else 'torch'} {precision}", torch.device(device).type
+
+    def made(function: Callable[..., tuple[Tensor, ...]]) -> Part:
+        def computed(*inputs: Tensor) -> tuple[Tensor, ...]:
+            with torch.autocast(kind, autocast, enabled=autocast != torch.float32):
+                return function(*inputs)
+
+        return torch_part(CudaGraphs(computed, torch.device(device)) if kind == "cuda" else computed, device)
+
+    return Engine(name, made(parts.template), made(search), regions)
 
 
-def torch_part(function: Callable[..., tuple[Tensor, ...]], device: str, autocast: torch.dtype = torch.float32) -> Part:
-    """A function of arrays from one of tensors, which computes on a device; in half precision by autocast."""
-    kind = torch.device(device).type
+def torch_part(function: Callable[..., tuple[Tensor, ...]], device: str) -> Part:
+    """A function of arrays from one of tensors, which computes on a device. What it gives is copied."""
 
     @torch.inference_mode()
     def part(*inputs: np.ndarray) -> list[np.ndarray]:
-        with torch.autocast(kind, autocast, enabled=autocast != torch.float32):
-            found = function(*(torch.from_numpy(array).to(device, non_blocking=True) for array in inputs))
+        found = function(*(torch.from_numpy(array).to(device, non_blocking=True) for array in inputs))
         return [tensor.cpu().numpy() for tensor in found]
 
     return part
+
+
+class CudaGraphs:
+    """A function as CUDA graphs, one for each combination of the inputs' shapes, captured when it comes first.
+
+    Outputs are the graph's own tensors, which the next call overwrites. One thread may call it at a time. An operation
+    that cannot be captured raises its error.
+    """
+
+    def __init__(self, function: Callable[..., tuple[Tensor, ...]], device: torch.device) -> None:
+        self.function, self.device = function, device
+        self.captured: dict[tuple, tuple[torch.cuda.CUDAGraph, list[Tensor], tuple[Tensor, ...]]] = {}
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        key = tuple((tensor.shape, tensor.dtype) for tensor in inputs)
+        if key not in self.captured:
+            self.captured[key] = self._capture(inputs)
+        graph, own, outputs = self.captured[key]
+        for tensor, given in zip(own, inputs, strict=True):
+            tensor.copy_(given)
+        graph.replay()
+        return outputs
+
+    def _capture(self, inputs: tuple[Tensor, ...]) -> tuple[torch.cuda.CUDAGraph, list[Tensor], tuple[Tensor, ...]]:
+        with torch.cuda.device(self.device):
+            own = [tensor.clone() for tensor in inputs]
+            # On a stream of its own, as PyTorch asks: libraries choose algorithms and reserve memory before the capture.
+            stream = torch.cuda.Stream(self.device)
+            stream.wait_stream(torch.cuda.current_stream(self.device))
+            with torch.cuda.stream(stream):
+                for _ in range(_WARM_UP):
+                    self.function(*own)
+            torch.cuda.current_stream(self.device).wait_stream(stream)
+            graph = torch.cuda.CUDAGraph()
+            # Other threads may go on using the device.
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                outputs = self.function(*own)
+        return graph, own, outputs
 
 
 def _compiled(function: Callable, device: torch.device) -> Callable:
@@ -65,4 +112,4 @@ def _compiled(function: Callable, device: torch.device) -> Callable:
     import torch._inductor.config as inductor
 
     inductor.freezing = True  # weights become constants, laid out as the processor likes them
-    return torch.compile(function, dynamic=False, mode="reduce-overhead" if device.type == "cuda" else None)
+    return torch.compile(function, dynamic=False)
