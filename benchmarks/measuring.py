@@ -130,9 +130,9 @@ def resident_megabytes() -> float:
     return psutil.Process().memory_info().rss / 2**20
 
 
-def report(title: str, rows: list[dict[str, object]], output: Path | None = None) -> None:
+def report(title: str, rows: list[dict[str, object]], output: Path | None = None, device: str = "cpu") -> None:
     """Print the machine and the rows as a table, and write both as JSON."""
-    machine = describe_machine(torch.device("cpu"))
+    machine = describe_machine(torch.device(device))
     print(f"{title}\n{machine_line(machine)}; load: {os.getloadavg()[0]:.1f}")
     print(pd.DataFrame(rows).to_string(index=False, float_format="{:.2f}".format, na_rep="-"))
     if output is not None:

@@ -50,7 +50,7 @@ _NEVER = 10**9  # frames; templates stay, so that each step costs the same
 BOX = [520.0, 305.0, 170.0, 110.0]
 
 
-def make_tracker(variant: str, way: str, folder: Path) -> StarkTracker | MaskTracker:
+def make_tracker(variant: str, way: str, folder: Path, device: str = "cpu") -> StarkTracker | MaskTracker:
     """A tracker by `plain` or a way; all ways of a variant have the same weights."""
     name, config = variant.split(":")
     script = SCRIPT_OF[name]
@@ -61,32 +61,35 @@ def make_tracker(variant: str, way: str, folder: Path) -> StarkTracker | MaskTra
         return PlainTracker(model, cfg)
     engine, precisions = way.split(":")
     precision, *masks = precisions.split("+")
-    boxes = make_engine(engine, model, cfg, folder / variant.replace(":", "_"), precision)
+    boxes = make_engine(engine, model, cfg, folder / variant.replace(":", "_"), precision, device)
     runner = BoxEngine(boxes)
     tracker = SpatioTemporalTracker(runner, cfg, [_NEVER]) if name == "stark_st" else StarkTracker(runner, cfg)
     if not masks:
         return tracker
     cfg = load_config(REFINE, "baseline")
-    return MaskTracker(
-        tracker, Refiner(make_engine(engine, AlphaRefine(cfg).eval(), cfg, folder / "masks", masks[0]), cfg)
-    )
+    refiner = make_engine(engine, AlphaRefine(cfg).eval(), cfg, folder / "masks", masks[0], device)
+    return MaskTracker(tracker, Refiner(refiner, cfg))
 
 
-def make_engine(engine: str, model: nn.Module, cfg: EasyDict, folder: Path, precision: str) -> Engine:
-    """An engine for a network in memory, on the CPU; its graphs are kept in a folder."""
+def make_engine(
+    engine: str, model: nn.Module, cfg: EasyDict, folder: Path, precision: str, device: str = "cpu"
+) -> Engine:
+    """An engine for a network in memory; its graphs are kept in a folder."""
     if engine in ("torch", "compile"):
-        return torch_engine(model, cfg, "cpu", precision, engine == "compile")
+        return torch_engine(model, cfg, device, precision, engine == "compile")
     if not (folder / SEARCH).is_file():
         export_graphs(model, cfg, folder)
     if precision == "int8":
         calibrate(folder, cfg)
-    return graph_engine(engine, folder, "cpu", precision)
+    return graph_engine(engine, folder, device, precision)
 
 
-def tracking(variant: str, way: str, folder: Path) -> Callable[[object], tuple[float, list, float]]:
+def tracking(
+    variant: str, way: str, folder: Path, device: str = "cpu"
+) -> Callable[[object], tuple[float, list, float]]:
     """A function that tracks some frames; it returns the seconds of one frame, the boxes and the memory in MB."""
     before = measuring.resident_megabytes()
-    tracker, frames = make_tracker(variant, way, folder), measuring.clip_frames(_BURST, 1280, 720)
+    tracker, frames = make_tracker(variant, way, folder, device), measuring.clip_frames(_BURST, 1280, 720)
     tracker.initialize(frames[0], {"init_bbox": BOX})
     box_tracker = tracker.tracker if isinstance(tracker, MaskTracker) else tracker
 

@@ -1,14 +1,14 @@
 """Seconds of a training step (forward pass, loss, backward pass, AdamW) of one batch, by arithmetic.
 
-Each way has a process of its own; they take their steps in turn. A way is `fp32` or `bf16`, with `+compile` for
-TRAIN.COMPILE.
+Each way has a process of its own; they take their steps in turn. A way is `fp32`, `tf32` or `bf16`, with `+compile` for
+TRAIN.COMPILE=default, or with `+` and another of its modes.
 
 python benchmarks/training.py [--variants stark_s:baseline:4 …] [--ways fp32 bf16 …] [--threads 2] [--output FILE]
 """
 
 import itertools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -47,22 +47,29 @@ def make_batch(cfg: EasyDict, size: int) -> Batch:
     return Batch(small, small_masks, search, search_mask, boxes, labels, brightness, [["random"]] * size, [])
 
 
-def make_step(variant: str, way: str) -> Callable[[], object]:
+def make_step(variant: str, way: str, device: str = "cpu") -> Callable[[], object]:
     """The training step of a way; the weights change with every call."""
+    trainer, batches = make_trainer(variant, way, device)
+    return lambda: trainer.train_step(1, batches)
+
+
+def make_trainer(variant: str, way: str, device: str) -> tuple[Trainer, Iterator[Batch]]:
+    """A trainer of a network with random weights, and one batch without end."""
     script, config, size = variant.split(":")
     precision, *more = way.split("+")
     overrides = [f"TRAIN.BATCH_SIZE={size}"]
     overrides += ["TRAIN.AMP=bf16"] if precision == "bf16" else []
-    overrides += ["TRAIN.COMPILE=default"] if "compile" in more else []
-    cfg, device = load_config(script, config, overrides), torch.device("cpu")
+    overrides += [f"TRAIN.COMPILE={'default' if mode == 'compile' else mode}" for mode in more]
+    overrides += [f"TRAIN.TF32={'true' if precision == 'tf32' else 'false'}"]
+    cfg, device = load_config(script, config, overrides), torch.device(device)
     torch.manual_seed(0)
-    net = build_model(script, cfg).to(memory_format=torch.channels_last).train()
+    net = build_model(script, cfg).to(device, memory_format=torch.channels_last).train()
     choose_arithmetic(net, cfg, device)
     optimisation = Optimisation(net, cfg, device, steps_per_epoch=1)
     actor = (ScoreActor if cfg.TRAIN.get("TRAIN_CLS", False) else BoxActor)(net, cfg, device)
     trainer = Trainer(net, actor, cfg, None, None, optimisation, None, None, {"seed": 0})
-    batches = itertools.repeat(make_batch(cfg, int(size)))
-    return lambda: trainer.train_step(1, batches)
+    batch = make_batch(cfg, int(size))
+    return trainer, itertools.repeat(batch.pin_memory() if device.type == "cuda" else batch)
 
 
 def stepping(variant: str, way: str) -> Callable[[object], float]:

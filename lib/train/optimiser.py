@@ -123,7 +123,7 @@ def rate_factor(train: EasyDict, epoch: int, step: int, steps_per_epoch: int) ->
 def choose_arithmetic(net: nn.Module, cfg: EasyDict, device: torch.device) -> None:
     """Apply TRAIN.COMPILE and TRAIN.TF32; the network's parameters and their names stay."""
     if device.type == "cuda":
-        # These two set PyTorch's old flags and its new ones. With new ones alone, autotuning raises where it reads the old.
+        # These set PyTorch's old and new flags. After new ones alone, autotuning raises where it reads old ones.
         torch.set_float32_matmul_precision("high" if option(cfg, "TRAIN.TF32") else "highest")
         torch.backends.cudnn.allow_tf32 = option(cfg, "TRAIN.TF32")
     if compiles(cfg):

@@ -54,10 +54,7 @@ def test_training_losses_and_gradients(case):
     name, model, inputs, expected = case
     numbers = training_numbers(name, undropped(name, model), *inputs)
     assert_numbers(numbers, expected, boxes=2e-5, losses=1e-3, gradients=1e-2)
-    frozen = [
-        n for n, _ in model.named_parameters() if n.startswith(("backbone.0.body.conv1", "backbone.0.body.layer1"))
-    ]
-    assert not set(frozen) & set(numbers["gradients"])
+    assert not any(n.startswith(("backbone.0.body.conv1", "backbone.0.body.layer1")) for n in numbers["gradients"])
 
 
 def test_folded_lightning_is_the_same_network():

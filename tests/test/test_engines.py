@@ -2,6 +2,8 @@
 
 import copy
 import errno
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from lib.models.export import export_graphs
 from lib.models.inference import regions_of
 from lib.test.tracker import create_tracker, exported, find_weights, load_network
 from lib.test.tracker.engines.graphs import graph_engine, open_graph
-from lib.test.tracker.engines.pytorch import torch_engine
+from lib.test.tracker.engines.pytorch import CudaGraphs, torch_engine, torch_part
 from lib.test.tracker.engines.tensorrt import with_float_pixels
 from lib.test.tracker.stark import BoxEngine
 from lib.utils.checkpoint import save_checkpoint
@@ -228,3 +230,40 @@ def test_regions_are_saved_and_loaded(tmp_path):
     path.unlink()
     with pytest.raises(UserError, match="No such file"):
         Regions.load(path)
+
+
+def test_cuda_graphs_are_captured_once_a_shape_and_computed_from_tensors_of_their_own(monkeypatch):
+    """With a graph that, as a real one, computes anew from the tensors of its capture into those that it gave."""
+    calls = []
+
+    class Graph:
+        def replay(self):
+            own, outputs = next(entry[1:] for entry in graphs.captured.values() if entry[0] is self)
+            for output, value in zip(outputs, double(*own), strict=True):
+                output.copy_(value)
+
+    @contextmanager
+    def capture(graph, **_):
+        assert len(calls) % 4 == 3  # the warm-up came before
+        yield
+
+    def double(x, y):
+        return 2 * x.float() + y, y.clone()
+
+    stream = SimpleNamespace(wait_stream=lambda _: None)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", capture)
+    for name in ("Stream", "current_stream"):
+        monkeypatch.setattr(torch.cuda, name, lambda *_: stream)
+    for name in ("device", "stream"):
+        monkeypatch.setattr(torch.cuda, name, lambda _: nullcontext())
+    graphs = CudaGraphs(lambda *inputs: (calls.append(len(inputs[0])), double(*inputs))[1], torch.device("cpu"))
+    part = torch_part(lambda *inputs: [output.clone() for output in graphs(*inputs)], "cpu")  # as if from a device
+    kept = []
+    for i, size in enumerate((2, 3, 2, 3, 2)):
+        crop, feature = np.full((size, 1), i, np.uint8), np.full((1, 1), 10.0 * i, np.float32)
+        kept.append((part(crop, feature), size, i))
+    for (found, feature), size, i in kept:  # two objects that take turns
+        np.testing.assert_array_equal(found, np.full((size, 1), 12.0 * i))
+        np.testing.assert_array_equal(feature, [[10.0 * i]])
+    assert calls == [2] * 4 + [3] * 4

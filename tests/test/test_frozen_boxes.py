@@ -52,9 +52,9 @@ def in_torch(cases):
     return boxes(cases, "torch", "fp32")
 
 
-def boxes(cases, engine: str, precision: str) -> dict[str, np.ndarray]:
+def boxes(cases, engine: str, precision: str, device: str = "cpu") -> dict[str, np.ndarray]:
     """The boxes (N, 4) xywh of each sequence, from the second frame on."""
-    tracker, found = create_tracker(*MINI, device="cpu", engine=engine, precision=precision), {}
+    tracker, found = create_tracker(*MINI, device=device, engine=engine, precision=precision), {}
     for name, (frames, box) in cases.items():
         tracker.initialize(frames[0], {"init_bbox": box})
         found[name] = np.array([tracker.track(frame)["target_bbox"] for frame in frames[1:]])

@@ -24,7 +24,7 @@ from tests.test.web.made_clips import scene
 SHARPENED = ("box_head.conv5_tl.weight", "box_head.conv5_br.weight", "box_head.conv_tower.2.weight")
 
 
-def reference_tracker(variant: str) -> StarkTracker:
+def reference_tracker(variant: str, device: str = "cpu") -> StarkTracker:
     """The tracker of `golden/tracker.npz`: reference weights, the corner head's last convolution sharpened."""
     model = reference_model(variant)
     with torch.no_grad():
@@ -32,7 +32,7 @@ def reference_tracker(variant: str) -> StarkTracker:
             if name in SHARPENED:
                 parameter.mul_(30)
     cfg = load_config(*VARIANTS[variant][:2])
-    engine = BoxEngine(torch_engine(model, cfg))
+    engine = BoxEngine(torch_engine(model, cfg, device))
     return SpatioTemporalTracker(engine, cfg, [200]) if variant == "stark_st50" else StarkTracker(engine, cfg)
 
 

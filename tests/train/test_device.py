@@ -19,7 +19,7 @@ from lib.models.inference import Parts, prepare_for_tracking
 from lib.models.segmentation import doubling
 from lib.train.distillation import DistillActor, Teacher
 from lib.train.losses import BoxActor, MaskActor, ScoreActor
-from lib.train.optimiser import Optimisation
+from lib.train.optimiser import Optimisation, choose_arithmetic
 
 LIGHTNING = ("stark_lightning_X_trt", "baseline_rephead_4_lite_search5")
 NETWORKS = [
@@ -128,3 +128,19 @@ def test_nothing_in_a_step_asks_for_a_value(script, config, monkeypatch):
     monkeypatch.undo()
     assert torch.isfinite(norm)
     actor.checks.require()
+
+
+@pytest.mark.parametrize("tf32", [True, False])
+def test_tf32_is_set_for_all_who_read_it(tf32):
+    """PyTorch has two sets of flags, and its readers of one raise where only the other was set."""
+    cfg, matmul, cudnn = load_config("stark_s", "baseline"), torch.backends.cuda.matmul, torch.backends.cudnn
+    before = torch.get_float32_matmul_precision(), cudnn.allow_tf32
+    cfg.TRAIN.TF32 = tf32
+    try:
+        choose_arithmetic(nn.Identity(), cfg, CUDA)
+        assert (matmul.allow_tf32, cudnn.allow_tf32) == (tf32, tf32)
+        assert (matmul.fp32_precision == "tf32", cudnn.conv.fp32_precision == "tf32") == (tf32, tf32)
+        assert torch.get_float32_matmul_precision() == ("high" if tf32 else "highest")
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        cudnn.allow_tf32 = before[1]

@@ -55,7 +55,7 @@ def torch_engine(
 
 
 def torch_part(function: Callable[..., tuple[Tensor, ...]], device: str) -> Part:
-    """A function of arrays from one of tensors, which computes on a device. What it gives is copied."""
+    """A function of arrays from one of tensors, which computes on a device."""
 
     @torch.inference_mode()
     def part(*inputs: np.ndarray) -> list[np.ndarray]:
@@ -89,7 +89,7 @@ class CudaGraphs:
     def _capture(self, inputs: tuple[Tensor, ...]) -> tuple[torch.cuda.CUDAGraph, list[Tensor], tuple[Tensor, ...]]:
         with torch.cuda.device(self.device):
             own = [tensor.clone() for tensor in inputs]
-            # On a stream of its own, as PyTorch asks: libraries choose algorithms and reserve memory before the capture.
+            # Libraries choose algorithms and reserve memory before the capture, on another stream, as PyTorch asks.
             stream = torch.cuda.Stream(self.device)
             stream.wait_stream(torch.cuda.current_stream(self.device))
             with torch.cuda.stream(stream):
