@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from lib.config import load_config
 from lib.models import build_model
@@ -47,6 +49,16 @@ def on_cuda(net: nn.Module, mode: FakeTensorMode) -> nn.Module:
             if value is not None:
                 module._buffers[name] = mode.from_tensor(value).to(CUDA)
     return net
+
+
+class OnTheDevice(TorchDispatchMode):
+    """Refuses tensors of the CPU, copies of them included, which a CUDA graph cannot capture; numbers are no tensors."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        for value in tree_leaves((args, kwargs, found)):
+            assert not isinstance(value, Tensor) or value.dim() == 0 or value.device.type == "cuda", func
+        return found
 
 
 def batch_of(cfg, masks: bool) -> SimpleNamespace:
@@ -94,8 +106,9 @@ def test_both_parts_of_tracking_stay_on_the_device(script, config):
     net = build_model(script, cfg).eval()
     parts = MaskParts(net, cfg) if script == "alpha_refine" else Parts(prepare_for_tracking(net), cfg)
     size, side = cfg.DATA.TEMPLATE.SIZE, cfg.DATA.SEARCH.SIZE
-    with FakeTensorMode() as mode, torch.no_grad():
+    with FakeTensorMode() as mode:
         on_cuda(parts, mode)
+    with mode, OnTheDevice(), torch.no_grad():
         crop = torch.zeros(1, size, size, 3, dtype=torch.uint8, device=CUDA)
         search = torch.zeros(1, side, side, 3, dtype=torch.uint8, device=CUDA)
         if script == "alpha_refine":
