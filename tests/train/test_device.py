@@ -52,7 +52,7 @@ def on_cuda(net: nn.Module, mode: FakeTensorMode) -> nn.Module:
 
 
 class OnTheDevice(TorchDispatchMode):
-    """Refuses tensors of the CPU, copies of them included, which a CUDA graph cannot capture; numbers are no tensors."""
+    """Refuses tensors of the CPU, which the capture of a CUDA graph does; numbers are not meant."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         found = func(*args, **(kwargs or {}))
