@@ -73,6 +73,15 @@ class MaskTracker:
         result = self.tracker.track(image)
         return result | {"mask": self.refiner.mask(to_rgb8(image), result["target_bbox"])}
 
+    @property
+    def explains(self) -> bool:
+        """As of the tracker of boxes, if it has this."""
+        return getattr(self.tracker, "explains", False)
+
+    def explain(self) -> dict[str, np.ndarray]:
+        """What the tracker of boxes looked at."""
+        return self.tracker.explain()
+
 
 def with_masks(tracker: Tracker, *given: Any, **options: Any) -> MaskTracker:
     """A tracker of boxes that also gives masks; all else as `create_refiner` takes it."""

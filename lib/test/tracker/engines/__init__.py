@@ -8,6 +8,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -41,6 +42,7 @@ class Engine:
     template: Part  # runs once for a template
     search: Part  # runs each frame; takes the outputs of `template`, too
     regions: Regions | None = None  # of a network that finds boxes; None of one that makes masks
+    watch: Callable[[], AbstractContextManager[dict]] | None = None  # `lib.models.explain.watched`, where it can be
 
 
 def package(name: str, who: str) -> ModuleType:

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -9,6 +10,7 @@ from easydict import EasyDict
 from torch import Tensor, nn
 
 from ....models.alpha_refine import AlphaRefine
+from ....models.explain import watched
 from ....models.export import MaskParts
 from ....models.inference import Parts, prepare_for_tracking
 from ....utils.errors import UserError
@@ -40,7 +42,10 @@ def torch_engine(
     parts.to(device, memory_format=torch.channels_last)
     search = _compiled(parts.search, torch.device(device)) if compiled else parts.search
     name = f"{'compile' if compiled else 'torch'} {precision}"
-    return Engine(name, torch_part(parts.template, device, autocast), torch_part(search, device, autocast), regions)
+    watch = None if compiled or regions is None else partial(watched, parts.model)
+    return Engine(
+        name, torch_part(parts.template, device, autocast), torch_part(search, device, autocast), regions, watch
+    )
 
 
 def torch_part(function: Callable[..., tuple[Tensor, ...]], device: str, autocast: torch.dtype = torch.float32) -> Part:
