@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from lib.test.video.output import BOXES, SURE, TABLE, TRUTH, UNSURE, VIDEO, box_
 from lib.test.video.source import FrameSource, open_source
 from lib.utils.errors import UserError
 from lib.utils.workspace import REPOSITORY
-from tests.test.web.made_clips import write_clip
+from tests.test.web.made_clips import noise, write_clip
 
 SIZE = (64, 48)
 
@@ -188,16 +189,23 @@ def test_video_has_every_frame_at_any_rate(tmp_path, count, fps):
     assert len(frames) == count
     assert np.abs(frames[-1].astype(int) - plain_frame(30 * (count - 1))).mean() < 12
     assert [path.name for path in tmp_path.iterdir()] == [VIDEO]
+    with av.open(str(tmp_path / VIDEO)) as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, stream.pix_fmt) == ("h264", "yuv420p")
+        assert float(stream.average_rate) == pytest.approx(fps, rel=1e-4)
+    data = (tmp_path / VIDEO).read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")  # it plays before all of it is there
 
 
-def test_no_file_is_left_of_a_run_without_a_frame_or_of_a_damaged_video(tmp_path, monkeypatch):
-    folder, row = result_folder(tmp_path / "run", None, overwrite=False), (plain_frame(0), [1, 2, 3, 4], None)
+@pytest.mark.parametrize("count", [1, 500])  # which do and do not fit into the buffer before the disk
+def test_no_file_is_left_of_a_run_without_a_frame_or_of_a_video_on_a_full_disk(tmp_path, count):
+    folder = result_folder(tmp_path / "run", None, overwrite=False)
     with pytest.raises(UserError, match="bad start"), result_writer(folder, SIZE, 25.0, boxes=True):
         raise UserError("bad start")
     assert list(tmp_path.iterdir()) == []
-    monkeypatch.setattr(output, "_frame_count", lambda path: 0)
-    with pytest.raises(UserError, match="is the disk full"), result_writer(tmp_path, SIZE, 25.0, boxes=True) as write:
-        write(*row)
+    (tmp_path / f".{VIDEO}").symlink_to("/dev/full")
+    with pytest.raises(UserError, match="the disk is full; make room"):
+        run(tmp_path, list(noise(count, (320, 240))), MovingTracker())
     assert sorted(path.name for path in tmp_path.iterdir()) == [TABLE, BOXES]
 
 

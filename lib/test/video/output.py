@@ -1,13 +1,16 @@
 """Frames with boxes drawn in, and where they go: a window, or a folder with a video and the boxes as text."""
 
+import errno
 import itertools
 import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 
@@ -27,7 +30,8 @@ DISTINCT = [tuple(bytes.fromhex(code)) for code in _CODES]
 _DARK = (16, 16, 16)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _SURE_FROM = 0.5  # the confidence from which STARK-ST counts the object as seen
-_CODEC = "mp4v"  # MPEG-4 Part 2: the one mp4 codec that every build of OpenCV can write
+# H.264 plays everywhere, in browsers, too; a build without its encoder has MPEG-4.
+_CODECS = ("libx264", "libopenh264", "mpeg4")
 _LARGEST_SIDE = 4096  # pixels; far larger frames exceed what the codec and most players take
 _TITLE = "STARK"
 
@@ -166,6 +170,45 @@ def video_size(image: np.ndarray) -> tuple[int, int]:
     return width + width % 2, height + height % 2
 
 
+class VideoFile:
+    """An H.264 video in MP4 that grows by a frame at a time; it starts to play before all of it is loaded.
+
+    Args:
+        path: the file, which `close` makes whole.
+        size: even width and height, see `video_size`.
+        fps: frames a second.
+
+    Raises:
+        OSError: the file cannot be written; of `add` and `close`, too. Then it is of no use.
+    """
+
+    def __init__(self, path: Path, size: tuple[int, int], fps: float) -> None:
+        codec = next(name for name in _CODECS if name in av.codecs_available)
+        self.container = av.open(opencv_path(path), "w", format="mp4", options={"movflags": "faststart"})
+        self.stream = self.container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001))
+        self.failed, (self.stream.width, self.stream.height) = False, size
+        self.stream.pix_fmt = "yuv420p"
+        if codec == "libx264":
+            self.stream.options = {"preset": "veryfast", "crf": "20"}
+
+    def add(self, image: np.ndarray) -> None:
+        """Add a frame (H, W, 3) uint8 RGB."""
+        self._write(av.VideoFrame.from_ndarray(image, format="rgb24"))
+
+    def close(self) -> None:
+        """Write what is left and the file's index, unless a frame could not be written."""
+        with self.container:
+            if not self.failed:
+                self._write(None)
+
+    def _write(self, frame: av.VideoFrame | None) -> None:
+        try:
+            self.container.mux(self.stream.encode(frame))
+        except OSError:
+            self.failed = True  # FFmpeg would end the process at the next packet
+            raise
+
+
 @contextmanager
 def result_writer(folder: Path, size: tuple[int, int], fps: float, boxes: bool) -> Iterator[FrameWriter]:
     """Give the function that adds a frame to the video of this size (see `video_size`), and with `boxes` to the texts.
@@ -173,41 +216,49 @@ def result_writer(folder: Path, size: tuple[int, int], fps: float, boxes: bool) 
     An error or Ctrl-C keeps the frames so far as a whole video; without a frame nothing is left, not even the folder.
 
     Raises:
-        UserError: the files cannot be written there.
+        UserError: the files cannot be written there; on a full disk there is no video.
     """
     rows: list[tuple[Sequence[float], float | None]] = []
-    temporary, stopped = folder / f".{VIDEO}", True
-    # Two decimals: MPEG-4 holds the time of a frame as a fraction with a denominator of 16 bits.
-    video = cv2.VideoWriter(opencv_path(temporary), cv2.VideoWriter_fourcc(*_CODEC), max(round(fps, 2), 1.0), size)
-    if not video.isOpened():
-        raise UserError(f"OpenCV cannot write an mp4 video of {size[0]}x{size[1]} into {folder}")
+    temporary, stopped, failure = folder / f".{VIDEO}", True, None
+    try:
+        video = VideoFile(temporary, size, fps)
+    except OSError as error:
+        raise unwritten(folder, error) from error
 
     def write(canvas: np.ndarray, box: Sequence[float], score: float | None) -> None:
-        video.write(cv2.cvtColor(canvas, cv2.COLOR_RGB2BGR))
+        nonlocal failure
         rows.append((box, score))
+        try:
+            video.add(canvas)
+        except OSError as error:
+            failure = error
+            raise unwritten(folder, error) from error
 
     try:
         yield write
         stopped = False
     finally:
-        video.release()
-        whole = _frame_count(temporary) >= len(rows)  # OpenCV does not report a failed write
-        if rows and whole:
+        try:
+            video.close()
+        except OSError as error:
+            failure = failure or error
+        if rows and not failure:
             temporary.replace(folder / VIDEO)
         temporary.unlink(missing_ok=True)  # which makes room for the boxes
         if rows and boxes:
             _write_boxes(folder, rows)
         with suppress(OSError):  # it holds files
             folder.rmdir()
-        if stopped and rows and whole:
+        if stopped and rows and not failure:
             print(f"stopped early; the {len(rows)} frames so far are kept in {folder}", file=sys.stderr)
-    if not whole:
-        raise UserError(f"the video in {folder} could not be written whole: is the disk full?")
+    if failure:
+        raise unwritten(folder, failure)
 
 
-def _frame_count(path: Path) -> int:
-    """Frames of a video by its header; 0 where it is damaged."""
-    return int(cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FRAME_COUNT))
+def unwritten(folder: Path, error: OSError) -> UserError:
+    """The line for a video that cannot be written into a folder."""
+    why = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror
+    return UserError(f"the video cannot be written into {folder}: {why}; make room, or choose another --output")
 
 
 def _write_boxes(folder: Path, rows: list[tuple[Sequence[float], float | None]]) -> None:
