@@ -15,7 +15,10 @@ _WORDS = """tracker: stark_s, stark_st, stark_lightning_X_trt, csrt, kcf or stil
 experiments/, or a path; video: file, folder of images, index of a camera, a stream's URL, or sample:NAME"""
 _TRACKERS = "stark_s, stark_st, stark_lightning_X_trt, csrt, kcf or still"
 _DATASETS = "name of a test set (default: otb; docs/data.md lists all), folder:PATH in GOT-10k layout, or vot:PATH"
-_LEVELS = "1: show the boxes in a window, or save a video where there is no display; 2: save a video and pictures"
+_LEVELS = (
+    "1: show the boxes in a window, or save a video where there is no display; 2: save a video and pictures, "
+    "with --engine torch also of what the network looks at"
+)
 
 
 def track(parser: ArgumentParser, arguments: Sequence[str]) -> None:
@@ -40,10 +43,16 @@ def track(parser: ArgumentParser, arguments: Sequence[str]) -> None:
     parser.add_argument("--refine", nargs="?", const="baseline", metavar="CONFIG", help=refine)
     parser.add_argument("--refine_checkpoint", help="weights for masks; default: those of your training, or published")
     parser.add_argument("--refine_precision", help="precision of masks; default: that of boxes")
+    show = (
+        "attention: also pictures and a video of what the network looks at; attention:N: layer N, not the layers' mean"
+    )
+    parser.add_argument("--show", metavar="attention[:N]", help=f"{show} (--engine torch)")
     parser.add_argument("--no_window", action="store_true", help="show nothing, even where there is a display")
     parser.add_argument("--debug", type=int, nargs="?", const=1, default=0, help="1 prints the box of every frame")
     given = vars(parser.parse_args(arguments))
     words, boxes, output = given.pop("words"), given.pop("init_bbox"), given.pop("output")
+    if given["show"] and given["engine"] == "auto":
+        given["engine"] = "torch"  # the one whose attention can be read
     named = words[0] in (*SCRIPT_OF, *BASELINES)
     if named and len(words) < 3:
         parser.error(f"expected a video, or tracker, config and video; got {len(words)} words: {' '.join(words)}")

@@ -16,7 +16,7 @@ from .transformer import MultiheadAttention
 def watched(model: nn.Module) -> Iterator[dict[str, list[np.ndarray]]]:
     """Give a dictionary that is filled while a STARK network runs once, for a batch of 1.
 
-    Everything is a probability, float32, but for `cell_boxes`. L are all tokens, the search region's S * S last.
+    Attention and maps are probabilities. All arrays are float32. L are all tokens, the search region's S * S last.
 
     - `encoder`: a layer (Lq, L), the weights of its attention, mean over heads. Lq is L, or S * S for Lightning.
     - `decoder`: a layer (Nq, L), of the queries' attention to the encoder's tokens.

@@ -12,7 +12,7 @@ from ...config.options import REFINE
 from ...data.images import to_rgb8
 from ...utils.crop import box_in_crop, mask_in_image, stretched_crop
 from ...utils.errors import UserError
-from . import Tracker, create_engine
+from . import Tracker, create_engine, explains
 from .engines import Engine, choose_engine
 
 
@@ -76,7 +76,7 @@ class MaskTracker:
     @property
     def explains(self) -> bool:
         """As of the tracker of boxes, if it has this."""
-        return getattr(self.tracker, "explains", False)
+        return explains(self.tracker)
 
     def explain(self) -> dict[str, np.ndarray]:
         """What the tracker of boxes looked at."""

@@ -16,9 +16,11 @@ from ...data.box_files import box_doubt
 from ...data.registry import SAMPLE_PREFIX, find_sample
 from ...utils.errors import UserError
 from ...utils.workspace import workspace
-from ..tracker import Tracker, create_tracker, learned_score
+from ..tracker import Tracker, create_tracker, explains, learned_score
 from ..tracker.refiner import with_masks
+from . import attention
 from . import output as video
+from .attention import AttentionWriter, attention_writer
 from .source import FrameSource, NewestFrames, open_source
 
 DEFAULT_TRACKER = ("stark_lightning_X_trt", "mini")
@@ -38,6 +40,7 @@ def video_demo(
     refine_checkpoint: str | None = None,
     refine_precision: str | None = None,
     newest: bool = False,
+    show: str | None = None,
     built: Tracker | None = None,
     **how: Any,
 ) -> int:
@@ -52,11 +55,14 @@ def video_demo(
         refine_checkpoint: its weights; see `lib.test.tracker.find_weights`.
         refine_precision: of masks; that of the tracker by default.
         newest: of a camera or stream take the newest frame, and count those that are dropped.
+        show: `attention` for pictures and a video of what the network looks at, mean over layers, or `attention:N`
+            for layer N; on the engine torch alone.
         built: a tracker, of `build_tracker`, to use in place of a new one.
 
     Raises:
         UserError: the source, the box, the tracker or the folder is unusable, or there is nowhere to draw a box.
     """
+    layer = _layer_of(show)
     obstacle = "--no_window is given" if no_window else video.missing_display()
     if source.startswith(SAMPLE_PREFIX):
         path, sample = find_sample(source)
@@ -68,20 +74,28 @@ def video_demo(
     if init_bbox is not None:
         check_box(init_bbox, first)
     built = built or build_tracker(tracker, config, refine, refine_checkpoint, refine_precision, **how)
+    if show and not explains(built):
+        raise UserError(
+            f"--show {show} reads a STARK network on --engine torch: {tracker} here is another, or compiled"
+        )
     with closing(video.Window()) if obstacle is None else nullcontext() as window:
         box = init_bbox or window.select_box(first)
         if box is None:
             raise UserError("no box was drawn: draw one around the object, or give --init_bbox x y w h")
         name = f"{frames.name}_{tracker}_{experiment_name(config)}"
         folder = video.result_folder(workspace("test").save_dir / "output" / name, output, overwrite)
-        with video.result_writer(folder, video.video_size(first), frames.fps, save_results) as write:
-            count, stopped = run_demo(built, first, frames, box, write, window, debug)
+        with (
+            attention_writer(folder, frames.fps, layer) if show else nullcontext() as explain,
+            video.result_writer(folder, video.video_size(first), frames.fps, save_results) as write,
+        ):
+            count, stopped = run_demo(built, first, frames, box, write, window, debug, explain)
     if frames.total and not stopped and count != frames.total:
         print(f"note: {count} frames were read, but {source} says that it holds {frames.total}; its end may be damaged")
     if isinstance(frames.frames, NewestFrames):
         frames.frames.close()
         print(f"{frames.frames.dropped} frames came while others were tracked, and were dropped")
-    for name in (video.VIDEO, video.BOXES, video.TABLE) if save_results else (video.VIDEO,):
+    shown = [attention.VIDEO] if show and count > 1 else []
+    for name in (video.VIDEO, *shown, *((video.BOXES, video.TABLE) if save_results else ())):
         print(f"wrote {folder / name}")
     return count
 
@@ -111,6 +125,7 @@ def run_demo(
     write: video.FrameWriter,
     window: video.Window | None = None,
     debug: bool = False,
+    explain: AttentionWriter | None = None,
 ) -> tuple[int, bool]:
     """Track through all frames and print the speed; in the window r draws the box anew and q ends.
 
@@ -118,6 +133,7 @@ def run_demo(
         tracker: as `lib.test.tracker.create_tracker` gives it.
         first: the first frame, (H, W, 3) uint8 RGB; `source` gives those after it.
         box: the object in the first frame, xywh in pixels.
+        explain: writes what the network looked at, of each frame but those in which a box was drawn.
 
     Returns:
         The number of frames, and whether the user ended it.
@@ -145,6 +161,8 @@ def run_demo(
                 if not all(map(math.isfinite, found["target_bbox"])):
                     box = list(map(float, found["target_bbox"]))
                     raise UserError(f"the tracker gave {box} for frame {number}: its weights may be damaged")
+                if explain:
+                    explain(number, tracker.explain())
             canvas = annotated()
             key = window.show(canvas) if window else ""
             if key == "r" and (drawn := window.select_box(image)) is not None:
@@ -163,6 +181,14 @@ def run_demo(
     speed = f"; {(number - 1) / seconds:.1f} FPS in the tracker, {whole:.1f} FPS with all else" if seconds else ""
     print(f"{number} frames{speed}")
     return number, key == "q"
+
+
+def _layer_of(show: str | None) -> int | None:
+    """The layer in `attention:N`, None for all; raises UserError for something else to show."""
+    what, colon, layer = (show or "attention").partition(":")
+    if what != "attention" or (colon and not layer.isdecimal()):
+        raise UserError(f"--show {show} is unknown: attention, or attention:2 for the second layer")
+    return int(layer) if colon else None
 
 
 def check_box(box: Sequence[float], image: np.ndarray) -> None:

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from ...utils.errors import UserError
-from ...utils.files import write_text
+from ...utils.files import atomic_path, write_text
 from .source import opencv_path
 
 VIDEO, BOXES, TABLE = "video.mp4", "boxes.txt", "boxes.csv"
@@ -106,6 +106,12 @@ def draw_caption(image: np.ndarray, text: str) -> None:
     plate = image[: text_height + below + 2 * pad, : text_width + 2 * pad]
     plate //= 4
     cv2.putText(image, text, (pad, pad + text_height), _FONT, scale, (255, 255, 255), thickness, cv2.LINE_AA)
+
+
+def save_picture(path: Path, image: np.ndarray) -> None:
+    """Write an image (H, W, 3) uint8 RGB as a JPEG file, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes())
 
 
 def missing_display() -> str | None:
