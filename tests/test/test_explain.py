@@ -1,5 +1,6 @@
 """What trackers say that their networks look at."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -7,8 +8,11 @@ from lib.data.registry import SAMPLES
 from lib.test.tracker import create_tracker
 from lib.test.tracker.classic import create_baseline
 from lib.test.tracker.stark import StarkTracker
+from lib.test.video.attention import draw_explanation
+from lib.test.video.source import open_source
 from lib.utils.crop import clip_box
 from lib.utils.errors import UserError
+from tests.data.made_sets import write_sequence
 from tests.golden.fill import image
 from tests.test.test_frozen_boxes import MINI, clip
 from tests.test.test_tracker import reference_tracker
@@ -89,3 +93,46 @@ def test_only_torch_explains(place):
     with pytest.raises(UserError, match="needs the engine torch.*this is onnx fp32"):
         tracker.explain()
     assert not getattr(create_baseline("still"), "explains", False)
+
+
+def test_pictures_show_every_map(tracked):
+    explained = tracked.explain()
+    layers, decoded = len(explained["search_attention"]), "query_search_attention" in explained
+    upper = 3 + decoded + ("corner_maps" in explained)
+    columns = max(upper, len(explained["templates"]) * (2 + decoded))
+    picture = draw_explanation(explained)
+    height, width = picture.shape[:2]
+    assert (height % 2, width % 2, (width + 4) // 260) == (0, 0, columns)
+    # The hottest cell of a map is the brightest of its part.
+    maps = explained["centre_map"] if "centre_map" in explained else explained["corner_maps"][1]
+    row, column = (np.array(np.unravel_index(maps.argmax(), maps.shape)) + 0.5) * 256 / len(maps)
+    part = picture[26:282, 260 * (upper - 1) :][:, :256].astype(int)
+    assert part[int(row), int(column), 0] - part[int(row), int(column), 2] > 60  # yellow on grey
+    assert (draw_explanation(explained, layers) == picture).all() == (layers == 1)
+    with pytest.raises(UserError, match=f"no layer {layers + 1} of attention: the network has {layers}"):
+        draw_explanation(explained, layers + 1)
+
+
+def test_the_commands_write_pictures_and_a_video(place, tmp_path, run_script, capsys):
+    box = write_sequence(tmp_path / "set", "ant", 3)[0]
+    folder, words = tmp_path / "out", ["--init_bbox", *map(str, box), "--no_window"]
+    source = str(tmp_path / "set" / "ant")
+    assert run_script("video_demo.py", source, *words, "--output", str(folder), "--show", "attention:2") == 0
+    assert {path.name for path in folder.iterdir()} == {"video.mp4", "attention.mp4", "attention"}
+    assert f"wrote {folder / 'attention.mp4'}" in capsys.readouterr().out
+    assert [path.name for path in sorted((folder / "attention").iterdir())] == ["00000002.jpg", "00000003.jpg"]
+    shown = list(open_source(str(folder / "attention.mp4")).frames)
+    picture = cv2.imread(str(folder / "attention" / "00000003.jpg"))[:, :, ::-1]
+    assert len(shown) == 2
+    assert np.abs(shown[1].astype(int) - picture).mean() < 8
+    for wrong, message in (
+        (["--show", "flow"], "--show flow is unknown: attention"),
+        (["--show", "attention", "--engine", "onnx"], "on --engine torch"),
+    ):
+        assert run_script("video_demo.py", source, *words, "--output", str(tmp_path / "x"), *wrong) == 2
+        assert message in capsys.readouterr().err
+        assert not (tmp_path / "x").exists()
+    results = tmp_path / "results"
+    words = ["--dataset_name", f"folder:{tmp_path / 'set'}", "--engine", "torch", "--debug", "2"]
+    assert run_script("test.py", *MINI, *words, "--results_dir", str(results)) == 0
+    assert {"00000002.jpg", "00000003.jpg"} == {path.name for path in results.rglob("attention/*.jpg")}

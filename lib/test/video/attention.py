@@ -13,7 +13,7 @@ from .output import SURE, TRUTH, VideoFile, draw_box, draw_caption, save_picture
 # Takes a frame's number and what `explain` gave of it.
 AttentionWriter = Callable[[int, Mapping[str, np.ndarray]], None]
 FOLDER, VIDEO = "attention", "attention.mp4"
-_TILE, _GAP = 256, 4  # pixels: side of a part, and what is between two
+_TILE, _TITLE, _GAP = 256, 26, 4  # pixels: side of a part, height of its title, and what is between two parts
 
 
 def draw_explanation(explained: Mapping[str, np.ndarray], layer: int | None = None) -> np.ndarray:
@@ -53,12 +53,14 @@ def draw_explanation(explained: Mapping[str, np.ndarray], layer: int | None = No
             for weights, title in zip(np.atleast_3d(explained[name].T).T, titles, strict=True):
                 upper.append((_heated(search, weights), f"{title} (highest {weights.max():.2f})"))
     columns = max(len(upper), len(lower))
-    picture = np.full((2 * _TILE + _GAP, columns * (_TILE + _GAP) - _GAP, 3), 32, np.uint8)
+    height = _TITLE + _TILE
+    picture = np.full((2 * height + _GAP, columns * (_TILE + _GAP) - _GAP, 3), 32, np.uint8)
     for row, tiles in enumerate((upper, lower)):
         for column, (image, title) in enumerate(tiles):
-            draw_caption(image, title)
-            y, x = row * (_TILE + _GAP), column * (_TILE + _GAP)
-            picture[y : y + _TILE, x : x + _TILE] = image
+            y, x = row * (height + _GAP), column * (_TILE + _GAP)
+            part = picture[y : y + height, x : x + _TILE]
+            part[_TITLE:] = image
+            draw_caption(part, title)
     return picture
 
 
