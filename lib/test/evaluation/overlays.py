@@ -66,7 +66,7 @@ class Overlays:
 
             def save(index: int, image: np.ndarray, box: list[float], score: float | None) -> None:
                 drawn = canvas(index, image, box, score)
-                write(drawn, box, score)
+                write(drawn, [(box, score)])
                 if self.pictures:
                     video.save_picture(folder / _picture_name(index), drawn)
                 if index and self.pictures and explains(tracker):

@@ -188,6 +188,8 @@ class StarkTracker:
     def explain(self) -> dict[str, np.ndarray]:
         """Run the network once more on the last frame's search region, and give what it looked at.
 
+        A frame whose region shows nothing of the image is not looked at; then it is the frame before.
+
         Attention is the mean over heads, one map a layer. `search` and `template` maps of one layer sum to 1 together.
         T templates of t * t cells, and a search region of S * S cells; a cell is `engine.stride` pixels.
 

@@ -10,8 +10,8 @@ import numpy as np
 from ...utils.errors import UserError
 from .output import SURE, TRUTH, VideoFile, draw_box, draw_caption, save_picture
 
-# Takes a frame's number and what `explain` gave of it.
-AttentionWriter = Callable[[int, Mapping[str, np.ndarray]], None]
+# Takes a frame's number and what `explain` gave of each object in it.
+AttentionWriter = Callable[..., None]
 FOLDER, VIDEO = "attention", "attention.mp4"
 _TILE, _TITLE, _GAP = 256, 26, 4  # pixels: side of a part, height of its title, and what is between two parts
 
@@ -75,9 +75,9 @@ def attention_writer(folder: Path, fps: float | None, layer: int | None = None) 
     video: VideoFile | None = None
     temporary = folder / f".{VIDEO}"
 
-    def write(number: int, explained: Mapping[str, np.ndarray]) -> None:
+    def write(number: int, *explained: Mapping[str, np.ndarray]) -> None:
         nonlocal video
-        picture = draw_explanation(explained, layer)
+        picture = np.vstack([draw_explanation(each, layer) for each in explained])
         save_picture(folder / FOLDER / f"{number:08d}.jpg", picture)
         if fps:
             video = video or VideoFile(temporary, picture.shape[1::-1], fps)
