@@ -22,7 +22,7 @@ VIDEO, BOXES, TABLE = "video.mp4", "boxes.txt", "boxes.csv"
 
 Colour = tuple[int, int, int]  # RGB
 COLOURS = {"red": "e6194b", "orange": "ff8c00", "yellow": "ffe119", "green": "50ff50", "cyan": "42d4f4"}
-COLOURS |= {"blue": "4363d8", "magenta": "f032e6", "white": "ffffff", "black": "000000"}
+COLOURS |= {"blue": "4363d8", "magenta": "f032e6", "white": "ffffff"}
 # A box xywh in pixels of the tracked frame, and its confidence.
 Scored = tuple[Sequence[float], float | None]
 # Takes a frame of a video (H, W, 3) uint8 RGB, and what was found of each object.
@@ -129,6 +129,7 @@ def draw_caption(
         x, y = max(0, min(x, width - wide)), max(0, min(y, height - tall))
     plate = image[y : y + tall, x : x + wide]
     plate //= 4
+    colour = colour if max(colour) > 96 else (255, 255, 255)  # on the dark plate
     cv2.putText(image, text, (x + pad, y + pad + text_height), _FONT, scale, colour, thickness, cv2.LINE_AA)
 
 
@@ -307,7 +308,7 @@ def _write_boxes(folder: Path, rows: Sequence[Sequence[Scored]], names: Sequence
     *texts, _ = box_files(len(rows[0]))
     for index, (text, found) in enumerate(zip(texts, zip(*rows, strict=True), strict=True)):
         write_text(folder / text, "".join("\t".join(str(int(value)) for value in box) + "\n" for box, _ in found))
-        begin = f"{names[index]}," if several else ""
+        begin = '"{}",'.format(names[index].replace('"', '""')) if several else ""
         for number, (box, score) in enumerate(found, start=1):
             values = ",".join(f"{value:.2f}" for value in box)
             table += f"{begin}{number},{values},{'' if score is None else f'{score:.4f}'}\n"
