@@ -39,7 +39,7 @@ def installed(tmp_path):
 
 def test_the_snippets_of_the_api_run_one_after_the_other(installed, tmp_path):
     blocks = snippets("docs/api.md")
-    assert len(blocks) == 7
+    assert len(blocks) == 8
     run = [sys.executable, "-c", "\n".join(blocks)]
     done = subprocess.run(run, cwd=tmp_path, env=installed, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

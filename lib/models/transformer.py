@@ -90,11 +90,7 @@ class MultiheadAttention(nn.Module):
 
         `padding` (B, Lk) is bool, True on keys to ignore, or float, added to the logits (minus infinity on padding).
         """
-        if self.divide_norm:
-            query = F.normalize(query, dim=-1) * (query.shape[-1] // self.heads) ** 0.5
-            key = F.normalize(key, dim=-1)
-        projections = zip((query, key, value), self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3), strict=True)
-        q, k, v = (F.linear(x, w, b).unflatten(2, (self.heads, -1)).transpose(1, 2) for x, w, b in projections)
+        q, k, v = self.project(query, key, value)
         mask = None
         if padding is not None:
             mask = (padding.to(q.dtype) if padding.is_floating_point() else ~padding)[:, None, None]  # (B, 1, 1, Lk)
@@ -104,6 +100,14 @@ class MultiheadAttention(nn.Module):
         with sdpa_kernel(SDPBackend.MATH) if on_cpu else contextlib.nullcontext():
             attended = F.scaled_dot_product_attention(q, k, v, mask, self.dropout if self.training else 0.0)
         return self.out_proj(attended.transpose(1, 2).flatten(2))
+
+    def project(self, query: Tensor, key: Tensor, value: Tensor) -> list[Tensor]:
+        """Queries, keys and values (B, L, C) to those of the heads, (B, heads, L, C / heads)."""
+        if self.divide_norm:
+            query = F.normalize(query, dim=-1) * (query.shape[-1] // self.heads) ** 0.5
+            key = F.normalize(key, dim=-1)
+        projections = zip((query, key, value), self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3), strict=True)
+        return [F.linear(x, w, b).unflatten(2, (self.heads, -1)).transpose(1, 2) for x, w, b in projections]
 
 
 class EncoderLayer(nn.Module):

@@ -6,18 +6,19 @@ import os
 import subprocess
 import sys
 
+import av
 import cv2
 import numpy as np
 import pytest
 
 from lib.commands import tracking
 from lib.test.video import demo, output
-from lib.test.video.demo import check_box, run_demo, video_demo
+from lib.test.video.demo import Objects, check_box, read_objects, run_demo, video_demo
 from lib.test.video.output import BOXES, SURE, TABLE, TRUTH, UNSURE, VIDEO, box_colour, result_folder, result_writer
 from lib.test.video.source import FrameSource, open_source
 from lib.utils.errors import UserError
 from lib.utils.workspace import REPOSITORY
-from tests.test.web.made_clips import write_clip
+from tests.test.web.made_clips import noise, write_clip
 
 SIZE = (64, 48)
 
@@ -77,11 +78,11 @@ class FakeWindow:
         return next(self.boxes)
 
 
-def run(folder, frames, tracker, window=None):
+def run(folder, frames, tracker, window=None, boxes=((10, 12, 20, 16),), drawn=()):
     folder.mkdir(exist_ok=True)
     source = FrameSource("made", iter(frames[1:]), 25.0, len(frames))
-    with result_writer(folder, output.video_size(frames[0]), 25.0, boxes=True) as write:
-        return run_demo(tracker, frames[0], source, (10, 12, 20, 16), write, window)
+    with result_writer(folder, output.video_size(frames[0]), 25.0, True, *drawn[:1]) as write:
+        return run_demo(Objects(tracker, boxes, *drawn), frames[0], source, write, window)
 
 
 def test_video_source_gives_rgb_frames_and_the_files_rate(clip):
@@ -183,21 +184,28 @@ def test_video_size_is_even_and_bounded(shape, size):
 def test_video_has_every_frame_at_any_rate(tmp_path, count, fps):
     with result_writer(tmp_path, SIZE, fps, boxes=False) as write:
         for index in range(count):
-            write(plain_frame(30 * index), [1, 2, 3, 4], None)
+            write(plain_frame(30 * index), [([1, 2, 3, 4], None)])
     frames = read_video(tmp_path / VIDEO)
     assert len(frames) == count
     assert np.abs(frames[-1].astype(int) - plain_frame(30 * (count - 1))).mean() < 12
     assert [path.name for path in tmp_path.iterdir()] == [VIDEO]
+    with av.open(str(tmp_path / VIDEO)) as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, stream.pix_fmt) == ("h264", "yuv420p")
+        assert float(stream.average_rate) == pytest.approx(fps, rel=1e-4)
+    data = (tmp_path / VIDEO).read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")  # it plays before all of it is there
 
 
-def test_no_file_is_left_of_a_run_without_a_frame_or_of_a_damaged_video(tmp_path, monkeypatch):
-    folder, row = result_folder(tmp_path / "run", None, overwrite=False), (plain_frame(0), [1, 2, 3, 4], None)
+@pytest.mark.parametrize("count", [1, 500])  # which do and do not fit into the buffer before the disk
+def test_no_file_is_left_of_a_run_without_a_frame_or_of_a_video_on_a_full_disk(tmp_path, count):
+    folder = result_folder(tmp_path / "run", None, overwrite=False)
     with pytest.raises(UserError, match="bad start"), result_writer(folder, SIZE, 25.0, boxes=True):
         raise UserError("bad start")
     assert list(tmp_path.iterdir()) == []
-    monkeypatch.setattr(output, "_frame_count", lambda path: 0)
-    with pytest.raises(UserError, match="is the disk full"), result_writer(tmp_path, SIZE, 25.0, boxes=True) as write:
-        write(*row)
+    (tmp_path / f".{VIDEO}").symlink_to("/dev/full")
+    with pytest.raises(UserError, match="the disk is full; make room"):
+        run(tmp_path, list(noise(count, (320, 240))), MovingTracker())
     assert sorted(path.name for path in tmp_path.iterdir()) == [TABLE, BOXES]
 
 
@@ -344,3 +352,59 @@ def test_the_command_reports_errors_in_one_line(tmp_path):
         result = subprocess.run(words, cwd="/", capture_output=True, text=True)
         assert result.returncode == 2
         assert result.stderr.splitlines() == [f"error: {message}"]
+
+
+def test_several_objects_have_names_colours_and_texts_of_their_own(clip, tmp_path, place, run_script, capsys):
+    listed, folder = tmp_path / "objects.txt", tmp_path / "out"
+    listed.write_text("4,20,12,12,left one\n\n40 20\t12.5 12\tcaf\xe9\n", encoding="utf-8")
+    assert read_objects(listed) == ([[4, 20, 12, 12], [40, 20, 12.5, 12]], ["left one", "caf\xe9"])
+    words = ["still", "x", clip, "--no_window", "--save_results"]
+    assert run_script("video_demo.py", *words, "--boxes", listed, "--output", folder) == 0
+    texts = [f"boxes_{number}.txt" for number in (1, 2)]
+    assert {path.name for path in folder.iterdir()} == {VIDEO, TABLE, *texts}
+    said = capsys.readouterr().out
+    assert all(f"wrote {folder / name}" in said for name in (VIDEO, TABLE, *texts))
+    assert set((folder / texts[1]).read_text().splitlines()) == {"40\t20\t12\t12"}
+    table = read_table(folder)
+    assert [(row["object"], row["frame"], row["w"]) for row in table[11:13]] == [
+        ("left one", "12", "12.00"),
+        ("caf\xe9", "1", "12.50"),
+    ]
+    # By --init_bbox, each with a name, in one colour; a label stands above the box, or in it where there is no room.
+    large = tmp_path / "large"
+    large.mkdir()
+    cv2.imwrite(str(large / "1.png"), np.full((300, 400, 3), 90, np.uint8))
+    boxes = ["--init_bbox", 20, 100, 150, 90, "--init_bbox", 220, 2, 150, 90]
+    words = ["still", "x", large, "--no_window", *boxes]
+    for color in (["--box_color", "cyan"], []):
+        words = [*words, "--overwrite", "--output", tmp_path / "second"]
+        assert run_script("video_demo.py", *words, "--names", "a", "b", *color) == 0
+        (frame,) = read_video(tmp_path / "second" / VIDEO)
+        paint = [output.parse_colour("cyan")] * 2 if color else output.DISTINCT[:2]
+        for (x, y), expected in zip(((170, 145), (370, 47)), paint, strict=True):
+            assert np.abs(frame[y, x - 1 : x + 2].astype(int) - expected).max(axis=1).min() < 90
+        assert frame[84:98, 22:40].min() < 60
+        assert frame[4:18, 222:240].min() < 60
+    for wrong, message in (
+        (["--names", "a"], "there are 2 boxes and 1 names"),
+        (["--names", "a", "b", "--box_color", "sky"], "'sky' is not a colour: give RRGGBB such as ff8c00, or red"),
+        (["--boxes", listed], "no --init_bbox or --names beside it"),
+    ):
+        assert run_script("video_demo.py", *words[:-3], *wrong) == 2
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1,2,3\n", "line 1: '1,2,3' is not x, y, width, height"),
+        ("1,2,3,4\n1,2,x,4,a\n", "line 2: '1,2,x,4,a' is not"),
+        ("1,2,3,4,a\n1,2,3,4\n", "some lines have a name"),
+        ("", "holds 0 boxes"),
+        ("1,2,3,4\n" * 65, "holds 65 boxes: give 1 to 64, one an object, of the first frame"),
+    ],
+)
+def test_texts_that_are_no_objects_are_refused(tmp_path, text, message):
+    (tmp_path / "objects.txt").write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_objects(tmp_path / "objects.txt")

@@ -5,12 +5,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from ...data.sequence import Sequence
-from ...utils.files import atomic_path
+from ..tracker import Tracker, explains
 from ..video import output as video
+from ..video.attention import attention_writer
 
 DEBUG_LEVELS = (0, 1, 2)
 FOLDER = "debug"
@@ -34,8 +34,11 @@ class Overlays:
         return self.window is None and all((self._folder(sequence) / name).is_file() for name in files)
 
     @contextmanager
-    def drawing(self, sequence: Sequence) -> Iterator[FrameObserver]:
-        """Give the function that draws one frame after the other; q in the window ends the whole run."""
+    def drawing(self, sequence: Sequence, tracker: Tracker) -> Iterator[FrameObserver]:
+        """Give the function that draws one frame after the other; q in the window ends the whole run.
+
+        With `pictures` there are also those of what the tracker's network looks at, where it can explain itself.
+        """
         size, truth = video.video_size(sequence.read_frame(0)), sequence.truth
         name = sequence.name.encode("ascii", "replace").decode()
 
@@ -56,14 +59,18 @@ class Overlays:
         # The video comes last: where it exists, all files exist. Temporary files are of a run that was killed.
         for path in (folder / video.VIDEO, *folder.glob(".*")):
             path.unlink(missing_ok=True)
-        with video.result_writer(folder, size, _FPS, boxes=False) as write:
+        with (
+            attention_writer(folder, None) as write_attention,
+            video.result_writer(folder, size, _FPS, boxes=False) as write,
+        ):
 
             def save(index: int, image: np.ndarray, box: list[float], score: float | None) -> None:
                 drawn = canvas(index, image, box, score)
-                write(drawn, box, score)
+                write(drawn, [(box, score)])
                 if self.pictures:
-                    with atomic_path(folder / _picture_name(index)) as temporary:
-                        temporary.write_bytes(cv2.imencode(".jpg", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))[1].tobytes())
+                    video.save_picture(folder / _picture_name(index), drawn)
+                if index and self.pictures and explains(tracker):
+                    write_attention(index + 1, tracker.explain())
 
             yield save
 

@@ -65,7 +65,7 @@ def run_sequence(tracker: Tracker, sequence: Sequence, output_dir: Path, overlay
     begin = time.monotonic()
     try:
         remove_unfinished(output_dir, sequence)
-        with overlays.drawing(sequence) if overlays else nullcontext() as draw:
+        with overlays.drawing(sequence, tracker) if overlays else nullcontext() as draw:
             boxes, seconds = track_sequence(tracker, sequence, draw)
         if not result_path(output_dir, sequence).is_file():
             write_result(output_dir, sequence, boxes, seconds)

@@ -56,6 +56,11 @@ def learned_score(result: dict) -> float | None:
     return None if score is None or result.get("conf_kind", "score") != "score" else float(score)
 
 
+def explains(tracker: Tracker) -> bool:
+    """Whether a tracker can `explain` what its network looks at: a STARK tracker on the engine `torch`."""
+    return getattr(tracker, "explains", False)
+
+
 def create_tracker(
     name: str,
     config: str,

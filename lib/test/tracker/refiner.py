@@ -12,7 +12,7 @@ from ...config.options import REFINE
 from ...data.images import to_rgb8
 from ...utils.crop import box_in_crop, mask_in_image, stretched_crop
 from ...utils.errors import UserError
-from . import Tracker, create_engine
+from . import Tracker, create_engine, explains
 from .engines import Engine, choose_engine
 
 
@@ -72,6 +72,15 @@ class MaskTracker:
         """What the tracker gives of the next frame, and `mask`, (H, W) bool."""
         result = self.tracker.track(image)
         return result | {"mask": self.refiner.mask(to_rgb8(image), result["target_bbox"])}
+
+    @property
+    def explains(self) -> bool:
+        """As of the tracker of boxes, if it has this."""
+        return explains(self.tracker)
+
+    def explain(self) -> dict[str, np.ndarray]:
+        """What the tracker of boxes looked at."""
+        return self.tracker.explain()
 
 
 def with_masks(tracker: Tracker, *given: Any, **options: Any) -> MaskTracker:

@@ -11,7 +11,7 @@ from easydict import EasyDict
 
 from ...config import option
 from ...data.images import Picture, cut_picture, to_rgb8
-from ...utils.crop import Region, box_to_image, clip_box, shows_nothing
+from ...utils.crop import Region, box_to_image, clip_box, region_of, shows_nothing
 from ...utils.errors import UserError
 from ...utils.graph_files import joined
 from .engines import Engine
@@ -26,8 +26,9 @@ AHEAD = 1.5
 
 @dataclass(frozen=True)
 class Template:
-    """A template's features (1, Lt, C), and position and bias of its tokens (see `Regions.attention_inputs`)."""
+    """A template's crop, features (1, Lt, C), and position and bias of its tokens (see `Regions.attention_inputs`)."""
 
+    crop: np.ndarray
     feature: np.ndarray
     attention_inputs: tuple[np.ndarray, np.ndarray]
 
@@ -53,7 +54,7 @@ class BoxEngine:
             mask: (Ht, Wt) bool, True on padding; None where nothing is padded.
         """
         (feature,) = self.engine.template(np.ascontiguousarray(crop)[None])
-        return Template(feature, self.regions.attention_inputs("template", mask))
+        return Template(crop, feature, self.regions.attention_inputs("template", mask))
 
     def search(
         self, templates: Sequence[Template], crop: np.ndarray, mask: np.ndarray | None = None
@@ -64,11 +65,38 @@ class BoxEngine:
             `pred_boxes` (1, Nq, 4), cxcywh in fractions of the crop; and of the confidence `pred_logits` (1, Nq, 1),
             before the sigmoid, or `corner_peak` (1, Nq, 1), where the network has one of them; float32.
         """
+        found = self.engine.search(*self._inputs(templates, crop, mask))
+        return dict(zip(self.outputs, found, strict=True))
+
+    def explain(
+        self, templates: Sequence[Template], crop: np.ndarray, mask: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
+        """Search, and give what the network looked at; returns and raises as `StarkTracker.explain`."""
+        (boxes, *_), found = self.engine.explain(*self._inputs(templates, crop, mask))
+        cx, cy, w, h = box = boxes.reshape(-1, 4).mean(0)
+        side = len(crop) // self.stride
+        column, row = (int(value) for value in (box[:2] * side).clip(0, side - 1))
+        explained = {"templates": np.stack([each.crop for each in templates]), "search": crop}
+        explained["box"] = np.array([cx - w / 2, cy - h / 2, w, h]) * len(crop)
+        rows = {"": np.stack(found["encoder"])[:, row * side + column - side**2]}
+        if "decoder" in found:
+            rows["query_"] = np.stack(found["decoder"]).mean(1)
+        cells = math.isqrt(templates[0].feature.shape[1])
+        for name, weights in rows.items():  # (layers, L)
+            explained[f"{name}search_attention"] = weights[:, -(side**2) :].reshape(-1, side, side)
+            explained[f"{name}template_attention"] = weights[:, : -(side**2)].reshape(len(weights), -1, cells, cells)
+        if "corner_maps" in found:
+            explained["corner_maps"] = found["corner_maps"][0].mean(1).reshape(2, side, side)
+        if "centre_map" in found:
+            explained["centre_map"] = found["centre_map"][0].reshape(side, side)
+            explained["cell_boxes"] = found["cell_boxes"][0].reshape(side, side, 4) * len(crop)
+        return explained
+
+    def _inputs(self, templates: Sequence[Template], crop: np.ndarray, mask: np.ndarray | None) -> list[np.ndarray]:
+        """What the engine's search takes."""
         inputs = [*(each.attention_inputs for each in templates), self.regions.attention_inputs("search", mask)]
         position, bias = joined(inputs)
-        features = [each.feature for each in templates]
-        found = self.engine.search(np.ascontiguousarray(crop)[None], bias, position, *features)
-        return dict(zip(self.outputs, found, strict=True))
+        return [np.ascontiguousarray(crop)[None], bias, position, *(each.feature for each in templates)]
 
 
 class StarkTracker:
@@ -87,6 +115,8 @@ class StarkTracker:
         self.sure: list[float] | None = None  # the last box that was not lost
         self.frame_size: tuple[int, int] | None = None
         self.templates: list[Any] = []  # what the engine made of each
+        # Of the look that gave the last box: templates, crop and mask; box and factor of its region.
+        self.looked: tuple[list[Any], np.ndarray, np.ndarray, Sequence[float], float] | None = None
 
     def initialize(self, image: np.ndarray | Picture, info: Mapping) -> None:
         """Start on a frame.
@@ -104,12 +134,12 @@ class StarkTracker:
         # Nothing of the tracker changes before the template is known to serve.
         self.templates = self._initial_templates(self._encode_template(image, box))
         self.state = self.sure = box
-        self.frame_size = image.height, image.width
+        self.frame_size, self.looked = (image.height, image.width), None
 
     def spawn(self) -> "StarkTracker":
         """Another object's tracker on the same network, whose weights exist once. One thread may use them at a time."""
         other = copy.copy(self)
-        other.state, other.templates = None, []
+        other.state, other.templates, other.looked = None, [], None
         return other
 
     def track(self, image: np.ndarray | Picture) -> dict:
@@ -152,16 +182,54 @@ class StarkTracker:
         self._after_frame(image, result)
         return result
 
+    @property
+    def explains(self) -> bool:
+        """Whether `explain` works on this engine."""
+        return self.engine.engine.explain is not None
+
+    def explain(self) -> dict[str, np.ndarray]:
+        """Run the network once more on the last frame's search region, and give what it looked at.
+
+        A frame whose region shows nothing of the image is not looked at; then it is the frame before.
+
+        Attention is the mean over heads, one map a layer. `search` and `template` maps of one layer sum to 1 together.
+        T templates of t * t cells, and a search region of S * S cells; a cell is `engine.stride` pixels.
+
+        Returns:
+            `templates` (T, Ht, Wt, 3) and `search` (H, W, 3), uint8 RGB, as the network got them.
+            `region` (3,): left, top and side of the search region in pixels of the frame.
+            `box` (4,): xywh in pixels of `search`, before it is clipped to the frame.
+            `search_attention` (layers, S, S), `template_attention` (layers, T, t, t): of the encoder, from the
+            token at the box's centre.
+            `query_search_attention`, `query_template_attention`: of the decoder, from its query; of the same shapes
+            (STARK-S and STARK-ST).
+            `corner_maps` (2, S, S): how likely a cell is the top-left and the bottom-right corner; the box is their
+            expected position. With the head CENTER it is `centre_map` (S, S), the centre; `cell_boxes` (S, S, 4),
+            cxcywh in pixels of `search`, is each cell's box.
+
+        Raises:
+            UserError: no frame was tracked yet, or the engine is not `torch`.
+        """
+        if not self.explains:
+            raise UserError(
+                f"explain() needs the engine torch, whose attention can be read; this is {self.engine.name}"
+            )
+        if self.looked is None:
+            raise UserError("there is nothing to explain yet: call track(image) first")
+        templates, crop, mask, around, factor = self.looked
+        return self.engine.explain(templates, crop, mask) | {"region": np.array(region_of(around, factor))}
+
     def _look(self, image: Picture, around: Sequence[float], wider: float = 1.0) -> tuple[list[float], float] | None:
         """Run the network on the region around a box, `wider` than usual.
 
         Returns:
             The object's box xywh and the confidence (0 without a score); None where the region shows no image.
         """
-        size = self.cfg.TEST.SEARCH_SIZE
-        crop, scale, mask = self._region(image, around, self.cfg.TEST.SEARCH_FACTOR * wider, size)
+        size, factor = self.cfg.TEST.SEARCH_SIZE, self.cfg.TEST.SEARCH_FACTOR * wider
+        crop, scale, mask = self._region(image, around, factor, size)
         if shows_nothing(mask, size // self.engine.stride):
             return None
+        self.looked = list(self.templates), crop, mask, around, factor
         out = self.engine.search(self.templates, crop, mask)
         box = out["pred_boxes"].reshape(-1, 4).mean(0).tolist()
         if not np.isfinite(box).all():
@@ -187,8 +255,10 @@ class StarkTracker:
 
     def _look_wider(self, image: Picture, found: tuple[list[float], float]) -> tuple[list[float], float]:
         """Look for a lost object at twice the distance. What is surer than what was `found` is looked at closely."""
+        before = self.looked
         wide = self._look(image, self.state, wider=2.0)
         if wide is None or wide[1] < found[1] + SURER:
+            self.looked = before
             return found
         box, confidence = self._look(image, wide[0]) or wide
         return box, 0.5 * (found[1] + confidence)  # it is not where it was expected

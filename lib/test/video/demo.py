@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 import time
 from collections.abc import Sequence
 from contextlib import closing, nullcontext
@@ -12,15 +13,19 @@ import numpy as np
 from tqdm import tqdm
 
 from ...config.loader import experiment_name
-from ...data.box_files import box_doubt
+from ...data.box_files import box_doubt, line_numbers
 from ...data.registry import SAMPLE_PREFIX, find_sample
 from ...utils.errors import UserError
+from ...utils.files import read_text
 from ...utils.workspace import workspace
-from ..tracker import Tracker, create_tracker, learned_score
+from ..tracker import Tracker, create_tracker, explains, learned_score
 from ..tracker.refiner import with_masks
+from . import attention
 from . import output as video
+from .attention import AttentionWriter, attention_writer
 from .source import FrameSource, NewestFrames, open_source
 
+MOST_OBJECTS = 64  # more lines are a sequence's boxes, not objects
 DEFAULT_TRACKER = ("stark_lightning_X_trt", "mini")
 
 
@@ -28,7 +33,7 @@ def video_demo(
     tracker: str,
     config: str,
     source: str,
-    init_bbox: Sequence[float] | None = None,
+    init_bbox: Sequence[float] | Sequence[Sequence[float]] | None = None,
     save_results: bool = False,
     output: Path | None = None,
     overwrite: bool = False,
@@ -38,6 +43,9 @@ def video_demo(
     refine_checkpoint: str | None = None,
     refine_precision: str | None = None,
     newest: bool = False,
+    show: str | None = None,
+    names: Sequence[str] = (),
+    box_color: video.Colour | None = None,
     built: Tracker | None = None,
     **how: Any,
 ) -> int:
@@ -46,17 +54,23 @@ def video_demo(
     Args:
         tracker, config, how: as `lib.test.tracker.create_tracker` takes them.
         source: as `open_source` takes it, or `sample:NAME` of `lib.data.registry`.
-        init_bbox: the object in the first frame, xywh in pixels; by default a sample's own, or drawn by the user.
+        init_bbox: the object in the first frame, xywh in pixels, or those of several; by default a sample's own, or
+            drawn by the user.
         output: folder of the results; a new `output/<source>_<tracker>_<config>` by default.
         refine: draw masks, too, of a network as configured in `experiments/alpha_refine/`.
         refine_checkpoint: its weights; see `lib.test.tracker.find_weights`.
         refine_precision: of masks; that of the tracker by default.
         newest: of a camera or stream take the newest frame, and count those that are dropped.
+        show: `attention` for pictures and a video of what the network looks at, mean over layers, or `attention:N`
+            for layer N; on the engine torch alone.
+        names: what stands at each object's box; for several objects their numbers by default.
+        box_color: of all boxes; by default it says whether the tracker is sure, or tells several objects apart.
         built: a tracker, of `build_tracker`, to use in place of a new one.
 
     Raises:
         UserError: the source, the box, the tracker or the folder is unusable, or there is nowhere to draw a box.
     """
+    layer = _layer_of(show)
     obstacle = "--no_window is given" if no_window else video.missing_display()
     if source.startswith(SAMPLE_PREFIX):
         path, sample = find_sample(source)
@@ -65,23 +79,37 @@ def video_demo(
         raise UserError(f"give the object as --init_bbox x y w h; it cannot be drawn: {obstacle}")
     frames = open_source(source, newest)
     first = next(frames.frames)
-    if init_bbox is not None:
-        check_box(init_bbox, first)
+    boxes = [] if init_bbox is None else np.atleast_2d(np.asarray(init_bbox, np.float64)).tolist()
+    for each in boxes:
+        check_box(each, first)
     built = built or build_tracker(tracker, config, refine, refine_checkpoint, refine_precision, **how)
+    if show and not explains(built):
+        raise UserError(
+            f"--show {show} reads a STARK network on --engine torch: {tracker} here is another, or compiled"
+        )
     with closing(video.Window()) if obstacle is None else nullcontext() as window:
-        box = init_bbox or window.select_box(first)
-        if box is None:
+        if not boxes and (drawn := window.select_box(first)):
+            boxes = [drawn]
+        if not boxes:
             raise UserError("no box was drawn: draw one around the object, or give --init_bbox x y w h")
         name = f"{frames.name}_{tracker}_{experiment_name(config)}"
         folder = video.result_folder(workspace("test").save_dir / "output" / name, output, overwrite)
-        with video.result_writer(folder, video.video_size(first), frames.fps, save_results) as write:
-            count, stopped = run_demo(built, first, frames, box, write, window, debug)
+        objects = [*names] if names or len(boxes) == 1 else [str(number) for number in range(1, len(boxes) + 1)]
+        if len(objects) not in (0, len(boxes)):
+            raise UserError(f"there are {len(boxes)} boxes and {len(objects)} names: give a name for each, or none")
+        with (
+            attention_writer(folder, frames.fps, layer) if show else nullcontext() as explain,
+            video.result_writer(folder, video.video_size(first), frames.fps, save_results, objects) as write,
+        ):
+            shown = Objects(built, boxes, objects, box_color)
+            count, stopped = run_demo(shown, first, frames, write, window, debug, explain)
     if frames.total and not stopped and count != frames.total:
         print(f"note: {count} frames were read, but {source} says that it holds {frames.total}; its end may be damaged")
     if isinstance(frames.frames, NewestFrames):
         frames.frames.close()
         print(f"{frames.frames.dropped} frames came while others were tracked, and were dropped")
-    for name in (video.VIDEO, video.BOXES, video.TABLE) if save_results else (video.VIDEO,):
+    looked = [attention.VIDEO] if show and count > 1 else []
+    for name in (video.VIDEO, *looked, *(video.box_files(len(boxes)) if save_results else ())):
         print(f"wrote {folder / name}")
     return count
 
@@ -103,66 +131,139 @@ def build_tracker(
     return with_masks(built, refine, refine_checkpoint, **same)
 
 
-def run_demo(
-    tracker: Any,
-    first: np.ndarray,
-    source: FrameSource,
-    box: Sequence[float],
-    write: video.FrameWriter,
-    window: video.Window | None = None,
-    debug: bool = False,
-) -> tuple[int, bool]:
-    """Track through all frames and print the speed; in the window r draws the box anew and q ends.
+class Objects:
+    """The objects of a video, each with a tracker of its own on the same network.
 
     Args:
         tracker: as `lib.test.tracker.create_tracker` gives it.
+        boxes: where they are in the first frame, xywh in pixels.
+        names, colour: see `video_demo`.
+    """
+
+    def __init__(
+        self,
+        tracker: Any,
+        boxes: Sequence[Sequence[float]],
+        names: Sequence[str] = (),
+        colour: video.Colour | None = None,
+    ) -> None:
+        self.trackers = [tracker, *(tracker.spawn() for _ in boxes[1:])]
+        self.names = [name.encode("ascii", "replace").decode() for name in names]
+        self.colour = colour
+        self.found: list[dict[str, Any]] = [{"target_bbox": list(map(float, box))} for box in boxes]
+
+    def start(self, image: np.ndarray) -> None:
+        """Start all on a frame, at the boxes that they have."""
+        for tracker, found in zip(self.trackers, self.found, strict=True):
+            tracker.initialize(image, {"init_bbox": found["target_bbox"]})
+
+    def track(self, image: np.ndarray, number: int) -> None:
+        """Find all in the next frame, of that number; raises UserError for a box that is not finite."""
+        self.found = [tracker.track(image) for tracker in self.trackers]
+        for found in self.found:
+            if not all(map(math.isfinite, found["target_bbox"])):
+                box = list(map(float, found["target_bbox"]))
+                raise UserError(f"the tracker gave {box} for frame {number}: its weights may be damaged")
+
+    @property
+    def scored(self) -> list[video.Scored]:
+        """Box and confidence of each."""
+        return [(each["target_bbox"], each.get("conf_score")) for each in self.found]
+
+    def draw(self, image: np.ndarray, size: tuple[int, int], caption: Sequence[str]) -> np.ndarray:
+        """The frame of the video, with a caption of some parts; one object without a name has its score in it."""
+        words, boxes, several = list(caption), [], len(self.found) > 1
+        for index, found in enumerate(self.found):
+            kind, score, label = found.get("conf_kind", "score"), found.get("conf_score"), ""
+            if self.names:
+                label = self.names[index] + ("" if score is None else f" {score:.2f}")
+            elif score is not None:
+                words.insert(1, f"{'confidence' if kind == 'score' else kind} {score:.2f}")
+            distinct = video.DISTINCT[index % (len(video.DISTINCT) - 1)]
+            colour = self.colour or (distinct if several else video.box_colour(learned_score(found)))
+            boxes.append((found["target_bbox"], colour, label))
+        masks = [found["mask"] for found in self.found if "mask" in found]
+        return video.draw_overlay(image, size, "   ".join(words), boxes, np.any(masks, axis=0) if masks else None)
+
+
+def run_demo(
+    objects: Objects,
+    first: np.ndarray,
+    source: FrameSource,
+    write: video.FrameWriter,
+    window: video.Window | None = None,
+    debug: bool = False,
+    explain: AttentionWriter | None = None,
+) -> tuple[int, bool]:
+    """Track through all frames and print the speed; in the window r draws the box of one object anew and q ends.
+
+    Args:
         first: the first frame, (H, W, 3) uint8 RGB; `source` gives those after it.
-        box: the object in the first frame, xywh in pixels.
+        explain: writes what the network looked at, in each frame from the second.
 
     Returns:
         The number of frames, and whether the user ended it.
     """
     start, seconds, size = time.perf_counter(), 0.0, video.video_size(first)
-    found: dict[str, Any] = {"target_bbox": list(map(float, box))}
-    tracker.initialize(first, {"init_bbox": found["target_bbox"]})
-
-    def annotated() -> np.ndarray:
-        words, score = [f"frame {number}"], found.get("conf_score")
-        if score is not None:
-            kind = found.get("conf_kind", "score")
-            words.append(f"{'confidence' if kind == 'score' else kind} {score:.2f}")
-        if seconds:
-            words.append(f"{(number - 1) / seconds:.0f} FPS")
-        boxes = [(found["target_bbox"], video.box_colour(learned_score(found)))]
-        return video.draw_overlay(image, size, "   ".join(words), boxes, found.get("mask"))
-
+    objects.start(first)
     with tqdm(total=source.total, desc=source.name, unit="frame") as bar:
         for number, image in enumerate(itertools.chain([first], source.frames), start=1):
             if number > 1:
                 before = time.perf_counter()
-                found = tracker.track(image)
+                objects.track(image, number)
                 seconds += time.perf_counter() - before
-                if not all(map(math.isfinite, found["target_bbox"])):
-                    box = list(map(float, found["target_bbox"]))
-                    raise UserError(f"the tracker gave {box} for frame {number}: its weights may be damaged")
-            canvas = annotated()
+                if explain:
+                    explain(number, *(each.explain() for each in objects.trackers))
+            caption = [f"frame {number}", *([f"{(number - 1) / seconds:.0f} FPS"] if seconds else [])]
+            canvas = objects.draw(image, size, caption)
             key = window.show(canvas) if window else ""
-            if key == "r" and (drawn := window.select_box(image)) is not None:
-                found = {"target_bbox": drawn}
-                tracker.initialize(image, {"init_bbox": drawn})
-                canvas = annotated()
-            box, score = found["target_bbox"], found.get("conf_score")
-            write(canvas, box, score)
+            if key == "r" and len(objects.found) == 1 and (drawn := window.select_box(image)) is not None:
+                objects.found = [{"target_bbox": drawn}]
+                objects.start(image)
+                canvas = objects.draw(image, size, caption)
+            write(canvas, objects.scored)
             bar.update()
-            if debug:
+            for name, (box, score) in zip(objects.names or [""], objects.scored, strict=True) if debug else ():
                 confidence = "" if score is None else f"  confidence {score:.3f}"
-                bar.write(f"frame {number}: {' '.join(f'{value:.1f}' for value in box)}{confidence}")
+                begin = f"frame {number}: {name}{': ' if name else ''}"
+                bar.write(f"{begin}{' '.join(f'{value:.1f}' for value in box)}{confidence}")
             if key == "q":
                 break
     whole = number / (time.perf_counter() - start)
     speed = f"; {(number - 1) / seconds:.1f} FPS in the tracker, {whole:.1f} FPS with all else" if seconds else ""
     print(f"{number} frames{speed}")
     return number, key == "q"
+
+
+def read_objects(path: Path) -> tuple[list[list[float]], list[str]]:
+    """Boxes xywh and names of objects, from a text with one a line: `x,y,w,h` or `x,y,w,h,name`.
+
+    Raises UserError where a line is something else, some objects alone have names, or there are too many.
+    """
+    boxes, names = [], []
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        *fields, name = [*re.split(r"[\s,;]+", line.strip(), maxsplit=4), "", "", "", ""][:5]
+        values = line_numbers(" ".join(fields)) if line.strip() else []
+        if values is None or len(values) not in (0, 4):
+            raise UserError(
+                f"{path}, line {number}: {line.strip()[:60]!r} is not x, y, width, height, and perhaps a name"
+            )
+        if values:
+            boxes.append(values)
+            names.append(name)
+    if not 1 <= len(boxes) <= MOST_OBJECTS:
+        raise UserError(f"{path} holds {len(boxes)} boxes: give 1 to {MOST_OBJECTS}, one an object, of the first frame")
+    if all(names) != any(names):
+        raise UserError(f"{path}: some lines have a name after the box and others have none")
+    return boxes, [name for name in names if name]
+
+
+def _layer_of(show: str | None) -> int | None:
+    """The layer in `attention:N`, None for all; raises UserError for something else to show."""
+    what, colon, layer = (show or "attention").partition(":")
+    if what != "attention" or (colon and not layer.isdecimal()):
+        raise UserError(f"--show {show} is unknown: attention, or attention:2 for the second layer")
+    return int(layer) if colon else None
 
 
 def check_box(box: Sequence[float], image: np.ndarray) -> None:

@@ -1,25 +1,32 @@
 """Frames with boxes drawn in, and where they go: a window, or a folder with a video and the boxes as text."""
 
+import errno
 import itertools
 import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 
 from ...utils.errors import UserError
-from ...utils.files import write_text
+from ...utils.files import atomic_path, write_text
 from .source import opencv_path
 
 VIDEO, BOXES, TABLE = "video.mp4", "boxes.txt", "boxes.csv"
 
 Colour = tuple[int, int, int]  # RGB
-# Takes a frame of a video (H, W, 3) uint8 RGB, the box xywh in pixels of the tracked frame, and the confidence.
-FrameWriter = Callable[[np.ndarray, Sequence[float], float | None], None]
+COLOURS = {"red": "e6194b", "orange": "ff8c00", "yellow": "ffe119", "green": "50ff50", "cyan": "42d4f4"}
+COLOURS |= {"blue": "4363d8", "magenta": "f032e6", "white": "ffffff"}
+# A box xywh in pixels of the tracked frame, and its confidence.
+Scored = tuple[Sequence[float], float | None]
+# Takes a frame of a video (H, W, 3) uint8 RGB, and what was found of each object.
+FrameWriter = Callable[[np.ndarray, Sequence[Scored]], None]
 SURE, UNSURE, TRUTH = (80, 255, 80), (255, 140, 0), (255, 255, 255)
 # Of several objects: the colours of the project's pages on a dark ground, but for the last.
 _CODES = ("3fa0e0", "f5813a", "22c493", "e79ac4", "f2b63c", "9bd7fb", "1e1e1e")
@@ -27,7 +34,8 @@ DISTINCT = [tuple(bytes.fromhex(code)) for code in _CODES]
 _DARK = (16, 16, 16)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _SURE_FROM = 0.5  # the confidence from which STARK-ST counts the object as seen
-_CODEC = "mp4v"  # MPEG-4 Part 2: the one mp4 codec that every build of OpenCV can write
+# H.264 plays everywhere, in browsers, too; a build without its encoder has MPEG-4.
+_CODECS = ("libx264", "libopenh264", "mpeg4")
 _LARGEST_SIDE = 4096  # pixels; far larger frames exceed what the codec and most players take
 _TITLE = "STARK"
 
@@ -36,7 +44,7 @@ def draw_overlay(
     image: np.ndarray,
     size: tuple[int, int],
     caption: str,
-    boxes: Sequence[tuple[Sequence[float], Colour]],
+    boxes: Sequence[tuple[Sequence[float], Colour] | tuple[Sequence[float], Colour, str]],
     mask: np.ndarray | None = None,
 ) -> np.ndarray:
     """A frame of a video: the image scaled into `size` (the rest is black), with boxes and a caption.
@@ -45,15 +53,18 @@ def draw_overlay(
         image: (H, W, 3) uint8 RGB; not changed.
         size: width and height of the result.
         caption: one line of ASCII text.
-        boxes: xywh in pixels of `image`, each with its colour; one that is nan is not drawn.
+        boxes: xywh in pixels of `image`, each with its colour, and perhaps a line of ASCII text; one that is nan is not
+            drawn.
         mask: (H, W) bool, the object's pixels in `image`.
     """
     image, (width, height) = image.copy(), size
     if mask is not None:
         draw_mask(image, mask)
-    for box, colour in boxes:
+    for box, colour, *label in boxes:
         if np.isfinite(box).all():
             draw_box(image, box, colour)
+            if label and label[0]:
+                draw_caption(image, label[0], box, colour)
     if (image.shape[1], image.shape[0]) != size:
         scale = min(width / image.shape[1], height / image.shape[0])
         inner = [max(1, round(side * scale)) for side in (image.shape[1], image.shape[0])]
@@ -63,6 +74,14 @@ def draw_overlay(
         image = cv2.copyMakeBorder(image, *borders, cv2.BORDER_CONSTANT)
     draw_caption(image, caption)
     return image
+
+
+def parse_colour(text: str) -> Colour:
+    """A colour by its name in `COLOURS`, or as six hexadecimal digits, `ff8c00`; raises UserError for another text."""
+    code = COLOURS.get(text.lower(), text.removeprefix("#"))
+    if not re.fullmatch("[0-9a-fA-F]{6}", code):
+        raise UserError(f"'{text}' is not a colour: give RRGGBB such as ff8c00, or {', '.join(COLOURS)}")
+    return tuple(bytes.fromhex(code))
 
 
 def box_colour(score: float | None) -> Colour:
@@ -90,8 +109,13 @@ def draw_mask(image: np.ndarray, mask: np.ndarray) -> None:
         cv2.drawContours(image, outlines, -1, paint, thickness)
 
 
-def draw_caption(image: np.ndarray, text: str) -> None:
-    """Write a line of ASCII text on a dark plate in the top left corner, smaller where the image is narrow."""
+def draw_caption(
+    image: np.ndarray, text: str, box: Sequence[float] | None = None, colour: Colour = (255, 255, 255)
+) -> None:
+    """Write a line of ASCII text on a dark plate, smaller where the image is narrow.
+
+    It stands in the top left corner, or on a box xywh, and where there is no room above, in it.
+    """
     height, width = image.shape[:2]
     scale = min(max(min(height, width) / 720, 0.4), 3.0)
     (text_width, _), _ = cv2.getTextSize(text, _FONT, scale, 1)
@@ -99,9 +123,20 @@ def draw_caption(image: np.ndarray, text: str) -> None:
     thickness = max(1, round(scale * 1.4))
     (text_width, text_height), below = cv2.getTextSize(text, _FONT, scale, thickness)
     pad = max(2, text_height // 2)
-    plate = image[: text_height + below + 2 * pad, : text_width + 2 * pad]
+    x, y, tall, wide = 0, 0, text_height + below + 2 * pad, text_width + 2 * pad
+    if box is not None:
+        x, y = (round(min(max(value, 0), 1e6)) for value in (box[0], box[1] - tall if box[1] >= tall else box[1]))
+        x, y = max(0, min(x, width - wide)), max(0, min(y, height - tall))
+    plate = image[y : y + tall, x : x + wide]
     plate //= 4
-    cv2.putText(image, text, (pad, pad + text_height), _FONT, scale, (255, 255, 255), thickness, cv2.LINE_AA)
+    colour = colour if max(colour) > 96 else (255, 255, 255)  # on the dark plate
+    cv2.putText(image, text, (x + pad, y + pad + text_height), _FONT, scale, colour, thickness, cv2.LINE_AA)
+
+
+def save_picture(path: Path, image: np.ndarray) -> None:
+    """Write an image (H, W, 3) uint8 RGB as a JPEG file, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes())
 
 
 def missing_display() -> str | None:
@@ -166,55 +201,115 @@ def video_size(image: np.ndarray) -> tuple[int, int]:
     return width + width % 2, height + height % 2
 
 
+class VideoFile:
+    """An H.264 video in MP4 that grows by a frame at a time; it starts to play before all of it is loaded.
+
+    Args:
+        path: the file, which `close` makes whole.
+        size: even width and height, see `video_size`.
+        fps: frames a second.
+
+    Raises:
+        OSError: the file cannot be written; of `add` and `close`, too. Then it is of no use.
+    """
+
+    def __init__(self, path: Path, size: tuple[int, int], fps: float) -> None:
+        codec = next(name for name in _CODECS if name in av.codecs_available)
+        self.container = av.open(opencv_path(path), "w", format="mp4", options={"movflags": "faststart"})
+        self.stream = self.container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001))
+        self.failed, (self.stream.width, self.stream.height) = False, size
+        self.stream.pix_fmt = "yuv420p"
+        if codec == "libx264":
+            self.stream.options = {"preset": "veryfast", "crf": "20"}
+
+    def add(self, image: np.ndarray) -> None:
+        """Add a frame (H, W, 3) uint8 RGB."""
+        self._write(av.VideoFrame.from_ndarray(image, format="rgb24"))
+
+    def close(self) -> None:
+        """Write what is left and the file's index, unless a frame could not be written."""
+        with self.container:
+            if not self.failed:
+                self._write(None)
+
+    def _write(self, frame: av.VideoFrame | None) -> None:
+        try:
+            self.container.mux(self.stream.encode(frame))
+        except OSError:
+            self.failed = True  # FFmpeg would end the process at the next packet
+            raise
+
+
 @contextmanager
-def result_writer(folder: Path, size: tuple[int, int], fps: float, boxes: bool) -> Iterator[FrameWriter]:
+def result_writer(
+    folder: Path, size: tuple[int, int], fps: float, boxes: bool, names: Sequence[str] = ()
+) -> Iterator[FrameWriter]:
     """Give the function that adds a frame to the video of this size (see `video_size`), and with `boxes` to the texts.
+
+    The texts of several objects have their `names`.
 
     An error or Ctrl-C keeps the frames so far as a whole video; without a frame nothing is left, not even the folder.
 
     Raises:
-        UserError: the files cannot be written there.
+        UserError: the files cannot be written there; on a full disk there is no video.
     """
-    rows: list[tuple[Sequence[float], float | None]] = []
-    temporary, stopped = folder / f".{VIDEO}", True
-    # Two decimals: MPEG-4 holds the time of a frame as a fraction with a denominator of 16 bits.
-    video = cv2.VideoWriter(opencv_path(temporary), cv2.VideoWriter_fourcc(*_CODEC), max(round(fps, 2), 1.0), size)
-    if not video.isOpened():
-        raise UserError(f"OpenCV cannot write an mp4 video of {size[0]}x{size[1]} into {folder}")
+    rows: list[Sequence[Scored]] = []
+    temporary, stopped, failure = folder / f".{VIDEO}", True, None
+    try:
+        video = VideoFile(temporary, size, fps)
+    except OSError as error:
+        raise unwritten(folder, error) from error
 
-    def write(canvas: np.ndarray, box: Sequence[float], score: float | None) -> None:
-        video.write(cv2.cvtColor(canvas, cv2.COLOR_RGB2BGR))
-        rows.append((box, score))
+    def write(canvas: np.ndarray, found: Sequence[Scored]) -> None:
+        nonlocal failure
+        rows.append(found)
+        try:
+            video.add(canvas)
+        except OSError as error:
+            failure = error
+            raise unwritten(folder, error) from error
 
     try:
         yield write
         stopped = False
     finally:
-        video.release()
-        whole = _frame_count(temporary) >= len(rows)  # OpenCV does not report a failed write
-        if rows and whole:
+        try:
+            video.close()
+        except OSError as error:
+            failure = failure or error
+        if rows and not failure:
             temporary.replace(folder / VIDEO)
         temporary.unlink(missing_ok=True)  # which makes room for the boxes
         if rows and boxes:
-            _write_boxes(folder, rows)
+            _write_boxes(folder, rows, names)
         with suppress(OSError):  # it holds files
             folder.rmdir()
-        if stopped and rows and whole:
+        if stopped and rows and not failure:
             print(f"stopped early; the {len(rows)} frames so far are kept in {folder}", file=sys.stderr)
-    if not whole:
-        raise UserError(f"the video in {folder} could not be written whole: is the disk full?")
+    if failure:
+        raise unwritten(folder, failure)
 
 
-def _frame_count(path: Path) -> int:
-    """Frames of a video by its header; 0 where it is damaged."""
-    return int(cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FRAME_COUNT))
+def unwritten(folder: Path, error: OSError) -> UserError:
+    """The line for a video that cannot be written into a folder."""
+    why = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror
+    return UserError(f"the video cannot be written into {folder}: {why}; make room, or choose another --output")
 
 
-def _write_boxes(folder: Path, rows: list[tuple[Sequence[float], float | None]]) -> None:
+def box_files(count: int) -> list[str]:
+    """The texts of some objects: one of boxes for each, and a table."""
+    return [*([BOXES] if count == 1 else [f"boxes_{number}.txt" for number in range(1, count + 1)]), TABLE]
+
+
+def _write_boxes(folder: Path, rows: Sequence[Sequence[Scored]], names: Sequence[str]) -> None:
     """Text in the form of result files (whole pixels), and a table with fractions and confidence."""
-    write_text(folder / BOXES, "".join("\t".join(str(int(value)) for value in box) + "\n" for box, _ in rows))
-    table = "frame,x,y,w,h,confidence\n"
-    for number, (box, score) in enumerate(rows, start=1):
-        values = ",".join(f"{value:.2f}" for value in box)
-        table += f"{number},{values},{'' if score is None else f'{score:.4f}'}\n"
+    several = len(rows[0]) > 1
+    table = ("object," if several else "") + "frame,x,y,w,h,confidence\n"
+    *texts, _ = box_files(len(rows[0]))
+    for index, (text, found) in enumerate(zip(texts, zip(*rows, strict=True), strict=True)):
+        write_text(folder / text, "".join("\t".join(str(int(value)) for value in box) + "\n" for box, _ in found))
+        begin = '"{}",'.format(names[index].replace('"', '""')) if several else ""
+        for number, (box, score) in enumerate(found, start=1):
+            values = ",".join(f"{value:.2f}" for value in box)
+            table += f"{begin}{number},{values},{'' if score is None else f'{score:.4f}'}\n"
     write_text(folder / TABLE, table)

@@ -9,44 +9,34 @@ import io
 import re
 import zipfile
 from collections.abc import Iterator, Sequence
-from fractions import Fraction
+from contextlib import closing
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 
 from ...utils.errors import UserError
 from ...utils.files import atomic_path, write_text
-from ..video.output import DISTINCT, draw_overlay, video_size
+from ..video.output import DISTINCT, VideoFile, draw_overlay, video_size
 from .clips import Clip
 from .trackers import TrackedObject
 
 _QUALITY = 95  # of the frames to train on
-# H.264 plays everywhere, in browsers, too; a build without its encoder has MPEG-4.
-_CODECS = ("libx264", "libopenh264", "mpeg4")
 
 
 def write_video(path: Path, clip: Clip, objects: Sequence[TrackedObject]) -> Iterator[float]:
     """The clip from its start to the last frame that has a box, the boxes drawn in, as an mp4 video."""
     end = max(each.next for each in objects)
     size = video_size(np.broadcast_to(np.uint8(0), (clip.size[1], clip.size[0], 3)))
-    with atomic_path(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
-        codec = next(name for name in _CODECS if name in av.codecs_available)
-        stream = container.add_stream(codec, rate=Fraction(clip.fps).limit_denominator(1001))
-        stream.width, stream.height = size
-        stream.pix_fmt = "yuv420p"
-        if codec == "libx264":
-            stream.options = {"preset": "veryfast", "crf": "20"}
+    with atomic_path(path) as temporary, closing(VideoFile(temporary, size, clip.fps)) as video:
         for index, image in _numbered(clip, 0, end):
             shown = [each for each in objects if each.covers(index)]
             scores = [(each.number, each.scores[index]) for each in shown if index in each.scores]
             words = [f"{number}: {score:.2f}" if len(objects) > 1 else f"{score:.2f}" for number, score in scores]
             boxes = [(each.boxes[index], DISTINCT[each.number - 1]) for each in shown]
             canvas = draw_overlay(image, size, "   ".join([f"frame {index + 1}", *words]), boxes)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(canvas, format="rgb24")))
+            video.add(canvas)
             yield (index + 1) / end
-        container.mux(stream.encode(None))
 
 
 def write_table(path: Path, clip: Clip, objects: Sequence[TrackedObject]) -> Iterator[float]:

@@ -41,6 +41,7 @@ class Engine:
     template: Part  # runs once for a template
     search: Part  # runs each frame; takes the outputs of `template`, too
     regions: Regions | None = None  # of a network that finds boxes; None of one that makes masks
+    explain: Callable[..., tuple[list[np.ndarray], dict]] | None = None  # `search`, and what `watched` finds meanwhile
 
 
 def package(name: str, who: str) -> ModuleType:

@@ -9,6 +9,7 @@ from easydict import EasyDict
 from torch import Tensor, nn
 
 from ....models.alpha_refine import AlphaRefine
+from ....models.explain import watched
 from ....models.export import MaskParts
 from ....models.inference import Parts, prepare_for_tracking
 from ....utils.errors import UserError
@@ -44,14 +45,18 @@ def torch_engine(
     search = _compiled(parts.search, torch.device(device)) if compiled else parts.search
     name, kind = f"{'compile' if compiled else 'torch'} {precision}", torch.device(device).type
 
-    def made(function: Callable[..., tuple[Tensor, ...]]) -> Part:
+    def made(function: Callable[..., tuple[Tensor, ...]], graphs: bool = kind == "cuda") -> Part:
         def computed(*inputs: Tensor) -> tuple[Tensor, ...]:
             with torch.autocast(kind, autocast, enabled=autocast != torch.float32):
                 return function(*inputs)
 
-        return torch_part(CudaGraphs(computed, torch.device(device)) if kind == "cuda" else computed, device)
+        return torch_part(CudaGraphs(computed, torch.device(device)) if graphs else computed, device)
 
-    return Engine(name, made(parts.template), made(search), regions)
+    def explain(*inputs: np.ndarray) -> tuple[list[np.ndarray], dict[str, list[np.ndarray]]]:
+        with watched(parts.model) as found:  # a graph would not call what watches
+            return made(parts.search, graphs=False)(*inputs), found
+
+    return Engine(name, made(parts.template), made(search), regions, None if compiled or regions is None else explain)
 
 
 def torch_part(function: Callable[..., tuple[Tensor, ...]], device: str) -> Part:

@@ -1,0 +1,64 @@
+"""What a network looks at: attention and score maps of one run, which hooks read from its modules."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .heads import CenterPredictor
+from .transformer import MultiheadAttention
+
+
+@contextmanager
+def watched(model: nn.Module) -> Iterator[dict[str, list[np.ndarray]]]:
+    """Give a dictionary that is filled while a STARK network runs once, for a batch of 1.
+
+    Attention and maps are probabilities. All arrays are float32. L are all tokens, the search region's S * S last.
+
+    - `encoder`: a layer (Lq, L), the weights of its attention, mean over heads. Lq is L, or S * S for Lightning.
+    - `decoder`: a layer (Nq, L), of the queries' attention to the encoder's tokens.
+    - `corner_maps`: one array (2, Nq, S * S), top-left and bottom-right, with a corner head.
+    - `centre_map` (1, S * S) and `cell_boxes` (1, S * S, 4), cxcywh in fractions of the crop, with the head CENTER.
+    """
+    found: dict[str, list[np.ndarray]] = {}
+    hooks = [model.box_head.register_forward_hook(partial(_note_maps, found))]
+    for name, module in model.transformer.named_modules():
+        if isinstance(module, MultiheadAttention) and not (name.startswith("decoder") and name.endswith("self_attn")):
+            note = partial(_note_attention, found, name.partition(".")[0].replace("more", "encoder"))
+            hooks.append(module.register_forward_pre_hook(note))
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def attention_weights(module: MultiheadAttention, inputs: tuple[Tensor | None, ...]) -> Tensor:
+    """The softmax that `module(*inputs)` weighs its values with, (B, heads, Lq, Lk) float32."""
+    q, k, _ = module.project(*inputs[:3])
+    logits = q.float() @ k.float().transpose(2, 3) / q.shape[-1] ** 0.5
+    padding = inputs[3] if len(inputs) > 3 else None
+    if padding is not None:
+        blank = torch.zeros(padding.shape, device=padding.device)
+        bias = padding.float() if padding.is_floating_point() else blank.masked_fill(padding, -torch.inf)
+        logits = logits + bias[:, None, None]
+    return logits.softmax(-1)
+
+
+def _note_attention(found: dict, part: str, module: MultiheadAttention, inputs: tuple[Tensor | None, ...]) -> None:
+    found.setdefault(part, []).append(_array(attention_weights(module, inputs).mean(1)[0]))
+
+
+def _note_maps(found: dict, head: nn.Module, inputs: tuple[Tensor, ...], output: dict[str, Tensor] | Tensor) -> None:
+    if isinstance(head, CenterPredictor):
+        found["centre_map"] = [_array((output["scores"] + head.prior).softmax(-1))]
+        found["cell_boxes"] = [_array(output["cell_boxes"])]
+    elif isinstance(output, dict):  # an MLP gives a box alone
+        found["corner_maps"] = [_array(output["corner_maps"].float().softmax(-1))]
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().float().cpu().numpy()
