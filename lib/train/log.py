@@ -3,7 +3,6 @@
 import contextlib
 import json
 import logging
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -22,13 +21,12 @@ from tqdm import tqdm
 from ..utils.checkpoint import to_plain
 from ..utils.errors import UserError
 from ..utils.files import write_text
+from ..utils.progress import progress_bar
 from ..utils.tensors import box_iou, sort_corners, xywh_to_xyxy
 from .loader import Batch
 from .loggers import LOGGERS, Logger, RunInfo, TensorBoard
 from .losses import Outcome
 
-# Seconds between two states of the progress bar if stderr is a file, which keeps them all.
-BAR_INTERVAL_IN_FILES = 30.0
 MIB = 2**20
 
 PACKAGE = __package__.partition(".")[0]  # the name of the logger of all modules
@@ -110,9 +108,7 @@ class RunLog:
 
     def bar(self, steps: int, start: int, title: str) -> tqdm:
         """A progress bar over the steps of an epoch, on stderr."""
-        interval = 0.1 if sys.stderr.isatty() else BAR_INTERVAL_IN_FILES
-        how = {"unit": "batch", "leave": False, "mininterval": interval, "maxinterval": interval}
-        return tqdm(total=steps, initial=start, desc=title, disable=not self.active, **how)
+        return progress_bar(title, "batches", total=steps, done=start, leave=False, disable=not self.active)
 
     def interval(
         self, loader: str, epoch: int, step: int, steps: int, values: Mapping[str, float | Mapping[str, float]]

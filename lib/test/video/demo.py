@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from ...config.loader import experiment_name
 from ...data.box_files import box_doubt
 from ...data.registry import SAMPLE_PREFIX, find_sample
 from ...utils.errors import UserError
+from ...utils.progress import progress_bar
 from ...utils.workspace import workspace
 from ..tracker import Tracker, create_tracker, learned_score
 from ..tracker.refiner import with_masks
@@ -136,7 +136,7 @@ def run_demo(
         boxes = [(found["target_bbox"], video.box_colour(learned_score(found)))]
         return video.draw_overlay(image, size, "   ".join(words), boxes, found.get("mask"))
 
-    with tqdm(total=source.total, desc=source.name, unit="frame") as bar:
+    with progress_bar(source.name, "frames", total=source.total) as bar:
         for number, image in enumerate(itertools.chain([first], source.frames), start=1):
             if number > 1:
                 before = time.perf_counter()
