@@ -13,7 +13,7 @@ _SECONDS = 60.0  # between two lines where nobody knows the end
 
 
 class _Lines(io.TextIOBase):
-    """Takes what a bar writes: states, and the characters that bring the cursor back. Each state is a line on stderr."""
+    """Takes what a bar writes: states, and characters that bring the cursor back. Each state is a line on stderr."""
 
     last = ""
 
