@@ -79,7 +79,7 @@ def describe_runs(tracker: TrackerScores) -> list[dict[str, str]]:
             "SHA-256": weights and " ".join(digest[:16] for digest in weights.split()),
             "engine": engine,
             "device": facts["device"],
-            "options": ", ".join(f"{key} {value}" for key, value in note.items()),
+            "options": ", ".join(f"{key}={value}".replace(", ", ",") for key, value in note.items()),
             "command": facts["command"],
             "commit": facts["commit"],
             "versions": ", ".join(f"{name} {version}" for name, version in made_by.items() if version),

@@ -24,7 +24,7 @@ from ...utils.errors import UserError
 from ...utils.workspace import workspace
 from ..tracker import SCRIPT_OF, Tracker, create_tracker, find_weights, tracker_config
 from ..tracker.classic import BASELINES
-from ..tracker.engines import choose_engine
+from ..tracker.engines import choose_engine, engine_device
 from .overlays import Overlays, overlays_for
 from .result_files import read_result, refuse_to_mix, result_path, run_dir
 from .sequences import SequenceResult, TrackerMaker, rate, run_sequence, track_in_workers
@@ -137,7 +137,8 @@ def evaluate_tracker(
         rank.say(f"engine: {engine} {precision}")
         values = leaves(tracker_config(script, config, checkpoint, overrides))
         deciding = {key: value for key, value in values if key.startswith(_DECIDING) and key != "TEST.EPOCH"}
-        refuse_to_mix(output_dir, [checkpoint], f"{engine} {precision}", deciding, device)
+        where = engine_device(engine, device)
+        refuse_to_mix(output_dir, [checkpoint], f"{engine} {precision}", deciding, where)
     devices = spread_devices(device, threads, num_gpus, rank, engine)
     how = {"engine": engine, "precision": precision, "overrides": tuple(overrides)}
     make = partial(make_warm_tracker, tracker, config, checkpoint, sequences[0].dataset, **how)

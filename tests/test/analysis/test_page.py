@@ -118,7 +118,7 @@ def test_it_says_what_was_run_and_how(page):
         "/w/a.pth.tar",
         "ab" * 8,
         "2026-01-02 03:04 UTC",
-        "TEST.WINDOW 0.4",
+        "TEST.WINDOW=0.4",
         "torch 9.9",
     ):
         assert text in page.text
