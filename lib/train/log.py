@@ -264,7 +264,7 @@ def draw_sample(axes: Sequence[Axes], batch: Batch, outcome: Outcome, number: in
         maps = (maps / maps.amax(-1, keepdim=True)).amax(0)
         side = math.isqrt(len(maps))
         axes[-1].imshow(pictures[-1].mean(-1), cmap="gray", vmin=0, vmax=255, extent=WHOLE)
-        axes[-1].imshow(maps.view(side, side).numpy(), cmap="inferno", vmin=0, vmax=1, alpha=0.7, extent=WHOLE)
+        axes[-1].imshow(maps.view(side, side).numpy(), cmap="inferno", vmin=0, vmax=1, alpha=0.6, extent=WHOLE)
         axes[-1].set_title("corners" if len(outcome.maps) == 2 else "centre")
 
 
