@@ -58,7 +58,8 @@ def save_page(
         views=views,
         marks=marks,
         ranked=[(labels.index(label), label) for label in scores.index],
-        styles=list(map(line_style, range(len(labels)))),
+        styles=list(map(_line_style, range(len(labels)))),
+        colours=len(COLOURS),
         swatches=list(map(_swatch, range(len(labels)))),
         format_score=format_score,
     )
@@ -88,16 +89,15 @@ def describe_runs(tracker: TrackerScores) -> list[dict[str, str]]:
     return runs
 
 
-def line_style(index: int) -> str:
-    """The line of a tracker as attributes of an SVG element."""
+def _line_style(index: int) -> str:
+    """The line of a tracker as CSS; the page's class `k<index>` has it."""
     dashes = list(STYLES.values())[index % len(STYLES)]
-    return f'stroke="var(--line-{index % len(COLOURS)})" stroke-dasharray="{dashes}"'
+    return f"stroke: var(--line-{index % len(COLOURS)}); stroke-dasharray: {dashes};"
 
 
 def _swatch(index: int) -> str:
     """The line of a tracker in all plots, as a small picture."""
-    line = f'<path d="M1 5H29" {line_style(index)}/>'
-    return f'<svg class="swatch" viewBox="0 0 30 10" aria-hidden="true">{line}</svg>'
+    return f'<svg class="swatch" viewBox="0 0 30 10" aria-hidden="true"><path class="k{index}" d="M1 5H29"/></svg>'
 
 
 def _html(table: pandas.DataFrame, trackers_are_rows: bool, marks: Mapping[str, str]) -> str:
