@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from typing import NoReturn
 
 import numpy as np
-from tqdm import tqdm
 
 from ..utils.errors import UserError
+from ..utils.progress import progress_bar
 from .images import Picture, image_names
 from .sequence import Sequences
 from .storage import Arrays, Storage
@@ -167,8 +167,8 @@ class VideoSet(TrackingDataset):
         """
         entries = [(sequence_info(np.zeros((0, 4))), np.zeros(0, "S1"))] * len(self)
         description = f"reading the annotations of {self.name}, once"
-        progress = {"unit": "sequence", "delay": _SECONDS_UNTIL_PROGRESS, "leave": False, "disable": None}
-        for number in tqdm(range(len(self)), description, **progress):
+        progress = {"delay": _SECONDS_UNTIL_PROGRESS, "leave": False}
+        for number in progress_bar(description, "sequences", range(len(self)), **progress):
             with suppress(UserError):
                 entries[number] = self._load(number)
         infos, names = zip(*entries, strict=True)

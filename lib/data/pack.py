@@ -6,9 +6,9 @@ from contextlib import closing
 from pathlib import Path
 
 import lmdb
-from tqdm import tqdm
 
 from ..utils.errors import UserError
+from ..utils.progress import progress_bar
 from .dataset import TrackingDataset
 from .registry import find_kind
 from .storage import LmdbStorage, Storage
@@ -53,7 +53,7 @@ def _write(source: TrackingDataset, folder: Path, progress: bool) -> int:
     """Write all files of a data set into the LMDB of a folder; their number."""
     paths, batch, waiting = list(source.files()), {}, 0
     with lmdb.open(str(folder), map_size=_FIRST_MAP_BYTES, max_readers=1) as environment:
-        for path in tqdm(paths, desc=f"packing {source.name}", unit="file", disable=not progress):
+        for path in progress_bar(f"packing {source.name}", "files", paths, disable=not progress):
             key = os.fsencode(path)
             if len(key) > _LONGEST_KEY:
                 raise UserError(f"the path {path[:60]}… is longer than the {_LONGEST_KEY} bytes that LMDB allows")

@@ -17,10 +17,10 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 import numpy as np
-from tqdm import tqdm
 
 from ..utils.errors import UserError
 from ..utils.files import write_text
+from ..utils.progress import progress_bar
 from .dataset import SequenceInfo, TrackingDataset, sequence_info
 from .images import image_names
 from .storage import LmdbStorage, Storage
@@ -116,7 +116,7 @@ def build_index(storage: Storage, folder: str) -> list[dict]:
         raise UserError(f"no annotations in {storage.locate(folder)}: expected {expected} and so on")
     return [
         {"set_id": set_id, "vid_id": video_id, **entry}
-        for set_id, video_id, path in tqdm(videos, desc="reading the annotations of VID, once", unit="video")
+        for set_id, video_id, path in progress_bar("reading the annotations of VID, once", "videos", videos)
         for entry in _video_entries(storage, path)
     ]
 

@@ -3,12 +3,13 @@
 import contextlib
 import json
 import logging
-import sys
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import psutil
 import torch
@@ -22,18 +23,18 @@ from tqdm import tqdm
 from ..utils.checkpoint import to_plain
 from ..utils.errors import UserError
 from ..utils.files import write_text
+from ..utils.progress import progress_bar
 from ..utils.tensors import box_iou, sort_corners, xywh_to_xyxy
 from .loader import Batch
 from .loggers import LOGGERS, Logger, RunInfo, TensorBoard
 from .losses import Outcome
 
-# Seconds between two states of the progress bar if stderr is a file, which keeps them all.
-BAR_INTERVAL_IN_FILES = 30.0
 MIB = 2**20
 
 PACKAGE = __package__.partition(".")[0]  # the name of the logger of all modules
 
 TRUTH, PREDICTION = "lime", "red"
+PANEL = 16  # samples that a validation shows: its first ones, so always the same
 WHOLE = (0, 1, 1, 0)  # crops are shown in these coordinates: fractions, y downwards
 
 log = logging.getLogger(__name__)
@@ -110,9 +111,7 @@ class RunLog:
 
     def bar(self, steps: int, start: int, title: str) -> tqdm:
         """A progress bar over the steps of an epoch, on stderr."""
-        interval = 0.1 if sys.stderr.isatty() else BAR_INTERVAL_IN_FILES
-        how = {"unit": "batch", "leave": False, "mininterval": interval, "maxinterval": interval}
-        return tqdm(total=steps, initial=start, desc=title, disable=not self.active, **how)
+        return progress_bar(title, "batches", total=steps, done=start, leave=False, disable=not self.active)
 
     def interval(
         self, loader: str, epoch: int, step: int, steps: int, values: Mapping[str, float | Mapping[str, float]]
@@ -143,13 +142,12 @@ class RunLog:
             for logger in self.loggers:
                 logger.curves(title, step, values)
 
-    def pictures(self, title: str, epoch: int, batch: Batch, outcome: Outcome, limit: int = 4) -> None:
-        """The first samples of a batch in TensorBoard; see `sample_figure`."""
+    def pictures(self, title: str, epoch: int, shown: Sequence[tuple[Batch, Outcome]]) -> None:
+        """Samples in TensorBoard as one picture; see `panel_figure`."""
         if self.active:
             self.begin()
             for board in (logger for logger in self.loggers if isinstance(logger, TensorBoard)):
-                figures = [sample_figure(batch, outcome, number) for number in range(min(limit, len(batch.search)))]
-                board.pictures(title, epoch, figures)
+                board.picture(f"{title}/samples", epoch, panel_figure(shown))
 
     def rewind(self, epoch: int, step: int, steps: int) -> None:
         """Remove the numbers that a resumed run writes again: all after `step` of the `steps` of `epoch`.
@@ -216,20 +214,36 @@ def _is_before(line: str, epoch: int, step: int) -> bool:
         return False  # a killed run did not finish it
 
 
-def sample_figure(batch: Batch, outcome: Outcome, number: int) -> Figure:
+@matplotlib.rc_context({"axes.titlesize": 9})
+def panel_figure(shown: Sequence[tuple[Batch, Outcome]]) -> Figure:
+    """The first `PANEL` samples of batches, two a row: crops, boxes and score maps; see `draw_sample`."""
+    samples = [(batch, outcome, number) for batch, outcome in shown for number in range(len(batch.search))][:PANEL]
+    batch, outcome, _ = samples[0]
+    width = len(batch.templates) + 1 + (outcome.maps is not None)
+    rows, columns = -(-len(samples) // 2), min(len(samples), 2)
+    figure = Figure(figsize=(1.9 * width * columns, 2.15 * rows), layout="constrained")
+    axes = figure.subplots(rows, width * columns, squeeze=False).reshape(rows * columns, width)
+    for row, (batch, outcome, number) in zip(axes, samples, strict=False):
+        draw_sample(row, batch, outcome, number)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    return figure
+
+
+def draw_sample(axes: Sequence[Axes], batch: Batch, outcome: Outcome, number: int) -> None:
     """The template(s) and the search region of a batch's sample as the network sees them, with their brightness.
 
-    The true box is green, the predicted one red, a predicted mask reddish with the true one's outline in green. Where
-    only the score head is trained, the title has its score and whether the object is there; the stand-in box of an
-    absent object is not drawn.
+    The true box is green, the predicted one red and dashed, a predicted mask reddish with the true one's outline in
+    green. Where only the score head is trained, the title has its score and whether the object is there; the stand-in
+    box of an absent object is not drawn. On a last axis are the probabilities of the corners or the centre, each map
+    as a part of its highest, over the search region in grey.
     """
     crops, present = [*batch.templates[:, number], batch.search[number]], bool(batch.labels[number] > 0.5)
-    figure = Figure(figsize=(3.2 * len(crops), 3.6), layout="tight")
-    axes = figure.subplots(1, len(crops), squeeze=False)[0]
+    pictures = []
     titles = ["template", *["dynamic template"] * (len(crops) - 2), "search" if present else "search, absent"]
-    for axis, crop, brightness, title in zip(axes, crops, batch.brightness[:, number], titles, strict=True):
-        axis.imshow((crop.float() * brightness).clamp(max=255).round().byte().numpy(), extent=WHOLE)
-        axis.set_axis_off()
+    for axis, crop, brightness, title in zip(axes, crops, batch.brightness[:, number], titles, strict=False):
+        pictures.append((crop.float() * brightness).clamp(max=255).round().byte().numpy())
+        axis.imshow(pictures[-1], extent=WHOLE)
         axis.set_title(title)
     truth = xywh_to_xyxy(batch.boxes[number].float()).clamp(0, 1)
     if outcome.masks is not None:
@@ -241,14 +255,20 @@ def sample_figure(batch: Batch, outcome: Outcome, number: int) -> Figure:
         _draw(axis, truth, TRUTH)
     if outcome.boxes is not None:
         predicted = sort_corners(outcome.boxes[number].float().cpu())
-        _draw(axis, predicted.clamp(0, 1), PREDICTION)
+        _draw(axis, predicted.clamp(0, 1), PREDICTION, "--")
         axis.set_title(f"{title}: IoU {box_iou(predicted, truth)[0]:.2f}")
     if outcome.scores is not None:
         axis.set_title(f"{title}: score {outcome.scores[number]:.2f}")
-    return figure
+    if outcome.maps is not None:
+        maps = outcome.maps[:, number].float().cpu().softmax(-1)
+        maps = (maps / maps.amax(-1, keepdim=True)).amax(0)
+        side = math.isqrt(len(maps))
+        axes[-1].imshow(pictures[-1].mean(-1), cmap="gray", vmin=0, vmax=255, extent=WHOLE)
+        axes[-1].imshow(maps.view(side, side).numpy(), cmap="inferno", vmin=0, vmax=1, alpha=0.6, extent=WHOLE)
+        axes[-1].set_title("corners" if len(outcome.maps) == 2 else "centre")
 
 
-def _draw(axis: Axes, box: Tensor, colour: str) -> None:
+def _draw(axis: Axes, box: Tensor, colour: str, style: str = "-") -> None:
     """A box, xyxy in fractions of the picture."""
     x1, y1, x2, y2 = box.tolist()
-    axis.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=2))
+    axis.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=2, linestyle=style))

@@ -5,7 +5,7 @@ drops the earlier ones; the others add them once more, at the same step or epoch
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,10 +62,9 @@ class TensorBoard:
             self.writer.add_scalar(f"{title}/{name}", value, step)
         self.writer.flush()
 
-    def pictures(self, title: str, epoch: int, figures: Sequence[Figure]) -> None:
-        """Add figures as `<title>/sample <number>`, counted from 1."""
-        for number, figure in enumerate(figures, start=1):
-            self.writer.add_figure(f"{title}/sample {number}", figure, epoch)
+    def picture(self, title: str, epoch: int, figure: Figure) -> None:
+        """Add a figure."""
+        self.writer.add_figure(title, figure, epoch)
         self.writer.flush()
 
 

@@ -136,6 +136,7 @@ class Outcome:
     boxes: Tensor | None = None  # (B, 4) xyxy in fractions of the search crop
     scores: Tensor | None = None  # (B,) confidence in [0, 1]
     masks: Tensor | None = None  # (B, H, W) probability of the object in each pixel of the search crop
+    maps: Tensor | None = None  # (K, B, S * S) logits over the search feature's cells: of two corners, or the centre
 
 
 class Actor:
@@ -181,7 +182,11 @@ class BoxActor(Actor):
             loss, values = center_losses(output, truth, *weights, option(self.cfg, "TRAIN.CENTER_WEIGHT"))
         else:
             loss, values = box_losses(prediction, truth, *weights, option(self.cfg, "TRAIN.CROSSED_CORNERS"))
-        return Outcome(loss, values, boxes=cxcywh_to_xyxy(prediction.detach().float().mean(1)))
+        maps = output["scores"][None] if "scores" in output else output.get("corner_maps")
+        maps = None if maps is None else maps.detach()
+        if maps is not None and maps.shape[1] != len(prediction):  # several queries: the first one's
+            maps = maps.unflatten(1, (len(prediction), -1))[:, :, 0]
+        return Outcome(loss, values, boxes=cxcywh_to_xyxy(prediction.detach().float().mean(1)), maps=maps)
 
 
 class ScoreActor(Actor):

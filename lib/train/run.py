@@ -2,19 +2,20 @@
 
 import contextlib
 import logging
+import shlex
 from collections.abc import Iterator, Mapping
 
 import torch
 from easydict import EasyDict
 
 from ..config import load_config, option
-from ..config.options import REFINE
+from ..config.options import REFINE, ST1, ST2
 from ..data.dataset import TrackingDataset
 from ..data.registry import build_dataset
 from ..models import build_model
 from ..utils.errors import UserError
 from ..utils.files import locked
-from ..utils.workspace import provenance, workspace
+from ..utils.workspace import IN_CHECKOUT, provenance, workspace
 from . import distributed
 from .checkpoints import run_checkpoints
 from .checks import Report, check_run, usable_validation
@@ -52,7 +53,34 @@ def train(options: RunOptions) -> dict[str, dict[str, float]]:
         log.info(report.table())
         made_by = provenance()
         output.configuration(cfg, made_by)
-        return build_trainer(options, cfg, device, output, report.datasets, made_by).fit()
+        trainer = build_trainer(options, cfg, device, output, report.datasets, made_by)
+        reached = trainer.fit()
+        log.info(closing_line(options, cfg, trainer))
+        return reached
+
+
+def closing_line(options: RunOptions, cfg: EasyDict, trainer: Trainer) -> str:
+    """The last line of a run that trained to its end: what it reached, where the weights are, the next command."""
+    measure = "IoU" if "IoU" in trainer.actor.measures else trainer.actor.measures[-1]
+    parts = [f"{measure} {means[measure]:.3f} in {loader}" for loader, means in trainer.stats.items()]
+    weights = trainer.checkpoints.latest
+    if trainer.best and trainer.checkpoints.best.is_file():
+        weights = trainer.checkpoints.best
+        parts.append(f"best {trainer.best['metric']} {trainer.best['value']:.3f} after epoch {trainer.best['epoch']}")
+    if options.script == ST1:
+        names = "--script", ST2, "--config", options.name, "--save_dir", options.save_dir
+        command = "train", *names, "--script_prv", ST1, "--config_prv", options.config
+    elif options.script == REFINE:
+        command = "video_demo", "VIDEO", "--refine", options.config, "--refine_checkpoint", weights
+    else:
+        folders = [name.replace("FOLDER", "folder", 1) for name in cfg.DATA.VAL.DATASETS_NAME if "FOLDER:" in name]
+        sets = [*folders, "got10k_test" if "got10k" in options.name else "lasot"]
+        tracker = options.script.replace(ST2, "stark_st")
+        command = "test", tracker, options.config, "--dataset", sets[0], "--checkpoint", weights
+    program, *words = map(str, command)
+    program = ["python", f"tracking/{program}.py"] if IN_CHECKOUT else ["stark", program.replace("video_demo", "track")]
+    reached = f"trained {trainer.epoch} epochs: {', '.join(parts)}"
+    return f"{reached}; weights: {weights}; next: {shlex.join([*program, *words])}"
 
 
 @contextlib.contextmanager

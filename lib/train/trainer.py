@@ -19,7 +19,7 @@ from ..utils.checkpoint import CheckpointError, load_state, save_checkpoint
 from . import distributed
 from .checkpoints import CheckpointFolder
 from .loader import Batch, BatchLoader
-from .log import Meters, RunLog, memory_use
+from .log import PANEL, Meters, RunLog, memory_use
 from .losses import Actor
 from .optimiser import Optimisation
 
@@ -135,19 +135,20 @@ class Trainer:
     def validate(self, epoch: int) -> None:
         """The same measures on the validation sets, without learning. The same samples every time."""
         self.actor.net.eval()
-        meters, steps, start = Meters(), self.validation.steps, time.perf_counter()
+        meters, steps, start, shown = Meters(), self.validation.steps, time.perf_counter(), []
         with self.output.bar(steps, 0, f"val {epoch}") as bar:
             batches = self.validation.epoch(1)
             for step in range(steps):
                 batch = self.stop.next_of(batches)
                 with self.optimisation.autocast():
                     outcome = self.actor(batch, f"validation after epoch {epoch}, step {step + 1}")
-                if step == 0:
-                    self.output.pictures("val", epoch, batch, outcome)
+                if len(shown) * len(batch.search) < PANEL:
+                    shown.append((batch, outcome))
                 meters.update(outcome.values)
                 bar.update()
                 self.end_if_asked()
         self.actor.checks.require()
+        self.output.pictures("val", epoch, shown)
         self.stats["val"] = distributed.mean_over_ranks(meters.means())
         speed = steps * self.validation.samples_per_step / (time.perf_counter() - start)
         self.output.interval("val", epoch, steps, steps, {"samples_per_second": speed, **self.stats["val"]})

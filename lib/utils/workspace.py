@@ -15,6 +15,7 @@ import sys
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
@@ -152,9 +153,10 @@ def _pretrained() -> Path:
 
 
 def provenance() -> dict[str, str]:
-    """What this process runs: its command line, the commit of this repository, and versions. Unknown ones are ""."""
+    """What this process runs: command line, time of the start, commit of this repository, versions. Unknown is ""."""
     command = shlex.join(sys.argv).encode(errors="backslashreplace").decode().replace("\n", "\\n")
-    found = {"command": command, "commit": "", "python": platform.python_version()}
+    started = datetime.now(timezone.utc).isoformat(" ", "minutes")
+    found = {"command": command, "started": started, "commit": "", "python": platform.python_version()}
     if IN_CHECKOUT and shutil.which("git"):
         describe = ("git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
         found["commit"] = subprocess.run(describe, capture_output=True, text=True, check=False).stdout.strip()

@@ -125,7 +125,7 @@ def test_other_ranks_write_nothing(tmp_path, capsys):
         bar.update()
     say_interval(log, 1, 1)
     log.curves("val", 1, MEANS)
-    log.pictures("val", 1, None, None)
+    log.pictures("val", 1, [])
     log.rewind(1, 0, 100)
     log.close()
     assert list(tmp_path.iterdir()) == []

@@ -15,7 +15,7 @@ from lib.test.tracker.classic import StillTracker
 from lib.test.tracker.refiner import with_masks
 from lib.train.checks import check_run
 from lib.train.loader import SampleStream, collate
-from lib.train.log import sample_figure
+from lib.train.log import panel_figure
 from lib.train.losses import MaskActor, Outcome, filled_boxes, mask_iou
 from lib.train.options import RunOptions
 from lib.train.processing import MaskProcessing
@@ -213,7 +213,7 @@ def test_sets_without_masks_are_found_before_training(tmp_path):
 def test_pictures_show_masks(tmp_path):
     batch = collate([stream(make_outlined_coco(tmp_path), augment=False)[(1, index)] for index in range(2)])
     masks = batch.object_masks.float()
-    axis = sample_figure(batch, Outcome(torch.tensor(0.0), {}, masks=masks), 1).axes[-1]
+    axis = panel_figure([(batch, Outcome(torch.tensor(0.0), {}, masks=masks))]).axes[-1]
     np.testing.assert_allclose(axis.images[1].get_array()[..., 3], 0.5 * masks[1].numpy())
     (outline,) = axis.collections[0].get_paths()
     found = outline.get_extents().extents * 64  # between the centres of pixels inside and outside

@@ -1,5 +1,8 @@
 """Whole training runs, small: every script learns, stops, and goes on."""
 
+import shlex
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,6 +19,7 @@ from lib.train.options import Stage
 from lib.train.run import train
 from lib.utils.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from lib.utils.errors import UserError
+from lib.utils.workspace import REPOSITORY
 from tests.train.tiny_runs import NAME, NO_VALIDATION, SPATIAL, lightning, log_of, options, state
 
 
@@ -37,6 +41,18 @@ def test_each_script_trains_and_leaves_published_checkpoints(script, videos, tmp
     assert (saved["epoch"], saved["net_type"]) == (2, name)
     log = log_of(run, "log").read_text()
     assert all(text in log for text in ("[train: 2, 2 / 2] FPS: ", "Loss/total: ", "[val: 2, 1 / 1]"))
+    reached, weights, following = log.splitlines()[-1].split("; ")
+    means = ", ".join(f"IoU {stats[loader]['IoU']:.3f} in {loader}" for loader in ("train", "val"))
+    assert reached.endswith(f" trained 2 epochs: {means}")
+    assert weights == f"weights: {run.folder / f'{name}_latest.pth.tar'}"
+    words = shlex.split(following.removeprefix("next: "))
+    if script == "stark_st1":
+        second = ["--script", "stark_st2", "--config", "baseline", "--save_dir", str(tmp_path)]
+        assert words[1:] == ["tracking/train.py", *second, "--script_prv", "stark_st1", "--config_prv", "baseline"]
+    if script == "stark_lightning_X_trt":  # the command runs as it stands
+        more = ["--sequence", "0", "--device", "cpu", "--results_dir", str(tmp_path / "results")]
+        subprocess.run([sys.executable, *words[1:], *more], cwd=REPOSITORY, check=True, capture_output=True)
+        assert list((tmp_path / "results").rglob("*_time.txt"))
 
 
 def test_the_loss_falls(videos, tmp_path):

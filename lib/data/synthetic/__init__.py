@@ -17,10 +17,10 @@ from typing import Any
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from ...utils.errors import UserError
 from ...utils.files import locked, write_text
+from ...utils.progress import progress_bar
 from .pictures import PHOTOGRAPHS, Materials, Split, load_photographs
 from .planner import CROWDED, PLAIN, Planner
 from .scene import Scene
@@ -87,7 +87,7 @@ def generate(output: Path, *, workers: int = 2, progress: bool = True, **chosen:
     _begin(output, spec)
     missing = [index for index in range(spec.sequences) if not (output / spec.name(index)).is_dir()]
     write = partial(_write_sequence, output, spec)
-    with tqdm(desc=f"embedded {spec.split}", total=len(missing), unit="seq", disable=not progress) as bar:
+    with progress_bar(f"embedded {spec.split}", "sequences", total=len(missing), disable=not progress) as bar:
         if min(workers, len(missing)) <= 1:
             for index in missing:
                 write(index)

@@ -1,62 +1,103 @@
 """An evaluation as one HTML page that needs nothing beside it: it opens from disk and loads nothing."""
 
-import base64
 from collections.abc import Mapping
 from collections.abc import Sequence as SequenceOf
+from datetime import datetime, timezone
 from html import escape
 from pathlib import Path
 
-import cv2
 import jinja2
 import numpy as np
 import pandas
 from matplotlib.figure import Figure
 
-from ...data.sequence import Sequence
-from ...utils.errors import UserError
+from ... import __version__
 from ...utils.files import write_text
+from ..evaluation.result_files import read_note
 from .plots import COLOURS, STYLES, plot_svg
-from .scores import TrackerScores, compare_result
-from .tables import format_score, sequence_aucs
+from .scores import TrackerScores
+from .tables import format_score
 
-_LARGEST = (400, 300)  # width and height of a picture
-_LOST = 0.2  # mean overlap of the trackers
-_TRUTH, _EDGE = (255, 255, 255), (16, 16, 16)
+_MADE_BY = ("command", "started", "commit")  # what a note knows besides versions
 
 
 def save_page(
     path: Path,
     title: str,
-    labels: SequenceOf[str],
+    trackers: SequenceOf[TrackerScores],
     notes: SequenceOf[str],
     tables: Mapping[str, pandas.DataFrame],
     plots: SequenceOf[Figure],
-    hard: SequenceOf[dict],
+    views: SequenceOf[dict],
 ) -> None:
-    """Fill `report.html` beside this file and write it; trackers' labels are in the order of their colours.
+    """Fill `report.html` beside this file and write it; trackers are in the order of their colours.
 
-    The tables are those of `lib.test.analysis.tables.all_tables`, `hard` is from `hardest_sequences`.
+    The tables are those of `lib.test.analysis.tables.all_tables`, `views` is from `sequence_views`.
     """
-    pages = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True)
+    pages = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    labels = [tracker.label for tracker in trackers]
     marks = {label: _swatch(i) + escape(label) for i, label in enumerate(labels)}
+    runs = [(label, describe_runs(tracker)) for label, tracker in zip(labels, trackers, strict=True)]
+    untimed = [label for label, parts in runs if any(facts.get("engine") == "opencv" for facts in parts)]
+    scores = tables["scores"].copy()
+    scores.loc[untimed, "FPS"] = "-"  # baselines serve to compare boxes
     page = pages.get_template("report.html").render(
         title=title,
+        made=f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
+        version=__version__,
         notes=notes,
-        tables={name: _html(table, name == "scores", marks) for name, table in tables.items() if len(table)},
-        plots=map(plot_svg, plots),
-        hard=hard,
-        marks=marks.values(),
-        swatch=_swatch,
+        runs=runs,
+        tables={
+            name: _html(table, name == "scores", marks)
+            for name, table in {**tables, "scores": scores}.items()
+            if len(table)
+        },
+        plots=list(map(plot_svg, plots)),
+        views=views,
+        marks=marks,
+        ranked=[(labels.index(label), label) for label in scores.index],
+        styles=list(map(_line_style, range(len(labels)))),
+        colours=len(COLOURS),
+        swatches=list(map(_swatch, range(len(labels)))),
         format_score=format_score,
     )
     write_text(path, page + "\n")
 
 
+def describe_runs(tracker: TrackerScores) -> list[dict[str, str]]:
+    """What the notes of a tracker's folders of results say, a dictionary of titles and texts a run; no empty ones."""
+    runs = []
+    for source in tracker.sources:
+        note = read_note(source.folder)
+        made_by, weights, engine = (note.pop(key, {}) for key in ("made_by", "weights", "engine"))
+        facts = {key: made_by.pop(key, "") for key in ("weights_file", "device", *_MADE_BY)}
+        known = {
+            "results": source.folder,
+            "run": facts["started"] and f"{facts['started']} UTC".replace("+00:00", ""),
+            "weights": facts["weights_file"],
+            "SHA-256": weights and " ".join(digest[:16] for digest in weights.split()),
+            "engine": engine,
+            "device": facts["device"],
+            "options": ", ".join(f"{key}={value}".replace(", ", ",") for key, value in note.items()),
+            "command": facts["command"],
+            "commit": facts["commit"],
+            "versions": ", ".join(f"{name} {version}" for name, version in made_by.items() if version),
+        }
+        runs.append({title: str(text) for title, text in known.items() if text})
+    return runs
+
+
+def _line_style(index: int) -> str:
+    """The line of a tracker as CSS; the page's class `k<index>` has it."""
+    dashes = list(STYLES.values())[index % len(STYLES)]
+    return f"stroke: var(--line-{index % len(COLOURS)}); stroke-dasharray: {dashes};"
+
+
 def _swatch(index: int) -> str:
     """The line of a tracker in all plots, as a small picture."""
-    colour, dashes = index % len(COLOURS), list(STYLES.values())[index // len(COLOURS) % len(STYLES)]
-    line = f'<path d="M1 5H29" stroke="var(--line-{colour})" stroke-dasharray="{dashes}"/>'
-    return f'<svg class="swatch" viewBox="0 0 30 10" aria-hidden="true">{line}</svg>'
+    return f'<svg class="swatch" viewBox="0 0 30 10" aria-hidden="true"><path class="k{index}" d="M1 5H29"/></svg>'
 
 
 def _html(table: pandas.DataFrame, trackers_are_rows: bool, marks: Mapping[str, str]) -> str:
@@ -75,62 +116,3 @@ def _html(table: pandas.DataFrame, trackers_are_rows: bool, marks: Mapping[str, 
     table = table.rename(marks.__getitem__, axis=axis).rename(escape, axis=1 - axis)
     cells = table.mask(best.to_numpy(), "<b>" + table + "</b>")
     return cells.to_html(escape=False, border=0, classes="sortable")
-
-
-def hardest_sequences(trackers: SequenceOf[TrackerScores], sequences: Mapping[str, Sequence], count: int) -> list[dict]:
-    """The `count` sequences of the lowest mean AUC, hardest first; `sequences` has all by their names in the scores.
-
-    Each is its `name`, the `aucs` of all trackers in percent (nan without a result), `pictures` (caption to `data:`
-    address), and a `problem`, the reason where there are none.
-    """
-    hard = []
-    for name, *aucs in sequence_aucs(trackers).head(count).itertuples():
-        pictures, problem = {}, ""
-        try:
-            pictures = _pictures(trackers, sequences[name], name)
-        except UserError as error:  # scores need no frames, so the frames may be missing
-            problem = str(error)
-        hard.append({"name": name, "aucs": aucs, "pictures": pictures, "problem": problem})
-    return hard
-
-
-def _pictures(trackers: SequenceOf[TrackerScores], sequence: Sequence, name: str) -> dict[str, str]:
-    """The start, the first loss where there is one, and later frames."""
-    boxes: list[tuple[np.ndarray, tuple[int, ...]]] = []  # of a run, with the tracker's colour
-    overlaps = []
-    for index, tracker in enumerate(trackers):
-        for source in tracker.sources if name in tracker.table.index else ():
-            predicted, errors, _ = compare_result(source, sequence)
-            boxes.append((predicted, tuple(bytes.fromhex(COLOURS[index % len(COLOURS)][1:]))))
-            overlaps.append(errors.overlap)
-    captions = _captions(np.mean(overlaps, axis=0).clip(min=0), errors.valid)
-    return {f"frame {frame + 1}, {caption}": _picture(sequence, frame, boxes) for frame, caption in captions.items()}
-
-
-def _captions(overlap: np.ndarray, valid: np.ndarray) -> dict[int, str]:
-    """Frames to show with captions, from the mean overlap (N,) and the frames that have a true box (N,)."""
-    frames = np.flatnonzero(valid) if valid.any() else np.arange(len(valid))
-    lost = frames[overlap[frames] < _LOST]
-    captions = {0: "start"}
-    if lost.size:
-        captions.setdefault(int(lost[0]), f"first loss: mean overlap {overlap[lost[0]]:.2f}")
-        frames = frames[frames >= lost[0]]
-    places = np.linspace(0, len(frames) - 1, 3 if lost.size else 4)[1:].round().astype(int)
-    for frame in frames[places].tolist():
-        captions.setdefault(frame, f"mean overlap {overlap[frame]:.2f}")
-    return captions
-
-
-def _picture(sequence: Sequence, frame: int, predicted: list[tuple[np.ndarray, tuple[int, ...]]]) -> str:
-    """One frame, made small, with each tracker's box in its colour and the true one in white on top."""
-    image = sequence.read_frame(frame)
-    scale = min(_LARGEST[0] / image.shape[1], _LARGEST[1] / image.shape[0], 1.0)
-    image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    for boxes, colour in [*predicted, (sequence.truth, _TRUTH)]:
-        # The first box is given. One that is nan, far away or without area is not drawn.
-        if frame < len(boxes) and (frame > 0 or colour is _TRUTH) and (boxes[frame, 2:] > 0).all():
-            x1, y1, w, h = (boxes[frame] * scale).clip(-4000, 4000).round().astype(int).tolist()
-            cv2.rectangle(image, (x1 - 2, y1 - 2), (x1 + w + 1, y1 + h + 1), _EDGE, 1)
-            cv2.rectangle(image, (x1, y1), (x1 + w, y1 + h), colour, 2)
-    _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 82])
-    return f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}"

@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 
 from ...utils.files import atomic_path
 from .scores import CURVES, TrackerScores
+from .selection import Groups
 
-# Distinct for readers with any colour vision (after Okabe and Ito); line styles tell repeats apart.
+# Distinct for readers with any colour vision (after Okabe and Ito); line styles differ, too, for prints in grey.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 STYLES = {"-": "none", "--": "7 4", "-.": "9 4 2 4", ":": "2 3"}  # matplotlib's names, and SVG's dashes
 _INK, _FAINT, _GRID = "#222222", "#888888", "#e4e4e4"
@@ -23,6 +24,7 @@ _PAGE_COLOURS = {colour: f"var(--line-{i})" for i, colour in enumerate(COLOURS)}
     _FAINT: "var(--quiet)",
     _GRID: "var(--edge)",
 }
+_SPOKES = 16  # of a radar that can be read
 _FIGURE_SPACE = "\u2007"  # as wide as a digit, so that scores line up
 _STYLE = {
     **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), _INK),
@@ -30,6 +32,7 @@ _STYLE = {
     **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),
     **{"axes.grid": True, "grid.color": _GRID, "axes.axisbelow": True},
     "text.parse_math": False,  # a label may hold dollar signs
+    "font.size": 11,
     "pdf.fonttype": 42,  # labels can be searched and edited
     "svg.fonttype": "none",
 }
@@ -85,13 +88,46 @@ def draw_plot(
             thresholds,
             values,
             color=COLOURS[i % len(COLOURS)],
-            linestyle=list(STYLES)[i // len(COLOURS) % len(STYLES)],
+            linestyle=list(STYLES)[i % len(STYLES)],
             linewidth=2.2,
             zorder=len(order) - rank + 2,
             clip_on=False,
             label=f"{score:5.1f}  ".replace(" ", _FIGURE_SPACE) + label,
         )
     figure.legend(loc="outside lower left", title=f"{spec.score_label}, best first", alignment="left")
+    return figure
+
+
+@matplotlib.rc_context(_STYLE)
+def plot_attributes(dataset: str, trackers: Sequence[TrackerScores], groups: Groups) -> Figure | None:
+    """Radar of the AUC by attribute, of the 16 attributes with most sequences; None where there are less than 3.
+
+    The middle is not 0, so that trackers differ visibly: circles are labelled. Where a tracker has no result its line
+    breaks.
+    """
+    sizes = {name: len(members) for (kind, name), members in groups.items() if kind == "attribute"}
+    names = sorted(sorted(sizes, key=lambda name: -sizes[name])[:_SPOKES])
+    if len(names) < 3:
+        return None
+    parts = [[t.only(groups["attribute", name]) for name in names] for t in trackers]
+    aucs = np.array([[part.scores["auc"] if part else np.nan for part in row] for row in parts])
+    angles = np.linspace(0, 2 * np.pi, len(names) + 1)
+    figure = Figure(figsize=(5.6, 5.4 + 0.2 * len(trackers)), layout="constrained")
+    axes = figure.add_subplot(projection="polar", theta_offset=np.pi / 2, theta_direction=-1)
+    axes.set_title(f"AUC by attribute on {dataset}", loc="left", fontweight="bold", pad=30)
+    lowest, highest = max(0, np.floor(np.nanmin(aucs) / 10 - 0.5) * 10), np.ceil(np.nanmax(aucs) / 10 + 1e-9) * 10
+    axes.set_ylim(lowest, highest)
+    axes.set_yticks(np.arange(lowest, highest, 10 if highest - lowest < 60 else 20)[1:])
+    axes.set_rlabel_position(180 / len(names))  # between two attributes
+    for name, angle in zip(names, angles, strict=False):  # beside the circle, not across it
+        side = "center" if abs(np.sin(angle)) < 0.1 else "left" if angle < np.pi else "right"
+        place = angle, highest + 0.07 * (highest - lowest)
+        axes.text(*place, f"{name[:18]} ({sizes[name]})", ha=side, va="center")
+    axes.set_xticks(angles[:-1], [])
+    for i, (tracker, row) in enumerate(zip(trackers, aucs, strict=True)):
+        look = {"color": COLOURS[i % len(COLOURS)], "linestyle": list(STYLES)[i % len(STYLES)], "linewidth": 2.2}
+        axes.plot(angles, [*row, row[0]], label=tracker.label, **look)
+    figure.legend(loc="outside lower left", title="AUC (%), sequences in brackets", alignment="left")
     return figure
 
 

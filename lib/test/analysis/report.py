@@ -14,8 +14,9 @@ from ...utils.errors import UserError
 from ...utils.files import read_text, ruled_table, write_text
 from ...utils.workspace import workspace
 from . import page, selection, tables
-from .plots import PLOTS, draw_plot, plot_trackers, save_plot
+from .plots import PLOTS, draw_plot, plot_attributes, plot_trackers, save_plot
 from .scores import TrackerScores, merge_runs, score_source
+from .timeline import sequence_views
 
 _HARDEST = 8
 _OVERLAPS = np.linspace(0, 1, 101)
@@ -57,10 +58,12 @@ def analyse(
             print(f"\n{tables.plain_text(shown[name])}")
 
     output_dir = output_dir or workspace("test").plots_dir / "+".join(map(dataset_label, dict.fromkeys(datasets)))
-    figures = [f"{kind}.{suffix}" for kind in PLOTS for suffix in ("png", "pdf")]
+    figures = [f"{kind}.{suffix}" for kind in (*PLOTS, "attributes") for suffix in ("png", "pdf")]
     for name in ("groups.csv", "groups.tex", "sequences.tex", *figures):
         (output_dir / name).unlink(missing_ok=True)  # of an earlier analysis, which this one may not write again
     figures = {kind: plot_trackers(kind, title, scores) for kind in plots}
+    if radar := plot_attributes(title, scores, groups):
+        figures["attributes"] = radar
     for kind, figure in figures.items():
         save_plot(output_dir / kind, figure)
     tables.save_json(output_dir / "scores.json", "+".join(datasets), scores, groups)
@@ -68,9 +71,9 @@ def analyse(
     for name in ("groups", "sequences") if latex else ():
         if len(shown[name]):
             write_text(output_dir / f"{name}.tex", tables.latex_table(shown[name], axis=1))
-    hard = page.hardest_sequences(scores, sequences, _HARDEST)
-    labels, notes = [row.label for row in scores], tables.score_notes(scores)
-    page.save_page(output_dir / "report.html", heading, labels, notes, shown, list(figures.values()), hard)
+    views = sequence_views(scores, sequences, _HARDEST)
+    notes = tables.score_notes(scores)
+    page.save_page(output_dir / "report.html", heading, scores, notes, shown, list(figures.values()), views)
     print(f"plots, numbers and report.html: {output_dir}")
     return scores
 

@@ -7,6 +7,7 @@ first is the given box. `<sequence>_time.txt` beside it holds the seconds of eac
 import glob
 import json
 from collections.abc import Mapping
+from collections.abc import Sequence as SequenceOf
 from pathlib import Path
 
 import numpy as np
@@ -83,25 +84,40 @@ def read_seconds(path: Path) -> np.ndarray | None:
     return seconds
 
 
-def refuse_to_mix(output_dir: Path, weights: Path, engine: str, options: Mapping[str, object]) -> None:
+def refuse_to_mix(
+    output_dir: Path, weights: SequenceOf[Path], engine: str, options: Mapping[str, object], device: str = ""
+) -> None:
     """Note how a folder's results are made, so that results of others never mix in; a UserError where they would.
 
     `engine` has its precision, such as `torch fp32`; `options` are those that decide results, by their key paths.
     """
-    now = json.loads(json.dumps({"weights": content_digest(weights), "engine": engine, **options}))
+    digest = " ".join(map(content_digest, weights))
+    now = json.loads(json.dumps({"weights": digest, "engine": engine, **options}))
     note, old_note = output_dir / NOTE, output_dir / "weights.sha256"  # which earlier versions wrote
-    before = None
-    if any(output_dir.rglob("*.txt")):  # a failed start leaves a note and no result
-        if note.is_file():
-            before = json.loads(read_text(note))
-            before.pop("made_by", None)
-        elif old_note.is_file():
-            first, second = [*read_text(old_note).splitlines(), "torch fp32"][:2]
-            before = {**now, "weights": first.split()[0], "engine": second}
+    before, made_by = None, {}  # nobody knows what made results without a note
+    if not any(output_dir.rglob("*.txt")):  # a failed start leaves a note and no result
+        made_by = {"weights_file": " ".join(map(str, weights)), "device": device, **provenance()}
+    elif note.is_file():
+        before = read_note(output_dir)
+        before.pop("made_by", None)
+    elif old_note.is_file():
+        first, second = [*read_text(old_note).splitlines(), "torch fp32"][:2]
+        before = {**now, "weights": first.split()[0], "engine": second}
     if before is None:
-        write_text(note, json.dumps({**now, "made_by": provenance()}, indent=1))
+        write_text(note, json.dumps({**now, "made_by": made_by}, indent=1))
         return
     changed = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
     if changed:
         said = "; ".join(f"{key} {before.get(key)}, not {now.get(key)}" for key in changed)
         raise UserError(f"{output_dir} holds other results ({said}): move it away, or choose --runid or --results_dir")
+
+
+def read_note(output_dir: Path) -> dict:
+    """How a folder's results are made, as `refuse_to_mix` wrote it; empty for those of other programs."""
+    note = output_dir / NOTE
+    if not note.is_file():
+        return {}
+    try:
+        return dict(json.loads(read_text(note)))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{note} is no note of a run ({error}): move it away") from error

@@ -23,7 +23,8 @@ from ...utils.device import available_cpus, available_devices
 from ...utils.errors import UserError
 from ...utils.workspace import workspace
 from ..tracker import SCRIPT_OF, Tracker, create_tracker, find_weights, tracker_config
-from ..tracker.engines import choose_engine
+from ..tracker.classic import BASELINES
+from ..tracker.engines import choose_engine, engine_device
 from .overlays import Overlays, overlays_for
 from .result_files import read_result, refuse_to_mix, result_path, run_dir
 from .sequences import SequenceResult, TrackerMaker, rate, run_sequence, track_in_workers
@@ -126,6 +127,9 @@ def evaluate_tracker(
     for note in filter(None, (sequences.report, doubt_boxes(sequences))):
         rank.say(f"note: {note}")
     output_dir = run_dir(results_dir or workspace("test").results_dir, tracker, config, run_id)
+    if tracker in BASELINES:
+        files = str(checkpoint).split(os.pathsep) if checkpoint else []
+        refuse_to_mix(output_dir, [Path(file) for file in files], "opencv", {})
     if tracker in SCRIPT_OF:
         script = SCRIPT_OF[tracker]
         checkpoint = find_weights(script, config, checkpoint, overrides)
@@ -133,7 +137,8 @@ def evaluate_tracker(
         rank.say(f"engine: {engine} {precision}")
         values = leaves(tracker_config(script, config, checkpoint, overrides))
         deciding = {key: value for key, value in values if key.startswith(_DECIDING) and key != "TEST.EPOCH"}
-        refuse_to_mix(output_dir, checkpoint, f"{engine} {precision}", deciding)
+        where = engine_device(engine, device)
+        refuse_to_mix(output_dir, [checkpoint], f"{engine} {precision}", deciding, where)
     devices = spread_devices(device, threads, num_gpus, rank, engine)
     how = {"engine": engine, "precision": precision, "overrides": tuple(overrides)}
     make = partial(make_warm_tracker, tracker, config, checkpoint, sequences[0].dataset, **how)

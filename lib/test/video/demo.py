@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from ...config.loader import experiment_name
 from ...data.box_files import box_doubt, line_numbers
 from ...data.registry import SAMPLE_PREFIX, find_sample
 from ...utils.errors import UserError
 from ...utils.files import read_text
+from ...utils.progress import progress_bar
 from ...utils.workspace import workspace
 from ..tracker import Tracker, create_tracker, explains, learned_score
 from ..tracker.refiner import with_masks
@@ -206,7 +206,7 @@ def run_demo(
     """
     start, seconds, size = time.perf_counter(), 0.0, video.video_size(first)
     objects.start(first)
-    with tqdm(total=source.total, desc=source.name, unit="frame") as bar:
+    with progress_bar(source.name, "frames", total=source.total) as bar:
         for number, image in enumerate(itertools.chain([first], source.frames), start=1):
             if number > 1:
                 before = time.perf_counter()

@@ -157,7 +157,7 @@ def test_the_commands_from_frames_to_table(root, tmp_path, monkeypatch, run_scri
 def test_the_command_for_one_sequence_and_another_place(root, tmp_path, monkeypatch, run_script, capsys):
     place = ["--dataset", f"folder:{root}", "--results_dir", str(tmp_path / "here")]
     assert run_script("test.py", "still", "none", *place, "--sequence", "1") == 0
-    assert files(tmp_path / "here" / "still" / "none") == {"bee.txt", "bee_time.txt"}
+    assert files(tmp_path / "here" / "still" / "none") == {"bee.txt", "bee_time.txt", "run.json"}
     more = ["--sequence", "cow,0", "--runid", "3", "--threads", "2", "--debug", "2"]
     assert run_script("test.py", "still", "none", *place, *more) == 0
     run = tmp_path / "here" / "still" / "none_003"
@@ -186,8 +186,8 @@ def test_a_name_that_is_not_utf8_ends_no_evaluation(root, tmp_path, run_script, 
 def test_results_of_other_runs_are_not_mixed(tmp_path):
     output, weights = tmp_path / "out", tmp_path / "a.pth.tar"
     weights.write_bytes(b"one")
-    refuse = partial(refuse_to_mix, output, weights, "torch fp32", {"TEST.SEARCH_FACTOR": 5.0})
-    refuse_to_mix(output, weights, "onnx fp32", {})
+    refuse = partial(refuse_to_mix, output, [weights], "torch fp32", {"TEST.SEARCH_FACTOR": 5.0})
+    refuse_to_mix(output, [weights], "onnx fp32", {})
     refuse()  # the other one left no result
     (output / "some_set").mkdir()
     (output / "some_set" / "a.txt").write_text("1\t2\t3\t4\n")
@@ -197,7 +197,7 @@ def test_results_of_other_runs_are_not_mixed(tmp_path):
         ("torch fp32", {"TEST.SEARCH_FACTOR": 4.0, "TEST.WINDOW": 0.5}, "FACTOR 5.0, not 4.0; TEST.WINDOW None, not"),
     ):
         with pytest.raises(UserError, match=message):
-            refuse_to_mix(output, weights, engine, options)
+            refuse_to_mix(output, [weights], engine, options)
     # Notes of earlier versions have one line or two, and no options.
     digest = "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed"
     (output / "run.json").rename(tmp_path / "note")
