@@ -11,7 +11,7 @@ from torchvision.models import get_model_weights
 from lib.commands import main, networks
 from lib.config import load_config
 from lib.models import build_model, release_checkpoint
-from lib.models.pretrained import RESNET_FILES, imagenet_state_dict
+from lib.models.backbone import RESNET_FILES, imagenet_state_dict
 from lib.test import tracker as trackers
 from lib.test.tracker import find_weights, shipped_weights
 from lib.utils.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
