@@ -17,8 +17,7 @@ from lib.train.sampler import check_sampling
 from lib.utils.checkpoint import save_checkpoint
 from lib.utils.errors import UserError
 from tests.data.made_trees import make_coco, make_got10k, write_lines
-from tests.train.tiny_distill import THIN, trained
-from tests.train.tiny_runs import NAME, lightning, options, state
+from tests.train.tiny_runs import NAME, THIN, lightning, options, state, trained
 
 Usage = namedtuple("Usage", "free")  # noqa: PYI024 - as shutil's
 

@@ -15,9 +15,20 @@ from lib.train.processing import Processing
 from lib.train.sampler import FrameSampler
 from lib.utils.checkpoint import load_checkpoint, save_checkpoint, to_plain
 from lib.utils.errors import UserError
-from tests.train.fakes import FakeVideos
-from tests.train.tiny_distill import CPU, LIGHTNING, THIN, actor, configured, student, teacher, trained
-from tests.train.tiny_runs import complete, lightning, several
+from tests.train.tiny_runs import (
+    CPU,
+    LIGHTNING,
+    THIN,
+    FakeVideos,
+    actor,
+    complete,
+    configured,
+    lightning,
+    several,
+    student,
+    teacher,
+    trained,
+)
 
 
 def samples(cfg, datasets, count=3, seed=0):

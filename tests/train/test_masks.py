@@ -25,8 +25,7 @@ from lib.utils.checkpoint import load_checkpoint
 from lib.utils.errors import UserError
 from lib.utils.tensors import box_iou
 from tests.data.made_trees import davis_part, make_davis, make_got10k, make_outlined_coco, shows, write_image
-from tests.train.fakes import extent
-from tests.train.tiny_runs import REAL
+from tests.train.tiny_runs import REAL, extent
 
 
 def config(*overrides):
