@@ -42,6 +42,12 @@ def test_overrides_win_and_take_the_options_type():
     assert isinstance(cfg.TRAIN.WEIGHT_DECAY, float)
     assert cfg.TRAIN.AMP == "bf16"
     assert cfg.DATA.MEAN == [0, 0, 0.5]
+    plain = load_config("stark_s", "baseline")
+    assert option(plain, "TRAIN.SEED") == OPTIONS["TRAIN.SEED"].default
+    assert option(load_config("stark_s", "baseline", ["TRAIN.SEED=7"]), "TRAIN.SEED") == 7
+    assert option(plain, "TRAIN.BATCH_SIZE") == 16
+    with pytest.raises(KeyError):
+        option(plain, "TRAIN.NO_SUCH_OPTION")
 
 
 @pytest.mark.parametrize("part", ["TRAIN", "VAL"])
@@ -58,15 +64,6 @@ def test_data_sets_of_an_override_get_equal_ratios(part, tmp_path):
         (path, [f"{names}=[VID]"], [1]),
     ):
         assert load_config("stark_s", config, overrides).DATA[part].DATASETS_RATIO == expected
-
-
-def test_options_beyond_the_published_ones():
-    cfg = load_config("stark_s", "baseline")
-    assert option(cfg, "TRAIN.SEED") == OPTIONS["TRAIN.SEED"].default
-    assert option(load_config("stark_s", "baseline", ["TRAIN.SEED=7"]), "TRAIN.SEED") == 7
-    assert option(cfg, "TRAIN.BATCH_SIZE") == 16
-    with pytest.raises(KeyError):
-        option(cfg, "TRAIN.NO_SUCH_OPTION")
 
 
 @pytest.mark.parametrize(
@@ -120,17 +117,13 @@ def test_wrong_files(tmp_path, text, part):
     assert "\n" not in str(caught.value)
 
 
-def test_an_empty_file_is_all_defaults(tmp_path):
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_an_empty_file_is_all_defaults_which_are_within_their_limits(script, tmp_path):
     path = tmp_path / "empty.yaml"
     path.write_text("\ufeff# nothing\n", encoding="utf-8")
-    assert load_config("stark_s", path).TRAIN.BATCH_SIZE == 16
-
-
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_defaults_are_within_the_limits_of_their_options(script, tmp_path):
-    (tmp_path / "empty.yaml").write_text("")
-    values = dict(leaves(load_config(script, tmp_path / "empty.yaml")))
-    cfg = load_config(script, tmp_path / "empty.yaml", [f"{key}={json.dumps(values[key])}" for key in values])
+    values = dict(leaves(load_config(script, path)))
+    assert values["TRAIN.BATCH_SIZE"] == (32 if script == "alpha_refine" else 16)
+    cfg = load_config(script, path, [f"{key}={json.dumps(values[key])}" for key in values])
     assert all(option(cfg, key) == value for key, value in values.items())
 
 
