@@ -67,9 +67,8 @@ def make_tracker(variant: str, way: str, folder: Path) -> StarkTracker | MaskTra
     if not masks:
         return tracker
     cfg = load_config(REFINE, "baseline")
-    return MaskTracker(
-        tracker, Refiner(make_engine(engine, AlphaRefine(cfg).eval(), cfg, folder / "masks", masks[0]), cfg)
-    )
+    refine = make_engine(engine, AlphaRefine(cfg).eval(), cfg, folder / "masks", masks[0])
+    return MaskTracker(tracker, Refiner(refine, cfg))
 
 
 def make_engine(engine: str, model: nn.Module, cfg: EasyDict, folder: Path, precision: str) -> Engine:

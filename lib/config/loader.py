@@ -118,13 +118,11 @@ def leaves(tree: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def trained_config(
     script: str, config: str | Path, weights: Path, overrides: Sequence[str] = ()
 ) -> tuple[EasyDict, str]:
-    """The configuration to use a trained network with: what decides what it computes is taken from its checkpoint.
+    """The configuration to use a trained network with, and for people the options that differ from the YAML file.
 
-    These are the options of the network, mean and deviation, and sizes and factors of the regions. A checkpoint that
-    keeps no configuration, as published ones, leaves that of the YAML file. `overrides` go before both.
-
-    Returns:
-        The effective configuration, and for people the options that differ from the YAML file.
+    What decides what the network computes is taken from its checkpoint: the network's options, mean and deviation,
+    sizes and factors of the regions. A checkpoint that keeps no configuration, as published ones, leaves that of the
+    YAML file. `overrides` go before both.
     """
     cfg = load_config(script, config, overrides)
     before, trained = dict(leaves(cfg)), dict(leaves(kept_config(weights)))

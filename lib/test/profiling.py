@@ -156,9 +156,7 @@ def profile_network(
     calls[WHOLE] = lambda: model.predict(templates, model.encode_search(search))
     return {
         **{"script": script, "config": str(config), "machine": describe_machine(target)},
-        "parts": {
-            name: cost | {"latency_ms": measure(calls[name], target, runs, warmup)} for name, cost in costs.items()
-        },
+        "parts": {k: cost | {"latency_ms": measure(calls[k], target, runs, warmup)} for k, cost in costs.items()},
         "trained_parameters": trained,
     }
 

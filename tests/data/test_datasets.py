@@ -247,9 +247,8 @@ def test_vid_makes_a_sequence_of_every_object_until_its_first_gap(tmp_path, base
         assert shows(dataset.image(2, 0), 1, 4)
         assert dataset.report == "3 of 4 objects are used; 1 fill the image in the first frame"
         shutil.rmtree(root / "Annotations", ignore_errors=True)
-    assert dataset.source(2, 0) == str(
-        root / "Data/VID/train/ILSVRC2015_VID_train_0001/ILSVRC2015_train_00007001/000004.JPEG"
-    )
+    folder = root / "Data/VID/train/ILSVRC2015_VID_train_0001/ILSVRC2015_train_00007001"
+    assert dataset.source(2, 0) == str(folder / "000004.JPEG")
     index = root / "cache.json"  # as it was made when sequences went on after a gap
     entries = json.loads(index.read_text())
     entries[1]["anno"][1] = [0, 0, 0, 0]

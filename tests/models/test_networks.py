@@ -180,9 +180,8 @@ def test_divide_norm_ignores_the_length_of_queries_and_keys():
 @pytest.mark.parametrize(("name", "dilation"), [*((name, False) for name in DEPTHS), ("resnet50", True)])
 def test_names_and_outputs_are_torchvisions(name, dilation):
     torch.manual_seed(0)
-    full = getattr(resnet, name)(
-        weights=None, norm_layer=FrozenBatchNorm2d, replace_stride_with_dilation=[False, dilation, False]
-    )
+    options = {"norm_layer": FrozenBatchNorm2d, "replace_stride_with_dilation": [False, dilation, False]}
+    full = getattr(resnet, name)(weights=None, **options)
     for norm in (module for module in full.modules() if isinstance(module, FrozenBatchNorm2d)):
         torch.nn.init.uniform_(norm.running_var, 0.5, 2)
         torch.nn.init.normal_(norm.bias)

@@ -62,9 +62,8 @@ def test_a_sound_run_passes_and_nothing_is_written(videos, tmp_path):
     assert list(report.datasets) == [f"FOLDER:{videos}"]
     assert list(tmp_path.iterdir()) == []
     sets = f"train FOLDER:{videos}", f"val FOLDER:{videos}"
-    assert [finding.subject for finding in report.findings] == [
-        *("configuration", "device", "network", "output folder", *sets)
-    ]
+    subjects = [finding.subject for finding in report.findings]
+    assert subjects == ["configuration", "device", "network", "output folder", *sets]
     length = "stark_lightning_X_trt, baseline_rephead_4_lite_search5: 2 epochs of 2 steps of 4 samples"
     assert find(report, "configuration", "ok") == [length]
 

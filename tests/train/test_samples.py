@@ -47,9 +47,8 @@ def test_causal_searches_after_the_template_and_within_the_interval():
 def test_causal_widens_the_interval_until_a_frame_is_visible():
     seen = np.zeros(100, bool)
     seen[:10] = seen[70:73] = True
-    gaps = {
-        d.search.frame - d.templates[0].frame for d in draws(FrameSampler([FakeVideos([seen])], [1], "causal", [3]))
-    }
+    found = draws(FrameSampler([FakeVideos([seen])], [1], "causal", [3]))
+    gaps = {draw.search.frame - draw.templates[0].frame for draw in found}
     assert {g for g in gaps if g > 10} <= set(range(61, 75))
     assert 61 in gaps
     assert 1 in gaps
@@ -174,9 +173,8 @@ def test_detail_is_lost_in_all_crops_of_a_sample_and_motion_blurs_the_search_reg
         def image(self, sequence, frame):
             return np.random.default_rng(frame).integers(0, 256, (*self.size, 3), np.uint8)
 
-    usual, coarse, blurred = (
-        stream(Noise(VIDEOS), *options)[1, 0] for options in ([], ["DATA.LOW_RESOLUTION=1"], ["DATA.MOTION_BLUR=1"])
-    )
+    ways = (), ("DATA.LOW_RESOLUTION=1",), ("DATA.MOTION_BLUR=1",)
+    usual, coarse, blurred = (stream(Noise(VIDEOS), *options)[1, 0] for options in ways)
     assert detail(coarse.templates) < 0.5 * detail(usual.templates)
     assert detail(coarse.search) < 0.5 * detail(usual.search)
     assert np.array_equal(blurred.templates, usual.templates)

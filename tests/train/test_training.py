@@ -33,9 +33,8 @@ def test_each_script_trains_and_leaves_published_checkpoints(script, videos, tmp
     assert 0 <= stats["val"]["IoU"] <= 1
     assert set(stats["val"]) == set(BoxActor.measures)
     name = {"stark_s": "STARKS", "stark_st1": "STARKST"}.get(script, "STARKLightningXtrt")
-    assert {p.name for p in run.folder.iterdir()} == {
-        f"{name}_{suffix}.pth.tar" for suffix in ("ep0001", "ep0002", "latest", "previous")
-    }
+    kept = {path.name.removesuffix(".pth.tar") for path in run.folder.iterdir()}
+    assert kept == {f"{name}_{what}" for what in ("ep0001", "ep0002", "latest", "previous")}
     saved = load_checkpoint(run.folder / f"{name}_ep0002.pth.tar")
     published = {"epoch", "actor_type", "net_type", "net", "net_info", "constructor", "optimizer", "stats", "settings"}
     assert published <= set(saved)
@@ -235,9 +234,7 @@ def test_a_compiled_network_computes_the_same_under_the_same_names():
 def test_a_missing_compiler_is_said_before_anything_is_done(videos, tmp_path, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     cfg = config("TRAIN.COMPILE=default")
-    with pytest.raises(
-        UserError, match="TRAIN.COMPILE default needs a C\\+\\+ compiler, and there is no 'no-such-comp"
-    ):
+    with pytest.raises(UserError, match=r"TRAIN.COMPILE default needs a C\+\+ compiler, and there is no 'no-such-"):
         choose_arithmetic(Net(), cfg, CPU)
     run = lightning(videos, tmp_path, "TRAIN.COMPILE=default")
     with pytest.raises(UserError, match="device .* problem .*C\\+\\+ compiler"):
@@ -249,9 +246,8 @@ def test_states_of_fused_and_other_steps_are_exchanged():
     ours = Net()
     fused = Optimisation(ours, cfg, CPU, 1)
     theirs = copy.deepcopy(ours)
-    groups = [
-        {"params": list(m.parameters()), "lr": rate} for m, rate in ((theirs.head, 1e-4), (theirs.backbone, 1e-5))
-    ]
+    rates = ((theirs.head, 1e-4), (theirs.backbone, 1e-5))
+    groups = [{"params": list(part.parameters()), "lr": rate} for part, rate in rates]
     other = torch.optim.AdamW(groups, weight_decay=1e-4, foreach=False)
 
     def both(seed):

@@ -91,9 +91,8 @@ def overrides(script, data, *more):
 
 
 def options(script, videos, save_dir, *more, config="baseline", **stage):
-    return RunOptions(
-        script, config, save_dir, device="cpu", overrides=overrides(script, f"FOLDER:{videos}", *more), **stage
-    )
+    chosen = overrides(script, f"FOLDER:{videos}", *more)
+    return RunOptions(script, config, save_dir, device="cpu", overrides=chosen, **stage)
 
 
 def lightning(videos, save_dir, *more):

@@ -135,9 +135,8 @@ def test_shared_lists_are_copied_once(tmp_path):
 
 @FORMATS
 def test_tensor_larger_than_its_storage_is_an_error(tmp_path, zipped):
-    storage = torch.storage.TypedStorage(
-        wrap_storage=torch.zeros(4).untyped_storage(), dtype=torch.float, _internal=True
-    )
+    values = torch.zeros(4).untyped_storage()
+    storage = torch.storage.TypedStorage(wrap_storage=values, dtype=torch.float, _internal=True)
     content = {"net": {"w": Call(torch._utils._rebuild_tensor_v2, storage, 0, (10**6,), (1,), False, {})}}
     torch.save(content, tmp_path / "file.pth", _use_new_zipfile_serialization=zipped)
     with pytest.raises(CheckpointError, match="damaged"):

@@ -84,13 +84,11 @@ def test_the_home_directory_in_variables_and_command_lines(tmp_path, monkeypatch
         monkeypatch.setenv(f"STARK_{name}_DIR", "~/x")
     place = workspace("test")
     assert place.data_dir == place.save_dir == place.pretrained_dir == tmp_path / "x"
-    monkeypatch.setattr(
-        sys, "argv", ["test.py", "--output=~/x", "--results_dir", "~/x", "--sequence", "a~", "--opts=1"]
-    )
+    monkeypatch.setattr(sys, "argv", ["test.py", "--output=~/x", "--results_dir", "~/x", "--sequence", "a~"])
     with pytest.raises(SystemExit):
         run_command(lambda: None)
     home = str(tmp_path / "x")
-    assert sys.argv == ["test.py", f"--output={home}", "--results_dir", home, "--sequence", "a~", "--opts=1"]
+    assert sys.argv == ["test.py", f"--output={home}", "--results_dir", home, "--sequence", "a~"]
 
 
 @pytest.mark.usefixtures("published")

@@ -196,9 +196,8 @@ def test_a_networks_experiment_by_its_script(network, tmp_path, identifier):
     """The published files, unchanged, where other sequences and a shorter stack lie."""
     write_sequence(tmp_path / "data" / "vot2020" / "squares", anchors=(FRAMES - 3,))
     challenge = tmp_path / "external" / "vot20"
-    workspace = shutil.copytree(
-        WORKSPACES[identifier], challenge / identifier, ignore=lambda *_: ("results", "logs", "analysis", "cache")
-    )
+    results = shutil.ignore_patterns("results", "logs", "analysis", "cache")
+    workspace = shutil.copytree(WORKSPACES[identifier], challenge / identifier, ignore=results)
     shutil.copy(REPOSITORY / "external" / "vot20" / "evaluate.sh", challenge)
     experiments = {"baseline": published_stack("vot20")["baseline"]}
     (challenge / "stack.yaml").write_text(yaml.safe_dump({"title": "short", "experiments": experiments}))
