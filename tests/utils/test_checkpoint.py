@@ -123,6 +123,7 @@ def test_other_layouts_of_the_dictionary_are_accepted(tmp_path):
         loaded = load_checkpoint(tmp_path / "file.pth")
         assert loaded["net"]["w"].tolist() == [1, 1]
         assert loaded.get("epoch") == content.get("epoch")
+        assert kept_config(tmp_path / "file.pth") == {}
 
 
 def network():
@@ -169,28 +170,19 @@ def test_without_safetensors_the_error_says_how_to_install_it(tmp_path, monkeypa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_files_without_a_configuration_keep_none(tmp_path):
-    torch.save(network().state_dict(), tmp_path / "bare.pth")
-    assert kept_config(tmp_path / "bare.pth") == {}
-    save_checkpoint(tmp_path / "own.pth", {"net": {}, "settings": {"config": {"A": {"B": 1}}}})
-    assert kept_config(tmp_path / "own.pth") == {"A": {"B": 1}}
-
-
 def test_difference_is_listed_and_changes_nothing():
     target = network()
     before = {name: value.clone() for name, value in target.state_dict().items()}
     state = {name: value + 1 for name, value in before.items() if not name.startswith("cls_head")}
     state["body.weight"] = torch.zeros(5, 3)
-    state |= {f"extra{i}": torch.zeros(1) for i in range(9)}
+    state |= {f"extra{i}\x1b[2J\n": torch.zeros(1) for i in range(9)}  # such names must not steer a terminal
+    listed = (
+        "2 missing (cls_head.weight, cls_head.bias); 9 unexpected (extra0?[2J?, extra1?[2J?, extra2?[2J?, and 6 more)"
+    )
+    listed += "; 1 of another shape (body.weight: expected (2, 3), found (5, 3))"
     with pytest.raises(CheckpointError) as error:
         load_state(target, state, "folder/a.pth")
-    for part in (
-        "folder/a.pth does not fit",
-        "2 missing (cls_head.weight, cls_head.bias)",
-        "9 unexpected (extra0, extra1, extra2, and 6 more)",
-        "1 of another shape (body.weight: expected (2, 3), found (5, 3))",
-    ):
-        assert part in str(error.value)
+    assert str(error.value) == f"checkpoint folder/a.pth does not fit the model: {listed}"
     for name, value in target.state_dict().items():
         torch.testing.assert_close(value, before[name])
 
@@ -223,12 +215,6 @@ def test_variants_are_recognised_by_names(file, variant):
         load_state(network(), {line.split("\t")[0]: torch.zeros(1) for line in lines}, "a.pth")
 
 
-def test_names_in_a_file_cannot_steer_the_terminal():
-    with pytest.raises(CheckpointError) as error:
-        load_state(nn.Linear(1, 1), {"weight\x1b[2J\nerror: fine": torch.zeros(1)}, "a.pth")
-    assert str(error.value).isprintable()
-
-
 def test_saved_checkpoint_needs_no_class_and_returns_the_same(tmp_path):
     path = tmp_path / "new" / "STARKS_ep0001.pth.tar"
     net = network()
@@ -238,12 +224,13 @@ def test_saved_checkpoint_needs_no_class_and_returns_the_same(tmp_path):
         "net": net.state_dict(),
         "optimizer": optimizer.state_dict(),
         "stats": OrderedDict(train={"IoU": np.float64(0.5)}),
-        "settings": EasyDict({"TRAIN": {"LR": 1e-4}}),
+        "settings": EasyDict({"config": {"LR": 1e-4}}),
         "random": (torch.get_rng_state(), (3, (1, 2), None)),
     }
     save_checkpoint(path, content)
     plain = torch.load(path, weights_only=True)
-    assert (plain["stats"], plain["settings"]) == ({"train": {"IoU": 0.5}}, {"TRAIN": {"LR": 1e-4}})
+    assert (plain["stats"], plain["settings"]) == ({"train": {"IoU": 0.5}}, {"config": {"LR": 1e-4}})
+    assert kept_config(path) == {"LR": 1e-4}
     loaded = load_checkpoint(path)
     load_state(network(), loaded, path)
     optimizer.load_state_dict(loaded["optimizer"])
@@ -281,15 +268,9 @@ def test_checkpoints_are_found_by_epoch(tmp_path):
         find_checkpoint(tmp_path / "absent", "STARKS")
     with pytest.raises(CheckpointError, match=r"STARKS_ep\*\.pth\.tar in .*there: nothing"):
         find_checkpoint(tmp_path, "STARKS")
-    for name in (
-        "STARKS_ep0009",
-        "STARKS_ep0100",
-        "STARKS_ep10000",
-        "STARKST_ep20000",
-        ".STARKS_ep9999",
-        "STARKS_best",
-    ):
-        (tmp_path / f"{name}.pth.tar").touch()
+    for name in ("S_ep0009", "S_ep0100", "S_ep10000", "ST_ep20000", "S_best"):
+        (tmp_path / f"STARK{name}.pth.tar").touch()
+    (tmp_path / ".STARKS_ep9999.pth.tar").touch()
     assert find_checkpoint(tmp_path, "STARKS").name == "STARKS_ep10000.pth.tar"
     with pytest.raises(CheckpointError, match=r"STARKL_ep\*\.pth\.tar in .*; there: .*STARKS_ep0100\.pth\.tar"):
         find_checkpoint(tmp_path, "STARKL")
