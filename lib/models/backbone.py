@@ -152,9 +152,8 @@ def has_fast_bf16(device: torch.device) -> bool:
 def build_backbone(cfg: EasyDict, pretrained: bool) -> Backbone:
     """The backbone of a configuration; `pretrained` loads ImageNet weights (a checkpoint brings its own).
 
-    Raises:
-        ConfigError: options that contradict each other, or that name layers that the backbone lacks.
-        UserError: ImageNet weights are wanted and missing; the message says where to put the file.
+    A ConfigError where options contradict each other, or name layers that the backbone lacks; a UserError where wanted
+    weights are missing, which says where to put the file.
     """
     options, name, frozen_norm = cfg.MODEL.BACKBONE, cfg.MODEL.BACKBONE.TYPE, cfg.TRAIN.FREEZE_BACKBONE_BN
     if options.DILATION and name not in DEPTHS:

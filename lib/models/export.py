@@ -85,12 +85,8 @@ def export_graphs(
 ) -> None:
     """Write both graphs of a network for engines, and of a STARK network its regions; the network stays as it is.
 
-    Args:
-        origin: names and digests that say where the weights come from, for model.json.
-        half: keep the weights in fp16, which halves the files; they are computed with in fp32.
-
-    Raises:
-        UserError: a file cannot be written, or the package onnx is missing.
+    `origin` has names and digests that say where the weights come from, for model.json. `half` keeps the weights in
+    fp16, which halves the files; they are computed with in fp32. A UserError where a file cannot be written.
     """
     about = _description(cfg, dict(origin or {}))
     sizes = {"template": cfg.DATA.TEMPLATE.SIZE, "search": cfg.DATA.SEARCH.SIZE}

@@ -137,12 +137,8 @@ def profile_network(
 ) -> dict:
     """Count and time a network in the form of a tracker: folded, batch 1, fp32. Random weights cost the same.
 
-    Returns:
-        The content of the JSON file: `parts` by name, each with `macs`, `parameters` and `latency_ms`; `machine`;
-        `trained_parameters`, counted before folding.
-
-    Raises:
-        UserError: an unknown script, configuration or device; thop cannot be imported.
+    Gives the content of the JSON file: `parts` by name, each with `macs`, `parameters` and `latency_ms`; `machine`;
+    `trained_parameters`, counted before folding. A UserError for unknown names or devices, or without thop.
     """
     cfg, target = load_config(script, config, overrides), select_device(device)
     if script == REFINE:

@@ -52,10 +52,8 @@ class Crop(NamedTuple):
 class Processing:
     """Turns a `SampledFrames` into a `Sample`.
 
-    Args:
-        cfg: the effective configuration.
-        augment: brightness and mirroring of single crops, for training; greying, mirroring of the
-            whole sample and jitter are part of validation too, as published.
+    `augment` adds brightness and mirroring of single crops, for training; greying, mirroring of the whole sample and
+    jitter are part of validation too, as published.
     """
 
     def __init__(self, cfg: EasyDict, augment: bool) -> None:
