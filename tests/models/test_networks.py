@@ -97,12 +97,7 @@ def test_padding_does_not_change_the_box(script):
     torch.testing.assert_close(first, model.predict([template], region)["pred_boxes"])
     template.feature[~template.padding] += 1.0
     assert not torch.allclose(first, model.predict([template], region)["pred_boxes"], atol=1e-6)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("script", ["stark_s", LIGHTNING])
-def test_no_mask_is_a_mask_without_padding(script):
-    model = small_model(script).eval()
+    # No mask is a mask without padding.
     templates, search = inputs(script, masked=False)
     empty = [NestedTensor(t.tensors, torch.zeros_like(t.tensors[:, 0], dtype=torch.bool)) for t in (*templates, search)]
     a, b = model(templates, search), model(empty[:-1], empty[-1])
@@ -202,12 +197,9 @@ def test_a_tracker_does_without_torchvision():
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).resolve().parents[2]).returncode == 0
 
 
-SCRIPT = "stark_lightning_X_trt"
-
-
 def test_only_the_named_stages_of_the_backbone_learn():
-    cfg = load_config(SCRIPT, "mini")
-    body = build_model(SCRIPT, cfg).backbone.body
+    cfg = load_config(LIGHTNING, "mini")
+    body = build_model(LIGHTNING, cfg).backbone.body
     learning = {name.rsplit(".", 2)[0] for name, p in body.named_parameters() if p.requires_grad}
     assert learning == set(cfg.TRAIN.BACKBONE_TRAINED_LAYERS)
 
@@ -241,7 +233,7 @@ def test_of_two_cells_alike_the_window_prefers_the_middle_but_not_while_learning
     assert head.train().best(scores, boxes)[0][0, 0] == pytest.approx(0)
 
 
-def test_the_centres_target_is_a_distribution_about_the_centre():
+def test_the_centres_target_is_a_distribution_about_the_centre_which_the_loss_wants():
     truth = torch.tensor(((0.1, 0.5, 0.3, 0.9), (0.6, 0.6, 0.6, 0.6)))  # the second has no area
     target = center_target(truth, 10).view(2, 10, 10)
     assert torch.allclose(target.sum((1, 2)), torch.ones(2))
@@ -249,9 +241,6 @@ def test_the_centres_target_is_a_distribution_about_the_centre():
     assert (target[0].sum(0) * cells).sum() == pytest.approx(0.2, abs=0.01)  # x
     assert (target[0].sum(1) * cells).sum() == pytest.approx(0.7, abs=0.01)  # y
     assert target[0].sum(1).max() < target[0].sum(0).max()  # taller than wide: spread further in y
-
-
-def test_the_loss_falls_with_the_right_cell_and_the_right_box():
     truth = torch.tensor(((0.4, 0.4, 0.6, 0.8),))
     right = torch.tensor((0.5, 0.6, 0.2, 0.4)).expand(1, 100, 4)
     scores = 10 * center_target(truth, 10)

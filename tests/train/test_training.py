@@ -19,7 +19,7 @@ from lib.train.losses import BoxActor, ScoreActor, box_losses
 from lib.train.optimiser import Optimisation, choose_arithmetic, rate_factor
 from lib.train.options import Stage
 from lib.train.run import train
-from lib.utils.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from lib.utils.checkpoint import CheckpointError, load_checkpoint
 from lib.utils.errors import UserError
 from tests.train.tiny_runs import NAME, NO_VALIDATION, SPATIAL, lightning, log_of, options, state
 
@@ -157,12 +157,11 @@ def test_a_good_checkpoint_outlives_a_damaged_one_and_a_failed_save(tmp_path, mo
     checkpoints.save(state(3))
     assert checkpoints.load()[0]["epoch"] == 3
     assert load_checkpoint(checkpoints.previous)["epoch"] == 1
-
-
-def test_checkpoints_of_others_are_neither_overwritten_nor_ignored(tmp_path):
-    save_checkpoint(tmp_path / "STARKS_ep0500.pth.tar", {"net": {"w": torch.zeros(1)}, "epoch": 500})
+    # Checkpoints of others are neither overwritten nor ignored.
+    checkpoints.previous.unlink()
+    checkpoints.latest.rename(tmp_path / "STARKS_ep0500.pth.tar")
     with pytest.raises(CheckpointError, match="another --save_dir"):
-        CheckpointFolder(tmp_path, "STARKS", 500).load()
+        checkpoints.load()
 
 
 def test_a_gradient_that_is_not_finite_changes_nothing(videos, tmp_path, monkeypatch):

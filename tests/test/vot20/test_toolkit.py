@@ -42,6 +42,9 @@ def test_the_box_of_a_mask_holds_its_outermost_pixels():
     assert box_of_mask(mask, offset=(-2, 10)) == [1, 14, 5, 6]
     with pytest.raises(UserError, match="empty"):
         box_of_mask(np.zeros((5, 5), np.uint8))
+    region = region_of_mask(mask > 0)
+    assert box_of_region(region) == [3, 4, 5, 6]
+    assert (region.array() == mask[4:10, 3:8]).all()
 
 
 @pytest.mark.parametrize(
@@ -59,16 +62,6 @@ def test_the_mask_of_a_box_is_filled_and_clipped_and_its_rectangle_is_not(box, o
     assert (region.offset(), region.array().shape) == (offset, shape)
     assert region.array().all() == (shape != (1, 1))  # empty
     assert box_of_region(region_of_box(box, trax.Region.RECTANGLE, (20, 30))) == pytest.approx(box)
-
-
-def test_a_mask_survives_the_protocol():
-    mask = np.zeros((20, 30), bool)
-    mask[4, 7] = mask[9, 3] = mask[6, 5] = True
-    region = region_of_mask(mask)
-    (x, y), found = region.offset(), region.array()
-    placed = np.zeros_like(mask)
-    placed[y : y + found.shape[0], x : x + found.shape[1]] = found
-    assert (placed == mask).all()
 
 
 def test_a_polygon_becomes_its_bounding_box_and_other_regions_are_refused():
