@@ -1,7 +1,6 @@
 """The commands that profile networks, and those that export a graph and compare it."""
 
 import copy
-import itertools
 import json
 import sys
 
@@ -68,26 +67,19 @@ def test_backbones_count_as_pytorch_counts_them(config):
     assert counter.get_total_flops() / 2 == pytest.approx(profiling.count_macs(part, inputs), rel=0.02)
 
 
-def test_only_the_runs_after_the_warm_up_count(monkeypatch):
+def test_only_the_runs_after_the_warm_up_count_and_the_device_has_finished_when_the_clock_is_read(monkeypatch):
     """A clock that the function advances: 1000 s in the warm-up, then 1, 2, ... 101 ms."""
-    now, calls = [0.0], itertools.count()
-    monkeypatch.setattr(profiling.time, "perf_counter", lambda: now[0])
+    now, order = [0.0], []
+    monkeypatch.setattr(profiling, "_finish", lambda device: order.append(f"finish {device}"))
+    monkeypatch.setattr(profiling.time, "perf_counter", lambda: order.append("clock") or now[0])
 
     def work():
-        call = next(calls)
-        now[0] += 1000 if call < 3 else (call - 2) / 1000
+        now[0] += 1000 if len(order) < 3 else (order.count("work") - 2) / 1000
+        order.append("work")
 
     found = profiling.measure(work, torch.device("cpu"), runs=101, warmup=3)
-    assert next(calls) == 104
+    assert order == ["work"] * 3 + ["finish cpu", "clock", "work", "finish cpu", "clock"] * 101
     assert found == pytest.approx({"median": 51, "p5": 6, "p95": 96, "runs": 101})
-
-
-def test_the_device_has_finished_when_the_clock_is_read(monkeypatch):
-    order = []
-    monkeypatch.setattr(profiling, "_finish", lambda device: order.append(f"finish {device}"))
-    monkeypatch.setattr(profiling.time, "perf_counter", lambda: order.append("clock") or 0.0)
-    profiling.measure(lambda: order.append("work"), torch.device("cpu"), runs=2, warmup=1)
-    assert order == ["work", *["finish cpu", "clock", "work", "finish cpu", "clock"] * 2]
 
 
 @pytest.mark.parametrize("command", ["profile_model.py", "profile_model_lightning_X_trt.py"])
@@ -122,17 +114,14 @@ def test_commands_print_a_table_and_write_json(command, tmp_path, run_script, ca
         (["--device", "cuda:99"], "cuda:99"),
         (["--script", "alpha_refine", "--config", "small"], "not profiled"),
         (["--output", __file__ + "/new.json"], "test_profiling.py"),
+        ([], "pip install thop"),
     ],
 )
-def test_networks_that_cannot_be_profiled_are_named(arguments, message, run_script, capsys):
+def test_networks_that_cannot_be_profiled_are_named(arguments, message, run_script, capsys, monkeypatch):
+    if not arguments:
+        monkeypatch.setitem(sys.modules, "thop", None)
     assert run_script("profile_model.py", *QUICK, *arguments) == 2
     assert message in capsys.readouterr().err
-
-
-def test_thop_missing(run_script, monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "thop", None)
-    assert run_script("profile_model.py", *QUICK) == 2
-    assert "pip install thop" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
