@@ -32,11 +32,9 @@ class ConfigError(UserError):
 def load_config(script: str, config: str | Path, overrides: Sequence[str] = ()) -> EasyDict:
     """The effective configuration of one experiment, a fresh object each call.
 
-    Args:
-        script: `stark_s`, `stark_st1`, `stark_st2`, `stark_lightning_X_trt` or `alpha_refine`.
-        config: a name in `experiments/<script>/` (`baseline`), or the path of a YAML file.
-        overrides: `KEY.PATH=value` texts; the value is read as YAML (`TRAIN.BATCH_SIZE=4`). Where they name more or
-            fewer data sets than there are ratios, and give no ratios, all sets are chosen equally often.
+    `config` is a name in `experiments/<script>/` (`baseline`), or the path of a YAML file. Overrides are texts
+    `KEY.PATH=value`, with the value in YAML (`TRAIN.BATCH_SIZE=4`). Where they name more or fewer data sets than there
+    are ratios, and give no ratios, all sets are chosen equally often.
     """
     if script not in SCRIPTS:
         raise ConfigError(f"unknown script '{script}'; {closest(script, SCRIPTS)}")

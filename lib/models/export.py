@@ -222,12 +222,6 @@ def _published_outputs(model: nn.Module) -> list[str]:
     return [name for name in output_names(model) if name != "corner_peak"]
 
 
-def search_inputs(templates: int) -> list[str]:
-    """The names of the inputs of the published search graph, in order."""
-    ends = ["", *(str(i) for i in range(1, templates))]
-    return ["img_x", "mask_x", *(f"{name}_vec_z{end}" for end in ends for name in TEMPLATE_OUTPUTS)]
-
-
 def export_published(part: str, model: nn.Module, cfg: EasyDict, path: Path) -> None:
     """Write the `template` or the `search` graph of a network in the published layout; else as `export_graphs`."""
     parts = PublishedParts(_plain_copy(model))
@@ -240,7 +234,9 @@ def export_published(part: str, model: nn.Module, cfg: EasyDict, path: Path) -> 
     else:
         with torch.no_grad():
             template = parts.template(*crop)
-        names, values = search_inputs(model.template_count), (*search_crop, *template * model.template_count)
+        ends = ["", *(str(i) for i in range(1, model.template_count))]
+        names = ["img_x", "mask_x", *(f"{name}_vec_z{end}" for end in ends for name in TEMPLATE_OUTPUTS)]
+        values = (*search_crop, *template * model.template_count)
         outputs = ["outputs_coord", *_published_outputs(model)[1:]]
     write_graph(Traced(parts, part), dict(zip(names, values, strict=True)), outputs, path)
 
