@@ -61,9 +61,7 @@ def known_way(text: str) -> str:
 class Worker:
     """A process that answers questions, so that ways do not share threads and memory.
 
-    Args:
-        threads: threads of the process.
-        make: called in the process with `arguments`; gives the function that answers a question.
+    `make`, called in the process with `arguments`, gives the function that answers a question.
     """
 
     def __init__(self, threads: int, make: Callable[..., Callable], *arguments: object) -> None:

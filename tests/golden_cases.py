@@ -37,14 +37,12 @@ def reference_model(variant: str, overrides: tuple[str, ...] = ()) -> nn.Module:
 
 def reference_inputs(variant: str) -> tuple[list[NestedTensor], NestedTensor]:
     """Templates and search region of the forward-pass references, batch of 2."""
-    templates = [
-        NestedTensor(
-            normal(f"{variant}.template{i}", (2, 3, 128, 128)), padded_mask(f"{variant}.template_mask{i}", 2, 128)
-        )
-        for i in range(VARIANTS[variant][2])
-    ]
-    search = NestedTensor(normal(f"{variant}.search", (2, 3, 320, 320)), padded_mask(f"{variant}.search_mask", 2, 320))
-    return templates, search
+
+    def region(name: str, mask: str, size: int) -> NestedTensor:
+        return NestedTensor(normal(f"{variant}.{name}", (2, 3, size, size)), padded_mask(f"{variant}.{mask}", 2, size))
+
+    templates = [region(f"template{i}", f"template_mask{i}", 128) for i in range(VARIANTS[variant][2])]
+    return templates, region("search", "search_mask", 320)
 
 
 def golden(name: str) -> dict[str, np.ndarray]:

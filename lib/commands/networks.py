@@ -8,8 +8,7 @@ from pathlib import Path
 import torch
 
 from ..models import NETWORKS, release_checkpoint
-from ..test.profiling.onnx_check import check_graph
-from ..test.profiling.profile import profile_network, profile_table
+from ..test.profiling import check_graph, profile_network, profile_table
 from ..test.tracker import shipped_weights
 from ..test.tracker.engines import PRECISIONS
 from ..test.tracker.export import FORMATS, export_shipped

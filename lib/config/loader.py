@@ -32,11 +32,9 @@ class ConfigError(UserError):
 def load_config(script: str, config: str | Path, overrides: Sequence[str] = ()) -> EasyDict:
     """The effective configuration of one experiment, a fresh object each call.
 
-    Args:
-        script: `stark_s`, `stark_st1`, `stark_st2`, `stark_lightning_X_trt` or `alpha_refine`.
-        config: a name in `experiments/<script>/` (`baseline`), or the path of a YAML file.
-        overrides: `KEY.PATH=value` texts; the value is read as YAML (`TRAIN.BATCH_SIZE=4`). Where they name more or
-            fewer data sets than there are ratios, and give no ratios, all sets are chosen equally often.
+    `config` is a name in `experiments/<script>/` (`baseline`), or the path of a YAML file. Overrides are texts
+    `KEY.PATH=value`, with the value in YAML (`TRAIN.BATCH_SIZE=4`). Where they name more or fewer data sets than there
+    are ratios, and give no ratios, all sets are chosen equally often.
     """
     if script not in SCRIPTS:
         raise ConfigError(f"unknown script '{script}'; {closest(script, SCRIPTS)}")
@@ -118,13 +116,11 @@ def leaves(tree: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def trained_config(
     script: str, config: str | Path, weights: Path, overrides: Sequence[str] = ()
 ) -> tuple[EasyDict, str]:
-    """The configuration to use a trained network with: what decides what it computes is taken from its checkpoint.
+    """The configuration to use a trained network with, and for people the options that differ from the YAML file.
 
-    These are the options of the network, mean and deviation, and sizes and factors of the regions. A checkpoint that
-    keeps no configuration, as published ones, leaves that of the YAML file. `overrides` go before both.
-
-    Returns:
-        The effective configuration, and for people the options that differ from the YAML file.
+    What decides what the network computes is taken from its checkpoint: the network's options, mean and deviation,
+    sizes and factors of the regions. A checkpoint that keeps no configuration, as published ones, leaves that of the
+    YAML file. `overrides` go before both.
     """
     cfg = load_config(script, config, overrides)
     before, trained = dict(leaves(cfg)), dict(leaves(kept_config(weights)))

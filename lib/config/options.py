@@ -151,12 +151,8 @@ _TABLE = (
     Option("TEST.TEMPLATE_SIZE", 128, "pixels of the crop's side", TESTED),
     Option("TEST.SEARCH_FACTOR", 5.0, "side of the crop / size of the object", TESTED, low=0.1),
     Option("TEST.SEARCH_SIZE", 320, "pixels of the crop's side", TESTED),
-    Option(
-        "TEST.MASK_THRESHOLD", 0.65, "probability from which a pixel belongs to the object", (REFINE,), low=0, high=1
-    ),
-    _extra(
-        "TEST.WINDOW", 0.0, "how much the head CENTER prefers the middle of the search region; 0: not at all", low=0
-    ),
+    Option("TEST.MASK_THRESHOLD", 0.65, "probability from which a pixel is the object's", (REFINE,), low=0, high=1),
+    _extra("TEST.WINDOW", 0.0, "how much the head CENTER prefers the region's middle; 0: not at all", low=0),
     _extra("TEST.LOST_BELOW", 0.0, "score of the head CENTER below which it looks wider; 0: never", low=0, high=1),
     *(
         Option(f"{OPEN_SECTION}.{name}", [200], "frames between dynamic templates", (ST2,), low=1, filled=True)

@@ -39,13 +39,9 @@ def sequence_info(boxes: np.ndarray, visible: np.ndarray | None = None) -> Seque
 
 
 class TrackingDataset(ABC):
-    """Sequences of one data set.
+    """Sequences of one data set: its name as in DATA.TRAIN.DATASETS_NAME, and the storage where its files lie.
 
     A subclass defines the four abstract methods. Its `__init__` calls this one first, if it has one of its own.
-
-    Args:
-        name: as in DATA.TRAIN.DATASETS_NAME, for messages.
-        storage: where the files lie.
     """
 
     is_video: bool = True  # False for images: sequences of one frame
@@ -104,11 +100,9 @@ _Entry = tuple[SequenceInfo, np.ndarray]
 
 
 class VideoSet(TrackingDataset):
-    """Videos with a folder of frames and text files of annotation each.
+    """Videos, at least one, with a folder of frames and text files of annotation each, all with paths in `storage`.
 
-    Args:
-        sequences: at least one, with paths in `storage`.
-        shared_files: storage paths of files that belong to no sequence, such as `list.txt`.
+    `shared_files` belong to no sequence, such as `list.txt`.
     """
 
     def __init__(self, name: str, storage: Storage, sequences: Sequences, shared_files: Iterable[str] = ()) -> None:

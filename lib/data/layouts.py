@@ -35,11 +35,8 @@ def got10k(
     """A folder in GOT-10k layout; the sequences of `list.txt`, in its order, where that file exists.
 
     `list.txt`, `<sequence>/00000001.jpg …`, `<sequence>/groundtruth.txt`; where the object may be absent
-    `absence.label` and `cover.label` beside it; `meta_info.ini`.
-
-    Args:
-        split: `vottrain`, `votval` or another list of `specs`; None takes every sequence.
-        with_class: read the object's class from `meta_info.ini`.
+    `absence.label` and `cover.label` beside it; `meta_info.ini`, from which `with_class` reads the object's class.
+    `split` is `vottrain`, `votval` or another list of `specs`; None takes every sequence.
     """
     names, left_out = _listed(storage, base, name, f"{LIST} or folders with frames and groundtruth.txt")
     if split is not None:
@@ -67,8 +64,7 @@ def lasot(storage: Storage, base: str, name: str, split: str | None = None, flag
     """LaSOT: `<class>/<class>-<n>/img/00000001.jpg …`, and beside `img` the files `groundtruth.txt`,
     `full_occlusion.txt` and `out_of_view.txt`; the folders of classes may be missing.
 
-    Args:
-        split: `train` (1,120 videos of protocol II), `test` (280), or None for every video, in natural order.
+    `split` is `train` (1,120 videos of protocol II), `test` (280), or None for every video, in natural order.
     """
     folders = {}
     for entry in storage.names(base.rstrip("/")):

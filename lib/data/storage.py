@@ -74,13 +74,10 @@ class Storage:
         return decode_text(self.read_bytes(path), self.locate(path))
 
     def cached_arrays(self, name: str, sources: Iterable[str], read: Callable[[], Arrays]) -> Arrays:
-        """What `read` makes from the annotation files of a data set, cached in one file until one of these changes.
+        """What `read` makes from the annotation files of a data set, cached in one file until one of `sources` changes.
 
-        Annotations are small files, one or several a sequence; opening and parsing them takes seconds to minutes.
-        Processes wait for the one that makes the cache.
-
-        Args:
-            sources: paths of the files and folders that are read, present or missing.
+        Those are the paths of all files and folders that are read, present or missing: small files, one or several a
+        sequence, whose opening and parsing takes seconds to minutes. Processes wait for the one that makes the cache.
         """
         if self.cache is None:
             return read()

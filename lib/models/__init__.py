@@ -26,13 +26,10 @@ NETWORKS: dict[str, type[nn.Module]] = {
 
 
 def build_model(script: str, cfg: EasyDict, pretrained: bool = False) -> nn.Module:
-    """Build the network of a script from its effective configuration.
+    """Build the network of a script from its effective configuration; a ConfigError where options do not fit together.
 
     `pretrained` starts the backbone from ImageNet weights. Only training from scratch wants that: a tracker or a
     resumed run loads a checkpoint over it.
-
-    Raises:
-        ConfigError: options that do not fit together.
     """
     if script not in NETWORKS:
         raise ConfigError(f"unknown script '{script}'; valid: {', '.join(NETWORKS)}")

@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from ..config import ConfigError, option
 from ..config.options import REFINE
 from ..utils.tensors import xywh_to_xyxy
-from .efficientnet_lite import STAGES, EfficientNetLite0
+from .backbone import STAGES, EfficientNetLite0, load_imagenet
 from .inference import prepare_for_tracking
-from .pretrained import load_imagenet
 from .resnet import init_convolutions, resnet_layers
 from .segmentation import SCORES, MaskFirst, MixedFirst, SegmentationNetwork
 

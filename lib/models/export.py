@@ -85,12 +85,8 @@ def export_graphs(
 ) -> None:
     """Write both graphs of a network for engines, and of a STARK network its regions; the network stays as it is.
 
-    Args:
-        origin: names and digests that say where the weights come from, for model.json.
-        half: keep the weights in fp16, which halves the files; they are computed with in fp32.
-
-    Raises:
-        UserError: a file cannot be written, or the package onnx is missing.
+    `origin` has names and digests that say where the weights come from, for model.json. `half` keeps the weights in
+    fp16, which halves the files; they are computed with in fp32. A UserError where a file cannot be written.
     """
     about = _description(cfg, dict(origin or {}))
     sizes = {"template": cfg.DATA.TEMPLATE.SIZE, "search": cfg.DATA.SEARCH.SIZE}
@@ -226,12 +222,6 @@ def _published_outputs(model: nn.Module) -> list[str]:
     return [name for name in output_names(model) if name != "corner_peak"]
 
 
-def search_inputs(templates: int) -> list[str]:
-    """The names of the inputs of the published search graph, in order."""
-    ends = ["", *(str(i) for i in range(1, templates))]
-    return ["img_x", "mask_x", *(f"{name}_vec_z{end}" for end in ends for name in TEMPLATE_OUTPUTS)]
-
-
 def export_published(part: str, model: nn.Module, cfg: EasyDict, path: Path) -> None:
     """Write the `template` or the `search` graph of a network in the published layout; else as `export_graphs`."""
     parts = PublishedParts(_plain_copy(model))
@@ -244,7 +234,9 @@ def export_published(part: str, model: nn.Module, cfg: EasyDict, path: Path) -> 
     else:
         with torch.no_grad():
             template = parts.template(*crop)
-        names, values = search_inputs(model.template_count), (*search_crop, *template * model.template_count)
+        ends = ["", *(str(i) for i in range(1, model.template_count))]
+        names = ["img_x", "mask_x", *(f"{name}_vec_z{end}" for end in ends for name in TEMPLATE_OUTPUTS)]
+        values = (*search_crop, *template * model.template_count)
         outputs = ["outputs_coord", *_published_outputs(model)[1:]]
     write_graph(Traced(parts, part), dict(zip(names, values, strict=True)), outputs, path)
 

@@ -23,10 +23,7 @@ from .transformer import PositionEmbeddingSine
 
 
 def prepare_for_tracking(model: nn.Module) -> nn.Module:
-    """Fold a network in place and set it to evaluation; returns it.
-
-    Its outputs stay the same to rounding. It cannot be trained afterwards, nor load a state dict.
-    """
+    """Fold a network in place and set it to evaluation, and return it: it can neither be trained nor loaded then."""
     return fold_norms(fold_repvgg(model.eval()))
 
 
@@ -133,12 +130,9 @@ class Parts(OnCrops):
         return (self.model.encode_template(self._pixels(crops)).feature.float(),)
 
     def search(self, crops: Tensor, bias: Tensor, position: Tensor, *features: Tensor) -> tuple[Tensor, ...]:
-        """Search crops (B, H, W, 3) uint8 to the tensors of `outputs`, in fp32.
+        """Search crops (B, H, W, 3) uint8 and features (B, Lt, C) of each template to the tensors `outputs`, in fp32.
 
-        Args:
-            bias: (B or 1, L), added to the logits of attention, of templates and search region.
-            position: (B or 1, L, C) of templates and search region.
-            features: (B, Lt, C) of each template.
+        `bias` (B or 1, L), added to the logits of attention, and `position` (B or 1, L, C) are of all tokens.
         """
         region = self.model.encode_search(self._pixels(crops)).feature
         features = [*(each.to(region.dtype) for each in features), region]

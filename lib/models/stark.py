@@ -66,16 +66,11 @@ class STARKS(nn.Module):
         return self.backbone[0]
 
     def forward(self, templates: Sequence[NestedTensor], search: NestedTensor) -> dict[str, Tensor]:
-        """Boxes of the object in the search region.
+        """Boxes of the object in search crops (B, 3, H, W), given template crops (B, 3, Ht, Wt).
 
-        Args:
-            templates: crops (B, 3, Ht, Wt) of the object; one for STARK-S, DATA.TEMPLATE.NUMBER for STARK-ST.
-            search: crops (B, 3, H, W) to search in.
-
-        Returns:
-            `pred_boxes` (B, Nq, 4), cxcywh in fractions of the search crop; `corner_maps`
-            (2, B * Nq, S * S), logits of the two corners (corner heads only);
-            `pred_logits` (B, Nq, 1), confidence before the sigmoid (STARK-ST only).
+        STARK-S takes one template, STARK-ST as many as DATA.TEMPLATE.NUMBER. Gives `pred_boxes` (B, Nq, 4), cxcywh in
+        fractions of the search crop; `corner_maps` (2, B * Nq, S * S), logits of the two corners (corner heads only);
+        `pred_logits` (B, Nq, 1), confidence before the sigmoid (STARK-ST only).
         """
         return self.predict([self.encode(template) for template in templates], self.encode(search))
 

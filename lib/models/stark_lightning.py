@@ -85,17 +85,11 @@ class STARKLightningXtrt(nn.Module):
         return self.backbone
 
     def forward(self, templates: Sequence[NestedTensor], search: NestedTensor) -> dict[str, Tensor]:
-        """Boxes of the object in the search region.
+        """Boxes of the object in search crops (B, 3, H, W), given one batch of template crops (B, 3, Ht, Wt).
 
-        Args:
-            templates: one batch of template crops (B, 3, Ht, Wt).
-            search: crops (B, 3, H, W).
-
-        Returns:
-            `pred_boxes` (B, 1, 4), cxcywh in fractions of the search crop, and
-            `corner_maps` (2, B, S * S), logits of the two corners, or with the head `CENTER`
-            `pred_logits` (B, 1, 1), confidence before the sigmoid, `scores` (B, S * S), logits of the centre, and
-            `cell_boxes` (B, S * S, 4), cxcywh.
+        Gives `pred_boxes` (B, 1, 4), cxcywh in fractions of the search crop, and `corner_maps` (2, B, S * S), logits of
+        the two corners; or with the head `CENTER` `pred_logits` (B, 1, 1), confidence before the sigmoid, `scores`
+        (B, S * S), logits of the centre, and `cell_boxes` (B, S * S, 4), cxcywh.
         """
         return self.predict([self.encode_template(template) for template in templates], self.encode_search(search))
 

@@ -70,10 +70,8 @@ POSITION_ENCODINGS = {"sine": PositionEmbeddingSine, "learned": PositionEmbeddin
 class MultiheadAttention(nn.Module):
     """Scaled dot-product attention over several heads (Vaswani et al., 2017, section 3.2).
 
-    Its parameters have the names of `nn.MultiheadAttention`.
-
-    Args:
-        divide_norm: first scale queries and keys to unit length, then queries by sqrt(head size).
+    Its parameters have the names of `nn.MultiheadAttention`. `divide_norm` first scales queries and keys to unit
+    length, then queries by sqrt(head size).
     """
 
     def __init__(self, dim: int, heads: int, dropout: float, divide_norm: bool = False) -> None:
@@ -184,16 +182,10 @@ class Transformer(nn.Module):
     def forward(
         self, tokens: Tensor, padding: Tensor | None, position: Tensor, query_embed: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Encode template and search tokens, and decode the queries.
+        """Encode tokens (B, L, C), templates first, then the search region, and decode the queries (Nq, C).
 
-        Args:
-            tokens: (B, L, C), templates first, then the search region.
-            padding: (B or 1, L) as of `MultiheadAttention`.
-            position: (B or 1, L, C).
-            query_embed: (Nq, C) learned queries.
-
-        Returns:
-            Decoder output hs (B, Nq, C) and encoder memory (B, L, C).
+        `padding` is (B or 1, L) as of `MultiheadAttention`, `position` (B or 1, L, C). Gives the decoder's output hs
+        (B, Nq, C) and the encoder's memory (B, L, C).
         """
         memory = tokens
         for layer in self.encoder["layers"]:

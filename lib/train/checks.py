@@ -24,8 +24,7 @@ from ..data.images import ImageReadError
 from ..data.registry import build_dataset, find_lack, load_dataset, waits_to_be_generated
 from ..data.sequence import doubt_boxes
 from ..models import build_model
-from ..models.backbone import has_fast_bf16
-from ..models.pretrained import imagenet_file, resnet_file_name, torch_cache
+from ..models.backbone import RESNET_FILES, has_fast_bf16, imagenet_file, torch_cache
 from ..utils.checkpoint import load_checkpoint, load_state
 from ..utils.device import select_device
 from ..utils.errors import UserError, few
@@ -202,7 +201,7 @@ def _weights(stage: Stage, save_dir: Path, net: nn.Module | None) -> tuple[str, 
 def _imagenet(backbone: str) -> Findings:
     path = imagenet_file(backbone)
     if path is None:
-        remedy = f"without a network, put {resnet_file_name(backbone)} into {workspace('train').pretrained_dir}"
+        remedy = f"without a network, put {RESNET_FILES[backbone][0]} into {workspace('train').pretrained_dir}"
         yield "note", f"of {backbone}: training downloads them to {torch_cache()}: {remedy}"
     else:
         load_checkpoint(path)
@@ -327,9 +326,7 @@ def _inspect(dataset: TrackingDataset, options: RunOptions, cfg: EasyDict, most:
     for kind, errors in bad.items():
         if errors:
             state = "problem" if len(errors) * 2 >= count else "note"
-            text = (
-                f"{len(errors)} of {count} {kind} read are unusable: {'; '.join(errors[:3])}{'; …' * (len(errors) > 3)}"
-            )
+            text = f"{len(errors)} of {count} {kind} read are unusable: {few(errors, separator='; ')}"
             yield state, f"{text}: mend these files, or remove their sequences"
     unused = sum(not sampler.can_use(dataset, info) for info in infos)
     if unused:

@@ -80,12 +80,10 @@ class SampleStream(Dataset):
 
 
 class BatchLoader:
-    """The batches of one epoch after the other.
+    """The batches of one epoch after the other, made by so many worker processes; 0 makes them in this one.
 
-    Args:
-        samples: an epoch, of all processes together; rounded up to whole steps of `accumulate` batches.
-        workers: processes that make samples; 0 makes them in this one.
-        pin: page-lock batches for a GPU.
+    An epoch has so many `samples`, of all processes that train together, rounded up to whole steps of `accumulate`
+    batches. `pin` page-locks batches for a GPU.
     """
 
     def __init__(

@@ -52,10 +52,8 @@ class Crop(NamedTuple):
 class Processing:
     """Turns a `SampledFrames` into a `Sample`.
 
-    Args:
-        cfg: the effective configuration.
-        augment: brightness and mirroring of single crops, for training; greying, mirroring of the
-            whole sample and jitter are part of validation too, as published.
+    `augment` adds brightness and mirroring of single crops, for training; greying, mirroring of the whole sample and
+    jitter are part of validation too, as published.
     """
 
     def __init__(self, cfg: EasyDict, augment: bool) -> None:
@@ -108,7 +106,9 @@ class Processing:
             crop = self.cut(picture, ref, region, box, around, how)
         except CropError as error:
             raise Rejected(str(error)) from error
-        return crop._replace(pixels=_greyed(crop.pixels)) if gray else crop
+        if not gray:
+            return crop
+        return crop._replace(pixels=cv2.cvtColor(cv2.cvtColor(crop.pixels, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB))
 
     def cut(
         self, picture: Picture, ref: FrameRef, region: EasyDict, box: np.ndarray, around: np.ndarray, how: Draws
@@ -175,10 +175,6 @@ def _centre_box(picture: Picture) -> np.ndarray:
     width, height = picture.width, picture.height
     box = [int(width / 2 - width / 16), int(height / 2 - height / 16), width // 8, height // 8]
     return np.array(box, np.float64)
-
-
-def _greyed(pixels: np.ndarray) -> np.ndarray:
-    return cv2.cvtColor(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
 
 
 def _coarse(pixels: np.ndarray, shrink: float, rng: np.random.Generator) -> np.ndarray:

@@ -46,16 +46,12 @@ class SampledFrames:
 
 
 class FrameSampler:
-    """Samples frames from several data sets.
+    """Samples frames from several data sets by `ratios`; with `negatives` half of them do not show the object.
 
-    Args:
-        ratios: how often each data set is sampled, relative to the others.
-        mode: `causal` (one template, then the search frame within an interval after it), or `trident`, `trident_pro`,
-            `stark`: template and search frame anywhere, and for each of `intervals` a dynamic template within that many
-            frames of the search frame, on the template's side. The dynamic template must be visible (`trident`), must
-            have a valid box (`stark`), or may be any frame (`trident_pro`).
-        intervals: MAX_SAMPLE_INTERVAL: one for `causal`, else one a dynamic template.
-        negatives: half of the samples do not show the object, to train the score head.
+    The mode `causal` takes one template, then the search frame within the interval after it. `trident`, `trident_pro`
+    and `stark` take template and search frame anywhere, and for each of `intervals` a dynamic template within that many
+    frames of the search frame, on the template's side. The dynamic template must be visible (`trident`), must have a
+    valid box (`stark`), or may be any frame (`trident_pro`).
     """
 
     def __init__(

@@ -47,8 +47,7 @@ class Regions:
 
     def save(self, path: Path) -> None:
         """Write it to an `.npz` file."""
-        about = {"sizes": dict(self.sizes), "stride": self.stride, "templates": self.templates, "sine": self.sine}
-        about["outputs"] = list(self.outputs)
+        about = {name: value for name, value in vars(self).items() if name != "positions"}
         with atomic_path(path) as temporary:
             np.savez(temporary, about=json.dumps(about), **self.positions)
 

@@ -1,17 +1,16 @@
 """Benchmarks' command lines, and that every script still fits the code that it measures."""
 
-import importlib
-
 import numpy as np
 import pytest
 
-from benchmarks import data, limits, training
+from benchmarks import data, evaluation, limits, training
 from benchmarks.measuring import known_variant, known_way
 from lib.test.tracker.engines.openvino import openvino
 from lib.utils.errors import UserError
 
 
 def test_unknown_variants_and_ways_are_named():
+    assert callable(evaluation.main)
     assert known_variant("stark_st:baseline_R101") == "stark_st:baseline_R101"
     for text in ("foo", "stark_s", "stark_s:nonsense", "still:still"):
         with pytest.raises(UserError, match=r"TRACKER:CONFIG|no configuration"):
@@ -20,10 +19,6 @@ def test_unknown_variants_and_ways_are_named():
     for text in ("foo", "foo:fp32", "openvino", "openvino:fp16", "openvino:fp32+fp16"):
         with pytest.raises(UserError, match=r"unknown|does not compute"):
             known_way(text)
-
-
-def test_the_evaluation_can_be_imported():
-    assert callable(importlib.import_module("benchmarks.evaluation").main)
 
 
 def test_annotations_are_read_plainly_and_from_the_cache(tmp_path):

@@ -24,9 +24,7 @@ def test_plain_samples_are_the_same(tmp_path):
     dataset = build_dataset(f"FOLDER:{tmp_path / 'videos'}")
     cfg = load_config("stark_st1", "baseline", ["DATA.GRAY_PROBABILITY=0.3"])
     sampler = FrameSampler([dataset], [1], "trident_pro", [200])
-    ours, plain = (
-        SampleStream(sampler, processing, 5, 0) for processing in (Processing(cfg, True), PlainProcessing(cfg))
-    )
+    ours, plain = (SampleStream(sampler, way, 5, 0) for way in (Processing(cfg, True), PlainProcessing(cfg)))
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (cfg.DATA.MEAN, cfg.DATA.STD))
     for index in range(12):
         a, b = ours[1, index], plain[1, index]

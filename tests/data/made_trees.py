@@ -204,9 +204,7 @@ def make_outlined_coco(root: Path, size: int = 64, images: int = 3) -> Path:
 # name of a data set -> what makes a small one in a folder of all data sets
 MAKERS = {
     "LASOT": lambda data: make_lasot(data / "lasot", ["airplane-1", "airplane-2", "airplane-10"]),
-    "GOT10K_vottrain": lambda data: make_got10k(
-        data / "got10k" / "train", [f"GOT-10k_Train_{n:06d}" for n in (1, 2, 3)]
-    ),
+    "GOT10K_vottrain": lambda data: make_got10k(data / "got10k/train", [f"GOT-10k_Train_{n:06d}" for n in (1, 2, 3)]),
     "COCO17": lambda data: make_coco(data / "coco"),
     "COCO17_masks": lambda data: make_outlined_coco(data / "coco"),
     "DAVIS17_train": lambda data: make_davis(data / "davis"),

@@ -32,43 +32,28 @@ def test_numbers_are_read_to_the_last_bit():
         assert parse_boxes("\n".join(lines), "here").tolist() == [line_numbers(line) for line in lines]
 
 
-@pytest.mark.parametrize("content", ["0\n1\n-1\n", "0,1,-1", "0 1.0\t-1\r\n\r\n", "0,1\n-1", "0\r\n1\r\n-1\r\n"])
-def test_flags_of_all_forms(content):
-    assert parse_flags(content, "a.txt").tolist() == [0, 1, -1]
+def test_flags_are_whole_numbers_in_all_forms():
+    for content in ("0\n1\n-1\n", "0,1,-1", "0 1.0\t-1\r\n\r\n", "0,1\n-1", "0\r\n1\r\n-1\r\n"):
+        assert parse_flags(content, "a.txt").tolist() == [0, 1, -1]
+    for field in ("0,,1", "0,1,", "", "1_0", "0.5", "99999999", "9" * 5000, "1e300", "--1", "nan", "yes"):
+        with pytest.raises(UserError, match=r"^here, line 2: .* is not a whole number$"):
+            parse_flags(f"0\n{field}\n1\n", "here")
 
 
-@pytest.mark.parametrize(
-    "field", ["0,,1", "0,1,", "", "1_0", "0.5", "99999999", "9" * 5000, "1e300", "--1", "nan", "yes"]
-)
-def test_flags_are_whole_numbers(field):
-    with pytest.raises(UserError, match=r"^here, line 2: .* is not a whole number$"):
-        parse_flags(f"0\n{field}\n1\n", "here")
-
-
-def test_nan_marks_a_frame_without_a_box(tmp_path):
-    (tmp_path / "a.txt").write_text("1,2,3,4\nNaN,NaN,NaN,NaN\n")
-    assert np.isnan(read_boxes(tmp_path / "a.txt")[1]).all()
+def test_malformed_lines_and_files_are_named(tmp_path):
+    path = tmp_path / "a.txt"
+    fields = ("", "x,y,w,h", "1,2,3", "1,2,3,4,5", "1,,3,4", "1,2,3,", "1,2,3,inf", "1_0,2,3,4", "1.2.3,4,5,6")
+    for line in (*fields, "1,2,3,1e99", "1e9\t1\t1\t1", "٣,2,3,4"):
+        with pytest.raises(UserError, match=r"a\.txt, line 2:"):
+            parse_boxes(f"1,2,3,4\n{line}\n1,2,3,4\n", "a.txt")
+    for content, message in ((b"", "is empty"), (b"\r\n \n", "is empty"), (b"\xff\xfe1", "UTF-8")):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=message):
+            read_boxes(path)
+    path.write_text("1,2,3,4\nNaN,NaN,NaN,NaN\n")  # a frame without a box
+    assert np.isnan(read_boxes(path)[1]).all()
     with pytest.raises(UserError, match=r"a\.txt, line 2: nan"):
-        read_boxes(tmp_path / "a.txt", allow_nan=False)
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        *("", "x,y,w,h", "1,2,3", "1,2,3,4,5", "1,,3,4", "1,2,3,", "1,2,3,inf", "1_0,2,3,4", "1.2.3,4,5,6"),
-        *("1,2,3,1e99", "1e9\t1\t1\t1", "٣,2,3,4"),
-    ],
-)
-def test_malformed_lines_are_named(line):
-    with pytest.raises(UserError, match=r"a\.txt, line 2:"):
-        parse_boxes(f"1,2,3,4\n{line}\n1,2,3,4\n", "a.txt")
-
-
-@pytest.mark.parametrize(("content", "message"), [(b"", "is empty"), (b"\r\n \n", "is empty"), (b"\xff\xfe1", "UTF-8")])
-def test_files_without_boxes(tmp_path, content, message):
-    (tmp_path / "a.txt").write_bytes(content)
-    with pytest.raises(UserError, match=message):
-        read_boxes(tmp_path / "a.txt")
+        read_boxes(path, allow_nan=False)
 
 
 def test_annotations_of_nfs_are_corners_at_30_or_240_frames_a_second():
@@ -89,7 +74,6 @@ def test_boxes_that_are_hardly_pixels_are_doubted():
     boxes[3] = np.nan
     assert box_doubt(boxes, 640, 480) == ""
     assert box_doubt(np.full((5, 4), np.nan), 640, 480) == ""
-    assert "49 of 49 boxes in frames of 640x480 are under 2 pixels; are they fractions?" in box_doubt(
-        boxes / [640, 480, 640, 480], 640, 480
-    )
+    tiny = box_doubt(boxes / [640, 480, 640, 480], 640, 480)
+    assert "49 of 49 boxes in frames of 640x480 are under 2 pixels; are they fractions?" in tiny
     assert "stick out; are they x1, y1, x2, y2?" in box_doubt(corners, 640, 480)

@@ -38,12 +38,6 @@ def decoder(request, monkeypatch):
     images.turbojpeg.cache_clear()
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "LA", "RGBA", "I;16"])
-def test_every_kind_of_png_is_read(tmp_path, mode):
-    Image.new(mode, (300, 200)).save(tmp_path / "a.png")
-    assert read_image(tmp_path / "a.png").shape == (200, 300, 3)
-
-
 def test_a_png_file_cannot_make_room_for_more_than_it_holds():
     header, pixels = struct.pack(">IIBBBBB", 8, 8, 8, 2, 0, 0, 0), zlib.compress(bytes(200))
     data = b"\x89PNG\r\n\x1a\n"
@@ -79,7 +73,10 @@ def test_what_was_decoded_is_not_decoded_again(monkeypatch):
     assert calls == [((20, 90), (30, 80)), ((20, 91), (30, 80)), ((20, 90), (29, 80))]
 
 
-def test_grey_files_and_other_formats_are_read():
+def test_grey_files_and_other_formats_are_read(tmp_path):
+    for mode in ("1", "L", "P", "RGB", "LA", "RGBA", "I;16"):
+        Image.new(mode, (300, 200)).save(tmp_path / "a.png")
+        assert read_image(tmp_path / "a.png").shape == (200, 300, 3)
     files = {suffix: cv2.imencode(suffix, smooth())[1].tobytes() for suffix in (".png", ".bmp", ".webp")}
     files["grey"] = cv2.imencode(".jpg", cv2.cvtColor(smooth(), cv2.COLOR_RGB2GRAY))[1].tobytes()
     for kind, data in files.items():

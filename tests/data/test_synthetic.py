@@ -140,13 +140,10 @@ def test_a_seed_gives_the_plans_that_it_always_gave(crowded, expected, materials
     assert hashlib.sha256(json.dumps(plans).encode()).hexdigest()[:16] == expected
 
 
-def test_splits_share_no_photograph():
+def test_splits_share_no_photograph_and_their_missing_package_is_named(monkeypatch, tmp_path):
     prints = {split: {image.tobytes() for image in load_photographs(split)} for split in PHOTOGRAPHS}
     assert prints["train"].isdisjoint(prints["test"])
     assert all(image.ndim == 3 and image.std() > 10 for split in PHOTOGRAPHS for image in load_photographs(split))
-
-
-def test_missing_package_is_named(monkeypatch, tmp_path):
     load_photographs.cache_clear()
     monkeypatch.setattr("lib.data.synthetic.pictures.find_spec", lambda name: None)
     with pytest.raises(UserError, match="install --force-reinstall scikit-image"):
@@ -245,9 +242,16 @@ def test_a_foreign_folder_is_refused_and_untouched(tmp_path):
     assert (generate(tmp_path / "killed", **TINY | {"sequences": 1}) / "list.txt").is_file()
 
 
-def test_a_set_of_other_arguments_is_refused_and_untouched(tmp_path, materials):
-    chosen = TINY | {"sequences": 1}
-    before = tree(generate(tmp_path / "set", **chosen))
+def test_a_set_of_other_arguments_is_refused_and_untouched(tmp_path, materials, run_script, capsys):
+    chosen, output = TINY | {"sequences": 1}, tmp_path / "set"
+    options = ["--output", output, "--sequences", 1, "--frames", 4, "--size", 96, 72, "--split", "train"]
+    assert run_script("make_embedded.py", *options, "--seed", 3) == 0
+    assert generate(output, **chosen) == output
+    before = tree(output)
+    assert sum(name.endswith(".jpg") for name in before) == 4
+    capsys.readouterr()
+    assert run_script("make_embedded.py", *options, "--seed", 9) == 2
+    assert capsys.readouterr().err.startswith(f"error: {output} holds embedded data of seed 3, not 9")
     for change, message in (
         ({"seed": 4}, "seed 3, not 4"),
         ({"split": "test"}, "split train, not test"),
@@ -255,25 +259,15 @@ def test_a_set_of_other_arguments_is_refused_and_untouched(tmp_path, materials):
         ({"materials": materials}, "materials None, not"),
     ):
         with pytest.raises(UserError, match=message):
-            generate(tmp_path / "set", **chosen | change)
-    assert tree(tmp_path / "set") == before
+            generate(output, **chosen | change)
+    assert tree(output) == before
 
 
-@pytest.mark.parametrize(
-    "change", [{"frames": 1}, {"sequences": 0}, {"seed": -1}, {"size": (320, 20)}, {"split": "val"}, {"workers": 0}]
-)
-def test_arguments_out_of_range(tmp_path, change):
-    with pytest.raises(UserError, match="embedded data"):
-        generate(tmp_path / "set", **(TINY | change))
-    assert not (tmp_path / "set").exists()
+def test_arguments_out_of_range(tmp_path):
+    small = {"frames": 1}, {"sequences": 0}, {"seed": -1}, {"size": (320, 20)}, {"workers": 0}
+    for change in (*small, {"split": "val"}):
+        with pytest.raises(UserError, match="embedded data"):
+            generate(tmp_path / "set", **(TINY | change))
+        assert not (tmp_path / "set").exists()
     with pytest.raises(UserError, match="folder /nowhere/at/all is missing"):
         Materials(photographs=("/nowhere/at/all",))
-
-
-def test_command_line(tmp_path, run_script, capsys):
-    options = ["--output", tmp_path / "set", "--sequences", 2, "--frames", 3, "--size", 96, 72]
-    assert run_script("make_embedded.py", *options, "--split", "test") == 0
-    assert len(list((tmp_path / "set").glob("embedded_test_*/*.jpg"))) == 6
-    capsys.readouterr()
-    assert run_script("make_embedded.py", *options, "--seed", 9) == 2
-    assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'set'} holds embedded data of seed 2, not 9")

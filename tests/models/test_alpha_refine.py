@@ -57,20 +57,14 @@ def near(found, wanted):
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-3 * np.abs(wanted).mean())
 
 
-@pytest.mark.parametrize("i", range(3))
-def test_pooling_is_the_published_one(i, expected):
-    roi = torch.from_numpy(expected["pool_rois"][i : i + 1])
-    feature = normal("alpha_refine.pool", (1, 3, 24, 24))
-    np.testing.assert_allclose(precise_roi_pool(feature, roi[:, 1:], 12, 1 / 16)[0], expected["pool_out"][i], atol=1e-4)
-
-
-def test_pooling_has_exact_gradients_in_features_and_boxes():
+def test_pooling_is_the_published_one_with_exact_gradients_in_features_and_boxes(expected):
+    boxes, feature = torch.from_numpy(expected["pool_rois"])[:, 1:], normal("alpha_refine.pool", (1, 3, 24, 24))
+    found = precise_roi_pool(feature.expand(len(boxes), -1, -1, -1), boxes, 12, 1 / 16)
+    np.testing.assert_allclose(found, expected["pool_out"], atol=1e-4)
     feature = normal("map", (2, 2, 5, 6)).double().requires_grad_()
     boxes = torch.tensor([[1.2, 0.4, 4.1, 3.3], [-1.3, 2.5, 2.1, 9.2]], dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda f, b: precise_roi_pool(f, b, 3, 0.9), (feature, boxes))
-
-
-def test_a_box_without_area_pools_zeros_and_finite_gradients():
+    # A box without area pools zeros and finite gradients.
     feature, boxes = torch.ones(1, 1, 4, 4), torch.tensor([[2.0, 1.0, 2.0, 3.0]], requires_grad=True)
     pooled = precise_roi_pool(feature, boxes, 2, 1.0)
     pooled.sum().backward()
@@ -143,14 +137,11 @@ def test_crops_and_the_way_back_are_the_published_ones(i, expected):
 
 
 @pytest.mark.parametrize("box", [[-90, 20, 30, 30], [200, -80, 30, 30], [190, 20, 30, 30], [20, 150, 30, 30]])
-def test_regions_outside_the_image_are_black_and_their_masks_lost(box):
-    assert not stretched_crop(np.full((120, 160, 3), 9, np.uint8), box, 64).any()
-    assert not mask_in_image(np.ones((64, 64), np.float32), box, (120, 160)).any()
-
-
-def test_a_mirrored_frame_is_taken():
+def test_regions_outside_the_image_are_black_and_their_masks_lost_and_mirrored_frames_are_taken(box):
     frame = image("frame", 60, 80)[:, ::-1]
     assert (stretched_crop(frame, [10, 10, 20, 20], 32) == stretched_crop(frame.copy(), [10, 10, 20, 20], 32)).all()
+    assert not stretched_crop(np.full((120, 160, 3), 9, np.uint8), box, 64).any()
+    assert not mask_in_image(np.ones((64, 64), np.float32), box, (120, 160)).any()
 
 
 @pytest.mark.parametrize("box", [[0, 0, 0, 5], [0, 0, 5, -1], [0, 0, np.nan, 5], [0, 0, 1e12, 5], [0, 0, 9e4, 9e4]])

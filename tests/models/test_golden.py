@@ -43,9 +43,7 @@ def test_evaluation_outputs(case):
     largest = np.abs(expected["search_feature_head"]).max()
     np.testing.assert_allclose(feature[:4, :, :8], expected["search_feature_head"], atol=2e-5 * largest)
     np.testing.assert_allclose(position[-4:, :, :8], expected["search_pos_head"], atol=2e-5)
-    np.testing.assert_allclose(
-        out["pred_boxes"].reshape(expected["pred_boxes"].shape), expected["pred_boxes"], atol=2e-5
-    )
+    np.testing.assert_allclose(out["pred_boxes"].view(expected["pred_boxes"].shape), expected["pred_boxes"], atol=2e-5)
     if "pred_logits" in expected:
         np.testing.assert_allclose(out["pred_logits"], expected["pred_logits"], atol=2e-5)
 

@@ -86,9 +86,8 @@ def graphs(tmp_path_factory):
 def test_the_published_boxes(graphs):
     (template,), search = reference_inputs("stark_lightning")
     for i in range(2):
-        (z, z_mask), (x, x_mask) = (
-            (r.tensors[i : i + 1].numpy(), r.mask[i : i + 1].numpy()) for r in (template, search)
-        )
+        one = slice(i, i + 1)
+        (z, z_mask), (x, x_mask) = ((r.tensors[one].numpy(), r.mask[one].numpy()) for r in (template, search))
         kept = graphs[0].run(None, {"img_z": z, "mask_z": z_mask})
         names = [each.name for each in graphs[1].get_inputs()]
         found = graphs[1].run(None, dict(zip(names, [x, x_mask, *kept], strict=True)))[0]

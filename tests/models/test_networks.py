@@ -1,18 +1,23 @@
-"""The networks' options beyond those of the reference numbers."""
+"""The networks' options beyond those of the reference numbers, with the head CENTER."""
 
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torchvision.models import resnet
 
 from lib.config import ConfigError, load_config
 from lib.models import build_model
+from lib.models.heads import CenterPredictor
 from lib.models.layers import FrozenBatchNorm2d
 from lib.models.resnet import DEPTHS, ResNetBody
+from lib.models.stark_lightning import Correlation
 from lib.models.transformer import DecoderLayer, EncoderLayer, MultiheadAttention
+from lib.train.losses import center_losses, center_target
+from lib.train.processing import jitter_box
 from lib.utils.tensors import NestedTensor, cxcywh_to_xyxy, xyxy_to_cxcywh
 
 LIGHTNING = "stark_lightning_X_trt"
@@ -92,12 +97,7 @@ def test_padding_does_not_change_the_box(script):
     torch.testing.assert_close(first, model.predict([template], region)["pred_boxes"])
     template.feature[~template.padding] += 1.0
     assert not torch.allclose(first, model.predict([template], region)["pred_boxes"], atol=1e-6)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("script", ["stark_s", LIGHTNING])
-def test_no_mask_is_a_mask_without_padding(script):
-    model = small_model(script).eval()
+    # No mask is a mask without padding.
     templates, search = inputs(script, masked=False)
     empty = [NestedTensor(t.tensors, torch.zeros_like(t.tensors[:, 0], dtype=torch.bool)) for t in (*templates, search)]
     a, b = model(templates, search), model(empty[:-1], empty[-1])
@@ -175,9 +175,8 @@ def test_divide_norm_ignores_the_length_of_queries_and_keys():
 @pytest.mark.parametrize(("name", "dilation"), [*((name, False) for name in DEPTHS), ("resnet50", True)])
 def test_names_and_outputs_are_torchvisions(name, dilation):
     torch.manual_seed(0)
-    full = getattr(resnet, name)(
-        weights=None, norm_layer=FrozenBatchNorm2d, replace_stride_with_dilation=[False, dilation, False]
-    )
+    options = {"norm_layer": FrozenBatchNorm2d, "replace_stride_with_dilation": [False, dilation, False]}
+    full = getattr(resnet, name)(weights=None, **options)
     for norm in (module for module in full.modules() if isinstance(module, FrozenBatchNorm2d)):
         torch.nn.init.uniform_(norm.running_var, 0.5, 2)
         torch.nn.init.normal_(norm.bias)
@@ -196,3 +195,84 @@ def test_a_tracker_does_without_torchvision():
     """It would take 170 MB of every tracking process, and two seconds of its start."""
     code = "import sys; import lib.test.tracker.engines.pytorch; sys.exit('torchvision' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).resolve().parents[2]).returncode == 0
+
+
+def test_only_the_named_stages_of_the_backbone_learn():
+    cfg = load_config(LIGHTNING, "mini")
+    body = build_model(LIGHTNING, cfg).backbone.body
+    learning = {name.rsplit(".", 2)[0] for name, p in body.named_parameters() if p.requires_grad}
+    assert learning == set(cfg.TRAIN.BACKBONE_TRAINED_LAYERS)
+
+
+def test_a_head_at_its_start_says_the_usual_box_in_each_cell():
+    head = CenterPredictor(8, 8, 4, 0.25).eval()
+    _, boxes = head.cells(torch.randn(1, 8, 4, 4))
+    assert torch.allclose(boxes[0, 0], torch.tensor((0.125, 0.125, 0.25, 0.25)))
+    assert torch.allclose(boxes[0, 7], torch.tensor((0.875, 0.375, 0.25, 0.25)))
+
+
+def test_the_box_is_the_mean_of_the_likeliest_cell_and_its_neighbours():
+    head = CenterPredictor(8, 8, 4, 0.25).eval()
+    boxes, scores = torch.rand(2, 16, 4), torch.full((2, 16), -9.0)
+    scores[0, 5] = scores[1, 15] = 3
+    scores[0, 6], scores[0, 12] = 2, 2.5  # a neighbour, and a cell that is none
+    found, logit = head.best(scores, boxes)
+    weights = torch.tensor((3.0, 2.0)).softmax(0)
+    assert torch.allclose(found[0], weights[0] * boxes[0, 5] + weights[1] * boxes[0, 6], atol=1e-4)
+    assert torch.allclose(found[1], boxes[1, 15], atol=1e-4)
+    likely = scores.softmax(1)
+    assert logit.sigmoid()[0, 0] == pytest.approx(1 - float(likely[0, 12]), abs=1e-4)
+    assert logit.sigmoid()[1, 0] == pytest.approx(1, abs=1e-4)
+
+
+def test_of_two_cells_alike_the_window_prefers_the_middle_but_not_while_learning():
+    head, boxes = CenterPredictor(8, 8, 6, 0.25, window=0.5), torch.arange(36.0)[None, :, None].expand(1, 36, 4)
+    scores = torch.zeros(1, 36)
+    scores[0, 0], scores[0, 21] = 50, 49
+    assert head.eval().best(scores, boxes)[0][0, 0] == pytest.approx(21)
+    assert head.train().best(scores, boxes)[0][0, 0] == pytest.approx(0)
+
+
+def test_the_centres_target_is_a_distribution_about_the_centre_which_the_loss_wants():
+    truth = torch.tensor(((0.1, 0.5, 0.3, 0.9), (0.6, 0.6, 0.6, 0.6)))  # the second has no area
+    target = center_target(truth, 10).view(2, 10, 10)
+    assert torch.allclose(target.sum((1, 2)), torch.ones(2))
+    cells = (torch.arange(10) + 0.5) / 10
+    assert (target[0].sum(0) * cells).sum() == pytest.approx(0.2, abs=0.01)  # x
+    assert (target[0].sum(1) * cells).sum() == pytest.approx(0.7, abs=0.01)  # y
+    assert target[0].sum(1).max() < target[0].sum(0).max()  # taller than wide: spread further in y
+    truth = torch.tensor(((0.4, 0.4, 0.6, 0.8),))
+    right = torch.tensor((0.5, 0.6, 0.2, 0.4)).expand(1, 100, 4)
+    scores = 10 * center_target(truth, 10)
+
+    def loss(scores, boxes):
+        output = {"scores": scores, "cell_boxes": boxes, "pred_boxes": boxes[:, :1]}
+        return center_losses(output, truth, 2.0, 5.0, 1.0)
+
+    best, values = loss(scores, right)
+    assert values["IoU"] == pytest.approx(1)
+    assert values["Loss/giou"] == pytest.approx(0, abs=1e-6)
+    assert loss(scores, right + 0.05)[0] > best
+    assert loss(scores.roll(33, 1), right)[0] > best
+
+
+def test_the_hint_knows_which_template_token_a_search_token_is():
+    hint = Correlation(4, 4)
+    with torch.no_grad():
+        hint.embed.weight.copy_(torch.eye(4))
+        hint.embed.bias.zero_()
+    template = torch.eye(4)[None] * 3
+    search = 7 * template[:, (2, 0)]
+    added = hint(template, search) - search
+    assert torch.allclose(added, torch.eye(4)[None][:, (2, 0)], atol=1e-6)
+
+
+def test_a_jitter_of_higher_power_stays_nearer_with_the_same_reach():
+    box, offsets = np.array((0.0, 0.0, 10.0, 10.0)), {}
+    for power in (1.0, 3.0):
+        rng = np.random.default_rng(0)
+        moved = np.array([jitter_box(box, 4.0, 0.0, rng, power)[:2] for _ in range(2000)])
+        offsets[power] = np.abs(moved)
+        assert 19 < offsets[power].max() <= 20  # half of 4 times the side
+    assert np.median(offsets[1.0]) == pytest.approx(10, rel=0.1)
+    assert np.median(offsets[3.0]) == pytest.approx(20 / 8, rel=0.2)

@@ -48,15 +48,11 @@ def test_a_single_process(command, calls):
     assert "launch" not in calls
 
 
-@pytest.mark.parametrize(("words", "value"), [([], False), (["0"], False), (["1"], True), ([""], True)])
-def test_published_switches(words, value, command, calls):
-    switch = ["--use_lmdb", *filter(None, words)] if words else []
-    command(*switch, *S50)
-    assert calls["train"].use_lmdb is value
-    assert calls["train"].save_dir == Path("/saved")  # the workspace's
-
-
-def test_the_second_stage(command, calls):
+def test_published_switches_and_the_second_stage(command, calls):
+    for switch, value in (("", False), ("--use_lmdb 0", False), ("--use_lmdb 1", True), ("--use_lmdb", True)):
+        command(*switch.split(), *S50)
+        assert calls["train"].use_lmdb is value
+        assert calls["train"].save_dir == Path("/saved")  # the workspace's
     for words, stage in (
         (["--script_prv", "stark_st1", "--config_prv", "baseline_R101"], Stage("stark_st1", "baseline_R101")),
         (["--script_prv", "stark_st1"], Stage("stark_st1", "baseline")),

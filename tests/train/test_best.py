@@ -49,9 +49,8 @@ def test_the_best_stays_and_is_not_taken_for_the_newest(metric, epoch, value, vi
     run = run_of(videos, tmp_path, "TRAIN.KEEP_CHECKPOINTS=1", metric=metric)
     train(run)
     assert best(run) == (epoch, value)
-    assert {path.name[len(NAME) :] for path in run.folder.iterdir()} == {
-        f"_{what}.pth.tar" for what in ("best", "latest", "previous", "ep0003")
-    }
+    kept = {path.name.removesuffix(".pth.tar") for path in run.folder.iterdir()}
+    assert kept == {f"{NAME}_{what}" for what in ("best", "latest", "previous", "ep0003")}
     assert find_checkpoint(run.folder, NAME).name == f"{NAME}_latest.pth.tar"
 
 
@@ -111,7 +110,5 @@ def test_the_check_names_what_no_validation_gives(videos, tmp_path):
     assert problems(two) == []
     assert "'accuracy', which no" in problems(one)[0]
     for without in (NO_VALIDATION, "TRAIN.VAL_EPOCH_INTERVAL=4"):
-        assert (
-            "and the run has none: name sets in DATA.VAL.DATASETS_NAME, and"
-            in problems(run_of(videos, tmp_path, without))[0]
-        )
+        (text,) = problems(run_of(videos, tmp_path, without))
+        assert "and the run has none: name sets in DATA.VAL.DATASETS_NAME, and" in text

@@ -17,8 +17,7 @@ from lib.train.sampler import check_sampling
 from lib.utils.checkpoint import save_checkpoint
 from lib.utils.errors import UserError
 from tests.data.made_trees import make_coco, make_got10k, write_lines
-from tests.train.tiny_distill import THIN, trained
-from tests.train.tiny_runs import NAME, lightning, options, state
+from tests.train.tiny_runs import NAME, THIN, lightning, options, state, trained
 
 Usage = namedtuple("Usage", "free")  # noqa: PYI024 - as shutil's
 
@@ -63,9 +62,8 @@ def test_a_sound_run_passes_and_nothing_is_written(videos, tmp_path):
     assert list(report.datasets) == [f"FOLDER:{videos}"]
     assert list(tmp_path.iterdir()) == []
     sets = f"train FOLDER:{videos}", f"val FOLDER:{videos}"
-    assert [finding.subject for finding in report.findings] == [
-        *("configuration", "device", "network", "output folder", *sets)
-    ]
+    subjects = [finding.subject for finding in report.findings]
+    assert subjects == ["configuration", "device", "network", "output folder", *sets]
     length = "stark_lightning_X_trt, baseline_rephead_4_lite_search5: 2 epochs of 2 steps of 4 samples"
     assert find(report, "configuration", "ok") == [length]
 

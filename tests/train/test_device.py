@@ -28,6 +28,7 @@ NETWORKS = [
     *(("stark_s", "baseline"), ("stark_st1", "baseline_R101"), ("stark_st2", "baseline"), LIGHTNING),
     *(("stark_lightning_X_trt", "mini"), ("alpha_refine", "baseline")),
 ]
+ACTORS = {"alpha_refine": MaskActor, "stark_st2": ScoreActor}
 CUDA = torch.device("cuda")
 
 
@@ -83,7 +84,7 @@ def batch_of(cfg, masks: bool) -> SimpleNamespace:
 @pytest.mark.parametrize(("script", "config"), NETWORKS)
 def test_forward_pass_and_loss_stay_on_the_device(script, config, dtype):
     cfg = load_config(script, config)
-    net, kind = build_model(script, cfg), {"alpha_refine": MaskActor, "stark_st2": ScoreActor}.get(script, BoxActor)
+    net, kind = build_model(script, cfg), ACTORS.get(script, BoxActor)
     with FakeTensorMode() as mode, torch.autocast("cuda", dtype, enabled=dtype is not None):
         actor = kind(on_cuda(net.train(), mode), cfg, CUDA)
         outcome = actor(batch_of(cfg, masks=script != "alpha_refine"))
@@ -126,9 +127,8 @@ def test_both_parts_of_tracking_stay_on_the_device(script, config):
 def test_nothing_in_a_step_asks_for_a_value(script, config, monkeypatch):
     """Each of these would wait for a GPU."""
     cfg = load_config(script, config)
-    net = build_model(script, cfg).train()
-    kind = {"alpha_refine": MaskActor, "stark_st2": ScoreActor}.get(script, BoxActor)
-    actor, optimisation = kind(net, cfg, torch.device("cpu")), Optimisation(net, cfg, torch.device("cpu"), 1)
+    net, cpu = build_model(script, cfg).train(), torch.device("cpu")
+    actor, optimisation = ACTORS.get(script, BoxActor)(net, cfg, cpu), Optimisation(net, cfg, cpu, 1)
     batch = batch_of(cfg, masks=script != "alpha_refine")
 
     def waits(*_: object, **__: object) -> None:

@@ -15,9 +15,20 @@ from lib.train.processing import Processing
 from lib.train.sampler import FrameSampler
 from lib.utils.checkpoint import load_checkpoint, save_checkpoint, to_plain
 from lib.utils.errors import UserError
-from tests.train.fakes import FakeVideos
-from tests.train.tiny_distill import CPU, LIGHTNING, THIN, actor, configured, student, teacher, trained
-from tests.train.tiny_runs import complete, lightning, several
+from tests.train.tiny_runs import (
+    CPU,
+    LIGHTNING,
+    THIN,
+    FakeVideos,
+    actor,
+    complete,
+    configured,
+    lightning,
+    several,
+    student,
+    teacher,
+    trained,
+)
 
 
 def samples(cfg, datasets, count=3, seed=0):
@@ -38,15 +49,9 @@ def numpy_softmax(x):
 
 
 def numpy_loss(logits, target, kind):
-    """Equation by equation in float64: `logits` and `target` (2, N, cells), a corner after the other."""
-    corners = []
-    for corner in (0, 1):
-        s, t = numpy_softmax(logits[corner].astype(np.float64)), target[corner].astype(np.float64)
-        if kind == "KL":
-            corners.append((t * (np.log(t) - np.log(s))).sum() / len(t))
-        else:
-            corners.append(np.abs(s - t).sum(-1).mean())
-    return sum(corners) / 2
+    """The equation in float64; `logits` and `target` are (…, cells), as many maps of one corner as of the other."""
+    s, t = numpy_softmax(logits.astype(np.float64)), target.astype(np.float64)
+    return (t * (np.log(t) - np.log(s)) if kind == "KL" else np.abs(s - t)).sum(-1).mean()
 
 
 @pytest.mark.parametrize("kind", ["KL", "L1"])
@@ -55,15 +60,12 @@ def test_the_loss_by_hand(kind, shape):
     rng = np.random.default_rng(shape[0])
     logits, target = rng.normal(0, 4, shape), numpy_softmax(rng.normal(0, 4, shape))
     loss = corner_loss(torch.tensor(logits).float(), torch.tensor(target).float(), kind)
-    corners = [x.transpose(1, 0, 2, 3).reshape(2, -1, shape[-1]) for x in (logits, target)]
-    assert loss.item() == pytest.approx(numpy_loss(*corners, kind), rel=1e-4)
-
-
-def test_one_target_for_all_queries_and_cells_without_probability():
+    assert loss.item() == pytest.approx(numpy_loss(logits, target, kind), rel=1e-4)
+    # One target for all queries, and a cell without probability.
     logits = torch.tensor([[0.0, 0.0], [0.0, np.log(3)]]).view(1, 1, 2, 2).expand(1, 2, 2, 2)
     target = torch.tensor([1.0, 0.0]).view(1, 1, 1, 2).expand(1, 2, 1, 2)
-    assert corner_loss(logits, target, "KL").item() == pytest.approx((np.log(2) + np.log(4)) / 2)
-    assert corner_loss(logits, target, "L1").item() == pytest.approx((1.0 + 1.5) / 2)
+    expected = (np.log(2) + np.log(4)) / 2 if kind == "KL" else (1.0 + 1.5) / 2
+    assert corner_loss(logits, target, kind).item() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("kind", ["KL", "L1"])
@@ -83,8 +85,7 @@ def test_the_total_is_boxes_plus_maps(kind, batch):
     for name in ("Loss/giou", "Loss/l1", "IoU"):
         assert values[name] == pytest.approx(boxes.values[name].item(), rel=1e-6)
     total = 2 * values["Loss/giou"] + 5 * values["Loss/l1"] + 5 * values["Loss/distill"]
-    assert outcome.loss.item() == pytest.approx(total, rel=1e-5)
-    assert values["Loss/total"] == pytest.approx(total, rel=1e-5)
+    assert [outcome.loss.item(), values["Loss/total"]] == pytest.approx([total] * 2, rel=1e-5)
     assert torch.equal(outcome.boxes, boxes.boxes)
 
 
@@ -102,8 +103,7 @@ def test_only_the_student_learns(batch):
     assert not any(module.training for module in learner.teacher.net.modules())
     after = learner.teacher.net.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
-    held = {id(p) for p in learner.net.parameters()}
-    assert not held & {id(p) for p in learner.teacher.net.parameters()}
+    assert not {*map(id, learner.net.parameters())} & {*map(id, learner.teacher.net.parameters())}
 
 
 def test_a_teacher_of_two_templates_gets_the_one_there_is_twice(batch):
@@ -192,17 +192,14 @@ def test_the_command(videos, tmp_path):
     assert not any("teacher" in name for name in saved["net"])
 
 
-def test_a_teacher_without_its_score_head_is_enough(tmp_path):
+def test_a_teacher_is_built_as_its_checkpoint_says_and_needs_no_score_head(tmp_path):
+    """Options of its training need not be given again."""
     stage, net, path = trained(tmp_path, "stark_st1", "STARKST")
     weights = {name: value for name, value in net.state_dict().items() if not name.startswith("cls_head.")}
     save_checkpoint(path, {"epoch": 3, "net": weights})
     guide = load_teacher(stage, tmp_path, CPU)
     assert guide.copies == 2
     assert torch.equal(guide.net.bottleneck.weight, net.bottleneck.weight)
-
-
-def test_a_teacher_is_built_as_its_checkpoint_says(tmp_path):
-    """Options of its training need not be given again."""
     stage, _, path = trained(tmp_path)
     cfg = configured("stark_s", **{"MODEL.HEAD_DIM": 8, "DATA.MEAN": [0.5, 0.4, 0.3]})
     other = build_model("stark_s", cfg)

@@ -141,9 +141,8 @@ def test_a_failure_ends_with_one_line_and_a_status(text, status, last, script, c
 
 
 def test_processes_start_again(script):
-    path = script(
-        "mark('attempt' + os.environ['TORCHELASTIC_RESTART_COUNT'])\nsys.exit(not (out / 'attempt1.0').exists())\n"
-    )
+    count = "os.environ['TORCHELASTIC_RESTART_COUNT']"
+    path = script(f"mark('attempt' + {count})\nsys.exit(not (out / 'attempt1.0').exists())\n")
     assert launch([str(path)], {"nproc_per_node": 1, "max_restarts": 1}) == 0
     assert (path.parent / "attempt1.0").exists()
 

@@ -25,8 +25,7 @@ from lib.utils.checkpoint import load_checkpoint
 from lib.utils.errors import UserError
 from lib.utils.tensors import box_iou
 from tests.data.made_trees import davis_part, make_davis, make_got10k, make_outlined_coco, shows, write_image
-from tests.train.fakes import extent
-from tests.train.tiny_runs import REAL
+from tests.train.tiny_runs import REAL, extent
 
 
 def config(*overrides):
@@ -38,12 +37,11 @@ def test_outlines_become_masks(tmp_path):
     dataset = build_dataset(f"COCO_masks:{make_outlined_coco(tmp_path)}")
     assert (len(dataset), dataset.is_video) == (6, False)
     for i in range(6):
-        mask, (x, y, w, h) = dataset.mask(i, 0), dataset.info(i).boxes[0]
-        assert mask.shape == dataset.image(i, 0).shape[:2]
+        mask, image, (x, y, w, h) = dataset.mask(i, 0), dataset.image(i, 0), dataset.info(i).boxes[0]
+        assert mask.shape == image.shape[:2]
         np.testing.assert_allclose(extent(mask), [x, y, x + w, y + h], atol=1)
         assert mask.sum() == pytest.approx(w * h / (1 if i % 2 else 2), rel=0.06)
-        # What is bright in the picture is the objects.
-        assert dataset.image(i, 0)[mask].mean() > 120
+        assert image[mask].mean() > 120  # the objects are bright
 
 
 @pytest.mark.parametrize(
@@ -98,18 +96,14 @@ def test_white_masks_are_one_object_and_beside_others_none(tmp_path):
         assert dataset.info(0).boxes.tolist() == [box]
 
 
-def test_splits_of_davis(tmp_path):
-    make_davis(tmp_path / "davis")
+def test_splits_of_davis_and_what_lacks_of_masked_videos_is_named(tmp_path):
+    root = make_davis(tmp_path / "davis")
     for split, video in (("train", 0), ("val", 1)):
         dataset = build_dataset(f"DAVIS17_{split}", tmp_path)
         assert len(dataset) == 2
         assert shows(dataset.image(0, 0), video, 0)
     pack.pack("DAVIS17_train", tmp_path, progress=False)
     assert (build_dataset("DAVIS17_val", tmp_path, use_lmdb=True).mask(1, 2) == dataset.mask(1, 2)).all()
-
-
-def test_what_lacks_of_masked_videos_is_named(tmp_path):
-    root = make_davis(tmp_path)
     (root / "JPEGImages/480p/bear/00002.jpg").unlink()
     dataset = build_dataset(f"DAVIS:{root}")
     with pytest.raises(UserError, match="00002.png is the mask of a missing image"):
@@ -118,7 +112,7 @@ def test_what_lacks_of_masked_videos_is_named(tmp_path):
     with pytest.raises(ImageReadError, match="00001.png"):
         dataset.info(2)
     with pytest.raises(UserError, match="JPEGImages"):
-        build_dataset(f"DAVIS:{tmp_path / 'Annotations'}")
+        build_dataset(f"DAVIS:{root / 'Annotations'}")
 
 
 def stream(root, *overrides, augment=True, data="COCO_masks"):
@@ -138,6 +132,9 @@ def test_the_mask_and_the_boxes_lie_on_the_object_in_the_crops(tmp_path):
         assert np.abs(extent(sample.object_mask) - np.clip([x, y, x + w, y + h], 0, 64)).max() < 4.5
         np.testing.assert_allclose(sample.template_box, [15.5, 15.5, 32, 32], atol=0.5)
         assert sample.templates[0, 18:22, 30:34].min(-1).mean() > 60  # the reference shows the object's inside
+    for path in (tmp_path / "images/train2017").iterdir():
+        cv2.imwrite(str(path), np.zeros((50, 64, 3), np.uint8))
+    assert ".jpg is 64x50, and its mask 64x48" in str(samples[(1, 0)])
 
 
 def test_frames_of_videos_are_cut_with_their_own_masks(tmp_path):
@@ -157,13 +154,6 @@ def test_outlines_of_real_photographs_fill_their_boxes():
         mask, (x, y, w, h) = dataset.mask(i, 0), dataset.info(i).boxes[0]
         assert mask.shape == dataset.image(i, 0).shape[:2]
         assert box_iou(torch.tensor(extent(mask)), torch.tensor([x, y, x + w, y + h]))[0] > 0.75, dataset.source(i, 0)
-
-
-def test_an_image_and_a_mask_of_different_sizes_are_named(tmp_path):
-    root = make_outlined_coco(tmp_path, images=1)
-    cv2.imwrite(str(root / "images/train2017/0.jpg"), np.zeros((50, 64, 3), np.uint8))
-    message = str(stream(root)[(1, 0)])
-    assert "0.jpg is 64x50, and its mask 64x48" in message
 
 
 def test_overlap_of_masks_and_of_filled_boxes():

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import time
 
 import pytest
 import torch
@@ -18,6 +17,7 @@ from lib.train.run import train
 from lib.train.trainer import Trainer
 from lib.utils.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from lib.utils.errors import UserError
+from tests.processes import wait_until
 from tests.train.tiny_runs import NAME, NO_VALIDATION, command, complete, lightning, log_of, options, several, state
 
 
@@ -114,15 +114,21 @@ def start(run, *more):
 
 def wait_for_step(run, process, epoch, step):
     """Return when the run has logged a step."""
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline:
-        path = log_of(run, "jsonl")
+    path = log_of(run, "jsonl")
+
+    def reached():
         lines = path.read_text().splitlines() if path.is_file() else []
-        if any((entry["epoch"], entry["step"]) >= (epoch, step) for entry in map(json.loads, lines[:-1])):
-            return
         assert process.poll() is None, process.communicate()[1][-2000:]
-        time.sleep(0.02)
-    raise AssertionError("the run does not get on")
+        return any((entry["epoch"], entry["step"]) >= (epoch, step) for entry in map(json.loads, lines[:-1]))
+
+    assert wait_until(reached), "the run does not get on"
+
+
+def signal_workers(process, number):
+    """Send a signal to the processes that make samples for a run."""
+    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True).stdout
+    for child in children.split():
+        os.kill(int(child), number)
 
 
 def long_run(videos, tmp_path, *more):
@@ -183,9 +189,7 @@ def test_a_second_run_is_refused_and_a_lost_data_worker_ends_the_run_clearly(vid
     assert f"another run writes to {run.folder}: wait for it" in second.stderr
     assert second.stderr.count("\n") == 1
     assert process.poll() is None
-    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True).stdout
-    for child in children.split():
-        os.kill(int(child), signal.SIGKILL)
+    signal_workers(process, signal.SIGKILL)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 2, errors
     assert "makes samples died" in errors
@@ -197,9 +201,7 @@ def test_a_run_whose_data_worker_hangs_still_stops(videos, tmp_path):
     run = long_run(videos, tmp_path, "TRAIN.EPOCH=200")
     process = start(run)
     wait_for_step(run, process, 2, 1)
-    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True).stdout
-    for child in children.split():
-        os.kill(int(child), signal.SIGSTOP)
+    signal_workers(process, signal.SIGSTOP)
     process.send_signal(signal.SIGTERM)
     out, errors = process.communicate(timeout=300)
     assert process.returncode == 128 + signal.SIGTERM, errors
@@ -219,17 +221,6 @@ def test_checkpoints_are_pruned_as_configured(tmp_path):
     assert keep(every=5, last=2) == [5, 10, 15, 19, 20]
     assert keep(every=5, last=2, keep=3) == [15, 19, 20]
     assert keep(every=1, last=1, keep=1) == [20]
-
-
-def test_an_epochs_own_checkpoint_is_made_up_for(videos, tmp_path):
-    """A run that was killed after the rolling checkpoint of its last epoch, and before the one that stays."""
-    run = lightning(videos, tmp_path, NO_VALIDATION)
-    train(run)
-    (run.folder / f"{NAME}_ep0002.pth.tar").unlink()
-    (run.folder / f"{NAME}_ep0001_mine.pth.tar").write_bytes(b"a copy of the user's")
-    train(run)
-    assert final(run)["epoch"] == 2
-    assert (run.folder / f"{NAME}_ep0001_mine.pth.tar").read_bytes() == b"a copy of the user's"
 
 
 @pytest.mark.parametrize("damage", [{"epoch": "2"}, {"optimizer": None}, {"stats": 3}, {"progress": 4}])
@@ -255,7 +246,7 @@ def test_values_of_another_program_end_in_one_line(damage, videos, tmp_path):
         train(run)
 
 
-def test_a_full_disk_leaves_the_last_checkpoint(videos, tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_last_checkpoint_and_an_epochs_own_is_made_up_for(videos, tmp_path, monkeypatch):
     run = lightning(videos, tmp_path, NO_VALIDATION)
 
     def full(*_):
@@ -272,6 +263,12 @@ def test_a_full_disk_leaves_the_last_checkpoint(videos, tmp_path, monkeypatch):
     assert load_checkpoint(run.folder / f"{NAME}_latest.pth.tar")["epoch"] == 1
     train(run)
     assert final(run)["epoch"] == 2
+    # As a run leaves it that was killed after the rolling checkpoint of its last epoch, and before the one that stays.
+    (run.folder / f"{NAME}_ep0002.pth.tar").unlink()
+    (run.folder / f"{NAME}_ep0001_mine.pth.tar").write_bytes(b"a copy of the user's")
+    train(run)
+    assert final(run)["epoch"] == 2
+    assert (run.folder / f"{NAME}_ep0001_mine.pth.tar").read_bytes() == b"a copy of the user's"
 
 
 def test_a_run_keeps_its_configuration_and_refuses_another(videos, tmp_path):

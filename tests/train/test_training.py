@@ -1,6 +1,10 @@
-"""Whole training runs, small: every script learns, stops, and goes on."""
+"""Training runs, small: every script learns, stops and goes on; what the optimiser does; data with faults."""
 
+import copy
+import logging
+import math
 import shlex
+import shutil
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -13,11 +17,12 @@ from torch import nn
 from lib.config import load_config
 from lib.models import build_model
 from lib.train.checkpoints import CheckpointFolder
+from lib.train.checks import Report, check_run
 from lib.train.losses import BoxActor, ScoreActor, box_losses
-from lib.train.optimiser import Optimisation, rate_factor
+from lib.train.optimiser import Optimisation, choose_arithmetic, rate_factor
 from lib.train.options import Stage
 from lib.train.run import train
-from lib.utils.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from lib.utils.checkpoint import CheckpointError, load_checkpoint
 from lib.utils.errors import UserError
 from lib.utils.workspace import REPOSITORY
 from tests.train.tiny_runs import NAME, NO_VALIDATION, SPATIAL, lightning, log_of, options, state
@@ -32,13 +37,12 @@ def test_each_script_trains_and_leaves_published_checkpoints(script, videos, tmp
     assert 0 <= stats["val"]["IoU"] <= 1
     assert set(stats["val"]) == set(BoxActor.measures)
     name = {"stark_s": "STARKS", "stark_st1": "STARKST"}.get(script, "STARKLightningXtrt")
-    assert {p.name for p in run.folder.iterdir()} == {
-        f"{name}_{suffix}.pth.tar" for suffix in ("ep0001", "ep0002", "latest", "previous")
-    }
+    kept = {path.name.removesuffix(".pth.tar") for path in run.folder.iterdir()}
+    assert kept == {f"{name}_{what}" for what in ("ep0001", "ep0002", "latest", "previous")}
     saved = load_checkpoint(run.folder / f"{name}_ep0002.pth.tar")
     published = {"epoch", "actor_type", "net_type", "net", "net_info", "constructor", "optimizer", "stats", "settings"}
     assert published <= set(saved)
-    assert (saved["epoch"], saved["net_type"]) == (2, name)
+    assert (saved["epoch"], saved["net_type"], saved["scaler"]) == (2, name, {})  # fp16 alone has a scale
     log = log_of(run, "log").read_text()
     assert all(text in log for text in ("[train: 2, 2 / 2] FPS: ", "Loss/total: ", "[val: 2, 1 / 1]"))
     reached, weights, following = log.splitlines()[-1].split("; ")
@@ -169,12 +173,11 @@ def test_a_good_checkpoint_outlives_a_damaged_one_and_a_failed_save(tmp_path, mo
     checkpoints.save(state(3))
     assert checkpoints.load()[0]["epoch"] == 3
     assert load_checkpoint(checkpoints.previous)["epoch"] == 1
-
-
-def test_checkpoints_of_others_are_neither_overwritten_nor_ignored(tmp_path):
-    save_checkpoint(tmp_path / "STARKS_ep0500.pth.tar", {"net": {"w": torch.zeros(1)}, "epoch": 500})
+    # Checkpoints of others are neither overwritten nor ignored.
+    checkpoints.previous.unlink()
+    checkpoints.latest.rename(tmp_path / "STARKS_ep0500.pth.tar")
     with pytest.raises(CheckpointError, match="another --save_dir"):
-        CheckpointFolder(tmp_path, "STARKS", 500).load()
+        checkpoints.load()
 
 
 def test_a_gradient_that_is_not_finite_changes_nothing(videos, tmp_path, monkeypatch):
@@ -193,10 +196,144 @@ def test_a_gradient_that_is_not_finite_changes_nothing(videos, tmp_path, monkeyp
     assert all(torch.isfinite(value).all() for value in saved["net"].values())
 
 
-@pytest.mark.parametrize("amp", ["bf16", "fp16"])
-def test_mixed_precision_trains(amp, videos, tmp_path):
-    run = lightning(videos, tmp_path, "TRAIN.EPOCH=1", f"TRAIN.AMP={amp}", NO_VALIDATION)
-    stats = train(run)
+CPU = torch.device("cpu")
+
+
+def config(*overrides):
+    return load_config("stark_s", "baseline", overrides)
+
+
+class Net(nn.Module):
+    """Two groups of parameters, as networks have."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.backbone, self.head = nn.Linear(4, 5), nn.Linear(5, 2)
+
+    def forward(self, x):
+        return self.head(self.backbone(x).relu())
+
+
+def learn(net, step, seed):
+    torch.manual_seed(seed)
+    net(torch.randn(8, 4)).square().mean().backward()
+    step()
+    net.zero_grad()
+
+
+def test_a_compiled_network_computes_the_same_under_the_same_names():
+    net = Net()
+    names, x = list(net.state_dict()), torch.randn(3, 4)
+    expected = net(x)
+    called = []
+    choose_arithmetic(net, config("TRAIN.COMPILE=default"), CPU)
+    original = net._compiled_call_impl
+    net._compiled_call_impl = lambda *args: called.append(args) or original(*args)
+    torch.testing.assert_close(net(x), expected)
+    assert len(called) == 1
+    assert list(net.state_dict()) == names
+    choose_arithmetic(plain := Net(), config("TRAIN.COMPILE=off"), CPU)
+    assert plain._compiled_call_impl is None
+
+
+def test_a_missing_compiler_is_said_before_anything_is_done(videos, tmp_path, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    cfg = config("TRAIN.COMPILE=default")
+    with pytest.raises(UserError, match=r"TRAIN.COMPILE default needs a C\+\+ compiler, and there is no 'no-such-"):
+        choose_arithmetic(Net(), cfg, CPU)
+    run = lightning(videos, tmp_path, "TRAIN.COMPILE=default")
+    with pytest.raises(UserError, match="device .* problem .*C\\+\\+ compiler"):
+        check_run(run, load_config(run.script, run.config, run.overrides)).require()
+
+
+def test_states_of_fused_and_other_steps_are_exchanged():
+    cfg = config("TRAIN.GRAD_CLIP_NORM=0")
+    ours = Net()
+    fused = Optimisation(ours, cfg, CPU, 1)
+    theirs = copy.deepcopy(ours)
+    rates = ((theirs.head, 1e-4), (theirs.backbone, 1e-5))
+    groups = [{"params": list(part.parameters()), "lr": rate} for part, rate in rates]
+    other = torch.optim.AdamW(groups, weight_decay=1e-4, foreach=False)
+
+    def both(seed):
+        learn(ours, lambda: fused.step(1, 0), seed)
+        learn(theirs, other.step, seed)
+        for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-8)
+
+    both(1)
+    # Each goes on from what the other kept.
+    state = copy.deepcopy(fused.state_dict()["optimizer"])
+    fused.load_state_dict({"optimizer": copy.deepcopy(other.state_dict())})
+    other.load_state_dict(state)
+    assert all(group["fused"] for group in fused.optimizer.param_groups)
+    both(2)
+    both(3)
+
+
+@pytest.mark.parametrize("damage", [{"step": "one"}, {"exp_avg": torch.zeros(1)}, {"more": 1.0}])
+def test_a_damaged_state_is_refused(damage):
+    optimisation = Optimisation(net := Net(), config(), CPU, 1)
+    learn(net, lambda: optimisation.step(1, 0), 1)
+    state = copy.deepcopy(optimisation.state_dict())
+    optimisation.load_state_dict(state)
+    state["optimizer"]["state"][1] |= damage
+    with pytest.raises((CheckpointError, TypeError)):
+        optimisation.load_state_dict(state)
+
+
+def test_a_gradient_that_is_not_finite_changes_neither_weights_nor_moments():
+    net = Net()
+    optimisation = Optimisation(net, config(), CPU, 1)
+    learn(net, lambda: optimisation.step(1, 0), 1)
+    before = copy.deepcopy([net.state_dict(), *optimisation.state_dict()["optimizer"]["state"].values()])
+    net.head.weight.grad = torch.full_like(net.head.weight, torch.inf)
+    assert optimisation.step(1, 1) == math.inf
+    after = [net.state_dict(), *optimisation.state_dict()["optimizer"]["state"].values()]
+    assert all(torch.equal(old[name], new[name]) for old, new in zip(before, after, strict=True) for name in old)
+
+
+@pytest.fixture
+def faulty(videos, tmp_path):
+    """A copy of the videos to damage."""
+    return shutil.copytree(videos, tmp_path / "faulty")
+
+
+def folders(videos):
+    return sorted(path for path in videos.iterdir() if path.is_dir())
+
+
+def test_broken_frames_and_annotations_are_named_and_others_drawn(faulty, tmp_path, caplog):
+    images = sorted(folders(faulty)[0].glob("*.jpg"))
+    for image in images[: len(images) // 2]:
+        image.write_bytes(image.read_bytes()[:200])
+    annotation = folders(faulty)[1] / "groundtruth.txt"
+    annotation.write_text("10,10,twenty,20\n")
+    without = folders(faulty)[2] / "groundtruth.txt"
+    lines = without.read_text().splitlines()
+    without.write_text("\n".join([*lines[:5], *["nan,nan,nan,nan"] * 4, *lines[9:]]))  # in these frames nobody knows
+    with caplog.at_level(logging.INFO):
+        stats = train(lightning(faulty, tmp_path, NO_VALIDATION, "DATA.TRAIN.SAMPLE_PER_EPOCH=32"))
     assert np.isfinite(stats["train"]["Loss/total"])
-    scaler = load_checkpoint(run.folder / f"{NAME}_latest.pth.tar")["scaler"]
-    assert bool(scaler) == (amp == "fp16")
+    said = [record.getMessage() for record in caplog.records]
+    assert any("boxes are nan or have no area" in text for text in said)
+    warned = [text for text in said if "another sample takes its place" in text]
+    assert len(warned) == len(set(warned))  # each file once, in two epochs
+    for broken in (folders(faulty)[0], annotation):
+        assert any(str(broken) in text for text in warned)
+
+
+def test_when_nothing_can_be_read_the_run_ends_and_keeps_its_checkpoint(faulty, tmp_path, monkeypatch):
+    run = lightning(faulty, tmp_path, NO_VALIDATION)
+    train(lightning(faulty, tmp_path, NO_VALIDATION, "TRAIN.EPOCH=1"))
+    for folder in folders(faulty):
+        for image in folder.glob("*.jpg"):
+            image.write_bytes(b"")
+    with pytest.raises(UserError, match="images read are unusable"):
+        train(run)
+    # And where the check's sample happened to be whole:
+    monkeypatch.setattr("lib.train.run.check_run", lambda *_: Report())
+    with pytest.raises(UserError, match="100 files in a row could not be read"):
+        train(run)
+    assert load_checkpoint(run.folder / f"{NAME}_latest.pth.tar")["epoch"] == 1

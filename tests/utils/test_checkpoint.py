@@ -123,33 +123,23 @@ def test_other_layouts_of_the_dictionary_are_accepted(tmp_path):
         loaded = load_checkpoint(tmp_path / "file.pth")
         assert loaded["net"]["w"].tolist() == [1, 1]
         assert loaded.get("epoch") == content.get("epoch")
+        assert kept_config(tmp_path / "file.pth") == {}
 
 
 def network():
     return nn.Sequential(OrderedDict(body=nn.Linear(3, 2), norm=nn.BatchNorm1d(2), cls_head=nn.Linear(2, 1)))
 
 
-def test_weights_load_with_parallel_prefix_and_without_counters():
+@pytest.mark.parametrize("form", ["module.{}", "_orig_mod.{}", "module._orig_mod.{}", "_orig_mod.module.{}"])
+def test_weights_of_parallel_and_compiled_networks_load_without_counters(form):
     source, target = network(), network()
-    state = {f"module.{name}": value for name, value in source.state_dict().items() if "num_batches" not in name}
+    state = {form.format(name): value for name, value in source.state_dict().items() if "num_batches" not in name}
     load_state(target, {"net": state, "epoch": 1}, "a.pth")
     for name, value in source.state_dict().items():
         torch.testing.assert_close(target.state_dict()[name], value)
     # Counters that the model has no use for.
     load_state(target.body, {**source.body.state_dict(), "num_batches_tracked": torch.tensor(5)}, "a.pth")
-
-
-@pytest.mark.parametrize("form", ["_orig_mod.{}", "module._orig_mod.{}", "_orig_mod.module.{}"])
-def test_weights_of_a_compiled_network_load(form, tmp_path):
-    source, target = network(), network()
-    state = {form.format(name): value for name, value in source.state_dict().items()}
-    torch.save(state, tmp_path / "a.pth")
-    load_state(target, load_checkpoint(tmp_path / "a.pth"), "a.pth")
-    load_state(
-        target.body, {f"{key}": value for key, value in torch.compile(source.body).state_dict().items()}, "a.pth"
-    )
-    for name, value in source.state_dict().items():
-        torch.testing.assert_close(target.state_dict()[name], value)
+    load_state(target.body, torch.compile(source.body).state_dict(), "a.pth")
 
 
 def test_safetensors_come_back_and_damage_is_named(tmp_path):
@@ -166,9 +156,7 @@ def test_safetensors_come_back_and_damage_is_named(tmp_path):
     content = path.read_bytes()
     for damaged in (content[:-3], b"", b"PK\x03\x04", b"\xff" * 40):
         path.write_bytes(damaged)
-        with pytest.raises(
-            CheckpointError, match=r"a\.safetensors is damaged, truncated or not written by safetensors"
-        ):
+        with pytest.raises(CheckpointError, match=r"a\.safetensors is damaged, truncated or not .* by safetensors"):
             load_checkpoint(path)
     with pytest.raises(CheckpointError, match="cannot read checkpoint .*No such file"):
         load_checkpoint(tmp_path / "absent.safetensors")
@@ -177,18 +165,9 @@ def test_safetensors_come_back_and_damage_is_named(tmp_path):
 def test_without_safetensors_the_error_says_how_to_install_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "safetensors.torch", None)
     for act in (load_checkpoint, lambda path: save_checkpoint(path, {"net": {"w": torch.ones(1)}})):
-        with pytest.raises(
-            CheckpointError, match="a.safetensors needs the package safetensors: pip install safetensors"
-        ):
+        with pytest.raises(CheckpointError, match="a.safetensors needs the package .*: pip install safetensors"):
             act(tmp_path / "a.safetensors")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_files_without_a_configuration_keep_none(tmp_path):
-    torch.save(network().state_dict(), tmp_path / "bare.pth")
-    assert kept_config(tmp_path / "bare.pth") == {}
-    save_checkpoint(tmp_path / "own.pth", {"net": {}, "settings": {"config": {"A": {"B": 1}}}})
-    assert kept_config(tmp_path / "own.pth") == {"A": {"B": 1}}
 
 
 def test_difference_is_listed_and_changes_nothing():
@@ -196,16 +175,14 @@ def test_difference_is_listed_and_changes_nothing():
     before = {name: value.clone() for name, value in target.state_dict().items()}
     state = {name: value + 1 for name, value in before.items() if not name.startswith("cls_head")}
     state["body.weight"] = torch.zeros(5, 3)
-    state |= {f"extra{i}": torch.zeros(1) for i in range(9)}
+    state |= {f"extra{i}\x1b[2J\n": torch.zeros(1) for i in range(9)}  # such names must not steer a terminal
+    listed = (
+        "2 missing (cls_head.weight, cls_head.bias); 9 unexpected (extra0?[2J?, extra1?[2J?, extra2?[2J?, and 6 more)"
+    )
+    listed += "; 1 of another shape (body.weight: expected (2, 3), found (5, 3))"
     with pytest.raises(CheckpointError) as error:
         load_state(target, state, "folder/a.pth")
-    for part in (
-        "folder/a.pth does not fit",
-        "2 missing (cls_head.weight, cls_head.bias)",
-        "9 unexpected (extra0, extra1, extra2, and 6 more)",
-        "1 of another shape (body.weight: expected (2, 3), found (5, 3))",
-    ):
-        assert part in str(error.value)
+    assert str(error.value) == f"checkpoint folder/a.pth does not fit the model: {listed}"
     for name, value in target.state_dict().items():
         torch.testing.assert_close(value, before[name])
 
@@ -238,12 +215,6 @@ def test_variants_are_recognised_by_names(file, variant):
         load_state(network(), {line.split("\t")[0]: torch.zeros(1) for line in lines}, "a.pth")
 
 
-def test_names_in_a_file_cannot_steer_the_terminal():
-    with pytest.raises(CheckpointError) as error:
-        load_state(nn.Linear(1, 1), {"weight\x1b[2J\nerror: fine": torch.zeros(1)}, "a.pth")
-    assert str(error.value).isprintable()
-
-
 def test_saved_checkpoint_needs_no_class_and_returns_the_same(tmp_path):
     path = tmp_path / "new" / "STARKS_ep0001.pth.tar"
     net = network()
@@ -253,12 +224,13 @@ def test_saved_checkpoint_needs_no_class_and_returns_the_same(tmp_path):
         "net": net.state_dict(),
         "optimizer": optimizer.state_dict(),
         "stats": OrderedDict(train={"IoU": np.float64(0.5)}),
-        "settings": EasyDict({"TRAIN": {"LR": 1e-4}}),
+        "settings": EasyDict({"config": {"LR": 1e-4}}),
         "random": (torch.get_rng_state(), (3, (1, 2), None)),
     }
     save_checkpoint(path, content)
     plain = torch.load(path, weights_only=True)
-    assert (plain["stats"], plain["settings"]) == ({"train": {"IoU": 0.5}}, {"TRAIN": {"LR": 1e-4}})
+    assert (plain["stats"], plain["settings"]) == ({"train": {"IoU": 0.5}}, {"config": {"LR": 1e-4}})
+    assert kept_config(path) == {"LR": 1e-4}
     loaded = load_checkpoint(path)
     load_state(network(), loaded, path)
     optimizer.load_state_dict(loaded["optimizer"])
@@ -296,15 +268,9 @@ def test_checkpoints_are_found_by_epoch(tmp_path):
         find_checkpoint(tmp_path / "absent", "STARKS")
     with pytest.raises(CheckpointError, match=r"STARKS_ep\*\.pth\.tar in .*there: nothing"):
         find_checkpoint(tmp_path, "STARKS")
-    for name in (
-        "STARKS_ep0009",
-        "STARKS_ep0100",
-        "STARKS_ep10000",
-        "STARKST_ep20000",
-        ".STARKS_ep9999",
-        "STARKS_best",
-    ):
-        (tmp_path / f"{name}.pth.tar").touch()
+    for name in ("S_ep0009", "S_ep0100", "S_ep10000", "ST_ep20000", "S_best"):
+        (tmp_path / f"STARK{name}.pth.tar").touch()
+    (tmp_path / ".STARKS_ep9999.pth.tar").touch()
     assert find_checkpoint(tmp_path, "STARKS").name == "STARKS_ep10000.pth.tar"
     with pytest.raises(CheckpointError, match=r"STARKL_ep\*\.pth\.tar in .*; there: .*STARKS_ep0100\.pth\.tar"):
         find_checkpoint(tmp_path, "STARKL")

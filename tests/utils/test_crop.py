@@ -1,9 +1,11 @@
-"""Crop arithmetic against the numbers of the published system, and at the edges."""
+"""Crop arithmetic against the numbers of the published system, and at the edges; pixels as the network takes them."""
 
 import numpy as np
 import pytest
+import torch
 
-from lib.utils.crop import CropError, box_to_crop, box_to_image, clip_box, sample_target, shows_nothing
+from lib.utils.crop import CropError, box_to_crop, clip_box, sample_target, shows_nothing
+from lib.utils.tensors import Preprocessor
 from tests.golden.fill import image
 from tests.golden_cases import golden
 
@@ -30,9 +32,8 @@ def test_golden_crops(crops, frame, kind, factor, size, index):
 
 
 def test_golden_boxes(crops):
-    for box, around, factor, out in zip(
-        *(crops[f"to_crop.{key}"] for key in ("box", "around", "resize_factor", "out")), strict=True
-    ):
+    columns = (crops[f"to_crop.{key}"] for key in ("box", "around", "resize_factor", "out"))
+    for box, around, factor, out in zip(*columns, strict=True):
         np.testing.assert_allclose(box_to_crop(box, around, factor, 320) / 320, out, atol=1e-5)
     for box, out in zip(crops["clip.box"], crops["clip.out"], strict=True):
         np.testing.assert_allclose(clip_box(box, 360, 480, 10), out, atol=1e-6)
@@ -64,23 +65,26 @@ def test_a_region_of_a_huge_box_needs_no_huge_memory(frame):
 
 
 @pytest.mark.parametrize(
-    "box", [[0, 0, 0, 10], [0, 0, 10, -1], [0, 0, float("nan"), 10], [float("inf"), 0, 1, 1], [0, 0, 1e200, 1e200]]
+    "box", [[0, 0, 0, 9], [0, 0, 9, -1], [0, 0, np.nan, 9], [np.inf, 0, 1, 1], [0, 0, 1e200, 1e200]]
 )
 def test_a_box_without_area_is_an_error(frame, box):
     with pytest.raises(CropError, match="box"):
         sample_target(frame, box, 2.0, 128)
 
 
-def test_there_and_back(frame):
-    around, box = [120.0, 80.0, 60.0, 45.0], [131.0, 92.0, 44.0, 61.0]
-    _, factor, _ = sample_target(frame, around, 5.0, 320)
-    x, y, w, h = box_to_crop(box, around, factor, 320) / 320
-    back = box_to_image([x + w / 2, y + h / 2, w, h], around, factor, 320)
-    # The two directions differ by the published half pixel of the crop.
-    np.testing.assert_allclose(back, box, atol=0.5 / factor + 1e-6)
-    np.testing.assert_allclose(back[2:], box[2:], atol=1e-9)
-
-
 def test_clip_in_an_image_smaller_than_the_margin():
     assert clip_box([-5, -5, 100, 100], 4, 6) == [0, 0, 6, 4]
     assert clip_box([50, 50, 5, 5], 4, 6) == [0, 0, 6, 4]
+
+
+def test_pixels_are_brightened_cut_off_at_white_and_normalised():
+    crops = torch.tensor([[[[0, 51, 255]]], [[[0, 51, 255]]]], dtype=torch.uint8)
+    preprocess = Preprocessor([0.5, 0.4, 0.3], [0.2, 0.5, 1.0], torch.device("cpu"))
+    found = preprocess.pixels(crops, torch.tensor([0.5, 1.5]))
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    expected = torch.tensor([[-2.5, -0.6, 0.2], [-2.5, -0.2, 0.7]])
+    torch.testing.assert_close(found[:, :, 0, 0], expected)
+    batch = preprocess(crops[0].numpy(), np.array([[True]]))
+    torch.testing.assert_close(batch.tensors, preprocess.pixels(crops[:1]))
+    assert batch.mask.tolist() == [[[True]]]
+    assert preprocess(crops[0].numpy(), np.array([[False]])).mask is None

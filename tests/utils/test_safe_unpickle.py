@@ -70,15 +70,20 @@ def test_hostile_pickles_do_run_elsewhere(tmp_path, kind):
     assert (tmp_path / "trace").exists()
 
 
+def rewrite_zip(path, pickled=None, compression=zipfile.ZIP_STORED):
+    """Write the entries of a torch.save file anew, with another pickle."""
+    with zipfile.ZipFile(path) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, data in content.items():
+            archive.writestr(name, pickled if pickled and name.endswith("data.pkl") else data)
+
+
 def write_pickle(path, program, zipped):
     """A torch.save file whose object is the given pickle program."""
     torch.save({"net": {"w": torch.zeros(2)}}, path, _use_new_zipfile_serialization=zipped)
     if zipped:
-        with zipfile.ZipFile(path) as archive:
-            content = {name: archive.read(name) for name in archive.namelist()}
-        with zipfile.ZipFile(path, "w") as archive:
-            for name, data in content.items():
-                archive.writestr(name, program if name.endswith("data.pkl") else data)
+        rewrite_zip(path, program)
         return
     with open(path, "wb") as file:
         for value in (torch.serialization.MAGIC_NUMBER, torch.serialization.PROTOCOL_VERSION, {}):
@@ -135,9 +140,8 @@ def test_shared_lists_are_copied_once(tmp_path):
 
 @FORMATS
 def test_tensor_larger_than_its_storage_is_an_error(tmp_path, zipped):
-    storage = torch.storage.TypedStorage(
-        wrap_storage=torch.zeros(4).untyped_storage(), dtype=torch.float, _internal=True
-    )
+    values = torch.zeros(4).untyped_storage()
+    storage = torch.storage.TypedStorage(wrap_storage=values, dtype=torch.float, _internal=True)
     content = {"net": {"w": Call(torch._utils._rebuild_tensor_v2, storage, 0, (10**6,), (1,), False, {})}}
     torch.save(content, tmp_path / "file.pth", _use_new_zipfile_serialization=zipped)
     with pytest.raises(CheckpointError, match="damaged"):
@@ -156,21 +160,14 @@ def test_attributes_hung_on_an_easydict_cannot_replace_its_methods(tmp_path, zip
 
 
 @FORMATS
-def test_truncated_file_says_so(tmp_path, zipped):
-    path = tmp_path / "STARKS_ep0001.pth.tar"
-    torch.save({"net": {"w": torch.randn(500)}, "epoch": 1}, path, _use_new_zipfile_serialization=zipped)
-    content = path.read_bytes()
-    for size in (2, 3, 20, 150, len(content) // 2, len(content) - 1):
-        path.write_bytes(content[:size])
-        with pytest.raises(CheckpointError, match=r"STARKS_ep0001\.pth\.tar.*(truncated|refused|starts with|text)"):
-            load_checkpoint(path)
-
-
-@FORMATS
-def test_flipped_bytes_never_escape_as_another_error(tmp_path, zipped):
+def test_truncated_files_say_so_and_flipped_bytes_never_escape_as_another_error(tmp_path, zipped):
     path = tmp_path / "file.pth"
     torch.save({"net": OrderedDict(w=torch.zeros(2)), "x": np.float64(1)}, path, _use_new_zipfile_serialization=zipped)
     content = path.read_bytes()
+    for size in (2, 3, 20, 150, len(content) // 2, len(content) - 1):
+        path.write_bytes(content[:size])
+        with pytest.raises(CheckpointError, match=r"file\.pth.*(truncated|refused|starts with|text)"):
+            load_checkpoint(path)
     random, messages = np.random.default_rng(0), []
     for _ in range(150):
         damaged = bytearray(content)
@@ -185,7 +182,7 @@ def test_flipped_bytes_never_escape_as_another_error(tmp_path, zipped):
     assert all(str(path) in message for message in messages)
 
 
-def test_a_changed_byte_of_a_weight_is_found(tmp_path):
+def test_a_changed_byte_of_a_weight_is_found_and_what_would_unpack_to_more_than_the_file_is_refused(tmp_path):
     path = tmp_path / "file.pth"
     torch.save({"net": {"w": torch.full((500,), 3.25)}}, path)
     content = path.read_bytes()
@@ -193,16 +190,8 @@ def test_a_changed_byte_of_a_weight_is_found(tmp_path):
     path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
     with pytest.raises(CheckpointError, match="another checksum"):
         load_checkpoint(path)
-
-
-def test_what_would_unpack_to_more_than_the_file_is_refused(tmp_path):
-    path = tmp_path / "file.pth"
     torch.save({"net": {"w": torch.zeros(2)}}, path)
-    with zipfile.ZipFile(path) as archive:
-        content = {name: archive.read(name) for name in archive.namelist()}
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in content.items():
-            archive.writestr(name, data)
+    rewrite_zip(path, compression=zipfile.ZIP_DEFLATED)
     with pytest.raises(CheckpointError, match="refused: .*compressed"):
         load_checkpoint(path)
     torch.save({"net": {"w": torch.zeros(1).expand(10**9)}}, path)

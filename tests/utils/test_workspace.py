@@ -1,5 +1,9 @@
-"""Where things lie: environment variables, then the user's local file, then the repository."""
+"""Where things lie: environment variables, then the user's local file, which a command writes, then the repository."""
 
+import os
+import runpy
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,7 +14,7 @@ from lib.test.evaluation.running import evaluate_tracker
 from lib.test.tracker import find_weights
 from lib.utils import workspace as workspace_module
 from lib.utils.errors import UserError, run_command
-from lib.utils.workspace import REPOSITORY, provenance, workspace
+from lib.utils.workspace import REPOSITORY, provenance, workspace, write_local_files
 from tests.data.made_sets import moving_boxes, write_boxes, write_sequence
 from tests.data.made_trees import make_vid
 
@@ -47,8 +51,9 @@ def local_env_settings():
 @pytest.fixture(autouse=True)
 def local_files(tmp_path, monkeypatch):
     """No local file yet, and no variable."""
-    files = {side: tmp_path / "local" / f"{side}.py" for side in ("train", "test")}
-    (tmp_path / "local").mkdir()
+    files = {side: tmp_path / side / "local.py" for side in ("train", "test")}
+    for path in files.values():
+        path.parent.mkdir()
     monkeypatch.setattr(workspace_module, "LOCAL_FILES", files)
     for name in ("DATA", "SAVE", "PRETRAINED"):
         monkeypatch.delenv(f"STARK_{name}_DIR", raising=False)
@@ -79,17 +84,15 @@ def test_the_home_directory_in_variables_and_command_lines(tmp_path, monkeypatch
         monkeypatch.setenv(f"STARK_{name}_DIR", "~/x")
     place = workspace("test")
     assert place.data_dir == place.save_dir == place.pretrained_dir == tmp_path / "x"
-    monkeypatch.setattr(
-        sys, "argv", ["test.py", "--output=~/x", "--results_dir", "~/x", "--sequence", "a~", "--opts=1"]
-    )
+    monkeypatch.setattr(sys, "argv", ["test.py", "--output=~/x", "--results_dir", "~/x", "--sequence", "a~"])
     with pytest.raises(SystemExit):
         run_command(lambda: None)
     home = str(tmp_path / "x")
-    assert sys.argv == ["test.py", f"--output={home}", "--results_dir", home, "--sequence", "a~", "--opts=1"]
+    assert sys.argv == ["test.py", f"--output={home}", "--results_dir", home, "--sequence", "a~"]
 
 
 @pytest.mark.usefixtures("published")
-def test_published_local_files(tmp_path):
+def test_published_local_files_and_variables_that_go_before_them(tmp_path, monkeypatch):
     place = workspace("train")
     assert (place.save_dir, place.pretrained_dir) == (tmp_path / "work", tmp_path / "imagenet")
     assert place.dataset_dir("lasot") == tmp_path / "ssd" / "lasot"
@@ -105,10 +108,6 @@ def test_published_local_files(tmp_path):
     assert place.plots_dir == tmp_path / "plots"
     assert place.dataset_dir("got10k") == tmp_path / "ssd" / "got10k"
     assert place.dataset_dir("lasot") == REPOSITORY / "data" / "lasot"  # the file of training says nothing here
-
-
-@pytest.mark.usefixtures("published")
-def test_variables_go_before_the_local_file(tmp_path, monkeypatch):
     monkeypatch.setenv("STARK_DATA_DIR", str(tmp_path / "d"))
     place = workspace("train")
     assert place.dataset_dir("lasot") == tmp_path / "d" / "lasot"
@@ -135,10 +134,10 @@ def test_relative_paths_the_home_directory_and_edits(local_files):
 @pytest.mark.parametrize(
     ("side", "text", "message"),
     [
-        ("train", "class EnvironmentSettings:\n    lasot_dir = '/a\n", r"train\.py, line 2: SyntaxError: "),
+        ("train", "class EnvironmentSettings:\n    lasot_dir = '/a\n", r"train/local\.py, line 2: SyntaxError: "),
         ("train", "import os\n\nfrom nowhere import x\n", r"line 3: ModuleNotFoundError: No module named 'nowhere'"),
-        ("train", "class EnvironmentSettings:\n    lasot_dir = 5\n", r"train\.py: TypeError: lasot_dir is 5, expected"),
-        ("test", "def local_settings():\n    pass\n", r"test\.py: NameError: it does not define local_env_settings"),
+        ("train", "class EnvironmentSettings:\n    lasot_dir = 5\n", r"local\.py: TypeError: lasot_dir is 5, expected"),
+        ("test", "def local_settings():\n    pass\n", r"local\.py: NameError: it does not define local_env_settings"),
         ("test", "def local_env_settings():\n    open('/no/such/file')\n", r"line 2: FileNotFoundError"),
     ],
 )
@@ -211,3 +210,76 @@ def test_a_data_set_is_looked_for_here_then_in_the_checkout(tmp_path, monkeypatc
 def test_a_command_is_kept_in_one_line_of_utf8(monkeypatch):
     monkeypatch.setattr("sys.argv", ["train.py", "--save_dir", "a\udcff", "TRAIN.LR=\n1"])
     assert provenance()["command"].encode() == rb"train.py --save_dir 'a\udcff' 'TRAIN.LR=\n1'"
+
+
+SCRIPT = "create_default_local_file.py"
+NAMES_FOR_TRAINING = """workspace_dir tensorboard_dir pretrained_networks lasot_dir got10k_dir lasot_lmdb_dir
+    got10k_lmdb_dir trackingnet_dir trackingnet_lmdb_dir coco_dir coco_lmdb_dir imagenet_dir imagenet_lmdb_dir"""
+NAMES_FOR_TESTING = """save_dir results_path network_path result_plot_path lasot_path got10k_path trackingnet_path
+    otb_path nfs_path uav_path tc128_path"""
+
+
+def test_the_published_command(local_files, tmp_path, run_script, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run_script(SCRIPT, "--workspace_dir", ".", "--data_dir", "./data", "--save_dir", "saved here") == 0
+    assert capsys.readouterr().out.splitlines() == [f"wrote: {path}" for path in local_files.values()]
+    train = runpy.run_path(str(local_files["train"]))["EnvironmentSettings"]()
+    test = runpy.run_path(str(local_files["test"]))["local_env_settings"]()
+    for settings, names in ((train, NAMES_FOR_TRAINING), (test, NAMES_FOR_TESTING)):
+        assert all(os.path.isabs(getattr(settings, name)) for name in names.split())
+    assert train.workspace_dir == str(tmp_path)
+    assert train.got10k_lmdb_dir == str(tmp_path / "data" / "got10k_lmdb")
+    assert test.results_path == str(tmp_path / "saved here" / "test" / "tracking_results")
+
+
+def test_what_is_written_is_what_holds_without_it_but_for_the_folders(tmp_path):
+    write_local_files(tmp_path / "w", tmp_path / "d", tmp_path / "s", False)
+    for side in ("train", "test"):
+        place = workspace(side)
+        assert (place.data_dir, place.save_dir) == (tmp_path / "d", tmp_path / "s")
+        for name in ("lasot", "got10k", "trackingnet", "coco", "vid", "otb", "nfs", "uav"):
+            assert place.dataset_dir(name) == tmp_path / "d" / name
+        assert place.tensorboard_for(tmp_path / "s") == tmp_path / "s" / "tensorboard"
+        assert place.results_dir == tmp_path / "s" / "test" / "tracking_results"
+        assert place.plots_dir == tmp_path / "s" / "test" / "result_plots"
+    assert workspace("train").pretrained_dir == tmp_path / "w" / "pretrained_networks"
+    assert workspace("train").lmdb_dir("vid") == tmp_path / "d" / "vid_lmdb"
+
+
+def test_what_a_user_wrote_is_not_replaced_and_force_keeps_it(local_files, tmp_path, run_script, capsys):
+    test = local_files["test"]
+    for text in ("first", "second"):
+        test.write_text(text)
+        assert run_script(SCRIPT, f"--save_dir={tmp_path}") == 2
+        message = capsys.readouterr().err
+        assert message.count("\n") == 1
+        assert f"{test} is there already" in message
+        assert "--force" in message
+        assert (test.read_text(), local_files["train"].exists()) == (text, text == "second")
+        assert run_script(SCRIPT, f"--save_dir={tmp_path}", "--force") == 0
+    kept = {path.name: path.read_text() for path in test.parent.iterdir() if path != test}
+    assert kept == {"local.py.bak": "first", "local.py.bak2": "second"}
+    assert workspace("test").save_dir == tmp_path
+    capsys.readouterr()
+    assert run_script(SCRIPT, f"--save_dir={tmp_path}") == 0  # the same once more is no mistake
+    assert capsys.readouterr().out.count("says the same already") == 2
+    assert len(list(test.parent.iterdir())) == 3
+
+
+def test_odd_names_survive_and_a_folder_that_cannot_be_written_is_named(local_files, tmp_path):
+    odd = tmp_path / 'o\'dd "{data}" \\n é'
+    write_local_files(odd, odd, odd, False)
+    assert workspace("train").dataset_dir("lasot") == workspace("test").save_dir / "lasot" == odd / "lasot"
+    for path in local_files.values():
+        shutil.rmtree(path.parent)
+    local_files["train"].parent.write_text("a file where a folder should be")
+    with pytest.raises(UserError, match=r"cannot write the local files: .*train"):
+        write_local_files(tmp_path, tmp_path, tmp_path, False)
+
+
+def test_git_ignores_them_and_their_backups():
+    if not (REPOSITORY / ".git").exists():
+        pytest.skip("not a git repository")
+    paths = [f"lib/{path}/local.py{end}" for path in ("train/admin", "test/evaluation") for end in ("", ".bak")]
+    found = subprocess.run(["git", "check-ignore", *paths], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert found.stdout.split() == paths

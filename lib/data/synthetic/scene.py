@@ -37,8 +37,7 @@ class Layer:
     def patch(self, t: int, shutter: float = 0.0) -> tuple[np.ndarray, tuple[int, int]]:
         """Render the sprite at frame `t`, with motion blur, on a patch that may reach beyond the image.
 
-        Returns:
-            The patch (h, w, 4) uint8 RGBA with premultiplied colours, and the xy of its top-left pixel in the image.
+        Gives the patch (h, w, 4) uint8 RGBA with premultiplied colours, and the xy of its top-left pixel in the image.
         """
         scale = self.size[t] / np.sqrt(np.prod(self.sprite.extent))
         # The smallest level that still has a pixel per image pixel.

@@ -19,16 +19,10 @@ class MultiStart(MultiStartExperiment):
     def execute(
         self, tracker: Tracker, sequence: Sequence, force: bool = False, callback: Callable[[float], None] | None = None
     ) -> None:
-        """Run a tracker from each anchor and write its trajectories.
+        """Run a tracker from each anchor and write its trajectories; `force` repeats runs whose results exist.
 
-        Args:
-            sequence: its values `anchor` are above 0 to run forwards from a frame, below 0 to run backwards.
-            force: repeat runs whose results exist.
-            callback: gets the finished share, in [0, 1].
-
-        Raises:
-            RuntimeError: the sequence has no anchors.
-            vot.tracker.TrackerException: the tracker ended.
+        The sequence's values `anchor` are above 0 to run forwards from a frame, below 0 to run backwards; without any
+        there is a RuntimeError. `callback` gets the finished share, in [0, 1].
         """
         forward, backward = find_anchors(sequence, self.anchor)
         if not forward and not backward:

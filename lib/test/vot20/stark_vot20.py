@@ -29,14 +29,11 @@ TRACKER_OF = {"s50": ("stark_s", "baseline"), "st50": ("stark_st", "baseline"), 
 class ObjectTrackers:
     """Follows any number of objects through one sequence, each with a copy of the tracker that shares its network.
 
-    Args:
-        kind: kind of the answered regions, `trax.Region.RECTANGLE` or `trax.Region.MASK`.
+    The answered regions are of the `kind` `trax.Region.RECTANGLE` or `trax.Region.MASK`.
     """
 
     def __init__(self, tracker: object, kind: str) -> None:
-        self.kind = kind
-        self._pristine = tracker
-        self._trackers: list = []
+        self.kind, self._pristine, self._trackers = kind, tracker, []
 
     def initialize(self, image: np.ndarray, objects: Objects) -> Objects:
         """Start on the first frame of a sequence: `update` without earlier objects."""
@@ -44,18 +41,10 @@ class ObjectTrackers:
         return self.update(image, objects)
 
     def update(self, image: np.ndarray, new: Objects) -> Objects:
-        """Find the objects in the next frame, and add the objects that appear in it.
+        """Find the objects in the next frame (H, W, 3) RGB uint8, and add the `new` objects that appear in it.
 
-        Args:
-            image: (H, W, 3) RGB uint8.
-            new: regions and properties of the objects that appear.
-
-        Returns:
-            Region and properties of every object, in the order of their appearance; the properties hold `confidence`
-            in [0, 1] where the tracker has one.
-
-        Raises:
-            UserError: a new object has no pixel.
+        Gives region and properties of every object, in the order of their appearance; the properties hold `confidence`
+        in [0, 1] where the tracker has one. A UserError where a new object has no pixel.
         """
         found = [self._answer(tracker.track(image), image) for tracker in self._trackers]
         for region, _ in new:
@@ -76,8 +65,7 @@ class ObjectTrackers:
 def box_of_mask(mask: np.ndarray, offset: tuple[int, int] = (0, 0)) -> list[float]:
     """The bounding box xywh, in pixels of the image, of a mask (H, W) whose first pixel is at `offset` (x, y).
 
-    Raises:
-        UserError: the mask is empty.
+    A UserError where the mask is empty.
     """
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not rows.size:
@@ -87,11 +75,7 @@ def box_of_mask(mask: np.ndarray, offset: tuple[int, int] = (0, 0)) -> list[floa
 
 
 def box_of_region(region: trax.Region) -> list[float]:
-    """The bounding box xywh, in pixels, of a region.
-
-    Raises:
-        UserError: an empty mask, or another kind of region than a rectangle, polygon or mask.
-    """
+    """The bounding box xywh, in pixels, of a rectangle, polygon or mask; a UserError for other kinds, or no pixel."""
     if region.type == trax.Region.RECTANGLE:
         return [float(value) for value in region.bounds()]
     if region.type == trax.Region.POLYGON:
@@ -127,11 +111,9 @@ def region_of_mask(mask: np.ndarray) -> trax.Region:
 
 
 def serve(load: Callable[[], object], kind: str, name: str) -> int:
-    """Track until the toolkit ends the session; the exit status is 2 where the tracker failed.
+    """Track until the toolkit ends the session, with the tracker that `load` gives; `kind` as of `ObjectTrackers`.
 
-    Args:
-        load: gives the tracker.
-        kind: as `ObjectTrackers` takes it.
+    The exit status is 2 where the tracker failed.
     """
     # The toolkit's clock starts with the greeting, so the network is loaded before it. The toolkit hears the reason of
     # a failure only after the greeting, and after its first request.

@@ -1,6 +1,7 @@
 """Running trackers over test sets: what is written, kept, and reported."""
 
 import os
+import re
 import shutil
 from functools import partial
 from pathlib import Path
@@ -170,16 +171,14 @@ def test_the_command_for_one_sequence_and_another_place(root, tmp_path, monkeypa
     assert capsys.readouterr().err.startswith("error: test set otb: folder not found")
 
 
-@pytest.mark.parametrize(
-    ("debug", "counts"), [("0", "4 tracked, 0 finished before, 0"), ("1", "3 tracked, 0 finished before, 1")]
-)
+@pytest.mark.parametrize(("debug", "counts"), [("0", "4 tracked, 0 finished .* 0"), ("1", "3 tracked, 0 .* 1")])
 def test_a_name_that_is_not_utf8_ends_no_evaluation(root, tmp_path, run_script, capsys, debug, counts):
     shutil.copytree(root / "ant", root / os.fsdecode(b"caf\xe9"))
     arguments = ["--dataset", f"folder:{root}", "--results_dir", str(tmp_path), "--debug", debug]
     # OpenCV writes no video by such a name.
     assert run_script("test.py", "still", "none", *arguments) == int(debug)
     printed = capsys.readouterr().out
-    assert f"{counts} failed" in printed
+    assert re.search(f"{counts} failed", printed)
     assert "[3/4] caf\\udce9: " in printed
 
 
@@ -235,12 +234,10 @@ def test_a_network_is_warm_before_the_clock_and_its_configuration_is_noted(root,
         evaluate()
 
 
-@pytest.mark.parametrize(
-    ("tracker", "config", "run_id"), [("still", "../x", 1), ("../still", "x", None), ("a", "b", -1)]
-)
-def test_results_stay_in_their_folder(tracker, config, run_id, tmp_path):
+@pytest.mark.parametrize("names", [("still", "../x", 1), ("../still", "x", None), ("a", "b", -1)])
+def test_results_stay_in_their_folder(names, tmp_path):
     with pytest.raises(UserError, match="cannot name a folder of results|counted from 0"):
-        run_dir(tmp_path, tracker, config, run_id)
+        run_dir(tmp_path, *names)
     assert run_dir(tmp_path, "stark_s", "my/baseline.yaml", 7) == tmp_path / "stark_s" / "baseline_007"
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from lib.data.registry import load_dataset
 from lib.test.evaluation.result_files import run_dir, write_result
-from lib.test.evaluation.submission import GOT10K, TRACKINGNET, Server, make_archive
+from lib.test.evaluation.submission import GOT10K, TRACKINGNET, make_archive
 from lib.utils.errors import UserError
 from lib.utils.workspace import REPOSITORY
 from tests.data.made_sets import moving_boxes, write_boxes, write_frames, write_sequence
@@ -101,9 +101,7 @@ def test_what_a_server_would_refuse_is_named(tmp_path, ending, text, message):
 
 
 @pytest.mark.parametrize(("server", "dataset"), [(GOT10K, "got10k_test"), (TRACKINGNET, "trackingnet")])
-def test_all_sequences_are_needed_and_the_data_set_may_be_elsewhere(
-    tmp_path, monkeypatch, capsys, server: Server, dataset
-):
+def test_all_sequences_are_needed_and_the_data_set_may_be_elsewhere(tmp_path, monkeypatch, capsys, server, dataset):
     folder, small = track(tmp_path, dataset), dataclasses.replace(server, count=3)
     with pytest.raises(UserError, match=f"has 3 sequences, but the server expects all {server.count}"):
         make_archive(server, "t", "c", results_dir=tmp_path)

@@ -1,4 +1,4 @@
-"""Workspaces of the VOT toolkit on a few drawn frames, and its commands run on them."""
+"""Workspaces of the VOT toolkit on a few drawn frames, its commands run on them, and a tracker without a network."""
 
 import os
 import subprocess
@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 import yaml
 
+from lib.test.vot20.stark_vot20 import serve
+from lib.utils.errors import run_command
 from lib.utils.workspace import REPOSITORY
 
 FRAMES, HEIGHT, WIDTH = 8, 96, 128
@@ -52,7 +54,7 @@ def write_workspace(folder: Path, experiments: dict, kind: str = "", registry: s
     (folder / "stack.yaml").write_text(yaml.safe_dump({"title": "made", "experiments": experiments}))
     (folder / "trackers.ini").write_text(
         f"[moving]\nprotocol = traxpython\npaths = {REPOSITORY}\n"
-        f"command = from tests.test.vot20.fake_tracker import main; main('{kind}')\n"
+        f"command = from tests.test.vot20.made_workspaces import main; main('{kind}')\n"
     )
     config = {"registry": [registry], "stack": "./stack.yaml", "sequences": "sequences"}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
@@ -83,3 +85,19 @@ def run(command: list[str], save_dir: Path, compiled: bool = False) -> str:
     )
     assert done.returncode == 0, done.stdout
     return done.stdout
+
+
+class MovingTracker:
+    """Moves one pixel right and down a frame, as the drawn objects do, and grows less sure."""
+
+    def initialize(self, image, info):
+        self.box, self.confidence = list(info["init_bbox"]), 1.0
+
+    def track(self, image):
+        self.box = [self.box[0] + 1, self.box[1] + 1, *self.box[2:]]
+        self.confidence -= 0.05
+        return {"target_bbox": list(self.box), "conf_score": self.confidence}
+
+
+def main(kind):
+    run_command(lambda: serve(MovingTracker, kind, "moving"))
