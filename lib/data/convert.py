@@ -178,7 +178,12 @@ def _write_got10k(tracks: list[Track], folder: Path, left: Counter) -> str:
 
 def _write_cvat(tracks: list[Track], file: Path) -> str:
     images, width, height = _one_video(tracks)
-    count = max(images) + 1
+    write_text(file, cvat_text(tracks, max(images) + 1, width, height))
+    return f"{_count(len(tracks), 'track')} with {_count(sum(int(track.present.sum()) for track in tracks), 'box')}"
+
+
+def cvat_text(tracks: list[Track], count: int, width: int, height: int) -> str:
+    """CVAT for video 1.1, of a video of `count` frames."""
     root = fromstring(
         f"<annotations><version>1.1</version><meta><task><name>converted</name><size>{count}</size>"
         f"<mode>interpolation</mode><start_frame>0</start_frame><stop_frame>{count - 1}</stop_frame><labels/>"
@@ -198,27 +203,39 @@ def _write_cvat(tracks: list[Track], file: Path) -> str:
                 SubElement(node, "box", {k: str(v) for k, v in ({"frame": frames[i]} | flags | sides).items()})
             shown = present[i]
     indent(root)
-    write_text(file, f'<?xml version="1.0" encoding="utf-8"?>\n{tostring(root, encoding="unicode")}\n')
-    return f"{_count(len(tracks), 'track')} with {_count(sum(int(track.present.sum()) for track in tracks), 'box')}"
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{tostring(root, encoding="unicode")}\n'
 
 
 def _write_mot(tracks: list[Track], folder: Path) -> str:
-    (images, width, height), rows = _one_video(tracks), []
+    images, width, height = _one_video(tracks)
+    (folder / "img1").mkdir()
+    for number, image in images.items():
+        _link(image, folder / "img1" / f"{number + 1:06d}{(suffix := image.suffix.lower())}")
+    files = mot_files(tracks, max(images) + 1, width, height, suffix)
+    for name, text in files.items():
+        write_text(folder / name, text)
+    boxes = files["gt/gt.txt"].count("\n")
+    return f"{_count(len(tracks), 'track')} of {_count(len(images), 'frame')} with {_count(boxes, 'box')}"
+
+
+def mot_files(
+    tracks: list[Track], count: int, width: int, height: int, suffix: str = ".jpg", fps: float = 25
+) -> dict[str, str]:
+    """The texts of MOT 1.1 by name, of a video of `count` frames."""
+    rows: list[tuple] = []
     labels = list(dict.fromkeys(track.label for track in tracks))
     for track, number in zip(tracks, _ids(tracks, 1), strict=True):
         for i in np.flatnonzero(track.present):
             seen = 1 if track.cover is None else track.cover[i] / 8
             box = map(_text, track.boxes[i])
             rows.append((track.numbers[i] + 1, number, *box, 1, labels.index(track.label) + 1, _text(seen)))
-    (folder / "img1").mkdir()
-    for number, image in images.items():
-        _link(image, folder / "img1" / f"{number + 1:06d}{(suffix := image.suffix.lower())}")
-    facts = {"name": "converted", "imDir": "img1", "frameRate": 25, "seqLength": max(images) + 1}
+    facts = {"name": "converted", "imDir": "img1", "frameRate": f"{fps:g}", "seqLength": count}
     facts |= {"imWidth": width, "imHeight": height, "imExt": suffix}
-    write_text(folder / "gt/gt.txt", "".join(f"{','.join(map(str, row))}\n" for row in sorted(rows)))
-    write_text(folder / "gt/labels.txt", "".join(f"{label}\n" for label in labels))
-    write_text(folder / "seqinfo.ini", "".join(["[Sequence]\n", *(f"{key}={value}\n" for key, value in facts.items())]))
-    return f"{_count(len(tracks), 'track')} of {_count(len(images), 'frame')} with {_count(len(rows), 'box')}"
+    return {
+        "gt/gt.txt": "".join(f"{','.join(map(str, row))}\n" for row in sorted(rows)),
+        "gt/labels.txt": "".join(f"{label}\n" for label in labels),
+        "seqinfo.ini": "".join(["[Sequence]\n", *(f"{key}={value}\n" for key, value in facts.items())]),
+    }
 
 
 def _one_video(tracks: list[Track]) -> tuple[dict[int, Path], int, int]:

@@ -158,8 +158,8 @@ def find_weights(
     if checkpoint is not None:
         path, kept = Path(checkpoint), place.network_dir / checkpoint
         return kept if not path.exists() and kept.is_file() else path
-    folder = place.checkpoint_dir / "train" / script / experiment_name(config)
-    wanted = folder / epoch_name(NET_TYPES[script], load_config(script, config, overrides).TEST.EPOCH)
+    wanted = weights_place(script, config, overrides)
+    folder = wanted.parent
     if wanted.is_file():
         return wanted
     try:
@@ -175,6 +175,12 @@ def find_weights(
             if path.is_file():
                 return path
         raise CheckpointError(f"no weights of {script} {config}: {error}, or put one at {others[-1]}") from error
+
+
+def weights_place(script: str, config: str | Path, overrides: Sequence[str] = ()) -> Path:
+    """Where a training leaves the weights of the epoch TEST.EPOCH, and where published ones go."""
+    folder = workspace("test").checkpoint_dir / "train" / script / experiment_name(config)
+    return folder / epoch_name(NET_TYPES[script], load_config(script, config, overrides).TEST.EPOCH)
 
 
 def shipped_weights(script: str, config: str | Path) -> Path:

@@ -28,6 +28,7 @@ _VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".ogv", ".flv", ".wmv", ".3gp"),
     ".gif",
 )
+_BLOCK = 2**28  # bytes of frames that are held where a clip is read backwards
 _SEEK_BEFORE = 8  # frames: those right before a key frame may need frames before it
 
 
@@ -56,12 +57,14 @@ class Clip(ABC):
         fps: frames a second at which it plays.
         total: number of frames; None where unknown. A video's header may be wrong, until its end was reached.
         size: width and height of the first frame.
+        exact: whether `total` is certain.
         files: the pictures of a folder.
 
     Raises:
         UserError: it cannot be read, or exceeds a limit.
     """
 
+    exact = False
     files: Sequence[Path] = ()
 
     def __init__(self, path: Path, name: str, limits: Limits) -> None:
@@ -82,6 +85,19 @@ class Clip(ABC):
             UserError: a frame is damaged or too large, or there are more frames than allowed.
         """
 
+    def pick(self, wanted: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
+        """The frames of rising or falling indices, with the indices; ends where the clip does.
+
+        Falling ones are decoded block by block.
+        """
+        falling, width, height = wanted[0] > wanted[-1], *self.size
+        size = max(1, min(64, _BLOCK // (3 * width * height))) if falling else len(wanted)
+        for begin in range(0, len(wanted), size):
+            block = set(wanted[begin : begin + size])
+            numbered = zip(range(min(block), max(block) + 1), self.frames(min(block)), strict=False)
+            found = ((index, image) for index, image in numbered if index in block)
+            yield from reversed(list(found)) if falling else found
+
     @abstractmethod
     def _open(self) -> tuple[float, int | None]:
         """Frames a second, and the number of frames."""
@@ -94,6 +110,8 @@ def open_clip(path: Path, name: str, limits: Limits) -> Clip:
 
 class FolderClip(Clip):
     """A folder of images."""
+
+    exact = True
 
     def _open(self) -> tuple[float, int]:
         try:
@@ -150,7 +168,7 @@ class VideoClip(Clip):
                     image = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90) % 4)
                     yield np.ascontiguousarray(image)
                 index += 1
-            self.total = index
+            self.total, self.exact = index, True
 
     def _decoded(self, container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
         try:
@@ -215,6 +233,11 @@ class Media:
                     "start the server with --media for where it leads, too"
                 )
         return path
+
+    def beside(self, clip: Path, *names: str) -> Path | None:
+        """The first of some files that lies in the folder of a clip's pictures, or in the folder around."""
+        folders = (clip, clip.parent) if clip.is_dir() else ()
+        return next(filter(None, (self._inside(folder / name) for folder in folders for name in names)), None)
 
     def list(self, name: str) -> dict:
         """The content of a directory: `{"path", "frames", "entries": [{"name", "path", "kind"}]}`.

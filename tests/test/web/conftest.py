@@ -5,6 +5,7 @@ import shutil
 import pytest
 from playwright.sync_api import Error, expect, sync_playwright
 
+from tests.processes import wait_until
 from tests.test.web.browsing import COUNT, WAIT, opened
 from tests.test.web.made_clips import scene, write_clip, write_images
 from tests.test.web.serving import Server
@@ -47,6 +48,16 @@ def server(tmp_path_factory, media):
     yield server
     server.stop()
     assert "Traceback" not in server.log.read_text()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_kept(request):
+    """No work of the test before: its page has gone, and so do the files beside the clips."""
+    if "server" in request.fixturenames and "media" in request.fixturenames:
+        server, media = request.getfixturevalue("server"), request.getfixturevalue("media")
+        assert wait_until(lambda: [each for each in server.files.glob("stark-web-*/*") if each.is_dir()] == [])
+        for kept in media.rglob("*tracks.json"):
+            kept.unlink()
 
 
 @pytest.fixture

@@ -107,8 +107,9 @@ def test_a_finger_draws_and_a_second_one_does_not_disturb_it(browser, server):
         open_square(page)
         for fingers in (1, 2):
             page.locator("#stage").scroll_into_view_if_needed()
-            first, second, end = place(page, 20, 40), place(page, 120, 100), place(page, 44, 64)
-            both = [("Start", [first, second]), ("Move", [end, second]), ("End", [end])]
+            first, middle, end = place(page, 20, 40), place(page, 32, 52), place(page, 44, 64)
+            second = place(page, 120, 100)
+            both = [("Move", [middle]), ("Start", [middle, second]), ("Move", [end, second]), ("End", [end])]
             touch(page, ("Start", [first]), *(both if fingers == 2 else [("Move", [end])]), ("End", []))
             expect_box(page, BOX)
             page.get_by_role("button", name="Remove it").click()
@@ -232,7 +233,7 @@ def test_mistakes_are_said_plainly(page, media, tmp_path):
     track(page)  # it goes on from there
 
 
-def test_a_lost_connection_is_said_and_again_for_whatever_is_done_then(browser, server):
+def test_a_lost_connection_is_said_and_the_work_comes_back_with_it(browser, server):
     sockets = []
 
     def prepare(page):
@@ -242,13 +243,26 @@ def test_a_lost_connection_is_said_and_again_for_whatever_is_done_then(browser, 
         open_square(page)
         drag(page, BOX)
         expect_box(page, BOX)
-        sockets[0].close()
-        lost = "The connection to the server is lost: is it still running? Reload the page."
-        assert alert(page) == lost
-        page.get_by_role("button", name="Dismiss this message").click()
-        page.get_by_role("button", name="Track", exact=True).click()
-        assert alert(page) == lost
-        expect(page.get_by_role("button", name="Track", exact=True)).to_be_visible()  # not "Pause"
+        track(page)
+        page.evaluate("window.same = true")
+        closed = len(sockets)
+        page.route_web_socket("**/api/session", lambda socket: socket.close())  # it does not come back yet
+        sockets[-1].close()
+        assert alert(page).startswith("The connection to the server is lost: is it still running? Your work is kept")
+        expect(page.locator("#connection")).to_have_text("not connected")
+        expect(page.get_by_role("button", name="Track", exact=True)).to_be_disabled()
+        # The server is there again: clip, boxes and frame come back, and tracking goes on.
+        page.route_web_socket("**/api/session", lambda socket: sockets.append(socket) or socket.connect_to_server())
+        expect(page.locator("#connection")).to_have_text("")
+        expect(page.get_by_role("button", name="Track", exact=True)).to_be_enabled()
+        expect(page.get_by_role("alert")).to_be_hidden()
+        expect(page.locator("#facts")).to_contain_text(f"frame {COUNT} of {COUNT}")
+        expect_box(page, (20 + 2 * (COUNT - 1), 40, 24, 24), within=8)
+        assert len(sockets) == closed + 1
+        scrub(page, 11)
+        drag(page, OTHER)
+        track(page)
+        assert page.evaluate("window.same")  # it was not loaded again
 
 
 def test_a_link_on_another_page_leads_in(browser, server):

@@ -13,8 +13,8 @@ import pytest
 from lib.data.registry import build_dataset, load_dataset
 from lib.test.tracker import create_tracker
 from lib.test.web.clips import Limits, Media
-from lib.test.web.session import Session, visible_part
-from lib.test.web.trackers import TrackedObject
+from lib.test.web.objects import TrackedObject, visible_part
+from lib.test.web.session import Session
 from lib.utils.errors import UserError
 from tests.test.web.made_clips import index_of, scene, write_clip, write_images, write_numbered
 
@@ -133,13 +133,13 @@ def test_a_pause_keeps_what_is_found_and_tracking_goes_on_from_there(page):
 def test_drawing_again_begins_anew_there_and_leaves_what_was_before(page):
     page.draw(1, 0, BOX).track().draw(1, 12, [100, 10, 24, 24]).track()
     assert page.found() == {index: 100.0 + 2 * (index - 12) for index in range(12, COUNT)}
-    each = page.session.objects[1]
-    assert list(each.boxes) == list(range(COUNT))
+    each = page.session.work.objects[1]
+    assert sorted(each.boxes) == list(range(COUNT))
     assert each.boxes[11][0] == 42.0
     assert 12 not in each.scores
     # Corrected further back, the later correction still holds.
-    found = page.draw(1, 5, [0, 10, 24, 24]).track().found()
-    assert (found[11], found[12]) == (12.0, 100.0)
+    assert page.draw(1, 5, [0, 10, 24, 24]).track().found() == {index: 2.0 * (index - 5) for index in range(5, 12)}
+    assert page.session.work.objects[1].boxes[19][0] == 114.0
 
 
 def test_objects_are_tracked_each_on_its_own(page):
@@ -149,15 +149,15 @@ def test_objects_are_tracked_each_on_its_own(page):
     # One is corrected: the other one is not tracked again, but shown.
     page.draw(2, 10, [0, 0, 24, 24]).track()
     assert list(page.found(1).items()) == [(index, 20.0 + 2 * index) for index in range(10, COUNT)]
-    assert page.say("remove", number=1) == [{"type": "removed", "object": 1}]
-    assert list(page.session.objects) == [2]
+    assert [each["number"] for each in page.say("remove", number=1)[0]["objects"]] == [2]
+    assert list(page.session.work.objects) == [2]
 
 
 def test_another_tracker_begins_at_the_first_box_and_keeps_corrections(page):
     page.draw(1, 2, BOX).draw(1, 10, [100, 40, 24, 24]).track("step").track("still")
     assert page.found() == {index: 20.0 if index < 10 else 100.0 for index in range(2, COUNT)}
     # The page is told which boxes no longer hold, also where none is found again.
-    assert [(each["object"], each["frame"]) for each in page.of("forgotten")] == [(1, 2)]
+    assert [row[0] for row in page.of("work")[0]["objects"][0]["boxes"]] == [2, 10]
 
 
 def test_objects_share_a_network_and_nothing_else():
@@ -168,10 +168,10 @@ def test_objects_share_a_network_and_nothing_else():
     together = [TrackedObject(number) for number in range(2)]
     for each, box in zip(together, boxes, strict=True):
         each.draw(0, box)
-        assert each.use(example, ("mini", "torch"))
+        each.begin(example, ("mini", "torch"))
     for index, frame in enumerate(frames):
         for each in together:
-            each.step(index, frame)
+            each.step(index, frame, 1)
     for each, box in zip(together, boxes, strict=True):
         alone = create_tracker("stark_lightning_X_trt", "mini")
         alone.initialize(frames[0], {"init_bbox": box})
@@ -247,8 +247,8 @@ def test_the_table_has_every_box(tracked):
     with open(tracked.export("table"), newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == COUNT + COUNT - 6
-    assert list(rows[0].values()) == ["1", "1", "20.00", "40.00", "24.00", "24.00", "", "1"]
-    assert list(rows[0]) == ["object", "frame", "x", "y", "w", "h", "confidence", "drawn"]
+    assert list(rows[0].values()) == ["1", "1", "20.00", "40.00", "24.00", "24.00", "", "1", ""]
+    assert list(rows[0]) == ["object", "frame", "x", "y", "w", "h", "confidence", "drawn", "name"]
     assert rows[1]["confidence"] == "0.7500"
     corrected = [row for row in rows if row["object"] == "2" and row["drawn"] == "1"]
     assert [(row["frame"], row["x"]) for row in corrected] == [("7", "50.00"), ("13", "60.50")]

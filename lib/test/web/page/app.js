@@ -1,9 +1,12 @@
 // The page: its state, the answers of the server, and the actions of the person.
 
 import { Chooser } from "./chooser.js";
-import { $, clamp, isModified, isTaken, make } from "./dom.js";
+import { $, ask, clamp, make } from "./dom.js";
+import { listen } from "./keys.js";
+import { hasWork, keepWork, keptKeys, keptWork, keyOf, pack, unpack } from "./objects.js";
 import { Panel } from "./panel.js";
 import { Pictures } from "./pictures.js";
+import { Player } from "./player.js";
 import { connect } from "./server.js";
 import { Stage } from "./stage.js";
 import { Timeline } from "./timeline.js";
@@ -11,17 +14,25 @@ import { Timeline } from "./timeline.js";
 const SURE_FROM = 0.5; // as in the demo of the command line
 const STEP = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const SMALLEST = 4; // pixels a side of a box that is made smaller by keys
+const MANY = 20; // tracked frames: they are not removed without a question
+const KEPT_EVERY = 1000; // ms
 const ENDS = {
   end: "Tracked to the end.",
+  range: "The range is tracked.",
   paused: "Paused.",
   complete: "Everything is tracked. To correct it, go to a frame, draw the box again, and track.",
 };
+const LOST = "The connection to the server is lost: is it still running? Your work is kept, and comes back with it.";
 
 const state = {
-  hello: null,
-  clip: null, // {name, frames, fps, width, height}
+  hello: null, // null while there is no connection
+  clip: null, // {name, frames, fps, width, height, truth}
+  source: null, // the message that opened it
+  asked: null, // the one that is on its way
   opening: false, // its first picture has yet to come
-  objects: new Map(), // number to {number, colour, drawn: Map, results: Map}, both by frame
+  resuming: false, // the connection came back: the page's work holds
+  restoring: false, // the page's work is on its way to the server
+  objects: new Map(),
   selected: 1,
   shown: 0, // the frame on the stage
   size: [1, 1], // of that frame
@@ -30,30 +41,65 @@ const state = {
   exporting: false,
   unanswered: 0, // boxes on their way to the server
   holding: false, // the stage stays where it is although frames arrive
+  undo: false,
+  redo: false,
 };
 
 const pictures = new Pictures({ ask: (frame) => send("show", { frame }), paint });
-const stage = new Stage($("stage"), { drawn: draw, begin });
+const player = new Player({ show: (frame) => pictures.want(frame), isBusy: () => pictures.isBusy, changed: refresh });
+const stage = new Stage($("stage"), { drawn: draw, begin, pick, zoomed });
 const timeline = new Timeline($("timeline"), go);
-const panel = new Panel({ select, add, remove: () => send("remove", { number: state.selected }), draw, complain, exportFile });
+const panel = new Panel({ select, draw, complain, exportFile, refresh, remove, mark, trackRange, act: (type, more) => change(type, more) });
 const chooser = new Chooser({ open, browse: (path) => send("browse", { path }), say, complain });
+let keeping = null; // a timer
 const send = connect((message, picture) => answers[message.type](message, picture), lost);
 
 const answers = {
   hello(message) {
+    const again = state.clip !== null;
+    const colours = message.colours;
     state.hello = message;
     chooser.offer(message);
     panel.offer(message);
     $("connection").textContent = "";
+    if (!again) return comeBack(colours);
+    quiet();
+    state.resuming = true;
+    if (state.source.type === "open_upload") chooser.sendAgain();
+    else open(state.source.type, state.source.more);
+    return refresh();
   },
   listed: (message) => chooser.list(message),
   opened(message) {
+    const { work, box, note } = message;
+    const { colours } = state.hello;
+    const resuming = state.resuming && state.clip?.name === message.name;
+    Object.assign(state, { clip: message, source: state.asked, fps: null, running: false, exporting: false, resuming: false, restoring: false, unanswered: 0 });
+    remember(message);
+    if (note) complain(note);
+    if (resuming) {
+      pictures.answered();
+      say("");
+      return restore(pack(state.objects));
+    }
     pictures.clear();
-    state.objects.clear();
-    Object.assign(state, { clip: message, opening: true, shown: 0, fps: null, running: false, exporting: false, holding: true });
+    Object.assign(state, { opening: true, shown: 0, holding: true, undo: work.undo, redo: work.redo });
+    timeline.zoom(Infinity);
+    stage.zoom(0, 0, 0);
+    panel.clearRange();
     pictures.wanted = 0; // it follows
-    select(newObject(1).number);
-    if (message.box) draw(message.box);
+    const kept = hasWork(work.objects) ? null : keptWork(keyOf(message))?.objects;
+    const back = kept && hasWork(kept);
+    state.objects = unpack(back ? kept : work.objects, colours);
+    select([...state.objects.keys()][0]);
+    if (back) restore(kept);
+    else if (box && !hasWork(work.objects)) draw(box);
+    return undefined;
+  },
+  work({ objects, undo, redo, selected = state.selected }) {
+    Object.assign(state, { objects: unpack(objects, state.hello.colours), undo, redo, restoring: false });
+    select(state.objects.has(selected) ? selected : [...state.objects.keys()][0]);
+    keepSoon();
   },
   picture({ frame, width, height }, picture) {
     pictures.keep(frame, picture, [width, height]);
@@ -61,27 +107,23 @@ const answers = {
   },
   frame({ frame, width, height, objects, fps }, picture) {
     pictures.keep(frame, picture, [width, height]);
-    for (const { object, ...found } of objects) state.objects.get(object)?.results.set(frame, found);
+    for (const { object, ...found } of objects) state.objects.get(object)?.boxes.set(frame, found);
     state.fps = fps;
     say(""); // it is loaded
+    keepSoon();
     if (state.holding) refresh();
     else pictures.want(frame);
   },
-  drawn({ object, frame, box }) {
-    const { drawn } = state.objects.get(object) ?? newObject(object);
+  drawn({ object, frame, box, gone: [first, last] }) {
     state.unanswered -= 1;
-    if (!state.unanswered || !drawn.has(frame)) drawn.set(frame, box); // else a key has moved it since
-    answers.forgotten({ object, frame });
-  },
-  forgotten({ object, frame }) {
-    const { results } = state.objects.get(object) ?? newObject(object);
-    for (const index of [...results.keys()]) if (index >= frame) results.delete(index);
-    refresh();
-  },
-  removed({ object }) {
-    state.objects.delete(object);
-    if (!state.objects.size) newObject(1);
-    if (!state.objects.has(state.selected)) select([...state.objects.keys()][0]);
+    const { boxes, absent } = state.objects.get(object) ?? {};
+    if (!boxes) return;
+    for (const [index, { drawn }] of [...boxes]) if (!drawn && index >= first && index <= last) boxes.delete(index);
+    absent.delete(frame);
+    // Else a key has moved it since.
+    if (!state.unanswered || !boxes.has(frame)) boxes.set(frame, { box, score: null, drawn: true });
+    Object.assign(state, { undo: true, redo: false });
+    keepSoon();
     refresh();
   },
   loading: ({ tracker, engine }) => say(`loading ${tracker} (${engine})`),
@@ -103,11 +145,15 @@ const answers = {
     say("The file is ready.");
     refresh();
   },
+  note: ({ text }) => complain(text),
   error({ about, text }) {
     if (about === "show") pictures.refused();
     if (about === "draw") state.unanswered -= 1;
     if (about === "track") state.running = false;
     if (about === "export") state.exporting = false;
+    if (about === "restore") state.restoring = false;
+    if (about.startsWith("open_")) state.resuming = false;
+    player.stop();
     say("");
     complain(text);
     refresh();
@@ -115,11 +161,54 @@ const answers = {
 };
 
 function lost() {
+  keep();
   $("connection").textContent = "not connected";
-  state.running = state.exporting = false;
+  Object.assign(state, { hello: null, running: false, exporting: false });
+  player.stop();
+  pictures.refused();
   say("");
-  complain("The connection to the server is lost: is it still running? Reload the page.");
+  complain(LOST);
   refresh();
+}
+
+// Work that is kept
+
+// The page is opened: after a reload with the same clip, else with an offer of the last one.
+function comeBack() {
+  const key = keptKeys()[0];
+  const last = key ? keptWork(key) : null;
+  const same = sessionStorage.getItem("stark open");
+  chooser.offerLast(last);
+  if (last && same === key && last.source.type !== "open_upload") open(last.source.type, last.source.more);
+}
+
+function remember(clip) {
+  state.key = keyOf(clip);
+  try {
+    sessionStorage.setItem("stark open", state.key);
+  } catch {
+    // the store is switched off: the clip is chosen again
+  }
+}
+
+function keepSoon() {
+  keeping ??= setTimeout(keep, KEPT_EVERY);
+}
+
+function keep() {
+  clearTimeout(keeping);
+  const changed = keeping !== null;
+  keeping = null;
+  if (changed && state.clip) keepWork(state.key, { name: state.clip.name, source: state.source, objects: pack(state.objects) });
+}
+
+async function restore(objects) {
+  state.restoring = true;
+  refresh();
+  const body = JSON.stringify(objects);
+  const done = await fetch(`api/${state.hello.session}/work`, { method: "POST", body }).catch(() => null);
+  if (done?.ok) send("restore");
+  else complain("Your work could not be sent to the server: reload the page.");
 }
 
 // Actions
@@ -127,20 +216,43 @@ function lost() {
 function open(type, more = {}) {
   quiet();
   say("opening");
+  keep();
+  state.asked = { type, more };
+  send(type, more);
+}
+
+const busy = () => !state.hello || state.restoring;
+
+// Sends an action that changes the work.
+function change(type, more = {}) {
+  if (busy()) return;
+  quiet();
+  hold();
   send(type, more);
 }
 
 function track() {
-  if (state.running) return send("pause");
+  if (state.running) send("pause");
+  else startTracking({});
+}
+
+function trackRange(more) {
+  startTracking({ number: state.selected, ...more });
+}
+
+function startTracking(more) {
+  if (busy()) return;
   quiet();
-  Object.assign(state, { running: true, holding: false });
+  player.stop();
+  Object.assign(state, { running: true, holding: false, undo: true, redo: false });
   say("");
   refresh();
-  return send("track", panel.choice);
+  send("track", { ...panel.choice, ...more });
 }
 
 function hold() {
   state.holding = true;
+  player.stop();
   if (state.running) send("pause");
 }
 
@@ -150,26 +262,57 @@ function begin() {
   pictures.stop();
 }
 
+// A click on boxes, the smallest first: selects one.
+function pick(boxes) {
+  if (boxes.length && !boxes.some(({ number }) => number === state.selected)) select(boxes[0].number);
+}
+
+function zoomed(scale) {
+  $("fit").hidden = scale < 1.01;
+  $("fit").textContent = `${scale.toFixed(1)}x: show all`;
+}
+
 const step = (by) => go((pictures.wanted ?? state.shown) + by);
+const lastFrame = () => Math.max(0, (state.clip.frames ?? 1) - 1, state.shown);
 
 function go(frame) {
   if (!state.clip) return;
   hold();
-  pictures.want(clamp(frame, 0, Math.max(0, (state.clip.frames ?? 1) - 1)));
+  pictures.want(clamp(frame, 0, lastFrame()));
 }
+
+function play() {
+  if (player.playing) return player.stop();
+  hold();
+  return player.start(state.shown >= lastFrame() ? -1 : state.shown, lastFrame(), rate());
+}
+
+const rate = () => state.clip.fps * Number($("speed").value);
 
 function select(number) {
   state.selected = number;
   refresh();
 }
 
-function add() {
-  const number = state.hello.colours.findIndex((_, index) => !state.objects.has(index + 1)) + 1;
-  if (number) select(newObject(number).number);
-  $("stage").focus();
+const tracked = ({ boxes }, first = 0, last = Infinity) =>
+  [...boxes].filter(([frame, { drawn }]) => !drawn && frame >= first && frame <= last).length;
+
+async function remove() {
+  const each = state.objects.get(state.selected);
+  const count = tracked(each);
+  const name = each.name || `object ${each.number}`;
+  if (count > MANY && !(await ask(`Remove ${name} with its ${count} tracked frames?`, "Remove"))) return;
+  change("remove", { number: each.number });
+}
+
+async function mark({ first, last, absent }) {
+  const count = tracked(state.objects.get(state.selected), first, last);
+  if (count > MANY && !(await ask(`Remove ${count} tracked frames of this range?`, "Remove"))) return;
+  change("mark", { number: state.selected, first, last, absent });
 }
 
 function draw(box) {
+  if (busy()) return;
   quiet();
   hold();
   state.unanswered += 1;
@@ -187,28 +330,19 @@ function exportFile(what) {
 
 // Moves the selected box by keys, or changes its size; makes one where there is none.
 function nudge(key, resize) {
-  const object = state.objects.get(state.selected);
+  if (busy()) return;
+  const { boxes } = state.objects.get(state.selected);
   const [width, height] = state.size;
-  const [x, y, w, h] = boxAt(object, state.shown)?.box ?? [width * 0.375, height * 0.375, width / 4, height / 4];
-  const [right, down] = STEP[key].map((value) => value * Math.max(1, Math.round(width / 320)));
+  const [x, y, w, h] = boxes.get(state.shown)?.box ?? [width * 0.375, height * 0.375, width / 4, height / 4];
+  const [right, down] = STEP[key];
   const box = resize
     ? [x, y, clamp(w + right, SMALLEST, width - x), clamp(h + down, SMALLEST, height - y)]
     : [clamp(x + right, 0, width - w), clamp(y + down, 0, height - h), w, h];
-  object.drawn.set(state.shown, box); // the next key may come before the answer
+  boxes.set(state.shown, { box, score: null, drawn: true }); // the next key may come before the answer
   draw(box);
 }
 
 // The view
-
-function newObject(number) {
-  const made = { number, colour: state.hello.colours[number - 1], drawn: new Map(), results: new Map() };
-  state.objects = new Map([...state.objects, [number, made]].sort(([a], [b]) => a - b));
-  return made;
-}
-
-function boxAt({ drawn, results }, frame) {
-  return drawn.has(frame) ? { box: drawn.get(frame), score: null, drawn: true } : (results.get(frame) ?? null);
-}
 
 function paint(frame, bitmap, size) {
   if (state.opening) {
@@ -226,39 +360,44 @@ function paint(frame, bitmap, size) {
 function refresh() {
   if (!state.clip || state.opening) return;
   const { clip, shown, running, exporting } = state;
-  const objects = [...state.objects.values()].map((each) => ({ ...each, at: boxAt(each, shown) }));
+  const objects = [...state.objects.values()].map((each) => ({ ...each, at: each.boxes.get(shown) ?? null }));
   const selected = objects.find(({ number }) => number === state.selected);
   const visible = objects.filter(({ at }) => at).sort((a, b) => (a === selected) - (b === selected));
-  stage.setBoxes(
-    visible.map(({ number, colour, at: { box, score } }) => ({
-      box,
-      colour,
-      selected: number === state.selected,
-      unsure: score !== null && score < SURE_FROM,
-      label: objects.length > 1 ? `${number}` : "",
-    })),
-    selected?.colour,
-  );
-  const tracked = objects.some(({ results }) => results.size);
-  const drawn = objects.some((each) => each.drawn.size);
-  const most = state.hello.colours.length;
-  panel.update({ objects, selected: state.selected, most, busy: running || exporting, tracked });
+  const boxes = visible.map(({ number, name, colour, at: { box, score } }) => ({
+    number,
+    box,
+    colour,
+    selected: number === state.selected,
+    unsure: score !== null && score < SURE_FROM,
+    label: name || (objects.length > 1 ? `${number}` : ""),
+  }));
+  stage.setBoxes(boxes, selected?.colour, !running && !player.playing);
+  const drawn = objects.some((each) => [...each.boxes.values()].some((found) => found.drawn));
+  const any = objects.some((each) => each.boxes.size);
+  const isTracked = objects.some((each) => tracked(each));
   const total = Math.max(clip.frames ?? 1, shown + 1);
-  timeline.update(total, shown, objects);
+  panel.update({ objects, selected, shown, total, truth: clip.truth, off: busy(), running, exporting, any });
+  timeline.update(total, shown, clip.fps, objects, panel.range);
   $("export-bar").hidden = !exporting;
   $("track").textContent = running ? "Pause" : "Track";
-  $("track").disabled = !drawn;
-  $("track").classList.toggle("ready", drawn && !running && !tracked);
+  $("track").disabled = !drawn || busy();
+  $("track").classList.toggle("ready", drawn && !running && !isTracked);
+  $("undo").disabled = !state.undo || busy();
+  $("redo").disabled = !state.redo || busy();
+  $("play").textContent = player.playing ? "\u23f8" : "\u25b6";
+  $("play").setAttribute("aria-label", player.playing ? "Stop" : "Play");
   $("hint").textContent = drawn || running ? "" : "Draw a box around what to follow";
   Object.assign($("scrub"), { max: total - 1, value: shown });
-  showFacts(selected?.at, total);
+  showFacts(selected, total);
 }
 
-function showFacts(found, total) {
+function showFacts(selected, total) {
   const { shown, fps, clip } = state;
+  const { at: found = null, absent } = selected ?? {};
   const facts = [`frame ${shown + 1} of ${total}`];
   if (typeof found?.score === "number") facts.push(`confidence ${found.score.toFixed(2)}`);
   if (found?.drawn) facts.push("drawn");
+  if (absent?.has(shown)) facts.push("absent");
   if (fps !== null) facts.push(`${fps.toFixed(fps < 10 ? 1 : 0)} FPS`);
   $("facts").textContent = facts.join(", ");
   $("scrub").setAttribute("aria-valuetext", facts.join(", "));
@@ -273,33 +412,42 @@ function complain(text) {
   const sentence = text.replace(/^[a-z]+ /, (word) => word.charAt(0).toUpperCase() + word.slice(1)); // but no file's name
   $("alert-text").textContent = sentence + (/[.!?]$/.test(sentence) ? "" : ".");
   $("alert").hidden = false;
-  $("alert").scrollIntoView({ block: "nearest" });
 }
 
 const quiet = () => ($("alert").hidden = true);
 
-$("track").addEventListener("click", track);
-$("back").addEventListener("click", () => step(-1));
-$("forward").addEventListener("click", () => step(1));
+const clicks = {
+  track,
+  play,
+  back: () => step(-1),
+  forward: () => step(1),
+  undo: () => change("undo"),
+  redo: () => change("redo"),
+  fit: () => stage.zoom(0, 0, 0),
+  closer: () => timeline.zoom(0.5),
+  wider: () => timeline.zoom(2),
+  "alert-close": quiet,
+  change() {
+    hold();
+    $("chooser").hidden = false;
+    $("chooser").scrollIntoView();
+    document.querySelector("#chooser button, #file")?.focus();
+  },
+};
+for (const [id, act] of Object.entries(clicks)) $(id).addEventListener("click", act);
 $("scrub").addEventListener("input", () => go($("scrub").valueAsNumber));
-$("alert-close").addEventListener("click", quiet);
-$("change").addEventListener("click", () => {
-  hold();
-  $("chooser").hidden = false;
-  $("chooser").scrollIntoView();
-  document.querySelector("#chooser button, #file")?.focus();
-});
-$("stage").addEventListener("keydown", (event) => {
-  if (!(event.key in STEP) || !state.clip || isModified(event)) return;
-  event.preventDefault();
-  nudge(event.key, event.shiftKey);
-});
-document.addEventListener("keydown", (event) => {
-  if (!state.clip || isTaken(event) || isModified(event)) return;
-  if (event.key === " " && !$("track").disabled) track();
-  else if (event.key === ",") step(-1);
-  else if (event.key === ".") step(1);
-  else if (state.objects.has(Number(event.key))) select(Number(event.key));
-  else return;
-  event.preventDefault();
+$("speed").addEventListener("change", () => player.playing && player.speed(rate()));
+window.addEventListener("pagehide", keep);
+listen({
+  isReady: () => state.clip !== null,
+  grab: (held) => stage.grab(held),
+  track: () => $("track").disabled || track(),
+  nudge,
+  step,
+  play,
+  undo: clicks.undo,
+  redo: clicks.redo,
+  fit: clicks.fit,
+  range: (end) => panel.setEnd(end),
+  select: (number) => state.objects.has(number) && select(number),
 });

@@ -8,6 +8,7 @@ export class Chooser {
   constructor(act) {
     this.act = act;
     this.sending = null; // an AbortController
+    this.files = []; // of the last upload
     $("file").addEventListener("change", () => {
       const files = [...$("file").files];
       $("file").value = ""; // the same file may be chosen again
@@ -29,8 +30,19 @@ export class Chooser {
     $("sample-choice").hidden = !hello.samples.length;
     const { upload_mb: size, frames } = hello.limits;
     $("upload-hint").textContent = `Or drop it here. Up to ${size} MB and ${frames.toLocaleString("en")} frames. It stays on this server, and is removed when you close the page.`;
-    $("media-choice").hidden = !hello.media;
-    if (hello.media) this.act.browse("");
+    $("media-choice").hidden = !hello.media.length;
+    if (hello.media.length) this.act.browse("");
+  }
+
+  // The work that was kept last: {name, source, objects}, or null.
+  offerLast(last) {
+    $("last").hidden = !last;
+    if (!last) return;
+    const { name, source, objects } = last;
+    const boxes = objects.reduce((sum, each) => sum + each.boxes.length, 0);
+    const isUpload = source.type === "open_upload";
+    $("last-hint").textContent = `${boxes} boxes on ${name} are kept in this browser.${isUpload ? " Choose the file again, and they come back." : ""}`;
+    $("last-buttons").replaceChildren(...(isUpload ? [] : [button(`Go on with ${name}`, () => this.act.open(source.type, source.more), "primary")]));
   }
 
   // A directory of the server.
@@ -41,8 +53,14 @@ export class Chooser {
     );
     if (frames) rows.unshift(button(`Open these ${frames} pictures`, () => open("open_media", { path }), "primary"));
     if (path) rows.unshift(button("up", () => browse(path.includes("/") ? path.slice(0, path.lastIndexOf("/")) : "")));
-    $("media-path").textContent = entries.length || frames ? "" : "Nothing to open here.";
+    const [number, ...below] = path.split("/");
+    const place = path ? [this.hello.media[number], ...below].join("/") : "";
+    $("media-path").textContent = entries.length || frames ? place : `Nothing to open in ${place}.`;
     $("media").replaceChildren(...rows.map((row) => make("li", {}, row)));
+  }
+
+  sendAgain() {
+    this.send(this.files);
   }
 
   async send(files) {
@@ -56,6 +74,7 @@ export class Chooser {
       (total > limits.upload_mb * 2 ** 20 && `The file is too large (${Math.ceil(total / 2 ** 20)} MB): at most ${limits.upload_mb} MB are taken here.`) ||
       (!total && "The file is empty.");
     if (wrong) return this.act.complain(wrong);
+    this.files = files;
     files.sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }));
     this.sending = new AbortController();
     $("upload-progress").hidden = false;

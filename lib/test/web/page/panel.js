@@ -1,16 +1,29 @@
-// The settings beside the picture: objects, the box in numbers, tracker and engine, downloads.
+// The settings beside the picture: objects, the box in numbers, a range of frames, tracker and engine, downloads.
 
 import { $, make } from "./dom.js";
 
 const FIELDS = ["box-x", "box-y", "box-w", "box-h"];
+const ENDS = ["range-first", "range-last"];
 const downloads = document.querySelectorAll(".download");
 
 export class Panel {
-  // `act` has the functions select(number), add(), remove(), draw(box), complain(text), exportFile(what).
+  // `act` has the functions select(number), remove(), draw(box), mark({first, last, absent}), trackRange({first, last,
+  // backwards}), complain(text), exportFile(what), refresh(), and act(type, more) for the server's other commands.
   constructor(act) {
-    this.act = act;
-    $("add").addEventListener("click", act.add);
-    $("remove").addEventListener("click", act.remove);
+    Object.assign(this, { act, shown: 0, total: 1, selected: null });
+    const click = (id, run) => $(id).addEventListener("click", run);
+    click("add", () => act.act("add"));
+    click("remove", act.remove);
+    click("truth", () => act.act("truth", { number: this.selected.number }));
+    click("absent", () => this.markRange(true));
+    click("clear", () => this.markRange(false));
+    click("track-range", () => this.trackRange(false));
+    click("track-back", () => this.trackRange(true));
+    click("from-here", () => this.setEnd(0));
+    click("to-here", () => this.setEnd(1));
+    click("range-none", () => this.clearRange());
+    for (const id of ENDS) $(id).addEventListener("input", act.refresh);
+    $("name").addEventListener("change", () => act.act("rename", { number: this.selected.number, name: $("name").value }));
     $("box").addEventListener("submit", (event) => {
       event.preventDefault();
       const box = FIELDS.map((id) => $(id).valueAsNumber);
@@ -20,48 +33,100 @@ export class Panel {
     for (const each of downloads) each.addEventListener("click", () => act.exportFile(each.dataset.what));
   }
 
-  // Trackers and engines as the server offers them.
-  offer({ trackers, engines, engine }) {
+  // Trackers and engines as the server offers them; a choice that was made stays.
+  offer({ trackers, engines, engine, missing }) {
+    const before = this.choice;
     const options = (values) => values.map((value) => make("option", { value, textContent: value }));
     $("tracker").replaceChildren(...options(trackers));
     $("engine").replaceChildren(...options(engines));
-    $("engine").value = engine;
+    $("tracker").value = trackers.includes(before.key) ? before.key : trackers[0];
+    $("engine").value = engines.includes(before.engine) ? before.engine : engine;
+    $("missing").hidden = !missing.length;
+    const entries = missing.flatMap(({ tracker, file }) => [make("dt", { textContent: tracker }), make("dd", {}, make("code", { textContent: file }))]);
+    $("missing-list").replaceChildren(...entries);
   }
 
   get choice() {
     return { key: $("tracker").value, engine: $("engine").value };
   }
 
-  // `objects`: {number, colour, drawn, at: {box, score} or null}; `selected`: a number; `busy`: no download now.
-  update({ objects, selected, most, busy, tracked }) {
-    this.showObjects(objects, selected);
-    $("add").disabled = objects.length >= most;
-    $("remove").disabled = objects.length < 2 && !objects.some(({ drawn }) => drawn.size);
-    for (const each of downloads) each.disabled = !tracked || busy;
-    const box = objects.find(({ number }) => number === selected)?.at?.box;
+  // First and last frame of the range, from 0; null where there is no end.
+  get range() {
+    return ENDS.map((id) => (Number.isNaN($(id).valueAsNumber) ? null : Math.round($(id).valueAsNumber) - 1));
+  }
+
+  setEnd(end) {
+    $(ENDS[end]).value = this.shown + 1;
+    this.act.refresh();
+  }
+
+  clearRange() {
+    for (const id of ENDS) $(id).value = "";
+    this.act.refresh();
+  }
+
+  checkedRange() {
+    const [first, last] = this.range;
+    const least = Math.min(first ?? 0, last ?? 0);
+    if (least >= 0 && (first ?? 0) < this.total && (last === null || (first ?? 0) <= last)) return { first, last };
+    this.act.complain(`The range goes from a frame to the same or a later one, of ${this.total}.`);
+    return null;
+  }
+
+  // Without a range it is this frame.
+  markRange(absent) {
+    const range = this.checkedRange();
+    if (!range) return;
+    const { first, last } = range;
+    const isEmpty = first === null && last === null;
+    this.act.mark({ first: isEmpty ? this.shown : (first ?? 0), last: isEmpty ? this.shown : Math.min(last ?? this.total - 1, this.total - 1), absent });
+  }
+
+  trackRange(backwards) {
+    const range = this.checkedRange();
+    if (range) this.act.trackRange({ ...range, backwards });
+  }
+
+  // `objects`: {number, name, colour, boxes, at: {box, score} or null}; `selected`: one of them; `off`: no connection;
+  // `any`: there is something to download.
+  update({ objects, selected, shown, total, truth, off, running, exporting, any }) {
+    Object.assign(this, { shown, total, selected });
+    this.showObjects(objects, selected, shown);
+    const isDrawn = [...selected.boxes.values()].some(({ drawn }) => drawn);
+    const disabled = { add: objects.length >= 6, remove: objects.length < 2 && !selected.boxes.size, truth: false, absent: false, clear: false };
+    Object.assign(disabled, { name: false, "track-range": !isDrawn || running, "track-back": !isDrawn || running });
+    for (const [id, isOff] of Object.entries(disabled)) $(id).disabled = isOff || off;
+    $("truth").hidden = !truth;
+    $("truth").textContent = `Open ${truth}`;
+    for (const each of downloads) each.disabled = !any || off || running || exporting;
+    for (const id of ENDS) $(id).max = total;
+    $("range-none").hidden = this.range.every((end) => end === null);
+    const box = selected.at?.box;
     FIELDS.forEach((id, index) => {
       if (document.activeElement !== $(id)) $(id).value = box ? Math.round(box[index] * 10) / 10 : "";
     });
+    if (document.activeElement !== $("name")) $("name").value = selected.name;
   }
 
-  showObjects(objects, selected) {
+  showObjects(objects, selected, shown) {
     const list = $("objects");
-    const numbers = objects.map(({ number }) => number).join();
-    if (list.dataset.numbers !== numbers) {
-      list.dataset.numbers = numbers;
+    const names = objects.map(({ number, name }) => `${number} ${name}`).join("\n");
+    if (list.dataset.names !== names) {
+      list.dataset.names = names;
       list.replaceChildren(...objects.map((each) => this.row(each)));
     }
-    for (const [index, { number, at }] of objects.entries()) {
+    for (const [index, { number, at, absent }] of objects.entries()) {
       const row = list.children[index];
-      row.querySelector("input").checked = number === selected;
-      row.lastElementChild.textContent = at === null ? "no box here" : at.score === null ? "" : at.score.toFixed(2);
+      row.querySelector("input").checked = number === selected.number;
+      const score = at?.score === null ? "" : at?.score.toFixed(2);
+      row.lastElementChild.textContent = score ?? (absent.has(shown) ? "absent" : "no box here");
     }
   }
 
-  row({ number, colour }) {
+  row({ number, name, colour }) {
     const input = make("input", { type: "radio", name: "object", value: number, onchange: () => this.act.select(number) });
     const swatch = make("span", { className: "swatch" });
     swatch.style.background = colour;
-    return make("label", { className: "object" }, input, swatch, make("span", { textContent: `Object ${number}` }), make("span"));
+    return make("label", { className: "object" }, input, swatch, make("span", { textContent: name || `Object ${number}` }), make("span"));
   }
 }

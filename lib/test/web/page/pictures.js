@@ -14,6 +14,10 @@ export class Pictures {
     this.stop();
   }
 
+  get isBusy() {
+    return this.wanted !== null || this.decoding;
+  }
+
   keep(frame, blob, size) {
     this.kept.delete(frame); // the map is in the order of arrival
     this.kept.set(frame, { blob, size });

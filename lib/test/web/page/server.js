@@ -1,20 +1,31 @@
 // Messages to and from the server, and uploads.
 
-// Opens the connection and returns the function that sends a message, `send(type, more)`. `handle(message, picture)` takes
-// a message, and the Blob of a JPEG file that may be empty. `lost()` is called when the connection is closed, and again
-// for messages that cannot be sent any more.
+const AGAIN = [500, 1000, 2000, 4000]; // ms until the next try
+
+// Opens the connection, again whenever it is lost, and returns the function that sends a message, `send(type, more)`.
+// `handle(message, picture)` takes a message, and the Blob of a JPEG file that may be empty. `lost()` is called when the
+// connection is closed, and for messages that cannot be sent then.
 export function connect(handle, lost) {
   const address = new URL("api/session", location.href);
   address.protocol = address.protocol.replace("http", "ws");
   address.search = "";
-  const socket = new WebSocket(address);
-  socket.binaryType = "arraybuffer";
-  socket.addEventListener("close", lost);
-  socket.addEventListener("message", ({ data }) => {
-    const length = new DataView(data).getUint32(0, true);
-    const message = JSON.parse(new TextDecoder().decode(new Uint8Array(data, 4, length)));
-    handle(message, new Blob([new Uint8Array(data, 4 + length)], { type: "image/jpeg" }));
-  });
+  let [socket, tries] = [null, 0];
+  const open = () => {
+    socket = new WebSocket(address);
+    socket.binaryType = "arraybuffer";
+    socket.addEventListener("close", () => {
+      if (!tries) lost();
+      setTimeout(open, AGAIN[Math.min(tries, AGAIN.length - 1)]);
+      tries += 1;
+    });
+    socket.addEventListener("message", ({ data }) => {
+      tries = 0;
+      const length = new DataView(data).getUint32(0, true);
+      const message = JSON.parse(new TextDecoder().decode(new Uint8Array(data, 4, length)));
+      handle(message, new Blob([new Uint8Array(data, 4 + length)], { type: "image/jpeg" }));
+    });
+  };
+  open();
   return (type, more = {}) => (socket.readyState === WebSocket.OPEN ? socket.send(JSON.stringify({ type, ...more })) : lost());
 }
 

@@ -1,0 +1,123 @@
+"""The objects of a clip, what was done to them, and the file that keeps them."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, Field, TypeAdapter
+
+from ...utils.errors import UserError
+from ...utils.files import read_text, write_text
+from .objects import Choice, TrackedObject
+
+MOST_OBJECTS = 6  # as many as there are colours that differ on any ground
+LONGEST_NAME = 60
+_MOST_UNDONE = 50  # actions
+_SUFFIX = "tracks.json"  # of the file beside a clip, or in the folder of its pictures
+
+_Frame = Annotated[int, Field(ge=0, le=10**7)]
+_Side = Annotated[float, Field(ge=-1e7, le=1e7, allow_inf_nan=False)]
+_Score = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Kept(BaseModel):
+    number: Annotated[int, Field(ge=1, le=MOST_OBJECTS)]
+    name: Annotated[str, Field(max_length=LONGEST_NAME)] = ""
+    choice: Choice | None = None
+    drawn: list[_Frame]
+    absent: list[_Frame] = []
+    boxes: list[tuple[_Frame, _Side, _Side, _Side, _Side, _Score | None]]
+
+
+_KEPT = TypeAdapter(Annotated[list[_Kept], Field(max_length=MOST_OBJECTS)])
+
+
+def pack(objects: Iterable[TrackedObject]) -> list[dict]:
+    """Objects as plain data: boxes are rows of frame, x, y, w, h, score; `drawn` and `absent` are frames."""
+    return [
+        {
+            **{"number": each.number, "name": each.name, "choice": each.choice},
+            **{"drawn": sorted(each.drawn), "absent": sorted(each.absent)},
+            "boxes": [[i, *(round(v, 2) for v in each.boxes[i]), each.scores.get(i)] for i in sorted(each.boxes)],
+        }
+        for each in objects
+    ]
+
+
+def unpack(text: str | bytes, frames: int) -> dict[int, TrackedObject]:
+    """Objects by number from the JSON of `pack`, without what lies beyond a number of frames.
+
+    Raises:
+        pydantic.ValidationError: the text is something else.
+    """
+    objects = {}
+    for kept in _KEPT.validate_json(text):
+        rows = [row for row in kept.boxes if row[0] < frames]
+        boxes = {row[0]: list(row[1:5]) for row in rows}
+        objects[kept.number] = TrackedObject(
+            kept.number,
+            kept.name,
+            boxes,
+            {index: boxes[index] for index in kept.drawn if index in boxes},
+            frozenset(index for index in kept.absent if index < frames and index not in boxes),
+            {row[0]: row[5] for row in rows if row[5] is not None},
+            kept.choice,
+        )
+    return dict(sorted(objects.items()))
+
+
+class Work:
+    """The objects of one clip by number, their states before, and after what was undone.
+
+    Args:
+        clip: a video or folder whose work is kept in a file, or None.
+        frames: of the clip.
+
+    Attributes:
+        note: what the person is told of the file, or empty.
+    """
+
+    def __init__(self, clip: Path | None = None, frames: int = 0) -> None:
+        self.objects, self.note, self.changed = {1: TrackedObject(1)}, "", False
+        self._past: list[dict[int, TrackedObject]] = []
+        self._future: list[dict[int, TrackedObject]] = []
+        self._file = clip and (clip / _SUFFIX if clip.is_dir() else clip.with_name(f"{clip.name}.{_SUFFIX}"))
+        if self._file and self._file.is_file():
+            try:
+                self.objects = unpack(json.dumps(json.loads(read_text(self._file))["objects"]), frames)
+            except (ValueError, LookupError, TypeError, RecursionError, UserError):
+                self.note = f"{self._file.name} beside the clip is not the work of this page: it stays as it is"
+                self._file = None
+
+    def remember(self) -> None:
+        """Before an action: the state can be brought back."""
+        self._past = [*self._past, self._snapshot()][-_MOST_UNDONE:]
+        self._future.clear()
+        self.changed = True
+
+    def undo(self, again: bool) -> None:
+        """Bring back the state before the last action, or the one after it."""
+        taken, kept = (self._future, self._past) if again else (self._past, self._future)
+        if taken:
+            kept.append(self._snapshot())
+            self.objects, self.changed = taken.pop(), True
+
+    def message(self) -> dict:
+        """All of it, to the page."""
+        return {"objects": pack(self.objects.values()), "undo": bool(self._past), "redo": bool(self._future)}
+
+    def save(self) -> str:
+        """Write the file, if there is one and something has changed; returns a note where that is not possible."""
+        if not self.changed or self._file is None:
+            return ""
+        self.changed = False
+        try:
+            write_text(self._file, json.dumps({"objects": pack(self.objects.values())}))
+        except OSError as error:
+            self._file, folder = None, self._file.parent
+            return f"the work is kept in this browser only, since {folder.name} cannot be written: {error.strerror}"
+        return ""
+
+    def _snapshot(self) -> dict[int, TrackedObject]:
+        return {number: each.snapshot() for number, each in self.objects.items()}
