@@ -16,7 +16,8 @@ def web(parser: ArgumentParser, arguments: Sequence[str]) -> None:
 
     It listens on this machine only (from another one: ssh -L 8080:127.0.0.1:8080 machine). With --host 0.0.0.0 it
     listens for all, and needs a token, which is a part of the printed address. The page offers videos and folders of
-    images under the directories of --media. Uploads and results are removed when a page is closed.
+    images under the directories of --media. Uploads and results are removed when a page is closed. Boxes on clips of
+    --media stay in a file beside them.
     """
     usual = Limits()
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0: all of this machine")

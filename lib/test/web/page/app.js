@@ -2,12 +2,13 @@
 
 import { Chooser } from "./chooser.js";
 import { $, ask, clamp, make } from "./dom.js";
+import { Keeper } from "./keeper.js";
 import { listen } from "./keys.js";
-import { hasWork, keepWork, keptKeys, keptWork, keyOf, pack, unpack } from "./objects.js";
+import { hasWork, pack, unpack } from "./objects.js";
 import { Panel } from "./panel.js";
 import { Pictures } from "./pictures.js";
 import { Player } from "./player.js";
-import { connect } from "./server.js";
+import { connect, giveWork } from "./server.js";
 import { Stage } from "./stage.js";
 import { Timeline } from "./timeline.js";
 
@@ -15,7 +16,6 @@ const SURE_FROM = 0.5; // as in the demo of the command line
 const STEP = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const SMALLEST = 4; // pixels a side of a box that is made smaller by keys
 const MANY = 20; // tracked frames: they are not removed without a question
-const KEPT_EVERY = 1000; // ms
 const ENDS = {
   end: "Tracked to the end.",
   range: "The range is tracked.",
@@ -51,18 +51,17 @@ const stage = new Stage($("stage"), { drawn: draw, begin, pick, zoomed });
 const timeline = new Timeline($("timeline"), go);
 const panel = new Panel({ select, draw, complain, exportFile, refresh, remove, mark, trackRange, act: (type, more) => change(type, more) });
 const chooser = new Chooser({ open, browse: (path) => send("browse", { path }), say, complain });
-let keeping = null; // a timer
+const keeper = new Keeper(() => state.clip && { name: state.clip.name, source: state.source, objects: pack(state.objects) });
 const send = connect((message, picture) => answers[message.type](message, picture), lost);
 
 const answers = {
   hello(message) {
     const again = state.clip !== null;
-    const colours = message.colours;
     state.hello = message;
     chooser.offer(message);
     panel.offer(message);
     $("connection").textContent = "";
-    if (!again) return comeBack(colours);
+    if (!again) return comeBack();
     quiet();
     state.resuming = true;
     if (state.source.type === "open_upload") chooser.sendAgain();
@@ -73,9 +72,10 @@ const answers = {
   opened(message) {
     const { work, box, note } = message;
     const { colours } = state.hello;
+    keeper.keep(); // of the clip before
     const resuming = state.resuming && state.clip?.name === message.name;
     Object.assign(state, { clip: message, source: state.asked, fps: null, running: false, exporting: false, resuming: false, restoring: false, unanswered: 0 });
-    remember(message);
+    keeper.open(message);
     if (note) complain(note);
     if (resuming) {
       pictures.answered();
@@ -88,7 +88,7 @@ const answers = {
     stage.zoom(0, 0, 0);
     panel.clearRange();
     pictures.wanted = 0; // it follows
-    const kept = hasWork(work.objects) ? null : keptWork(keyOf(message))?.objects;
+    const kept = hasWork(work.objects) ? null : keeper.found()?.objects;
     const back = kept && hasWork(kept);
     state.objects = unpack(back ? kept : work.objects, colours);
     select([...state.objects.keys()][0]);
@@ -99,7 +99,7 @@ const answers = {
   work({ objects, undo, redo, selected = state.selected }) {
     Object.assign(state, { objects: unpack(objects, state.hello.colours), undo, redo, restoring: false });
     select(state.objects.has(selected) ? selected : [...state.objects.keys()][0]);
-    keepSoon();
+    keeper.soon();
   },
   picture({ frame, width, height }, picture) {
     pictures.keep(frame, picture, [width, height]);
@@ -110,7 +110,7 @@ const answers = {
     for (const { object, ...found } of objects) state.objects.get(object)?.boxes.set(frame, found);
     state.fps = fps;
     say(""); // it is loaded
-    keepSoon();
+    keeper.soon();
     if (state.holding) refresh();
     else pictures.want(frame);
   },
@@ -123,7 +123,7 @@ const answers = {
     // Else a key has moved it since.
     if (!state.unanswered || !boxes.has(frame)) boxes.set(frame, { box, score: null, drawn: true });
     Object.assign(state, { undo: true, redo: false });
-    keepSoon();
+    keeper.soon();
     refresh();
   },
   loading: ({ tracker, engine }) => say(`loading ${tracker} (${engine})`),
@@ -161,7 +161,7 @@ const answers = {
 };
 
 function lost() {
-  keep();
+  keeper.keep();
   $("connection").textContent = "not connected";
   Object.assign(state, { hello: null, running: false, exporting: false });
   player.stop();
@@ -171,43 +171,17 @@ function lost() {
   refresh();
 }
 
-// Work that is kept
-
 // The page is opened: after a reload with the same clip, else with an offer of the last one.
 function comeBack() {
-  const key = keptKeys()[0];
-  const last = key ? keptWork(key) : null;
-  const same = sessionStorage.getItem("stark open");
+  const { last, isSame } = keeper.last();
   chooser.offerLast(last);
-  if (last && same === key && last.source.type !== "open_upload") open(last.source.type, last.source.more);
-}
-
-function remember(clip) {
-  state.key = keyOf(clip);
-  try {
-    sessionStorage.setItem("stark open", state.key);
-  } catch {
-    // the store is switched off: the clip is chosen again
-  }
-}
-
-function keepSoon() {
-  keeping ??= setTimeout(keep, KEPT_EVERY);
-}
-
-function keep() {
-  clearTimeout(keeping);
-  const changed = keeping !== null;
-  keeping = null;
-  if (changed && state.clip) keepWork(state.key, { name: state.clip.name, source: state.source, objects: pack(state.objects) });
+  if (isSame && last.source.type !== "open_upload") open(last.source.type, last.source.more);
 }
 
 async function restore(objects) {
   state.restoring = true;
   refresh();
-  const body = JSON.stringify(objects);
-  const done = await fetch(`api/${state.hello.session}/work`, { method: "POST", body }).catch(() => null);
-  if (done?.ok) send("restore");
+  if (await giveWork(state.hello.session, objects)) send("restore");
   else complain("Your work could not be sent to the server: reload the page.");
 }
 
@@ -216,7 +190,7 @@ async function restore(objects) {
 function open(type, more = {}) {
   quiet();
   say("opening");
-  keep();
+  keeper.keep();
   state.asked = { type, more };
   send(type, more);
 }
@@ -437,7 +411,7 @@ const clicks = {
 for (const [id, act] of Object.entries(clicks)) $(id).addEventListener("click", act);
 $("scrub").addEventListener("input", () => go($("scrub").valueAsNumber));
 $("speed").addEventListener("change", () => player.playing && player.speed(rate()));
-window.addEventListener("pagehide", keep);
+window.addEventListener("pagehide", () => keeper.keep());
 listen({
   isReady: () => state.clip !== null,
   grab: (held) => stage.grab(held),

@@ -1,6 +1,4 @@
-// The objects of a clip, and the browser's store that keeps them.
-
-const PREFIX = "stark work ";
+// The objects of a clip, and the form in which they are sent and kept.
 
 // Objects by number: {number, name, colour, choice, boxes, absent}; boxes by frame are {box, score, drawn}.
 export function unpack(kept, colours) {
@@ -25,37 +23,3 @@ export function pack(objects) {
 }
 
 export const hasWork = (objects) => objects.some(({ boxes, absent }) => boxes.length + absent.length > 0);
-
-export const keyOf = ({ name, frames, width, height }) => `${PREFIX}${name}, ${frames} frames, ${width}x${height}`;
-
-export function keptWork(key) {
-  try {
-    return JSON.parse(localStorage.getItem(key));
-  } catch {
-    return null; // the store is switched off
-  }
-}
-
-// The keys of all that is kept, the latest first.
-export function keptKeys() {
-  try {
-    const keys = Object.keys(localStorage).filter((key) => key.startsWith(PREFIX));
-    return keys.sort((a, b) => keptWork(b).time - keptWork(a).time);
-  } catch {
-    return [];
-  }
-}
-
-// Keeps work {name, source, objects}; where the store is full, the oldest goes. False where nothing can be kept.
-export function keepWork(key, work) {
-  for (;;) {
-    try {
-      localStorage.setItem(key, JSON.stringify({ time: Date.now(), ...work }));
-      return true;
-    } catch {
-      const oldest = keptKeys().filter((each) => each !== key).pop();
-      if (!oldest) return false;
-      localStorage.removeItem(oldest);
-    }
-  }
-}

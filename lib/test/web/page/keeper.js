@@ -1,0 +1,80 @@
+// The work in the browser's store: it outlives the page.
+
+const PREFIX = "stark work ";
+const OPEN = "stark open"; // the clip of this tab
+const EVERY = 1000; // ms
+
+export class Keeper {
+  // `current()` gives the work that is kept: {name, source, objects}.
+  constructor(current) {
+    Object.assign(this, { current, key: null, timer: null });
+  }
+
+  // Another clip is open.
+  open(clip) {
+    this.key = keyOf(clip);
+    try {
+      sessionStorage.setItem(OPEN, this.key);
+    } catch {
+      // the store is switched off: after a reload, the clip is chosen again
+    }
+  }
+
+  // The work on this clip, or null.
+  found() {
+    return keptWork(this.key);
+  }
+
+  // The work that was kept last, or null, and whether it is of the clip that this tab had open.
+  last() {
+    const [key] = keptKeys();
+    return key ? { last: keptWork(key), isSame: sessionStorage.getItem(OPEN) === key } : { last: null, isSame: false };
+  }
+
+  soon() {
+    this.timer ??= setTimeout(() => this.keep(), EVERY);
+  }
+
+  // Keeps what has changed, at once.
+  keep() {
+    if (this.timer === null) return;
+    clearTimeout(this.timer);
+    this.timer = null;
+    const work = this.current();
+    if (work) keepWork(this.key, work);
+  }
+}
+
+const keyOf = ({ name, frames, width, height }) => `${PREFIX}${name}, ${frames} frames, ${width}x${height}`;
+
+function keptWork(key) {
+  try {
+    return JSON.parse(localStorage.getItem(key));
+  } catch {
+    return null; // the store is switched off
+  }
+}
+
+// The keys of all that is kept, the latest first.
+function keptKeys() {
+  try {
+    const keys = Object.keys(localStorage).filter((key) => key.startsWith(PREFIX));
+    return keys.sort((a, b) => keptWork(b).time - keptWork(a).time);
+  } catch {
+    return [];
+  }
+}
+
+// Keeps work {name, source, objects}; where the store is full, the oldest goes. False where nothing can be kept.
+function keepWork(key, work) {
+  for (;;) {
+    try {
+      localStorage.setItem(key, JSON.stringify({ time: Date.now(), ...work }));
+      return true;
+    } catch {
+      const oldest = keptKeys().filter((each) => each !== key).pop();
+      if (!oldest) return false;
+      localStorage.removeItem(oldest);
+    }
+  }
+}
