@@ -26,7 +26,8 @@ from ...utils.errors import UserError
 from ...utils.files import read_text
 from .clips import Clip, Limits, Media, open_clip
 from .downloads import DOWNLOADS, encode_jpeg
-from .objects import Box, Choice, TrackedObject, visible_part
+from .objects import Box, TrackedObject, visible_part
+from .run import Run
 from .trackers import Trackers
 from .work import LONGEST_NAME, MOST_OBJECTS, Work, unpack
 
@@ -291,7 +292,7 @@ class Session(threading.Thread):
         if None not in (first, last) and first > last:
             raise UserError("the range ends before it begins")
         self._cancel("track")
-        self._jobs["track"] = self._tracking((key, engine), objects, number, first, last, backwards)
+        self._jobs["track"] = self._tracking(Run(objects, (key, engine), number, first, last, backwards))
 
     @_command
     def pause(self) -> None:
@@ -312,50 +313,18 @@ class Session(threading.Thread):
 
     # Jobs
 
-    def _tracking(
-        self,
-        choice: Choice,
-        objects: list[TrackedObject],
-        number: int | None,
-        first: int | None,
-        last: int | None,
-        backwards: bool,
-    ) -> Iterator[None]:
-        self._tell("loading", tracker=choice[0], engine=choice[1])
-        tracker = self.trackers.get(*choice)
+    def _tracking(self, run: Run) -> Iterator[None]:
+        self._tell("loading", tracker=run.choice[0], engine=run.choice[1])
+        tracker, index = self.trackers.get(*run.choice), None
         self.work.remember()
-        end = self._length() if self.clip.exact else self.limits.frames + 1
-        wanted = range(first or 0, end if last is None else min(last + 1, end))
-        walk, direction = (range(wanted.stop), 1) if not backwards else (range(self._length() - 1, -1, -1), -1)
-        known = sum(len(each.boxes) for each in objects)
-        for each in objects:
-            if number is None:
-                if each.choice not in (None, choice):
-                    each.forget(0, end)
-                each.choice = choice
-            if (first, last) != (None, None):
-                each.forget(wanted.start, wanted.stop - 1)
-            each.begin(tracker, choice)
-        if known > sum(len(each.boxes) for each in objects):
+        if run.begin(self.clip, tracker):
             self._tell_work()
-        plans = {each.number: set(each.plan(walk, wanted)) for each in objects}
-        order, index, seconds = sorted(set().union(*plans.values()), reverse=backwards), None, None
-        if number and not order and not all(i in objects[0].boxes or i in objects[0].absent for i in wanted):
-            raise UserError(f"no box to begin with lies {'after' if backwards else 'before'} these frames: draw one")
-        for index, image in self.clip.pick(order) if order else ():
-            with self.trackers.lock:
-                begin = time.perf_counter()
-                for each in objects:
-                    if index in plans[each.number]:
-                        each.step(index, image, direction)
-                last_step = time.perf_counter() - begin
-            if index != order[0]:  # where a tracker begins, it takes another time
-                seconds = 0.9 * (seconds or last_step) + 0.1 * last_step
+        for index, image, fps in run.frames(self.clip, self.trackers.lock):
             self.work.changed = True
             found = [each.at(index) for each in self.work.objects.values() if index in each.boxes]
-            self._send_picture("frame", index, image, objects=found, fps=seconds and round(1 / seconds, 1))
+            self._send_picture("frame", index, image, objects=found, fps=fps)
             yield
-        why = "complete" if index is None else "end" if number is None else "range"
+        why = "complete" if index is None else "end" if run.number is None else "range"
         self._tell("ended", why=why, frames=self.clip.total)
 
     def _exporting(self, what: str, objects: list[TrackedObject]) -> Iterator[None]:

@@ -4,7 +4,7 @@ import { Chooser } from "./chooser.js";
 import { $, ask, clamp, make } from "./dom.js";
 import { Keeper } from "./keeper.js";
 import { listen } from "./keys.js";
-import { hasWork, pack, unpack } from "./objects.js";
+import { hasWork, nudged, pack, tracked, unpack } from "./objects.js";
 import { Panel } from "./panel.js";
 import { Pictures } from "./pictures.js";
 import { Player } from "./player.js";
@@ -13,8 +13,6 @@ import { Stage } from "./stage.js";
 import { Timeline } from "./timeline.js";
 
 const SURE_FROM = 0.5; // as in the demo of the command line
-const STEP = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-const SMALLEST = 4; // pixels a side of a box that is made smaller by keys
 const MANY = 20; // tracked frames: they are not removed without a question
 const ENDS = {
   end: "Tracked to the end.",
@@ -268,9 +266,6 @@ function select(number) {
   refresh();
 }
 
-const tracked = ({ boxes }, first = 0, last = Infinity) =>
-  [...boxes].filter(([frame, { drawn }]) => !drawn && frame >= first && frame <= last).length;
-
 async function remove() {
   const each = state.objects.get(state.selected);
   const count = tracked(each);
@@ -306,12 +301,7 @@ function exportFile(what) {
 function nudge(key, resize) {
   if (busy()) return;
   const { boxes } = state.objects.get(state.selected);
-  const [width, height] = state.size;
-  const [x, y, w, h] = boxes.get(state.shown)?.box ?? [width * 0.375, height * 0.375, width / 4, height / 4];
-  const [right, down] = STEP[key];
-  const box = resize
-    ? [x, y, clamp(w + right, SMALLEST, width - x), clamp(h + down, SMALLEST, height - y)]
-    : [clamp(x + right, 0, width - w), clamp(y + down, 0, height - h), w, h];
+  const box = nudged(boxes.get(state.shown)?.box, key, resize, state.size);
   boxes.set(state.shown, { box, score: null, drawn: true }); // the next key may come before the answer
   draw(box);
 }
@@ -362,20 +352,7 @@ function refresh() {
   $("play").setAttribute("aria-label", player.playing ? "Stop" : "Play");
   $("hint").textContent = drawn || running ? "" : "Draw a box around what to follow";
   Object.assign($("scrub"), { max: total - 1, value: shown });
-  showFacts(selected, total);
-}
-
-function showFacts(selected, total) {
-  const { shown, fps, clip } = state;
-  const { at: found = null, absent } = selected ?? {};
-  const facts = [`frame ${shown + 1} of ${total}`];
-  if (typeof found?.score === "number") facts.push(`confidence ${found.score.toFixed(2)}`);
-  if (found?.drawn) facts.push("drawn");
-  if (absent?.has(shown)) facts.push("absent");
-  if (fps !== null) facts.push(`${fps.toFixed(fps < 10 ? 1 : 0)} FPS`);
-  $("facts").textContent = facts.join(", ");
-  $("scrub").setAttribute("aria-valuetext", facts.join(", "));
-  $("clip-facts").textContent = `${clip.width}x${clip.height}, ${clip.frames ?? "?"} frames, ${Math.round(clip.fps)} a second`;
+  panel.showFacts(clip, state.fps);
 }
 
 function say(text) {

@@ -108,6 +108,19 @@ export class Panel {
     if (document.activeElement !== $("name")) $("name").value = selected.name;
   }
 
+  // The line below the picture, after `update`; `fps`: frames that are tracked in a second, or null.
+  showFacts(clip, fps) {
+    const { at: found, absent } = this.selected;
+    const facts = [`frame ${this.shown + 1} of ${this.total}`];
+    if (typeof found?.score === "number") facts.push(`confidence ${found.score.toFixed(2)}`);
+    if (found?.drawn) facts.push("drawn");
+    if (absent.has(this.shown)) facts.push("absent");
+    if (fps !== null) facts.push(`${fps.toFixed(fps < 10 ? 1 : 0)} FPS`);
+    $("facts").textContent = facts.join(", ");
+    $("scrub").setAttribute("aria-valuetext", facts.join(", "));
+    $("clip-facts").textContent = `${clip.width}x${clip.height}, ${clip.frames ?? "?"} frames, ${Math.round(clip.fps)} a second`;
+  }
+
   showObjects(objects, selected, shown) {
     const list = $("objects");
     const names = objects.map(({ number, name }) => `${number} ${name}`).join("\n");
