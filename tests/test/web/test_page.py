@@ -160,6 +160,7 @@ def test_all_of_it_by_keyboard(page):
     expect(page.locator("#facts")).to_contain_text("frame 2 of")
     # Objects by their numbers; a field keeps what is typed into it.
     page.get_by_role("button", name="Add an object").click()
+    expect(page.get_by_role("radio", name="Object 2")).to_be_checked()
     press("1")
     expect(page.get_by_role("radio", name="Object 1")).to_be_checked()
     press("ArrowLeft", "2")

@@ -288,6 +288,7 @@ def test_track_stays_in_reach_and_the_video_takes_the_room_there_is(browser, ser
             expect_box(page, OTHER)
             box = page.locator("#track").bounding_box()
             assert 0 <= box["y"] <= height - box["height"]
+            page.evaluate("scrollTo(0, 0)")
             before = page.locator("#undo").bounding_box()
             page.locator("#box-w").fill("1")
             page.get_by_role("button", name="Set the box").click()

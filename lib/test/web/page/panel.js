@@ -12,7 +12,10 @@ export class Panel {
   constructor(act) {
     Object.assign(this, { act, shown: 0, total: 1, selected: null });
     const click = (id, run) => $(id).addEventListener("click", run);
-    click("add", () => act.act("add"));
+    click("add", () => {
+      act.act("add");
+      $("stage").focus({ preventScroll: true });
+    });
     click("remove", act.remove);
     click("truth", () => act.act("truth", { number: this.selected.number }));
     click("absent", () => this.markRange(true));
