@@ -1,5 +1,6 @@
 """What a network looks at: attention and score maps of one run, which hooks read from its modules."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -14,13 +15,13 @@ from .transformer import MultiheadAttention
 
 @contextmanager
 def watched(model: nn.Module) -> Iterator[dict[str, list[np.ndarray]]]:
-    """Give a dictionary that is filled while a STARK network runs once, for a batch of 1.
+    """Give a dictionary that is filled while a STARK network runs once, for B samples. It must not be compiled.
 
     Attention and maps are probabilities. All arrays are float32. L are all tokens, the search region's S * S last.
 
-    - `encoder`: a layer (Lq, L), the weights of its attention, mean over heads. Lq is L, or S * S for Lightning.
-    - `decoder`: a layer (Nq, L), of the queries' attention to the encoder's tokens.
-    - `corner_maps`: one array (2, Nq, S * S), top-left and bottom-right, with a corner head.
+    - `encoder`: a layer (B, Lq, L), the weights of its attention, mean over heads. Lq is L, or S * S for Lightning.
+    - `decoder`: a layer (B, Nq, L), of the queries' attention to the encoder's tokens.
+    - `corner_maps`: for B = 1 one array (2, Nq, S * S), top-left and bottom-right, with a corner head.
     - `centre_map` (1, S * S) and `cell_boxes` (1, S * S, 4), cxcywh in fractions of the crop, with the head CENTER.
     """
     found: dict[str, list[np.ndarray]] = {}
@@ -36,6 +37,18 @@ def watched(model: nn.Module) -> Iterator[dict[str, list[np.ndarray]]]:
             hook.remove()
 
 
+def attention_from(encoder: list[np.ndarray], boxes: np.ndarray, cells: int) -> np.ndarray:
+    """Attention of the `encoder` of `watched` from the tokens at boxes' centres: (B, cells) float32, mean over layers.
+
+    Args:
+        boxes: (B, 4) xyxy in fractions of the search region, a box of each sample.
+        cells: S * S.
+    """
+    side = math.isqrt(cells)
+    column, row = ((boxes[:, :2] + boxes[:, 2:]) / 2 * side).clip(0, side - 1).astype(int).T
+    return np.mean(encoder, axis=0)[np.arange(len(boxes)), row * side + column - cells, -cells:]
+
+
 def attention_weights(module: MultiheadAttention, inputs: tuple[Tensor | None, ...]) -> Tensor:
     """The softmax that `module(*inputs)` weighs its values with, (B, heads, Lq, Lk) float32."""
     q, k, _ = module.project(*inputs[:3])
@@ -49,7 +62,7 @@ def attention_weights(module: MultiheadAttention, inputs: tuple[Tensor | None, .
 
 
 def _note_attention(found: dict, part: str, module: MultiheadAttention, inputs: tuple[Tensor | None, ...]) -> None:
-    found.setdefault(part, []).append(_array(attention_weights(module, inputs).mean(1)[0]))
+    found.setdefault(part, []).append(_array(attention_weights(module, inputs).mean(1)))
 
 
 def _note_maps(found: dict, head: nn.Module, inputs: tuple[Tensor, ...], output: dict[str, Tensor] | Tensor) -> None:

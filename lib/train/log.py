@@ -219,7 +219,7 @@ def panel_figure(shown: Sequence[tuple[Batch, Outcome]]) -> Figure:
     """The first `PANEL` samples of batches, two a row: crops, boxes and score maps; see `draw_sample`."""
     samples = [(batch, outcome, number) for batch, outcome in shown for number in range(len(batch.search))][:PANEL]
     batch, outcome, _ = samples[0]
-    width = len(batch.templates) + 1 + (outcome.maps is not None)
+    width = len(batch.templates) + 1 + (outcome.attention is not None) + (outcome.maps is not None)
     rows, columns = -(-len(samples) // 2), min(len(samples), 2)
     figure = Figure(figsize=(1.9 * width * columns, 2.15 * rows), layout="constrained")
     axes = figure.subplots(rows, width * columns, squeeze=False).reshape(rows * columns, width)
@@ -235,8 +235,8 @@ def draw_sample(axes: Sequence[Axes], batch: Batch, outcome: Outcome, number: in
 
     The true box is green, the predicted one red and dashed, a predicted mask reddish with the true one's outline in
     green. Where only the score head is trained, the title has its score and whether the object is there; the stand-in
-    box of an absent object is not drawn. On a last axis are the probabilities of the corners or the centre, each map
-    as a part of its highest, over the search region in grey.
+    box of an absent object is not drawn. On the last axes are attention from the centre of the predicted box, and the
+    probabilities of the corners or the centre, each map as a part of its highest, over the search region in grey.
     """
     crops, present = [*batch.templates[:, number], batch.search[number]], bool(batch.labels[number] > 0.5)
     pictures = []
@@ -259,13 +259,16 @@ def draw_sample(axes: Sequence[Axes], batch: Batch, outcome: Outcome, number: in
         axis.set_title(f"{title}: IoU {box_iou(predicted, truth)[0]:.2f}")
     if outcome.scores is not None:
         axis.set_title(f"{title}: score {outcome.scores[number]:.2f}")
+    heat = {} if outcome.attention is None else {"attention": outcome.attention[None, number]}
     if outcome.maps is not None:
-        maps = outcome.maps[:, number].float().cpu().softmax(-1)
+        kind = "corners" if len(outcome.maps) == 2 else "centre"
+        heat[kind] = outcome.maps[:, number].float().cpu().softmax(-1)
+    for axis, (title, maps) in zip(reversed(axes), reversed(heat.items()), strict=False):
         maps = (maps / maps.amax(-1, keepdim=True)).amax(0)
         side = math.isqrt(len(maps))
-        axes[-1].imshow(pictures[-1].mean(-1), cmap="gray", vmin=0, vmax=255, extent=WHOLE)
-        axes[-1].imshow(maps.view(side, side).numpy(), cmap="inferno", vmin=0, vmax=1, alpha=0.6, extent=WHOLE)
-        axes[-1].set_title("corners" if len(outcome.maps) == 2 else "centre")
+        axis.imshow(pictures[-1].mean(-1), cmap="gray", vmin=0, vmax=255, extent=WHOLE)
+        axis.imshow(maps.view(side, side).numpy(), cmap="inferno", vmin=0, vmax=1, alpha=0.6, extent=WHOLE)
+        axis.set_title(title)
 
 
 def _draw(axis: Axes, box: Tensor, colour: str, style: str = "-") -> None:

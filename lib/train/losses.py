@@ -1,7 +1,7 @@
 """Forward pass and loss of one batch: boxes (STARK, equation 3), the score (equation 4), masks (Alpha-Refine)."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +9,7 @@ from easydict import EasyDict
 from torch import Tensor, nn
 
 from ..config import option
+from ..models.explain import attention_from, watched
 from ..utils.errors import UserError
 from ..utils.tensors import (
     NestedTensor,
@@ -20,6 +21,7 @@ from ..utils.tensors import (
 )
 from . import distributed
 from .loader import Batch
+from .optimiser import compiles
 
 # Deviation of the target around the object's centre: a part of the object's side, and at least so many cells.
 _SPREAD, _LEAST_SPREAD = 0.15, 0.5
@@ -136,6 +138,7 @@ class Outcome:
     boxes: Tensor | None = None  # (B, 4) xyxy in fractions of the search crop
     scores: Tensor | None = None  # (B,) confidence in [0, 1]
     masks: Tensor | None = None  # (B, H, W) probability of the object in each pixel of the search crop
+    attention: Tensor | None = None  # (B, S * S) of the encoder, from the box's centre; see `Actor.explained`
     maps: Tensor | None = None  # (K, B, S * S) logits over the search feature's cells: of two corners, or the centre
 
 
@@ -159,6 +162,10 @@ class Actor:
         *templates, search = map(NestedTensor, map(self.preprocess.pixels, crops, batch.brightness), masks)
         return templates, search
 
+    def explained(self, batch: Batch, step: str = "") -> Outcome:
+        """The outcome of a batch, with the encoder's attention where it can be read and there are boxes and maps."""
+        return self(batch, step)
+
     def move(self, values: Tensor) -> Tensor:
         """A part of a batch on the device."""
         return values.to(self.device, non_blocking=True)
@@ -171,6 +178,16 @@ class BoxActor(Actor):
 
     def __call__(self, batch: Batch, step: str = "") -> Outcome:
         return self.outcome(self.net(*self.regions(batch)), batch, step)
+
+    def explained(self, batch: Batch, step: str = "") -> Outcome:
+        if compiles(self.cfg):
+            return self(batch, step)
+        with watched(getattr(self.net, "module", self.net)) as found:  # the network within DistributedDataParallel
+            outcome = self(batch, step)
+        if outcome.maps is None:
+            return outcome
+        attention = attention_from(found["encoder"], outcome.boxes.cpu().numpy(), outcome.maps.shape[-1])
+        return replace(outcome, attention=torch.from_numpy(attention))
 
     def outcome(self, output: dict[str, Tensor], batch: Batch, step: str) -> Outcome:
         """The loss of a network's output."""

@@ -140,9 +140,11 @@ class Trainer:
             batches = self.validation.epoch(1)
             for step in range(steps):
                 batch = self.stop.next_of(batches)
+                is_shown = len(shown) * len(batch.search) < PANEL
                 with self.optimisation.autocast():
-                    outcome = self.actor(batch, f"validation after epoch {epoch}, step {step + 1}")
-                if len(shown) * len(batch.search) < PANEL:
+                    compute = self.actor.explained if is_shown else self.actor
+                    outcome = compute(batch, f"validation after epoch {epoch}, step {step + 1}")
+                if is_shown:
                     shown.append((batch, outcome))
                 meters.update(outcome.values)
                 bar.update()

@@ -124,6 +124,22 @@ def test_both_parts_of_tracking_stay_on_the_device(script, config):
 
 
 @pytest.mark.parametrize(("script", "config"), NETWORKS)
+def test_validation_shows_attention_where_there_are_boxes(script, config):
+    cfg = load_config(script, config)
+    kind = {"alpha_refine": MaskActor, "stark_st2": ScoreActor}.get(script, BoxActor)
+    actor, batch = kind(build_model(script, cfg).eval(), cfg, torch.device("cpu")), batch_of(cfg, kind is not MaskActor)
+    with torch.no_grad():
+        outcome, plain = actor.explained(batch), actor(batch)
+    assert torch.equal(outcome.loss, plain.loss)
+    if kind is not BoxActor:
+        assert outcome.attention is None
+        return
+    assert outcome.attention.shape == outcome.maps.shape[1:]
+    assert ((outcome.attention > 0) & (outcome.attention < 1)).all()
+    assert (outcome.attention.sum(1) < 1).all()  # the template has the rest
+
+
+@pytest.mark.parametrize(("script", "config"), NETWORKS)
 def test_nothing_in_a_step_asks_for_a_value(script, config, monkeypatch):
     """Each of these would wait for a GPU."""
     cfg = load_config(script, config)

@@ -86,6 +86,10 @@ def test_score_maps_lie_over_the_search_region_where_they_are_high(count, title)
     assert shown.shape == (4, 4)
     assert shown[[1, 2], [2, 1]] == pytest.approx(1)
     assert np.delete(shown.ravel(), [6, 9]).max() < 0.01
+    attention = torch.eye(16)[[3, 8]].tolist()
+    row = panel_figure([(batch_of(2), predicting(attention=attention, maps=maps.tolist()))]).axes
+    assert [axis.get_title() for axis in row] == ["template", "search", "attention", title] * 2
+    assert np.argmax(row[6].images[1].get_array()) == 8
 
 
 def test_a_panel_of_the_first_sixteen_samples_lands_in_tensorboard(tmp_path):

@@ -78,9 +78,9 @@ class BoxEngine:
         column, row = (int(value) for value in (box[:2] * side).clip(0, side - 1))
         explained = {"templates": np.stack([each.crop for each in templates]), "search": crop}
         explained["box"] = np.array([cx - w / 2, cy - h / 2, w, h]) * len(crop)
-        rows = {"": np.stack(found["encoder"])[:, row * side + column - side**2]}
+        rows = {"": np.stack(found["encoder"])[:, 0, row * side + column - side**2]}
         if "decoder" in found:
-            rows["query_"] = np.stack(found["decoder"]).mean(1)
+            rows["query_"] = np.stack(found["decoder"])[:, 0].mean(1)
         cells = math.isqrt(templates[0].feature.shape[1])
         for name, weights in rows.items():  # (layers, L)
             explained[f"{name}search_attention"] = weights[:, -(side**2) :].reshape(-1, side, side)
