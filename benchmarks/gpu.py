@@ -156,6 +156,9 @@ def run_part(name: str, device: str, small: bool) -> list[dict[str, object]]:
             os.killpg(part.pid, 9)
             part.wait()
             fault = f"stopped after its {limit} seconds"
+        except BaseException:  # Ctrl-C does not reach it
+            os.killpg(part.pid, 9)
+            raise
         made.seek(0)
         rows = [json.loads(line) for line in made if line.startswith("{") and line.endswith("}\n")]
     return [{"part": name} | row for row in [*rows, *([{"error": fault}] if fault else [])]]

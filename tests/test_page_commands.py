@@ -29,7 +29,7 @@ ELSEWHERE = {
     r"bash install_pytorch17\.sh &&": "tests/test_install.py",
     r"stark web|tracking/web_demo\.py": "tests/test/web/serving.py",
     r"bash external/vot20\w*/[\w/]+/exp\.sh": "tests/test/vot20/test_toolkit.py",
-    r"tracking/ORT_lightning": "tests/test/profiling/test_onnx_check.py",
+    r"tracking/ORT_lightning": "tests/test/test_profiling.py",
 }
 OURS = re.compile(r"(?:\w+=\S+ )?(?:(?:python3?|bash|torchrun)\s(?:.*\s)?[\w/]+\.(?:py|sh)\b|stark |pip |docker )")
 # What a command gets beside the page's words: trainings are checked and not run, measurements are short.

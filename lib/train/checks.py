@@ -326,7 +326,7 @@ def _inspect(dataset: TrackingDataset, options: RunOptions, cfg: EasyDict, most:
     for kind, errors in bad.items():
         if errors:
             state = "problem" if len(errors) * 2 >= count else "note"
-            text = f"{len(errors)} of {count} {kind} read are unusable: {few(errors, separator='; ')}"
+            text = f"{len(errors)} of {count} {kind} read are unusable: {few(errors, 3, '; ', 500)}"
             yield state, f"{text}: mend these files, or remove their sequences"
     unused = sum(not sampler.can_use(dataset, info) for info in infos)
     if unused:

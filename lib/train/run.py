@@ -61,8 +61,10 @@ def train(options: RunOptions) -> dict[str, dict[str, float]]:
 
 def closing_line(options: RunOptions, cfg: EasyDict, trainer: Trainer) -> str:
     """The last line of a run that trained to its end: what it reached, where the weights are, the next command."""
-    measure = "IoU" if "IoU" in trainer.actor.measures else trainer.actor.measures[-1]
-    parts = [f"{measure} {means[measure]:.3f} in {loader}" for loader, means in trainer.stats.items()]
+    parts = []
+    for loader, means in trainer.stats.items():
+        measure = next(name for name in ("IoU", *reversed(trainer.actor.measures), *means) if name in means)
+        parts.append(f"{measure} {means[measure]:.3f} in {loader}")
     weights = trainer.checkpoints.latest
     if trainer.best and trainer.checkpoints.best.is_file():
         weights = trainer.checkpoints.best
@@ -70,6 +72,8 @@ def closing_line(options: RunOptions, cfg: EasyDict, trainer: Trainer) -> str:
     if options.script == ST1:
         names = "--script", ST2, "--config", options.name, "--save_dir", options.save_dir
         command = "train", *names, "--script_prv", ST1, "--config_prv", options.config
+        data = [each for each in options.overrides if each.startswith("DATA.")]
+        command += ("--use_lmdb", 1) * options.use_lmdb + ("--opts", *data) * bool(data)
     elif options.script == REFINE:
         command = "video_demo", "VIDEO", "--refine", options.config, "--refine_checkpoint", weights
     else:

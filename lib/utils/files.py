@@ -10,6 +10,10 @@ from filelock import FileLock
 
 from .errors import UserError
 
+# The process's mask can only be read by setting it: once, since threads would meet each other's.
+_UMASK = os.umask(0)
+os.umask(_UMASK)
+
 
 @contextmanager
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
@@ -24,9 +28,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     os.close(handle)
     temporary = Path(name)
     try:
-        mask = os.umask(0)  # the process's mask can only be read by setting it
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
+        temporary.chmod(0o666 & ~_UMASK)
         yield temporary
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())

@@ -131,7 +131,7 @@ def test_packing_takes_the_room_it_needs_and_damaged_lmdbs_end_clearly(folder, r
     assert run_script("make_lmdb.py", f"FOLDER:{folder}") == 0
     said = capsys.readouterr()
     assert said.out == f"packed and verified: {folder}_lmdb\n"
-    assert "100%" in said.err
+    assert "100 %" in said.err
     packed = LmdbStorage(f"{folder}_lmdb")
     assert packed.entries() == 16
     packed.close()

@@ -70,7 +70,7 @@ def describe_runs(tracker: TrackerScores) -> list[dict[str, str]]:
     """What the notes of a tracker's folders of results say, a dictionary of titles and texts a run; no empty ones."""
     runs = []
     for source in tracker.sources:
-        note = read_note(source.folder)
+        note = {} if source.foreign else read_note(source.folder)  # another program's file may have the name
         made_by, weights, engine = (note.pop(key, {}) for key in ("made_by", "weights", "engine"))
         facts = {key: made_by.pop(key, "") for key in ("weights_file", "device", *_MADE_BY)}
         known = {

@@ -105,7 +105,8 @@ def plot_attributes(dataset: str, trackers: Sequence[TrackerScores], groups: Gro
     The middle is not 0, so that trackers differ visibly: circles are labelled. Where a tracker has no result its line
     breaks.
     """
-    sizes = {name: len(members) for (kind, name), members in groups.items() if kind == "attribute"}
+    attributes = {name: members for (kind, name), members in groups.items() if kind == "attribute"}
+    sizes = {name: len(found) for name, found in attributes.items() if any(t.only(found) for t in trackers)}
     names = sorted(sorted(sizes, key=lambda name: -sizes[name])[:_SPOKES])
     if len(names) < 3:
         return None

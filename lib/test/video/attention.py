@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from ...utils.errors import UserError
-from .output import SURE, TRUTH, VideoFile, draw_box, draw_caption, save_picture
+from .output import SURE, TRUTH, WRITE_ERRORS, VideoFile, draw_box, draw_caption, save_picture, unwritten, video_size
 
 # Takes a frame's number and what `explain` gave of each object in it.
 AttentionWriter = Callable[..., None]
@@ -78,23 +78,29 @@ def attention_writer(folder: Path, fps: float | None, layer: int | None = None) 
     def write(number: int, *explained: Mapping[str, np.ndarray]) -> None:
         nonlocal video
         picture = np.vstack([draw_explanation(each, layer) for each in explained])
-        save_picture(folder / FOLDER / f"{number:08d}.jpg", picture)
-        if fps:
-            video = video or VideoFile(temporary, picture.shape[1::-1], fps)
-            video.add(picture)
+        try:
+            save_picture(folder / FOLDER / f"{number:08d}.jpg", picture)
+            if fps:
+                size = video_size(picture)
+                video = video or VideoFile(temporary, size, fps)
+                video.add(picture if size == picture.shape[1::-1] else cv2.resize(picture, size))
+        except WRITE_ERRORS as error:
+            raise unwritten(folder, error) from error
 
     try:
         yield write
     finally:
         try:
             if video is not None:
-                video.close()
+                with suppress(WRITE_ERRORS):  # the error before it is said
+                    video.close()
                 if not video.failed:
                     temporary.replace(folder / VIDEO)
         finally:
             temporary.unlink(missing_ok=True)
-            with suppress(OSError):  # it holds pictures
+            with suppress(OSError):  # they hold pictures, or other results
                 (folder / FOLDER).rmdir()
+                folder.rmdir()
 
 
 def _of_layer(maps: np.ndarray, layer: int | None) -> np.ndarray:

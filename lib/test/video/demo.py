@@ -93,10 +93,10 @@ def video_demo(
         if not boxes:
             raise UserError("no box was drawn: draw one around the object, or give --init_bbox x y w h")
         name = f"{frames.name}_{tracker}_{experiment_name(config)}"
-        folder = video.result_folder(workspace("test").save_dir / "output" / name, output, overwrite)
         objects = [*names] if names or len(boxes) == 1 else [str(number) for number in range(1, len(boxes) + 1)]
         if len(objects) not in (0, len(boxes)):
             raise UserError(f"there are {len(boxes)} boxes and {len(objects)} names: give a name for each, or none")
+        folder = video.result_folder(workspace("test").save_dir / "output" / name, output, overwrite)
         with (
             attention_writer(folder, frames.fps, layer) if show else nullcontext() as explain,
             video.result_writer(folder, video.video_size(first), frames.fps, save_results, objects) as write,
@@ -261,7 +261,7 @@ def read_objects(path: Path) -> tuple[list[list[float]], list[str]]:
 def _layer_of(show: str | None) -> int | None:
     """The layer in `attention:N`, None for all; raises UserError for something else to show."""
     what, colon, layer = (show or "attention").partition(":")
-    if what != "attention" or (colon and not layer.isdecimal()):
+    if what != "attention" or (colon and not (layer.isdecimal() and int(layer))):
         raise UserError(f"--show {show} is unknown: attention, or attention:2 for the second layer")
     return int(layer) if colon else None
 

@@ -19,6 +19,7 @@ from ...utils.files import atomic_path, write_text
 from .source import opencv_path
 
 VIDEO, BOXES, TABLE = "video.mp4", "boxes.txt", "boxes.csv"
+RESULTS = (VIDEO, "boxes*.txt", TABLE, "attention.mp4", "attention/*.jpg")  # patterns
 
 Colour = tuple[int, int, int]  # RGB
 COLOURS = {"red": "e6194b", "orange": "ff8c00", "yellow": "ffe119", "green": "50ff50", "cyan": "42d4f4"}
@@ -187,8 +188,13 @@ def result_folder(default: Path, output: Path | None, overwrite: bool) -> Path:
         numbers = itertools.count(2)
         while folder.exists():
             folder = default.with_name(f"{default.name}_{next(numbers)}")
-    if not overwrite and (found := [name for name in (VIDEO, BOXES, TABLE) if (folder / name).exists()]):
-        raise UserError(f"{folder} already holds {', '.join(found)}: give another --output, or --overwrite")
+    found = [path for pattern in RESULTS for path in sorted(folder.glob(pattern))]
+    if found and not overwrite:
+        names = ", ".join(path.name for path in found[:3])
+        raise UserError(f"{folder} already holds {names}: give another --output, or --overwrite")
+    for path in found:
+        if path.name != VIDEO:  # it is replaced; what the new run does not write would stay beside it
+            path.unlink()
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -201,6 +207,10 @@ def video_size(image: np.ndarray) -> tuple[int, int]:
     return width + width % 2, height + height % 2
 
 
+# Not all errors of FFmpeg are errors of the system: an encoder may refuse a size or a rate.
+WRITE_ERRORS = (OSError, av.error.FFmpegError)
+
+
 class VideoFile:
     """An H.264 video in MP4 that grows by a frame at a time; it starts to play before all of it is loaded.
 
@@ -210,7 +220,7 @@ class VideoFile:
         fps: frames a second.
 
     Raises:
-        OSError: the file cannot be written; of `add` and `close`, too. Then it is of no use.
+        One of WRITE_ERRORS: the file cannot be written; of `add` and `close`, too. Then it is of no use.
     """
 
     def __init__(self, path: Path, size: tuple[int, int], fps: float) -> None:
@@ -235,7 +245,7 @@ class VideoFile:
     def _write(self, frame: av.VideoFrame | None) -> None:
         try:
             self.container.mux(self.stream.encode(frame))
-        except OSError:
+        except WRITE_ERRORS:
             self.failed = True  # FFmpeg would end the process at the next packet
             raise
 
@@ -257,7 +267,7 @@ def result_writer(
     temporary, stopped, failure = folder / f".{VIDEO}", True, None
     try:
         video = VideoFile(temporary, size, fps)
-    except OSError as error:
+    except WRITE_ERRORS as error:
         raise unwritten(folder, error) from error
 
     def write(canvas: np.ndarray, found: Sequence[Scored]) -> None:
@@ -265,7 +275,7 @@ def result_writer(
         rows.append(found)
         try:
             video.add(canvas)
-        except OSError as error:
+        except WRITE_ERRORS as error:
             failure = error
             raise unwritten(folder, error) from error
 
@@ -275,7 +285,7 @@ def result_writer(
     finally:
         try:
             video.close()
-        except OSError as error:
+        except WRITE_ERRORS as error:
             failure = failure or error
         if rows and not failure:
             temporary.replace(folder / VIDEO)
@@ -290,7 +300,7 @@ def result_writer(
         raise unwritten(folder, failure)
 
 
-def unwritten(folder: Path, error: OSError) -> UserError:
+def unwritten(folder: Path, error: OSError | av.error.FFmpegError) -> UserError:
     """The line for a video that cannot be written into a folder."""
     why = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror
     return UserError(f"the video cannot be written into {folder}: {why}; make room, or choose another --output")

@@ -118,7 +118,7 @@ def as_track(each: TrackedObject, clip: Clip) -> Track:
 
 
 def _count(clip: Clip, objects: Sequence[TrackedObject]) -> int:
-    return clip.total or max(max(each.boxes) for each in objects) + 1
+    return max(clip.total or 0, *(max(each.boxes) + 1 for each in objects))
 
 
 def file_name(name: str) -> str:

@@ -177,10 +177,13 @@ async def upload(request: Request, found: Found, name: str, more: bool = False) 
 async def keep(request: Request, found: Found) -> None:
     """Take the work that a page kept; its command `restore` follows."""
     body = bytearray()
-    async for block in request.stream():
-        body += block
-        if len(body) > _LARGEST_WORK:
-            raise HTTPException(413, "the work that this page kept is too large")
+    try:
+        async for block in request.stream():
+            body += block
+            if len(body) > _LARGEST_WORK:
+                raise HTTPException(413, "the work that this page kept is too large")
+    except ClientDisconnect:
+        return
     found.given = bytes(body)
 
 

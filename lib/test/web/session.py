@@ -198,9 +198,13 @@ class Session(threading.Thread):
     @_command
     def draw(self, number: _Object, frame: _Frame, box: _DrawnBox) -> None:
         """Take the box of an object, xywh in pixels, in a frame."""
-        if frame >= (self.clip.total or self.limits.frames):
-            raise UserError(f"there is no frame {frame + 1} in this clip")
-        box = visible_part(box, self._sizes.get(frame, self.clip.size))
+        try:
+            if frame >= self._length():
+                raise UserError(f"there is no frame {frame + 1} in this clip")
+            box = visible_part(box, self._sizes.get(frame, self.clip.size))
+        except UserError:
+            self._tell_work()  # the page shows the box already
+            raise
         self._remember()
         gone = self.work.objects.setdefault(number, TrackedObject(number)).draw(frame, box)
         self._tell("drawn", object=number, frame=frame, box=box, gone=gone)
@@ -256,7 +260,11 @@ class Session(threading.Thread):
     def restore(self) -> None:
         """Take the work that the page kept."""
         objects = unpack(self.given, self._length())
-        self._remember()
+        self.pause()
+        if self.work.is_empty:  # there is nothing to come back to
+            self.work.changed = True
+        else:
+            self.work.remember()
         self.work.objects = objects or {1: TrackedObject(1)}
         self._tell_work()
 
@@ -317,8 +325,12 @@ class Session(threading.Thread):
         self._tell("loading", tracker=run.choice[0], engine=run.choice[1])
         tracker, index = self.trackers.get(*run.choice), None
         self.work.remember()
-        if run.begin(self.clip, tracker):
-            self._tell_work()
+        try:
+            if run.begin(self.clip, tracker):
+                self._tell_work()
+        except UserError:
+            self.work.take_back()
+            raise
         for index, image, fps in run.frames(self.clip, self.trackers.lock):
             self.work.changed = True
             found = [each.at(index) for each in self.work.objects.values() if index in each.boxes]
@@ -341,17 +353,19 @@ class Session(threading.Thread):
         clip = open_clip(path, name, self.limits)
         self._cancel(*self._jobs)
         self._save()
-        self.clip, self._sizes, self._reader = clip, {}, None
-        self.work = Work(path if kept else None, clip.total or self.limits.frames)
+        work = Work(path if kept else None, clip.total if clip.exact else self.limits.frames)
+        self.clip, self.work, self._sizes, self._reader = clip, work, {}, None
         self._truth = self.media.beside(path, *_TRUTH) if kept else None
         width, height = clip.size
         facts = {"name": name, "frames": clip.total, "fps": clip.fps, "box": box, "width": width, "height": height}
+        facts["bytes"] = self.uploaded if path.is_relative_to(self.folder) else None
         truth = self._truth and self._truth.name
         self._tell("opened", **facts, truth=truth, note=self.work.note, work=self.work.message())
         self.show(0)
 
     def _length(self) -> int:
-        return self.clip.total or self.limits.frames
+        """Frames of the clip; the most that there may be where its header alone says how many."""
+        return self.clip.total if self.clip.exact else self.limits.frames
 
     def _object(self, number: int) -> TrackedObject:
         if number not in self.work.objects:

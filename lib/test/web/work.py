@@ -79,11 +79,16 @@ class Work:
     """
 
     def __init__(self, clip: Path | None = None, frames: int = 0) -> None:
-        self.objects, self.note, self.changed = {1: TrackedObject(1)}, "", False
+        self.objects, self.note, self.changed, self._told = {1: TrackedObject(1)}, "", False, False
         self._past: list[dict[int, TrackedObject]] = []
         self._future: list[dict[int, TrackedObject]] = []
         self._file = clip and (clip / _SUFFIX if clip.is_dir() else clip.with_name(f"{clip.name}.{_SUFFIX}"))
-        if self._file and self._file.is_file():
+        self._stamp: tuple[int, int] | None = None
+        try:
+            self._stamp = self._file and _stamp(self._file)
+        except OSError as error:  # a clip whose name is so long that no file can be beside it
+            self.note, self._file = f"the work is kept in this browser only: {error.strerror}", None
+        if self._stamp:
             try:
                 self.objects = unpack(json.dumps(json.loads(read_text(self._file))["objects"]), frames)
             except (ValueError, LookupError, TypeError, RecursionError, UserError):
@@ -95,6 +100,10 @@ class Work:
         self._past = [*self._past, self._snapshot()][-_MOST_UNDONE:]
         self._future.clear()
         self.changed = True
+
+    def take_back(self) -> None:
+        """The action that was remembered last is refused: the state before it holds."""
+        self.objects = self._past.pop()
 
     def undo(self, again: bool) -> None:
         """Bring back the state before the last action, or the one after it."""
@@ -108,16 +117,42 @@ class Work:
         return {"objects": pack(self.objects.values()), "undo": bool(self._past), "redo": bool(self._future)}
 
     def save(self) -> str:
-        """Write the file, if there is one and something has changed; returns a note where that is not possible."""
+        """Write the file, if there is one and something has changed; returns a note on what the person should know.
+
+        What another page has written meanwhile is moved aside.
+        """
         if not self.changed or self._file is None:
             return ""
-        self.changed = False
+        note = ""
         try:
+            if (found := _stamp(self._file)) and found != self._stamp:
+                other = self._file.with_name(f"{self._file.stem}.other.json")
+                self._file.replace(other)
+                note = f"another page has changed the work on this clip: what it had is in {other.name}"
             write_text(self._file, json.dumps({"objects": pack(self.objects.values())}))
-        except OSError as error:
-            self._file, folder = None, self._file.parent
-            return f"the work is kept in this browser only, since {folder.name} cannot be written: {error.strerror}"
-        return ""
+            self._stamp, self.changed = _stamp(self._file), False
+        except OSError as error:  # it is tried again, and said once
+            place, told, self._told = self._file.parent.name, self._told, True
+            return (
+                ""
+                if told
+                else f"the work is kept in this browser only, since {place} cannot be written: {error.strerror}"
+            )
+        return note
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is known of any object."""
+        return not any(each.boxes or each.absent for each in self.objects.values())
 
     def _snapshot(self) -> dict[int, TrackedObject]:
         return {number: each.snapshot() for number, each in self.objects.items()}
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """What changes with each writing of a file; None where there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_mtime_ns, found.st_ino

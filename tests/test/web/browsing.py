@@ -31,8 +31,10 @@ def opened(browser, server, prepare=lambda page: None, forgive=None, **options):
     page.goto(f"{server.base}/?token={server.token}")
     expect(page.locator("#connection")).to_have_text("")
     assert page.url == f"{server.base}/"  # the token is not left in the address
-    yield page
-    context.close()
+    try:
+        yield page
+    finally:
+        context.close()
     assert [each for each in wrong if forgive is None or forgive not in each] == []
 
 

@@ -2,7 +2,7 @@
 
 import { Chooser } from "./chooser.js";
 import { $, ask, clamp, make } from "./dom.js";
-import { Keeper } from "./keeper.js";
+import { Keeper, keyOf } from "./keeper.js";
 import { listen } from "./keys.js";
 import { hasWork, nudged, pack, tracked, unpack } from "./objects.js";
 import { Panel } from "./panel.js";
@@ -27,7 +27,9 @@ const state = {
   clip: null, // {name, frames, fps, width, height, truth}
   source: null, // the message that opened it
   asked: null, // the one that is on its way
+  waiting: false, // it is not open yet: what is done now would be done to it
   opening: false, // its first picture has yet to come
+  edited: false, // since it was opened
   resuming: false, // the connection came back: the page's work holds
   restoring: false, // the page's work is on its way to the server
   objects: new Map(),
@@ -49,7 +51,7 @@ const stage = new Stage($("stage"), { drawn: draw, begin, pick, zoomed });
 const timeline = new Timeline($("timeline"), go);
 const panel = new Panel({ select, draw, complain, exportFile, refresh, remove, mark, trackRange, act: (type, more) => change(type, more) });
 const chooser = new Chooser({ open, browse: (path) => send("browse", { path }), say, complain });
-const keeper = new Keeper(() => state.clip && { name: state.clip.name, source: state.source, objects: pack(state.objects) });
+const keeper = new Keeper(() => state.clip && { name: state.clip.name, source: state.source, objects: pack(state.objects) }, unkept);
 const send = connect((message, picture) => answers[message.type](message, picture), lost);
 
 const answers = {
@@ -71,9 +73,11 @@ const answers = {
     const { work, box, note } = message;
     const { colours } = state.hello;
     keeper.keep(); // of the clip before
-    const resuming = state.resuming && state.clip?.name === message.name;
+    const same = state.resuming && keyOf(message, state.asked) === keeper.key;
+    const resuming = same && (state.edited || !hasWork(work.objects)); // else another page may have gone on
     Object.assign(state, { clip: message, source: state.asked, fps: null, running: false, exporting: false, resuming: false, restoring: false, unanswered: 0 });
-    keeper.open(message);
+    Object.assign(state, { waiting: false, edited: resuming });
+    keeper.open(message, state.source);
     if (note) complain(note);
     if (resuming) {
       pictures.answered();
@@ -150,7 +154,7 @@ const answers = {
     if (about === "track") state.running = false;
     if (about === "export") state.exporting = false;
     if (about === "restore") state.restoring = false;
-    if (about.startsWith("open_")) state.resuming = false;
+    if (about.startsWith("open_")) Object.assign(state, { resuming: false, waiting: false });
     player.stop();
     say("");
     complain(text);
@@ -161,7 +165,7 @@ const answers = {
 function lost() {
   keeper.keep();
   $("connection").textContent = "not connected";
-  Object.assign(state, { hello: null, running: false, exporting: false });
+  Object.assign(state, { hello: null, running: false, exporting: false, waiting: false });
   player.stop();
   pictures.refused();
   say("");
@@ -177,9 +181,12 @@ function comeBack() {
 }
 
 async function restore(objects) {
+  const { clip } = state;
   state.restoring = true;
   refresh();
-  if (await giveWork(state.hello.session, objects)) send("restore");
+  const given = await giveWork(state.hello.session, objects);
+  if (state.clip !== clip || state.waiting) return;
+  if (given) send("restore");
   else complain("Your work could not be sent to the server: reload the page.");
 }
 
@@ -189,17 +196,23 @@ function open(type, more = {}) {
   quiet();
   say("opening");
   keeper.keep();
-  state.asked = { type, more };
+  Object.assign(state, { asked: { type, more }, waiting: true });
   send(type, more);
+  refresh();
 }
 
-const busy = () => !state.hello || state.restoring;
+function unkept() {
+  complain("This browser cannot keep so much work: download the boxes before you close the page.");
+}
+
+const busy = () => !state.hello || state.restoring || state.waiting;
 
 // Sends an action that changes the work.
 function change(type, more = {}) {
   if (busy()) return;
   quiet();
   hold();
+  state.edited = true;
   send(type, more);
 }
 
@@ -216,7 +229,7 @@ function startTracking(more) {
   if (busy()) return;
   quiet();
   player.stop();
-  Object.assign(state, { running: true, holding: false, undo: true, redo: false });
+  Object.assign(state, { running: true, holding: false, undo: true, redo: false, edited: true });
   say("");
   refresh();
   send("track", { ...panel.choice, ...more });
@@ -284,7 +297,7 @@ function draw(box) {
   if (busy()) return;
   quiet();
   hold();
-  state.unanswered += 1;
+  Object.assign(state, { unanswered: state.unanswered + 1, edited: true });
   send("draw", { number: state.selected, frame: state.shown, box });
 }
 

@@ -3,16 +3,17 @@
 const PREFIX = "stark work ";
 const OPEN = "stark open"; // the clip of this tab
 const EVERY = 1000; // ms
+const LARGEST = 4e6; // characters: browsers take about five million of all works together
 
 export class Keeper {
-  // `current()` gives the work that is kept: {name, source, objects}.
-  constructor(current) {
-    Object.assign(this, { current, key: null, timer: null });
+  // `current()` gives the work that is kept: {name, source, objects}; `failed()` is called once where it cannot be.
+  constructor(current, failed) {
+    Object.assign(this, { current, failed, key: null, timer: null });
   }
 
   // Another clip is open.
-  open(clip) {
-    this.key = keyOf(clip);
+  open(clip, source) {
+    this.key = keyOf(clip, source);
     try {
       sessionStorage.setItem(OPEN, this.key);
     } catch {
@@ -41,11 +42,15 @@ export class Keeper {
     clearTimeout(this.timer);
     this.timer = null;
     const work = this.current();
-    if (work) keepWork(this.key, work);
+    if (!work || keepWork(this.key, work)) return;
+    this.failed();
+    this.failed = () => {};
   }
 }
 
-const keyOf = ({ name, frames, width, height }) => `${PREFIX}${name}, ${frames} frames, ${width}x${height}`;
+// Pictures of most sequences have the same names: the path or the size tells two of them apart.
+export const keyOf = ({ name, frames, width, height, bytes }, source) =>
+  `${PREFIX}${source.more.path ?? name}, ${frames} frames, ${width}x${height}${bytes ? `, ${bytes} bytes` : ""}`;
 
 function keptWork(key) {
   try {
@@ -65,11 +70,13 @@ function keptKeys() {
   }
 }
 
-// Keeps work {name, source, objects}; where the store is full, the oldest goes. False where nothing can be kept.
+// Keeps work {name, source, objects}; where the store is full, the oldest goes. False where it cannot be kept.
 function keepWork(key, work) {
+  const text = JSON.stringify({ time: Date.now(), ...work });
   for (;;) {
     try {
-      localStorage.setItem(key, JSON.stringify({ time: Date.now(), ...work }));
+      if (text.length > LARGEST) return false;
+      localStorage.setItem(key, text);
       return true;
     } catch {
       const oldest = keptKeys().filter((each) => each !== key).pop();
