@@ -96,6 +96,7 @@ class Session(threading.Thread):
         self._numbers = itertools.count(1)  # of uploaded pictures
         self._ended = False
         self._jobs: dict[str, Iterator[None]] = {}
+        self._reached = 0  # frames up to the last that the page has seen
         self._sizes: dict[int, tuple[int, int]] = {}  # of shown frames with another size than the clip's
 
     def end(self) -> None:
@@ -199,7 +200,7 @@ class Session(threading.Thread):
     def draw(self, number: _Object, frame: _Frame, box: _DrawnBox) -> None:
         """Take the box of an object, xywh in pixels, in a frame."""
         try:
-            if frame >= self._length():
+            if frame >= max(self.clip.total or self.limits.frames, self._reached):  # a header may say too few
                 raise UserError(f"there is no frame {frame + 1} in this clip")
             box = visible_part(box, self._sizes.get(frame, self.clip.size))
         except UserError:
@@ -354,7 +355,7 @@ class Session(threading.Thread):
         self._cancel(*self._jobs)
         self._save()
         work = Work(path if kept else None, clip.total if clip.exact else self.limits.frames)
-        self.clip, self.work, self._sizes, self._reader = clip, work, {}, None
+        self.clip, self.work, self._sizes, self._reader, self._reached = clip, work, {}, None, 0
         self._truth = self.media.beside(path, *_TRUTH) if kept else None
         width, height = clip.size
         facts = {"name": name, "frames": clip.total, "fps": clip.fps, "box": box, "width": width, "height": height}
@@ -412,6 +413,7 @@ class Session(threading.Thread):
 
     def _send_picture(self, kind: str, frame: int, image: np.ndarray, **more: object) -> None:
         height, width = image.shape[:2]
+        self._reached = max(self._reached, frame + 1)
         if (width, height) != self.clip.size:
             self._sizes[frame] = (width, height)
         scale = min(1.0, _SHOWN_SIDE / max(width, height))

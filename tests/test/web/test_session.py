@@ -1,9 +1,11 @@
 """A session's commands and jobs: boxes drawn, tracked and corrected, and taken home."""
 
 import csv
+import errno
 import json
 import threading
 import zipfile
+from unittest.mock import Mock
 
 import av
 import cv2
@@ -12,6 +14,7 @@ import pytest
 
 from lib.data.registry import build_dataset, load_dataset
 from lib.test.tracker import create_tracker
+from lib.test.web import work
 from lib.test.web.clips import Limits, Media
 from lib.test.web.objects import TrackedObject, visible_part
 from lib.test.web.session import Session
@@ -200,7 +203,8 @@ def test_boxes_end_at_their_own_frame_and_have_to_show_enough(page, tmp_path):
 
 def test_what_goes_wrong_is_said_and_nothing_is_lost(page, monkeypatch):
     def refusal(kind, **arguments):
-        return page.say(kind, **arguments)[0]["text"]
+        page.say(kind, **arguments)
+        return page.of("error")[0]["text"]
 
     assert refusal("track", key="step", engine="torch") == "draw a box around what to follow first"
     assert refusal("export", what="video").startswith("there is nothing to download yet")
@@ -217,6 +221,33 @@ def test_what_goes_wrong_is_said_and_nothing_is_lost(page, monkeypatch):
     assert page.say("export", what="table")[-1]["text"] == "the server cannot read or write that: File exists"
     page.session.clip = None
     assert refusal("show", frame=0) == "choose a clip first"
+
+
+def test_a_range_that_is_refused_keeps_its_boxes(page):
+    page.draw(1, 0, BOX).track()
+    before = dict(page.session.work.objects[1].boxes)
+    page.track(number=1, first=10, last=15, backwards=True)
+    assert page.of("error")[0]["text"].startswith("no box to begin with lies after these frames")
+    assert page.session.work.objects[1].boxes == before
+    assert len(before) == COUNT
+
+
+def test_work_is_written_again_after_a_full_disk_and_that_of_another_page_is_moved_aside(page, clip, monkeypatch):
+    file = clip.with_name("clip.mp4.tracks.json")
+    with monkeypatch.context() as full:
+        full.setattr(work, "write_text", Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
+        said = [page.say("draw", number=1, frame=frame, box=BOX)[1:] for frame in (0, 1)]
+    text = f"the work is kept in this browser only, since {clip.parent.name} cannot be written: No space left on device"
+    assert said == [[{"type": "note", "text": text}], []]  # once
+    assert not file.exists()
+    page.draw(1, 2, BOX)
+    assert json.loads(file.read_text())["objects"][0]["drawn"] == [0, 1, 2]
+    file.write_text('{"objects": []}')
+    (note,) = page.say("rename", number=1, name="square")[1:]
+    other = file.with_name("clip.mp4.tracks.other.json")
+    assert note["text"] == f"another page has changed the work on this clip: what it had is in {other.name}"
+    assert other.read_text() == '{"objects": []}'
+    assert json.loads(file.read_text())["objects"][0]["name"] == "square"
 
 
 def test_nonsense_is_refused(page):
