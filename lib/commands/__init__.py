@@ -117,7 +117,7 @@ def _missing_package(error: ModuleNotFoundError, program: str) -> str:
     name = (error.name or "").partition(".")[0]
     if not name or name == __package__.partition(".")[0]:
         raise error
-    extra = {"fastapi": "web", "uvicorn": "web", "PIL": "web", "vot": "vot", "openvino": "engines", "nncf": "engines"}
+    extra = {"fastapi": "web", "uvicorn": "web", "av": "web", "vot": "vot", "openvino": "engines", "nncf": "engines"}
     group = extra.get(name, "train")
     here = "bash install_pytorch17.sh" if IN_CHECKOUT else f"pip install 'stark-tracker[{group}]'"
     return f"`{program}` needs the package {name}: {here}"

@@ -197,6 +197,18 @@ def test_video_has_every_frame_at_any_rate(tmp_path, count, fps):
     assert data.index(b"moov") < data.index(b"mdat")  # it plays before all of it is there
 
 
+def test_without_pyav_opencv_writes_the_video_and_a_line_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(output, "av", None)
+    with result_writer(tmp_path, SIZE, 23.976023976, boxes=True) as write:
+        for index in range(4):
+            write(plain_frame(30 * index), [([1, 2, 3, 4], None)])
+    frames = read_video(tmp_path / VIDEO)
+    assert len(frames) == 4
+    assert np.abs(frames[-1].astype(int) - plain_frame(90)).mean() < 12
+    assert "for H.264 install PyAV" in capsys.readouterr().out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["boxes.csv", "boxes.txt", VIDEO]
+
+
 @pytest.mark.parametrize("count", [1, 500])  # which do and do not fit into the buffer before the disk
 def test_no_file_is_left_of_a_run_without_a_frame_or_of_a_video_on_a_full_disk(tmp_path, count):
     folder = result_folder(tmp_path / "run", None, overwrite=False)

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from ...utils.errors import UserError
-from .output import SURE, TRUTH, WRITE_ERRORS, VideoFile, draw_box, draw_caption, save_picture, unwritten, video_size
+from .output import SURE, TRUTH, WRITE_ERRORS, draw_box, draw_caption, open_video, save_picture, unwritten, video_size
 
 # Takes a frame's number and what `explain` gave of each object in it.
 AttentionWriter = Callable[..., None]
@@ -72,7 +72,7 @@ def attention_writer(folder: Path, fps: float | None, layer: int | None = None) 
     as of `draw_explanation`.
     """
     (folder / FOLDER).mkdir(parents=True, exist_ok=True)
-    video: VideoFile | None = None
+    video = None
     temporary = folder / f".{VIDEO}"
 
     def write(number: int, *explained: Mapping[str, np.ndarray]) -> None:
@@ -82,7 +82,7 @@ def attention_writer(folder: Path, fps: float | None, layer: int | None = None) 
             save_picture(folder / FOLDER / f"{number:08d}.jpg", picture)
             if fps:
                 size = video_size(picture)
-                video = video or VideoFile(temporary, size, fps)
+                video = video or open_video(temporary, size, fps)
                 video.add(picture if size == picture.shape[1::-1] else cv2.resize(picture, size))
         except WRITE_ERRORS as error:
             raise unwritten(folder, error) from error

@@ -9,10 +9,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
-import av
 import cv2
 import numpy as np
+
+try:
+    import av
+except ModuleNotFoundError:  # a third of what tracking alone takes on the disk
+    av = None
 
 from ...utils.errors import UserError
 from ...utils.files import atomic_path, write_text
@@ -208,7 +213,7 @@ def video_size(image: np.ndarray) -> tuple[int, int]:
 
 
 # Not all errors of FFmpeg are errors of the system: an encoder may refuse a size or a rate.
-WRITE_ERRORS = (OSError, av.error.FFmpegError)
+WRITE_ERRORS = (OSError, av.error.FFmpegError) if av else (OSError,)
 
 
 class VideoFile:
@@ -242,12 +247,40 @@ class VideoFile:
             if not self.failed:
                 self._write(None)
 
-    def _write(self, frame: av.VideoFrame | None) -> None:
+    def _write(self, frame: "av.VideoFrame | None") -> None:
         try:
             self.container.mux(self.stream.encode(frame))
         except WRITE_ERRORS:
             self.failed = True  # FFmpeg would end the process at the next packet
             raise
+
+
+class PlainVideoFile:
+    """The same without PyAV: MPEG-4 by OpenCV, which browsers do not play. Arguments and errors as of `VideoFile`."""
+
+    failed = False
+
+    def __init__(self, path: Path, size: tuple[int, int], fps: float) -> None:
+        # Two decimals: MPEG-4 holds the time of a frame as a fraction with a denominator of 16 bits.
+        self.video = cv2.VideoWriter(opencv_path(path), cv2.VideoWriter_fourcc(*"mp4v"), max(round(fps, 2), 1.0), size)
+        if not self.video.isOpened():
+            raise OSError(errno.EIO, f"OpenCV cannot write a video of {size[0]}x{size[1]}")
+
+    def add(self, image: np.ndarray) -> None:
+        """Add a frame (H, W, 3) uint8 RGB."""
+        self.video.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+
+    def close(self) -> None:
+        """Write the file's index."""
+        self.video.release()
+
+
+def open_video(*given: Any) -> VideoFile | PlainVideoFile:
+    """A `VideoFile`; where PyAV is missing a `PlainVideoFile`, and a line says so."""
+    if av:
+        return VideoFile(*given)
+    print("note: the video is MPEG-4, which browsers do not play: for H.264 install PyAV (pip install av)")
+    return PlainVideoFile(*given)
 
 
 @contextmanager
@@ -266,7 +299,7 @@ def result_writer(
     rows: list[Sequence[Scored]] = []
     temporary, stopped, failure = folder / f".{VIDEO}", True, None
     try:
-        video = VideoFile(temporary, size, fps)
+        video = open_video(temporary, size, fps)
     except WRITE_ERRORS as error:
         raise unwritten(folder, error) from error
 
@@ -300,7 +333,7 @@ def result_writer(
         raise unwritten(folder, failure)
 
 
-def unwritten(folder: Path, error: OSError | av.error.FFmpegError) -> UserError:
+def unwritten(folder: Path, error: Exception) -> UserError:
     """The line for a video that cannot be written into a folder."""
     why = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror
     return UserError(f"the video cannot be written into {folder}: {why}; make room, or choose another --output")
