@@ -52,7 +52,9 @@ def test_each_script_trains_and_leaves_published_checkpoints(script, videos, tmp
     words = shlex.split(following.removeprefix("next: "))
     if script == "stark_st1":
         second = ["--script", "stark_st2", "--config", "baseline", "--save_dir", str(tmp_path)]
-        assert words[1:] == ["tracking/train.py", *second, "--script_prv", "stark_st1", "--config_prv", "baseline"]
+        expected = ["tracking/train.py", *second, "--script_prv", "stark_st1", "--config_prv", "baseline", "--opts"]
+        assert words[1 : 1 + len(expected)] == expected
+        assert words[1 + len(expected) :] == [each for each in run.overrides if each.startswith("DATA.")]
     if script == "stark_lightning_X_trt":  # the command runs as it stands
         more = ["--sequence", "0", "--device", "cpu", "--results_dir", str(tmp_path / "results")]
         subprocess.run([sys.executable, *words[1:], *more], cwd=REPOSITORY, check=True, capture_output=True)

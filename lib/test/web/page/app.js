@@ -73,16 +73,16 @@ const answers = {
     const { work, box, note } = message;
     const { colours } = state.hello;
     keeper.keep(); // of the clip before
-    const same = state.resuming && keyOf(message, state.asked) === keeper.key;
-    const resuming = same && (state.edited || !hasWork(work.objects)); // else another page may have gone on
+    const resuming = state.resuming && keyOf(message, state.asked) === keeper.key;
+    const ours = state.edited || !hasWork(work.objects); // else another page may have gone on
     Object.assign(state, { clip: message, source: state.asked, fps: null, running: false, exporting: false, resuming: false, restoring: false, unanswered: 0 });
-    Object.assign(state, { waiting: false, edited: resuming });
+    Object.assign(state, { waiting: false, edited: resuming && ours });
     keeper.open(message, state.source);
     if (note) complain(note);
     if (resuming) {
       pictures.answered();
       say("");
-      return restore(pack(state.objects));
+      return ours ? restore(pack(state.objects)) : answers.work(work);
     }
     pictures.clear();
     Object.assign(state, { opening: true, shown: 0, holding: true, undo: work.undo, redo: work.redo });
