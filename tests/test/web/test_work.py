@@ -49,11 +49,13 @@ def test_reload_closed_tab_and_restarted_server_bring_the_work_back(browser, med
             page.locator("#name").fill("square")
             page.keyboard.press("Tab")
             expect(page.get_by_role("radio", name="square")).to_be_checked()
+            page.locator("#tracker").select_option("kcf")
             track(page)
             assert wait_until(lambda: [len(each["boxes"]) for each in kept(media)] == [COUNT])
             page.reload()
             expect(page.locator("#facts")).to_contain_text("frame 1 of")
             expect_box(page, BOX)
+            expect(page.locator("#tracker")).to_have_value("kcf")
             scrub(page, COUNT)
             expect_box(page, LAST, within=8)
             # The server ends, and another one begins at the same address: the page goes on by itself.

@@ -93,6 +93,7 @@ const answers = {
     const kept = hasWork(work.objects) ? null : keeper.found()?.objects;
     const back = kept && hasWork(kept);
     state.objects = unpack(back ? kept : work.objects, colours);
+    panel.choose([...state.objects.values()].find(({ choice }) => choice)?.choice);
     select([...state.objects.keys()][0]);
     if (back) restore(kept);
     else if (box && !hasWork(work.objects)) draw(box);

@@ -49,6 +49,14 @@ export class Panel {
     $("missing-list").replaceChildren(...entries);
   }
 
+  // What the objects were tracked with, where it is offered: another choice would begin anew.
+  choose([key, engine] = []) {
+    const offered = (id, value) => [...$(id).options].some((option) => option.value === value);
+    if (!offered("tracker", key) || !offered("engine", engine)) return;
+    Object.assign($("tracker"), { value: key });
+    Object.assign($("engine"), { value: engine });
+  }
+
   get choice() {
     return { key: $("tracker").value, engine: $("engine").value };
   }
