@@ -1,4 +1,4 @@
-"""What a GPU does, in under 8 minutes: its tests, training, tracking, and whether the loader keeps up. One JSON.
+"""Tests and measures on a GPU in under 8 minutes: tests marked `cuda`, training, tracking, the loader. Writes one JSON.
 
 Each part is a process with a time limit; what it measured before the limit stays. What fails is noted with its error,
 and the others go on. Networks are random but for those that come with weights.

@@ -24,10 +24,7 @@ from easydict import EasyDict
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.measuring import benchmark_parser, clip_frames, known_variant, report
-from benchmarks.tracking import BOX, VARIANTS, make_engine
-from lib.config import load_config
-from lib.models import build_model
-from lib.test.tracker import SCRIPT_OF, load_network, shipped_weights
+from benchmarks.tracking import BOX, VARIANTS, make_engine, make_network
 from lib.test.tracker.engines import Engine
 from lib.test.tracker.engines.openvino import INT8_SUFFIX, compiled, hint_of, openvino, read_model
 from lib.test.tracker.export import PIXELS, compare_engines
@@ -131,11 +128,7 @@ def burst(tracker: StarkTracker, frames: list[np.ndarray], seconds: list[float])
 
 def measure(variant: str, precisions: list[str], threads: int, rounds: int, clips: str | None, folder: Path) -> list:
     """One row a precision of one variant."""
-    name, config = variant.split(":")
-    script, frames, rows = SCRIPT_OF[name], clip_frames(_BURST, 1280, 720), []
-    cfg, trained = load_config(script, config), shipped_weights(script, config)
-    torch.manual_seed(0)
-    model = load_network(script, cfg, trained) if trained.is_file() else build_model(script, cfg).eval()
+    (model, cfg), frames, rows = make_network(variant), clip_frames(_BURST, 1280, 720), []
     reference = make_engine("openvino", model, cfg, folder, "fp32")
     for precision in precisions:
         engine, seconds = make_engine("openvino", model, cfg, folder, precision), []

@@ -50,20 +50,27 @@ _NEVER = 10**9  # frames; templates stay, so that each step costs the same
 BOX = [520.0, 305.0, 170.0, 110.0]
 
 
-def make_tracker(variant: str, way: str, folder: Path, device: str = "cpu") -> StarkTracker | MaskTracker:
-    """A tracker by `plain` or a way; all ways of a variant have the same weights."""
+def make_network(variant: str) -> tuple[nn.Module, EasyDict]:
+    """The network of a variant, and its configuration; weights are random where none are shipped, always the same."""
     name, config = variant.split(":")
     script = SCRIPT_OF[name]
     cfg, trained = load_config(script, config), shipped_weights(script, config)
     torch.manual_seed(0)
-    model = load_network(script, cfg, trained) if trained.is_file() else build_model(script, cfg).eval()
+    return load_network(script, cfg, trained) if trained.is_file() else build_model(script, cfg).eval(), cfg
+
+
+def make_tracker(variant: str, way: str, folder: Path, device: str = "cpu") -> StarkTracker | MaskTracker:
+    """A tracker by `plain` or a way; all ways of a variant have the same weights."""
+    model, cfg = make_network(variant)
     if way == "plain":
         return PlainTracker(model, cfg)
     engine, precisions = way.split(":")
     precision, *masks = precisions.split("+")
     boxes = make_engine(engine, model, cfg, folder / variant.replace(":", "_"), precision, device)
     runner = BoxEngine(boxes)
-    tracker = SpatioTemporalTracker(runner, cfg, [_NEVER]) if name == "stark_st" else StarkTracker(runner, cfg)
+    tracker = (
+        SpatioTemporalTracker(runner, cfg, [_NEVER]) if variant.startswith("stark_st:") else StarkTracker(runner, cfg)
+    )
     if not masks:
         return tracker
     cfg = load_config(REFINE, "baseline")

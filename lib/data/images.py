@@ -60,6 +60,12 @@ def decode_image(data: bytes, source: str | os.PathLike) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
+def encode_jpeg(image: np.ndarray, quality: int = 95) -> bytes:
+    """An image (H, W, 3) uint8 RGB as the content of a JPEG file."""
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+
+
 def _is_cut_png(data: bytes) -> bool:
     """Whether a part of a PNG file ends beyond the file: OpenCV allocates that part's whole length first."""
     place = len(_PNG)

@@ -21,6 +21,7 @@ import numpy as np
 from ...utils.errors import UserError
 from ...utils.files import locked, write_text
 from ...utils.progress import progress_bar
+from ..images import encode_jpeg
 from .pictures import PHOTOGRAPHS, Materials, Split, load_photographs
 from .planner import CROWDED, PLAIN, Planner
 from .scene import Scene
@@ -145,9 +146,7 @@ def _write_sequence(output: Path, spec: EmbeddedSpec, index: int) -> None:
         folder.chmod(output.stat().st_mode & 0o777)  # mkdtemp's own mode shuts other users out
         frames = [scene.render(t) for t in range(len(scene))]
         for t, frame in enumerate(frames):
-            bgr = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
-            _, data = cv2.imencode(".jpg", bgr, (cv2.IMWRITE_JPEG_QUALITY, scene.jpeg_quality))
-            (folder / f"{t + 1:08d}.jpg").write_bytes(data.tobytes())
+            (folder / f"{t + 1:08d}.jpg").write_bytes(encode_jpeg(frame.image, scene.jpeg_quality))
         files = {
             "groundtruth.txt": [",".join(f"{value:.2f}" for value in frame.box) for frame in frames],
             "absence.label": [int(frame.absent) for frame in frames],

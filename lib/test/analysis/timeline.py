@@ -7,6 +7,7 @@ from collections.abc import Sequence as SequenceOf
 import cv2
 import numpy as np
 
+from ...data.images import encode_jpeg
 from ...data.sequence import Sequence
 from ...utils.errors import UserError
 from .scores import TrackerScores, compare_result
@@ -130,12 +131,12 @@ def _picture(sequence: Sequence, frame: int, predicted: list[tuple[int, np.ndarr
     scale = min(_LARGEST[0] / image.shape[1], _LARGEST[1] / image.shape[0], 1.0)
     image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     for quality in (80, 65, 50, 35, 20):
-        _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+        data = encode_jpeg(image, quality)
         if len(data) <= _BYTES:
             break
     boxes = []
     for index, each in [*(predicted if frame else ()), ("truth", sequence.truth)]:
         if frame < len(each) and (each[frame, 2:] > 0).all() and np.abs(each[frame]).max() < 1e6:
             boxes.append((index, *(each[frame] * scale).round(1).tolist()))
-    address = f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}"
+    address = f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
     return {"address": address, "height": image.shape[0], "width": image.shape[1], "boxes": boxes}

@@ -19,6 +19,7 @@ try:
 except ModuleNotFoundError:  # a third of what tracking alone takes on the disk
     av = None
 
+from ...data.images import encode_jpeg
 from ...utils.errors import UserError
 from ...utils.files import atomic_path, write_text
 from .source import opencv_path
@@ -142,7 +143,7 @@ def draw_caption(
 def save_picture(path: Path, image: np.ndarray) -> None:
     """Write an image (H, W, 3) uint8 RGB as a JPEG file, whole or not at all."""
     with atomic_path(path) as temporary:
-        temporary.write_bytes(cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes())
+        temporary.write_bytes(encode_jpeg(image))
 
 
 def missing_display() -> str | None:

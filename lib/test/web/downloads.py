@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from ...data.annotations import Track
 from ...data.convert import cvat_text, mot_files
+from ...data.images import encode_jpeg
 from ...utils.errors import UserError
 from ...utils.files import atomic_path, write_text
 from ..video.output import DISTINCT, VideoFile, draw_overlay, video_size
@@ -124,12 +124,6 @@ def _count(clip: Clip, objects: Sequence[TrackedObject]) -> int:
 def file_name(name: str) -> str:
     """A clip's name as part of a file's: letters, digits, dashes; never empty, a path, or hidden."""
     return re.sub(r"[^A-Za-z0-9_-]+", "_", Path(name).stem).strip("_")[:60] or "clip"
-
-
-def encode_jpeg(image: np.ndarray, quality: int) -> bytes:
-    """An image (H, W, 3) uint8 RGB as the content of a JPEG file."""
-    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
 
 def _numbered(clip: Clip, start: int, end: int) -> Iterator[tuple[int, np.ndarray]]:

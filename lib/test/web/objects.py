@@ -39,7 +39,7 @@ class TrackedObject:
     _at: tuple[int, int] | None = None  # frame and direction (1, -1) that the tracker's state is of
 
     def snapshot(self) -> "TrackedObject":
-        """As it is now, without the tracker's state."""
+        """A copy of the object, without the state of its tracker."""
         return replace(self, _tracker=None, _used=None, _at=None)  # dictionaries are replaced, not changed, below
 
     def draw(self, frame: int, box: Box) -> tuple[int, int]:

@@ -20,12 +20,12 @@ import numpy as np
 from pydantic import ConfigDict, Field, PlainValidator, ValidationError, validate_call
 
 from ...data.box_files import parse_flags, read_boxes
-from ...data.images import IMAGE_SUFFIXES
+from ...data.images import IMAGE_SUFFIXES, encode_jpeg
 from ...data.registry import SAMPLE_PREFIX, find_sample
 from ...utils.errors import UserError
 from ...utils.files import read_text
 from .clips import Clip, Limits, Media, open_clip
-from .downloads import DOWNLOADS, encode_jpeg
+from .downloads import DOWNLOADS
 from .objects import Box, TrackedObject, visible_part
 from .run import Run
 from .trackers import Trackers
