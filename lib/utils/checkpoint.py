@@ -26,21 +26,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .checkpoint_files import CheckpointError, check_archive, check_pickles
+from .checkpoint_files import CheckpointError
 from .errors import few
 from .files import atomic_path
 
-MAX_DEPTH = 100
-_MAX_EXPANDED = 2**20  # elements of a tensor that repeats its storage
 LEAVES = (type(None), bool, int, float, complex, str, bytes, bytearray, torch.device, torch.dtype)
 
 
 class InertObject:
-    """The attributes of a pickled object (`checkpoint["settings"].env.lasot_dir`), without its class's behaviour."""
+    """The attributes of a pickled object, without its class's behaviour; `to_plain` makes them a dictionary."""
 
-    def __setstate__(self, state: Any) -> None:
-        if type(state) is not dict or not all(type(name) is str and name.isidentifier() for name in state):
-            raise ValueError("an object's state is not a dictionary of attributes")
+    def __setstate__(self, state: dict) -> None:
         vars(self).update(state)
 
 
@@ -80,10 +76,8 @@ _LOCK = threading.Lock()
 def read_untrusted(path: Path) -> Any:
     """Read a `torch.save` file (zip, or the older single pickle) onto the CPU, running nothing in it.
 
-    A file whose name ends in `.safetensors` gives its tensors by name.
-    Gives tensors, numbers, strings and plain containers; objects of known classes become `InertObject`, numpy numbers
-    Python numbers, an EasyDict a dict. Raises CheckpointError where the file is missing, damaged, no such file, or
-    names anything else.
+    A file whose name ends in `.safetensors` gives its tensors by name. Objects of known classes become dictionaries of
+    their attributes. Raises CheckpointError where the file is missing, damaged, another kind, or names anything else.
     """
     kind = "safetensors" if path.suffix == ".safetensors" else "torch.save"
     try:
@@ -94,17 +88,16 @@ def read_untrusted(path: Path) -> Any:
             if not head.startswith((b"PK\x03\x04", b"\x80")):
                 found = f"a file that starts with {head!r}" if head else "an empty file"
                 raise CheckpointError(f"{path} is not a checkpoint: expected a file of torch.save, found {found}")
-            file.seek(0)
             if head.startswith(b"PK"):
                 with zipfile.ZipFile(file) as archive:
-                    check_archive(archive)
+                    # torch stores without compression: what is read is never larger than the file.
+                    if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                        raise pickle.UnpicklingError("it is compressed")
                     if damaged := archive.testzip():
                         raise ValueError(f"{damaged} has another checksum than when it was written")
-            else:
-                check_pickles(file, pickles=5)
             file.seek(0)
             warnings.simplefilter("ignore")
-            return to_plain(torch.load(file, map_location="cpu", weights_only=True, mmap=False), objects=True)
+            return to_plain(torch.load(file, map_location="cpu", weights_only=True, mmap=False))
     except CheckpointError:
         raise
     except OSError as error:
@@ -112,9 +105,8 @@ def read_untrusted(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"checkpoint {path} refused: {_refusal(str(error))}; nothing in it was run") from error
     except Exception as error:  # torch meets damage with errors of any kind
-        reason = few([*str(error).strip().splitlines(), type(error).__name__][:1])
-        message = f"checkpoint {path} is damaged, truncated or not written by {kind}: {reason}"
-        raise CheckpointError(message) from error
+        reason = [*str(error).strip().splitlines(), type(error).__name__][0][:150]
+        raise CheckpointError(f"checkpoint {path} is damaged, truncated or not written by {kind}: {reason}") from error
 
 
 def _safetensors(path: str | os.PathLike) -> ModuleType:
@@ -127,63 +119,50 @@ def _safetensors(path: str | os.PathLike) -> ModuleType:
 
 def _refusal(message: str) -> str:
     """The refused name, or the last line, of the unpickler's message."""
-    name = re.search(r"GLOBAL (\S+)", message)
-    if name:
+    if name := re.search(r"GLOBAL (\S+)", message):
         # torch leaves out the module of built-in functions.
         return f"it names {'' if '.' in name[1] else 'builtins.'}{name[1]:.100}, which no checkpoint needs"
-    if "Unsupported operand" in message:
-        return "its pickle is damaged, or of a protocol that torch.save does not use"
     lines = [line.strip() for line in message.splitlines() if line.strip() and "documentation" not in line]
     return f"it does what no checkpoint needs ({lines[-1].split('WeightsUnpickler error: ')[-1]:.150})"
 
 
-def to_plain(value: Any, *, objects: bool = False) -> Any:
+def to_plain(value: Any) -> Any:
     """Copy nested containers into plain ones: dict, list, tuple, set; numpy numbers become Python's.
 
-    Tensors lose their gradient history and share their storage with the source. With `objects`, an `InertObject` stays
-    one; else it becomes a dict. A TypeError names the place of a value of another type; a ValueError, that of a
-    container that holds itself or more than `MAX_DEPTH` levels.
+    Tensors lose their gradient history and share their storage with the source. Raises TypeError for a value of another
+    type, and RecursionError for a container that holds itself.
     """
     copies: dict[int, Any] = {}  # each value is copied once, or a file could unfold without end
 
-    def copy(value: Any, where: str, depth: int) -> Any:
+    def copy(value: Any) -> Any:
         if type(value) in LEAVES:
             return value
+        if id(value) not in copies:
+            copies[id(value)] = copied(value)
+        return copies[id(value)]
+
+    def copied(value: Any) -> Any:
         if isinstance(value, np.generic):
             return value.item()
-        if id(value) in copies:
-            return copies[id(value)]
-        if depth > MAX_DEPTH:
-            raise ValueError(f"'{where:.80}' holds itself or is nested too deeply")
-        if isinstance(value, Tensor) and value.layout is torch.strided and not (value.is_meta or value.is_quantized):
-            if value.numel() > max(_MAX_EXPANDED, value.untyped_storage().nbytes() // value.element_size()):
-                raise ValueError(f"'{where:.80}' repeats its storage to {value.numel()} elements")
-            plain = Tensor.detach(value)
-        elif isinstance(value, dict):
+        if isinstance(value, Tensor):
+            return Tensor.detach(value)
+        if isinstance(value, InertObject):
+            return copy(vars(value))
+        if isinstance(value, dict):
             # dict.items: a hostile file can add an attribute `items` to an OrderedDict.
-            items = [(key, item, f"{where}.{key!s:.60}".lstrip(".")) for key, item in dict.items(value)]
-            plain = {copy(key, where, depth + 1): copy(item, place, depth + 1) for key, item, place in items}
-        elif type(value) is InertObject:
-            plain = copy(vars(value), where, depth + 1)
-            if objects:
-                attributes, plain = plain, InertObject()
-                vars(plain).update(attributes)
-        elif isinstance(value, list | tuple | set):
-            kind = next(kind for kind in (list, tuple, set) if isinstance(value, kind))
-            plain = kind(copy(item, f"{where}[{i}]", depth + 1) for i, item in enumerate(value))
-        else:
-            kind = f"{type(value).__module__}.{type(value).__qualname__}"
-            raise TypeError(f"'{where or 'the content'}' is of type {kind}: no plain value")
-        copies[id(value)] = plain
-        return plain
+            return {copy(key): copy(item) for key, item in dict.items(value)}
+        for kind in (list, tuple, set):
+            if isinstance(value, kind):
+                return kind(map(copy, value))
+        raise TypeError(f"{value!r:.80} is of type {type(value).__qualname__}: no plain value")
 
-    return copy(value, "", 0)
+    return copy(value)
 
 
 def load_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
     """Read a checkpoint onto the CPU, its weights under `net`; errors and values as of `read_untrusted`.
 
-    Accepts a dictionary with the weights under `net` or under `state_dict`, or a bare state dict.
+    In the file they may also be under `state_dict`, or alone.
     """
     content = read_untrusted(Path(path))
     if isinstance(content, dict) and "net" not in content:
@@ -192,26 +171,17 @@ def load_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
         elif _is_state_dict(content):
             content = {"net": content}
     if not isinstance(content, dict) or not _is_state_dict(content.get("net")):
+        keys = f" with {few(list(map(str, content)), 5)}" if isinstance(content, dict) else ""
         raise CheckpointError(
             f"{path} is not a checkpoint: expected a dictionary with a network's weights under 'net' or 'state_dict', "
-            f"or the weights alone, found {_describe(content)}"
+            f"or the weights alone, found a {type(content).__name__}{keys}"
         )
     return content
 
 
 def _is_state_dict(value: Any) -> bool:
-    whole = isinstance(value, dict) and len(value) > 0
-    return whole and all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in value.items())
-
-
-def _describe(content: Any) -> str:
-    if isinstance(content, Tensor):
-        return f"a tensor of shape {tuple(content.shape)}"
-    if not isinstance(content, dict):
-        return f"a value of type {type(content).__name__}"
-    if "net" in content:
-        return f"under 'net' {_describe(content['net'])}"
-    return f"a dictionary with {few(list(map(str, content)), 5)}"
+    pairs = value.items() if isinstance(value, dict) else ()
+    return bool(pairs) and all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in pairs)
 
 
 def load_state(
@@ -262,11 +232,9 @@ def _variant(names: Mapping[str, Any]) -> str:
 
 
 def save_checkpoint(path: str | os.PathLike, checkpoint: Mapping[str, Any]) -> None:
-    """Write a checkpoint, whole or not at all: after a failure the old file is still at `path`.
+    """Write a checkpoint, whole or not at all, of `to_plain` values, so that `weights_only=True` loads it anywhere.
 
-    Of a path that ends in `.safetensors` the weights alone are written.
-    Only plain values are written, so the file loads with `torch.load(weights_only=True)` anywhere; others are a
-    TypeError as of `to_plain`. A full disk is a CheckpointError.
+    Of a path that ends in `.safetensors` the weights alone are written. A full disk is a CheckpointError.
     """
     plain = to_plain(dict(checkpoint))
     try:

@@ -16,9 +16,9 @@ from torch.utils._pytree import tree_leaves
 
 from lib.config import load_config
 from lib.models import build_model
+from lib.models.alpha_refine import doubling
 from lib.models.export import MaskParts
 from lib.models.inference import Parts, prepare_for_tracking
-from lib.models.segmentation import doubling
 from lib.train.distillation import DistillActor, Teacher
 from lib.train.losses import BoxActor, MaskActor, ScoreActor
 from lib.train.optimiser import Optimisation, choose_arithmetic
