@@ -6,7 +6,6 @@ compared with the crop about the tracker's box, and a segmentation network turns
 """
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import ClassVar
 
 import torch
@@ -18,7 +17,6 @@ from ..config import ConfigError, option
 from ..config.options import REFINE
 from ..utils.tensors import xywh_to_xyxy
 from .backbone import STAGES, EfficientNetLite0, init_convolutions, load_imagenet, resnet_layers
-from .inference import prepare_for_tracking
 
 CELLS = 12  # bins of the reference's box along each side
 # The level whose cells are compared, at this stride.
@@ -173,8 +171,8 @@ class Enlarge(nn.Module):
         self.conv2 = _conv(WIDTH // 2, 1, 3)
 
     def forward(self, x: Tensor, size: int) -> Tensor:
-        x = self.conv1(double(x)).relu()
-        return self.conv2(resize(double(x), size))
+        x = self.conv1(F.interpolate(x, scale_factor=2, mode="bicubic")).relu()
+        return self.conv2(resize(F.interpolate(x, scale_factor=2, mode="bicubic"), size))
 
 
 class SegmentationNetwork(nn.Module):
@@ -288,92 +286,5 @@ def resize(x: Tensor, size: int) -> Tensor:
     return x if x.shape[-1] == size else F.interpolate(x, (size, size), mode="bilinear", align_corners=False)
 
 
-def double(x: Tensor) -> Tensor:
-    """A square map (B, C, h, h) at twice the size: bicubic (Keys, a = -0.75), borders replicated.
-
-    Two matrix products, which are several times as fast on a CPU as PyTorch's interpolation, and the same everywhere.
-    """
-    matrix = doubling(x.shape[-1], x.device, x.dtype)
-    return matrix @ x @ matrix.T
-
-
-@lru_cache(maxsize=16)
-def doubling(size: int, device: torch.device | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
-    """The matrix (2 * size, size) by which `double` enlarges one side; do not write to it.
-
-    It is kept on its device: a copy in each step would wait for it.
-    """
-    with torch.inference_mode(False):  # it may serve for training next
-        matrix = F.interpolate(torch.eye(size)[None, None], (2 * size, size), mode="bicubic", align_corners=False)
-        return matrix[0, 0].to(device, dtype)
-
-
 def _conv(inputs: int, outputs: int, size: int) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, size, padding=size // 2)
-
-
-class ConvolvedEnlargement(nn.Module):
-    """A convolution of 3x3 cells, without its bias, over an enlarged square map: (B, C, h, h) to (B, Cout, H, H).
-
-    Of the convolution's `weight` (Cout, C, 3, 3) and of a `matrix` (H, h) that enlarges one side.
-    """
-
-    def __init__(self, weight: Tensor, matrix: Tensor) -> None:
-        super().__init__()
-        outputs, inputs = weight.shape[:2]
-        self.outputs = outputs
-        self.mix = nn.Conv2d(inputs, 9 * outputs, 1, bias=False)
-        self.mix.weight = nn.Parameter(weight.permute(0, 2, 3, 1).reshape(-1, inputs, 1, 1).contiguous())
-        # What lies one cell before, at, and one cell after each place of the enlarged side; beyond it there is nothing.
-        shifted = [F.pad(matrix, (0, 0, 1 - i, i - 1)) for i in range(3)]
-        self.register_buffer("matrix", torch.cat(shifted, dim=1))  # (H, 3 h)
-
-    def forward(self, x: Tensor) -> Tensor:
-        mixed = self.mix(x).unflatten(1, (self.outputs, 3, 3))  # kernel's row and column, before the map's
-        mixed = mixed.transpose(3, 4).flatten(4, 5).flatten(2, 3)
-        return self.matrix @ (mixed @ self.matrix.T)
-
-
-class MixedFirst(nn.Module):
-    """`ScoresAndFeatures` for scores of `side` cells and features of `larger` cells a side."""
-
-    def __init__(self, plain: ScoresAndFeatures, side: int, larger: int) -> None:
-        super().__init__()
-        self.reduce = plain.reduce
-        first = plain.transform[0]
-        self.features = nn.Conv2d(WIDTH, first.out_channels, 3, padding=1)
-        self.features.weight = nn.Parameter(first.weight[:, :WIDTH].contiguous())
-        self.features.bias = first.bias
-        matrix = F.interpolate(torch.eye(side)[None, None], (larger, side), mode="bilinear", align_corners=False)[0, 0]
-        self.scores = ConvolvedEnlargement(first.weight[:, WIDTH:], matrix)
-        self.rest = plain.transform[1:]
-
-    def forward(self, feature: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
-        """As `ScoresAndFeatures.forward`."""
-        reduced = self.reduce(feature)
-        return self.rest(self.features(reduced) + self.scores(scores)), reduced
-
-
-class MaskFirst(nn.Module):
-    """`Enlarge` to a given size, four times that of what it gets."""
-
-    def __init__(self, plain: Enlarge, size: int) -> None:
-        super().__init__()
-        self.conv1 = plain.conv1
-        self.register_buffer("matrix", doubling(size // 4))
-        self.mask = ConvolvedEnlargement(plain.conv2.weight, doubling(size // 2))
-        self.bias = plain.conv2.bias
-
-    def forward(self, x: Tensor, size: int) -> Tensor:
-        """As `Enlarge.forward`."""
-        return self.mask(self.conv1(self.matrix @ x @ self.matrix.T).relu()) + self.bias
-
-
-@torch.no_grad()
-def prepare_for_masks(model: AlphaRefine, size: int) -> AlphaRefine:
-    """As `prepare_for_tracking`, for masks of crops with `size` pixels a side; saves a fifth of the time."""
-    prepare_for_tracking(model)
-    for level, stride in (("layer3", 8), ("layer2", 4)):
-        model.refiner.TSE[level] = MixedFirst(model.refiner.TSE[level], size // STRIDE, size // stride)
-    model.refiner.project = MaskFirst(model.refiner.project, size)
-    return model

@@ -42,7 +42,7 @@ from ..utils.errors import UserError
 from ..utils.files import atomic_path, write_text
 from ..utils.graph_files import ABOUT, REGIONS, SEARCH, TEMPLATE, VERSION, joined
 from ..utils.tensors import NestedTensor
-from .alpha_refine import AlphaRefine, prepare_for_masks
+from .alpha_refine import AlphaRefine
 from .inference import OnCrops, Parts, output_names, prepare_for_tracking
 from .stark import Tokens
 
@@ -166,7 +166,7 @@ class MaskParts(OnCrops):
 
     def __init__(self, model: AlphaRefine, cfg: EasyDict) -> None:
         super().__init__(cfg)
-        self.model = prepare_for_masks(model, cfg.DATA.SEARCH.SIZE)
+        self.model = prepare_for_tracking(model)
 
     def template(self, crops: Tensor, boxes: Tensor) -> tuple[Tensor, ...]:
         """Crops and the object's boxes (B, 4), xywh in their pixels, to kernels (B, 144, C)."""

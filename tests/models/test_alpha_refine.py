@@ -5,12 +5,12 @@ import copy
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 from torchvision.models import resnet50
 
 from lib.config import ConfigError, load_config
-from lib.models.alpha_refine import COMPARED, STRIDE, AlphaRefine, double, precise_roi_pool, prepare_for_masks
+from lib.models.alpha_refine import COMPARED, STRIDE, AlphaRefine, precise_roi_pool
+from lib.models.inference import prepare_for_tracking
 from lib.utils.crop import box_in_crop, mask_in_image, stretched_crop, stretched_region
 from tests.golden.fill import fill, image, normal, uniform
 from tests.golden_cases import GOLDEN, golden, state_lines
@@ -34,23 +34,14 @@ def test_the_state_dict_is_the_published_one(network, expected):
 @torch.no_grad()
 @pytest.mark.parametrize("prepared", [False, True])
 def test_kernels_scores_and_mask_are_the_published_ones(network, expected, prepared):
-    if prepared:  # for tracking
-        network = prepare_for_masks(copy.deepcopy(network), 384)
+    if prepared:
+        network = prepare_for_tracking(copy.deepcopy(network))
     reference, crop = (normal(f"alpha_refine.{name}", (1, 1, 3, 384, 384))[0] for name in ("reference", "test"))
     kernels = network.encode_reference(reference, torch.from_numpy(expected["reference_box"])[None])
     near(kernels[0].T.unflatten(1, (12, 12))[:4], expected["reference_kernel_head"])
     features = network.feature_extractor(crop, list(network.feature_extractor.levels))
     near(network.neck(kernels, features[COMPARED])[0, :4], expected["fused_head"])
     near(network.segment(kernels, crop)[0, 0, ::4, ::4], expected["mask_logits"])
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("size", [96, 128])
-def test_so_is_the_light_network_at_other_sizes(size):
-    plain = fill(AlphaRefine(load_config("alpha_refine", "small"))).eval()
-    rewritten = prepare_for_masks(copy.deepcopy(plain), size)
-    crops, boxes = normal("crops", (2, 3, size, size)), torch.tensor([[20.0, 16, 48, 40], [3, 5, 60, 62]])
-    near(rewritten(crops, boxes, crops.flip(0)), plain(crops, boxes, crops.flip(0)).numpy())
 
 
 def near(found, wanted):
@@ -70,15 +61,6 @@ def test_pooling_is_the_published_one_with_exact_gradients_in_features_and_boxes
     pooled.sum().backward()
     assert not pooled.any()
     assert torch.isfinite(boxes.grad).all()
-
-
-def test_doubling_is_bicubic_interpolation_with_gradients():
-    x = normal("row", (1, 2, 7, 7))
-    expected = F.interpolate(x, scale_factor=2, mode="bicubic")
-    with torch.inference_mode():
-        torch.testing.assert_close(double(x), expected, atol=1e-5, rtol=0)
-    double(x.requires_grad_()).sum().backward()  # also after it was used without gradients
-    np.testing.assert_allclose(x.grad.sum(), 4 * 98, rtol=1e-5)
 
 
 def test_what_learns_and_which_norms_keep_their_statistics(network):
