@@ -171,8 +171,8 @@ class Enlarge(nn.Module):
         self.conv2 = _conv(WIDTH // 2, 1, 3)
 
     def forward(self, x: Tensor, size: int) -> Tensor:
-        x = self.conv1(F.interpolate(x, scale_factor=2, mode="bicubic")).relu()
-        return self.conv2(resize(F.interpolate(x, scale_factor=2, mode="bicubic"), size))
+        x = self.conv1(double(x)).relu()
+        return self.conv2(resize(double(x), size))
 
 
 class SegmentationNetwork(nn.Module):
@@ -284,6 +284,16 @@ def mean_of_hats(start: Tensor, end: Tensor, bins: int, size: int) -> Tensor:
 def resize(x: Tensor, size: int) -> Tensor:
     """A square map (B, C, h, h) bilinearly at another size."""
     return x if x.shape[-1] == size else F.interpolate(x, (size, size), mode="bilinear", align_corners=False)
+
+
+def double(x: Tensor) -> Tensor:
+    """A square map (B, C, h, h) at twice the size, bicubic.
+
+    As two matrix products: onnxruntime takes 0.7 s for a frame's bicubic resizing.
+    """
+    side = int(x.shape[-1])
+    matrix = F.interpolate(torch.eye(side, device=x.device)[None, None], (2 * side, side), mode="bicubic")[0, 0]
+    return matrix.to(x.dtype) @ x @ matrix.T.to(x.dtype)
 
 
 def _conv(inputs: int, outputs: int, size: int) -> nn.Conv2d:
