@@ -27,8 +27,7 @@ SCORES, WIDTH = CELLS**2, 64  # channels: a score for each cell of the reference
 class ResNetFeatures(nn.ModuleDict):
     """ResNet-50 with ordinary norms; its classifier `fc` is in published weights and is not used.
 
-    `levels` counts on from the stem: layer2 is the output of the module `layer1`, at stride 4, layer5 that of
-    `layer4`, at stride 32.
+    `levels` counts on from the stem: layer2 is the output of the module `layer1`, at stride 4.
     """
 
     levels: ClassVar = {"layer5": 2048, "layer4": 1024, "layer3": 512, "layer2": 256}
@@ -178,8 +177,7 @@ class Enlarge(nn.Module):
 class SegmentationNetwork(nn.Module):
     """Scores and features of several levels to the mask; `channels` are those of the features, the deepest first.
 
-    In each level the scores join the reduced features (TSE), a residual block follows (RRB), channels are weighed by
-    what the deeper level found (CAB), a residual block; in the end the mask is enlarged.
+    In each level scores join features (TSE), and channels are weighed by what the deeper level found (CAB).
     """
 
     def __init__(self, channels: Mapping[str, int]) -> None:
@@ -203,11 +201,7 @@ class SegmentationNetwork(nn.Module):
 
 
 class AlphaRefine(nn.Module):
-    """The network; its state dict has the published names.
-
-    `pretrained` starts the backbone from ImageNet weights. Raises ConfigError for an unknown backbone, or for a crop's
-    size that does not suit the strides.
-    """
+    """The network; its state dict has the published names. `pretrained` starts its backbone from ImageNet weights."""
 
     def __init__(self, cfg: EasyDict, pretrained: bool = False) -> None:
         super().__init__()

@@ -19,13 +19,6 @@ from ..utils.errors import UserError
 from ..utils.workspace import workspace
 from .layers import FrozenBatchNorm2d, RepVGGBlock
 
-# torchvision's weights (IMAGENET1K_V1).
-RESNET_FILES = {
-    "resnet18": "resnet18-f37072fd.pth",
-    "resnet34": "resnet34-b627a593.pth",
-    "resnet50": "resnet50-0676ba61.pth",
-    "resnet101": "resnet101-63fe2227.pth",
-}
 # EfficientNet-Lite0: (blocks, kernel, stride of the first, expansion, channels) of stages 1 to 5, of which the last
 # ends with block 10.
 STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112))
@@ -35,10 +28,7 @@ Norm = type[nn.Module]
 
 
 class Backbone(nn.Module):
-    """A feature extractor, the layers of it that learn, and the arithmetic it runs in.
-
-    (B, 3, H, W) to (B, `channels`, H / `stride`, W / `stride`).
-    """
+    """A feature extractor with the layers that learn; (B, 3, H, W) to (B, `channels`, H / `stride`, W / `stride`)."""
 
     def __init__(self, body: nn.Module, trained: Sequence[str], stride: int, dtype: str) -> None:
         super().__init__()
@@ -103,12 +93,12 @@ def _shortcut(inputs: int, outputs: int, stride: int, norm: Norm) -> nn.Module:
     return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), norm(outputs))
 
 
-# Kind of block, and how many of them each layer has.
-DEPTHS = {
-    "resnet18": (BasicBlock, (2, 2, 2, 2)),
-    "resnet34": (BasicBlock, (3, 4, 6, 3)),
-    "resnet50": (Bottleneck, (3, 4, 6, 3)),
-    "resnet101": (Bottleneck, (3, 4, 23, 3)),
+# Kind of block, how many of them each layer has, and the file of torchvision's weights (IMAGENET1K_V1).
+RESNETS = {
+    "resnet18": (BasicBlock, (2, 2, 2, 2), "resnet18-f37072fd.pth"),
+    "resnet34": (BasicBlock, (3, 4, 6, 3), "resnet34-b627a593.pth"),
+    "resnet50": (Bottleneck, (3, 4, 6, 3), "resnet50-0676ba61.pth"),
+    "resnet101": (Bottleneck, (3, 4, 23, 3), "resnet101-63fe2227.pth"),
 }
 
 
@@ -119,7 +109,7 @@ class ResNetBody(nn.ModuleDict):
     """
 
     def __init__(self, name: str, dilation: bool) -> None:
-        block = DEPTHS[name][0]
+        block = RESNETS[name][0]
         if dilation and block is BasicBlock:
             raise ConfigError(f"'MODEL.BACKBONE.DILATION' needs bottleneck blocks: resnet50 or resnet101, not {name}")
         super().__init__(resnet_layers(name, 3, FrozenBatchNorm2d, dilation))
@@ -140,7 +130,7 @@ def resnet_layers(name: str, count: int, norm: Norm, dilation: bool = False) -> 
         "relu": nn.ReLU(inplace=True),
         "maxpool": nn.MaxPool2d(3, 2, 1),
     }
-    (block, depths), inputs = DEPTHS[name], 64
+    (block, depths, _), inputs = RESNETS[name], 64
     for i, depth in enumerate(depths[:count]):
         dilated, width = dilation and i == 2, 64 * 2**i
         blocks = [block(inputs, width, 1 if i == 0 or dilated else 2, 1, norm)]
@@ -186,8 +176,7 @@ def _conv(inputs: int, outputs: int, size: int, stride: int = 1, groups: int = 1
 def _trim(x: Tensor, stride: int) -> Tensor:
     """Give a convolution at stride 2 the padding of the trained weights: one pixel less before than after.
 
-    `_conv` pads by one stride more on each side. Without the first row and column the output is that of the trained
-    padding, and no padded copy of the input is made.
+    `_conv` pads by a stride more on each side, so that no padded copy of the input is made.
     """
     return x if stride == 1 else x[:, :, 1:, 1:]
 
@@ -259,7 +248,7 @@ def build_backbone(cfg: EasyDict, pretrained: bool) -> Backbone:
     weights are missing, which says where to put the file.
     """
     options, name, frozen_norm = cfg.MODEL.BACKBONE, cfg.MODEL.BACKBONE.TYPE, cfg.TRAIN.FREEZE_BACKBONE_BN
-    if name in DEPTHS:
+    if name in RESNETS:
         if not frozen_norm:
             raise ConfigError("'TRAIN.FREEZE_BACKBONE_BN' must be true with a ResNet: its batch norms are frozen ones")
         body = ResNetBody(name, options.DILATION)
@@ -300,8 +289,8 @@ def imagenet_file(backbone: str) -> Path | None:
     that of `EfficientNet-Lite0` in its PyPI package. Where one is missing, the UserError says which file to put where.
     """
     own = workspace("train").pretrained_dir
-    if backbone in RESNET_FILES:
-        places = (folder / RESNET_FILES[backbone] for folder in (own, torch_cache()))
+    if backbone in RESNETS:
+        places = (folder / RESNETS[backbone][-1] for folder in (own, torch_cache()))
         return next((path for path in places if path.is_file()), None)
     if backbone == "RepVGG-A0":
         path = own / "RepVGG-A0-train.pth"
@@ -323,7 +312,7 @@ def torch_cache() -> Path:
 
 def _download(backbone: str) -> Path:
     """Fetch a ResNet's file into torch's cache."""
-    cached = torch_cache() / RESNET_FILES[backbone]
+    cached = torch_cache() / RESNETS[backbone][-1]
     url = f"https://download.pytorch.org/models/{cached.name}"
     try:
         cached.parent.mkdir(parents=True, exist_ok=True)

@@ -55,11 +55,9 @@ def watched(model: nn.Module) -> Iterator[dict[str, list[np.ndarray]]]:
 
 
 def attention_from(encoder: list[np.ndarray], boxes: np.ndarray, cells: int) -> np.ndarray:
-    """Attention of the `encoder` of `watched` from the tokens at boxes' centres: (B, cells) float32, mean over layers.
+    """Attention of the `encoder` of `watched` from the tokens at boxes' centres: (B, S * S) float32, mean over layers.
 
-    Args:
-        boxes: (B, 4) xyxy in fractions of the search region, a box of each sample.
-        cells: S * S.
+    `boxes` are (B, 4) xyxy in fractions of the search region, a box of each sample; `cells` is S * S.
     """
     side = math.isqrt(cells)
     column, row = ((boxes[:, :2] + boxes[:, 2:]) / 2 * side).clip(0, side - 1).astype(int).T

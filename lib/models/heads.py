@@ -16,10 +16,10 @@ from .layers import MLP, RepVGGBlock
 class CornerPredictor(nn.Module):
     """Two probability maps, one a corner; the box is their expected positions (equations 1 and 2).
 
-    The kind `CORNER` has one tower of convolutions a corner and sample points at the cells' corners. The light kinds
-    share one tower and put the points at the cells' centres: `CORNER_LITE` (convolutions) and `CORNER_LITE_REP` (RepVGG
-    blocks) halve the channels, `CORNER_LITE_REP_v2` has two RepVGG blocks at full width. `channels` are those of the
-    first layer, `size` the cells a side of the (square) search feature.
+    The kind `CORNER` has a tower of convolutions for each corner and sample points at the cells' corners. The light
+    kinds share one tower and put the points at the cells' centres: `CORNER_LITE` (convolutions), `CORNER_LITE_REP`
+    (RepVGG blocks), `CORNER_LITE_REP_v2` (two of them at full width). `channels` are those of the first layer, `size`
+    the cells a side of the search feature.
     """
 
     def __init__(self, kind: str, inputs: int, channels: int, size: int) -> None:
@@ -65,9 +65,8 @@ class CenterPredictor(nn.Module):
     The box is that of the likeliest cell and its neighbours (as in CenterNet, Zhou et al., 2019; in trackers since
     OSTrack, Ye et al., ECCV 2022). Where there are two alike, expected corners would lie between them; this takes one.
 
-    `channels` are those of the layers, `size` the cells a side of the (square) search feature, `usual` the boxes' side
-    before training as a fraction of the crop. At test a cosine window's logarithm, weighted by `window`, is added to
-    the logits: the object moves little between two frames.
+    `usual` is the boxes' side before training as a fraction of the crop. At test a cosine window's logarithm, weighted
+    by `window`, is added to the logits: the object moves little between two frames.
     """
 
     def __init__(self, inputs: int, channels: int, size: int, usual: float, window: float = 0.0) -> None:

@@ -1,7 +1,6 @@
-"""Networks as trackers run them: folded to fewer operations, and in two parts.
+"""Networks as trackers run them: folded to fewer operations, which compute the same, and in two parts.
 
-Folding keeps the function: batch norms are multiplied into the convolutions before them, and the three branches of each
-RepVGG block become one convolution. Of the two parts the template's runs once, the search region's each frame.
+The template's part runs once, the search region's in each frame.
 """
 
 import copy

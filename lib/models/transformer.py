@@ -11,10 +11,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
 class PositionEmbeddingSine(nn.Module):
-    """Sines of the normalised position (DETR, appendix A.4); y fills the first half of the channels.
+    """Sines of the position (DETR, appendix A.4), counted over unpadded cells and divided by their extent.
 
-    The position is counted over unpadded cells only and divided by their extent, so that
-    a crop at the image border is measured like any other.
+    y fills the first half of the channels.
     """
 
     def __init__(self, dim: int) -> None:

@@ -1,8 +1,7 @@
 """Checkpoints: reading them without running anything in them, fitting them into a network, writing them.
 
 A checkpoint is a dictionary with the network's state dict under `net`; published ones and ours also
-hold `epoch, actor_type, net_type, net_info, constructor, optimizer, stats, settings`. A `.safetensors` file holds the
-state dict alone.
+hold `epoch, actor_type, net_type, net_info, constructor, optimizer, stats, settings`.
 
 A pickle is a small program that may import and call anything. Here torch's `weights_only` unpickler reads it. It knows
 only tensors, containers and the names in `STAND_INS`. Those names are never imported: the file gets an inert class or
@@ -187,15 +186,11 @@ def _is_state_dict(value: Any) -> bool:
 def load_state(
     module: nn.Module, checkpoint: Mapping[str, Any], path: str | os.PathLike, *, allow_missing: Sequence[str] = ()
 ) -> None:
-    """Load weights into a module: every name and every shape must fit, or nothing is changed.
+    """Load weights, of `load_checkpoint` or a state dict: every name and every shape must fit, or nothing is changed.
 
     The `module.` that DataParallel puts before every name is removed, and the `_orig_mod.` of `torch.compile`.
-    Batch-norm counters (`num_batches_tracked`) may be absent on either side.
-
-    Args:
-        checkpoint: from `load_checkpoint`, or a state dict; `path` is where it came from, for messages.
-        allow_missing: prefixes of names that keep the module's values if the file lacks them
-            (`cls_head.`: stage 2 starts from a stage-1 checkpoint).
+    Batch-norm counters (`num_batches_tracked`) may be absent on either side. `allow_missing` has prefixes of names that
+    keep the module's values if the file lacks them (`cls_head.`: stage 2 starts from a stage-1 checkpoint).
     """
     weights = checkpoint["net"] if isinstance(checkpoint.get("net"), Mapping) else checkpoint
     weights = {name.replace("_orig_mod.", ""): tensor for name, tensor in weights.items()}

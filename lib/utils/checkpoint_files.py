@@ -79,10 +79,7 @@ class _PlainReader(pickle.Unpickler):
 
 
 def kept_config(path: Path) -> dict[str, Any]:
-    """The configuration that a checkpoint of a run here keeps, as nested dictionaries; empty where it keeps none.
-
-    Damage is left to `load_checkpoint` to report.
-    """
+    """The configuration in a checkpoint of a run here; empty where there is none. `load_checkpoint` reports damage."""
     try:
         with zipfile.ZipFile(path) as archive:
             (entry,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))

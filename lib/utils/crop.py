@@ -117,10 +117,7 @@ def shows_nothing(mask: np.ndarray, cells: int) -> bool:
 def box_to_crop(
     box: Sequence[float], around: Sequence[float], scale: float | tuple[float, float], output_size: int
 ) -> np.ndarray:
-    """A box of the image in the crop that was cut around another: (4,) float64 xywh in pixels of the crop.
-
-    `scale` is the crop's, one or along x and y; `output_size` its side in pixels.
-    """
+    """A box in the crop cut around another, whose scale is one or two (x, y): (4,) float64 xywh in its pixels."""
     (x, y, w, h), (ax, ay, aw, ah) = (np.asarray(each, np.float64).tolist() for each in (box, around))
     middle, (scale_x, scale_y) = (output_size - 1) / 2, scale if isinstance(scale, tuple) else (scale, scale)
     cx, cy = middle + (x + w / 2 - ax - aw / 2) * scale_x, middle + (y + h / 2 - ay - ah / 2) * scale_y
@@ -186,10 +183,7 @@ def _checked(box: Sequence[float]) -> list[float]:
 
 
 def _padding(start: int, side: int, extent: int) -> tuple[int, int]:
-    """Pixels of padding before and after the image along one axis.
-
-    Published weights were trained with one pixel more of it after the image than needed.
-    """
+    """Pixels of padding before and after the image along an axis; after it one more than needed, as in training."""
     return min(max(0, -start), side), min(max(start + side - extent + 1, 0), side)
 
 

@@ -36,10 +36,7 @@ def available_devices() -> list[str]:
 
 
 def select_device(name: str = "auto") -> "torch.device":
-    """The device of a name: `auto` (CUDA, else MPS, else the CPU), `cpu`, `mps`, `cuda` or `cuda:<index>`.
-
-    A UserError lists the devices that this machine has.
-    """
+    """The device `auto` (CUDA, else MPS, else the CPU), `cpu`, `mps`, `cuda` or `cuda:<index>`; else a UserError."""
     if find_spec("torch") is None:
         raise UserError(f"device '{name}' needs PyTorch: pip install torch, or choose cpu")
     import torch

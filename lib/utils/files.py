@@ -33,10 +33,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
 
 @contextmanager
 def locked(path: str | os.PathLike, timeout: float = -1) -> Iterator[None]:
-    """Hold the lock `.<name>.lock` beside a file or folder; other processes that want the same lock wait.
-
-    After `timeout` seconds they raise a TimeoutError; negative: never.
-    """
+    """Hold the lock `.<name>.lock` beside a file or folder; others wait; after `timeout` seconds a TimeoutError."""
     path = Path(os.path.abspath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock"), timeout=timeout):
@@ -50,10 +47,7 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 
 
 def read_text(path: str | os.PathLike, errors: str = "strict") -> str:
-    """Content of a UTF-8 file, with or without a byte-order mark; `errors` as of `bytes.decode`.
-
-    Raises UserError where the file cannot be read or is not text.
-    """
+    """Content of a UTF-8 file; a UserError where it cannot be read or is not text. `errors` are of `bytes.decode`."""
     try:
         return decode_text(Path(path).read_bytes(), path, errors)
     except OSError as error:

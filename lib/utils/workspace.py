@@ -1,8 +1,8 @@
-"""Where data, checkpoints and results lie. Every path the project uses by default comes from here.
+"""Where data, checkpoints and results lie by default.
 
 First come the environment variables STARK_DATA_DIR, STARK_SAVE_DIR and STARK_PRETRAINED_DIR, then the user's local
-files, which `tracking/create_default_local_file.py` makes (Python, as in the published system), then the working
-directory. Each data set that is not there is looked for in the checkout, and so is the folder of ImageNet weights.
+files, which `tracking/create_default_local_file.py` makes, then the working directory. Each data set that is not there
+is looked for in the checkout.
 """
 
 import os
@@ -103,17 +103,14 @@ class Workspace:
 
 
 def workspace(side: Side) -> Workspace:
-    """The working place of training, or of testing: each side has a local file of its own.
-
-    Where it cannot be read, the UserError says where in it.
-    """
+    """The working place of training, or of testing: each side has a local file of its own, or a UserError about it."""
     file = LOCAL_FILES[side]
     local = _read(file, side) if file.is_file() else {}
     data_dir, save_dir, pretrained_dir = (os.path.expanduser(os.environ.get(name, "")) for name in VARIABLES)
     # A variable also goes before the file's places of all that lies in its folder by default.
     saved = {} if save_dir else local
     save_dir = Path(save_dir or saved.get("save_dir") or saved.get("workspace_dir") or Path.cwd())
-    pretrained_dir = pretrained_dir or local.get("pretrained_networks") or _pretrained()
+    pretrained_dir = pretrained_dir or local.get("pretrained_networks") or Path.cwd() / "pretrained_networks"
     data_dir_given = data_dir or local.get("data_dir")
     return Workspace(
         data_dir=Path(data_dir_given or Path.cwd() / "data"),
@@ -127,12 +124,6 @@ def workspace(side: Side) -> Workspace:
         more_data_dir=REPOSITORY / "data" if IN_CHECKOUT and not data_dir_given else None,
         local_file=file if local else None,
     )
-
-
-def _pretrained() -> Path:
-    """`pretrained_networks` of the working directory; where only the checkout has it, that one."""
-    here, there = (folder / "pretrained_networks" for folder in (Path.cwd(), REPOSITORY))
-    return there if IN_CHECKOUT and there.is_dir() and not here.is_dir() else here
 
 
 def provenance() -> dict[str, str]:

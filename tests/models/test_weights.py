@@ -10,7 +10,7 @@ from torchvision.models import get_model_weights
 
 from lib.config import load_config
 from lib.models import build_model, release_checkpoint
-from lib.models.backbone import RESNET_FILES, imagenet_file, load_imagenet
+from lib.models.backbone import RESNETS, imagenet_file, load_imagenet
 from lib.test import tracker as trackers
 from lib.test.tracker import find_weights, shipped_weights
 from lib.utils.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
@@ -122,7 +122,7 @@ def test_own_file_comes_before_the_cache(folders):
     assert not tried
 
 
-@pytest.mark.parametrize("backbone", RESNET_FILES)
+@pytest.mark.parametrize("backbone", RESNETS)
 def test_offline_error_says_what_to_put_where(folders, backbone):
     own, _, tried = folders
     with pytest.raises(UserError) as error:
