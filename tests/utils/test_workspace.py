@@ -3,7 +3,6 @@
 import os
 import runpy
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -229,11 +228,3 @@ def test_what_a_user_wrote_is_not_replaced_and_force_keeps_it(local_files, tmp_p
     test.parent.write_text("a file where a folder should be")
     with pytest.raises(UserError, match=r"cannot write the local files: .*test"):
         write_local_files(tmp_path, tmp_path, tmp_path, True)
-
-
-def test_git_ignores_them_and_their_backups():
-    if not (REPOSITORY / ".git").exists():
-        pytest.skip("not a git repository")
-    paths = [f"lib/{path}/local.py{end}" for path in ("train/admin", "test/evaluation") for end in ("", ".bak")]
-    found = subprocess.run(["git", "check-ignore", *paths], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    assert found.stdout.split() == paths
