@@ -30,16 +30,13 @@ def published(package, patch):
 
     patch.setitem(sys.modules, package, sys.modules.get(package, types.ModuleType(package)))
     meter = made("stats.AverageMeter", val=0.5, history=[np.float64(0.75)], has_new_data=np.bool_(True))
-    settings = made("settings.Settings", device=torch.device("cuda:0"))
+    settings = made("settings.Settings", device=torch.device("cuda:0"), cfg=EasyDict({"LR": np.float32(0.5), "E": {}}))
     settings.env = made("local.EnvironmentSettings", lasot_dir="/data/lasot")
-    settings.cfg = EasyDict({"TRAIN": {"LR": np.float32(0.5), "STEPS": [1, 2]}, "EMPTY": {}})
     learning_rate = made("stats.StatValue", val=1e-4, history=[np.int64(-3), np.array([1.5], ">f4")[0]])
     return {
-        "epoch": 500,
-        "net_type": "STARKS",
-        "net": OrderedDict([("a.weight", torch.arange(6.0).view(2, 3)), ("a.bias", torch.tensor([1.0, -1.0]))]),
+        "net": OrderedDict({"a.weight": torch.arange(6.0).view(2, 3)}),
         "constructor": made("model_constructor.NetConstructor", args=()) if package == "ltr" else None,
-        "optimizer": {"state": {0: {"step": 3, "exp_avg": torch.ones(2)}}, "param_groups": [{"betas": (0.9, 0.999)}]},
+        "optimizer": {"param_groups": [{"betas": (0.9, 0.999)}]},
         "stats": OrderedDict(train=OrderedDict([("Loss/total", meter), ("LR", learning_rate)]), val=None),
         "settings": settings,
     }
@@ -58,16 +55,13 @@ def test_published_checkpoint_loads_without_its_classes_and_is_saved_as_plain(tm
     monkeypatch.delitem(sys.modules, "easydict")
     loaded = load_checkpoint(path)
     assert not [name for name in sys.modules if name.startswith(("easydict", "lib.train.admin.", "ltr"))]
-    torch.testing.assert_close(loaded["net"]["a.weight"], torch.arange(6.0).view(2, 3))
+    assert loaded["net"]["a.weight"].tolist() == [[0, 1, 2], [3, 4, 5]]
     assert loaded["net"]["a.weight"].device.type == "cpu"
-    assert loaded["optimizer"]["state"][0]["exp_avg"].tolist() == [1, 1]
-    assert loaded["optimizer"]["param_groups"][0]["betas"] == (0.9, 0.999)
-    assert (loaded["epoch"], loaded["net_type"]) == (500, "STARKS")
+    assert loaded["optimizer"] == {"param_groups": [{"betas": (0.9, 0.999)}]}
     settings, stats = loaded["settings"], loaded["stats"]["train"]
-    assert settings["env"] == {"lasot_dir": "/data/lasot"}
-    assert settings["device"] == torch.device("cuda:0")
-    assert settings["cfg"] == {"TRAIN": {"LR": 0.5, "STEPS": [1, 2]}, "EMPTY": {}}
-    assert type(settings["cfg"]["TRAIN"]["LR"]) is float
+    cfg, device = {"LR": 0.5, "E": {}}, torch.device("cuda:0")
+    assert settings == {"env": {"lasot_dir": "/data/lasot"}, "device": device, "cfg": cfg}
+    assert type(settings["cfg"]["LR"]) is float
     assert stats["Loss/total"] == {"val": 0.5, "history": [0.75], "has_new_data": True}
     assert stats["LR"]["history"] == [-3, 1.5]
     save_checkpoint(tmp_path / "new.pth", loaded)
@@ -139,15 +133,11 @@ def test_difference_is_listed_and_changes_nothing():
     )
     for name, value in target.state_dict().items():
         torch.testing.assert_close(value, before[name])
-
-
-def test_stage_two_keeps_its_own_head_when_the_file_has_none():
-    source, target = network(), network()
-    head = target.cls_head.weight.clone()
-    state = {name: value for name, value in source.state_dict().items() if not name.startswith("cls_head.")}
-    load_state(target, state, "a.pth", allow_missing=("cls_head.",))
-    torch.testing.assert_close(target.body.weight, source.body.weight)
-    torch.testing.assert_close(target.cls_head.weight, head)
+    # Stage 2 keeps its own head where the file of stage 1 has none.
+    fitting = {name: value + 1 for name, value in before.items() if not name.startswith("cls_head")}
+    load_state(target, fitting, "a.pth", allow_missing=("cls_head.",))
+    assert torch.equal(target.body.weight, before["body.weight"] + 1)
+    assert torch.equal(target.cls_head.weight, before["cls_head.weight"])
 
 
 @pytest.mark.parametrize(

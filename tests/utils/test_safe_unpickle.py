@@ -110,15 +110,6 @@ def test_misuse_of_allowed_names_is_an_error(tmp_path, zipped, kind):
         load_checkpoint(path)
 
 
-def test_shared_lists_are_copied_once(tmp_path):
-    """Forty levels of a list that holds its successor twice: 2^40 lists if each reference made a copy."""
-    shared = []
-    for _ in range(40):
-        shared = [shared, shared]
-    torch.save({"net": {"w": torch.zeros(1)}, "x": shared}, tmp_path / "file.pth")
-    assert len(load_checkpoint(tmp_path / "file.pth")["x"]) == 2
-
-
 @FORMATS
 def test_attributes_hung_on_an_easydict_cannot_replace_its_methods(tmp_path, zipped):
     # The state of an EasyDict holds an attribute "items" that is a class: reading must not call it.
@@ -128,6 +119,15 @@ def test_attributes_hung_on_an_easydict_cannot_replace_its_methods(tmp_path, zip
     )
     write_pickle(tmp_path / "file.pth", program, zipped)
     assert read_untrusted(tmp_path / "file.pth")["x"] == {"a": 7}
+
+
+def test_shared_lists_are_copied_once(tmp_path):
+    """Forty levels of a list that holds its successor twice: 2^40 lists if each reference made a copy."""
+    shared = []
+    for _ in range(40):
+        shared = [shared, shared]
+    torch.save({"net": {"w": torch.zeros(1)}, "x": shared}, tmp_path / "file.pth")
+    assert len(load_checkpoint(tmp_path / "file.pth")["x"]) == 2
 
 
 @FORMATS
