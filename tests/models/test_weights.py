@@ -1,4 +1,4 @@
-"""Weights to give away, where trackers find weights, and ImageNet's: an error says where to put them."""
+"""Weights to give away, and ImageNet's: an error says where to put them."""
 
 import sys
 import urllib.error
@@ -11,10 +11,8 @@ from torchvision.models import get_model_weights
 from lib.config import load_config
 from lib.models import build_model, release_checkpoint
 from lib.models.backbone import RESNETS, imagenet_file, load_imagenet
-from lib.test.tracker import find_weights, shipped_weights
 from lib.utils.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from lib.utils.errors import UserError
-from lib.utils.workspace import REPOSITORY
 from tests.golden.fill import fill
 
 SCRIPT = "stark_lightning_X_trt"
@@ -55,22 +53,6 @@ def test_nothing_is_written_over_a_file_or_for_another_network(run, tmp_path):
     with pytest.raises(CheckpointError, match="exists: move it away"):
         release_checkpoint(SCRIPT, "quickstart", run, output)
     assert output.read_bytes() == b"mine"
-
-
-def test_weights_beside_a_configuration_serve_until_there_are_own_ones(run, tmp_path, monkeypatch):
-    monkeypatch.setenv("STARK_SAVE_DIR", str(tmp_path))
-    config = tmp_path / "mine.yaml"
-    config.write_text((REPOSITORY / "experiments" / SCRIPT / "quickstart.yaml").read_text())
-    with pytest.raises(CheckpointError, match="train first"):
-        find_weights(SCRIPT, str(config))
-    shipped = shipped_weights(SCRIPT, str(config))
-    release_checkpoint(SCRIPT, str(config), run, shipped)
-    assert find_weights(SCRIPT, str(config)) == shipped == tmp_path / "mine.pth.tar"
-    own = tmp_path / "checkpoints" / "train" / SCRIPT / "mine" / "STARKLightningXtrt_ep0001.pth.tar"
-    own.parent.mkdir(parents=True)
-    save_checkpoint(own, load_checkpoint(shipped))
-    assert find_weights(SCRIPT, str(config)) == own
-    assert find_weights(SCRIPT, str(config), "given.pth.tar").name == "given.pth.tar"
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.utils.checkpoint import CheckpointError, load_checkpoint, read_untrusted
+from lib.utils.checkpoint import CheckpointError, load_checkpoint
 from lib.utils.errors import UserError
 
 FORMATS = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
@@ -108,17 +108,6 @@ def test_misuse_of_allowed_names_is_an_error(tmp_path, zipped, kind):
     write_pickle(path, b"\x80\x02" + entry, zipped)
     with pytest.raises(CheckpointError, match=r"^checkpoint \S+hostile\.pth (refused|is damaged)"):
         load_checkpoint(path)
-
-
-@FORMATS
-def test_attributes_hung_on_an_easydict_cannot_replace_its_methods(tmp_path, zipped):
-    # The state of an EasyDict holds an attribute "items" that is a class: reading must not call it.
-    program = (
-        b"\x80\x02}X\x01\x00\x00\x00xceasydict\nEasyDict\n)\x81}X\x05\x00\x00\x00itemsclib.train.admin.settings\nSettings\nsb"
-        b"(X\x01\x00\x00\x00aK\x07us."
-    )
-    write_pickle(tmp_path / "file.pth", program, zipped)
-    assert read_untrusted(tmp_path / "file.pth")["x"] == {"a": 7}
 
 
 def test_shared_lists_are_copied_once(tmp_path):
