@@ -89,14 +89,12 @@ SMUGGLERS = {
     "call of an instance": SETTINGS + b")\x81)R",
     "state that is no dictionary": SETTINGS + b")\x81" + TOUCH + b"b",
     "the class itself": SETTINGS,
-    "a function": b"cnumpy.core.multiarray\nscalar\n",
     "number of a false type": b"cnumpy.core.multiarray\nscalar\n(" + TOUCH + TOUCH + b"tR",
     "type of objects": b"cnumpy\ndtype\n(X\x01\x00\x00\x00OtR",
     "tensor of a string": b"ctorch._utils\n_rebuild_tensor_v2\n(" + TOUCH + b"K\x00K\x01K\x01\x89}tR",
     "a list that holds itself": b"]q\x00h\x00a",
     "a giant": b"cbuiltins\nbytearray\n(\x8a\x06\x00\x00\x00\x00\x00\x40tR",
     "an unfinished program": SETTINGS + b"(",
-    "an operation on nothing": b"R",
 }
 
 
