@@ -74,7 +74,6 @@ def region(name: str, size: int, padded: bool):
     ("script", "config", "overrides"),
     [
         pytest.param("stark_st2", "baseline", SMALL, id="two templates and a score"),
-        pytest.param("stark_s", "baseline", [*SMALL, "MODEL.POSITION_EMBEDDING=none"], id="no positions"),
         pytest.param("stark_s", "baseline", [*SMALL, "MODEL.POSITION_EMBEDDING=learned"], id="learned positions"),
         pytest.param(
             "stark_s", "baseline", [*SMALL, "MODEL.HEAD_TYPE=MLP", "MODEL.NUM_OBJECT_QUERIES=3"], id="three queries"
