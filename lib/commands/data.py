@@ -84,6 +84,6 @@ def local_files(parser: ArgumentParser, arguments: Sequence[str]) -> None:
     parser.add_argument("--data_dir", type=Path, default=Path("data"), help="folder of all data sets")
     parser.add_argument("--save_dir", type=Path, default=Path(), help="folder for checkpoints, logs and results")
     parser.add_argument("--force", action="store_true", help="replace existing files; they are kept as .bak")
-    workspace.write_local_files(**vars(parser.parse_args(arguments)))
+    written = workspace.write_local_files(**vars(parser.parse_args(arguments)))
     for path in workspace.LOCAL_FILES.values():
-        print(f"wrote: {path}")
+        print(f"{'wrote' if path in written else 'says the same already'}: {path}")

@@ -93,12 +93,13 @@ def _shortcut(inputs: int, outputs: int, stride: int, norm: Norm) -> nn.Module:
     return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), norm(outputs))
 
 
-# Kind of block, how many of them each layer has, and the file of torchvision's weights (IMAGENET1K_V1).
+# Kind of block, how many of them each layer has, and the files of torchvision's weights (IMAGENET1K_V1): the name of
+# today, and that of its first releases, which users still have.
 RESNETS = {
-    "resnet18": (BasicBlock, (2, 2, 2, 2), "resnet18-f37072fd.pth"),
-    "resnet34": (BasicBlock, (3, 4, 6, 3), "resnet34-b627a593.pth"),
-    "resnet50": (Bottleneck, (3, 4, 6, 3), "resnet50-0676ba61.pth"),
-    "resnet101": (Bottleneck, (3, 4, 23, 3), "resnet101-63fe2227.pth"),
+    "resnet18": (BasicBlock, (2, 2, 2, 2), "resnet18-f37072fd.pth", "resnet18-5c106cde.pth"),
+    "resnet34": (BasicBlock, (3, 4, 6, 3), "resnet34-b627a593.pth", "resnet34-333f7ec4.pth"),
+    "resnet50": (Bottleneck, (3, 4, 6, 3), "resnet50-0676ba61.pth", "resnet50-19c8e357.pth"),
+    "resnet101": (Bottleneck, (3, 4, 23, 3), "resnet101-63fe2227.pth", "resnet101-5d3b4d8f.pth"),
 }
 
 
@@ -130,7 +131,7 @@ def resnet_layers(name: str, count: int, norm: Norm, dilation: bool = False) -> 
         "relu": nn.ReLU(inplace=True),
         "maxpool": nn.MaxPool2d(3, 2, 1),
     }
-    (block, depths, _), inputs = RESNETS[name], 64
+    (block, depths, *_), inputs = RESNETS[name], 64
     for i, depth in enumerate(depths[:count]):
         dilated, width = dilation and i == 2, 64 * 2**i
         blocks = [block(inputs, width, 1 if i == 0 or dilated else 2, 1, norm)]
@@ -290,7 +291,8 @@ def imagenet_file(backbone: str) -> Path | None:
     """
     own = workspace("train").pretrained_dir
     if backbone in RESNETS:
-        places = (folder / RESNETS[backbone][-1] for folder in (own, torch_cache()))
+        name, old_name = RESNETS[backbone][2:]
+        places = own / name, own / old_name, torch_cache() / name
         return next((path for path in places if path.is_file()), None)
     if backbone == "RepVGG-A0":
         path = own / "RepVGG-A0-train.pth"
@@ -312,7 +314,7 @@ def torch_cache() -> Path:
 
 def _download(backbone: str) -> Path:
     """Fetch a ResNet's file into torch's cache."""
-    cached = torch_cache() / RESNETS[backbone][-1]
+    cached = torch_cache() / RESNETS[backbone][2]
     url = f"https://download.pytorch.org/models/{cached.name}"
     try:
         cached.parent.mkdir(parents=True, exist_ok=True)

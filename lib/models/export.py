@@ -8,8 +8,8 @@ Engines of trackers run these. The batch B is free; `lib.utils.graph_files` make
                     -> pred_boxes (B, Nq, 4) cxcywh in fractions of the crop, and pred_logits (B, Nq, 1) where the
                        network predicts a confidence, else corner_peak (B, Nq, 1), how high the corners' maps are
 
-model.json describes all of this to other programs (docs/deploy.md). Those of Alpha-Refine make masks, and have no
-regions.npz:
+model.json and each graph's metadata describe all of this to other programs (docs/deploy.md). Those of Alpha-Refine
+make masks, and have no regions.npz:
 
     template.onnx   image (B, S, S, 3) uint8 RGB, box (B, 4), xywh in pixels of the crop -> kernels (B, 144, C)
     search.onnx     image (B, S, S, 3) uint8 RGB, kernels (B, 144, C) -> mask (B, S, S), probabilities
@@ -106,9 +106,9 @@ def export_graphs(
     for name, part, inputs, given in ((TEMPLATE, "template", template, made), (SEARCH, "search", search, found)):
         write_graph(Traced(parts, part), inputs, list(given), folder / name, batched & {*inputs, *given})
         graphs[name] = {"inputs": _fields(inputs, batched), "outputs": _fields(given, batched)}
-        if half:
-            _halve(folder / name)
     about = _description(cfg) | {"origin": dict(origin or {}), "graphs": graphs}
+    for name, described in graphs.items():
+        _annotate(folder / name, about | described, half)
     write_text(folder / ABOUT, json.dumps(about, indent=2) + "\n")
 
 
@@ -145,20 +145,28 @@ def _fields(tensors: Mapping[str, Tensor], batched: Iterable[str]) -> list[dict[
     ]
 
 
-def _halve(path: Path) -> None:
-    """Keep a graph's large weights in fp16, with a node that makes them fp32 again."""
+def _annotate(path: Path, about: Mapping[str, Any], half: bool) -> None:
+    """Write `about` into a graph's metadata; if `half`, halve its weights."""
     import onnx
 
     model = onnx.load(path)
-    graph = model.graph
+    onnx.helper.set_model_props(model, {"stark": json.dumps(about)})
+    if half:
+        _halve(model.graph)
+    with atomic_path(path) as temporary:
+        onnx.save(model, temporary)
+
+
+def _halve(graph: Any) -> None:
+    """Keep large weights in fp16, with a node that makes them fp32 again."""
+    import onnx
+
     for index, tensor in enumerate(list(graph.initializer)):
         array = onnx.numpy_helper.to_array(tensor)
         if array.dtype == np.float32 and array.size > _SMALL:
             kept = onnx.numpy_helper.from_array(array.astype(np.float16), f"{tensor.name}.fp16")
             graph.node.insert(0, onnx.helper.make_node("Cast", [kept.name], [tensor.name], to=onnx.TensorProto.FLOAT))
             graph.initializer[index].CopyFrom(kept)
-    with atomic_path(path) as temporary:
-        onnx.save(model, temporary)
 
 
 class MaskParts(OnCrops):

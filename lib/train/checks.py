@@ -201,7 +201,7 @@ def _weights(stage: Stage, save_dir: Path, net: nn.Module | None) -> tuple[str, 
 def _imagenet(backbone: str) -> Findings:
     path = imagenet_file(backbone)
     if path is None:
-        remedy = f"without a network, put {RESNETS[backbone][-1]} into {workspace('train').pretrained_dir}"
+        remedy = f"without a network, put {RESNETS[backbone][2]} into {workspace('train').pretrained_dir}"
         yield "note", f"of {backbone}: training downloads them to {torch_cache()}: {remedy}"
     else:
         load_checkpoint(path)

@@ -1,7 +1,8 @@
 """Checkpoints: reading them without running anything in them, fitting them into a network, writing them.
 
 A checkpoint is a dictionary with the network's state dict under `net`; published ones and ours also
-hold `epoch, actor_type, net_type, net_info, constructor, optimizer, stats, settings`.
+hold `epoch, actor_type, net_type, net_info, constructor, optimizer, stats, settings`. A `.safetensors` file holds the
+state dict alone.
 
 A pickle is a small program that may import and call anything. Here torch's `weights_only` unpickler reads it. It knows
 only tensors, containers and the names in `STAND_INS`. Those names are never imported: the file gets an inert class or
@@ -25,17 +26,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .checkpoint_files import CheckpointError
+from .checkpoint_files import CheckpointError, check_archive, check_pickles
 from .errors import few
 from .files import atomic_path
 
+MAX_DEPTH = 100
+_MAX_EXPANDED = 2**20  # elements of a tensor that repeats its storage
 LEAVES = (type(None), bool, int, float, complex, str, bytes, bytearray, torch.device, torch.dtype)
 
 
 class InertObject:
     """The attributes of a pickled object, without its class's behaviour; `to_plain` makes them a dictionary."""
 
-    def __setstate__(self, state: dict) -> None:
+    def __setstate__(self, state: Any) -> None:
+        if type(state) is not dict or not all(type(name) is str and name.isidentifier() for name in state):
+            raise ValueError("an object's state is not a dictionary of attributes")
         vars(self).update(state)
 
 
@@ -75,8 +80,10 @@ _LOCK = threading.Lock()
 def read_untrusted(path: Path) -> Any:
     """Read a `torch.save` file (zip, or the older single pickle) onto the CPU, running nothing in it.
 
-    A file whose name ends in `.safetensors` gives its tensors by name. Objects of known classes become dictionaries of
-    their attributes. Raises CheckpointError where the file is missing, damaged, another kind, or names anything else.
+    A file whose name ends in `.safetensors` gives its tensors by name.
+    Gives tensors, numbers, strings and plain containers; objects of known classes become dictionaries of their
+    attributes, numpy numbers Python numbers, an EasyDict a dict. Raises CheckpointError where the file is missing,
+    damaged, no such file, or names anything else.
     """
     kind = "safetensors" if path.suffix == ".safetensors" else "torch.save"
     try:
@@ -87,13 +94,14 @@ def read_untrusted(path: Path) -> Any:
             if not head.startswith((b"PK\x03\x04", b"\x80")):
                 found = f"a file that starts with {head!r}" if head else "an empty file"
                 raise CheckpointError(f"{path} is not a checkpoint: expected a file of torch.save, found {found}")
+            file.seek(0)
             if head.startswith(b"PK"):
                 with zipfile.ZipFile(file) as archive:
-                    # torch stores without compression: what is read is never larger than the file.
-                    if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                        raise pickle.UnpicklingError("it is compressed")
+                    check_archive(archive)
                     if damaged := archive.testzip():
                         raise ValueError(f"{damaged} has another checksum than when it was written")
+            else:
+                check_pickles(file, pickles=5)
             file.seek(0)
             warnings.simplefilter("ignore")
             return to_plain(torch.load(file, map_location="cpu", weights_only=True, mmap=False))
@@ -104,8 +112,9 @@ def read_untrusted(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"checkpoint {path} refused: {_refusal(str(error))}; nothing in it was run") from error
     except Exception as error:  # torch meets damage with errors of any kind
-        reason = [*str(error).strip().splitlines(), type(error).__name__][0][:150]
-        raise CheckpointError(f"checkpoint {path} is damaged, truncated or not written by {kind}: {reason}") from error
+        reason = few([*str(error).strip().splitlines(), type(error).__name__][:1])
+        message = f"checkpoint {path} is damaged, truncated or not written by {kind}: {reason}"
+        raise CheckpointError(message) from error
 
 
 def _safetensors(path: str | os.PathLike) -> ModuleType:
@@ -118,9 +127,12 @@ def _safetensors(path: str | os.PathLike) -> ModuleType:
 
 def _refusal(message: str) -> str:
     """The refused name, or the last line, of the unpickler's message."""
-    if name := re.search(r"GLOBAL (\S+)", message):
+    name = re.search(r"GLOBAL (\S+)", message)
+    if name:
         # torch leaves out the module of built-in functions.
         return f"it names {'' if '.' in name[1] else 'builtins.'}{name[1]:.100}, which no checkpoint needs"
+    if "Unsupported operand" in message:
+        return "its pickle is damaged, or of a protocol that torch.save does not use"
     lines = [line.strip() for line in message.splitlines() if line.strip() and "documentation" not in line]
     return f"it does what no checkpoint needs ({lines[-1].split('WeightsUnpickler error: ')[-1]:.150})"
 
@@ -128,40 +140,47 @@ def _refusal(message: str) -> str:
 def to_plain(value: Any) -> Any:
     """Copy nested containers into plain ones: dict, list, tuple, set; numpy numbers become Python's.
 
-    Tensors lose their gradient history and share their storage with the source. Raises TypeError for a value of another
-    type, and RecursionError for a container that holds itself.
+    Tensors lose their gradient history and share their storage with the source; an `InertObject` becomes a dict. A
+    TypeError names the place of a value of another type; a ValueError, that of a container that holds itself or more
+    than `MAX_DEPTH` levels.
     """
     copies: dict[int, Any] = {}  # each value is copied once, or a file could unfold without end
 
-    def copy(value: Any) -> Any:
+    def copy(value: Any, where: str, depth: int) -> Any:
         if type(value) in LEAVES:
             return value
-        if id(value) not in copies:
-            copies[id(value)] = copied(value)
-        return copies[id(value)]
-
-    def copied(value: Any) -> Any:
         if isinstance(value, np.generic):
             return value.item()
-        if isinstance(value, Tensor):
-            return Tensor.detach(value)
-        if isinstance(value, InertObject):
-            return copy(vars(value))
-        if isinstance(value, dict):
+        if id(value) in copies:
+            return copies[id(value)]
+        if depth > MAX_DEPTH:
+            raise ValueError(f"'{where:.80}' holds itself or is nested too deeply")
+        if isinstance(value, Tensor) and value.layout is torch.strided and not (value.is_meta or value.is_quantized):
+            if value.numel() > max(_MAX_EXPANDED, value.untyped_storage().nbytes() // value.element_size()):
+                raise ValueError(f"'{where:.80}' repeats its storage to {value.numel()} elements")
+            plain = Tensor.detach(value)
+        elif isinstance(value, dict):
             # dict.items: a hostile file can add an attribute `items` to an OrderedDict.
-            return {copy(key): copy(item) for key, item in dict.items(value)}
-        for kind in (list, tuple, set):
-            if isinstance(value, kind):
-                return kind(map(copy, value))
-        raise TypeError(f"{value!r:.80} is of type {type(value).__qualname__}: no plain value")
+            items = [(key, item, f"{where}.{key!s:.60}".lstrip(".")) for key, item in dict.items(value)]
+            plain = {copy(key, where, depth + 1): copy(item, place, depth + 1) for key, item, place in items}
+        elif type(value) is InertObject:
+            plain = copy(vars(value), where, depth + 1)
+        elif isinstance(value, list | tuple | set):
+            kind = next(kind for kind in (list, tuple, set) if isinstance(value, kind))
+            plain = kind(copy(item, f"{where}[{i}]", depth + 1) for i, item in enumerate(value))
+        else:
+            kind = f"{type(value).__module__}.{type(value).__qualname__}"
+            raise TypeError(f"'{where or 'the content'}' is of type {kind}: no plain value")
+        copies[id(value)] = plain
+        return plain
 
-    return copy(value)
+    return copy(value, "", 0)
 
 
 def load_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
     """Read a checkpoint onto the CPU, its weights under `net`; errors and values as of `read_untrusted`.
 
-    In the file they may also be under `state_dict`, or alone.
+    Accepts a dictionary with the weights under `net` or under `state_dict`, or a bare state dict.
     """
     content = read_untrusted(Path(path))
     if isinstance(content, dict) and "net" not in content:
@@ -170,27 +189,40 @@ def load_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
         elif _is_state_dict(content):
             content = {"net": content}
     if not isinstance(content, dict) or not _is_state_dict(content.get("net")):
-        keys = f" with {few(list(map(str, content)), 5)}" if isinstance(content, dict) else ""
         raise CheckpointError(
             f"{path} is not a checkpoint: expected a dictionary with a network's weights under 'net' or 'state_dict', "
-            f"or the weights alone, found a {type(content).__name__}{keys}"
+            f"or the weights alone, found {_describe(content)}"
         )
     return content
 
 
 def _is_state_dict(value: Any) -> bool:
-    pairs = value.items() if isinstance(value, dict) else ()
-    return bool(pairs) and all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in pairs)
+    whole = isinstance(value, dict) and len(value) > 0
+    return whole and all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in value.items())
+
+
+def _describe(content: Any) -> str:
+    if isinstance(content, Tensor):
+        return f"a tensor of shape {tuple(content.shape)}"
+    if not isinstance(content, dict):
+        return f"a value of type {type(content).__name__}"
+    if "net" in content:
+        return f"under 'net' {_describe(content['net'])}"
+    return f"a dictionary with {few(list(map(str, content)), 5)}"
 
 
 def load_state(
     module: nn.Module, checkpoint: Mapping[str, Any], path: str | os.PathLike, *, allow_missing: Sequence[str] = ()
 ) -> None:
-    """Load weights, of `load_checkpoint` or a state dict: every name and every shape must fit, or nothing is changed.
+    """Load weights into a module: every name and every shape must fit, or nothing is changed.
 
     The `module.` that DataParallel puts before every name is removed, and the `_orig_mod.` of `torch.compile`.
-    Batch-norm counters (`num_batches_tracked`) may be absent on either side. `allow_missing` has prefixes of names that
-    keep the module's values if the file lacks them (`cls_head.`: stage 2 starts from a stage-1 checkpoint).
+    Batch-norm counters (`num_batches_tracked`) may be absent on either side.
+
+    Args:
+        checkpoint: from `load_checkpoint`, or a state dict; `path` is where it came from, for messages.
+        allow_missing: prefixes of names that keep the module's values if the file lacks them
+            (`cls_head.`: stage 2 starts from a stage-1 checkpoint).
     """
     weights = checkpoint["net"] if isinstance(checkpoint.get("net"), Mapping) else checkpoint
     weights = {name.replace("_orig_mod.", ""): tensor for name, tensor in weights.items()}
@@ -227,9 +259,11 @@ def _variant(names: Mapping[str, Any]) -> str:
 
 
 def save_checkpoint(path: str | os.PathLike, checkpoint: Mapping[str, Any]) -> None:
-    """Write a checkpoint, whole or not at all, of `to_plain` values, so that `weights_only=True` loads it anywhere.
+    """Write a checkpoint, whole or not at all: after a failure the old file is still at `path`.
 
-    Of a path that ends in `.safetensors` the weights alone are written. A full disk is a CheckpointError.
+    Of a path that ends in `.safetensors` the weights alone are written.
+    Only plain values are written, so the file loads with `torch.load(weights_only=True)` anywhere; others are a
+    TypeError as of `to_plain`. A full disk is a CheckpointError.
     """
     plain = to_plain(dict(checkpoint))
     try:

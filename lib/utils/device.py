@@ -68,4 +68,8 @@ def describe_machine(device: "torch.device") -> dict[str, object]:
 
 def machine_line(machine: dict[str, object]) -> str:
     """The result of `describe_machine` as one line."""
-    return ", ".join(f"{name} {value}" for name, value in machine.items())
+    gpu = f"{machine['gpu']}; " if "gpu" in machine else ""
+    return (
+        f"{gpu}{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads; "
+        f"PyTorch {machine['torch']} on {machine['device']}"
+    )

@@ -2,7 +2,7 @@
 
 First come the environment variables STARK_DATA_DIR, STARK_SAVE_DIR and STARK_PRETRAINED_DIR, then the user's local
 files, which `tracking/create_default_local_file.py` makes, then the working directory. Each data set that is not there
-is looked for in the checkout.
+is looked for in the checkout, and so is the folder of ImageNet weights.
 """
 
 import os
@@ -110,7 +110,7 @@ def workspace(side: Side) -> Workspace:
     # A variable also goes before the file's places of all that lies in its folder by default.
     saved = {} if save_dir else local
     save_dir = Path(save_dir or saved.get("save_dir") or saved.get("workspace_dir") or Path.cwd())
-    pretrained_dir = pretrained_dir or local.get("pretrained_networks") or Path.cwd() / "pretrained_networks"
+    pretrained_dir = pretrained_dir or local.get("pretrained_networks") or _pretrained()
     data_dir_given = data_dir or local.get("data_dir")
     return Workspace(
         data_dir=Path(data_dir_given or Path.cwd() / "data"),
@@ -124,6 +124,12 @@ def workspace(side: Side) -> Workspace:
         more_data_dir=REPOSITORY / "data" if IN_CHECKOUT and not data_dir_given else None,
         local_file=file if local else None,
     )
+
+
+def _pretrained() -> Path:
+    """`pretrained_networks` of the working directory; where only the checkout has it, that one."""
+    here, there = (folder / "pretrained_networks" for folder in (Path.cwd(), REPOSITORY))
+    return there if IN_CHECKOUT and there.is_dir() and not here.is_dir() else here
 
 
 def provenance() -> dict[str, str]:
@@ -165,11 +171,11 @@ def _read(path: Path, side: Side) -> dict[str, Path]:
         ) from error
 
 
-def write_local_files(workspace_dir: Path, data_dir: Path, save_dir: Path, force: bool) -> None:
-    """Write `LOCAL_FILES`: both, or, where one must not be replaced, none.
+def write_local_files(workspace_dir: Path, data_dir: Path, save_dir: Path, force: bool) -> list[Path]:
+    """Write `LOCAL_FILES`: both, or, where one must not be replaced, none. Returns those that changed.
 
     `pretrained_networks/` lies in `workspace_dir`. With `force`, earlier files are kept as `local.py.bak`, `.bak2`, …
-    Raises UserError where one exists, or cannot be written.
+    Raises UserError where one exists and says something else, or cannot be written.
     """
     work, data, save = (Path(os.path.abspath(folder.expanduser())) for folder in (workspace_dir, data_dir, save_dir))
     train = {"workspace_dir": work, "save_dir": save, "tensorboard_dir": save / "tensorboard"}
@@ -183,7 +189,9 @@ def write_local_files(workspace_dir: Path, data_dir: Path, save_dir: Path, force
     texts = {}
     for side, paths in (("train", train), ("test", test)):
         lines = "\n".join(f"    {name} = {str(path)!r}" for name, path in paths.items())
-        texts[LOCAL_FILES[side]] = _LOCAL_FILE.format(side=side, maker=_MAKER[side], lines=lines)
+        path, text = LOCAL_FILES[side], _LOCAL_FILE.format(side=side, maker=_MAKER[side], lines=lines)
+        if not path.exists() or path.read_bytes() != text.encode():
+            texts[path] = text
     existing = [path for path in texts if path.exists()]
     if existing and not force:
         raise UserError(
@@ -197,3 +205,4 @@ def write_local_files(workspace_dir: Path, data_dir: Path, save_dir: Path, force
             write_text(path, text)
     except OSError as error:
         raise UserError(f"cannot write the local files: {error.filename}: {error.strerror}") from error
+    return list(texts)
