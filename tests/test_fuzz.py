@@ -23,7 +23,7 @@ from lib.data.images import IMAGE_SUFFIXES, JpegPicture, open_picture
 from lib.test.evaluation.result_files import read_result, read_seconds
 from lib.test.web.clips import Limits, open_clip
 from lib.utils.errors import UserError
-from lib.utils.files import parse_names, read_ranges
+from lib.utils.files import parse_names
 from tests.test.web.made_clips import numbered, write_clip
 
 SECONDS = 2.0  # of the processor; longer is too long for any small file
@@ -106,7 +106,6 @@ TARGETS: dict[str, tuple[st.SearchStrategy, Callable]] = {
     "result": (_bytes, _written("fuzz_result.txt", read_result)),
     "seconds": (_bytes, _written("fuzz_time.txt", read_seconds)),
     "names": (_bytes, lambda data: parse_names(data.decode(errors="replace"), "list.txt")),
-    "ranges": (_bytes, _written("fuzz.ranges.txt", read_ranges)),
     "attributes": (_bytes, _written("attrs.txt", lambda path: (listed_attributes(path), read_meta(path)))),
     "picture": (st.one_of(_pictures, st.binary(max_size=100)), _parts),
     "clip": (st.one_of(_pictures, _videos), _clip),

@@ -66,7 +66,7 @@ def test_a_test_set(checkout):
     table = checkout.run("analysis_results", "--trackers", "still:still", "--dataset", "mine")
     assert re.search(r"still.*\b100\.0", table)
     checkout.run("create_default_local_file")
-    assert "settings.mine_path" in (checkout.folder / "lib/test/evaluation/local.py").read_text()
+    assert "mine_path" in (checkout.folder / "lib/test/evaluation/local.py").read_text()
 
 
 PHOTOS = """
@@ -104,13 +104,13 @@ def test_training_sets_of_sequences_and_of_images(checkout):
     checkout.append("lib/data/photos.py", PHOTOS)
     checkout.before(registry, "from .vid import", "from .photos import Photos\n")
     checkout.enter(registry, "_KNOWN", '"PHOTOS": ("photos", Photos, {})')
-    checkout.change(places, 'name in ("lasot", "got10k"', 'name in ("mine", "photos", "lasot", "got10k"')
+    checkout.enter(places, "_TRAINING_SETS", '"mine", "photos"')
     write_mine(checkout.folder / "data" / "mine", moving_boxes(24))
     for i in range(3):
         write_frames(checkout.folder / "data" / "photos", [f"{i}.jpg"])
         write_boxes(checkout.folder / "data" / "photos" / f"{i}.txt", moving_boxes(1))
     checkout.run("create_default_local_file")
-    assert "self.photos_lmdb_dir" in (checkout.folder / "lib/train/admin/local.py").read_text()
+    assert "photos_lmdb_dir" in (checkout.folder / "lib/train/admin/local.py").read_text()
     for name in ("MINE", "PHOTOS"):
         assert "packed and verified" in checkout.run("make_lmdb", name)
     said = checkout.train(LIGHTNING, LIGHTNING_BASE, *LIGHT, sets="MINE,PHOTOS")

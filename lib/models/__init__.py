@@ -62,11 +62,10 @@ def _check(script: str, cfg: EasyDict) -> None:
 
 
 def release_checkpoint(script: str, config: str, checkpoints: Sequence[Path], output: Path) -> None:
-    """Write the mean of checkpoints' weights (Izmailov et al., UAI 2018) as a checkpoint with weights alone.
+    """Write the mean of the weights of one run's late checkpoints (Izmailov et al., UAI 2018), without the optimiser.
 
-    They are of one run, of late epochs in which it moves about one minimum; one alone is stripped. The output may be a
-    `.safetensors` file. Raises UserError for a checkpoint that is missing, damaged or of another network, and for an
-    output that exists or cannot be written. The configuration is kept as in the last one; safetensors files have none.
+    The output may be a `.safetensors` file. Raises UserError for a checkpoint that is missing, damaged or of another
+    network, and for an output that exists or cannot be written. The configuration is kept as in the last one.
     """
     if output.exists():
         raise CheckpointError(f"{output} exists: move it away, or name another file")

@@ -5,31 +5,29 @@ The object is shown once, in a reference crop; each cell of its box becomes a ke
 compared with the crop about the tracker's box, and a segmentation network turns the scores into a mask.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from easydict import EasyDict
 from torch import Tensor, nn
 
 from ..config import ConfigError, option
 from ..config.options import REFINE
 from ..utils.tensors import xywh_to_xyxy
-from .backbone import STAGES, EfficientNetLite0, load_imagenet
-from .inference import prepare_for_tracking
-from .resnet import init_convolutions, resnet_layers
-from .segmentation import SCORES, MaskFirst, MixedFirst, SegmentationNetwork
+from .backbone import STAGES, EfficientNetLite0, init_convolutions, load_imagenet, resnet_layers
 
 CELLS = 12  # bins of the reference's box along each side
 # The level whose cells are compared, at this stride.
 COMPARED, STRIDE = "layer4", 16
+SCORES, WIDTH = CELLS**2, 64  # channels: a score for each cell of the reference's box; of the segmentation network
 
 
 class ResNetFeatures(nn.ModuleDict):
     """ResNet-50 with ordinary norms; its classifier `fc` is in published weights and is not used.
 
-    `levels` counts on from the stem: layer2 is the output of the module `layer1`, at stride 4, layer5 that of
-    `layer4`, at stride 32.
+    `levels` counts on from the stem: layer2 is the output of the module `layer1`, at stride 4.
     """
 
     levels: ClassVar = {"layer5": 2048, "layer4": 1024, "layer3": 512, "layer2": 256}
@@ -112,12 +110,98 @@ class Neck(nn.Module):
         return self.spatial_attention(self.channel_attention(scores))
 
 
-class AlphaRefine(nn.Module):
-    """The network; its state dict has the published names.
+# The blocks of the segmentation network are those of Robinson et al., "Learning Fast and Robust Target Models for Video
+# Object Segmentation" (CVPR 2020), and carry the names of published weights.
 
-    `pretrained` starts the backbone from ImageNet weights. Raises ConfigError for an unknown backbone, or for a crop's
-    size that does not suit the strides.
+
+class ScoresAndFeatures(nn.Module):
+    """TSE: features (B, C, h, h) are reduced, and scores (B, 144, h', h') mixed into them; (B, 64, h, h) comes out."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        mixed = SCORES + WIDTH
+        self.reduce = nn.Sequential(_conv(channels, WIDTH, 1), nn.ReLU(), _conv(WIDTH, WIDTH, 1))
+        self.transform = nn.Sequential(
+            *(_conv(mixed, mixed, 3), nn.ReLU(), _conv(mixed, mixed, 3), nn.ReLU()),
+            *(_conv(mixed, WIDTH, 3), nn.ReLU()),
+        )
+
+    def forward(self, feature: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """What was mixed, and the reduced features themselves."""
+        reduced = self.reduce(feature)
+        return self.transform(torch.cat((reduced, resize(scores, feature.shape[-1])), dim=1)), reduced
+
+
+class Residual(nn.Module):
+    """RRB: (B, 64, h, w) to the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1x1 = _conv(WIDTH, WIDTH, 1)
+        self.bblock = nn.Sequential(
+            *(_conv(WIDTH, WIDTH, 3), nn.BatchNorm2d(WIDTH), nn.ReLU()),
+            nn.Conv2d(WIDTH, WIDTH, 3, padding=1, bias=False),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv1x1(x)
+        return (x + self.bblock(x)).relu()
+
+
+class ChannelAttention(nn.Module):
+    """CAB: weighs the channels of a level by its own and the deeper level's means, and adds the deeper level."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convreluconv = nn.Sequential(_conv(2 * WIDTH, WIDTH, 1), nn.ReLU(), _conv(WIDTH, WIDTH, 1))
+
+    def forward(self, deeper: Tensor, shallower: Tensor) -> Tensor:
+        """Deeper (B, 64, h', w') and shallower (B, 64, h, w) level to (B, 64, h, w)."""
+        means = torch.cat((shallower.mean((2, 3), keepdim=True), deeper.mean((2, 3), keepdim=True)), dim=1)
+        return shallower * self.convreluconv(means).sigmoid() + resize(deeper, shallower.shape[-1])
+
+
+class Enlarge(nn.Module):
+    """(B, 64, h, w) to logits (B, 1, size, size): twice doubled with convolutions between and after, then resized."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = _conv(WIDTH, WIDTH // 2, 3)
+        self.conv2 = _conv(WIDTH // 2, 1, 3)
+
+    def forward(self, x: Tensor, size: int) -> Tensor:
+        x = self.conv1(double(x)).relu()
+        return self.conv2(resize(double(x), size))
+
+
+class SegmentationNetwork(nn.Module):
+    """Scores and features of several levels to the mask; `channels` are those of the features, the deepest first.
+
+    In each level scores join features (TSE), and channels are weighed by what the deeper level found (CAB).
     """
+
+    def __init__(self, channels: Mapping[str, int]) -> None:
+        super().__init__()
+        self.levels = tuple(channels)
+        self.TSE = nn.ModuleDict({level: ScoresAndFeatures(count) for level, count in channels.items()})
+        self.RRB1 = nn.ModuleDict({level: Residual() for level in channels})
+        self.CAB = nn.ModuleDict({level: ChannelAttention() for level in channels})
+        self.RRB2 = nn.ModuleDict({level: Residual() for level in channels})
+        self.project = Enlarge()
+
+    def forward(self, scores: Tensor, features: Mapping[str, Tensor], size: int) -> Tensor:
+        """Scores (B, 144, h, w) and features by level, (B, C, h', w') each, to the mask's logits (B, 1, size, size)."""
+        found = None
+        for level in self.levels:
+            mixed, reduced = self.TSE[level](features[level], scores)
+            # Below the deepest level there is none: its features' means stand in.
+            deeper = reduced.mean((2, 3), keepdim=True) if found is None else found
+            found = self.RRB2[level](self.CAB[level](deeper, self.RRB1[level](mixed)))
+        return self.project(found, size)
+
+
+class AlphaRefine(nn.Module):
+    """The network; its state dict has the published names. `pretrained` starts its backbone from ImageNet weights."""
 
     def __init__(self, cfg: EasyDict, pretrained: bool = False) -> None:
         super().__init__()
@@ -191,11 +275,20 @@ def mean_of_hats(start: Tensor, end: Tensor, bins: int, size: int) -> Tensor:
     return torch.where(has_area, (integral[:, 1:] - integral[:, :-1]) / torch.where(has_area, length, 1.0), 0.0)
 
 
-@torch.no_grad()
-def prepare_for_masks(model: AlphaRefine, size: int) -> AlphaRefine:
-    """As `prepare_for_tracking`, for masks of crops with `size` pixels a side; saves a fifth of the time."""
-    prepare_for_tracking(model)
-    for level, stride in (("layer3", 8), ("layer2", 4)):
-        model.refiner.TSE[level] = MixedFirst(model.refiner.TSE[level], size // STRIDE, size // stride)
-    model.refiner.project = MaskFirst(model.refiner.project, size)
-    return model
+def resize(x: Tensor, size: int) -> Tensor:
+    """A square map (B, C, h, h) bilinearly at another size."""
+    return x if x.shape[-1] == size else F.interpolate(x, (size, size), mode="bilinear", align_corners=False)
+
+
+def double(x: Tensor) -> Tensor:
+    """A square map (B, C, h, h) at twice the size, bicubic.
+
+    As two matrix products: onnxruntime takes 0.7 s for a frame's bicubic resizing.
+    """
+    side = int(x.shape[-1])
+    matrix = F.interpolate(torch.eye(side, device=x.device)[None, None], (2 * side, side), mode="bicubic")[0, 0]
+    return matrix.to(x.dtype) @ x @ matrix.T.to(x.dtype)
+
+
+def _conv(inputs: int, outputs: int, size: int) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, size, padding=size // 2)

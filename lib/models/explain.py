@@ -25,11 +25,28 @@ def watched(model: nn.Module) -> Iterator[dict[str, list[np.ndarray]]]:
     - `centre_map` (1, S * S) and `cell_boxes` (1, S * S, 4), cxcywh in fractions of the crop, with the head CENTER.
     """
     found: dict[str, list[np.ndarray]] = {}
-    hooks = [model.box_head.register_forward_hook(partial(_note_maps, found))]
+
+    def note_maps(head: nn.Module, inputs: tuple[Tensor, ...], output: dict[str, Tensor] | Tensor) -> None:
+        if isinstance(head, CenterPredictor):
+            found["centre_map"] = [_array((output["scores"] + head.prior).softmax(-1))]
+            found["cell_boxes"] = [_array(output["cell_boxes"])]
+        elif isinstance(output, dict):  # an MLP gives a box alone
+            found["corner_maps"] = [_array(output["corner_maps"].float().softmax(-1))]
+
+    def note_attention(part: str, module: MultiheadAttention, inputs: tuple[Tensor | None, ...]) -> None:
+        (q, k, _), padding = module.project(*inputs[:3]), inputs[3] if len(inputs) > 3 else None
+        logits = q.float() @ k.float().transpose(2, 3) / q.shape[-1] ** 0.5  # (B, heads, Lq, Lk)
+        if padding is not None:
+            if not padding.is_floating_point():
+                padding = torch.zeros(padding.shape, device=padding.device).masked_fill(padding, -torch.inf)
+            logits = logits + padding.float()[:, None, None]
+        found.setdefault(part, []).append(_array(logits.softmax(-1).mean(1)))
+
+    hooks = [model.box_head.register_forward_hook(note_maps)]
     for name, module in model.transformer.named_modules():
         if isinstance(module, MultiheadAttention) and not (name.startswith("decoder") and name.endswith("self_attn")):
-            note = partial(_note_attention, found, name.partition(".")[0].replace("more", "encoder"))
-            hooks.append(module.register_forward_pre_hook(note))
+            part = "decoder" if name.startswith("decoder") else "encoder"
+            hooks.append(module.register_forward_pre_hook(partial(note_attention, part)))
     try:
         yield found
     finally:
@@ -38,39 +55,13 @@ def watched(model: nn.Module) -> Iterator[dict[str, list[np.ndarray]]]:
 
 
 def attention_from(encoder: list[np.ndarray], boxes: np.ndarray, cells: int) -> np.ndarray:
-    """Attention of the `encoder` of `watched` from the tokens at boxes' centres: (B, cells) float32, mean over layers.
+    """Attention of the `encoder` of `watched` from the tokens at boxes' centres: (B, S * S) float32, mean over layers.
 
-    Args:
-        boxes: (B, 4) xyxy in fractions of the search region, a box of each sample.
-        cells: S * S.
+    `boxes` are (B, 4) xyxy in fractions of the search region, a box of each sample; `cells` is S * S.
     """
     side = math.isqrt(cells)
     column, row = ((boxes[:, :2] + boxes[:, 2:]) / 2 * side).clip(0, side - 1).astype(int).T
     return np.mean(encoder, axis=0)[np.arange(len(boxes)), row * side + column - cells, -cells:]
-
-
-def attention_weights(module: MultiheadAttention, inputs: tuple[Tensor | None, ...]) -> Tensor:
-    """The softmax that `module(*inputs)` weighs its values with, (B, heads, Lq, Lk) float32."""
-    q, k, _ = module.project(*inputs[:3])
-    logits = q.float() @ k.float().transpose(2, 3) / q.shape[-1] ** 0.5
-    padding = inputs[3] if len(inputs) > 3 else None
-    if padding is not None:
-        blank = torch.zeros(padding.shape, device=padding.device)
-        bias = padding.float() if padding.is_floating_point() else blank.masked_fill(padding, -torch.inf)
-        logits = logits + bias[:, None, None]
-    return logits.softmax(-1)
-
-
-def _note_attention(found: dict, part: str, module: MultiheadAttention, inputs: tuple[Tensor | None, ...]) -> None:
-    found.setdefault(part, []).append(_array(attention_weights(module, inputs).mean(1)))
-
-
-def _note_maps(found: dict, head: nn.Module, inputs: tuple[Tensor, ...], output: dict[str, Tensor] | Tensor) -> None:
-    if isinstance(head, CenterPredictor):
-        found["centre_map"] = [_array((output["scores"] + head.prior).softmax(-1))]
-        found["cell_boxes"] = [_array(output["cell_boxes"])]
-    elif isinstance(output, dict):  # an MLP gives a box alone
-        found["corner_maps"] = [_array(output["corner_maps"].float().softmax(-1))]
 
 
 def _array(tensor: Tensor) -> np.ndarray:

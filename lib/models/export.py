@@ -1,7 +1,6 @@
 """The networks as ONNX graphs: one for a template, run once; one for the search region, run each frame.
 
-Engines of trackers run these. The batch B is free; `lib.utils.graph_files` makes bias and position, and saves them
-beside the graphs (regions.npz):
+Engines of trackers run these. The batch B is free; `lib.utils.graph_files` makes bias and position (regions.npz):
 
     template.onnx   image (B, Ht, Wt, 3) uint8 RGB -> feature (B, Lt, C)
     search.onnx     image (B, H, W, 3) uint8 RGB, bias (1, L), position (1, L, C), feature (B, Lt, C) of each template
@@ -9,15 +8,13 @@ beside the graphs (regions.npz):
                     -> pred_boxes (B, Nq, 4) cxcywh in fractions of the crop, and pred_logits (B, Nq, 1) where the
                        network predicts a confidence, else corner_peak (B, Nq, 1), how high the corners' maps are
 
-model.json, and each graph's metadata, describe all of this to other programs (docs/deploy.md).
-
-Those of Alpha-Refine make masks, and have no regions.npz:
+model.json and each graph's metadata describe all of this to other programs (docs/deploy.md). Those of Alpha-Refine
+make masks, and have no regions.npz:
 
     template.onnx   image (B, S, S, 3) uint8 RGB, box (B, 4), xywh in pixels of the crop -> kernels (B, 144, C)
     search.onnx     image (B, S, S, 3) uint8 RGB, kernels (B, 144, C) -> mask (B, S, S), probabilities
 
-The published layout of STARK-Lightning, which is followed for the other variants, takes one normalised crop at a time
-and its mask:
+The published layout, which is STARK-Lightning's, takes one normalised crop at a time and its mask:
 
     backbone_bottleneck_pe.onnx   img_z (1, 3, Ht, Wt), mask_z (1, Ht, Wt) bool, True on padding
                                   -> feat (Lt, 1, C), mask (1, Lt) bool, pos (Lt, 1, C)
@@ -25,8 +22,6 @@ and its mask:
                                   feat_vec_z, mask_vec_z, pos_vec_z (the second one's end in 1)
                                   -> outputs_coord (1, Nq, 4) cxcywh in fractions of the crop;
                                      with a confidence also pred_logits (1, Nq, 1)
-
-All of them are fp32.
 """
 
 import copy
@@ -42,11 +37,12 @@ from easydict import EasyDict
 from torch import Tensor, nn
 
 from .. import __version__
+from ..utils.crop import STRETCH
 from ..utils.errors import UserError
 from ..utils.files import atomic_path, write_text
 from ..utils.graph_files import ABOUT, REGIONS, SEARCH, TEMPLATE, VERSION, joined
 from ..utils.tensors import NestedTensor
-from .alpha_refine import AlphaRefine, prepare_for_masks
+from .alpha_refine import AlphaRefine
 from .inference import OnCrops, Parts, output_names, prepare_for_tracking
 from .stark import Tokens
 
@@ -88,13 +84,11 @@ def export_graphs(
     `origin` has names and digests that say where the weights come from, for model.json. `half` keeps the weights in
     fp16, which halves the files; they are computed with in fp32. A UserError where a file cannot be written.
     """
-    about = _description(cfg, dict(origin or {}))
-    sizes = {"template": cfg.DATA.TEMPLATE.SIZE, "search": cfg.DATA.SEARCH.SIZE}
-    crops = {name: torch.zeros(1, size, size, 3, dtype=torch.uint8) for name, size in sizes.items()}
-    template, search = {"image": crops["template"]}, {"image": crops["search"]}
+    sizes = cfg.DATA.TEMPLATE.SIZE, cfg.DATA.SEARCH.SIZE
+    template, search = ({"image": torch.zeros(1, size, size, 3, dtype=torch.uint8)} for size in sizes)
     if isinstance(model, AlphaRefine):
         parts = MaskParts(copy.deepcopy(model).cpu(), cfg).to(memory_format=torch.contiguous_format)
-        template["box"] = torch.tensor([[0.25, 0.25, 0.5, 0.5]]) * sizes["template"]
+        template["box"] = torch.tensor([[0.25, 0.25, 0.5, 0.5]]) * sizes[0]
         kept, outputs = ["kernels"], ["mask"]
     else:
         parts = Parts(_plain_copy(model), cfg)
@@ -107,39 +101,35 @@ def export_graphs(
     with torch.no_grad():
         search |= dict.fromkeys(kept, parts.template(*template.values())[0])
         found = dict(zip(outputs, parts.search(*search.values()), strict=True))
-    made = {kept[0]: search[kept[0]]}
+    made, graphs = {kept[0]: search[kept[0]]}, {}
     batched = {*template, *search, *outputs} - {"bias", "position"}
-    about["graphs"] = {}
     for name, part, inputs, given in ((TEMPLATE, "template", template, made), (SEARCH, "search", search, found)):
         write_graph(Traced(parts, part), inputs, list(given), folder / name, batched & {*inputs, *given})
-        about["graphs"][name] = {"inputs": _fields(inputs, batched), "outputs": _fields(given, batched)}
-    for name, described in about["graphs"].items():
+        graphs[name] = {"inputs": _fields(inputs, batched), "outputs": _fields(given, batched)}
+    about = _description(cfg) | {"origin": dict(origin or {}), "graphs": graphs}
+    for name, described in graphs.items():
         _annotate(folder / name, about | described, half)
     write_text(folder / ABOUT, json.dumps(about, indent=2) + "\n")
 
 
-def _description(cfg: EasyDict, origin: dict[str, str]) -> dict[str, Any]:
+def _description(cfg: EasyDict) -> dict[str, Any]:
     """What another program has to know to track with the graphs."""
     return {
         "version": __version__,
         "graphs_version": VERSION,
-        "origin": origin,
         "pixels": {
             "order": "RGB, uint8, height x width x 3; the first step of both graphs is (x / 255 - mean) / std",
             "mean": list(cfg.DATA.MEAN),
             "std": list(cfg.DATA.STD),
         },
         # A crop is a square about the box's centre, of side ceil(factor * sqrt(w * h)), resized to `size`.
-        **{name.lower(): _region(cfg, name) for name in ("TEMPLATE", "SEARCH")},
+        **{
+            name.lower(): {"size": cfg.DATA[name].SIZE, "factor": cfg.TEST.get(f"{name}_FACTOR", STRETCH)}
+            for name in ("TEMPLATE", "SEARCH")
+        },
         "templates": cfg.DATA.TEMPLATE.get("NUMBER", 1),
         "box": "cx, cy, w, h in fractions of the search crop",
     }
-
-
-def _region(cfg: EasyDict, name: str) -> dict[str, float]:
-    """Size and factor of a region's crop; Alpha-Refine's factor is always 2 (`lib.utils.crop.STRETCH`)."""
-    size, factor = (cfg.DATA[name].get(key, 2.0) for key in ("SIZE", "FACTOR"))
-    return {"size": cfg.TEST.get(f"{name}_SIZE", size), "factor": cfg.TEST.get(f"{name}_FACTOR", factor)}
 
 
 def _fields(tensors: Mapping[str, Tensor], batched: Iterable[str]) -> list[dict[str, Any]]:
@@ -159,12 +149,12 @@ def _annotate(path: Path, about: Mapping[str, Any], half: bool) -> None:
     """Write `about` into a graph's metadata; if `half`, halve its weights."""
     import onnx
 
-    graph = onnx.load(path)
-    onnx.helper.set_model_props(graph, {"stark": json.dumps(about)})
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, {"stark": json.dumps(about)})
     if half:
-        _halve(graph.graph)
+        _halve(model.graph)
     with atomic_path(path) as temporary:
-        onnx.save(graph, temporary)
+        onnx.save(model, temporary)
 
 
 def _halve(graph: Any) -> None:
@@ -184,7 +174,7 @@ class MaskParts(OnCrops):
 
     def __init__(self, model: AlphaRefine, cfg: EasyDict) -> None:
         super().__init__(cfg)
-        self.model = prepare_for_masks(model, cfg.DATA.SEARCH.SIZE)
+        self.model = prepare_for_tracking(model)
 
     def template(self, crops: Tensor, boxes: Tensor) -> tuple[Tensor, ...]:
         """Crops and the object's boxes (B, 4), xywh in their pixels, to kernels (B, 144, C)."""
@@ -200,7 +190,7 @@ class PublishedParts(nn.Module):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.outputs = model, [name for name in output_names(model) if name != "corner_peak"]
 
     def template(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Crop (1, 3, Ht, Wt) and mask (1, Ht, Wt) to features (Lt, 1, C), padding (1, Lt), positions (Lt, 1, C)."""
@@ -215,11 +205,7 @@ class PublishedParts(nn.Module):
         parts = [templates[i : i + 3] for i in range(0, len(templates), 3)]
         regions = [Tokens(f.transpose(0, 1), p.transpose(0, 1), padding) for f, padding, p in parts]
         output = self.model.predict(regions, self.model.encode_search(NestedTensor(image, mask)))
-        return tuple(output[name] for name in _published_outputs(self.model))
-
-
-def _published_outputs(model: nn.Module) -> list[str]:
-    return [name for name in output_names(model) if name != "corner_peak"]
+        return tuple(output[name] for name in self.outputs)
 
 
 def export_published(part: str, model: nn.Module, cfg: EasyDict, path: Path) -> None:
@@ -229,15 +215,13 @@ def export_published(part: str, model: nn.Module, cfg: EasyDict, path: Path) -> 
         (torch.zeros(1, 3, size, size), torch.zeros(1, size, size, dtype=torch.bool))
         for size in (cfg.DATA.TEMPLATE.SIZE, cfg.DATA.SEARCH.SIZE)
     )
-    if part == "template":
-        names, values, outputs = ["img_z", "mask_z"], crop, TEMPLATE_OUTPUTS
-    else:
-        with torch.no_grad():
-            template = parts.template(*crop)
+    names, values, outputs = ["img_z", "mask_z"], crop, TEMPLATE_OUTPUTS
+    if part == "search":
         ends = ["", *(str(i) for i in range(1, model.template_count))]
         names = ["img_x", "mask_x", *(f"{name}_vec_z{end}" for end in ends for name in TEMPLATE_OUTPUTS)]
-        values = (*search_crop, *template * model.template_count)
-        outputs = ["outputs_coord", *_published_outputs(model)[1:]]
+        with torch.no_grad():
+            values = (*search_crop, *parts.template(*crop) * model.template_count)
+        outputs = ["outputs_coord", *parts.outputs[1:]]
     write_graph(Traced(parts, part), dict(zip(names, values, strict=True)), outputs, path)
 
 

@@ -8,7 +8,7 @@ import torch
 from easydict import EasyDict
 from torch import Tensor, nn
 
-from ..config import ConfigError, option
+from ..config import option
 from ..utils.tensors import xyxy_to_cxcywh
 from .layers import MLP, RepVGGBlock
 
@@ -16,10 +16,10 @@ from .layers import MLP, RepVGGBlock
 class CornerPredictor(nn.Module):
     """Two probability maps, one a corner; the box is their expected positions (equations 1 and 2).
 
-    The kind `CORNER` has one tower of convolutions a corner and sample points at the cells' corners. The light kinds
-    share one tower and put the points at the cells' centres: `CORNER_LITE` (convolutions) and `CORNER_LITE_REP` (RepVGG
-    blocks) halve the channels, `CORNER_LITE_REP_v2` has two RepVGG blocks at full width. `channels` are those of the
-    first layer, `size` the cells a side of the (square) search feature.
+    The kind `CORNER` has a tower of convolutions for each corner and sample points at the cells' corners. The light
+    kinds share one tower and put the points at the cells' centres: `CORNER_LITE` (convolutions), `CORNER_LITE_REP`
+    (RepVGG blocks), `CORNER_LITE_REP_v2` (two of them at full width). `channels` are those of the first layer, `size`
+    the cells a side of the search feature.
     """
 
     def __init__(self, kind: str, inputs: int, channels: int, size: int) -> None:
@@ -65,9 +65,8 @@ class CenterPredictor(nn.Module):
     The box is that of the likeliest cell and its neighbours (as in CenterNet, Zhou et al., 2019; in trackers since
     OSTrack, Ye et al., ECCV 2022). Where there are two alike, expected corners would lie between them; this takes one.
 
-    `channels` are those of the layers, `size` the cells a side of the (square) search feature, `usual` the boxes' side
-    before training as a fraction of the crop. At test a cosine window's logarithm, weighted by `window`, is added to
-    the logits: the object moves little between two frames.
+    `usual` is the boxes' side before training as a fraction of the crop. At test a cosine window's logarithm, weighted
+    by `window`, is added to the logits: the object moves little between two frames.
     """
 
     def __init__(self, inputs: int, channels: int, size: int, usual: float, window: float = 0.0) -> None:
@@ -85,10 +84,7 @@ class CenterPredictor(nn.Module):
         self.register_buffer("near", distance < 1.5 / size, persistent=False)  # (S * S, S * S)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Features (B, C, S, S) to `pred_boxes` (B, 1, 4), and `pred_logits` (B, 1, 1), confidence before the sigmoid.
-
-        For the loss also the `scores` and `cell_boxes` of `cells`.
-        """
+        """Features to `pred_boxes` (B, 1, 4), `pred_logits` (B, 1, 1), and the `scores` and `cell_boxes` of `cells`."""
         scores, boxes = self.cells(x)
         box, logit = self.best(scores, boxes)
         return {"pred_boxes": box[:, None], "pred_logits": logit[:, None], "scores": scores, "cell_boxes": boxes}
@@ -102,11 +98,7 @@ class CenterPredictor(nn.Module):
         return self.score(x).flatten(1).float(), torch.cat((centre, side), dim=-1)
 
     def best(self, scores: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """What the likeliest cell and its neighbours say, from what `cells` gives.
-
-        The mean (B, 4) of their boxes, weighted by their likelihood, and the logit (B, 1) of the object's being in one
-        of them.
-        """
+        """Of the likeliest cell and its neighbours the mean box (B, 4), and the logit (B, 1) that it is one of them."""
         if not self.training:
             scores = scores + self.prior
         near = self.near[scores.argmax(dim=1)]
@@ -127,16 +119,11 @@ def _conv_block(inputs: int, outputs: int) -> nn.Sequential:
 
 
 def build_box_head(cfg: EasyDict, stride: int) -> nn.Module:
-    """The head of MODEL.HEAD_TYPE.
-
-    A `CornerPredictor`; for `CENTER` a `CenterPredictor`; for `MLP` an MLP from a query (C) to its cxcywh box.
-    """
+    """The head of MODEL.HEAD_TYPE; the MLP goes from a query (C) to its cxcywh box."""
     dim, size = cfg.MODEL.HIDDEN_DIM, cfg.DATA.SEARCH.SIZE // stride
     if cfg.MODEL.HEAD_TYPE == "MLP":
         return MLP(dim, dim, 4, 3)
     channels = option(cfg, "MODEL.HEAD_DIM")
     if cfg.MODEL.HEAD_TYPE == "CENTER":
         return CenterPredictor(dim, channels, size, 1 / cfg.DATA.SEARCH.FACTOR, option(cfg, "TEST.WINDOW"))
-    if cfg.MODEL.HEAD_TYPE in ("CORNER", "CORNER_LITE", "CORNER_LITE_REP", "CORNER_LITE_REP_v2"):
-        return CornerPredictor(cfg.MODEL.HEAD_TYPE, dim, channels, size)
-    raise ConfigError(f"'MODEL.HEAD_TYPE' {cfg.MODEL.HEAD_TYPE} has no class: add it to build_box_head")
+    return CornerPredictor(cfg.MODEL.HEAD_TYPE, dim, channels, size)

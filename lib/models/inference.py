@@ -1,7 +1,6 @@
-"""Networks as trackers run them: folded to fewer operations, and in two parts.
+"""Networks as trackers run them: folded to fewer operations, which compute the same, and in two parts.
 
-Folding keeps the function: batch norms are multiplied into the convolutions before them, and the three branches of each
-RepVGG block become one convolution. Of the two parts the template's runs once, the search region's each frame.
+The template's part runs once, the search region's in each frame.
 """
 
 import copy
@@ -43,16 +42,13 @@ def fold_norms(model: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def fold_repvgg(model: nn.Module) -> nn.Module:
-    """Turn the branches of every RepVGG block into the convolution `rbr_reparam` (Ding et al., section 3.3), in place.
-
-    Blocks that are folded already stay as they are. Returns the network.
-    """
+    """Turn the branches of all RepVGG blocks into convolutions `rbr_reparam` (Ding et al., section 3.3), in place."""
     for block in model.modules():
         if not isinstance(block, RepVGGBlock) or hasattr(block, "rbr_reparam"):
             continue
         dense = block.rbr_dense.conv
-        kernel, bias = _folded(dense, block.rbr_dense.bn)
-        kernel_1x1, bias_1x1 = _folded(block.rbr_1x1.conv, block.rbr_1x1.bn)
+        kernel, bias = _folded(*block.rbr_dense)
+        kernel_1x1, bias_1x1 = _folded(*block.rbr_1x1)
         kernel, bias = kernel + F.pad(kernel_1x1, (1, 1, 1, 1)), bias + bias_1x1
         if block.rbr_identity is not None:
             scale, shift = scale_and_shift(block.rbr_identity)
@@ -79,13 +75,12 @@ def regions_of(model: nn.Module, cfg: EasyDict) -> Regions:
         encodings = {"template": model.pos_emb_z0, "search": model.pos_emb_x}
     else:
         encodings = dict.fromkeys(sizes, model.backbone[1])
-    positions = {}
+    positions, sine = {}, isinstance(encodings["search"], PositionEmbeddingSine)
     for name, encoding in encodings.items():
         blank = torch.zeros(1, cfg.MODEL.HIDDEN_DIM, sizes[name] // stride, sizes[name] // stride)
         with torch.no_grad():
             position = copy.deepcopy(encoding).cpu().float()(blank, None)
         positions[name] = np.ascontiguousarray(position.numpy())
-    sine = isinstance(encodings["search"], PositionEmbeddingSine)
     return Regions(sizes, stride, model.template_count, positions, sine, output_names(model))
 
 
@@ -94,11 +89,6 @@ def output_names(model: nn.Module) -> tuple[str, ...]:
     if isinstance(model, STARKST) or isinstance(model.box_head, CenterPredictor):
         return "pred_boxes", "pred_logits"
     return ("pred_boxes", "corner_peak") if isinstance(model.box_head, CornerPredictor) else ("pred_boxes",)
-
-
-def corner_peak(maps: Tensor) -> Tensor:
-    """Logits of the two corners (2, B * Nq, S * S) to the mean of both maps' highest probability, (B * Nq,)."""
-    return maps.float().softmax(-1).amax(-1).mean(0)
 
 
 class OnCrops(nn.Module):
@@ -116,10 +106,7 @@ class OnCrops(nn.Module):
 
 
 class Parts(OnCrops):
-    """A folded network in two parts.
-
-    Positions and padding biases depend on the padding of the crops alone: `lib.utils.graph_files` computes them.
-    """
+    """A folded network in two parts."""
 
     def __init__(self, model: nn.Module, cfg: EasyDict) -> None:
         super().__init__(cfg)
@@ -132,7 +119,7 @@ class Parts(OnCrops):
     def search(self, crops: Tensor, bias: Tensor, position: Tensor, *features: Tensor) -> tuple[Tensor, ...]:
         """Search crops (B, H, W, 3) uint8 and features (B, Lt, C) of each template to the tensors `outputs`, in fp32.
 
-        `bias` (B or 1, L), added to the logits of attention, and `position` (B or 1, L, C) are of all tokens.
+        `bias` (B or 1, L) and `position` (B or 1, L, C) are of all tokens; see `lib.utils.graph_files`.
         """
         region = self.model.encode_search(self._pixels(crops)).feature
         features = [*(each.to(region.dtype) for each in features), region]
@@ -142,8 +129,9 @@ class Parts(OnCrops):
         biases = bias.split(lengths, dim=1)
         *templates, region = (Tokens(*each) for each in zip(features, positions, biases, strict=True))
         output = self.model.predict(templates, region)
-        if "corner_peak" in self.outputs:
-            output["corner_peak"] = corner_peak(output["corner_maps"]).view(*output["pred_boxes"].shape[:2], 1)
+        if "corner_peak" in self.outputs:  # the mean of both maps' highest probability
+            peaks = output["corner_maps"].float().softmax(-1).amax(-1).mean(0)
+            output["corner_peak"] = peaks.view(*output["pred_boxes"].shape[:2], 1)
         return tuple(output[name].float() for name in self.outputs)
 
     def _pixels(self, crops: Tensor) -> NestedTensor:

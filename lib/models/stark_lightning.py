@@ -47,9 +47,8 @@ class LightTransformer(nn.Module):
 
 
 class Correlation(nn.Module):
-    """Adds to each search token its similarity with each template token.
+    """Adds to each search token its cosine similarity with each template token, a channel each.
 
-    Pixel-wise correlation (Yan et al., Alpha-Refine, CVPR 2021): cosine similarities, one channel a template token.
     Attention can learn to compare; here it need not, which helps where training is short.
     """
 
@@ -87,9 +86,7 @@ class STARKLightningXtrt(nn.Module):
     def forward(self, templates: Sequence[NestedTensor], search: NestedTensor) -> dict[str, Tensor]:
         """Boxes of the object in search crops (B, 3, H, W), given one batch of template crops (B, 3, Ht, Wt).
 
-        Gives `pred_boxes` (B, 1, 4), cxcywh in fractions of the search crop, and `corner_maps` (2, B, S * S), logits of
-        the two corners; or with the head `CENTER` `pred_logits` (B, 1, 1), confidence before the sigmoid, `scores`
-        (B, S * S), logits of the centre, and `cell_boxes` (B, S * S, 4), cxcywh.
+        Gives `pred_boxes` (B, 1, 4), cxcywh in fractions of the search crop, and what else the head gives.
         """
         return self.predict([self.encode_template(template) for template in templates], self.encode_search(search))
 

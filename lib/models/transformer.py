@@ -11,16 +11,15 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
 class PositionEmbeddingSine(nn.Module):
-    """Sines of the normalised position (DETR, appendix A.4); y fills the first half of the channels.
+    """Sines of the position (DETR, appendix A.4), counted over unpadded cells and divided by their extent.
 
-    The position is counted over unpadded cells only and divided by their extent, so that
-    a crop at the image border is measured like any other.
+    y fills the first half of the channels.
     """
 
-    def __init__(self, dim: int, temperature: float = 10000.0) -> None:
+    def __init__(self, dim: int) -> None:
         super().__init__()
         steps = torch.arange(dim // 2) // 2
-        self.register_buffer("wavelengths", temperature ** (2 * steps / (dim // 2)), persistent=False)
+        self.register_buffer("wavelengths", 10000.0 ** (2 * steps / (dim // 2)), persistent=False)
 
     def forward(self, feature: Tensor, mask: Tensor | None) -> Tensor:
         """Features (B, C, H, W) and mask (B, H, W) to positions (B, H * W, dim); (1, H * W, dim) without a mask."""
@@ -52,31 +51,19 @@ class PositionEmbeddingLearned(nn.Module):
         return torch.cat((columns, rows), dim=-1).flatten(0, 1)[None]
 
 
-class NoPosition(nn.Module):
-    """Zeros, for MODEL.POSITION_EMBEDDING `none`."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-
-    def forward(self, feature: Tensor, mask: Tensor | None) -> Tensor:
-        """Features (B, C, H, W) to zeros (1, H * W, C); the mask is not used."""
-        return torch.zeros_like(feature[:1]).flatten(2).transpose(1, 2)
-
-
 # By MODEL.POSITION_EMBEDDING.
-POSITION_ENCODINGS = {"sine": PositionEmbeddingSine, "learned": PositionEmbeddingLearned, "none": NoPosition}
+POSITION_ENCODINGS = {"sine": PositionEmbeddingSine, "learned": PositionEmbeddingLearned}
 
 
 class MultiheadAttention(nn.Module):
     """Scaled dot-product attention over several heads (Vaswani et al., 2017, section 3.2).
 
-    Its parameters have the names of `nn.MultiheadAttention`. `divide_norm` first scales queries and keys to unit
-    length, then queries by sqrt(head size).
+    Its parameters have the names of `nn.MultiheadAttention`.
     """
 
-    def __init__(self, dim: int, heads: int, dropout: float, divide_norm: bool = False) -> None:
+    def __init__(self, dim: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.heads, self.dropout, self.divide_norm = heads, dropout, divide_norm
+        self.heads, self.dropout = heads, dropout
         self.in_proj_weight = nn.Parameter(torch.empty(3 * dim, dim))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * dim))
         self.out_proj = nn.Linear(dim, dim)
@@ -101,9 +88,6 @@ class MultiheadAttention(nn.Module):
 
     def project(self, query: Tensor, key: Tensor, value: Tensor) -> list[Tensor]:
         """Queries, keys and values (B, L, C) to those of the heads, (B, heads, L, C / heads)."""
-        if self.divide_norm:
-            query = F.normalize(query, dim=-1) * (query.shape[-1] // self.heads) ** 0.5
-            key = F.normalize(key, dim=-1)
         projections = zip((query, key, value), self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3), strict=True)
         return [F.linear(x, w, b).unflatten(2, (self.heads, -1)).transpose(1, 2) for x, w, b in projections]
 
@@ -113,13 +97,11 @@ class EncoderLayer(nn.Module):
 
     attentions = ("self_attn",)
 
-    def __init__(
-        self, dim: int, heads: int, feedforward: int, dropout: float, pre_norm: bool = False, divide_norm: bool = False
-    ) -> None:
+    def __init__(self, dim: int, heads: int, feedforward: int, dropout: float, pre_norm: bool = False) -> None:
         super().__init__()
         self.pre_norm = pre_norm
         for name in self.attentions:
-            self.add_module(name, MultiheadAttention(dim, heads, dropout, divide_norm))
+            self.add_module(name, MultiheadAttention(dim, heads, dropout))
         self.linear1 = nn.Linear(dim, feedforward)
         self.linear2 = nn.Linear(feedforward, dim)
         for i in range(len(self.attentions) + 1):
@@ -171,7 +153,7 @@ class Transformer(nn.Module):
     def __init__(self, cfg: EasyDict) -> None:
         super().__init__()
         dim, options = cfg.HIDDEN_DIM, cfg.TRANSFORMER
-        args = (dim, options.NHEADS, options.DIM_FEEDFORWARD, options.DROPOUT, options.PRE_NORM, options.DIVIDE_NORM)
+        args = (dim, options.NHEADS, options.DIM_FEEDFORWARD, options.DROPOUT, options.PRE_NORM)
         encoder = nn.ModuleList(EncoderLayer(*args) for _ in range(options.ENC_LAYERS))
         decoder = nn.ModuleList(DecoderLayer(*args) for _ in range(options.DEC_LAYERS))
         norm = nn.LayerNorm(dim) if options.PRE_NORM else nn.Identity()

@@ -28,13 +28,13 @@ from ..config import load_config
 from ..config.options import REFINE
 from ..models import build_model
 from ..models.export import SEARCH_FILE, TEMPLATE_FILE, PublishedParts, Traced, export_published
-from ..models.inference import fold_norms, prepare_for_tracking
+from ..models.inference import OnCrops, fold_norms, prepare_for_tracking
 from ..models.transformer import MultiheadAttention
 from ..utils.crop import sample_target
 from ..utils.device import describe_machine, machine_line, select_device
 from ..utils.errors import UserError
 from ..utils.files import refuse_to_replace
-from ..utils.tensors import NestedTensor, Preprocessor
+from ..utils.tensors import NestedTensor
 from .tracker import find_weights, graphs_folder, load_network, tracker_config
 from .tracker.engines import engine_device
 from .tracker.engines.graphs import open_graph
@@ -231,7 +231,7 @@ def real_crops(cfg: EasyDict) -> Iterator[list[tuple[np.ndarray, np.ndarray]]]:
 
     A frame gives two pairs, the first without padding, the second with it.
     """
-    preprocess, test = Preprocessor(cfg.DATA.MEAN, cfg.DATA.STD, torch.device("cpu")), cfg.TEST
+    normalised, test = OnCrops(cfg).normalised, cfg.TEST
     regions = ((test.TEMPLATE_FACTOR, test.TEMPLATE_SIZE), (test.SEARCH_FACTOR, test.SEARCH_SIZE))
     for frames, _ in sample_clips():
         frame = next(iter(frames))
@@ -239,4 +239,6 @@ def real_crops(cfg: EasyDict) -> Iterator[list[tuple[np.ndarray, np.ndarray]]]:
         side = height / (2 * test.SEARCH_FACTOR)  # the search region is half as high as the frame
         for x, y in (((width - side) / 2, (height - side) / 2), (0, 0)):
             crops = (sample_target(frame, (x, y, side, side), factor, size) for factor, size in regions)
-            yield [(preprocess(crop, mask).tensors.contiguous().numpy(), mask[None]) for crop, _, mask in crops]
+            yield [
+                (normalised(torch.from_numpy(crop)[None]).contiguous().numpy(), mask[None]) for crop, _, mask in crops
+            ]

@@ -8,7 +8,7 @@ from easydict import EasyDict
 
 from ..config import option
 from ..utils.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from ..utils.checkpoint_files import NET_TYPES, best_name, epoch_checkpoints, epoch_name, rolling_names
+from ..utils.checkpoint_files import NET_TYPES, checkpoint_name, epoch_checkpoints
 from .options import RunOptions
 
 log = logging.getLogger(__name__)
@@ -27,8 +27,8 @@ class CheckpointFolder:
     ) -> None:
         self.folder, self.net_type, self.last_epoch = folder, net_type, last_epoch
         self.every, self.last, self.keep = every, last, keep
-        self.latest, self.previous = (folder / name for name in rolling_names(net_type))
-        self.best = folder / best_name(net_type)
+        names = (checkpoint_name(net_type, which) for which in ("latest", "previous", "best"))
+        self.latest, self.previous, self.best = (folder / name for name in names)
         self.latest_is_damaged = False
 
     def save(self, checkpoint: dict[str, Any]) -> None:
@@ -43,7 +43,7 @@ class CheckpointFolder:
 
     def keep_epoch(self, checkpoint: dict[str, Any], epoch: int) -> None:
         """Write a finished epoch's own checkpoint, if it stays and is missing, and delete those beyond `keep`."""
-        path = self.folder / epoch_name(self.net_type, epoch)
+        path = self.folder / checkpoint_name(self.net_type, epoch)
         if not path.is_file() and (epoch % self.every == 0 or epoch > self.last_epoch - self.last):
             save_checkpoint(path, checkpoint)
             for old in self.kept()[: -self.keep or 0]:

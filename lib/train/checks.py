@@ -24,7 +24,7 @@ from ..data.images import ImageReadError
 from ..data.registry import build_dataset, find_lack, load_dataset, waits_to_be_generated
 from ..data.sequence import doubt_boxes
 from ..models import build_model
-from ..models.backbone import RESNET_FILES, has_fast_bf16, imagenet_file, torch_cache
+from ..models.backbone import RESNETS, has_fast_bf16, imagenet_file, torch_cache
 from ..utils.checkpoint import load_checkpoint, load_state
 from ..utils.device import select_device
 from ..utils.errors import UserError, few
@@ -201,7 +201,7 @@ def _weights(stage: Stage, save_dir: Path, net: nn.Module | None) -> tuple[str, 
 def _imagenet(backbone: str) -> Findings:
     path = imagenet_file(backbone)
     if path is None:
-        remedy = f"without a network, put {RESNET_FILES[backbone][0]} into {workspace('train').pretrained_dir}"
+        remedy = f"without a network, put {RESNETS[backbone][2]} into {workspace('train').pretrained_dir}"
         yield "note", f"of {backbone}: training downloads them to {torch_cache()}: {remedy}"
     else:
         load_checkpoint(path)

@@ -36,7 +36,7 @@ LEAVES = (type(None), bool, int, float, complex, str, bytes, bytearray, torch.de
 
 
 class InertObject:
-    """The attributes of a pickled object (`checkpoint["settings"].env.lasot_dir`), without its class's behaviour."""
+    """The attributes of a pickled object, without its class's behaviour; `to_plain` makes them a dictionary."""
 
     def __setstate__(self, state: Any) -> None:
         if type(state) is not dict or not all(type(name) is str and name.isidentifier() for name in state):
@@ -81,9 +81,9 @@ def read_untrusted(path: Path) -> Any:
     """Read a `torch.save` file (zip, or the older single pickle) onto the CPU, running nothing in it.
 
     A file whose name ends in `.safetensors` gives its tensors by name.
-    Gives tensors, numbers, strings and plain containers; objects of known classes become `InertObject`, numpy numbers
-    Python numbers, an EasyDict a dict. Raises CheckpointError where the file is missing, damaged, no such file, or
-    names anything else.
+    Gives tensors, numbers, strings and plain containers; objects of known classes become dictionaries of their
+    attributes, numpy numbers Python numbers, an EasyDict a dict. Raises CheckpointError where the file is missing,
+    damaged, no such file, or names anything else.
     """
     kind = "safetensors" if path.suffix == ".safetensors" else "torch.save"
     try:
@@ -104,7 +104,7 @@ def read_untrusted(path: Path) -> Any:
                 check_pickles(file, pickles=5)
             file.seek(0)
             warnings.simplefilter("ignore")
-            return to_plain(torch.load(file, map_location="cpu", weights_only=True, mmap=False), objects=True)
+            return to_plain(torch.load(file, map_location="cpu", weights_only=True, mmap=False))
     except CheckpointError:
         raise
     except OSError as error:
@@ -137,12 +137,12 @@ def _refusal(message: str) -> str:
     return f"it does what no checkpoint needs ({lines[-1].split('WeightsUnpickler error: ')[-1]:.150})"
 
 
-def to_plain(value: Any, *, objects: bool = False) -> Any:
+def to_plain(value: Any) -> Any:
     """Copy nested containers into plain ones: dict, list, tuple, set; numpy numbers become Python's.
 
-    Tensors lose their gradient history and share their storage with the source. With `objects`, an `InertObject` stays
-    one; else it becomes a dict. A TypeError names the place of a value of another type; a ValueError, that of a
-    container that holds itself or more than `MAX_DEPTH` levels.
+    Tensors lose their gradient history and share their storage with the source; an `InertObject` becomes a dict. A
+    TypeError names the place of a value of another type; a ValueError, that of a container that holds itself or more
+    than `MAX_DEPTH` levels.
     """
     copies: dict[int, Any] = {}  # each value is copied once, or a file could unfold without end
 
@@ -165,9 +165,6 @@ def to_plain(value: Any, *, objects: bool = False) -> Any:
             plain = {copy(key, where, depth + 1): copy(item, place, depth + 1) for key, item, place in items}
         elif type(value) is InertObject:
             plain = copy(vars(value), where, depth + 1)
-            if objects:
-                attributes, plain = plain, InertObject()
-                vars(plain).update(attributes)
         elif isinstance(value, list | tuple | set):
             kind = next(kind for kind in (list, tuple, set) if isinstance(value, kind))
             plain = kind(copy(item, f"{where}[{i}]", depth + 1) for i, item in enumerate(value))

@@ -30,19 +30,9 @@ class CheckpointError(UserError):
         super().__init__("".join(character if character.isprintable() else "?" for character in message))
 
 
-def epoch_name(net_type: str, epoch: int) -> str:
-    """The published file name of one epoch's checkpoint."""
-    return f"{net_type}_ep{epoch:04d}.pth.tar"
-
-
-def rolling_names(net_type: str) -> tuple[str, str]:
-    """The file names of the checkpoint that a run goes on from, and of the one before it."""
-    return f"{net_type}_latest.pth.tar", f"{net_type}_previous.pth.tar"
-
-
-def best_name(net_type: str) -> str:
-    """The file name of the checkpoint with the best validation."""
-    return f"{net_type}_best.pth.tar"
+def checkpoint_name(net_type: str, which: int | str) -> str:
+    """The file name of an epoch's checkpoint, as published, or of the `latest`, the `previous` or the `best` one."""
+    return f"{net_type}_{which if isinstance(which, str) else f'ep{which:04d}'}.pth.tar"
 
 
 def epoch_checkpoints(folder: Path, net_type: str) -> list[Path]:
@@ -56,7 +46,8 @@ def find_checkpoint(folder: Path, net_type: str) -> Path:
     """The newest checkpoint of a folder, whole epoch or not; a CheckpointError lists what is there in its place."""
     if not folder.is_dir():
         raise CheckpointError(f"no checkpoint folder {folder}: train first, or give a checkpoint file")
-    for path in (*(folder / name for name in rolling_names(net_type)), *epoch_checkpoints(folder, net_type)[-1:]):
+    rolling = (folder / checkpoint_name(net_type, which) for which in ("latest", "previous"))
+    for path in (*rolling, *epoch_checkpoints(folder, net_type)[-1:]):
         if path.is_file():
             return path
     names = sorted(entry.name for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith("."))

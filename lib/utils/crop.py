@@ -1,9 +1,8 @@
 """Cutting regions out of frames, and moving boxes and masks between frame and region.
 
-Boxes are xywh in pixels, top-left based. A tracker's region is the square around a box's centre whose side is `factor`
-times the square root of the box's area. A mask's region has `STRETCH` times the width and the height of the box. Both
-are scaled to a square crop; what lies outside the frame is black padding. Around a box without area, or with
-coordinates that are not finite or absurdly large, no region can be cut: every function here raises `CropError` then.
+Boxes are xywh in pixels. A tracker's region is the square around a box's centre whose side is `factor` times the square
+root of the box's area. A mask's region has `STRETCH` times the width and the height of the box. Both are scaled to a
+square crop; outside the frame it is black. All raise `CropError` for a box without area or with absurd coordinates.
 """
 
 import math
@@ -65,7 +64,7 @@ class Region:
         return replace(self, left=width - self.left - self.width, columns=self.columns[::-1])
 
     def mask(self) -> np.ndarray:
-        """(size, size) bool, True on padding: where a crop's pixel draws on any."""
+        """(size, size) bool, True where a pixel of the crop draws on padding."""
         padded = []
         for (before, after), side in ((self.rows, self.height), (self.columns, self.width)):
             position = _positions(side, self.size).clip(0, side - 1)
@@ -101,10 +100,9 @@ def region_of(box: Sequence[float], factor: float) -> tuple[int, int, int]:
 def sample_target(
     image: np.ndarray, box: Sequence[float], factor: float, output_size: int
 ) -> tuple[np.ndarray, float, np.ndarray]:
-    """Cut the square region around a box, which may lie partly or wholly outside, from an image (H, W, 3) uint8.
+    """Cut the square region around a box from an image (H, W, 3) uint8.
 
-    Gives the crop (output_size, output_size, 3) uint8, the scale from image to crop pixels, and the mask (output_size,
-    output_size) bool, True on padding.
+    Gives the crop (S, S, 3) uint8, the scale from image to crop pixels, and the mask (S, S) bool, True on padding.
     """
     region = Region.around(box, factor, output_size, *image.shape[:2])
     return region.cut(image), region.scale, region.mask()
@@ -119,10 +117,7 @@ def shows_nothing(mask: np.ndarray, cells: int) -> bool:
 def box_to_crop(
     box: Sequence[float], around: Sequence[float], scale: float | tuple[float, float], output_size: int
 ) -> np.ndarray:
-    """A box of the image in the crop that was cut around another: (4,) float64 xywh in pixels of the crop.
-
-    `scale` is the crop's, one or along x and y; `output_size` its side in pixels.
-    """
+    """A box in the crop cut around another, whose scale is one or two (x, y): (4,) float64 xywh in its pixels."""
     (x, y, w, h), (ax, ay, aw, ah) = (np.asarray(each, np.float64).tolist() for each in (box, around))
     middle, (scale_x, scale_y) = (output_size - 1) / 2, scale if isinstance(scale, tuple) else (scale, scale)
     cx, cy = middle + (x + w / 2 - ax - aw / 2) * scale_x, middle + (y + h / 2 - ay - ah / 2) * scale_y
@@ -188,10 +183,7 @@ def _checked(box: Sequence[float]) -> list[float]:
 
 
 def _padding(start: int, side: int, extent: int) -> tuple[int, int]:
-    """Pixels of padding before and after the image along one axis.
-
-    Published weights were trained with one pixel more of it after the image than needed.
-    """
+    """Pixels of padding before and after the image along an axis; after it one more than needed, as in training."""
     return min(max(0, -start), side), min(max(start + side - extent + 1, 0), side)
 
 

@@ -36,10 +36,7 @@ def available_devices() -> list[str]:
 
 
 def select_device(name: str = "auto") -> "torch.device":
-    """The device of a name: `auto` (CUDA, else MPS, else the CPU), `cpu`, `mps`, `cuda` or `cuda:<index>`.
-
-    A UserError lists the devices that this machine has.
-    """
+    """The device `auto` (CUDA, else MPS, else the CPU), `cpu`, `mps`, `cuda` or `cuda:<index>`; else a UserError."""
     if find_spec("torch") is None:
         raise UserError(f"device '{name}' needs PyTorch: pip install torch, or choose cpu")
     import torch
@@ -49,8 +46,7 @@ def select_device(name: str = "auto") -> "torch.device":
         return torch.device(available[0].removesuffix(":0"))
     if ("cuda:0" if name == "cuda" else name) in available:
         return torch.device(name)
-    fault = "is not available here" if re.fullmatch(r"cpu|mps|cuda(:\d+)?", name) else "is unknown"
-    raise UserError(f"device '{name}' {fault}; choose auto, {', '.join(available)}")
+    raise UserError(f"device '{name}' is not available here; choose auto, {', '.join(available)}")
 
 
 def describe_machine(device: "torch.device") -> dict[str, object]:
@@ -60,16 +56,14 @@ def describe_machine(device: "torch.device") -> dict[str, object]:
     information = Path("/proc/cpuinfo")
     text = information.read_text(errors="replace") if information.is_file() else ""
     found = re.search(r"model name\s*: (.*)", text)
-    machine: dict[str, object] = {
+    return {
         "device": str(device),
+        **({"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {}),
         "processor": found[1].strip() if found else platform.processor() or platform.machine(),
         "cores": available_cpus(),
         "threads": torch.get_num_threads(),
         **{"torch": torch.__version__, "python": platform.python_version(), "system": platform.system()},
     }
-    if device.type == "cuda":
-        machine["gpu"] = torch.cuda.get_device_name(device)
-    return machine
 
 
 def machine_line(machine: dict[str, object]) -> str:

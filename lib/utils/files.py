@@ -1,7 +1,7 @@
 """Files that are whole or absent, locks between processes, and text: lists of names, ranges of indices, tables."""
 
 import os
-import tempfile
+import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,10 +9,6 @@ from pathlib import Path
 from filelock import FileLock
 
 from .errors import UserError
-
-# The process's mask can only be read by setting it: once, since threads would meet each other's.
-_UMASK = os.umask(0)
-os.umask(_UMASK)
 
 
 @contextmanager
@@ -24,11 +20,9 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
     try:
-        temporary.chmod(0o666 & ~_UMASK)
+        temporary.touch()  # what cannot be written to ends here, with an OSError, whatever the writer would raise
         yield temporary
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
@@ -39,10 +33,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
 
 @contextmanager
 def locked(path: str | os.PathLike, timeout: float = -1) -> Iterator[None]:
-    """Hold the lock `.<name>.lock` beside a file or folder; other processes that want the same lock wait.
-
-    After `timeout` seconds they raise a TimeoutError; negative: never.
-    """
+    """Hold the lock `.<name>.lock` beside a file or folder; others wait; after `timeout` seconds a TimeoutError."""
     path = Path(os.path.abspath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock"), timeout=timeout):
@@ -56,10 +47,7 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 
 
 def read_text(path: str | os.PathLike, errors: str = "strict") -> str:
-    """Content of a UTF-8 file, with or without a byte-order mark; `errors` as of `bytes.decode`.
-
-    Raises UserError where the file cannot be read or is not text.
-    """
+    """Content of a UTF-8 file; a UserError where it cannot be read or is not text. `errors` are of `bytes.decode`."""
     try:
         return decode_text(Path(path).read_bytes(), path, errors)
     except OSError as error:
@@ -91,17 +79,11 @@ def parse_names(text: str, source: str | os.PathLike) -> list[str]:
 
 
 def read_ranges(path: str | os.PathLike) -> list[int]:
-    """Indices of a split: `first-last` (both included) or a single index, separated by white space.
-
-    Raises UserError where the file cannot be read or holds something else.
-    """
+    """Indices of a split that comes with this project: `first-last` (both included) or an index, between spaces."""
     indices: list[int] = []
     for word in read_text(path).split():
-        ends = word.split("-")
-        numbers = all(end.isascii() and end.isdigit() and len(end) < 8 for end in ends)
-        if not numbers or len(ends) > 2 or int(ends[0]) > int(ends[-1]):
-            raise UserError(f"{path}: {word[:40]!r} is not a range of indices such as 12-15")
-        indices.extend(range(int(ends[0]), int(ends[-1]) + 1))
+        first, _, last = word.partition("-")
+        indices.extend(range(int(first), int(last or first) + 1))
     return indices
 
 

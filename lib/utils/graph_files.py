@@ -32,10 +32,9 @@ class Regions:
     outputs: Sequence[str]  # of the search graph, in order: `pred_boxes`, and a confidence (see `lib.models.export`)
 
     def attention_inputs(self, region: str, mask: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """Position (1, L, C) and bias (1, L) of the tokens of a region; both are float32.
+        """Position (1, L, C) and bias (1, L) of a region's tokens, float32; the mask is (H, W) bool, True on padding.
 
-        The bias is added to the logits of attention: minus infinity on padding, else 0. The mask is (H, W) bool, True
-        on padding; None where nothing is padded.
+        The bias is added to the logits of attention: minus infinity on padding, else 0.
         """
         cells, position = self.sizes[region] // self.stride, self.positions[region]
         if mask is None or not mask.any():

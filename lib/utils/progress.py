@@ -8,8 +8,6 @@ from collections.abc import Iterable, Sized
 from tqdm import tqdm
 
 _LINE = "{desc}: {n_fmt} of {total_fmt} {unit}, {percentage:.0f} % ({elapsed} passed, {remaining} left)"
-_ENDLESS = "{desc}: {n_fmt} {unit} ({elapsed} passed)"
-_SECONDS = 60.0  # between two lines where nobody knows the end
 
 
 class _Lines(io.TextIOBase):
@@ -31,11 +29,11 @@ def progress_bar(
     """A progress bar on stderr, over an iterable or for `update`; without a terminal one line each tenth.
 
     `total` is the number of units, by default the iterable's length; of them `done` were finished before. `how` goes to
-    tqdm.
+    tqdm. Without a terminal there are no lines where nobody knows the end.
     """
     total = len(over) if total is None and isinstance(over, Sized) else total
     if not sys.stderr.isatty():
-        how |= {"file": _Lines(), "bar_format": _LINE if total else _ENDLESS, "leave": True}
-        how |= {"miniters": math.ceil((total or 1) / 10), "mininterval": 0 if total else _SECONDS}
-        how["maxinterval"] = math.inf  # else a bar that is slow shows itself between two tenths
+        how |= {"file": _Lines(), "bar_format": _LINE, "leave": True, "disable": how.get("disable") or not total}
+        # maxinterval: else a bar that is slow shows itself between two tenths.
+        how |= {"miniters": math.ceil((total or 1) / 10), "mininterval": 0, "maxinterval": math.inf}
     return tqdm(over, desc=title, unit=unit, total=total, initial=done, **how)

