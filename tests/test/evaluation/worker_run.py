@@ -11,9 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from lib.data.registry import load_dataset
-from lib.data.sequence import Sequence
 from lib.test.evaluation.running import Rank, run_sequences
-from lib.test.evaluation.sequences import SequenceResult
 from lib.utils.errors import UserError, run_command
 from tests.data.made_sets import moving_boxes, write_sequence
 
@@ -34,20 +32,18 @@ class DiaryTracker:
     Attributes:
         diary: a file that gets a line for all that happens.
         raising, dying, waiting: sequences on which it raises, is killed, or waits until `<diary>.go` exists.
-        making: "", "dies" or "refuses".
+        refuses: making it ends in an error.
     """
 
     diary: Path
     raising: str = ""
     dying: str = ""
     waiting: str = ""
-    making: str = ""
+    refuses: bool = False
 
     def __call__(self, device: str) -> "DiaryTracker":
         self.note(f"make {device}")
-        if self.making == "dies":
-            os.kill(os.getpid(), signal.SIGKILL)
-        if self.making == "refuses":
+        if self.refuses:
             raise UserError("no such weights")
         return self
 
@@ -78,18 +74,13 @@ class DiaryTracker:
         return {"target_bbox": self.box}
 
 
-def blocked_signals(tracker: DiaryTracker, sequence: Sequence) -> SequenceResult:
-    """An outcome that names the signals which do not reach this process."""
-    return SequenceResult(sequence.name, ", ".join(each.name for each in signal.pthread_sigmask(signal.SIG_BLOCK, ())))
-
-
 def main() -> int:
     """worker_run.py ROOT OUTPUT DIARY PROCESSES [waiting|raising SEQUENCES]"""
     root, output, diary, processes, *behaviour = sys.argv[1:]
     tracker = DiaryTracker(Path(diary), **dict(zip(behaviour[::2], behaviour[1::2], strict=True)))
     rank = Rank.from_environment()
     report = run_sequences(tracker, load_dataset(f"folder:{root}"), Path(output), ["cpu"] * int(processes), rank=rank)
-    rank.say(str(report))
+    print(report)
     return report.status
 
 
