@@ -1,12 +1,11 @@
 """From result files to table, plots and numbers; what is missing or wrong is named."""
 
-import csv
 import dataclasses
 import json
-from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 from PIL import Image
 
@@ -40,20 +39,10 @@ def evaluate(tmp_path, sequences):
 
 
 @pytest.fixture
-def score(tmp_path, sequences):
-    return partial(score_tracker, tmp_path, "t", "c", sequences)
-
-
-@pytest.fixture
 def folder(tmp_path, sequences) -> Path:
     """Perfect results of `t:c`."""
     write_results(tmp_path / "t" / "c", sequences)
     return tmp_path / "t" / "c"
-
-
-def read_csv(path: Path) -> list[dict[str, str]]:
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def read_scores(tmp_path: Path) -> dict:
@@ -75,49 +64,33 @@ def test_scores_of_a_known_shift(tmp_path, sequences):
     assert scores["fps"] == pytest.approx(50)  # without the initialisation
 
 
-def test_table_plots_and_numbers(tmp_path, sequences, evaluate, capsys):
-    for name, shift in (("bad", 15), ("good", 2)):
+def test_tables_plots_and_numbers(tmp_path, sequences, evaluate, capsys):
+    for name, shift in (("bad_a", 15), ("good&b", 2)):
         write_results(tmp_path / name / "c", sequences, shift)
-    evaluate("bad:c", "good:c", plots=("success", "precision"))
-
-    table = capsys.readouterr().out.splitlines()
+    evaluate("bad_a:c", "good&b:c", plots=("success",), latex=True)
+    table, out = capsys.readouterr().out.splitlines(), tmp_path / "out"
     assert table[0] == "set, 3 sequences"
     assert " ".join(table[1].split()) == "Tracker AUC OP50 OP75 Prec NormPrec AO SR0.50 SR0.75 FPS Sequences"
-    assert [line.split()[0] for line in table[3:5]] == ["good:c", "bad:c"]
+    assert [line.split()[0] for line in table[3:5]] == ["good&b:c", "bad_a:c"]
     assert table[3].split()[-2:] == ["10.0", "3/3"]
-    assert not any("*" in line for line in table)
-
-    plots = {f"{kind}.{suffix}" for kind in ("success", "precision") for suffix in ("png", "pdf")}
-    numbers = {"scores.json", "scores.csv", "scores.tex", "sequences.csv", "report.html"}
-    assert {path.name for path in (tmp_path / "out").iterdir()} == plots | numbers
-    for kind in ("success", "precision"):
-        picture = np.asarray(Image.open(tmp_path / "out" / f"{kind}.png").convert("RGB")).reshape(-1, 3)
-        for colour in ([0x00, 0x72, 0xB2], [0xD5, 0x5E, 0x00]):  # a line for each tracker
-            assert (picture == colour).all(axis=1).sum() > 500
-    good = read_scores(tmp_path)["good:c"]
+    numbers = {"scores.json", "scores.csv", "scores.tex", "sequences.csv", "sequences.tex", "report.html"}
+    assert {path.name for path in out.iterdir()} == {"success.png", "success.pdf"} | numbers
+    picture = np.asarray(Image.open(out / "success.png").convert("RGB")).reshape(-1, 3)
+    for colour in ([0x00, 0x72, 0xB2], [0xD5, 0x5E, 0x00]):  # a line for each tracker
+        assert (picture == colour).all(axis=1).sum() > 500
+    good = read_scores(tmp_path)["good&b:c"]
     assert good["sequences_done"] == good["sequences_expected"] == 3
     assert len(good["curves"]["success_curve"]) == 21
     assert f"{good['scores']['auc']:.1f}" == table[3].split()[1]
     assert set(good["sequences"]) == {"ant", "bee", "cow"}
 
-
-def test_tables_in_latex_have_the_best_in_bold(tmp_path, sequences, evaluate):
-    for name, shift in (("bad_a", 15), ("good&b", 2)):
-        write_results(tmp_path / name / "c", sequences, shift)
-    bad, good = sorted(evaluate("bad_a:c", "good&b:c", latex=True), key=lambda row: row.scores["auc"])
-    out = tmp_path / "out"
     lines = (out / "scores.tex").read_text().splitlines()
     assert lines[0] == r"\begin{tabular}{lrrrrrrrrr}"
     assert {r"\toprule", r"\midrule", r"\bottomrule"} <= set(lines)
-    rows = [line.removesuffix(r" \\").split(" & ") for line in lines if ":c" in line]
-    assert [row[0] for row in rows] == [r"good\&b:c", r"bad\_a:c"]
-    assert rows[0][1] == rf"\textbf{{{good.scores['auc']:.1f}}}"
-    assert rows[1][1] == f"{bad.scores['auc']:.1f}"
-    # A row a sequence: bold is the better tracker.
+    rows = [line.removesuffix(r" \\").split(" & ")[:2] for line in lines if ":c" in line]
+    assert rows == [[r"good\&b:c", rf"\textbf{{{table[3].split()[1]}}}"], [r"bad\_a:c", table[4].split()[1]]]
     ant = next(line for line in (out / "sequences.tex").read_text().splitlines() if line.startswith("ant"))
-    assert ant.count("textbf") == 1
-    evaluate("bad_a:c", latex=False)
-    assert not (out / "sequences.tex").exists()
+    assert ant.count("textbf") == 1  # a row a sequence: bold is the better tracker
 
 
 def test_what_is_missing_short_or_long_is_named(tmp_path, sequences, folder, evaluate, capsys):
@@ -134,66 +107,59 @@ def test_what_is_missing_short_or_long_is_named(tmp_path, sequences, folder, eva
     assert scores.scores["op50"] == pytest.approx(100 * (0.5 + 1) / 2)
     assert read_scores(tmp_path)["t:c"]["missing"] == ["bee"]
     # For spreadsheets: what is missing is a row, too, and no number is made up for it.
-    rows = {(row["sequence"], row["tracker"]): row for row in read_csv(tmp_path / "out" / "sequences.csv")}
+    rows = pandas.read_csv(tmp_path / "out" / "sequences.csv", index_col=["sequence", "tracker"])
     assert len(rows) == 6
-    assert rows["bee", "t:c"] == dict.fromkeys(rows["bee", "t:c"], "") | {"sequence": "bee", "tracker": "t:c"}
-    assert float(rows["bee", "good:c"]["auc"]) == pytest.approx(good.table.loc["bee", ("score", "auc")], abs=1e-4)
-    totals = read_csv(tmp_path / "out" / "scores.csv")
-    assert [(row["sequences"], row["expected"]) for row in totals] == [("2", "3"), ("3", "3")]
-    assert float(totals[1]["ao"]) == pytest.approx(good.scores["ao"], abs=1e-4)
+    assert rows.loc["bee", "t:c"].isna().all()
+    assert rows.loc[("bee", "good:c"), "auc"] == pytest.approx(good.table.loc["bee", ("score", "auc")], abs=1e-4)
+    totals = pandas.read_csv(tmp_path / "out" / "scores.csv")
+    assert totals[["sequences", "expected"]].to_numpy().tolist() == [[2, 3], [3, 3]]
+    assert totals["ao"][1] == pytest.approx(good.scores["ao"], abs=1e-4)
     common = evaluate("t:c", "good:c", filters=["common"])
     assert [(len(row.table), row.missing) for row in common] == [(2, []), (2, [])]
     assert "2 of 3 sequences" in capsys.readouterr().out
 
 
-def test_lines_of_lost_frames_are_failures(sequences, folder, score):
-    """Other trackers write nan or -1 for a frame in which they find nothing."""
+def test_lines_of_lost_frames_are_failures_and_those_that_a_set_leaves_out_are_left_out(tmp_path, sequences, folder):
+    """Other trackers write nan or -1 for a frame in which they find nothing, and boxes of all of OTB's Tiger1."""
     path = result_path(folder, sequences[1])
     lines = path.read_text().splitlines()
     lines[3:6] = ["nan,nan,nan,nan", "-1 -1 -1 -1", "0\t0\t0\t0"]  # the last repeats the one before it
     path.write_text("\n".join(lines))
-    scores = score()
+    scores = score_tracker(tmp_path, "t", "c", sequences)
     assert scores.notes == ["t:c: bee: 2 lost frames (nan or a negative size) count as failures"]
     for key in ("op50", "precision", "norm_precision"):
         assert scores.table.loc["bee", ("score", key)] == pytest.approx(70)
     assert scores.scores["ao"] == pytest.approx(100 * (5 + 6 + 3) / (5 + 9 + 3))
-
-
-def test_frames_that_a_set_leaves_out_are_left_out_of_a_whole_result(tmp_path, sequences):
-    """OTB's Tiger1 starts at its sixth frame, and others give boxes of all."""
     late = dataclasses.replace(sequences[1], dataset="otb", subfolder="", skip_first=3)
-    write_boxes(tmp_path / "t" / "c" / "bee.txt", sequences[1].truth)
+    write_boxes(folder / "bee.txt", sequences[1].truth)
     scores = score_tracker(tmp_path, "t", "c", [late])
     assert scores.scores["op75"] == scores.scores["ao"] == 100
     assert scores.notes == ["t:c: bee: the first 3 boxes are of frames that the set leaves out"]
 
 
-@pytest.mark.parametrize(("count", "share"), [(9, 100), (7, 87.5), (5, None)])
-def test_a_result_on_lasot_may_be_one_line_off(tmp_path, count, share):
-    boxes = write_sequence(tmp_path / "cat", "cat-1", 8)
-    sequence = Sequence("cat-1", "lasot", tmp_path / "cat" / "cat-1", tmp_path / "cat" / "cat-1" / "groundtruth.txt")
-    write_result(tmp_path / "t" / "c", sequence, np.concatenate((boxes, boxes))[:count], np.zeros(count))
-    if share is None:
-        with pytest.raises(UserError, match=r"cat-1\.txt: the result has 5 boxes and the ground truth 8"):
-            score_tracker(tmp_path, "t", "c", [sequence])
-        return
-    scores = score_tracker(tmp_path, "t", "c", [sequence])
-    assert scores.scores["op50"] == scores.scores["precision"] == share
-    assert f"{count} boxes for 8 frames" in scores.notes[0]
+def test_a_result_on_lasot_may_be_one_line_off(tmp_path, sequences):
+    sequence = dataclasses.replace(sequences[0], dataset="lasot")
+    boxes = np.concatenate((sequence.truth, sequence.truth))
+    for count, share in ((7, 100), (5, 500 / 6)):
+        write_result(tmp_path / "t" / "c", sequence, boxes[:count], np.zeros(count))
+        scores = score_tracker(tmp_path, "t", "c", [sequence])
+        assert scores.scores["op50"] == scores.scores["precision"] == pytest.approx(share)
+        assert f"{count} boxes for 6 frames" in scores.notes[0]
+    write_result(tmp_path / "t" / "c", sequence, boxes[:4], np.zeros(4))
+    with pytest.raises(UserError, match=r"ant\.txt: the result has 4 boxes and the ground truth 6"):
+        score_tracker(tmp_path, "t", "c", [sequence])
 
 
-def test_what_cannot_be_scored(tmp_path, sequences, folder, score):
-    with pytest.raises(UserError, match=r"no results of absent:c.*ant\.txt; run tracking/test\.py"):
-        score_tracker(tmp_path, "absent", "c", sequences)
-    time_path(folder, sequences[0]).write_text("0.1\nquick\n")
-    with pytest.raises(UserError, match=r"ant_time\.txt does not hold seconds"):
-        score()
-    result_path(folder, sequences[0]).write_text("1|2|3|4\n")
-    with pytest.raises(UserError, match=r"ant\.txt, line 1: '1\|2\|3\|4' is not x, y"):
-        score()
-    write_boxes(sequences[0].annotation, np.array([[10.0, 30, 20, 16]]))
-    with pytest.raises(UserError, match="ant: .* holds the first box only"):
-        score_tracker(tmp_path, "t", "c", load_dataset(f"folder:{tmp_path / 'set'}"))
+def test_what_cannot_be_scored(tmp_path, sequences, folder):
+    for path, text, message in (
+        (folder / "none", "", r"no results of absent:c.*ant\.txt; run tracking/test\.py"),
+        (time_path(folder, sequences[0]), "0.1\nquick\n", r"ant_time\.txt does not hold seconds"),
+        (result_path(folder, sequences[0]), "1|2|3|4\n", r"ant\.txt, line 1: '1\|2\|3\|4' is not x, y"),
+        (sequences[0].annotation, "10,30,20,16", "ant: .* holds the first box only"),
+    ):
+        path.write_text(text)
+        with pytest.raises(UserError, match=message):
+            score_tracker(tmp_path, "t" if text else "absent", "c", load_dataset(f"folder:{tmp_path / 'set'}"))
 
 
 def test_runs_are_shown_or_merged(tmp_path, sequences, evaluate, capsys):
@@ -257,39 +223,24 @@ def test_other_programs_results_beside_ours(tmp_path, sequences, evaluate, capsy
     assert score_source(source, names).missing == []
 
 
-def sequence_at_the_edge(root: Path):
+def test_overlaps_that_count_are_the_toolkits(tmp_path):
     """Boxes that leave a frame of 128x96 on every side."""
-    boxes = np.array([[50, 40, 30, 30], [-10, 40, 40, 30], [100, 80, 60, 50], [60, -5, 30, 30], [1, 1, 20, 20.0]])
-    write_sequence(root, "edge", len(boxes), boxes)
-    return load_dataset(f"folder:{root}")[0], boxes + np.array([[0, 0, 0, 0], *[[-4, 3, 6, 8]] * 4])
-
-
-def overlaps(sequence, prediction):
-    return counted_overlaps(
-        sequence, prediction, frame_errors(prediction, sequence.truth, scoring_rule(sequence.dataset))
-    )
-
-
-def test_the_toolkits_numbers_where_the_frames_size_is_known(tmp_path):
     metrics = pytest.importorskip("got10k.utils.metrics", reason="the got10k toolkit is not installed")
-    sequence, prediction = sequence_at_the_edge(tmp_path)
-    info = sequence.frames_dir / "meta_info.ini"
-    info.write_text("[METAINFO]\nobject_class: cat\nresolution: (128, 96)\n")
-    expected = metrics.rect_iou(prediction[1:].copy(), sequence.truth[1:].copy(), bound=(128, 96))
-    assert overlaps(sequence, prediction) == pytest.approx(expected)
-    info.unlink()
-    assert overlaps(sequence, prediction) == pytest.approx(box_overlap(prediction, sequence.truth)[1:])
-    assert not np.allclose(overlaps(sequence, prediction)[:3], expected[:3])
+    boxes = np.array([[50, 40, 30, 30], [-10, 40, 40, 30], [100, 80, 60, 50], [60, -5, 30, 30], [1, 1, 20, 20.0]])
+    prediction = boxes + np.array([[0, 0, 0, 0], *[[-4, 3, 6, 8]] * 4])
+    write_sequence(tmp_path, "edge", len(boxes), boxes)
 
+    def overlaps(count: int = 5) -> np.ndarray:
+        (sequence,) = load_dataset(f"folder:{tmp_path}")
+        errors = frame_errors(prediction[:count], sequence.truth, scoring_rule("folder"))
+        return counted_overlaps(sequence, prediction[:count], errors)
 
-def test_unseen_frames_do_not_count_which_the_cover_alone_says_and_missing_boxes_do(tmp_path):
-    sequence, prediction = sequence_at_the_edge(tmp_path)
-    (sequence.frames_dir / "meta_info.ini").write_text("[METAINFO]\nresolution: (128, 96)\n")
-    (sequence.frames_dir / "absence.label").write_text("0\n1\n0\n0\n0\n")
-    (sequence.frames_dir / "cover.label").write_text("8\n8\n0\n8\n8\n")
-    (sequence,) = load_dataset(f"folder:{tmp_path}")
-    assert sequence.visible.tolist() == [True, False, False, True, True]
-    counted = overlaps(sequence, prediction[:4])
-    assert len(counted) == 3
-    assert counted[-1] == 0
-    assert (counted[:2] > 0.5).all()
+    assert overlaps() == pytest.approx(box_overlap(prediction, boxes)[1:])
+    (tmp_path / "edge" / "meta_info.ini").write_text("[METAINFO]\nobject_class: cat\nresolution: (128, 96)\n")
+    expected = metrics.rect_iou(prediction[1:].copy(), boxes[1:].copy(), bound=(128, 96))
+    assert overlaps() == pytest.approx(expected)
+    assert not np.allclose(expected[:3], box_overlap(prediction, boxes)[1:4])
+    # Unseen frames do not count, which the cover alone says; missing boxes do.
+    (tmp_path / "edge" / "absence.label").write_text("0\n1\n0\n0\n0\n")
+    (tmp_path / "edge" / "cover.label").write_text("8\n8\n0\n8\n8\n")
+    assert overlaps(4) == pytest.approx([expected[0], expected[2], 0])
