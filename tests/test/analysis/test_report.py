@@ -212,7 +212,7 @@ def test_other_programs_results_beside_ours(tmp_path, sequences, evaluate, capsy
     assert capsys.readouterr().out.splitlines()[3].split()[-2:] == ["-", "3/3"]  # nobody took the time
     assert read_scores(tmp_path)[other.label]["scores"]["fps"] is None
     assert (tmp_path / "out" / "success.pdf").stat().st_size > 1000
-    (alien / "cow" / "cow_time.txt").write_text("0.5\n" * 4)
+    (alien / "cow" / "cow_time.txt").write_text("0.5,0.1\n" * 4)  # a column a run
     (source,) = parse_trackers([f"folder:{alien}"], tmp_path)
     assert score_source(source, {"cow": sequences[2]}).scores["fps"] == pytest.approx(2)
     # OTB and TC128 share the names of dozens of sequences.

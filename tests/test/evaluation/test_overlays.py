@@ -30,7 +30,7 @@ def output(tmp_path: Path) -> Path:
 
 def run(sequences, output, overlays, move=lambda _, box: box + 20):
     tracker = ScriptedTracker(sequences, move)
-    return run_sequences(lambda _: tracker, sequences, output, overlays=overlays), tracker
+    return run_sequences(lambda _: tracker, sequences, output, overlays=overlays)
 
 
 def video_frames(path: Path) -> list[np.ndarray]:
@@ -47,8 +47,7 @@ def test_videos_and_pictures_show_both_boxes(sequences, output):
     folder = output / "debug" / sequences[1].subfolder / "bee"
     folder.mkdir(parents=True)
     (folder / ".00000009.abcd1234.jpg").touch()  # of a run that was killed
-    report, _ = run(sequences, output, Overlays(output, pictures=True))
-    assert len(report.tracked) == 2
+    assert len(run(sequences, output, Overlays(output, pictures=True)).tracked) == 2
     assert {path.name for path in folder.iterdir()} == {VIDEO, *(f"{number:08d}.jpg" for number in range(1, 7))}
     frames = video_frames(folder / VIDEO)
     assert len(frames) == 6
@@ -69,10 +68,9 @@ def test_drawing_tracks_again_and_keeps_results_and_a_failure_leaves_its_overlay
     run(sequences[1:], output, None)
     result = output / sequences[1].subfolder / "bee.txt"
     before = result.read_bytes()
-    report, _ = run(sequences, output, Overlays(output), move)
-    assert len(report.failed) == 2
+    assert len(run(sequences, output, Overlays(output), move).failed) == 2
     assert len(video_frames(output / "debug" / sequences[0].subfolder / "ant" / VIDEO)) == 3
-    assert len(run(sequences, output, Overlays(output), lambda _, box: box + 5)[1].frames) == 10
+    assert len(run(sequences, output, Overlays(output), lambda _, box: box + 5).tracked) == 2
     assert result.read_bytes() == before
 
 
@@ -90,17 +88,15 @@ def test_debug_levels(monkeypatch, tmp_path, capsys):
     window, closed = FakeWindow(), []
     window.close = lambda: closed.append(1)
     monkeypatch.setattr(video, "Window", lambda: window)
-    monkeypatch.setattr(video, "missing_display", lambda: None)
-    for debug, alone, expected in (
-        (0, True, None),
-        (1, True, Overlays(tmp_path, window=window)),
-        (1, False, Overlays(tmp_path)),
-        (2, True, Overlays(tmp_path, pictures=True)),
+    for obstacle, debug, alone, expected in (
+        (None, 0, True, None),
+        (None, 1, True, Overlays(tmp_path, window=window)),
+        (None, 1, False, Overlays(tmp_path)),
+        (None, 2, True, Overlays(tmp_path, pictures=True)),
+        ("there is no display", 1, True, Overlays(tmp_path)),
     ):
+        monkeypatch.setattr(video, "missing_display", lambda obstacle=obstacle: obstacle)
         with overlays_for(debug, tmp_path, alone) as overlays:
             assert overlays == expected
     assert closed
     assert "no window: several processes track; overlays go to" in capsys.readouterr().out
-    monkeypatch.setattr(video, "missing_display", lambda: "there is no display")
-    with overlays_for(1, tmp_path, alone=True) as overlays:
-        assert overlays == Overlays(tmp_path)

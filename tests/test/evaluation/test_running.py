@@ -1,6 +1,5 @@
 """Running trackers over test sets: what is written, kept, and reported."""
 
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,7 @@ import pytest
 from lib.config import load_config
 from lib.data.registry import load_dataset
 from lib.test.evaluation import running
-from lib.test.evaluation.result_files import read_seconds, refuse_to_mix
+from lib.test.evaluation.result_files import refuse_to_mix
 from lib.test.evaluation.running import Rank, SequenceResult, evaluate_tracker, run_sequences, spread_devices
 from lib.test.tracker.classic import StillTracker
 from lib.utils.errors import UserError
@@ -111,66 +110,52 @@ def test_a_sequence_that_fails_is_logged_and_the_others_go_on(run, sequences, tm
     assert names(run()[0].tracked) == ["bee", "ant"]
 
 
-def test_damaged_data_fails_by_name(run, sequences, root):
-    (root / "ant" / "00000004.jpg").write_bytes(b"not an image")
-    (root / "bee" / "groundtruth.txt").write_text("1,2,3\n")
-    run(sequences=sequences[2:])
-    report = run_sequences(lambda _: StillTracker(), load_dataset(f"folder:{root}"), root.parent / "out")
-    assert report.kept == ["cow"]
-    assert "groundtruth.txt, line 1" in report.failed[0].reason
-    assert "00000004.jpg" in report.failed[1].reason
-
-
 def test_the_commands_from_frames_to_table(root, tmp_path, monkeypatch, run_script, capsys):
     monkeypatch.setenv("STARK_SAVE_DIR", str(tmp_path))
-    (root / "bee" / "groundtruth.txt").unlink()
-    (root / "list.txt").write_text("ant\nbee\ncow\n")
-    assert run_script("test.py", "still", "none", "--dataset_name", f"folder:{root}") == 1
+    monkeypatch.setenv("STARK_DATA_DIR", str(tmp_path))
+    results, test = tmp_path / "test" / "tracking_results" / "still", ["test.py", "still", "none"]
+    (root / "ant" / "00000004.jpg").write_bytes(b"not an image")
+    (root / "bee" / "groundtruth.txt").write_text("1,2,3\n")
+    assert run_script(*test, "--dataset_name", f"folder:{root}") == 1
     printed = capsys.readouterr().out
-    assert "2 tracked, 0 finished before, 1 failed" in printed
-    assert "failed: bee; see" in printed
+    assert "1 tracked, 0 finished before, 2 failed" in printed
+    assert "failed: bee, ant; see" in printed or "failed: ant, bee; see" in printed
+    log = (results / "none" / "failures.log").read_text()
+    assert "groundtruth.txt, line 1" in log
+    assert "00000004.jpg" in log
+    assert files(results / "none") == {"cow.txt", "cow_time.txt", "run.json", "failures.log"}
 
-    arguments = ["--trackers", "still:none", "--dataset_name", f"folder:{root}"]
+    write_sequence(root, "bee", 10)
+    more = ["--sequence", "1,cow", "--runid", "3", "--threads", "2", "--debug", "2"]
+    assert run_script(*test, "--dataset", f"folder:{root}", *more) == 0
+    assert {"bee.txt", "cow.txt"} <= files(results / "none_003")
+    assert "ant.txt" not in files(results / "none_003")
+    assert len(list((results / "none_003").glob("debug/*/bee/*.jpg"))) == 10
+    assert "frames a second in 2 processes" in capsys.readouterr().out
+
+    arguments = ["--trackers", "still:none:3", "--dataset_name", f"folder:{root}"]
     assert run_script("analysis_results.py", *arguments) == 0
-    assert "no result for 1 of 3 sequences: bee" in capsys.readouterr().out
+    assert "no result for 1 of 3 sequences: ant" in capsys.readouterr().out
     (output,) = (tmp_path / "test" / "result_plots").iterdir()
     assert {"success.png", "precision.png", "scores.json"} <= files(output)
-
-
-def test_the_command_for_one_sequence_and_another_place(root, tmp_path, monkeypatch, run_script, capsys):
-    place = ["--dataset", f"folder:{root}", "--results_dir", str(tmp_path / "here")]
-    assert run_script("test.py", "still", "none", *place, "--sequence", "1") == 0
-    assert files(tmp_path / "here" / "still" / "none") == {"bee.txt", "bee_time.txt", "run.json"}
-    more = ["--sequence", "cow,0", "--runid", "3", "--threads", "2", "--debug", "2"]
-    assert run_script("test.py", "still", "none", *place, *more) == 0
-    run = tmp_path / "here" / "still" / "none_003"
-    assert {"ant.txt", "cow.txt"} <= files(run)
-    assert "bee.txt" not in files(run)
-    assert len(list(run.glob("debug/*/ant/*.jpg"))) == 6
-    assert "frames a second in 2 processes" in capsys.readouterr().out
-    monkeypatch.setenv("STARK_DATA_DIR", str(tmp_path))
-    assert run_script("test.py", "still", "none") == 2
+    assert run_script(*test) == 2
     assert capsys.readouterr().err.startswith("error: test set otb: folder not found")
 
 
 def test_results_of_other_runs_are_not_mixed(tmp_path):
     output, weights = tmp_path / "out", tmp_path / "a.pth.tar"
     weights.write_bytes(b"one")
-    refuse = partial(refuse_to_mix, output, [weights], "torch fp32", {"TEST.SEARCH_FACTOR": 5.0})
     refuse_to_mix(output, [weights], "onnx fp32", {})
-    refuse()  # the other one left no result
+    usual = [weights], "torch fp32", {"TEST.SEARCH_FACTOR": 5.0}
+    refuse_to_mix(output, *usual)  # the other one left no result
     (output / "some_set").mkdir()
     (output / "some_set" / "a.txt").write_text("1\t2\t3\t4\n")
-    refuse()
-    for engine, options, message in (
-        ("onnx fp32", {"TEST.SEARCH_FACTOR": 5.0}, r"\(engine torch fp32, not onnx fp32\): .* --runid"),
-        ("torch fp32", {"TEST.SEARCH_FACTOR": 4.0, "TEST.WINDOW": 0.5}, "FACTOR 5.0, not 4.0; TEST.WINDOW None, not"),
-    ):
-        with pytest.raises(UserError, match=message):
-            refuse_to_mix(output, [weights], engine, options)
+    refuse_to_mix(output, *usual)
+    with pytest.raises(UserError, match=r"\(TEST.WINDOW None, not 0.5; engine torch fp32, not onnx fp32\): .* --runid"):
+        refuse_to_mix(output, [weights], "onnx fp32", {"TEST.SEARCH_FACTOR": 5.0, "TEST.WINDOW": 0.5})
     weights.write_bytes(b"two")
     with pytest.raises(UserError, match="weights 7692c3ad3540bb.*, not .*"):
-        refuse()
+        refuse_to_mix(output, *usual)
 
 
 def test_a_network_is_warm_before_the_clock_and_its_configuration_is_noted(root, tmp_path, monkeypatch):
@@ -196,33 +181,21 @@ def test_a_network_is_warm_before_the_clock_and_its_configuration_is_noted(root,
         evaluate()
 
 
-def test_times(tmp_path):
-    path = tmp_path / "a_time.txt"
-    path.write_text("0.1,0.2,0.3\n0.4,0.5,0.6\n")  # GOT-10k's toolkit writes a column a repeated run
-    assert read_seconds(path).tolist() == [0.1, 0.4]
-    path.write_text("0.1\na\n")
-    with pytest.raises(UserError, match="a_time.txt does not hold seconds"):
-        read_seconds(path)
-
-
-def test_ranks_are_read_from_the_environment(monkeypatch):
+def test_processes_are_dealt_out_over_the_gpus(monkeypatch):
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     assert Rank.from_environment() == Rank()
     for name, value in (("RANK", "5"), ("WORLD_SIZE", "8"), ("LOCAL_RANK", "1"), ("LOCAL_WORLD_SIZE", "4")):
         monkeypatch.setenv(name, value)
-    assert Rank.from_environment() == Rank(5, 8, 1, 4)
+    assert (rank := Rank.from_environment()) == Rank(5, 8, 1, 4)
     monkeypatch.setenv("RANK", "8")
     with pytest.raises(UserError, match="RANK=8, WORLD_SIZE=8: expected RANK from 0"):
         Rank.from_environment()
-
-
-def test_processes_are_dealt_out_over_the_gpus(monkeypatch):
     monkeypatch.setattr(running, "available_devices", lambda: ["cuda:0", "cuda:1", "cuda:2", "cpu"])
     assert spread_devices("auto", 4, None) == ["cuda:0", "cuda:1", "cuda:2", "cuda:0"]
     assert spread_devices("auto", 3, 2) == ["cuda:0", "cuda:1", "cuda:0"]
     assert spread_devices("auto", 0, 8) == ["cuda:0"]
-    assert spread_devices("auto", 2, None, Rank(5, 8, 1, 4)) == ["cuda:2", "cuda:0"]
+    assert spread_devices("auto", 2, None, rank) == ["cuda:2", "cuda:0"]
     assert spread_devices("cuda:1", 2, None) == ["cuda:1", "cuda:1"]
     assert spread_devices("auto", 2, None, engine="onnx") == ["auto", "auto"]
     assert spread_devices("auto", 2, 2, engine="onnx") == ["cuda:0", "cuda:1"]

@@ -141,18 +141,6 @@ def test_long_term_evaluation_and_analysis(tmp_path):
     assert f_score == pytest.approx(2 * precision * recall / (precision + recall))
 
 
-def test_several_objects_are_followed_at_once(tmp_path):
-    write_sequence(tmp_path / "sequences" / "squares", objects=2)
-    experiments = {"baseline": {"type": "unsupervised", "repetitions": 1, "multiobject": True}}
-    experiments["baseline"]["analyses"] = [{"type": "average_accuracy", "name": "Quality", "burnin": 1}]
-    write_workspace(tmp_path, experiments, "mask")
-    vot("evaluate", "--workspace", tmp_path, "moving", save_dir=tmp_path)
-    assert len(list(tmp_path.glob("results/moving/baseline/squares/squares_*.bin"))) == 2
-    vot("analysis", "--workspace", tmp_path, "--name", "report", "moving", save_dir=tmp_path)
-    ((accuracy,),) = results_of(tmp_path)["baseline"]["results"][0]
-    assert accuracy == pytest.approx(1.0)
-
-
 @pytest.mark.parametrize(("variant", "answer"), [("s50", ""), ("st50", "_ar")])
 def test_a_networks_experiment_by_its_script(tmp_path, variant, answer):
     """The published files, unchanged, beside other sequences, a shorter stack, and weights that were never trained."""
@@ -201,8 +189,8 @@ def test_a_tracker_that_cannot_start_says_why_in_one_line(tmp_path):
 def test_a_workspace_is_consistent(name):
     folder, (_, network, *ending) = WORKSPACES[name], name.split("_")
     assert network in TRACKER_OF
-    long_term = folder.parent.name == "vot20_lt"
-    assert ending == (["lt"] if long_term else ["ar"] * len(ending))
+    challenge = folder.parent.name
+    assert ending in ([["lt"]] if challenge == "vot20_lt" else [[], ["ar"]])
     trackers = configparser.ConfigParser()
     trackers.read(folder / "trackers.ini")
     assert trackers.sections() == [name]
@@ -212,6 +200,5 @@ def test_a_workspace_is_consistent(name):
     config = yaml.safe_load((folder / "config.yaml").read_text())
     assert (folder / config["registry"][0]).samefile(folder / "trackers.ini")
     assert (folder / config["stack"]).is_file()
-    data = REPOSITORY / "data" / ("vot2020_lt" if long_term else "vot2020")
-    assert (folder / config["sequences"]).resolve() == data
+    assert (folder / config["sequences"]).resolve() == REPOSITORY / "data" / challenge.replace("vot20", "vot2020")
     assert "vot20/evaluate.sh" in (folder / "exp.sh").read_text()
