@@ -83,6 +83,12 @@ def test_table_and_plots_of_server_reports(tmp_path, dataset, run_script, capsys
     assert all((picture == colour).all(axis=1).sum() > 500 for colour in ([0x00, 0x72, 0xB2], [0xD5, 0x5E, 0x00]))
     with pytest.raises(UserError, match="two reports are of a tracker called 'good'"):
         plot_got_success([files[1], files[1]], tmp_path)
+    before = files[0].read_text()
+    assert run_script("analysis_results.py", "--got_reports", *files, "--output", files[0]) == 2
+    error = capsys.readouterr().err  # a place that cannot be written
+    assert str(files[0]) in error
+    assert error.count("\n") == 1
+    assert files[0].read_text() == before
     assert run_script("analysis_results.py", "--trackers", "a:b") == 2
     assert "--trackers and --dataset are needed" in capsys.readouterr().err
     assert run_script("analysis_results.py", "--got_reports", files[0], "--dataset", dataset) == 2

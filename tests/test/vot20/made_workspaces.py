@@ -55,16 +55,13 @@ def write_workspace(folder: Path, experiments: dict, kind: str = "", registry: s
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
 
 
-def vot(*arguments: object, save_dir: Path, compiled: bool = False) -> str:
+def vot(command: str, workspace: Path, *arguments: str) -> str:
     """Run a command of the toolkit; see `run`."""
-    return run([sys.executable, "-m", "vot", *map(str, arguments)], save_dir, compiled)
+    return run([sys.executable, "-m", "vot", command, "--workspace", str(workspace), *arguments], workspace)
 
 
-def run(command: list[str], save_dir: Path, compiled: bool = False) -> str:
-    """Run a command that must succeed, with checkpoints in `save_dir`, and no network; gives what it prints.
-
-    `compiled` is for analyses of rectangles, which need numba: the first time, compiling takes up to a minute.
-    """
+def run(command: list[str], save_dir: Path) -> str:
+    """Run a command that must succeed, with checkpoints in `save_dir`, and no network; gives what it prints."""
     environment = os.environ | {
         "PATH": os.pathsep.join((os.path.dirname(sys.executable), os.environ["PATH"])),
         "PYTHONPATH": str(REPOSITORY),
@@ -72,7 +69,8 @@ def run(command: list[str], save_dir: Path, compiled: bool = False) -> str:
         "CUDA_VISIBLE_DEVICES": "",
         "OMP_NUM_THREADS": "1",
         "MPLBACKEND": "agg",
-        "NUMBA_DISABLE_JIT": "0" if compiled else "1",
+        # Analyses of rectangles need numba: the first time, compiling takes up to a minute.
+        "NUMBA_DISABLE_JIT": str(int("analysis" not in command)),
         **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), "http://127.0.0.1:9"),
     }
     done = subprocess.run(

@@ -35,35 +35,28 @@ from tests.test.vot20.made_workspaces import FRAMES, MovingTracker, run, vot, wr
 IMAGE = np.zeros((60, 80, 3), np.uint8)
 
 
-def test_the_box_of_a_region_holds_its_outermost_pixels():
+def test_regions_become_boxes_and_boxes_regions():
     mask = np.zeros((20, 30), bool)
     mask[4, 7] = mask[9, 3] = True
-    assert box_of_mask(mask) == [3, 4, 5, 6]
-    assert box_of_mask(mask, offset=(-2, 10)) == [1, 14, 5, 6]
-    with pytest.raises(UserError, match="empty"):
-        box_of_mask(np.zeros((5, 5), np.uint8))
     region = region_of_mask(mask)
     assert box_of_region(region) == [3, 4, 5, 6]
     assert (region.array() == mask[4:10, 3:8]).all()
+    assert box_of_mask(mask, offset=(-2, 10)) == [1, 14, 5, 6]
     assert box_of_region(trax.Polygon.create([(4, 2), (10, 5), (6, 12)])) == [4, 2, 6, 10]
+    with pytest.raises(UserError, match="empty"):
+        box_of_mask(np.zeros((5, 5), np.uint8))
     with pytest.raises(UserError, match="special"):
         box_of_region(trax.Special.create(0))
-
-
-@pytest.mark.parametrize(
-    ("box", "offset", "shape"),
-    [
-        pytest.param([3.4, 4.6, 10, 5], (3, 5), (5, 10), id="rounded"),
-        pytest.param([-4, -3, 10, 8], (0, 0), (5, 6), id="over the corner"),
-        pytest.param([25, 15, 10, 10], (25, 15), (5, 5), id="over the other corner"),
-        pytest.param([40, 5, 10, 10], (0, 0), (1, 1), id="outside"),
-    ],
-)
-def test_the_mask_of_a_box_is_filled_and_clipped_and_its_rectangle_is_not(box, offset, shape):
-    region = region_of_box(box, trax.Region.MASK, (20, 30))
-    assert (region.offset(), region.array().shape) == (offset, shape)
-    assert region.array().all() == (shape != (1, 1))  # empty
-    assert box_of_region(region_of_box(box, trax.Region.RECTANGLE, (20, 30))) == pytest.approx(box)
+    for box, offset, shape in (
+        ([3.4, 4.6, 10, 5], (3, 5), (5, 10)),  # rounded
+        ([-4, -3, 10, 8], (0, 0), (5, 6)),  # over a corner
+        ([25, 15, 10, 10], (25, 15), (5, 5)),
+        ([40, 5, 10, 10], (0, 0), (1, 1)),  # outside, so nothing is set
+    ):
+        region = region_of_box(box, trax.Region.MASK, (20, 30))
+        assert (region.offset(), region.array().shape) == (offset, shape)
+        assert region.array().all() == (shape != (1, 1))
+        assert box_of_region(region_of_box(box, trax.Region.RECTANGLE, (20, 30))) == pytest.approx(box)
 
 
 def shown(*boxes):
@@ -101,42 +94,39 @@ def published_stack(challenge):
     return experiments
 
 
-def results_of(workspace, name="report"):
-    return json.loads((workspace / "analysis" / f"{name}.json").read_text())["results"]
+def vot_report(workspace, tracker):
+    vot("analysis", workspace, "--name", "report", tracker)
+    return json.loads((workspace / "analysis" / "report.json").read_text())["results"]
 
 
 def test_short_term_evaluation_and_analysis(tmp_path):
     write_sequence(tmp_path / "sequences" / "squares", anchors=(0, 3, -7))
     write_workspace(tmp_path, published_stack("vot20"), "mask")
-    vot("evaluate", "--workspace", tmp_path, "moving", save_dir=tmp_path)
+    vot("evaluate", tmp_path, "moving")
     results = tmp_path / "results" / "moving"
     for experiment in ("baseline", "realtime"):
         runs = {path.name: path.read_text().count("\n") for path in results.glob(f"{experiment}/*/*_time.value")}
         lengths = {"00000000": FRAMES, "00000003": FRAMES - 3, "00000007": FRAMES}
         assert runs == {f"squares_{anchor}_time.value": length for anchor, length in lengths.items()}
-    vot("analysis", "--workspace", tmp_path, "--name", "report", "moving", save_dir=tmp_path)
-    found = results_of(tmp_path)
+    found = vot_report(tmp_path, "moving")
     ((accuracy,),) = found["unsupervised"]["results"][0]
     assert accuracy == pytest.approx(1.0)  # the tracker moves as the object does
     for experiment in ("baseline", "realtime"):
         ((eao,),) = found[experiment]["results"][0]
         assert 0.5 < eao < 0.95  # backwards it moves the wrong way
-
-    packed = vot("pack", "--workspace", tmp_path, "moving", save_dir=tmp_path)
-    assert "successful" in packed
+    assert "successful" in vot("pack", tmp_path, "moving")
     assert len(list(tmp_path.glob("moving_*.zip"))) == 1
 
 
 def test_long_term_evaluation_and_analysis(tmp_path):
     write_sequence(tmp_path / "sequences" / "squares", rectangles=True)
     write_workspace(tmp_path, published_stack("vot20_lt"), "rectangle")
-    vot("evaluate", "--workspace", tmp_path, "moving", save_dir=tmp_path)
+    vot("evaluate", tmp_path, "moving")
     (confidence,) = tmp_path.glob("results/moving/longterm/squares/*_confidence.value")
     values = [float(value) if value else None for value in confidence.read_text().split("\n")][:FRAMES]
     assert values[0] is None  # it was told where the object is
     assert values[1:] == pytest.approx([1 - 0.05 * i for i in range(1, FRAMES)])
-    vot("analysis", "--workspace", tmp_path, "--name", "report", "moving", save_dir=tmp_path, compiled=True)
-    ((precision, recall, f_score),) = results_of(tmp_path)["longterm"]["results"][0]
+    ((precision, recall, f_score),) = vot_report(tmp_path, "moving")["longterm"]["results"][0]
     assert (precision, recall) == (1, 1 - 1 / FRAMES)  # the first frame is given, the others are all found
     assert f_score == pytest.approx(2 * precision * recall / (precision + recall))
 
@@ -177,7 +167,7 @@ def test_a_tracker_that_cannot_start_says_why_in_one_line(tmp_path):
     write_sequence(tmp_path / "sequences" / "squares", rectangles=True)
     registry = str(WORKSPACES["stark_st50_lt"] / "trackers.ini")
     write_workspace(tmp_path, published_stack("vot20_lt"), registry=registry)
-    said = vot("evaluate", "--workspace", tmp_path, "stark_st50_lt", save_dir=tmp_path)
+    said = vot("evaluate", tmp_path, "stark_st50_lt")
     reason = re.escape(str(tmp_path / "checkpoints" / "train" / "stark_st2" / "baseline"))
     assert re.search(f"Server terminated the session: .*{reason}", said)
     (log,) = tmp_path.glob("logs/stark_st50_lt_*.log")
