@@ -1,5 +1,11 @@
-"""Running trackers over test sets: what is written, kept, and reported."""
+"""Running trackers over test sets, in one process and in several: what is written, kept, and reported."""
 
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,7 +17,10 @@ from lib.test.evaluation.result_files import refuse_to_mix
 from lib.test.evaluation.running import Rank, SequenceResult, evaluate_tracker, run_sequences, spread_devices
 from lib.test.tracker.classic import StillTracker
 from lib.utils.errors import UserError
-from tests.data.made_sets import ScriptedTracker, moving_boxes, score_tracker, write_sequence
+from lib.utils.workspace import REPOSITORY
+from tests.data.made_sets import ScriptedTracker, moving_boxes, write_sequence
+from tests.processes import is_running, wait_until
+from tests.test.evaluation.worker_run import LENGTHS, DiaryTracker, make_set
 
 
 @pytest.fixture
@@ -41,6 +50,10 @@ def files(folder: Path) -> set[str]:
     return {path.name for path in folder.rglob("*") if path.is_file()}
 
 
+def whole(*names: str) -> set[str]:
+    return {f"{name}{end}.txt" for name in names for end in ("", "_time")}
+
+
 def names(outcomes: list[SequenceResult]) -> list[str]:
     return [outcome.name for outcome in outcomes]
 
@@ -59,7 +72,7 @@ def test_results_are_written_as_published_and_the_summary_counts_frames(run, seq
     seconds = [float(line) for line in (folder / "bee_time.txt").read_text().splitlines()]
     assert len(seconds) == 10
     assert min(seconds) >= 0
-    assert files(tmp_path / "out") == {f"{name}{end}.txt" for name in ("ant", "bee", "cow") for end in ("", "_time")}
+    assert files(tmp_path / "out") == whole("ant", "bee", "cow")
     assert all(0 < each.track_seconds < each.end - each.begin for each in report.tracked)
     report.tracked = [SequenceResult("a", "", "", 11, 0.1, 5.0, 5.4), SequenceResult("b", "", "", 7, 0.1, 5.0, 5.4)]
     assert str(report) == "2 tracked, 0 finished before, 0 failed; 80.0 FPS in the tracker, 20.0 FPS with reading"
@@ -88,26 +101,6 @@ def test_a_second_run_keeps_what_is_finished_and_is_of_the_same_data(run, root, 
     report, _ = run(sequences=load_dataset(f"folder:{root}"))
     assert (report.kept, names(report.failed)) == (["bee"], ["ant", "cow"])
     assert "cow.txt is of other data than " in report.failed[1].reason
-
-
-def test_a_sequence_that_fails_is_logged_and_the_others_go_on(run, sequences, tmp_path, capsys):
-    def move(index, box):
-        if index == 7:
-            raise RuntimeError("lost my way")
-        return box[:3] if index == 5 else box
-
-    report, _ = run(move)
-    assert names(report.tracked) == ["cow"]
-    assert report.status == 1
-    printed = capsys.readouterr().out
-    assert printed.startswith("[1/3] bee: failed: RuntimeError: lost my way")
-    assert "[2/3] ant: failed: ValueError: " in printed  # three numbers are no box
-    log = (tmp_path / "out" / "failures.log").read_text()
-    assert "bee: failed" in log
-    assert "in move" in log
-    assert not [name for name in files(tmp_path / "out") if name.startswith(("ant", "bee", ".bee"))]
-    assert score_tracker(tmp_path, ".", "out", sequences).missing == ["ant", "bee"]
-    assert names(run()[0].tracked) == ["bee", "ant"]
 
 
 def test_the_commands_from_frames_to_table(root, tmp_path, monkeypatch, run_script, capsys):
@@ -201,3 +194,92 @@ def test_processes_are_dealt_out_over_the_gpus(monkeypatch):
     assert spread_devices("auto", 2, 2, engine="onnx") == ["cuda:0", "cuda:1"]
     monkeypatch.setattr(running, "available_devices", lambda: ["cpu"])
     assert spread_devices("auto", 2, 8) == ["auto", "auto"]
+
+
+BY_LENGTH = sorted(LENGTHS, key=LENGTHS.get, reverse=True)  # videos of workers
+
+
+@pytest.fixture
+def videos(tmp_path: Path) -> list:
+    return make_set(tmp_path / "videos")
+
+
+@pytest.fixture
+def tracker(tmp_path: Path) -> partial:
+    return partial(DiaryTracker, tmp_path / "diary.txt")
+
+
+def test_workers_take_the_longest_first_and_make_their_tracker_once(videos, tracker, tmp_path):
+    report = run_sequences(tracker(), videos, tmp_path / "out", ["one", "two"])
+    assert set(names(report.tracked)) == set("abcdef")
+    assert "frames a second in 2 processes" in str(report)
+    assert files(tmp_path / "out") == whole(*"abcdef")
+    made, started = dict(tracker().entries("make")), tracker().entries("start")
+    assert set(made) == {"one", "two"}  # a device each
+    assert {pid for _, pid in started} <= set(made.values()) - {os.getpid()}
+    for worker in made.values():
+        order = [name for name, pid in started if pid == worker]
+        assert order == [name for name in BY_LENGTH if name in order]
+    run_sequences(tracker(), videos, tmp_path / "here")
+    for path in (tmp_path / "out").rglob("[a-f].txt"):
+        assert path.read_bytes() == (tmp_path / "here" / videos[0].subfolder / path.name).read_bytes()
+
+
+def test_a_worker_that_dies_and_a_sequence_that_fails_leave_the_others_alone(videos, tracker, tmp_path, capsys):
+    report = run_sequences(tracker(raising="f", dying="bd"), videos, tmp_path / "out", ["cpu"] * 2)
+    assert set(names(report.tracked)) == set("ace")
+    died = "the worker process on cpu died, perhaps because memory ran out: give fewer --threads"
+    reasons = {outcome.name: outcome.reason for outcome in report.failed}
+    assert reasons == {"b": died, "d": died, "f": "RuntimeError: lost my way"}
+    assert files(tmp_path / "out") == whole(*"ace") | {"failures.log"}
+    log = report.log.read_text()
+    assert "in track" in log
+    assert f"b: failed: {died}" in log
+    assert capsys.readouterr().out.count("failed") == 3
+    report = run_sequences(tracker(), videos, tmp_path / "out", ["cpu"] * 2)
+    assert (set(names(report.tracked)), set(report.kept)) == (set("bdf"), set("ace"))
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_without_a_tracker_the_run_ends_and_says_why(videos, tracker, tmp_path, processes):
+    with pytest.raises(UserError, match="no such weights"):
+        run_sequences(tracker(refuses=True), videos, tmp_path / "out", ["cpu"] * processes)
+    assert files(tmp_path / "out") == set()
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "processes", "finished"),
+    [(signal.SIGINT, 130, 1, "b"), (signal.SIGINT, 130, 2, "bc"), (signal.SIGKILL, -9, 2, "bc")],
+)
+def test_a_run_that_is_ended_leaves_no_worker_and_no_half_file_and_continues(
+    videos, tracker, tmp_path, number, status, processes, finished
+):
+    place = [str(tmp_path / name) for name in ("videos", "out", "diary.txt")]
+    command = [sys.executable, "-m", "tests.test.evaluation.worker_run", *place, str(processes), "df"]
+    process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        assert wait_until(lambda: len(tracker().entries("wait")) == processes)
+        # Ctrl-C goes to the whole group.
+        (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+        assert process.wait(180) == status
+        assert "Traceback" not in process.stderr.read()
+        workers = {pid for _, pid in tracker().entries("start")}
+        assert wait_until(lambda: not any(map(is_running, workers)))
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert files(tmp_path / "out") == whole(*finished)
+    half = tmp_path / "out" / videos[0].subfolder / ".d_time.abcd1234.txt"  # as a kill leaves it while writing
+    half.write_text("0.1")
+    report = run_sequences(tracker(), videos, tmp_path / "out")
+    assert set(report.kept) == set(finished)
+    assert files(tmp_path / "out") == whole(*"abcdef")
+
+
+def test_ranks_have_shares(videos, tracker, tmp_path):
+    first, second = (
+        run_sequences(tracker(raising="b"), videos, tmp_path / "out", rank=Rank(index, 2)) for index in range(2)
+    )
+    assert [names(each) for each in (first.tracked, first.failed, second.tracked)] == [["c", "a"], ["b"], [*"dfe"]]
+    assert first.status == second.status == 0  # torchrun would end the others with the first
+    assert files(tmp_path / "out") == whole(*"acdef") | {"failures_rank0.log"}
