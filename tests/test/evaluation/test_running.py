@@ -1,4 +1,4 @@
-"""Running trackers over test sets, in one process and in several: what is written, kept, and reported."""
+"""Running trackers over test sets, in one process and in several: what is written, kept and shown."""
 
 import contextlib
 import os
@@ -8,19 +8,26 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from lib.config import load_config
 from lib.data.registry import load_dataset
 from lib.test.evaluation import running
+from lib.test.evaluation.overlays import Overlays, overlays_for
 from lib.test.evaluation.result_files import refuse_to_mix
 from lib.test.evaluation.running import Rank, SequenceResult, evaluate_tracker, run_sequences, spread_devices
 from lib.test.tracker.classic import StillTracker
+from lib.test.video import output as video
+from lib.test.video.output import SURE, TRUTH, VIDEO
+from lib.test.video.source import open_source
 from lib.utils.errors import UserError
 from lib.utils.workspace import REPOSITORY
-from tests.data.made_sets import ScriptedTracker, moving_boxes, write_sequence
+from tests.data.made_sets import SIZE, ScriptedTracker, moving_boxes, write_sequence
 from tests.processes import is_running, wait_until
 from tests.test.evaluation.worker_run import LENGTHS, DiaryTracker, make_set
+from tests.test.test_video import FakeWindow
 
 
 @pytest.fixture
@@ -39,9 +46,9 @@ def sequences(root: Path) -> list:
 def run(sequences: list, tmp_path: Path):
     """Run a scripted tracker into `out`; gives the report, and the frames that the tracker got."""
 
-    def run(move=lambda _, box: box, sequences=sequences):
+    def run(move=lambda _, box: box, sequences=sequences, **options):
         tracker = ScriptedTracker(sequences, move)
-        return run_sequences(lambda _: tracker, sequences, tmp_path / "out"), tracker.frames
+        return run_sequences(lambda _: tracker, sequences, tmp_path / "out", **options), tracker.frames
 
     return run
 
@@ -194,6 +201,64 @@ def test_processes_are_dealt_out_over_the_gpus(monkeypatch):
     assert spread_devices("auto", 2, 2, engine="onnx") == ["cuda:0", "cuda:1"]
     monkeypatch.setattr(running, "available_devices", lambda: ["cpu"])
     assert spread_devices("auto", 2, 8) == ["auto", "auto"]
+
+
+def near(image: np.ndarray, x: float, y: float, color: tuple[int, int, int]) -> bool:
+    """Whether a pixel about (x, y) has a colour, but for what compression does to a thin line."""
+    patch = image[round(y) - 2 : round(y) + 3, round(x) - 2 : round(x) + 3].astype(int)
+    return bool((np.abs(patch - color).max(axis=2) < 110).any())
+
+
+def test_videos_and_pictures_show_both_boxes_and_a_failure_leaves_its_video(run, sequences, tmp_path):
+    def move(index, box):
+        if index == 5:
+            raise RuntimeError("lost my way")
+        return box + 20
+
+    run(sequences=sequences[1:2])
+    result, folder = (tmp_path / "out" / place / sequences[1].subfolder for place in ("", "debug"))
+    before = (result / "bee.txt").read_bytes()
+    (folder / "cow").mkdir(parents=True)
+    (folder / "cow" / ".00000009.abcd1234.jpg").touch()  # of a run that was killed
+    report, _ = run(move, overlays=Overlays(tmp_path / "out", pictures=True))
+    assert (names(report.failed), names(report.tracked)) == (["bee", "ant"], ["cow"])
+    assert (result / "bee.txt").read_bytes() == before
+    assert files(folder / "cow") == {VIDEO, *(f"{number:08d}.jpg" for number in (1, 2, 3))}
+    frames = list(open_source(str(folder / "bee" / VIDEO)).frames)
+    assert len(frames) == 5
+    picture = cv2.cvtColor(cv2.imread(str(folder / "bee" / "00000003.jpg")), cv2.COLOR_BGR2RGB)
+    assert picture.shape == (*SIZE, 3)
+    for image in (picture, frames[2]):
+        x, y, w, h = sequences[1].truth[2]
+        assert near(image, x + w / 2, y + h, TRUTH)
+        assert near(image, x + 20 + (w + 20) / 2, y + 20 + h + 20, SURE)
+
+
+def test_a_window_shows_every_frame_and_q_ends_the_run(run, tmp_path):
+    overlays = Overlays(tmp_path / "out", window=FakeWindow([*[""] * 35, "q"]))
+    run(overlays=overlays)
+    assert len(overlays.window.shown) == 19
+    assert not (tmp_path / "out" / "debug").exists()
+    with pytest.raises(KeyboardInterrupt):
+        run(overlays=overlays)
+
+
+def test_debug_levels(monkeypatch, tmp_path, capsys):
+    window, closed = FakeWindow(), []
+    window.close = lambda: closed.append(1)
+    monkeypatch.setattr(video, "Window", lambda: window)
+    for obstacle, debug, alone, expected in (
+        (None, 0, True, None),
+        (None, 1, True, Overlays(tmp_path, window=window)),
+        (None, 1, False, Overlays(tmp_path)),
+        (None, 2, True, Overlays(tmp_path, pictures=True)),
+        ("there is no display", 1, True, Overlays(tmp_path)),
+    ):
+        monkeypatch.setattr(video, "missing_display", lambda obstacle=obstacle: obstacle)
+        with overlays_for(debug, tmp_path, alone) as overlays:
+            assert overlays == expected
+    assert closed
+    assert "no window: several processes track; overlays go to" in capsys.readouterr().out
 
 
 BY_LENGTH = sorted(LENGTHS, key=LENGTHS.get, reverse=True)  # videos of workers
