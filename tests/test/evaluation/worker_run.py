@@ -1,5 +1,4 @@
-"""A tracker that fails, dies or waits where a test wants it to, and a command that runs it; in a module, so that worker
-processes can import it."""
+"""A tracker that fails, dies or waits where a test wants it to, and a command that runs it, for worker processes."""
 
 import os
 import signal

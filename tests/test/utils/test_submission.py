@@ -56,10 +56,20 @@ def test_got10k(tmp_path):
         boxes = np.loadtxt(archive.open(f"{name}/{name}_001.txt"), delimiter=",")
         assert boxes.tolist() == np.floor(moving_boxes(4) + 0.9).tolist()
         assert np.loadtxt(archive.open(f"{name}/{name}_time.txt")).tolist() == [0.25] * 4
+    path.unlink()
+    for ending, text, message in (
+        ("_time", "0.1\n" * 5, "is missing or does not hold 6 times"),
+        ("", "1\t2\t3\t4\n" * 5, r"_000001\.txt has 5 boxes for 6 frames"),
+        ("", "1\t2\t3\t4\n" * 5 + "nan\t1\t1\t1", r"_000001\.txt, line 6: nan"),
+    ):
+        (folder / "got10k" / f"GOT-10k_Test_000001{ending}.txt").write_text(text)
+        with pytest.raises(UserError, match=message):
+            make_archive(SMALL_GOT10K, "t", "c", results_dir=tmp_path)
+        assert not path.exists()
 
 
 def test_trackingnet_of_a_run_and_no_archive_is_replaced_unasked(tmp_path):
-    track(tmp_path, "trackingnet", run_id=2)
+    folder = track(tmp_path, "trackingnet", run_id=2)
     where = {"run_id": 2, "results_dir": tmp_path, "output": tmp_path / "mine.zip"}
     with zipfile.ZipFile(make_archive(SMALL_TRACKINGNET, "t", "c", **where)) as archive:
         assert archive.namelist() == ["v1.txt", "v2.txt", "v3.txt"]
@@ -67,24 +77,9 @@ def test_trackingnet_of_a_run_and_no_archive_is_replaced_unasked(tmp_path):
     with pytest.raises(UserError, match="exists: give --overwrite"):
         make_archive(SMALL_TRACKINGNET, "t", "c", **where)
     make_archive(SMALL_TRACKINGNET, "t", "c", overwrite=True, **where)
-
-
-@pytest.mark.parametrize(
-    ("ending", "text", "message"),
-    [
-        ("", None, r"cannot read .*_000001\.txt: No such file"),
-        ("", "1\t2\t3\t4\n" * 5, r"_000001\.txt has 5 boxes for 6 frames"),
-        ("", "1\t2\t3\t4\n" * 5 + "nan\t1\t1\t1", r"_000001\.txt, line 6: nan"),
-        ("_time", "0.1\n" * 5, "is missing or does not hold 6 times"),
-    ],
-)
-def test_what_a_server_would_refuse_is_named(tmp_path, ending, text, message):
-    folder = track(tmp_path, "got10k_test")
-    path = folder / "got10k" / f"GOT-10k_Test_000001{ending}.txt"
-    path.unlink() if text is None else path.write_text(text)
-    with pytest.raises(UserError, match=message):
-        make_archive(SMALL_GOT10K, "t", "c", results_dir=tmp_path)
-    assert not (folder / "got10k_submit.zip").exists()
+    (folder / "trackingnet" / "v1.txt").unlink()
+    with pytest.raises(UserError, match=r"cannot read .*v1\.txt: No such file"):
+        make_archive(SMALL_TRACKINGNET, "t", "c", overwrite=True, **where)
 
 
 @pytest.mark.parametrize(("server", "dataset"), [(GOT10K, "got10k_test"), (TRACKINGNET, "trackingnet")])

@@ -19,9 +19,7 @@ FRAMES, HEIGHT, WIDTH = 8, 96, 128
 def write_sequence(folder: Path, rectangles: bool = False, anchors: tuple[int, ...] = (), frames: int = FRAMES) -> Path:
     """A sequence in the toolkit's form, of a bright square that moves one pixel right and down a frame.
 
-    Args:
-        rectangles: write rectangles, not masks.
-        anchors: numbers of frames, negative for tracking backwards.
+    It has masks or rectangles, and `anchors` at frames, negative for tracking backwards.
     """
     (folder / "color").mkdir(parents=True)
     regions, (w, h) = [], (24, 20)
