@@ -93,7 +93,7 @@ def _html(table: pandas.DataFrame, axis: int, marks: Mapping[str, str]) -> str:
 
 
 def sequence_views(
-    trackers: SequenceOf[TrackerScores], sequences: Mapping[str, Sequence], pictured: int = 0
+    trackers: SequenceOf[TrackerScores], sequences: Mapping[str, Sequence], pictured: int = 8
 ) -> list[dict]:
     """What the page shows of each sequence, lowest mean AUC first; `sequences` has all by their names in the scores.
 

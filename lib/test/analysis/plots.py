@@ -94,9 +94,9 @@ def plot_attributes(dataset: str, trackers: Sequence[TrackerScores], groups: Gro
     """
     sizes = {name: len(members) for (kind, name), members in groups.items() if kind == "attribute"}
     names = sorted(sorted(sizes, key=lambda name: -sizes[name])[:_SPOKES])
-    if len(names) < 3:
-        return None
     aucs = np.array([[t.only(groups["attribute", name]).scores["auc"] for name in names] for t in trackers])
+    if len(names) < 3 or np.isnan(aucs).all():
+        return None
     angles = np.linspace(0, 2 * np.pi, len(names) + 1)
     figure = Figure(figsize=(5.6, 5.4 + 0.2 * len(trackers)), layout="constrained")
     axes = figure.add_subplot(projection="polar", theta_offset=np.pi / 2, theta_direction=-1)

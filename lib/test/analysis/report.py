@@ -15,7 +15,6 @@ from . import page, selection, tables
 from .plots import PLOTS, draw_plot, plot_attributes, plot_trackers, save_plot
 from .scores import TrackerScores, merge_runs, score_source
 
-_HARDEST = 8
 _OVERLAPS = np.linspace(0, 1, 101)
 
 
@@ -71,7 +70,7 @@ def analyse(
     for name, table in shown.items():
         if len(table) and (latex or name == "scores"):
             write_text(output_dir / f"{name}.tex", tables.latex_table(table, axis=int(name != "scores")))
-    views = page.sequence_views(scores, sequences, _HARDEST)
+    views = page.sequence_views(scores, sequences)
     page.save_page(output_dir / "report.html", heading, scores, shown, list(figures.values()), views)
     print(f"plots, numbers and report.html: {output_dir}")
     return scores

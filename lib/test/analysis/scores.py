@@ -29,9 +29,6 @@ CURVES = {
 _RESOLUTION = re.compile(r"\(\s*(\d+)\s*,\s*(\d+)\s*\)", re.ASCII)
 _MISS = [1e9, 1e9, 1, 1]  # a box that is too far off for a hit in any score
 
-# Boxes (M, 4) of a result, and how they compare with the ground truth.
-Compared = tuple[np.ndarray, metrics.FrameErrors]
-
 
 @dataclass(frozen=True)
 class TrackerScores:
@@ -43,7 +40,8 @@ class TrackerScores:
     """
 
     label: str  # in tables and plots
-    runs: tuple[tuple[ResultSource, dict[str, Compared]], ...]  # result files, and what they hold by sequences
+    # Result files with their boxes (M, 4) and how these compare with the ground truth, by sequences; one for each run.
+    runs: tuple[tuple[ResultSource, dict[str, tuple[np.ndarray, metrics.FrameErrors]]], ...]
     table: pandas.DataFrame
     missing: list[str]  # sequences without a result; the means are without them
     notes: list[str]  # one line for each difference from the scores of a complete run

@@ -15,7 +15,6 @@ from ..video.attention import attention_writer
 
 DEBUG_LEVELS = (0, 1, 2)
 FOLDER = "debug"
-_FPS = 30.0
 
 # Takes a frame's index, the frame (H, W, 3) uint8 RGB, its box xywh and the tracker's confidence where it has one.
 FrameObserver = Callable[[int, np.ndarray, list[float], float | None], None]
@@ -55,7 +54,7 @@ class Overlays:
         folder.mkdir(parents=True, exist_ok=True)
         with (
             attention_writer(folder, None) as write_attention,
-            video.result_writer(folder, size, _FPS, boxes=False) as write,
+            video.result_writer(folder, size, 30.0, boxes=False) as write,
         ):
 
             def save(index: int, image: np.ndarray, box: list[float], score: float | None) -> None:

@@ -235,10 +235,7 @@ def spread_devices(
 ) -> list[str]:
     """The device of each process of this rank; all processes of a machine take its GPUs in turn.
 
-    Args:
-        threads: number of worker processes; 0 or 1 tracks in this process.
-        num_gpus: number of GPUs to use, at most those that exist; all of them by default, and none by default with
-            engines other than PyTorch, since they may not work there.
+    All GPUs are used by default, but none by default with engines other than PyTorch, since they may not work there.
     """
     count = max(1, threads)
     if device not in ("auto", "cuda") or (num_gpus is None and engine != "torch"):

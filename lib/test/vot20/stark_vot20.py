@@ -1,4 +1,4 @@
-"""The trackers as the VOT toolkit starts them: a process that speaks the TraX protocol.
+"""VOT: the trackers as the toolkit starts them, in a process that speaks the TraX protocol, and an experiment.
 
 The toolkit shows each object as a mask, rectangle or polygon. A tracker of its own follows its bounding rectangle.
 VOT2020 is answered with Alpha-Refine's mask or the filled rectangle, VOT2020-LT with the rectangle and the confidence.
@@ -26,7 +26,6 @@ from ...utils.workspace import REPOSITORY
 from ..tracker import create_tracker, learned_score
 from ..tracker.refiner import with_masks
 
-SHAPES = [trax.Region.RECTANGLE, trax.Region.POLYGON, trax.Region.MASK]
 Objects = list[tuple[trax.Region, dict]]
 # Network in an entry's name -> tracker and configuration. An entry has a folder in external/vot20 or external/vot20_lt:
 # `stark_st50` answers with boxes as masks, `stark_st50_ar` with Alpha-Refine's masks, `stark_st50_lt` with rectangles.
@@ -122,7 +121,8 @@ def serve(load: Callable[[], object], kind: str, name: str) -> int:
         tracker = load()
     except Exception as error:  # noqa: BLE001 - the toolkit's user must see every reason
         failure = error
-    server = trax.Server(SHAPES, [trax.Image.PATH], tracker_name=name, multiobject=True)
+    shapes = [trax.Region.RECTANGLE, trax.Region.POLYGON, trax.Region.MASK]
+    server = trax.Server(shapes, [trax.Image.PATH], tracker_name=name, multiobject=True)
     while True:
         request = server.wait()
         if request.type == trax.TraxStatus.QUIT:
