@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as SequenceOf
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
@@ -360,6 +360,8 @@ def track_in_workers(
                     raise result
                 if left:
                     give(device, pipe)
+                elif pipe is not None:
+                    pipe.close()
                 yield result
     finally:
         for process in processes:
@@ -378,10 +380,12 @@ def _work(pipe: Connection, make_tracker: TrackerMaker, device: str, run: Run, t
     cv2.setNumThreads(threads)
     try:
         tracker = make_tracker(device)
+    except Exception as error:  # noqa: BLE001 - the first process raises it
+        pipe.send(error)
+        return
+    with suppress(EOFError):  # no sequence is left
         while True:
             pipe.send(run(tracker, pipe.recv()))
-    except Exception as error:  # noqa: BLE001 - of making the tracker: the first process raises it
-        pipe.send(error)
 
 
 def _end_with_parent() -> None:

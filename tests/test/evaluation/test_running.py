@@ -274,13 +274,14 @@ def tracker(tmp_path: Path) -> partial:
     return partial(DiaryTracker, tmp_path / "diary.txt")
 
 
-def test_workers_take_the_longest_first_and_make_their_tracker_once(videos, tracker, tmp_path):
+def test_workers_take_the_longest_first_and_make_their_tracker_once(videos, tracker, tmp_path, capfd):
     report = run_sequences(tracker(), videos, tmp_path / "out", ["one", "two"])
     assert set(names(report.tracked)) == set("abcdef")
     assert "frames a second in 2 processes" in str(report)
     assert files(tmp_path / "out") == whole(*"abcdef")
     made, started = dict(tracker().entries("make")), tracker().entries("start")
     assert set(made) == {"one", "two"}  # a device each
+    assert "Traceback" not in capfd.readouterr().err
     assert {pid for _, pid in started} <= set(made.values()) - {os.getpid()}
     for worker in made.values():
         order = [name for name, pid in started if pid == worker]
