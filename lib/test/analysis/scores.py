@@ -85,7 +85,8 @@ def score_source(source: ResultSource, sequences: Mapping[str, Sequence]) -> Tra
         if used.setdefault(path, name) != name:
             raise UserError(f"{path} is of {used[path]} or of {name}: move it into a folder {sequence.dataset}")
         prediction, errors, remarks = _compare(source, sequence)
-        rows[name], compared[name] = _row(source, sequence, prediction, errors), (prediction, errors)
+        overlaps, seconds = counted_overlaps(sequence, prediction, errors), read_seconds(source.files(sequence)[1])
+        rows[name], compared[name] = _row(errors, overlaps, seconds), (prediction, errors)
         notes += [f"{source.label}: {name}: {remark}" for remark in remarks]
     if not rows:
         expected = source.files(next(iter(sequences.values())))[0]
@@ -172,12 +173,9 @@ def _clip(boxes: np.ndarray, frame: np.ndarray) -> np.ndarray:
     return np.concatenate((corner, np.clip(boxes[:, 2:], 0, frame - corner)), axis=1)
 
 
-def _row(
-    source: ResultSource, sequence: Sequence, prediction: np.ndarray, errors: metrics.FrameErrors
-) -> dict[tuple, float]:
+def _row(errors: metrics.FrameErrors, overlaps: np.ndarray, seconds: np.ndarray | None) -> dict[tuple, float]:
     """A row of `TrackerScores.table`."""
-    scores, overlaps = metrics.score_errors(errors), counted_overlaps(sequence, prediction, errors)
-    seconds = read_seconds(source.files(sequence)[1])
+    scores = metrics.score_errors(errors)
     seconds = np.empty(0) if seconds is None else seconds[1:]  # the first is the initialisation
     sums = {
         "frames": len(overlaps),

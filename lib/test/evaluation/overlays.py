@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,11 +78,8 @@ def overlays_for(debug: int, output_dir: Path, alone: bool) -> Iterator[Overlays
     if debug == 0:
         yield None
     elif debug == 1 and obstacle is None:
-        window = video.Window()
-        try:
+        with closing(video.Window()) as window:
             yield Overlays(output_dir, window=window)
-        finally:
-            window.close()
     else:
         why = f"no window: {obstacle}; " if debug == 1 else ""
         print(f"{why}overlays go to {output_dir / FOLDER}")

@@ -360,8 +360,6 @@ def track_in_workers(
                     raise result
                 if left:
                     give(device, pipe)
-                elif pipe is not None:
-                    pipe.close()
                 yield result
     finally:
         for process in processes:

@@ -261,9 +261,6 @@ def test_debug_levels(monkeypatch, tmp_path, capsys):
     assert "no window: several processes track; overlays go to" in capsys.readouterr().out
 
 
-BY_LENGTH = sorted(LENGTHS, key=LENGTHS.get, reverse=True)  # videos of workers
-
-
 @pytest.fixture
 def videos(tmp_path: Path) -> list:
     return make_set(tmp_path / "videos")
@@ -285,7 +282,7 @@ def test_workers_take_the_longest_first_and_make_their_tracker_once(videos, trac
     assert {pid for _, pid in started} <= set(made.values()) - {os.getpid()}
     for worker in made.values():
         order = [name for name, pid in started if pid == worker]
-        assert order == [name for name in BY_LENGTH if name in order]
+        assert order == sorted(order, key=LENGTHS.get, reverse=True)
     run_sequences(tracker(), videos, tmp_path / "here")
     for path in (tmp_path / "out").rglob("[a-f].txt"):
         assert path.read_bytes() == (tmp_path / "here" / videos[0].subfolder / path.name).read_bytes()

@@ -22,7 +22,7 @@ LENGTHS = {1: 6, 2: 4, 3: 5}
 
 
 @pytest.fixture(autouse=True)
-def data(tmp_path, monkeypatch) -> Path:
+def data(tmp_path, monkeypatch) -> None:
     """Both test sets, of three sequences each."""
     data = tmp_path / "data"
     monkeypatch.setenv("STARK_DATA_DIR", str(data))
@@ -31,7 +31,6 @@ def data(tmp_path, monkeypatch) -> Path:
         write_sequence(data / "got10k" / "test", f"GOT-10k_Test_{number:06d}", count)
         write_boxes(data / "trackingnet" / "TEST" / "anno" / f"v{number}.txt", moving_boxes(1))
         write_frames(data / "trackingnet" / "TEST" / "frames" / f"v{number}", [f"{i}.jpg" for i in range(count)])
-    return data
 
 
 def track(results: Path, dataset: str, run_id: int | None = None) -> Path:
