@@ -26,8 +26,9 @@ from .plots import COLOURS, STYLES, plot_svg
 from .scores import TrackerScores
 from .tables import best_cells, format_score, score_notes, sequence_aucs
 
-# The page stays one small file: pixels and JPEG quality of a picture, and points of all plots together.
-_LARGEST, _QUALITY, _POINTS = (360, 270), 60, 80_000
+# The page stays one small file: pixels and bytes of a picture, and points of all plots together.
+_LARGEST, _BYTES, _POINTS = (360, 270), 16_000, 80_000
+_LOST = 0.2  # mean overlap of the trackers
 _MOMENTS = 3  # a sequence, besides its start
 _PAGES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
@@ -47,6 +48,11 @@ def save_page(
     The tables are those of `lib.test.analysis.tables.all_tables`, `views` is from `sequence_views`.
     """
     labels = [tracker.label for tracker in trackers]
+    runs = [(label, describe_runs(tracker)) for label, tracker in zip(labels, trackers, strict=True)]
+    scores = tables["scores"].copy()
+    untimed = [label for label, parts in runs if any(facts.get("engine") == "opencv" for facts in parts)]
+    scores.loc[untimed, "FPS"] = "-"  # baselines serve to compare boxes
+    tables = {**tables, "scores": scores}
     swatches = [
         f'<svg class="swatch" viewBox="0 0 30 10" aria-hidden="true"><path class="k{i}" d="M1 5H29"/></svg>'
         for i in range(len(labels))
@@ -57,7 +63,7 @@ def save_page(
         made=f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
         version=__version__,
         notes=score_notes(trackers),
-        runs=[(tracker.label, describe_runs(tracker)) for tracker in trackers],
+        runs=runs,
         tables={name: _html(table, int(name != "scores"), marks) for name, table in tables.items() if len(table)},
         plots=list(map(plot_svg, plots)),
         views=views,
@@ -145,24 +151,30 @@ def _overlaps(trackers: SequenceOf[TrackerScores], name: str, frames: int) -> tu
 
 
 def worst_moments(overlaps: np.ndarray, valid: np.ndarray) -> dict[int, str]:
-    """Frames to show with captions, in their order: the start, and those with the lowest mean overlaps.
+    """Frames to show with captions, in their order: the start, the longest losses, else the lowest mean overlaps.
 
-    `overlaps` (T, N) is of trackers, nan without a result; frames count that are `valid` (N,). Moments are at least a
-    twentieth of the sequence apart.
+    `overlaps` (T, N) is of trackers, nan without a result; frames count that are `valid` (N,). A loss begins where the
+    mean overlap falls below 0.2, and lasts until it does not. Moments are at least a twentieth of the sequence apart.
     """
-    captions, apart = {0: "start"}, max(1, len(valid) // 20)
-    mean = np.where(valid, overlaps[~np.isnan(overlaps).all(axis=1)].mean(axis=0), np.inf)
-    for frame in np.argsort(mean, kind="stable")[: valid.sum()].tolist():
+    frames, captions, apart = np.flatnonzero(valid), {0: "start"}, max(1, len(valid) // 20)
+    if not frames.size:
+        return captions
+    mean = overlaps[~np.isnan(overlaps).all(axis=1)][:, frames].mean(axis=0)
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], mean < _LOST, [False])).astype(int)))
+    losses = sorted(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True), key=lambda loss: loss[0] - loss[1])
+    reasons = {begin: f"lost for {end - begin} frames" for begin, end in losses}
+    for place in [*reasons, *np.argsort(mean, kind="stable").tolist()]:
+        frame = int(frames[place])
         if len(captions) <= _MOMENTS and min(abs(frame - other) for other in captions) >= apart:
-            captions[frame] = f"mean overlap {mean[frame]:.2f}"
+            captions[frame] = reasons.get(place, f"mean overlap {mean[place]:.2f}")
     return dict(sorted(captions.items()))
 
 
 def _path(overlaps: np.ndarray) -> str:
-    """The curve as a path, which breaks at nan."""
+    """The curve as a path, which breaks at nan; a lone column is a dot."""
     points = [None if np.isnan(each) else f"{column} {100 - round(100 * each)}" for column, each in enumerate(overlaps)]
     pairs = zip([None, *points], points, strict=False)
-    return "".join(f"{'L' if before else 'M'}{point}" for before, point in pairs if point)
+    return "".join(f"L{point}" if before else f"M{point}h0" for before, point in pairs if point)
 
 
 def _picture(trackers: SequenceOf[TrackerScores], sequence: Sequence, name: str, frame: int) -> dict:
@@ -173,11 +185,16 @@ def _picture(trackers: SequenceOf[TrackerScores], sequence: Sequence, name: str,
     image = sequence.read_frame(frame)
     scale = min(_LARGEST[0] / image.shape[1], _LARGEST[1] / image.shape[0], 1.0)
     image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    runs = [(index, run[name][0]) for index, t in enumerate(trackers) for _, run in t.runs if name in run]
-    boxes = [
+    for quality in (80, 65, 50, 35, 20):
+        data = encode_jpeg(image, quality)
+        if len(data) <= _BYTES:
+            break
+    scored = [(index, t.runs) for index, t in enumerate(trackers) if name in t.table.index]
+    boxes = [(index, run[name][0]) for index, runs in scored for _, run in runs]
+    shown = [
         (index, *(each[frame] * scale).round(1).tolist())
-        for index, each in [*(runs if frame else ()), ("truth", sequence.truth)]
+        for index, each in [*(boxes if frame else ()), ("truth", sequence.truth)]
         if frame < len(each) and (each[frame, 2:] > 0).all() and np.abs(each[frame]).max() < 1e6
     ]
-    address = f"data:image/jpeg;base64,{base64.b64encode(encode_jpeg(image, _QUALITY)).decode()}"
-    return {"address": address, "height": image.shape[0], "width": image.shape[1], "boxes": boxes}
+    address = f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
+    return {"address": address, "height": image.shape[0], "width": image.shape[1], "boxes": shown}

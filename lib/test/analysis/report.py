@@ -84,14 +84,17 @@ def print_runs(tracker: str, config: str, datasets: SequenceOf[str], results_dir
     names = f"{tracker}:{config}", f"{tracker}:{config}:0-999"
     known = [each for each in selection.parse_trackers(names, results_dir) if each.folder.is_dir()]
     sources = [each for each in known if any(each.files(s)[0].is_file() for s in sequences.values())]
+    empty = ", ".join(each.label for each in known if each not in sources)
     if not sources:
         where = results_dir / tracker
         raise UserError(f"no results of {tracker}:{config} for these sequences in {where}; run tracking/test.py first")
     scores = [score_source(source, sequences) for source in sources]
     runs = [row for row in scores if row.label != row.runs[0][0].group]
-    if len(runs) > 1:
+    if len(runs) > 1 and set.intersection(*(set(run.table.index) for run in runs)):
         scores.append(merge_runs(f"{tracker}:{config}", runs))
     _print_scores(f"{' + '.join(sets)}, {len(sequences)} sequences", scores)
+    if empty:
+        print(f"without a result on these sequences: {empty}")
 
 
 def _print_scores(title: str, scores: SequenceOf[TrackerScores]) -> None:
@@ -124,11 +127,15 @@ def read_got_report(path: Path) -> list[tuple[str, float, np.ndarray, float]]:
     try:
         for tracker, values in json.loads(read_text(path)).items():
             overall = values.get("overall", values)
-            curve = np.array(overall["succ_curve"], dtype=np.float64)
+            ao, curve = float(overall["ao"]), np.array(overall["succ_curve"], dtype=np.float64)
+            if len(curve) < 2 or not all(0 <= value <= 1 for value in (ao, *curve)):
+                raise ValueError(f"numbers of {tracker!r} are not from 0 to 1")
             curve = np.interp(_OVERLAPS, np.linspace(0, 1, len(curve)), curve)
             speed = float(overall.get("speed_fps") or math.nan)
-            reports.append((tracker, 100 * float(overall["ao"]), 100 * curve, speed if speed > 0 else math.nan))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+            reports.append((tracker, 100 * ao, 100 * curve, speed if speed > 0 else math.nan))
+        if not reports:
+            raise ValueError("it has no tracker")
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         need = "expected JSON with numbers 'ao' and 'succ_curve' under 'overall' of each tracker"
-        raise UserError(f"{path} is not a report of GOT-10k: {need}") from error
+        raise UserError(f"{path} is not a report of GOT-10k ({error}): {need}") from error
     return reports

@@ -15,7 +15,7 @@ import pandas
 
 from ...data.box_files import read_boxes, read_meta
 from ...data.sequence import Sequence
-from ...utils.errors import UserError
+from ...utils.errors import UserError, few
 from ..evaluation.result_files import read_seconds
 from . import metrics
 from .selection import ResultSource
@@ -26,6 +26,7 @@ CURVES = {
     "norm_precision_curve": metrics.NORM_DISTANCE_THRESHOLDS,
 }
 
+_UNTIMED = ("still",)  # trackers that compute nothing
 _RESOLUTION = re.compile(r"\(\s*(\d+)\s*,\s*(\d+)\s*\)", re.ASCII)
 _MISS = [1e9, 1e9, 1, 1]  # a box that is too far off for a hit in any score
 
@@ -76,21 +77,29 @@ def score_source(source: ResultSource, sequences: Mapping[str, Sequence]) -> Tra
 
     Raises UserError where none has, or where a result or ground truth is malformed or not complete.
     """
-    rows, compared, notes, missing, used = {}, {}, [], [], {}
+    rows, compared, notes, missing, problems, used = {}, {}, [], [], [], {}
     for name, sequence in sequences.items():
         path = source.files(sequence)[0]
         if not path.is_file():
             missing.append(name)
             continue
         if used.setdefault(path, name) != name:
-            raise UserError(f"{path} is of {used[path]} or of {name}: move it into a folder {sequence.dataset}")
-        prediction, errors, remarks = _compare(source, sequence)
-        overlaps, seconds = counted_overlaps(sequence, prediction, errors), read_seconds(source.files(sequence)[1])
-        rows[name], compared[name] = _row(errors, overlaps, seconds), (prediction, errors)
+            where = f"move it into a folder {sequence.dataset} beside it"
+            raise UserError(f"{path} is of {used[path]} or of {name}: {where}")
+        try:
+            prediction, errors, remarks = _compare(source, sequence)
+            rows[name] = _row(source, sequence, errors, counted_overlaps(sequence, prediction, errors))
+        except UserError as error:
+            problems.append(str(error))
+            continue
+        compared[name] = prediction, errors
         notes += [f"{source.label}: {name}: {remark}" for remark in remarks]
+    if problems:
+        raise UserError(few(problems, 3, "; ", 500))
     if not rows:
         expected = source.files(next(iter(sequences.values())))[0]
-        raise UserError(f"no results of {source.label}, such as {expected}; run tracking/test.py first")
+        remedy = "" if source.foreign else "; run tracking/test.py first"
+        raise UserError(f"no results of {source.label}, such as {expected}{remedy}")
     if missing:
         names = ", ".join(missing)
         notes.insert(0, f"{source.label}: no result for {len(missing)} of {len(sequences)} sequences: {names}")
@@ -173,9 +182,12 @@ def _clip(boxes: np.ndarray, frame: np.ndarray) -> np.ndarray:
     return np.concatenate((corner, np.clip(boxes[:, 2:], 0, frame - corner)), axis=1)
 
 
-def _row(errors: metrics.FrameErrors, overlaps: np.ndarray, seconds: np.ndarray | None) -> dict[tuple, float]:
-    """A row of `TrackerScores.table`."""
+def _row(
+    source: ResultSource, sequence: Sequence, errors: metrics.FrameErrors, overlaps: np.ndarray
+) -> dict[tuple, float]:
+    """A row of `TrackerScores.table`, with IoU (K,) of the frames that count for AO."""
     scores = metrics.score_errors(errors)
+    seconds = None if source.owner.parent.name in _UNTIMED else read_seconds(source.files(sequence)[1])
     seconds = np.empty(0) if seconds is None else seconds[1:]  # the first is the initialisation
     sums = {
         "frames": len(overlaps),

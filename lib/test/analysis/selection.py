@@ -34,6 +34,7 @@ class ResultSource:
     label: str  # in tables and plots
     folder: Path
     group: str  # the label of the row when the runs of its tracker are merged; that of results without a run id
+    owner: Path  # the folder without the run, which runs of one tracker share
     foreign: bool = False  # the files are of another program, so their places vary
 
     def files(self, sequence: Sequence) -> tuple[Path, Path]:
@@ -55,9 +56,10 @@ def parse_trackers(texts: Iterable[str], results_dir: Path) -> list[ResultSource
     Raises UserError where a text has another form, a folder is missing, or two trackers have one label.
     """
     sources = list(dict.fromkeys(source for text in texts for source in parse_tracker(text, results_dir)))
-    for label, count in Counter(source.label for source in sources).items():
-        if count > 1:
-            raise UserError(f"two trackers are called {label!r}; give one of them another name with =Label")
+    owners: dict[str, Path] = {}
+    for source in sources:
+        if any(owners.setdefault(name, source.owner) != source.owner for name in (source.label, source.group)):
+            raise UserError(f"two trackers are called {source.label!r}; give one of them another name with =Label")
     return sources
 
 
@@ -70,7 +72,7 @@ def parse_tracker(text: str, results_dir: Path) -> list[ResultSource]:
         if not os.path.isdir(place):
             raise UserError(f"{text!r}: folder of results not found; expected folder:PATH or folder:PATH=Label")
         folder = Path(place).resolve()
-        return [ResultSource(label or folder.name, folder, label or folder.name, foreign=True)]
+        return [ResultSource(label or folder.name, folder, label or folder.name, folder, foreign=True)]
     match = _TRACKER.fullmatch(text)
     tracker, config, first, last, label = match.groups() if match else [None] * 5
     ids = range(int(first), int(last or first) + 1) if first else [None]
@@ -82,7 +84,7 @@ def parse_tracker(text: str, results_dir: Path) -> list[ResultSource]:
     plain = run_dir(results_dir, tracker, config)
     label = label or f"{tracker}:{plain.name}"
     folders = [run_dir(results_dir, tracker, config, run_id) for run_id in ids]
-    return [ResultSource(label + folder.name.removeprefix(plain.name), folder, label) for folder in folders]
+    return [ResultSource(label + folder.name.removeprefix(plain.name), folder, label, plain) for folder in folders]
 
 
 def load_sets(names: SequenceOf[str]) -> Sets:

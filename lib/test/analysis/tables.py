@@ -47,7 +47,8 @@ def group_table(trackers: Sequence[TrackerScores], groups: Groups) -> pandas.Dat
         parts = [tracker.only(names) for tracker in trackers]
         aucs = {part.label: format_score(part.scores["auc"]) + "*" * bool(part.missing) for part in parts}
         rows[f"{kind} {group} ({len(names)})"] = aucs
-    return pandas.DataFrame(rows).T.rename_axis("AUC by group", axis=1)
+    # No sequence of a group may have a result.
+    return pandas.DataFrame(rows).T.replace("-*", "-").rename_axis("AUC by group", axis=1)
 
 
 def sequence_aucs(trackers: Sequence[TrackerScores]) -> pandas.DataFrame:

@@ -1,6 +1,5 @@
 """Boxes drawn into the frames of a test set."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -28,6 +27,11 @@ class Overlays:
     pictures: bool = False  # save every frame as a JPEG beside the video of the sequence
     window: video.Window | None = None  # shows the frames instead
 
+    def are_drawn(self, sequence: Sequence) -> bool:
+        """Whether all files of a sequence exist; never for a window."""
+        files = [video.VIDEO, _picture_name(0)] if self.pictures else [video.VIDEO]
+        return self.window is None and all((self._folder(sequence) / name).is_file() for name in files)
+
     @contextmanager
     def drawing(self, sequence: Sequence, tracker: Tracker) -> Iterator[FrameObserver]:
         """Give the function that draws one frame after the other; q in the window ends the whole run.
@@ -49,9 +53,11 @@ class Overlays:
         if self.window is not None:
             yield show
             return
-        folder = self.output_dir / FOLDER / sequence.subfolder / sequence.name
-        shutil.rmtree(folder, ignore_errors=True)  # of an earlier run
+        folder = self._folder(sequence)
         folder.mkdir(parents=True, exist_ok=True)
+        # The video comes last: where it exists, all files exist. Temporary files are of a run that was killed.
+        for path in (folder / video.VIDEO, *folder.glob(".*")):
+            path.unlink(missing_ok=True)
         with (
             attention_writer(folder, None) as write_attention,
             video.result_writer(folder, size, 30.0, boxes=False) as write,
@@ -61,11 +67,14 @@ class Overlays:
                 drawn = canvas(index, image, box, score)
                 write(drawn, [(box, score)])
                 if self.pictures:
-                    video.save_picture(folder / f"{index + 1:08d}.jpg", drawn)
+                    video.save_picture(folder / _picture_name(index), drawn)
                 if index and self.pictures and explains(tracker):
                     write_attention(index + 1, tracker.explain())
 
             yield save
+
+    def _folder(self, sequence: Sequence) -> Path:
+        return self.output_dir / FOLDER / sequence.subfolder / sequence.name
 
 
 @contextmanager
@@ -84,3 +93,7 @@ def overlays_for(debug: int, output_dir: Path, alone: bool) -> Iterator[Overlays
         why = f"no window: {obstacle}; " if debug == 1 else ""
         print(f"{why}overlays go to {output_dir / FOLDER}")
         yield Overlays(output_dir, pictures=debug > 1)
+
+
+def _picture_name(index: int) -> str:
+    return f"{index + 1:08d}.jpg"

@@ -24,8 +24,15 @@ NOTE = "run.json"
 
 
 def run_dir(results_dir: Path, tracker: str, config: str, run_id: int | None = None) -> Path:
-    """Folder of one tracker's results: `<tracker>/<config>`, or `<tracker>/<config>_007` of run 7."""
+    """Folder of one tracker's results: `<tracker>/<config>`, or `<tracker>/<config>_007` of run 7.
+
+    Raises UserError where the name leads out of `results_dir`, or the run's number is negative.
+    """
     name = experiment_name(config)
+    if ".." in Path(tracker, name).parts or Path(tracker).is_absolute() or Path(name).is_absolute():
+        raise UserError(f"{tracker}:{name} cannot name a folder of results: expected a tracker and a configuration")
+    if run_id is not None and run_id < 0:
+        raise UserError(f"run {run_id}: runs are counted from 0")
     return results_dir / tracker / (name if run_id is None else f"{name}_{run_id:03d}")
 
 
@@ -52,8 +59,12 @@ def remove_unfinished(output_dir: Path, sequence: Sequence) -> None:
 
 
 def read_result(path: Path) -> np.ndarray:
-    """Predicted boxes (N, 4) of a result file; a UserError names a line that is not four numbers."""
-    return read_boxes(path, allow_nan=False)
+    """Predicted boxes (N, 4) of a result file; a UserError names a line that is not four numbers or no size."""
+    boxes = read_boxes(path, allow_nan=False)
+    negative = (boxes[:, 2:] < 0).any(axis=1)
+    if negative.any():
+        raise UserError(f"{path}, line {int(negative.argmax()) + 1}: a box with a negative size")
+    return boxes
 
 
 def read_seconds(path: Path) -> np.ndarray | None:
@@ -64,9 +75,12 @@ def read_seconds(path: Path) -> np.ndarray | None:
     if not path.is_file():
         return None
     try:
-        return np.array([float(line.partition(",")[0]) for line in read_text(path).split()])
+        seconds = np.array([float(line.partition(",")[0]) for line in read_text(path).split()])
+        if not (np.isfinite(seconds) & (seconds >= 0)).all():
+            raise ValueError("a number is negative or not finite")
     except ValueError as error:
         raise UserError(f"{path} does not hold seconds, one number a line: {error}") from error
+    return seconds
 
 
 def refuse_to_mix(
@@ -78,13 +92,18 @@ def refuse_to_mix(
     """
     digest = " ".join(map(content_digest, weights))
     now = json.loads(json.dumps({"weights": digest, "engine": engine, **options}))
-    has_results = any(output_dir.rglob("*.txt"))  # a failed start leaves a note and no result
-    before = read_note(output_dir) if has_results else {}
-    before.pop("made_by", None)
-    if not before:
+    note, old_note = output_dir / NOTE, output_dir / "weights.sha256"  # which earlier versions wrote
+    before, made_by = None, {}  # nobody knows what made results without a note
+    if not any(output_dir.rglob("*.txt")):  # a failed start leaves a note and no result
         made_by = {"weights_file": " ".join(map(str, weights)), "device": device, **provenance()}
-        # Nobody knows what made results without a note.
-        write_text(output_dir / NOTE, json.dumps({**now, "made_by": {} if has_results else made_by}, indent=1))
+    elif note.is_file():
+        before = read_note(output_dir)
+        before.pop("made_by", None)
+    elif old_note.is_file():
+        first, second = [*read_text(old_note).splitlines(), "torch fp32"][:2]
+        before = {**now, "weights": first.split()[0], "engine": second}
+    if before is None:
+        write_text(note, json.dumps({**now, "made_by": made_by}, indent=1))
         return
     changed = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
     if changed:
@@ -95,4 +114,9 @@ def refuse_to_mix(
 def read_note(output_dir: Path) -> dict:
     """How a folder's results are made, as `refuse_to_mix` wrote it; empty for those of other programs."""
     note = output_dir / NOTE
-    return dict(json.loads(read_text(note))) if note.is_file() else {}
+    if not note.is_file():
+        return {}
+    try:
+        return dict(json.loads(read_text(note)))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{note} is no note of a run ({error}): move it away") from error

@@ -4,44 +4,33 @@ Every sequence leaves two files or none, so a stopped run continues when the com
 is logged with its traceback, and the others go on.
 """
 
-import multiprocessing
 import os
-import signal
-import sys
-import threading
 import time
-import traceback
-from collections import deque
-from collections.abc import Callable, Iterator
 from collections.abc import Sequence as SequenceOf
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, nullcontext, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
 from itertools import chain
-from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from ...config.loader import leaves
-from ...data.images import Picture
 from ...data.registry import load_dataset, select_sequences
 from ...data.sequence import Sequence, doubt_boxes, with_frames
 from ...utils.device import available_cpus, available_devices
 from ...utils.errors import UserError
 from ...utils.workspace import workspace
-from ..tracker import SCRIPT_OF, Tracker, create_tracker, find_weights, learned_score, tracker_config
+from ..tracker import SCRIPT_OF, Tracker, create_tracker, find_weights, tracker_config
 from ..tracker.classic import BASELINES
 from ..tracker.engines import choose_engine, engine_device
-from ..tracker.stark import StarkTracker
-from .overlays import FrameObserver, Overlays, overlays_for
-from .result_files import read_result, refuse_to_mix, remove_unfinished, result_path, run_dir, write_result
+from .overlays import Overlays, overlays_for
+from .result_files import read_result, refuse_to_mix, result_path, run_dir
+from .sequences import SequenceResult, TrackerMaker, rate, run_sequence, track_in_workers
 
 # Options that decide results beside the weights.
 _DECIDING = ("MODEL.", "TEST.", "DATA.MEAN", "DATA.STD", "DATA.MAX_SAMPLE_INTERVAL")
-_READ_AHEAD = 4  # frames
 
 
 @dataclass(frozen=True)
@@ -55,30 +44,17 @@ class Rank:
 
     @classmethod
     def from_environment(cls) -> "Rank":
-        """Raises UserError where RANK is not below WORLD_SIZE."""
-        defaults = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 1}
-        rank = cls(*(int(os.environ.get(name, default)) for name, default in defaults.items()))
-        if not 0 <= rank.index < rank.count:
-            raise UserError(f"RANK={rank.index}, WORLD_SIZE={rank.count}: expected RANK from 0 to WORLD_SIZE - 1")
-        return rank
+        """Raises UserError where a variable is not a number, or RANK is not below WORLD_SIZE."""
+        defaults = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
+        given = {name: os.environ.get(name, default) for name, default in defaults.items()}
+        if not all(map(str.isdecimal, given.values())) or int(given["RANK"]) >= int(given["WORLD_SIZE"]):
+            said = ", ".join(f"{name}={value}" for name, value in given.items())
+            raise UserError(f"{said}: expected whole numbers, and RANK from 0 to WORLD_SIZE - 1")
+        return cls(*map(int, given.values()))
 
-
-@dataclass(frozen=True)
-class SequenceResult:
-    """How tracking one sequence ended."""
-
-    name: str
-    reason: str = ""  # of a failure, in one line
-    details: str = ""  # of a failure: the traceback
-    frames: int = 0  # the first included; 0 after a failure
-    track_seconds: float = 0.0  # in `track`
-    begin: float = 0.0  # on the machine's monotonic clock, in seconds
-    end: float = 0.0
-
-    def __str__(self) -> str:
-        if self.reason:
-            return f"{self.name}: failed: {self.reason}"
-        return f"{self.name}: {self.frames} frames, {(self.frames - 1) / (self.track_seconds or 1):.1f} FPS"
+    def say(self, line: str) -> None:
+        """Print a line, which begins with the rank where there are several."""
+        print(f"rank {self.index}: {line}" if self.count > 1 else line, flush=True)
 
 
 @dataclass
@@ -115,18 +91,13 @@ class RunReport:
         line = f"{len(self.tracked)} tracked, {len(self.kept)} finished before, {len(self.failed)} failed"
         frames = sum(each.frames - 1 for each in self.tracked)  # the first one is given
         if frames:
-            track = frames / sum(each.track_seconds for each in self.tracked)
-            loop = frames / sum(each.end - each.begin for each in self.tracked)
+            track = rate(frames, sum(each.track_seconds for each in self.tracked))
+            loop = rate(frames, sum(each.end - each.begin for each in self.tracked))
             line += f"; {track:.1f} FPS in the tracker, {loop:.1f} FPS with reading"
             if self.processes > 1:
-                wall = frames / self.wall_seconds
+                wall = rate(frames, self.wall_seconds)
                 line += f" in each process; {wall:.1f} frames a second in {self.processes} processes"
         return line
-
-
-# Both are pickled for the workers.
-TrackerMaker = Callable[[str], Tracker]  # device -> tracker
-Run = Callable[[Tracker, Sequence], SequenceResult]  # tracks a sequence and writes its files
 
 
 def evaluate_tracker(
@@ -148,12 +119,13 @@ def evaluate_tracker(
     """Run a tracker by its name over a test set by its name, and print the progress.
 
     The arguments are the options of `tracking/test.py`; see `create_tracker`, `load_dataset`, `select_sequences`,
-    `spread_devices` and `overlays_for`. Raises UserError for an unknown name, or a tracker that cannot be made.
+    `spread_devices` and `overlays_for`. Raises UserError for an unknown name, an option out of range, a tracker that
+    cannot be made.
     """
     rank = Rank.from_environment()
     sequences = with_frames(select_sequences(load_dataset(dataset), sequence))
     for note in filter(None, (sequences.report, doubt_boxes(sequences))):
-        print(f"note: {note}")
+        rank.say(f"note: {note}")
     output_dir = run_dir(results_dir or workspace("test").results_dir, tracker, config, run_id)
     if tracker in BASELINES:
         files = str(checkpoint).split(os.pathsep) if checkpoint else []
@@ -161,7 +133,7 @@ def evaluate_tracker(
     if tracker in SCRIPT_OF:
         checkpoint = find_weights(SCRIPT_OF[tracker], config, checkpoint, overrides)
         engine = choose_engine(engine, device, precision)
-        print(f"engine: {engine} {precision}", flush=True)
+        rank.say(f"engine: {engine} {precision}")
         values = leaves(tracker_config(SCRIPT_OF[tracker], config, checkpoint, overrides))
         deciding = {key: value for key, value in values if key.startswith(_DECIDING) and key != "TEST.EPOCH"}
         refuse_to_mix(output_dir, [checkpoint], f"{engine} {precision}", deciding, engine_device(engine, device))
@@ -170,9 +142,9 @@ def evaluate_tracker(
     make = partial(_make_warm_tracker, tracker, config, checkpoint, sequences[0].dataset, **how)
     with overlays_for(debug, output_dir, alone=len(devices) == rank.count == 1) as overlays:
         report = run_sequences(make, sequences, output_dir, devices, overlays, rank)
-    print(f"{report}; results: {output_dir}", flush=True)
+    rank.say(f"{report}; results: {output_dir}")
     if report.failed:
-        print(f"failed: {', '.join(each.name for each in report.failed)}; see {report.log}", flush=True)
+        rank.say(f"failed: {', '.join(each.name for each in report.failed)}; see {report.log}")
     return report
 
 
@@ -200,20 +172,20 @@ def run_sequences(
     """Track this rank's share of the sequences, the longest first, and write their files under `output_dir`.
 
     Sequences with a result are skipped, unless `overlays` want them. There is a worker process for each of several
-    `devices`. Raises what making a tracker raises.
+    `devices`; a single one is this process. Raises UserError where no tracker can be made.
     """
     log = output_dir / ("failures.log" if rank.count == 1 else f"failures_rank{rank.index}.log")
     report, misfits, left = RunReport(rank, log), [], []
     for sequence in sorted(sequences, key=_frame_count, reverse=True)[rank.index :: rank.count]:
         result = result_path(output_dir, sequence)
-        if overlays or not result.is_file():
+        if not result.is_file() or (overlays is not None and not overlays.are_drawn(sequence)):
             left.append(sequence)
         elif problem := _misfit(result, sequence):
             misfits.append(SequenceResult(sequence.name, problem))
         else:
             report.kept.append(sequence.name)
     if report.kept:
-        print(f"{len(report.kept)} sequences have results from before and are skipped", flush=True)
+        rank.say(f"{len(report.kept)} sequences have results from before and are skipped")
     output_dir.mkdir(parents=True, exist_ok=True)
     devices = devices[: max(1, len(left))]
     report.processes, run = len(devices), partial(run_sequence, output_dir=output_dir, overlays=overlays)
@@ -223,10 +195,14 @@ def run_sequences(
     else:
         tracker = make_tracker(devices[0]) if left else None
         results = (run(tracker, sequence) for sequence in left)
+    frames, start = {sequence.name: _frame_count(sequence) for sequence in left}, time.monotonic()
+    seen, total = 0, sum(frames.values())
     with closing(results):
         for number, result in enumerate(chain(misfits, results), start=1):
             report.add(result)
-            print(f"[{number}/{len(misfits) + len(left)}] {result}", flush=True)
+            seen += frames.get(result.name, 0)
+            seconds_left = round((time.monotonic() - start) * (total - seen) / max(seen, 1))
+            rank.say(f"[{number}/{len(misfits) + len(left)}] {result}, {timedelta(seconds=seconds_left)} left")
     return report
 
 
@@ -237,10 +213,14 @@ def spread_devices(
 
     All GPUs are used by default, but none by default with engines other than PyTorch, since they may not work there.
     """
+    if threads < 0 or (num_gpus is not None and num_gpus < 1):
+        raise UserError(f"--threads {threads}, --num_gpus {num_gpus}: expected 0 or more processes, 1 or more GPUs")
     count = max(1, threads)
     if device not in ("auto", "cuda") or (num_gpus is None and engine != "torch"):
         return [device] * count
     gpus = [name for name in available_devices() if name.startswith("cuda")]
+    if num_gpus is not None and num_gpus > len(gpus):
+        rank.say(f"--num_gpus {num_gpus}: this machine has {len(gpus)}, which are used")
     gpus = gpus[:num_gpus] or [device]
     return [gpus[(rank.local_index * count + number) % len(gpus)] for number in range(count)]
 
@@ -261,131 +241,3 @@ def _misfit(path: Path, sequence: Sequence) -> str:
     except UserError as error:
         return str(error)
     return "" if fits else f"{path} is of other data than {sequence.annotation}: move it away"
-
-
-def run_sequence(tracker: Tracker, sequence: Sequence, output_dir: Path, overlays: Overlays | None) -> SequenceResult:
-    """Track a sequence and write its files; an existing result stays. Every error is in the result."""
-    begin = time.monotonic()
-    try:
-        remove_unfinished(output_dir, sequence)
-        with overlays.drawing(sequence, tracker) if overlays else nullcontext() as draw:
-            boxes, seconds = track_sequence(tracker, sequence, draw)
-        if not result_path(output_dir, sequence).is_file():
-            write_result(output_dir, sequence, boxes, seconds)
-    except Exception as error:  # noqa: BLE001 - it is logged with its traceback, and the other sequences go on
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        return SequenceResult(sequence.name, reason, traceback.format_exc())
-    return SequenceResult(sequence.name, "", "", len(boxes), float(seconds[1:].sum()), begin, time.monotonic())
-
-
-def track_sequence(
-    tracker: Tracker, sequence: Sequence, on_frame: FrameObserver | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Run a tracker over one sequence from its given box: boxes (N, 4) xywh, and seconds (N,) inside the tracker.
-
-    `on_frame` is called after every frame, outside the tracker's time, as frames are decoded. Raises UserError where a
-    frame or the annotation is unusable.
-    """
-    sequence.check_lengths()
-    boxes, seconds = [sequence.init_bbox], []
-    parts = on_frame is None and isinstance(tracker, StarkTracker)  # what the network does not see is not decoded
-
-    def read(index: int) -> np.ndarray | Picture:
-        if not parts:
-            return sequence.read_frame(index)
-        picture = sequence.picture(index)
-        tracker.prepare(picture, boxes[-1])
-        return picture
-
-    with closing(_read_ahead(read, len(sequence))) as images:
-        for index, image in enumerate(images):
-            decoding = image.seconds if parts else 0.0
-            start, score = time.perf_counter(), None
-            if index == 0:
-                tracker.initialize(image, {"init_bbox": sequence.init_bbox})
-            else:
-                result = tracker.track(image)
-                boxes.append(result["target_bbox"])
-                score = learned_score(result)
-            seconds.append(time.perf_counter() - start - (image.seconds - decoding if parts else 0.0))
-            if on_frame is not None:
-                on_frame(index, image, boxes[-1], score)
-    return np.array(boxes, dtype=np.float64), np.array(seconds)
-
-
-def _read_ahead(read: Callable[[int], np.ndarray | Picture], count: int) -> Iterator[np.ndarray | Picture]:
-    """Frames in order, read a few ahead in a thread."""
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        pending = deque()
-        for index in range(count):
-            pending.append(pool.submit(read, index))
-            if len(pending) > _READ_AHEAD:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-
-
-def track_in_workers(
-    make_tracker: TrackerMaker, devices: SequenceOf[str], run: Run, sequences: SequenceOf[Sequence], threads: int
-) -> Iterator[SequenceResult]:
-    """Track sequences in their order, in one worker a device, each with a number of threads.
-
-    A sequence on which a worker dies has failed; a new worker takes the next one. Raises what making a tracker raises.
-    """
-    context = multiprocessing.get_context("spawn")  # CUDA and thread pools do not survive a fork
-    left, processes, busy = deque(sequences), [], {}
-
-    def give(device: str, pipe: Connection | None) -> None:
-        """Send the next sequence to a worker; to a new one where there is no pipe."""
-        if pipe is None:
-            pipe, its_end = context.Pipe()
-            processes.append(context.Process(target=_work, args=(its_end, make_tracker, device, run, threads)))
-            processes[-1].start()
-            its_end.close()  # so that the pipe ends with the worker
-        busy[pipe] = device, left.popleft()
-        pipe.send(replace(busy[pipe][1]))  # a copy has no list of frames yet: what goes to the worker stays small
-
-    try:
-        for device in devices:
-            give(device, None)
-        while busy:
-            for pipe in wait(list(busy)):
-                device, sequence = busy.pop(pipe)
-                try:
-                    result = pipe.recv()
-                except (EOFError, ConnectionResetError):
-                    died = f"the worker process on {device} died, perhaps because memory ran out: give fewer --threads"
-                    pipe, result = None, SequenceResult(sequence.name, died)
-                if isinstance(result, Exception):
-                    raise result
-                if left:
-                    give(device, pipe)
-                yield result
-    finally:
-        for process in processes:
-            process.terminate()
-            process.join()
-
-
-def _work(pipe: Connection, make_tracker: TrackerMaker, device: str, run: Run, threads: int) -> None:
-    """A worker process: it makes its tracker, then tracks the sequences that come through the pipe."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes, and the first one ends the others
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    # Processes that share cores and wait for each other's threads lose nearly all of their speed.
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # for torch, if it is imported later
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(threads)
-    cv2.setNumThreads(threads)
-    try:
-        tracker = make_tracker(device)
-    except Exception as error:  # noqa: BLE001 - the first process raises it
-        pipe.send(error)
-        return
-    with suppress(EOFError):  # no sequence is left
-        while True:
-            pipe.send(run(tracker, pipe.recv()))
-
-
-def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)

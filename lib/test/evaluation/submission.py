@@ -9,25 +9,28 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...data.registry import load_dataset
-from ...utils.errors import UserError
+from ...utils.errors import UserError, few
 from ...utils.files import atomic_path
 from ...utils.workspace import workspace
 from .result_files import read_result, read_seconds, run_dir
+
+_NO_TIME = (1980, 1, 1, 0, 0, 0)  # so that equal results make equal archives
 
 
 @dataclass(frozen=True)
 class Server:
     """What a server expects."""
 
-    dataset: str  # the test set; numbers of frames are read from it where it exists
+    dataset: str  # the test set; names and numbers of frames are read from it where it exists
     folder: str  # in the workspace's data
     part: str  # folder of the test sequences in it
     count: int  # number of sequences
+    name_pattern: str  # makes the names of sequences from 1 to `count`; "" without a rule
     folders: bool  # one a sequence with boxes and seconds, as GOT-10k wants; otherwise one file a sequence
 
 
-GOT10K = Server("got10k_test", "got10k", "test", 180, folders=True)
-TRACKINGNET = Server("trackingnet", "trackingnet", "TEST", 511, folders=False)
+GOT10K = Server("got10k_test", "got10k", "test", 180, "GOT-10k_Test_{:06d}", folders=True)
+TRACKINGNET = Server("trackingnet", "trackingnet", "TEST", 511, "", folders=False)
 
 
 def main(server: Server, description: str | None) -> None:
@@ -65,19 +68,28 @@ def make_archive(
         raise UserError(f"no results on {server.dataset} in {results}; run tracking/test.py first")
     data = workspace("test").dataset_dir(server.folder) / server.part
     if data.is_dir():
-        frames = {sequence.name: len(sequence) for sequence in load_dataset(server.dataset)}
+        where, frames = data, {sequence.name: len(sequence) for sequence in load_dataset(server.dataset)}
     else:
         print(f"{server.dataset} is not in {data}, so the results' line counts cannot be checked against its frames")
-        names = sorted(path.stem for path in results.glob("[!.]*.txt") if not path.stem.endswith("_time"))
-        frames = dict.fromkeys(names)
+        names = [server.name_pattern.format(number) for number in range(1, server.count + 1)]
+        if not server.name_pattern:
+            names = sorted(path.stem for path in results.glob("[!.]*.txt") if not path.stem.endswith("_time"))
+        where, frames = results, dict.fromkeys(names)
     if len(frames) != server.count:
-        raise UserError(f"there are {len(frames)} sequences, but the server expects all {server.count}")
-    members = {}
+        raise UserError(f"{where} has {len(frames)} sequences, but the server expects all {server.count}")
+    members, problems = {}, []
     for name, count in frames.items():
-        members |= _members(server, results, name, count)
+        try:
+            members |= _members(server, results, name, count)
+        except UserError as error:
+            problems.append(str(error))
+    if problems:
+        raise UserError(f"{len(problems)} of {len(frames)} sequences cannot be packed: {few(problems, 5, '; ', 500)}")
     with atomic_path(output) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in members.items():
-            archive.writestr(name, content)
+            member = zipfile.ZipInfo(name, _NO_TIME)
+            member.compress_type, member.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+            archive.writestr(member, content)
     print(f"{output}: {len(frames)} sequences; the result files stay where they are")
     return output
 

@@ -1,4 +1,4 @@
-"""VOT: the trackers as the toolkit starts them, in a process that speaks the TraX protocol, and an experiment.
+"""The trackers as the VOT toolkit starts them: a process that speaks the TraX protocol.
 
 The toolkit shows each object as a mask, rectangle or polygon. A tracker of its own follows its bounding rectangle.
 VOT2020 is answered with Alpha-Refine's mask or the filled rectangle, VOT2020-LT with the rectangle and the confidence.
@@ -13,12 +13,6 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 import trax
-from vot.dataset import Sequence
-from vot.dataset.proxy import FrameMapSequence
-from vot.experiment.multistart import MultiStartExperiment, find_anchors
-from vot.region import Special
-from vot.tracker import Tracker
-from vot.tracker.results import Trajectory
 
 from ...data.images import read_image
 from ...utils.errors import UserError, run_command
@@ -156,41 +150,3 @@ def run_entry(name: str) -> None:
         return with_masks(tracker) if ending == ["ar"] else tracker
 
     run_command(lambda: serve(load, kind, name.upper().replace("_", "-")))
-
-
-class MultiStart(MultiStartExperiment):
-    """VOT2020's short-term experiment: a run from each anchor frame to the farther end of the sequence.
-
-    The class of vot-toolkit 0.9.0 fails at the first sequence. A stack names this one as
-    `type: lib.test.vot20.stark_vot20.MultiStart`.
-    """
-
-    def execute(
-        self, tracker: Tracker, sequence: Sequence, force: bool = False, callback: Callable[[float], None] | None = None
-    ) -> None:
-        """Run a tracker from each anchor and write its trajectories; `force` repeats runs whose results exist.
-
-        The sequence's values `anchor` are above 0 to run forwards from a frame, below 0 to run backwards. `callback`
-        gets the finished share, in [0, 1].
-        """
-        forward, backward = find_anchors(sequence, self.anchor)
-        runs = [(anchor, range(anchor, len(sequence))) for anchor in forward]
-        runs += [(anchor, range(anchor, -1, -1)) for anchor in backward]
-        results = self.results(tracker, sequence)
-        with self._get_runtime(tracker, sequence) as runtime:
-            for done, (anchor, frames) in enumerate(runs, start=1):
-                name = f"{sequence.name}_{anchor:08d}"
-                if force or not Trajectory.exists(results, name):
-                    self._run(runtime, FrameMapSequence(sequence, list(frames))).write(results, name)
-                if callback:
-                    callback(done / len(runs))
-
-    def _run(self, runtime: object, frames: Sequence) -> Trajectory:
-        """Track frame by frame, as the real-time runtime wants it."""
-        trajectory = Trajectory(len(frames))
-        _, seconds = runtime.initialize(frames.frame(0), [self._get_initialization(frames, 0)])
-        trajectory.set(0, Special(Trajectory.INITIALIZATION), {"time": seconds})
-        for i in range(1, len(frames)):
-            found, seconds = runtime.update(frames.frame(i), [])
-            trajectory.set(i, found[0].region, {**found[0].properties, "time": seconds})
-        return trajectory
