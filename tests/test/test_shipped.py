@@ -14,7 +14,7 @@ from lib.config import load_config
 from lib.data.registry import load_dataset, select_sequences
 from lib.models.export import export_graphs
 from lib.test.analysis.metrics import box_overlap
-from lib.test.evaluation.running import track_sequence
+from lib.test.evaluation.sequences import track_sequence
 from lib.test.tracker import (
     create_tracker,
     find_weights,

@@ -10,7 +10,7 @@ from lib.data import images, storage
 from lib.data import sequence as sequence_module
 from lib.data.registry import load_dataset
 from lib.models import build_model
-from lib.test.evaluation.running import track_sequence
+from lib.test.evaluation.sequences import track_sequence
 from lib.test.tracker import create_tracker, update_intervals
 from lib.test.tracker.engines.pytorch import torch_engine
 from lib.test.tracker.stark import BoxEngine, SpatioTemporalTracker, StarkTracker

@@ -49,10 +49,9 @@ def save_page(
     """
     labels = [tracker.label for tracker in trackers]
     runs = [(label, describe_runs(tracker)) for label, tracker in zip(labels, trackers, strict=True)]
-    scores = tables["scores"].copy()
     untimed = [label for label, parts in runs if any(facts.get("engine") == "opencv" for facts in parts)]
-    scores.loc[untimed, "FPS"] = "-"  # baselines serve to compare boxes
-    tables = {**tables, "scores": scores}
+    tables = {**tables, "scores": tables["scores"].copy()}
+    tables["scores"].loc[untimed, "FPS"] = "-"  # baselines serve to compare boxes
     swatches = [
         f'<svg class="swatch" viewBox="0 0 30 10" aria-hidden="true"><path class="k{i}" d="M1 5H29"/></svg>'
         for i in range(len(labels))

@@ -61,8 +61,7 @@ def remove_unfinished(output_dir: Path, sequence: Sequence) -> None:
 def read_result(path: Path) -> np.ndarray:
     """Predicted boxes (N, 4) of a result file; a UserError names a line that is not four numbers or no size."""
     boxes = read_boxes(path, allow_nan=False)
-    negative = (boxes[:, 2:] < 0).any(axis=1)
-    if negative.any():
+    if (negative := (boxes[:, 2:] < 0).any(axis=1)).any():
         raise UserError(f"{path}, line {int(negative.argmax()) + 1}: a box with a negative size")
     return boxes
 

@@ -58,6 +58,7 @@ def test_all_runs_of_one_tracker(tmp_path, dataset, results, run_script, capsys)
     assert sorted(line.split("  ")[0] for line in lines[3:7]) == [
         *("stark_st:c", "stark_st:c (2 runs)", "stark_st:c_000", "stark_st:c_012")
     ]
+    assert lines[-1] == "without a result on these sequences: stark_st:c_002"
     assert not (tmp_path / "test" / "result_plots").exists()
     assert run_script("analysis_results_ITP.py", *arguments, "stark_s") == 2
     assert capsys.readouterr().err.startswith("error: no results of stark_s:c for these sequences in ")
@@ -101,9 +102,11 @@ def test_old_reports_and_files_that_are_no_reports(tmp_path):
     )
     reports = [(tracker, ao, curve[[50, 75]].tolist()) for tracker, ao, curve, _ in read_got_report(path)]
     assert reports == [("a", 50, [50, 25]), ("b", 100, [100, 100])]
-    for content in ("", "[]", '{"t": {"overall": {"ao": 0.5}}}', '{"t": {"ao": 0.5, "succ_curve": [1, "x"]}}'):
+    number = '{"t": {"ao": %s, "succ_curve": %s}}'
+    ranges = (number % each for each in ((0.5, '[1, "x"]'), (0.5, "[1]"), (50, "[1, 0]"), ("NaN", "[1, 0]")))
+    for content in ("", "[" * 100_000, "[]", "{}", '{"t": {"overall": {"ao": 0.5}}}', *ranges):
         path.write_text(content)
-        with pytest.raises(UserError, match=r"r\.json is not a report of GOT-10k: expected JSON with numbers 'ao'"):
+        with pytest.raises(UserError, match=r"r\.json is not a report of GOT-10k \(.*\): expected JSON with numbers"):
             read_got_report(path)
 
 
@@ -144,6 +147,7 @@ def test_our_trackers_their_runs_and_folders_of_other_programs(tmp_path):
         *(((text,), "does not name a tracker's results: expected tracker:config") for text in ("stark_s", "a:b:4-2")),
         *(((text,), "folder of results not found") for text in ("folder:none", "folder:=Label")),
         (("a:b=Foo", "c:d=Foo"), "two trackers are called 'Foo'; give one of them another name with =Label"),
+        (("a:c:0-1=Foo", "b:c:3=Foo"), "two trackers are called 'Foo"),  # --merge would make one row of them
     ],
 )
 def test_trackers_that_are_refused(texts, message):

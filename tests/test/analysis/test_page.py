@@ -36,7 +36,7 @@ def score(folder: Path, label: str, sequences: dict[str, Sequence], shifts: list
     for sequence, shift in zip(sequences.values(), shifts, strict=True):
         if shift is not None:
             write_results(folder, [sequence], shift)
-    return score_source(ResultSource(label, folder, label), sequences)
+    return score_source(ResultSource(label, folder, label, folder), sequences)
 
 
 def save(path: Path, title: str, trackers: list[TrackerScores], views: list[dict], groups=(), plots=()) -> str:
@@ -58,6 +58,7 @@ def test_it_is_whole_and_shows_names_numbers_plots_and_runs(tmp_path, sequences)
     made_by = {"weights_file": "/w/a.pth.tar", "device": "cuda:1", "started": "2026-01-02 03:04+00:00", "torch": "9.9"}
     note = {"weights": "ab" * 32, "engine": "torch bf16", "TEST.WINDOW": 0.4, "made_by": {**made_by, "numpy": ""}}
     (tmp_path / "a" / NOTE).write_text(json.dumps(note))
+    (tmp_path / "b" / NOTE).write_text(json.dumps({"weights": "", "engine": "opencv", "made_by": {}}))
     plots = [plot_trackers(kind, EVIL, trackers) for kind in PLOTS]
     groups = {("attribute", f"{EVIL}{i}"): ["ant", "bee"] for i in range(3)}
     plots.append(plot_attributes(EVIL, trackers, groups))
@@ -88,6 +89,7 @@ def test_it_is_whole_and_shows_names_numbers_plots_and_runs(tmp_path, sequences)
     assert not any("#" in style for style in styles)  # a colour that the page does not change in the dark
     for fact in ("torch bf16", "cuda:1", "/w/a.pth.tar", "ab" * 32, "2026-01-02 03:04", "TEST.WINDOW=0.4", "torch 9.9"):
         assert fact in text
+    assert [line.strip() for line in text.splitlines()].count("10.0") == 1  # FPS of the network, not the baseline
 
 
 def test_the_hardest_come_first_with_overlaps_boxes_and_the_worst_moments(tmp_path, sequences):
@@ -96,10 +98,10 @@ def test_the_hardest_come_first_with_overlaps_boxes_and_the_worst_moments(tmp_pa
     assert [each["name"] for each in views] == ["bee", "cow", "ant"]
     bee, ant = views[0], views[2]
     assert (bee["frames"], bee["columns"], bee["absent"]) == (10, 10, "")
-    assert bee["paths"] == ["M0 0" + "".join(f"L{i} 100" for i in range(1, 10))]
+    assert bee["paths"] == ["M0 0h0" + "".join(f"L{i} 100" for i in range(1, 10))]
     assert ant["pictures"] == ant["marks"] == []
     captions = [picture["caption"] for picture in bee["pictures"]]
-    assert captions[:2] == ["frame 1, start", "frame 2, mean overlap 0.00"]
+    assert captions[:2] == ["frame 1, start", "frame 2, lost for 9 frames"]
     assert bee["marks"][:2] == [0, 1]
     start, second = bee["pictures"][:2]
     assert start["boxes"] == [("truth", *sequences["bee"].truth[0].round(1))]
@@ -107,6 +109,11 @@ def test_the_hardest_come_first_with_overlaps_boxes_and_the_worst_moments(tmp_pa
     assert (second["width"], second["height"]) == (128, 96)
 
     overlaps, valid = np.full((2, 200), 0.8), np.ones(200, bool)
+    overlaps[:, 50:60] = overlaps[:, 100:140] = overlaps[:, 160:163] = overlaps[0, 20] = 0.1
+    overlaps[:, 105:110], valid[105:110] = np.nan, False  # a loss goes on where the object is absent
+    moments = {0: "start", 50: "lost for 10 frames", 100: "lost for 35 frames", 160: "lost for 3 frames"}
+    assert worst_moments(overlaps, valid) == moments
+    overlaps[:] = 0.8
     overlaps[0, [20, 21, 90]] = 0.4, 0.3, 0.5
     overlaps[1] = np.nan  # no result
     lowest = {10: "mean overlap 0.80", 21: "mean overlap 0.30", 90: "mean overlap 0.50"}
@@ -127,7 +134,7 @@ def test_results_of_some_frames_and_frames_that_cannot_be_read(tmp_path, sequenc
     assert not hard["bee"]["pictures"]
     assert sequences["bee"].frames[1].name in hard["bee"]["problem"]
     assert hard["cow"]["absent"] == "M1.5 0h1V100h-1Z"
-    assert hard["cow"]["paths"] == ["M0 0L1 5M3 4"]
+    assert hard["cow"]["paths"] == ["M0 0h0L1 5M3 4h0"]
     page = save(tmp_path / "page.html", "set", [tracker], views)
     assert "No pictures: " in page
     assert (page.count("<table"), page.count("<select")) == (2, 0)
@@ -145,7 +152,7 @@ def test_a_page_of_280_sequences_is_small(tmp_path):
         for tracker in "abc":
             wild = truth + rng.uniform(0, 25, truth.shape) * (truth > 0)
             write_boxes(result_path(tmp_path / tracker, sequences[name]), wild, "\t")
-    trackers = [score_source(ResultSource(name, tmp_path / name, name), sequences) for name in "abc"]
+    trackers = [score_source(ResultSource(name, tmp_path / name, name, tmp_path), sequences) for name in "abc"]
     views = sequence_views(trackers, sequences, 8)
     plots = [plot_trackers(kind, "set", trackers) for kind in PLOTS]
     page = save(tmp_path / "page.html", "set", trackers, views, plots=plots)

@@ -62,6 +62,8 @@ def test_scores_of_a_known_shift(tmp_path, sequences):
     assert scores["ao"] == pytest.approx(100 / 3)  # without first frames
     assert scores["sr50"] == 0
     assert scores["fps"] == pytest.approx(50)  # without the initialisation
+    write_results(tmp_path / "still" / "c", sequences)
+    assert np.isnan(score_tracker(tmp_path, "still", "c", sequences).scores["fps"])  # it computes nothing
 
 
 def test_tables_plots_and_numbers(tmp_path, sequences, evaluate, capsys):
@@ -153,8 +155,8 @@ def test_a_result_on_lasot_may_be_one_line_off(tmp_path, sequences):
 def test_what_cannot_be_scored(tmp_path, sequences, folder):
     for path, text, message in (
         (folder / "none", "", r"no results of absent:c.*ant\.txt; run tracking/test\.py"),
-        (time_path(folder, sequences[0]), "0.1\nquick\n", r"ant_time\.txt does not hold seconds"),
-        (result_path(folder, sequences[0]), "1|2|3|4\n", r"ant\.txt, line 1: '1\|2\|3\|4' is not x, y"),
+        (time_path(folder, sequences[1]), "0.1\nquick\n", r"bee_time\.txt does not hold seconds"),
+        (result_path(folder, sequences[0]), "1|2|3|4\n", r"ant\.txt, line 1: '1\|2\|3\|4' is not x, y.*; .*bee_time"),
         (sequences[0].annotation, "10,30,20,16", "ant: .* holds the first box only"),
     ):
         path.write_text(text)

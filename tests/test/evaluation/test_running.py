@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,8 +18,8 @@ from lib.config import load_config
 from lib.data.registry import load_dataset
 from lib.test.evaluation import running
 from lib.test.evaluation.overlays import Overlays, overlays_for
-from lib.test.evaluation.result_files import refuse_to_mix
-from lib.test.evaluation.running import Rank, SequenceResult, evaluate_tracker, run_sequences, spread_devices
+from lib.test.evaluation.running import Rank, evaluate_tracker, run_sequences, spread_devices
+from lib.test.evaluation.sequences import SequenceResult, track_in_workers
 from lib.test.tracker.classic import StillTracker
 from lib.test.video import output as video
 from lib.test.video.output import SURE, TRUTH, VIDEO
@@ -26,7 +28,7 @@ from lib.utils.errors import UserError
 from lib.utils.workspace import REPOSITORY
 from tests.data.made_sets import SIZE, ScriptedTracker, moving_boxes, write_sequence
 from tests.processes import is_running, wait_until
-from tests.test.evaluation.worker_run import LENGTHS, DiaryTracker, make_set
+from tests.test.evaluation.worker_run import LENGTHS, DiaryTracker, blocked_signals, make_set
 from tests.test.test_video import FakeWindow
 
 
@@ -71,7 +73,7 @@ def test_results_are_written_as_published_and_the_summary_counts_frames(run, seq
     assert frames == [*range(10), *range(6), *range(3)]
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
-    assert lines[0].startswith("[1/3] bee: 10 frames, ")
+    assert re.fullmatch(r"\[1/3\] bee: 10 frames, \d+\.\d FPS, 0:00:0\d left", lines[0])
     folder = tmp_path / "out" / sequences[0].subfolder
     rows = (folder / "bee.txt").read_text().splitlines()
     assert rows[:2] == ["10\t31\t20\t16", "113\t132\t120\t116"]  # the given box; fractions are cut off
@@ -110,6 +112,23 @@ def test_a_second_run_keeps_what_is_finished_and_is_of_the_same_data(run, root, 
     assert "cow.txt is of other data than " in report.failed[1].reason
 
 
+@pytest.mark.parametrize("box", [[1, 2, 3], [1, 2, float("nan"), 4], [1, 2, -3, 4], "none"])
+def test_what_is_not_a_box_is_not_written(run, sequences, tmp_path, box):
+    report, _ = run(lambda *_: box, sequences[:1])
+    assert "ValueError" in report.failed[0].reason
+    assert files(tmp_path / "out") == {"failures.log"}
+
+
+def test_a_name_that_is_not_utf8_ends_no_evaluation(root, tmp_path, run_script, capsys):
+    shutil.copytree(root / "ant", root / os.fsdecode(b"caf\xe9"))
+    arguments = ["test.py", "still", "none", "--dataset", f"folder:{root}", "--results_dir", str(tmp_path)]
+    for debug in (0, 1):  # OpenCV writes no video by such a name
+        assert run_script(*arguments, "--debug", str(debug)) == debug
+        printed = capsys.readouterr().out
+        assert f"{4 - debug} tracked, 0 finished before, {debug} failed" in printed
+        assert "[3/4] caf\\udce9: " in printed
+
+
 def test_the_commands_from_frames_to_table(root, tmp_path, monkeypatch, run_script, capsys):
     monkeypatch.setenv("STARK_SAVE_DIR", str(tmp_path))
     monkeypatch.setenv("STARK_DATA_DIR", str(tmp_path))
@@ -142,22 +161,6 @@ def test_the_commands_from_frames_to_table(root, tmp_path, monkeypatch, run_scri
     assert capsys.readouterr().err.startswith("error: test set otb: folder not found")
 
 
-def test_results_of_other_runs_are_not_mixed(tmp_path):
-    output, weights = tmp_path / "out", tmp_path / "a.pth.tar"
-    weights.write_bytes(b"one")
-    refuse_to_mix(output, [weights], "onnx fp32", {})
-    usual = [weights], "torch fp32", {"TEST.SEARCH_FACTOR": 5.0}
-    refuse_to_mix(output, *usual)  # the other one left no result
-    (output / "some_set").mkdir()
-    (output / "some_set" / "a.txt").write_text("1\t2\t3\t4\n")
-    refuse_to_mix(output, *usual)
-    with pytest.raises(UserError, match=r"\(TEST.WINDOW None, not 0.5; engine torch fp32, not onnx fp32\): .* --runid"):
-        refuse_to_mix(output, [weights], "onnx fp32", {"TEST.SEARCH_FACTOR": 5.0, "TEST.WINDOW": 0.5})
-    weights.write_bytes(b"two")
-    with pytest.raises(UserError, match="weights 7692c3ad3540bb.*, not .*"):
-        refuse_to_mix(output, *usual)
-
-
 def test_a_network_is_warm_before_the_clock_and_its_configuration_is_noted(root, tmp_path, monkeypatch):
     calls = []
 
@@ -181,20 +184,26 @@ def test_a_network_is_warm_before_the_clock_and_its_configuration_is_noted(root,
         evaluate()
 
 
-def test_processes_are_dealt_out_over_the_gpus(monkeypatch):
+def test_processes_are_dealt_out_over_the_gpus(monkeypatch, capsys):
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     assert Rank.from_environment() == Rank()
     for name, value in (("RANK", "5"), ("WORLD_SIZE", "8"), ("LOCAL_RANK", "1"), ("LOCAL_WORLD_SIZE", "4")):
         monkeypatch.setenv(name, value)
     assert (rank := Rank.from_environment()) == Rank(5, 8, 1, 4)
-    monkeypatch.setenv("RANK", "8")
-    with pytest.raises(UserError, match="RANK=8, WORLD_SIZE=8: expected RANK from 0"):
-        Rank.from_environment()
+    for value in ("8", "two", "-1"):
+        monkeypatch.setenv("RANK", value)
+        with pytest.raises(UserError, match=f"RANK={value}, WORLD_SIZE=8, .*: expected whole numbers, and RANK from 0"):
+            Rank.from_environment()
     monkeypatch.setattr(running, "available_devices", lambda: ["cuda:0", "cuda:1", "cuda:2", "cpu"])
     assert spread_devices("auto", 4, None) == ["cuda:0", "cuda:1", "cuda:2", "cuda:0"]
     assert spread_devices("auto", 3, 2) == ["cuda:0", "cuda:1", "cuda:0"]
+    assert capsys.readouterr().out == ""
     assert spread_devices("auto", 0, 8) == ["cuda:0"]
+    assert capsys.readouterr().out == "--num_gpus 8: this machine has 3, which are used\n"
+    for threads, gpus in ((2, 0), (-1, None)):
+        with pytest.raises(UserError, match=f"--threads {threads}, --num_gpus {gpus}: expected"):
+            spread_devices("auto", threads, gpus)
     assert spread_devices("auto", 2, None, rank) == ["cuda:2", "cuda:0"]
     assert spread_devices("cuda:1", 2, None) == ["cuda:1", "cuda:1"]
     assert spread_devices("auto", 2, None, engine="onnx") == ["auto", "auto"]
@@ -220,10 +229,11 @@ def test_videos_and_pictures_show_both_boxes_and_a_failure_leaves_its_video(run,
     before = (result / "bee.txt").read_bytes()
     (folder / "cow").mkdir(parents=True)
     (folder / "cow" / ".00000009.abcd1234.jpg").touch()  # of a run that was killed
+    (folder / "cow" / "mine.txt").touch()
     report, _ = run(move, overlays=Overlays(tmp_path / "out", pictures=True))
     assert (names(report.failed), names(report.tracked)) == (["bee", "ant"], ["cow"])
     assert (result / "bee.txt").read_bytes() == before
-    assert files(folder / "cow") == {VIDEO, *(f"{number:08d}.jpg" for number in (1, 2, 3))}
+    assert files(folder / "cow") == {"mine.txt", VIDEO, *(f"{number:08d}.jpg" for number in (1, 2, 3))}
     frames = list(open_source(str(folder / "bee" / VIDEO)).frames)
     assert len(frames) == 5
     picture = cv2.cvtColor(cv2.imread(str(folder / "bee" / "00000003.jpg")), cv2.COLOR_BGR2RGB)
@@ -232,6 +242,11 @@ def test_videos_and_pictures_show_both_boxes_and_a_failure_leaves_its_video(run,
         x, y, w, h = sequences[1].truth[2]
         assert near(image, x + w / 2, y + h, TRUTH)
         assert near(image, x + 20 + (w + 20) / 2, y + 20 + h + 20, SURE)
+    # What is finished and drawn stays; pictures that are missing are drawn.
+    run(overlays=Overlays(tmp_path / "out"))
+    assert run(overlays=Overlays(tmp_path / "out"))[0].kept == ["bee", "ant", "cow"]
+    (folder / "ant" / "00000001.jpg").unlink()
+    assert names(run(overlays=Overlays(tmp_path / "out", pictures=True))[0].tracked) == ["ant"]
 
 
 def test_a_window_shows_every_frame_and_q_ends_the_run(run, tmp_path):
@@ -271,14 +286,13 @@ def tracker(tmp_path: Path) -> partial:
     return partial(DiaryTracker, tmp_path / "diary.txt")
 
 
-def test_workers_take_the_longest_first_and_make_their_tracker_once(videos, tracker, tmp_path, capfd):
+def test_workers_take_the_longest_first_and_make_their_tracker_once(videos, tracker, tmp_path):
     report = run_sequences(tracker(), videos, tmp_path / "out", ["one", "two"])
     assert set(names(report.tracked)) == set("abcdef")
     assert "frames a second in 2 processes" in str(report)
     assert files(tmp_path / "out") == whole(*"abcdef")
     made, started = dict(tracker().entries("make")), tracker().entries("start")
     assert set(made) == {"one", "two"}  # a device each
-    assert "Traceback" not in capfd.readouterr().err
     assert {pid for _, pid in started} <= set(made.values()) - {os.getpid()}
     for worker in made.values():
         order = [name for name, pid in started if pid == worker]
@@ -291,7 +305,7 @@ def test_workers_take_the_longest_first_and_make_their_tracker_once(videos, trac
 def test_a_worker_that_dies_and_a_sequence_that_fails_leave_the_others_alone(videos, tracker, tmp_path, capsys):
     report = run_sequences(tracker(raising="f", dying="bd"), videos, tmp_path / "out", ["cpu"] * 2)
     assert set(names(report.tracked)) == set("ace")
-    died = "the worker process on cpu died, perhaps because memory ran out: give fewer --threads"
+    died = "the worker process on cpu died while tracking it, perhaps because memory ran out"
     reasons = {outcome.name: outcome.reason for outcome in report.failed}
     assert reasons == {"b": died, "d": died, "f": "RuntimeError: lost my way"}
     assert files(tmp_path / "out") == whole(*"ace") | {"failures.log"}
@@ -303,16 +317,31 @@ def test_a_worker_that_dies_and_a_sequence_that_fails_leave_the_others_alone(vid
     assert (set(names(report.tracked)), set(report.kept)) == (set("bdf"), set("ace"))
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_without_a_tracker_the_run_ends_and_says_why(videos, tracker, tmp_path, processes):
-    with pytest.raises(UserError, match="no such weights"):
-        run_sequences(tracker(refuses=True), videos, tmp_path / "out", ["cpu"] * processes)
+@pytest.mark.parametrize(
+    ("making", "processes", "message"),
+    [
+        ("refuses", 1, "no such weights"),
+        ("refuses", 2, "no such weights"),
+        ("dies", 2, "worker process on cpu died making its tracker; give fewer --threads"),
+    ],
+)
+def test_without_a_tracker_the_run_ends_and_says_why(videos, tracker, tmp_path, making, processes, message):
+    with pytest.raises(UserError, match=message):
+        run_sequences(tracker(making=making), videos, tmp_path / "out", ["cpu"] * processes)
     assert files(tmp_path / "out") == set()
+
+
+def test_ctrl_c_does_not_reach_workers_not_even_while_they_start(videos, tracker):
+    outcomes = track_in_workers(tracker(), ["cpu"], blocked_signals, videos[:1], threads=1)
+    assert [outcome.reason for outcome in outcomes] == ["SIGINT"]
 
 
 @pytest.mark.parametrize(
     ("number", "status", "processes", "finished"),
-    [(signal.SIGINT, 130, 1, "b"), (signal.SIGINT, 130, 2, "bc"), (signal.SIGKILL, -9, 2, "bc")],
+    [
+        *((signal.SIGINT, 130, 1, "b"), (signal.SIGINT, 130, 2, "bc")),
+        *((signal.SIGTERM, -15, 2, "bc"), (signal.SIGKILL, -9, 2, "bc")),
+    ],
 )
 def test_a_run_that_is_ended_leaves_no_worker_and_no_half_file_and_continues(
     videos, tracker, tmp_path, number, status, processes, finished
@@ -339,10 +368,12 @@ def test_a_run_that_is_ended_leaves_no_worker_and_no_half_file_and_continues(
     assert files(tmp_path / "out") == whole(*"abcdef")
 
 
-def test_ranks_have_shares(videos, tracker, tmp_path):
+def test_ranks_have_shares(videos, tracker, tmp_path, capsys):
     first, second = (
         run_sequences(tracker(raising="b"), videos, tmp_path / "out", rank=Rank(index, 2)) for index in range(2)
     )
     assert [names(each) for each in (first.tracked, first.failed, second.tracked)] == [["c", "a"], ["b"], [*"dfe"]]
     assert first.status == second.status == 0  # torchrun would end the others with the first
+    printed = [line.split(" ", 3)[:3] for line in capsys.readouterr().out.splitlines()]
+    assert printed == [["rank", f"{index}:", f"[{number}/3]"] for index in (0, 1) for number in (1, 2, 3)]
     assert files(tmp_path / "out") == whole(*"acdef") | {"failures_rank0.log"}

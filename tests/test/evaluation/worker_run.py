@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from lib.data.registry import load_dataset
+from lib.data.sequence import Sequence
 from lib.test.evaluation.running import run_sequences
+from lib.test.evaluation.sequences import SequenceResult
 from lib.utils.errors import UserError, run_command
 from tests.data.made_sets import moving_boxes, write_sequence
 
@@ -32,11 +34,13 @@ class DiaryTracker:
     raising: str = ""
     dying: str = ""
     waiting: str = ""
-    refuses: bool = False  # making it ends in an error
+    making: str = ""  # "refuses": it ends in an error; "dies": its process is killed
 
     def __call__(self, device: str) -> "DiaryTracker":
         self.note(f"make {device}")
-        if self.refuses:
+        if self.making == "dies":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.making == "refuses":
             raise UserError("no such weights")
         return self
 
@@ -64,6 +68,11 @@ class DiaryTracker:
             self.note(f"wait {self.name}")
             time.sleep(600)
         return {"target_bbox": self.box}
+
+
+def blocked_signals(tracker: DiaryTracker, sequence: Sequence) -> SequenceResult:
+    """A result that names the signals which do not reach this process."""
+    return SequenceResult(sequence.name, ", ".join(each.name for each in signal.pthread_sigmask(signal.SIG_BLOCK, ())))
 
 
 def main() -> int:

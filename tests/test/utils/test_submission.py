@@ -1,6 +1,7 @@
 """Archives for servers: complete, in the server's form, and never at the cost of what is there."""
 
 import dataclasses
+import re
 import runpy
 import sys
 import zipfile
@@ -62,20 +63,24 @@ def test_got10k(tmp_path):
         ("", "1\t2\t3\t4\n" * 5 + "nan\t1\t1\t1", r"_000001\.txt, line 6: nan"),
     ):
         (folder / "got10k" / f"GOT-10k_Test_000001{ending}.txt").write_text(text)
-        with pytest.raises(UserError, match=message):
+        with pytest.raises(UserError, match=f"1 of 3 sequences cannot be packed: .*{message}"):
             make_archive(SMALL_GOT10K, "t", "c", results_dir=tmp_path)
         assert not path.exists()
 
 
-def test_trackingnet_of_a_run_and_no_archive_is_replaced_unasked(tmp_path):
+def test_trackingnet_of_a_run_in_equal_archives_of_which_none_is_replaced_unasked(tmp_path):
     folder = track(tmp_path, "trackingnet", run_id=2)
     where = {"run_id": 2, "results_dir": tmp_path, "output": tmp_path / "mine.zip"}
-    with zipfile.ZipFile(make_archive(SMALL_TRACKINGNET, "t", "c", **where)) as archive:
+    path = make_archive(SMALL_TRACKINGNET, "t", "c", **where)
+    with zipfile.ZipFile(path) as archive:
+        assert [each.date_time[0] for each in archive.infolist()] == [1980] * 3
         assert archive.namelist() == ["v1.txt", "v2.txt", "v3.txt"]
         assert archive.read("v3.txt").decode().splitlines()[0] == "10,30,20,16"
+    first = path.read_bytes()
     with pytest.raises(UserError, match="exists: give --overwrite"):
         make_archive(SMALL_TRACKINGNET, "t", "c", **where)
     make_archive(SMALL_TRACKINGNET, "t", "c", overwrite=True, **where)
+    assert path.read_bytes() == first
     (folder / "trackingnet" / "v1.txt").unlink()
     with pytest.raises(UserError, match=r"cannot read .*v1\.txt: No such file"):
         make_archive(SMALL_TRACKINGNET, "t", "c", overwrite=True, **where)
@@ -83,15 +88,17 @@ def test_trackingnet_of_a_run_and_no_archive_is_replaced_unasked(tmp_path):
 
 @pytest.mark.parametrize(("server", "dataset"), [(GOT10K, "got10k_test"), (TRACKINGNET, "trackingnet")])
 def test_all_sequences_are_needed_and_the_data_set_may_be_elsewhere(tmp_path, monkeypatch, capsys, server, dataset):
-    track(tmp_path, dataset)
+    folder, small = track(tmp_path, dataset), dataclasses.replace(server, count=3)
+    with pytest.raises(UserError, match=f"3 sequences, but the server expects all {server.count}"):
+        make_archive(server, "t", "c", results_dir=tmp_path)
     monkeypatch.setenv("STARK_DATA_DIR", str(tmp_path / "nowhere"))
-    small = dataclasses.replace(server, count=3)
     with zipfile.ZipFile(make_archive(small, "t", "c", results_dir=tmp_path)) as archive:
         assert len(archive.namelist()) == (6 if server.folders else 3)
     assert "line counts cannot be checked" in capsys.readouterr().out
+    next((folder / server.folder).glob("*3.txt")).unlink()
     script = REPOSITORY / "lib" / "test" / "utils" / f"transform_{server.folder}.py"
     arguments = ["--tracker_name", "t", "--cfg_name", "c", "--results_dir", str(tmp_path), "--overwrite"]
     monkeypatch.setattr(sys, "argv", [str(script), *arguments])
     with pytest.raises(SystemExit, match="2"):
         runpy.run_path(str(script), run_name="__main__")
-    assert f"3 sequences, but the server expects all {server.count}" in capsys.readouterr().err
+    assert re.search("178 of 180 .*000003.txt: No such file|has 2 sequences, but .* all 511", capsys.readouterr().err)
