@@ -56,7 +56,7 @@ class Overlays:
         folder = self._folder(sequence)
         folder.mkdir(parents=True, exist_ok=True)
         # The video comes last: where it exists, all files exist. Temporary files are of a run that was killed.
-        for path in (folder / video.VIDEO, *folder.glob(".*")):
+        for path in (folder / video.VIDEO, *folder.glob(".*.????????.*")):
             path.unlink(missing_ok=True)
         with (
             attention_writer(folder, None) as write_attention,

@@ -1,8 +1,6 @@
 """Places and notes of results, and what is refused in them."""
 
-import json
 from functools import partial
-from pathlib import Path
 
 import pytest
 
@@ -10,14 +8,14 @@ from lib.test.evaluation.result_files import read_result, read_seconds, refuse_t
 from lib.utils.errors import UserError
 
 
-@pytest.mark.parametrize("names", [("still", "../x", 1), ("../still", "x", None), ("a", "b", -1)])
-def test_results_stay_in_their_folder(names, tmp_path):
-    with pytest.raises(UserError, match="cannot name a folder of results|counted from 0"):
-        run_dir(tmp_path, *names)
+def test_results_stay_in_their_folder(tmp_path):
+    for names in (("still", "../x", 1), ("../still", "x", None), ("a", "b", -1)):
+        with pytest.raises(UserError, match="cannot name a folder of results|counted from 0"):
+            run_dir(tmp_path, *names)
     assert run_dir(tmp_path, "stark_s", "my/baseline.yaml", 7) == tmp_path / "stark_s" / "baseline_007"
 
 
-def test_what_is_no_box_and_what_is_not_a_time_is_refused(tmp_path: Path):
+def test_what_is_no_box_and_what_is_not_a_time_is_refused(tmp_path):
     path = tmp_path / "a_time.txt"
     for text in ("nan\n", "0.1\n-1\n", "0.1\ninf\n", "a\n"):
         path.write_text(text)
@@ -28,7 +26,7 @@ def test_what_is_no_box_and_what_is_not_a_time_is_refused(tmp_path: Path):
         read_result(path)
 
 
-def test_results_of_other_runs_are_not_mixed(tmp_path: Path):
+def test_results_of_other_runs_are_not_mixed(tmp_path):
     output, weights = tmp_path / "out", tmp_path / "a.pth.tar"
     weights.write_bytes(b"one")
     refuse = partial(refuse_to_mix, output, [weights], "torch fp32", {"TEST.SEARCH_FACTOR": 5.0})
@@ -52,7 +50,7 @@ def test_results_of_other_runs_are_not_mixed(tmp_path: Path):
     weights.write_bytes(b"two")
     with pytest.raises(UserError, match=f"weights {digest}, not .*"):
         refuse()
-    for damaged in (json.dumps([1]), "{"):
+    for damaged in ("[1]", "{"):
         note.write_text(damaged)
         with pytest.raises(UserError, match=r"run\.json is no note of a run .*: move it away"):
             refuse()

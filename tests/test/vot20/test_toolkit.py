@@ -175,10 +175,7 @@ def test_a_tracker_that_cannot_start_says_why_in_one_line(tmp_path):
     (log,) = tmp_path.glob("logs/stark_st50_lt_*.log")
     assert len(re.findall(f"^error: .*{reason}.*$", log.read_text(), re.M)) == 1
     assert "Traceback" not in log.read_text()
-
-
-def test_a_trackers_process_does_not_load_the_toolkit():
-    """It would start more than twice as slowly."""
+    # Its process does not load the toolkit, with which it would start more than twice as slowly.
     code = "import sys, lib.test.vot20.stark_vot20; sys.exit('vot' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY)
 
