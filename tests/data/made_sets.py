@@ -8,7 +8,7 @@ from PIL import Image
 
 from lib.data.sequence import Sequence
 from lib.test.analysis.scores import TrackerScores, score_source
-from lib.test.analysis.selection import joined, parse_tracker
+from lib.test.analysis.selection import parse_tracker
 from lib.test.evaluation.result_files import write_result
 
 SIZE = (96, 128)
@@ -53,7 +53,7 @@ def write_results(folder: Path, sequences: list[Sequence], shift: float = 0.0, s
 def score_tracker(results: Path, tracker: str, config: str, sequences: list[Sequence]) -> TrackerScores:
     """Scores of the results of `tracker:config`."""
     (source,) = parse_tracker(f"{tracker}:{config}", results)
-    return score_source(source, joined({"": sequences}))
+    return score_source(source, {sequence.name: sequence for sequence in sequences})
 
 
 class ScriptedTracker:

@@ -28,11 +28,10 @@ class ScoringRule:
     """The scoring conventions of a family of test sets."""
 
     invalid_distance: float = _MISS  # centre distance given to a frame without a valid box
-    uses_visibility: bool = False  # frames marked invisible are misses
-    pads_short: bool = True  # a short result is filled up with empty boxes; otherwise it is an error
+    strict: bool = False  # frames marked invisible are misses, and a short result is an error, not filled up
 
 
-_LASOT = ScoringRule(uses_visibility=True, pads_short=False)
+_LASOT = ScoringRule(strict=True)
 _RULES = {"uav": ScoringRule(invalid_distance=_HIT)} | dict.fromkeys(("lasot", "lasot_lmdb", "lasot_ext"), _LASOT)
 
 
@@ -73,7 +72,7 @@ def sequence_scores(
         `mean_overlap_valid` in [0, 1] over valid frames, nan where there is none.
 
     Raises:
-        UserError: a wrong shape, an invalid prediction, or a short result on LaSOT.
+        UserError: an invalid prediction, or a short result on LaSOT.
     """
     return score_errors(frame_errors(prediction, truth, scoring_rule(dataset), visible), exclude_invalid)
 
@@ -81,25 +80,20 @@ def sequence_scores(
 def score_errors(errors: FrameErrors, exclude_invalid: bool = False) -> dict[str, np.ndarray | float]:
     """Curves and scores of one sequence from its frames; see `sequence_scores`."""
     counted = errors.valid if exclude_invalid else np.ones_like(errors.valid)
-    curves = {
-        "success_curve": _curve(errors.overlap[counted], np.greater, OVERLAP_THRESHOLDS),
-        "precision_curve": _curve(errors.distance[counted], np.less_equal, DISTANCE_THRESHOLDS),
-        "norm_precision_curve": _curve(errors.norm_distance[counted], np.less_equal, NORM_DISTANCE_THRESHOLDS),
-    }
+    success = _curve(errors.overlap[counted], np.greater, OVERLAP_THRESHOLDS)
+    precision = _curve(errors.distance[counted], np.less_equal, DISTANCE_THRESHOLDS)
+    norm_precision = _curve(errors.norm_distance[counted], np.less_equal, NORM_DISTANCE_THRESHOLDS)
     overlaps = errors.overlap[errors.valid]
-    return curves | curve_scores(**curves) | {"mean_overlap_valid": float(overlaps.mean()) if overlaps.size else np.nan}
-
-
-def curve_scores(
-    success_curve: np.ndarray, precision_curve: np.ndarray, norm_precision_curve: np.ndarray
-) -> dict[str, float]:
-    """The scores in percent that are read off the three curves, of one sequence or of a mean over many."""
     return {
-        "auc": 100 * float(success_curve.mean()),
-        "op50": 100 * float(success_curve[10]),
-        "op75": 100 * float(success_curve[15]),
-        "precision": 100 * float(precision_curve[20]),
-        "norm_precision": 100 * float(norm_precision_curve[20]),
+        "success_curve": success,
+        "precision_curve": precision,
+        "norm_precision_curve": norm_precision,
+        "auc": 100 * float(success.mean()),
+        "op50": 100 * float(success[10]),
+        "op75": 100 * float(success[15]),
+        "precision": 100 * float(precision[20]),
+        "norm_precision": 100 * float(norm_precision[20]),
+        "mean_overlap_valid": float(overlaps.mean()) if overlaps.size else np.nan,
     }
 
 
@@ -107,23 +101,18 @@ def frame_errors(
     prediction: np.ndarray, truth: np.ndarray, rule: ScoringRule, visible: np.ndarray | None = None
 ) -> FrameErrors:
     """Compare the boxes of one sequence frame by frame; arguments and errors as in `sequence_scores`."""
-    prediction, truth = _boxes(prediction, "prediction"), _boxes(truth, "ground truth")
+    prediction, truth = np.asarray(prediction, np.float64), np.asarray(truth, np.float64)
     bad = ~np.isfinite(prediction).all(axis=1) | (prediction[:, 2:] < 0).any(axis=1)
     if bad.any():
         first = int(bad.argmax())
         raise UserError(f"line {first + 1}: {prediction[first].tolist()} is no box; sizes must be 0 or more and finite")
     missing = max(0, len(truth) - len(prediction))
-    if missing and not rule.pads_short:
+    if missing and rule.strict:
         count = f"{len(prediction)} boxes and the ground truth {len(truth)}"
         raise UserError(f"the result has {count}; run the sequence again")
     prediction = np.concatenate((_repeat_last(prediction[: len(truth)], truth), np.zeros((missing, 4))))
     prediction[0] = truth[0]
-
-    shown = np.ones(len(truth), dtype=bool)
-    if visible is not None and rule.uses_visibility:
-        shown = np.asarray(visible, dtype=bool)
-        if shown.shape != (len(truth),):
-            raise UserError(f"there are {shown.size} visibility flags for {len(truth)} ground-truth boxes")
+    shown = np.asarray(visible, bool) if rule.strict and visible is not None else np.ones(len(truth), bool)
     has_box = np.all(truth[:, 2:] > 0, axis=1) & np.isfinite(truth).all(axis=1)
 
     overlap, distance, norm_distance = (np.full(len(truth), fill) for fill in (-1.0, rule.invalid_distance, _HIT))
@@ -145,13 +134,6 @@ def box_overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     union = a[:, 2:].prod(axis=1) + b[:, 2:].prod(axis=1) - intersection
     ratio = intersection / np.maximum(union, np.finfo(float).tiny)
     return ratio.clip(max=1)  # equal boxes can round to a little more
-
-
-def _boxes(values: np.ndarray, what: str) -> np.ndarray:
-    boxes = np.array(values, dtype=np.float64)
-    if boxes.ndim != 2 or boxes.shape[1] != 4 or not len(boxes):
-        raise UserError(f"the {what} must be boxes (N, 4) with N of at least 1, not an array {boxes.shape}")
-    return boxes
 
 
 def _repeat_last(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:

@@ -39,22 +39,21 @@ _STYLE = {
 
 
 class PlotKind(NamedTuple):
-    """One kind of plot: the score in its legend is read at the threshold `mark`, or is the mean of the curve."""
+    """One kind of plot."""
 
     title: str
     x_label: str
-    score: str  # key of `TrackerScores.scores`
+    score: str  # key of `TrackerScores.scores`, for the legend
     score_label: str
-    mark: float | None = None
 
 
 # By names; with `_curve` after them they are keys of `TrackerScores.curves`.
 PLOTS = {
     "success": PlotKind("Success", "Overlap threshold", "auc", "Area under the curve"),
-    "precision": PlotKind("Precision", "Centre distance threshold (pixels)", "precision", "Precision at 20 pixels", 20),
+    "precision": PlotKind("Precision", "Centre distance threshold (pixels)", "precision", "Precision at 20 pixels"),
     "norm_precision": PlotKind(
         *("Normalised precision", "Centre distance threshold (share of the box)"),
-        *("norm_precision", "At a share of 0.20", 0.2),
+        *("norm_precision", "At a share of 0.20"),
     ),
 }
 
@@ -79,21 +78,10 @@ def draw_plot(
     figure = Figure(figsize=(5.6, 4.6 + 0.2 * len(lines)), layout="constrained")
     axes = figure.add_subplot(xlim=thresholds[[0, -1]], ylim=(0, 100), xlabel=spec.x_label, ylabel=f"{spec.title} (%)")
     axes.set_title(title, loc="left", fontweight="bold", pad=12)
-    if spec.mark is not None:
-        axes.axvline(spec.mark, color=_FAINT, linewidth=1, linestyle=(0, (2, 3)))
-    order = sorted(range(len(lines)), key=lambda i: -lines[i][1])
-    for rank, i in enumerate(order):
-        label, score, values = lines[i]
-        axes.plot(
-            thresholds,
-            values,
-            color=COLOURS[i % len(COLOURS)],
-            linestyle=list(STYLES)[i % len(STYLES)],
-            linewidth=2.2,
-            zorder=len(order) - rank + 2,
-            clip_on=False,
-            label=f"{score:5.1f}  ".replace(" ", _FIGURE_SPACE) + label,
-        )
+    ranked = sorted(enumerate(lines), key=lambda item: -item[1][1])
+    for rank, (i, (label, score, values)) in enumerate(ranked):
+        label = f"{score:5.1f}  ".replace(" ", _FIGURE_SPACE) + label
+        axes.plot(thresholds, values, zorder=len(lines) - rank + 2, clip_on=False, label=label, **_look(i))
     figure.legend(loc="outside lower left", title=f"{spec.score_label}, best first", alignment="left")
     return figure
 
@@ -102,16 +90,13 @@ def draw_plot(
 def plot_attributes(dataset: str, trackers: Sequence[TrackerScores], groups: Groups) -> Figure | None:
     """Radar of the AUC by attribute, of the 16 attributes with most sequences; None where there are less than 3.
 
-    The middle is not 0, so that trackers differ visibly: circles are labelled. Where a tracker has no result its line
-    breaks.
+    The middle is not 0, so that trackers differ visibly: circles are labelled.
     """
-    attributes = {name: members for (kind, name), members in groups.items() if kind == "attribute"}
-    sizes = {name: len(found) for name, found in attributes.items() if any(t.only(found) for t in trackers)}
+    sizes = {name: len(members) for (kind, name), members in groups.items() if kind == "attribute"}
     names = sorted(sorted(sizes, key=lambda name: -sizes[name])[:_SPOKES])
-    if len(names) < 3:
+    aucs = np.array([[t.only(groups["attribute", name]).scores["auc"] for name in names] for t in trackers])
+    if len(names) < 3 or np.isnan(aucs).all():
         return None
-    parts = [[t.only(groups["attribute", name]) for name in names] for t in trackers]
-    aucs = np.array([[part.scores["auc"] if part else np.nan for part in row] for row in parts])
     angles = np.linspace(0, 2 * np.pi, len(names) + 1)
     figure = Figure(figsize=(5.6, 5.4 + 0.2 * len(trackers)), layout="constrained")
     axes = figure.add_subplot(projection="polar", theta_offset=np.pi / 2, theta_direction=-1)
@@ -126,10 +111,13 @@ def plot_attributes(dataset: str, trackers: Sequence[TrackerScores], groups: Gro
         axes.text(*place, f"{name[:18]} ({sizes[name]})", ha=side, va="center")
     axes.set_xticks(angles[:-1], [])
     for i, (tracker, row) in enumerate(zip(trackers, aucs, strict=True)):
-        look = {"color": COLOURS[i % len(COLOURS)], "linestyle": list(STYLES)[i % len(STYLES)], "linewidth": 2.2}
-        axes.plot(angles, [*row, row[0]], label=tracker.label, **look)
+        axes.plot(angles, [*row, row[0]], label=tracker.label, **_look(i))
     figure.legend(loc="outside lower left", title="AUC (%), sequences in brackets", alignment="left")
     return figure
+
+
+def _look(index: int) -> dict[str, object]:
+    return {"color": COLOURS[index % len(COLOURS)], "linestyle": list(STYLES)[index % len(STYLES)], "linewidth": 2.2}
 
 
 @matplotlib.rc_context(_STYLE)

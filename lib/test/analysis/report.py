@@ -2,23 +2,19 @@
 
 import json
 import math
-from collections.abc import Mapping
 from collections.abc import Sequence as SequenceOf
 from pathlib import Path
 
 import numpy as np
 
 from ...data.registry import dataset_label
-from ...data.sequence import Sequence
 from ...utils.errors import UserError
 from ...utils.files import read_text, ruled_table, write_text
 from ...utils.workspace import workspace
 from . import page, selection, tables
 from .plots import PLOTS, draw_plot, plot_attributes, plot_trackers, save_plot
 from .scores import TrackerScores, merge_runs, score_source
-from .timeline import sequence_views
 
-_HARDEST = 8
 _OVERLAPS = np.linspace(0, 1, 101)
 
 
@@ -47,8 +43,11 @@ def analyse(
     sources = selection.parse_trackers(trackers, results_dir or workspace("test").results_dir)
     whole = selection.load_sets(datasets)
     sets = selection.filter_sets(whole, filters, sources)
-    sequences, total = selection.joined(sets), len(selection.joined(whole))
-    scores, groups = _score(sources, sequences, merge), selection.find_groups(sets)
+    sequences, groups, total = selection.joined(sets), selection.find_groups(sets), len(selection.joined(whole))
+    rows: dict[str, list[TrackerScores]] = {}
+    for source in sources:
+        rows.setdefault(source.group if merge else source.label, []).append(score_source(source, sequences))
+    scores = [merge_runs(label, runs) for label, runs in rows.items()]
     count = f"{len(sequences)} of {total}" if len(sequences) < total else total
     title, heading = " + ".join(sets), f"{' + '.join(sets)}, {count} sequences"
     shown = tables.all_tables(scores, groups)
@@ -58,8 +57,8 @@ def analyse(
             print(f"\n{tables.plain_text(shown[name])}")
 
     output_dir = output_dir or workspace("test").plots_dir / "+".join(map(dataset_label, dict.fromkeys(datasets)))
-    figures = [f"{kind}.{suffix}" for kind in (*PLOTS, "attributes") for suffix in ("png", "pdf")]
-    for name in ("groups.csv", "groups.tex", "sequences.tex", *figures):
+    files = [f"{kind}.{suffix}" for kind in (*PLOTS, "attributes") for suffix in ("png", "pdf")]
+    for name in ("groups.csv", "groups.tex", "sequences.tex", *files):
         (output_dir / name).unlink(missing_ok=True)  # of an earlier analysis, which this one may not write again
     figures = {kind: plot_trackers(kind, title, scores) for kind in plots}
     if radar := plot_attributes(title, scores, groups):
@@ -68,12 +67,11 @@ def analyse(
         save_plot(output_dir / kind, figure)
     tables.save_json(output_dir / "scores.json", "+".join(datasets), scores, groups)
     tables.save_tables(output_dir, scores, groups)
-    for name in ("groups", "sequences") if latex else ():
-        if len(shown[name]):
-            write_text(output_dir / f"{name}.tex", tables.latex_table(shown[name], axis=1))
-    views = sequence_views(scores, sequences, _HARDEST)
-    notes = tables.score_notes(scores)
-    page.save_page(output_dir / "report.html", heading, scores, notes, shown, list(figures.values()), views)
+    for name, table in shown.items():
+        if len(table) and (latex or name == "scores"):
+            write_text(output_dir / f"{name}.tex", tables.latex_table(table, axis=int(name != "scores")))
+    views = page.sequence_views(scores, sequences)
+    page.save_page(output_dir / "report.html", heading, scores, shown, list(figures.values()), views)
     print(f"plots, numbers and report.html: {output_dir}")
     return scores
 
@@ -81,30 +79,22 @@ def analyse(
 def print_runs(tracker: str, config: str, datasets: SequenceOf[str], results_dir: Path | None = None) -> None:
     """Print a tracker's scores: of its results without a run id, of each run, and the mean of the runs."""
     results_dir = results_dir or workspace("test").results_dir
-    sources = selection.find_runs(results_dir, tracker, config)
-    if not sources:
-        raise UserError(f"no results of {tracker}:{config} in {results_dir / tracker}; run tracking/test.py first")
     sets = selection.load_sets(datasets)
     sequences = selection.joined(sets)
-    begun = [source for source in sources if any(source.files(s)[0].is_file() for s in sequences.values())]
-    scores = _score(begun or sources, sequences, merge=False)
-    runs = [row for source, row in zip(begun, scores, strict=True) if source.folder != source.owner]
+    names = f"{tracker}:{config}", f"{tracker}:{config}:0-999"
+    known = [each for each in selection.parse_trackers(names, results_dir) if each.folder.is_dir()]
+    sources = [each for each in known if any(each.files(s)[0].is_file() for s in sequences.values())]
+    empty = ", ".join(each.label for each in known if each not in sources)
+    if not sources:
+        where = results_dir / tracker
+        raise UserError(f"no results of {tracker}:{config} for these sequences in {where}; run tracking/test.py first")
+    scores = [score_source(source, sequences) for source in sources]
+    runs = [row for row in scores if row.label != row.runs[0][0].group]
     if len(runs) > 1 and set.intersection(*(set(run.table.index) for run in runs)):
         scores.append(merge_runs(f"{tracker}:{config}", runs))
     _print_scores(f"{' + '.join(sets)}, {len(sequences)} sequences", scores)
-    if len(begun) < len(sources):
-        empty = ", ".join(source.label for source in sources if source not in begun)
+    if empty:
         print(f"without a result on these sequences: {empty}")
-
-
-def _score(
-    sources: SequenceOf[selection.ResultSource], sequences: Mapping[str, Sequence], merge: bool
-) -> list[TrackerScores]:
-    """Scores of every source; with `merge`, one row for the runs of one tracker."""
-    rows: dict[str, list[TrackerScores]] = {}
-    for source in sources:
-        rows.setdefault(source.group if merge else source.label, []).append(score_source(source, sequences))
-    return [merge_runs(label, runs) for label, runs in rows.items()]
 
 
 def _print_scores(title: str, scores: SequenceOf[TrackerScores]) -> None:
@@ -133,20 +123,19 @@ def read_got_report(path: Path) -> list[tuple[str, float, np.ndarray, float]]:
 
     The file is JSON, `{tracker: {"overall": {"ao", "succ_curve", …}, …}}`; in old reports "overall" is missing.
     """
+    reports = []
     try:
-        content = json.loads(read_text(path))
-        reports = []
-        for tracker, values in content.items():
+        for tracker, values in json.loads(read_text(path)).items():
             overall = values.get("overall", values)
             ao, curve = float(overall["ao"]), np.array(overall["succ_curve"], dtype=np.float64)
-            if curve.ndim != 1 or len(curve) < 2 or not all(0 <= value <= 1 for value in (ao, *curve)):
-                raise UserError(f"{path}: 'ao' and 'succ_curve' of {tracker!r} are not numbers from 0 to 1")
+            if len(curve) < 2 or not all(0 <= value <= 1 for value in (ao, *curve)):
+                raise ValueError(f"numbers of {tracker!r} are not from 0 to 1")
             curve = np.interp(_OVERLAPS, np.linspace(0, 1, len(curve)), curve)
             speed = float(overall.get("speed_fps") or math.nan)
             reports.append((tracker, 100 * ao, 100 * curve, speed if speed > 0 else math.nan))
+        if not reports:
+            raise ValueError("it has no tracker")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         need = "expected JSON with numbers 'ao' and 'succ_curve' under 'overall' of each tracker"
-        raise UserError(f"{path} is not a report of GOT-10k: {need}") from error
-    if not reports:
-        raise UserError(f"{path} is a report of GOT-10k without a tracker")
+        raise UserError(f"{path} is not a report of GOT-10k ({error}): {need}") from error
     return reports

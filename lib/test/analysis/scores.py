@@ -7,7 +7,7 @@ frames of all sequences together, without first frames and frames where the obje
 import re
 from collections.abc import Collection, Mapping
 from collections.abc import Sequence as SequenceOf
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -41,10 +41,10 @@ class TrackerScores:
     """
 
     label: str  # in tables and plots
-    sources: tuple[ResultSource, ...]  # its result files, of each merged run
+    # Result files with their boxes (M, 4) and how these compare with the ground truth, by sequences; one for each run.
+    runs: tuple[tuple[ResultSource, dict[str, tuple[np.ndarray, metrics.FrameErrors]]], ...]
     table: pandas.DataFrame
     missing: list[str]  # sequences without a result; the means are without them
-    remarks: dict[str, str]  # what a sequence's result has in place of one box a frame, where it differs
     notes: list[str]  # one line for each difference from the scores of a complete run
 
     @property
@@ -66,47 +66,46 @@ class TrackerScores:
         pooled = {key: 100 * sums[key] / (sums["frames"] or np.nan) for key in ("ao", "sr50", "sr75")}
         return means.to_dict() | pooled | {"fps": sums["steps"] / (sums["seconds"] or np.nan)}
 
-    def only(self, names: Collection[str]) -> "TrackerScores | None":
-        """The scores over these sequences alone; None where none of them has a result."""
+    def only(self, names: Collection[str]) -> "TrackerScores":
+        """The scores over these sequences alone; nan where none of them has a result."""
         table = self.table[self.table.index.isin(list(names))]
-        missing = [name for name in self.missing if name in names]
-        return TrackerScores(self.label, self.sources, table, missing, {}, []) if len(table) else None
+        return replace(self, table=table, missing=[name for name in self.missing if name in names])
 
 
 def score_source(source: ResultSource, sequences: Mapping[str, Sequence]) -> TrackerScores:
-    """Score every sequence (by names as of `lib.test.analysis.selection.joined`) that has a result.
+    """Score every sequence (by names as of `lib.test.analysis.selection.Sets`) that has a result.
 
-    Raises UserError where none has, or where results or ground truth are malformed or not complete.
+    Raises UserError where none has, or where a result or ground truth is malformed or not complete.
     """
-    rows, remarks, missing, errors, used = {}, {}, [], [], {}
+    rows, compared, notes, missing, problems, used = {}, {}, [], [], [], {}
     for name, sequence in sequences.items():
         path = source.files(sequence)[0]
         if not path.is_file():
             missing.append(name)
             continue
         if used.setdefault(path, name) != name:
-            raise UserError(
-                f"{path} is of {used[path]} or of {name}: move it into a folder {sequence.dataset} beside it"
-            )
+            where = f"move it into a folder {sequence.dataset} beside it"
+            raise UserError(f"{path} is of {used[path]} or of {name}: {where}")
         try:
-            rows[name], found = _score_sequence(source, sequence)
-            remarks |= {name: "; ".join(found)} if found else {}
+            prediction, errors, remarks = _compare(source, sequence)
+            rows[name] = _row(source, sequence, errors, counted_overlaps(sequence, prediction, errors))
         except UserError as error:
-            errors.append(str(error))
-    if errors:
-        raise UserError(few(errors, 3, "; ", 500))
+            problems.append(str(error))
+            continue
+        compared[name] = prediction, errors
+        notes += [f"{source.label}: {name}: {remark}" for remark in remarks]
+    if problems:
+        raise UserError(few(problems, 3, "; ", 500))
     if not rows:
-        first = next(iter(sequences.values()))
-        remedy = f"expected {first.name}.txt and so on" if source.foreign else "run tracking/test.py first"
-        where = source.files(first)[0].parent
-        raise UserError(f"no results of {source.label} for these sequences in {where}; {remedy}")
-    notes = [f"{source.label}: {name}: {remark}" for name, remark in remarks.items()]
+        expected = source.files(next(iter(sequences.values())))[0]
+        remedy = "" if source.foreign else "; run tracking/test.py first"
+        raise UserError(f"no results of {source.label}, such as {expected}{remedy}")
     if missing:
         names = ", ".join(missing)
         notes.insert(0, f"{source.label}: no result for {len(missing)} of {len(sequences)} sequences: {names}")
     table = pandas.DataFrame.from_dict(rows, orient="index")
     table.columns = pandas.MultiIndex.from_tuples(table.columns)
-    return TrackerScores(source.label, (source,), table, missing, remarks, notes)
+    return TrackerScores(source.label, ((source, compared),), table, missing, notes)
 
 
 def merge_runs(label: str, runs: SequenceOf[TrackerScores]) -> TrackerScores:
@@ -124,20 +123,21 @@ def merge_runs(label: str, runs: SequenceOf[TrackerScores]) -> TrackerScores:
     spread = f"AUC {np.mean(aucs):.1f} with a standard deviation of {np.std(aucs, ddof=1):.1f}"
     return TrackerScores(
         f"{label} ({len(runs)} runs)",
-        tuple(source for run in runs for source in run.sources),
+        tuple(each for run in runs for each in run.runs),
         sum(run.table.loc[complete] for run in runs) / len(runs),
         list(dict.fromkeys(name for run in runs for name in run.missing)),
-        {},
         [f"{label}: mean of {len(runs)} runs, {labels}: {spread}", *(note for run in runs for note in run.notes)],
     )
 
 
-def compare_result(source: ResultSource, sequence: Sequence) -> tuple[np.ndarray, metrics.FrameErrors, list[str]]:
+def _compare(source: ResultSource, sequence: Sequence) -> tuple[np.ndarray, metrics.FrameErrors, list[str]]:
     """A result's boxes (M, 4), how they compare with the ground truth, and remarks on them.
 
     A line that is nan or has a negative size marks a lost frame, as other programs write it: it becomes a box far away.
-    Raises UserError where the result is malformed, or too short for the set's rules.
     """
+    sequence.check_lengths()
+    if len(sequence.truth) == 1 and len(sequence) > 1:
+        raise UserError(f"{sequence.name}: {sequence.annotation} holds the first box only, so it cannot be scored")
     path, truth, rule = source.files(sequence)[0], sequence.truth, metrics.scoring_rule(sequence.dataset)
     prediction, remarks = read_boxes(path), []
     if sequence.skip_first and len(prediction) == len(truth) + sequence.skip_first:
@@ -150,7 +150,7 @@ def compare_result(source: ResultSource, sequence: Sequence) -> tuple[np.ndarray
     if len(prediction) != len(truth):
         effect = "the rest count as failures" if len(prediction) < len(truth) else "the surplus is ignored"
         remarks.append(f"{len(prediction)} boxes for {len(truth)} frames; {effect}")
-    if len(prediction) == len(truth) - 1 and not rule.pads_short:
+    if len(prediction) == len(truth) - 1 and rule.strict:
         prediction = np.concatenate((prediction, [_MISS]))
     try:
         return prediction, metrics.frame_errors(prediction, truth, rule, sequence.visible), remarks
@@ -182,16 +182,13 @@ def _clip(boxes: np.ndarray, frame: np.ndarray) -> np.ndarray:
     return np.concatenate((corner, np.clip(boxes[:, 2:], 0, frame - corner)), axis=1)
 
 
-def _score_sequence(source: ResultSource, sequence: Sequence) -> tuple[dict[tuple, float], list[str]]:
-    """A row of `TrackerScores.table`, and remarks."""
-    sequence.check_lengths()
-    if len(sequence.truth) == 1 and len(sequence) > 1:
-        raise UserError(f"{sequence.name}: {sequence.annotation} holds the first box only, so it cannot be scored")
-    prediction, errors, remarks = compare_result(source, sequence)
-    overlaps = counted_overlaps(sequence, prediction, errors)
+def _row(
+    source: ResultSource, sequence: Sequence, errors: metrics.FrameErrors, overlaps: np.ndarray
+) -> dict[tuple, float]:
+    """A row of `TrackerScores.table`, with IoU (K,) of the frames that count for AO."""
+    scores = metrics.score_errors(errors)
     seconds = None if source.owner.parent.name in _UNTIMED else read_seconds(source.files(sequence)[1])
     seconds = np.empty(0) if seconds is None else seconds[1:]  # the first is the initialisation
-    scores = metrics.score_errors(errors)
     sums = {
         "frames": len(overlaps),
         "ao": overlaps.sum(),
@@ -202,4 +199,4 @@ def _score_sequence(source: ResultSource, sequence: Sequence) -> tuple[dict[tupl
     }
     parts = {curve: dict(zip(thresholds, scores.pop(curve), strict=True)) for curve, thresholds in CURVES.items()}
     parts |= {"score": scores, "sum": sums}
-    return {(part, key): float(value) for part, values in parts.items() for key, value in values.items()}, remarks
+    return {(part, key): float(value) for part, values in parts.items() for key, value in values.items()}

@@ -1,17 +1,10 @@
 """Which results of which sequences an analysis is about.
 
-Trackers on the command line, each followed by `=Label` for another name in tables and plots:
-    tracker:config                the results of tracking/test.py
-    tracker:config:3              the run with this id; 0-4 for several of them
-    folder:PATH                   any folder of text files, one a sequence, one box a line
-Filters, which must all hold; upper and lower case are the same:
-    PATTERN or name=PATTERN       names with * and ?, such as car*
-    attribute=NAME                sequences with this attribute in the set's files
-    class=PATTERN                 the object's class
-    common                        sequences that all trackers have
+Trackers are `tracker:config` for results of tracking/test.py, `tracker:config:3` or `tracker:config:0-4` for runs, or
+`folder:PATH` for any folder of text files, one a sequence, one box a line. Each may end in `=Label`. Filters, which all
+must hold, are `PATTERN` or `name=PATTERN`, `attribute=NAME`, `class=PATTERN`, and `common` for what all trackers have.
 """
 
-import difflib
 import os
 import re
 from collections import Counter
@@ -21,6 +14,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from ...config.loader import closest
 from ...data.registry import dataset_label, dataset_title, load_dataset
 from ...data.sequence import Sequence
 from ...utils.errors import UserError
@@ -28,14 +22,8 @@ from ..evaluation.result_files import result_path, run_dir, time_path
 
 _FOLDER = "folder:"
 _TRACKER = re.compile(r"([^:=]+):([^:=]+)(?::(\d{1,3})(?:-(\d{1,3}))?)?(?:=(.*))?", re.ASCII)
-_FILTERS = {
-    "": lambda sequence: [sequence.name],
-    "name": lambda sequence: [sequence.name],
-    "attribute": lambda sequence: sequence.attributes,
-    "class": lambda sequence: [sequence.object_class],
-}
 
-Sets = dict[str, list[Sequence]]  # by the titles of test sets
+Sets = dict[str, dict[str, Sequence]]  # titles of test sets -> names, unique in all of them -> sequences
 Groups = dict[tuple[str, str], list[str]]  # ("set", title) or ("attribute", name): sequences with a row of their own
 
 
@@ -45,8 +33,8 @@ class ResultSource:
 
     label: str  # in tables and plots
     folder: Path
-    group: str  # the label when the runs of its tracker are merged to one row
-    owner: Path  # the folder without the run; runs of one tracker share it
+    group: str  # the label of the row when the runs of its tracker are merged; that of results without a run id
+    owner: Path  # the folder without the run, which runs of one tracker share
     foreign: bool = False  # the files are of another program, so their places vary
 
     def files(self, sequence: Sequence) -> tuple[Path, Path]:
@@ -93,29 +81,31 @@ def parse_tracker(text: str, results_dir: Path) -> list[ResultSource]:
             f"{text!r} does not name a tracker's results: expected tracker:config such as stark_s:baseline, "
             "tracker:config:RUN, tracker:config:FIRST-LAST, or folder:PATH"
         )
+    plain = run_dir(results_dir, tracker, config)
+    label = label or f"{tracker}:{plain.name}"
     folders = [run_dir(results_dir, tracker, config, run_id) for run_id in ids]
-    plain = run_dir(results_dir, tracker, config)
-    if not label:
-        return [ResultSource(f"{tracker}:{f.name}", f, f"{tracker}:{plain.name}", plain) for f in folders]
-    return [ResultSource(label + f.name.removeprefix(plain.name).replace("_", " "), f, label, plain) for f in folders]
-
-
-def find_runs(results_dir: Path, tracker: str, config: str) -> list[ResultSource]:
-    """Every folder of a tracker's results: first the one without a run id, then those with one, in order."""
-    plain = run_dir(results_dir, tracker, config)
-    name = re.compile(rf"{re.escape(plain.name)}(_\d{{3,}})?", re.ASCII)
-    folders = sorted(path for path in plain.parent.glob("*") if path.is_dir() and name.fullmatch(path.name))
-    return [ResultSource(f"{tracker}:{path.name}", path, f"{tracker}:{plain.name}", plain) for path in folders]
+    return [ResultSource(label + folder.name.removeprefix(plain.name), folder, label, plain) for folder in folders]
 
 
 def load_sets(names: SequenceOf[str]) -> Sets:
-    """Test sets by their names, one that is named twice once; errors as in `load_dataset`."""
-    labels = {dataset_label(name): name for name in names}
-    titles = Counter(map(dataset_title, labels.values()))
+    """Test sets by their names, one that is named twice once; errors as in `load_dataset`.
+
+    Sequences have their own names, with the set before it where two share one.
+    """
+    loaded = {}
+    for label, name in {dataset_label(name): name for name in names}.items():
+        title = dataset_title(name)
+        loaded[label if title in loaded else title] = load_dataset(name)
+    counts = Counter(each.name for members in loaded.values() for each in members)
     return {
-        label if titles[dataset_title(name)] > 1 else dataset_title(name): load_dataset(name)
-        for label, name in labels.items()
+        title: {s.name if counts[s.name] == 1 else f"{s.subfolder or s.dataset}/{s.name}": s for s in members}
+        for title, members in loaded.items()
     }
+
+
+def joined(sets: Sets) -> dict[str, Sequence]:
+    """The sequences of all sets."""
+    return {name: sequence for members in sets.values() for name, sequence in members.items()}
 
 
 def filter_sets(sets: Sets, filters: Iterable[str], sources: SequenceOf[ResultSource]) -> Sets:
@@ -124,11 +114,12 @@ def filter_sets(sets: Sets, filters: Iterable[str], sources: SequenceOf[ResultSo
     Raises UserError where a filter has another form, or no sequence is left.
     """
     for text in filters:
-        left = {title: [s for s in members if _holds(text, s, sources)] for title, members in sets.items()}
+        left = {
+            title: {n: s for n, s in members.items() if _holds(text, s, sources)} for title, members in sets.items()
+        }
         if not any(left.values()):
-            values = {value for members in sets.values() for s in members for value in _values(text, s)} - {""}
-            close = difflib.get_close_matches(text.rpartition("=")[2], sorted(values), n=5, cutoff=0)
-            raise UserError(f"--filter {text}: no sequence is left; possible are {', '.join(close) or 'none'}")
+            known = sorted({value for s in joined(sets).values() for value in _values(text, s)} - {""})
+            raise UserError(f"--filter {text}: no sequence is left; {closest(text.rpartition('=')[2], known)}")
         sets = {title: members for title, members in left.items() if members}
     return sets
 
@@ -142,26 +133,18 @@ def _holds(text: str, sequence: Sequence, sources: SequenceOf[ResultSource]) -> 
 
 def _values(text: str, sequence: Sequence) -> SequenceOf[str]:
     """The words of a sequence that a filter compares with its pattern."""
-    key = text.casefold().rpartition("=")[0]
-    if key not in _FILTERS:
+    words = {"name": [sequence.name], "attribute": sequence.attributes, "class": [sequence.object_class]}
+    key = text.casefold().rpartition("=")[0] or "name"
+    if key not in words:
         raise UserError(f"--filter {text}: expected PATTERN, name=PATTERN, attribute=NAME, class=PATTERN or common")
-    return _FILTERS[key](sequence)
-
-
-def joined(sets: Sets) -> dict[str, Sequence]:
-    """All sequences by unique names: their own, with the set before it where two share one."""
-    sequences = [sequence for members in sets.values() for sequence in members]
-    counts = Counter(sequence.name for sequence in sequences)
-    return {s.name if counts[s.name] == 1 else f"{s.subfolder or s.dataset}/{s.name}": s for s in sequences}
+    return words[key]
 
 
 def find_groups(sets: Sets) -> Groups:
-    """The sets, where there are several, and the attributes of the sets' own files, with names as `joined` gives."""
-    names, groups, attributes = iter(joined(sets)), {}, {}
-    for title, members in sets.items():
-        named = {next(names): sequence for sequence in members}
-        groups["set", title] = list(named)
-        for name, sequence in named.items():
-            for attribute in sequence.attributes:
-                attributes.setdefault(("attribute", attribute), []).append(name)
-    return (groups if len(sets) > 1 else {}) | dict(sorted(attributes.items()))
+    """The sets, where there are several, and the attributes of the sets' own files."""
+    groups = {("set", title): list(members) for title, members in sets.items()} if len(sets) > 1 else {}
+    attributes: Groups = {}
+    for name, sequence in joined(sets).items():
+        for attribute in sequence.attributes:
+            attributes.setdefault(("attribute", attribute), []).append(name)
+    return groups | dict(sorted(attributes.items()))

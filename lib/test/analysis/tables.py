@@ -44,12 +44,11 @@ def group_table(trackers: Sequence[TrackerScores], groups: Groups) -> pandas.Dat
     """Texts: AUC in percent of each group, a column a tracker; an asterisk where sequences are missing."""
     rows = {}
     for (kind, group), names in groups.items():
-        parts = {t.label: t.only(names) for t in trackers}
-        rows[f"{kind} {group} ({len(names)})"] = {
-            label: format_score(part.scores["auc"]) + "*" * bool(part.missing) if part else "-"
-            for label, part in parts.items()
-        }
-    return pandas.DataFrame(rows).T.rename_axis("AUC by group", axis=1)
+        parts = [tracker.only(names) for tracker in trackers]
+        aucs = {part.label: format_score(part.scores["auc"]) + "*" * bool(part.missing) for part in parts}
+        rows[f"{kind} {group} ({len(names)})"] = aucs
+    # No sequence of a group may have a result.
+    return pandas.DataFrame(rows).T.replace("-*", "-").rename_axis("AUC by group", axis=1)
 
 
 def sequence_aucs(trackers: Sequence[TrackerScores]) -> pandas.DataFrame:
@@ -69,47 +68,44 @@ def plain_text(table: pandas.DataFrame) -> str:
     return ruled_table([[table.columns.name, *table.columns], *table.reset_index().to_numpy().tolist()])
 
 
+def best_cells(table: pandas.DataFrame, axis: int) -> pandas.DataFrame:
+    """True at the best tracker's number of a table of texts, whose rows (axis 0) or columns (axis 1) are trackers.
+
+    A number with an asterisk, or in a row of `score_table` with one, does not compare with others.
+    """
+    numbers = table.apply(pandas.to_numeric, errors="coerce")
+    if axis == 0:
+        numbers[table["Sequences"].str.endswith("*")] = np.nan
+    best = numbers.eq(numbers.max(axis=axis), axis=1 - axis)
+    return best.mul(numbers.count(axis=axis) > 1, axis=1 - axis)
+
+
 def latex_table(table: pandas.DataFrame, axis: int) -> str:
-    """A table of texts in LaTeX (booktabs), bold the highest number of each column (axis 0) or each row (axis 1)."""
-
-    def best(texts: pandas.Series) -> list[str]:
-        numbers = pandas.to_numeric(texts.str.rstrip("*"), errors="coerce")
-        return ["textbf:--rwrap;" if number == numbers.max() else "" for number in numbers]
-
-    whole = table.reset_index(names=table.columns.name).rename_axis(None, axis=1)
-    style = whole.style.hide(axis="index").format(escape="latex").format_index(axis=1, escape="latex")
-    style = style.apply(best, axis=axis, subset=list(table.columns))
+    """A table of texts in LaTeX (booktabs), with `best_cells` in bold; without the numbers of sequences."""
+    bold = best_cells(table, axis).replace({True: "textbf:--rwrap;", False: ""})
+    if axis == 0:
+        table, bold = table.drop(columns="Sequences"), bold.drop(columns="Sequences")
+    style = table.style.format(escape="latex").format_index(axis=0, escape="latex").format_index(axis=1, escape="latex")
+    style = style.apply(lambda _: bold, axis=None)
     return style.to_latex(hrules=True, column_format="l" + "r" * len(table.columns))
 
 
 def save_tables(output_dir: Path, trackers: Sequence[TrackerScores], groups: Groups) -> None:
-    """Write `scores.csv` and `scores.tex` (a row a tracker), `sequences.csv` (a row a sequence and tracker) and, where
-    there are groups, `groups.csv` (a row a group and tracker). A missing number is an empty field.
+    """Write `scores.csv` (a row a tracker), `sequences.csv` (a row a sequence and tracker) and, where there are groups,
+    `groups.csv` (a row a group and tracker). A missing number is an empty field.
     """
     totals = [{"tracker": t.label, "sequences": len(t.table), "expected": t.expected} | t.scores for t in trackers]
-    _write_csv(output_dir / "scores.csv", totals)
-    write_text(output_dir / "scores.tex", latex_table(score_table(trackers).drop(columns="Sequences"), axis=0))
-    sequences = [
-        {"sequence": name, "tracker": t.label}
-        | numbers.get(name, {})
-        | {"note": "no result" if name in t.missing else t.remarks.get(name, "")}
-        for t in trackers
-        for numbers in [t.table["score"].to_dict("index")]
-        for name in [*numbers, *t.missing]
-    ]
-    _write_csv(output_dir / "sequences.csv", sequences)
     parts = [
-        {"kind": kind, "group": group, "tracker": t.label, "sequences": len(part.table)} | part.scores
+        {"kind": kind, "group": group, "tracker": part.label, "sequences": len(part.table)} | part.scores
         for (kind, group), names in groups.items()
-        for t in trackers
-        if (part := t.only(names))
+        for part in (tracker.only(names) for tracker in trackers)
     ]
-    if parts:
-        _write_csv(output_dir / "groups.csv", parts)
-
-
-def _write_csv(path: Path, rows: list[dict]) -> None:
-    write_text(path, pandas.DataFrame(rows).to_csv(index=False, float_format="%.4f", lineterminator="\n"))
+    scores = {t.label: t.table["score"].reindex([*t.table.index, *t.missing]) for t in trackers}
+    sequences = pandas.concat(scores, names=["tracker", "sequence"]).reset_index()
+    for name, table in {"scores": totals, "sequences": sequences, "groups": parts}.items():
+        if len(table):
+            text = pandas.DataFrame(table).to_csv(index=False, float_format="%.4f", lineterminator="\n")
+            write_text(output_dir / f"{name}.csv", text)
 
 
 def save_json(path: Path, dataset: str, trackers: Sequence[TrackerScores], groups: Groups) -> None:
@@ -118,24 +114,18 @@ def save_json(path: Path, dataset: str, trackers: Sequence[TrackerScores], group
         "dataset": dataset,
         "thresholds": CURVES,
         "groups": [{"kind": kind, "name": name, "sequences": members} for (kind, name), members in groups.items()],
-        "trackers": {t.label: _numbers(t, groups) for t in trackers},
-    }
-    write_text(path, pandas.Series(content).to_json(indent=1, double_precision=6, force_ascii=False) + "\n")
-
-
-def _numbers(tracker: TrackerScores, groups: Groups) -> dict[str, object]:
-    parts = {" ".join(key): tracker.only(names) for key, names in groups.items()}
-    curves = {key: tracker.table[key].to_numpy() for key in CURVES}
-    scores = tracker.table["score"].to_dict("index")
-    return {
-        "sequences_expected": tracker.expected,
-        "sequences_done": len(tracker.table),
-        "missing": tracker.missing,
-        "notes": tracker.notes,
-        "scores": tracker.scores,
-        "curves": tracker.curves,
-        "groups": {name: part.scores for name, part in parts.items() if part},
-        "sequences": {
-            name: {key: values[i] for key, values in curves.items()} | scores[name] for i, name in enumerate(scores)
+        "trackers": {
+            tracker.label: {
+                "sequences_expected": tracker.expected,
+                "sequences_done": len(tracker.table),
+                "missing": tracker.missing,
+                "notes": tracker.notes,
+                "scores": tracker.scores,
+                "curves": tracker.curves,
+                "groups": {" ".join(key): tracker.only(names).scores for key, names in groups.items()},
+                "sequences": tracker.table["score"].to_dict("index"),
+            }
+            for tracker in trackers
         },
     }
+    write_text(path, pandas.Series(content).to_json(indent=1, double_precision=6, force_ascii=False) + "\n")

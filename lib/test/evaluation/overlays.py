@@ -1,7 +1,7 @@
 """Boxes drawn into the frames of a test set."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,6 @@ from ..video.attention import attention_writer
 
 DEBUG_LEVELS = (0, 1, 2)
 FOLDER = "debug"
-_FPS = 30.0
 
 # Takes a frame's index, the frame (H, W, 3) uint8 RGB, its box xywh and the tracker's confidence where it has one.
 FrameObserver = Callable[[int, np.ndarray, list[float], float | None], None]
@@ -57,11 +56,11 @@ class Overlays:
         folder = self._folder(sequence)
         folder.mkdir(parents=True, exist_ok=True)
         # The video comes last: where it exists, all files exist. Temporary files are of a run that was killed.
-        for path in (folder / video.VIDEO, *folder.glob(".*")):
+        for path in (folder / video.VIDEO, *folder.glob(".*.????????.*")):
             path.unlink(missing_ok=True)
         with (
             attention_writer(folder, None) as write_attention,
-            video.result_writer(folder, size, _FPS, boxes=False) as write,
+            video.result_writer(folder, size, 30.0, boxes=False) as write,
         ):
 
             def save(index: int, image: np.ndarray, box: list[float], score: float | None) -> None:
@@ -88,11 +87,8 @@ def overlays_for(debug: int, output_dir: Path, alone: bool) -> Iterator[Overlays
     if debug == 0:
         yield None
     elif debug == 1 and obstacle is None:
-        window = video.Window()
-        try:
+        with closing(video.Window()) as window:
             yield Overlays(output_dir, window=window)
-        finally:
-            window.close()
     else:
         why = f"no window: {obstacle}; " if debug == 1 else ""
         print(f"{why}overlays go to {output_dir / FOLDER}")

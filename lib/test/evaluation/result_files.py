@@ -61,8 +61,7 @@ def remove_unfinished(output_dir: Path, sequence: Sequence) -> None:
 def read_result(path: Path) -> np.ndarray:
     """Predicted boxes (N, 4) of a result file; a UserError names a line that is not four numbers or no size."""
     boxes = read_boxes(path, allow_nan=False)
-    negative = (boxes[:, 2:] < 0).any(axis=1)
-    if negative.any():
+    if (negative := (boxes[:, 2:] < 0).any(axis=1)).any():
         raise UserError(f"{path}, line {int(negative.argmax()) + 1}: a box with a negative size")
     return boxes
 
@@ -74,13 +73,12 @@ def read_seconds(path: Path) -> np.ndarray | None:
     """
     if not path.is_file():
         return None
-    text = read_text(path)
     try:
-        seconds = np.array([float(line.partition(",")[0]) for line in text.split()])
+        seconds = np.array([float(line.partition(",")[0]) for line in read_text(path).split()])
+        if not (np.isfinite(seconds) & (seconds >= 0)).all():
+            raise ValueError("a number is negative or not finite")
     except ValueError as error:
         raise UserError(f"{path} does not hold seconds, one number a line: {error}") from error
-    if not (np.isfinite(seconds) & (seconds >= 0)).all():
-        raise UserError(f"{path} does not hold seconds: a number is negative or not finite")
     return seconds
 
 

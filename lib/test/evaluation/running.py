@@ -131,17 +131,15 @@ def evaluate_tracker(
         files = str(checkpoint).split(os.pathsep) if checkpoint else []
         refuse_to_mix(output_dir, [Path(file) for file in files], "opencv", {})
     if tracker in SCRIPT_OF:
-        script = SCRIPT_OF[tracker]
-        checkpoint = find_weights(script, config, checkpoint, overrides)
+        checkpoint = find_weights(SCRIPT_OF[tracker], config, checkpoint, overrides)
         engine = choose_engine(engine, device, precision)
         rank.say(f"engine: {engine} {precision}")
-        values = leaves(tracker_config(script, config, checkpoint, overrides))
+        values = leaves(tracker_config(SCRIPT_OF[tracker], config, checkpoint, overrides))
         deciding = {key: value for key, value in values if key.startswith(_DECIDING) and key != "TEST.EPOCH"}
-        where = engine_device(engine, device)
-        refuse_to_mix(output_dir, [checkpoint], f"{engine} {precision}", deciding, where)
+        refuse_to_mix(output_dir, [checkpoint], f"{engine} {precision}", deciding, engine_device(engine, device))
     devices = spread_devices(device, threads, num_gpus, rank, engine)
     how = {"engine": engine, "precision": precision, "overrides": tuple(overrides)}
-    make = partial(make_warm_tracker, tracker, config, checkpoint, sequences[0].dataset, **how)
+    make = partial(_make_warm_tracker, tracker, config, checkpoint, sequences[0].dataset, **how)
     with overlays_for(debug, output_dir, alone=len(devices) == rank.count == 1) as overlays:
         report = run_sequences(make, sequences, output_dir, devices, overlays, rank)
     rank.say(f"{report}; results: {output_dir}")
@@ -150,7 +148,7 @@ def evaluate_tracker(
     return report
 
 
-def make_warm_tracker(
+def _make_warm_tracker(
     name: str, config: str, checkpoint: str | Path | None, dataset_name: str, device: str, **how: object
 ) -> Tracker:
     """`create_tracker`, and some frames before any clock runs: in the first ones engines compile and choose kernels."""
@@ -173,14 +171,8 @@ def run_sequences(
 ) -> RunReport:
     """Track this rank's share of the sequences, the longest first, and write their files under `output_dir`.
 
-    Args:
-        make_tracker: makes a tracker from the name of its device; called only when there is something to track.
-        sequences: the sequences of all ranks; those with a result are skipped.
-        output_dir: `<results>/<tracker>/<config>`.
-        devices: one a process; a single one is this process.
-
-    Raises:
-        UserError: no tracker can be made.
+    Sequences with a result are skipped, unless `overlays` want them. There is a worker process for each of several
+    `devices`; a single one is this process. Raises UserError where no tracker can be made.
     """
     log = output_dir / ("failures.log" if rank.count == 1 else f"failures_rank{rank.index}.log")
     report, misfits, left = RunReport(rank, log), [], []
@@ -219,10 +211,7 @@ def spread_devices(
 ) -> list[str]:
     """The device of each process of this rank; all processes of a machine take its GPUs in turn.
 
-    Args:
-        threads: number of worker processes; 0 or 1 tracks in this process.
-        num_gpus: number of GPUs to use, at most those that exist; all of them by default, and none by default with
-            engines other than PyTorch, since they may not work there.
+    All GPUs are used by default, but none by default with engines other than PyTorch, since they may not work there.
     """
     if threads < 0 or (num_gpus is not None and num_gpus < 1):
         raise UserError(f"--threads {threads}, --num_gpus {num_gpus}: expected 0 or more processes, 1 or more GPUs")
@@ -247,10 +236,8 @@ def _frame_count(sequence: Sequence) -> int:
 def _misfit(path: Path, sequence: Sequence) -> str:
     """Why an earlier result belongs to other data under the same name; "" where it does not."""
     try:
-        boxes, truth = read_result(path), sequence.truth[0]
-        if len(boxes) == len(sequence) and np.abs(boxes[0] - np.trunc(truth)).max() <= 1:
-            return ""
-        expected = f"{len(sequence)} boxes from {truth.tolist()}"
-        return f"{path} is of other data, since here are {expected}: move it away"
+        boxes = read_result(path)
+        fits = len(boxes) == len(sequence) and np.abs(boxes[0] - np.trunc(sequence.truth[0])).max() <= 1
     except UserError as error:
         return str(error)
+    return "" if fits else f"{path} is of other data than {sequence.annotation}: move it away"

@@ -134,9 +134,8 @@ def track_in_workers(
     A sequence on which a worker dies has failed; a new worker takes the next one. Raises UserError where a tracker
     cannot be made.
     """
-    others = multiprocessing.active_children()
-    # CUDA and thread pools do not survive a fork.
-    new_worker = partial(ProcessPoolExecutor, 1, multiprocessing.get_context("spawn"), _start)
+    others, context = multiprocessing.active_children(), multiprocessing.get_context("spawn")  # as CUDA needs it
+    new_worker = partial(ProcessPoolExecutor, 1, context, _start)
     idle: queue.SimpleQueue[tuple[str, ProcessPoolExecutor]] = queue.SimpleQueue()
     for device in devices:
         idle.put((device, new_worker((make_tracker, device, threads))))
@@ -153,8 +152,8 @@ def track_in_workers(
             if not ready:
                 raise UserError(f"a worker process on {device} died making its tracker; give fewer --threads") from None
             worker = new_worker((make_tracker, device, threads))
-            reason = f"the worker process on {device} died while tracking it, perhaps because memory ran out"
-            return SequenceResult(sequence.name, reason)
+            died = f"the worker process on {device} died while tracking it, perhaps because memory ran out"
+            return SequenceResult(sequence.name, died)
         finally:
             idle.put((device, worker))
 

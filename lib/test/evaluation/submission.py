@@ -66,27 +66,6 @@ def make_archive(
     results = folder / server.folder
     if not results.is_dir():
         raise UserError(f"no results on {server.dataset} in {results}; run tracking/test.py first")
-    frames = _expected_frames(server, results)
-    members, problems = {}, []
-    for name, count in frames.items():
-        try:
-            members |= _members(server, results, name, count)
-        except UserError as error:
-            problems.append(str(error))
-    if problems:
-        named = few(problems, 5, "; ", 500)
-        raise UserError(f"{len(problems)} of {len(frames)} sequences cannot be packed: {named}")
-    with atomic_path(output) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in members.items():
-            member = zipfile.ZipInfo(name, _NO_TIME)
-            member.compress_type, member.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
-            archive.writestr(member, content)
-    print(f"{output}: {len(frames)} sequences; the result files stay where they are")
-    return output
-
-
-def _expected_frames(server: Server, results: Path) -> dict[str, int | None]:
-    """The server's sequences, with their numbers of frames where the data set exists here."""
     data = workspace("test").dataset_dir(server.folder) / server.part
     if data.is_dir():
         where, frames = data, {sequence.name: len(sequence) for sequence in load_dataset(server.dataset)}
@@ -94,11 +73,25 @@ def _expected_frames(server: Server, results: Path) -> dict[str, int | None]:
         print(f"{server.dataset} is not in {data}, so the results' line counts cannot be checked against its frames")
         names = [server.name_pattern.format(number) for number in range(1, server.count + 1)]
         if not server.name_pattern:
-            names = sorted(path.stem for path in results.glob("*.txt") if not path.stem.endswith("_time"))
+            names = sorted(path.stem for path in results.glob("[!.]*.txt") if not path.stem.endswith("_time"))
         where, frames = results, dict.fromkeys(names)
     if len(frames) != server.count:
         raise UserError(f"{where} has {len(frames)} sequences, but the server expects all {server.count}")
-    return frames
+    members, problems = {}, []
+    for name, count in frames.items():
+        try:
+            members |= _members(server, results, name, count)
+        except UserError as error:
+            problems.append(str(error))
+    if problems:
+        raise UserError(f"{len(problems)} of {len(frames)} sequences cannot be packed: {few(problems, 5, '; ', 500)}")
+    with atomic_path(output) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            member = zipfile.ZipInfo(name, _NO_TIME)
+            member.compress_type, member.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+            archive.writestr(member, content)
+    print(f"{output}: {len(frames)} sequences; the result files stay where they are")
+    return output
 
 
 def _members(server: Server, results: Path, name: str, frames: int | None) -> dict[str, str]:

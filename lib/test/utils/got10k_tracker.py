@@ -1,6 +1,7 @@
 """The trackers for the `got10k` toolkit, whose experiments run any of its `Tracker`s."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from got10k.trackers import Tracker
@@ -22,14 +23,12 @@ class Got10kTracker(Tracker):
         config: str,
         checkpoint: str | Path | None = None,
         dataset_name: str = "got10k_test",
-        device: str = "auto",
-        engine: str = "torch",
-        precision: str = "fp32",
+        **how: Any,
     ) -> None:
         label = f"{name}_{experiment_name(config)}" if config else name
         # The toolkit repeats the runs of trackers that are not deterministic.
         super().__init__(name=label, is_deterministic=True)
-        self._tracker = create_tracker(name, config, checkpoint, dataset_name, device, engine, precision)
+        self._tracker = create_tracker(name, config, checkpoint, dataset_name, **how)
 
     def init(self, image: Image.Image, box: np.ndarray) -> None:
         """Start on an RGB frame with a box (4,) xywh in pixels."""

@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 import trax
 
@@ -19,7 +20,6 @@ from ...utils.workspace import REPOSITORY
 from ..tracker import create_tracker, learned_score
 from ..tracker.refiner import with_masks
 
-SHAPES = [trax.Region.RECTANGLE, trax.Region.POLYGON, trax.Region.MASK]
 Objects = list[tuple[trax.Region, dict]]
 # Network in an entry's name -> tracker and configuration. An entry has a folder in external/vot20 or external/vot20_lt:
 # `stark_st50` answers with boxes as masks, `stark_st50_ar` with Alpha-Refine's masks, `stark_st50_lt` with rectangles.
@@ -34,11 +34,6 @@ class ObjectTrackers:
 
     def __init__(self, tracker: object, kind: str) -> None:
         self.kind, self._pristine, self._trackers = kind, tracker, []
-
-    def initialize(self, image: np.ndarray, objects: Objects) -> Objects:
-        """Start on the first frame of a sequence: `update` without earlier objects."""
-        self._trackers = []
-        return self.update(image, objects)
 
     def update(self, image: np.ndarray, new: Objects) -> Objects:
         """Find the objects in the next frame (H, W, 3) RGB uint8, and add the `new` objects that appear in it.
@@ -67,11 +62,10 @@ def box_of_mask(mask: np.ndarray, offset: tuple[int, int] = (0, 0)) -> list[floa
 
     A UserError where the mask is empty.
     """
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not rows.size:
+    x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
+    if not w:
         raise UserError("the mask of the object is empty, so there is nothing to follow")
-    x, y = columns[0] + offset[0], rows[0] + offset[1]
-    return [float(x), float(y), float(columns[-1] - columns[0] + 1), float(rows[-1] - rows[0] + 1)]
+    return [float(x + offset[0]), float(y + offset[1]), float(w), float(h)]
 
 
 def box_of_region(region: trax.Region) -> list[float]:
@@ -104,38 +98,44 @@ def region_of_box(box: list[float], kind: str, image_size: tuple[int, int]) -> t
 
 def region_of_mask(mask: np.ndarray) -> trax.Region:
     """The region of the image's mask (H, W) bool, which may be empty."""
-    if not mask.any():
-        return trax.Mask.create(np.zeros((1, 1), np.uint8), 0, 0)
-    x, y, w, h = (int(value) for value in box_of_mask(mask))
-    return trax.Mask.create(np.ascontiguousarray(mask[y : y + h, x : x + w], np.uint8), x, y)
+    pixels = mask.astype(np.uint8)
+    x, y, w, h = cv2.boundingRect(pixels)
+    return trax.Mask.create(np.ascontiguousarray(pixels[y : y + max(h, 1), x : x + max(w, 1)]), x, y)
 
 
 def serve(load: Callable[[], object], kind: str, name: str) -> int:
     """Track until the toolkit ends the session, with the tracker that `load` gives; `kind` as of `ObjectTrackers`.
 
-    The exit status is 2 where the tracker failed.
+    The exit status is 2 where the tracker failed; the reason is a line in the tracker's log, and goes to the toolkit.
     """
     # The toolkit's clock starts with the greeting, so the network is loaded before it. The toolkit hears the reason of
     # a failure only after the greeting, and after its first request.
-    failure = None
+    tracker = failure = None
     try:
-        trackers = ObjectTrackers(load(), kind)
+        tracker = load()
     except Exception as error:  # noqa: BLE001 - the toolkit's user must see every reason
         failure = error
-    server = trax.Server(SHAPES, [trax.Image.PATH], tracker_name=name, multiobject=True)
-    if failure is not None:
-        server.wait()
-        return _give_up(server, failure)
+    shapes = [trax.Region.RECTANGLE, trax.Region.POLYGON, trax.Region.MASK]
+    server = trax.Server(shapes, [trax.Image.PATH], tracker_name=name, multiobject=True)
     while True:
         request = server.wait()
         if request.type == trax.TraxStatus.QUIT:
             return 0
-        begin = request.type == trax.TraxStatus.INITIALIZE
         try:
+            if failure is not None:
+                raise failure
+            if request.type == trax.TraxStatus.INITIALIZE:
+                objects = ObjectTrackers(tracker, kind)
             image = read_image(request.image[trax.ImageChannel.COLOR].path())
-            found = (trackers.initialize if begin else trackers.update)(image, request.objects or [])
+            found = objects.update(image, request.objects or [])
         except Exception as error:  # noqa: BLE001 - the toolkit's user must see every reason
-            return _give_up(server, error)
+            line = " ".join(str(error).split())
+            if not isinstance(error, UserError):
+                traceback.print_exception(error)
+                line = f"{type(error).__name__}: {line}"
+            print(f"error: {line}", file=sys.stderr, flush=True)
+            server.quit(line)
+            return 2
         server.status(found)
 
 
@@ -150,14 +150,3 @@ def run_entry(name: str) -> None:
         return with_masks(tracker) if ending == ["ar"] else tracker
 
     run_command(lambda: serve(load, kind, name.upper().replace("_", "-")))
-
-
-def _give_up(server: trax.Server, error: Exception) -> int:
-    """Give the reason in one line, in the tracker's log and to the toolkit."""
-    line = " ".join(str(error).split())
-    if not isinstance(error, UserError):
-        traceback.print_exception(error)
-        line = f"{type(error).__name__}: {line}"
-    print(f"error: {line}", file=sys.stderr, flush=True)
-    server.quit(line)
-    return 2

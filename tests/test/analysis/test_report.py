@@ -1,18 +1,17 @@
 """From result files to table, plots and numbers; what is missing or wrong is named."""
 
-import csv
 import dataclasses
 import json
-from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 from PIL import Image
 
 from lib.data.registry import load_dataset
 from lib.data.sequence import Sequence
-from lib.test.analysis.metrics import frame_errors, scoring_rule
+from lib.test.analysis.metrics import box_overlap, frame_errors, scoring_rule
 from lib.test.analysis.report import analyse
 from lib.test.analysis.scores import counted_overlaps, score_source
 from lib.test.analysis.selection import parse_trackers
@@ -40,20 +39,10 @@ def evaluate(tmp_path, sequences):
 
 
 @pytest.fixture
-def score(tmp_path, sequences):
-    return partial(score_tracker, tmp_path, "t", "c", sequences)
-
-
-@pytest.fixture
 def folder(tmp_path, sequences) -> Path:
     """Perfect results of `t:c`."""
     write_results(tmp_path / "t" / "c", sequences)
     return tmp_path / "t" / "c"
-
-
-def read_csv(path: Path) -> list[dict[str, str]]:
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def read_scores(tmp_path: Path) -> dict:
@@ -73,59 +62,44 @@ def test_scores_of_a_known_shift(tmp_path, sequences):
     assert scores["ao"] == pytest.approx(100 / 3)  # without first frames
     assert scores["sr50"] == 0
     assert scores["fps"] == pytest.approx(50)  # without the initialisation
+    write_results(tmp_path / "still" / "c", sequences)
+    assert np.isnan(score_tracker(tmp_path, "still", "c", sequences).scores["fps"])  # it computes nothing
 
 
-def test_table_plots_and_numbers(tmp_path, sequences, evaluate, capsys):
-    for name, shift in (("bad", 15), ("good", 2)):
+def test_tables_plots_and_numbers(tmp_path, sequences, evaluate, capsys):
+    for name, shift in (("bad_a", 15), ("good&b", 2)):
         write_results(tmp_path / name / "c", sequences, shift)
-    evaluate("bad:c", "good:c", plots=("success", "precision"))
-
-    table = capsys.readouterr().out.splitlines()
+    evaluate("bad_a:c", "good&b:c", plots=("success",), latex=True)
+    table, out = capsys.readouterr().out.splitlines(), tmp_path / "out"
     assert table[0] == "set, 3 sequences"
     assert " ".join(table[1].split()) == "Tracker AUC OP50 OP75 Prec NormPrec AO SR0.50 SR0.75 FPS Sequences"
-    assert [line.split()[0] for line in table[3:5]] == ["good:c", "bad:c"]
+    assert [line.split()[0] for line in table[3:5]] == ["good&b:c", "bad_a:c"]
     assert table[3].split()[-2:] == ["10.0", "3/3"]
-    assert not any("*" in line for line in table)
-
-    plots = {f"{kind}.{suffix}" for kind in ("success", "precision") for suffix in ("png", "pdf")}
-    numbers = {"scores.json", "scores.csv", "scores.tex", "sequences.csv", "report.html"}
-    assert {path.name for path in (tmp_path / "out").iterdir()} == plots | numbers
-    for kind in ("success", "precision"):
-        picture = np.asarray(Image.open(tmp_path / "out" / f"{kind}.png").convert("RGB")).reshape(-1, 3)
-        for colour in ([0x00, 0x72, 0xB2], [0xD5, 0x5E, 0x00]):  # a line for each tracker
-            assert (picture == colour).all(axis=1).sum() > 500
-    good = read_scores(tmp_path)["good:c"]
+    numbers = {"scores.json", "scores.csv", "scores.tex", "sequences.csv", "sequences.tex", "report.html"}
+    assert {path.name for path in out.iterdir()} == {"success.png", "success.pdf"} | numbers
+    picture = np.asarray(Image.open(out / "success.png").convert("RGB")).reshape(-1, 3)
+    for colour in ([0x00, 0x72, 0xB2], [0xD5, 0x5E, 0x00]):  # a line for each tracker
+        assert (picture == colour).all(axis=1).sum() > 500
+    good = read_scores(tmp_path)["good&b:c"]
     assert good["sequences_done"] == good["sequences_expected"] == 3
     assert len(good["curves"]["success_curve"]) == 21
     assert f"{good['scores']['auc']:.1f}" == table[3].split()[1]
     assert set(good["sequences"]) == {"ant", "bee", "cow"}
 
-
-def test_tables_in_latex_have_the_best_in_bold(tmp_path, sequences, evaluate):
-    for name, shift in (("bad_a", 15), ("good&b", 2)):
-        write_results(tmp_path / name / "c", sequences, shift)
-    bad, good = sorted(evaluate("bad_a:c", "good&b:c", latex=True), key=lambda row: row.scores["auc"])
-    out = tmp_path / "out"
     lines = (out / "scores.tex").read_text().splitlines()
     assert lines[0] == r"\begin{tabular}{lrrrrrrrrr}"
-    assert {r"\toprule", r"\midrule", r"\bottomrule"} <= set(lines)
-    rows = [line.removesuffix(r" \\").split(" & ") for line in lines if ":c" in line]
-    assert [row[0] for row in rows] == [r"good\&b:c", r"bad\_a:c"]
-    assert rows[0][1] == rf"\textbf{{{good.scores['auc']:.1f}}}"
-    assert rows[1][1] == f"{bad.scores['auc']:.1f}"
-    # A row a sequence: bold is the better tracker.
+    rows = [line.removesuffix(r" \\").split(" & ")[:2] for line in lines if ":c" in line]
+    assert rows == [[r"good\&b:c", rf"\textbf{{{table[3].split()[1]}}}"], [r"bad\_a:c", table[4].split()[1]]]
     ant = next(line for line in (out / "sequences.tex").read_text().splitlines() if line.startswith("ant"))
-    assert ant.count("textbf") == 1
-    assert not (out / "groups.tex").exists()
-    evaluate("bad_a:c", latex=False)
-    assert not (out / "sequences.tex").exists()
+    assert ant.count("textbf") == 1  # a row a sequence: bold is the better tracker
 
 
 def test_what_is_missing_short_or_long_is_named(tmp_path, sequences, folder, evaluate, capsys):
     write_result(folder, sequences[0], sequences[0].truth[:3], np.zeros(3))
     result_path(folder, sequences[1]).unlink()
     write_result(folder, sequences[2], np.tile(sequences[2].truth, (2, 1)), np.zeros(8))
-    (scores,) = evaluate("t:c")
+    write_results(tmp_path / "good" / "c", sequences, shift=2)
+    scores, good = evaluate("t:c", "good:c")
     printed = capsys.readouterr().out
     assert "2/3*" in printed
     assert "t:c: no result for 1 of 3 sequences: bee" in printed
@@ -133,104 +107,71 @@ def test_what_is_missing_short_or_long_is_named(tmp_path, sequences, folder, eva
     assert "t:c: cow: 8 boxes for 4 frames; the surplus is ignored" in printed
     assert scores.scores["op50"] == pytest.approx(100 * (0.5 + 1) / 2)
     assert read_scores(tmp_path)["t:c"]["missing"] == ["bee"]
+    # For spreadsheets: what is missing is a row, too, and no number is made up for it.
+    rows = pandas.read_csv(tmp_path / "out" / "sequences.csv", index_col=["sequence", "tracker"])
+    assert len(rows) == 6
+    assert rows.loc["bee", "t:c"].isna().all()
+    assert rows.loc[("bee", "good:c"), "auc"] == pytest.approx(good.table.loc["bee", ("score", "auc")], abs=1e-4)
+    totals = pandas.read_csv(tmp_path / "out" / "scores.csv")
+    assert totals[["sequences", "expected"]].to_numpy().tolist() == [[2, 3], [3, 3]]
+    assert totals["ao"][1] == pytest.approx(good.scores["ao"], abs=1e-4)
+    common = evaluate("t:c", "good:c", filters=["common"])
+    assert [(len(row.table), row.missing) for row in common] == [(2, []), (2, [])]
+    assert "2 of 3 sequences" in capsys.readouterr().out
 
 
-def test_lines_of_lost_frames_are_failures(sequences, folder, score):
-    """Other trackers write nan or -1 for a frame in which they find nothing."""
+def test_lines_of_lost_frames_are_failures_and_those_that_a_set_leaves_out_are_left_out(tmp_path, sequences, folder):
+    """Other trackers write nan or -1 for a frame in which they find nothing, and boxes of all of OTB's Tiger1."""
     path = result_path(folder, sequences[1])
     lines = path.read_text().splitlines()
     lines[3:6] = ["nan,nan,nan,nan", "-1 -1 -1 -1", "0\t0\t0\t0"]  # the last repeats the one before it
     path.write_text("\n".join(lines))
-    scores = score()
+    scores = score_tracker(tmp_path, "t", "c", sequences)
     assert scores.notes == ["t:c: bee: 2 lost frames (nan or a negative size) count as failures"]
     for key in ("op50", "precision", "norm_precision"):
         assert scores.table.loc["bee", ("score", key)] == pytest.approx(70)
     assert scores.scores["ao"] == pytest.approx(100 * (5 + 6 + 3) / (5 + 9 + 3))
-
-
-def test_frames_that_a_set_leaves_out_are_left_out_of_a_whole_result(tmp_path, sequences):
-    """OTB's Tiger1 starts at its sixth frame, and others give boxes of all."""
     late = dataclasses.replace(sequences[1], dataset="otb", subfolder="", skip_first=3)
-    write_boxes(tmp_path / "t" / "c" / "bee.txt", sequences[1].truth)
+    write_boxes(folder / "bee.txt", sequences[1].truth)
     scores = score_tracker(tmp_path, "t", "c", [late])
     assert scores.scores["op75"] == scores.scores["ao"] == 100
     assert scores.notes == ["t:c: bee: the first 3 boxes are of frames that the set leaves out"]
 
 
-@pytest.mark.parametrize(("count", "share"), [(9, 100), (7, 87.5), (5, None)])
-def test_a_result_on_lasot_may_be_one_line_off(tmp_path, count, share):
-    boxes = write_sequence(tmp_path / "cat", "cat-1", 8)
-    sequence = Sequence("cat-1", "lasot", tmp_path / "cat" / "cat-1", tmp_path / "cat" / "cat-1" / "groundtruth.txt")
-    write_result(tmp_path / "t" / "c", sequence, np.concatenate((boxes, boxes))[:count], np.zeros(count))
-    if share is None:
-        with pytest.raises(UserError, match=r"cat-1\.txt: the result has 5 boxes and the ground truth 8"):
-            score_tracker(tmp_path, "t", "c", [sequence])
-        return
-    scores = score_tracker(tmp_path, "t", "c", [sequence])
-    assert scores.scores["op50"] == scores.scores["precision"] == share
-    assert f"{count} boxes for 8 frames" in scores.notes[0]
-
-
-def test_a_baseline_and_results_of_other_programs_without_times_have_no_speed(
-    tmp_path, sequences, folder, evaluate, capsys
-):
-    write_results(tmp_path / "still" / "c", sequences)
-    for sequence in sequences:
-        time_path(folder, sequence).unlink()
-        write_boxes(result_path(folder, sequence), sequence.truth, separator=" , ", end="\r\n")
-    evaluate("t:c", "still:c")
-    assert [line.split()[-2:] for line in capsys.readouterr().out.splitlines()[3:5]] == [["-", "3/3"]] * 2
-    assert read_scores(tmp_path)["t:c"]["scores"]["fps"] is None
-
-
-def test_all_that_is_wrong_is_named_at_once(sequences, folder, score):
-    result_path(folder, sequences[0]).write_text("1|2|3|4\n")
-    time_path(folder, sequences[1]).write_text("0.1\nquick\n")
-    result_path(folder, sequences[2]).write_text("")
-    message = (
-        r"ant\.txt, line 1: '1\|2\|3\|4' is not x, y.*; .*bee_time\.txt does not hold seconds.*; .*cow\.txt is empty"
-    )
-    with pytest.raises(UserError, match=message) as error:
-        score()
-    assert "\n" not in str(error.value)
+def test_a_result_on_lasot_may_be_one_line_off(tmp_path, sequences):
+    sequence = dataclasses.replace(sequences[0], dataset="lasot")
+    boxes = np.concatenate((sequence.truth, sequence.truth))
+    for count, share in ((7, 100), (5, 500 / 6)):
+        write_result(tmp_path / "t" / "c", sequence, boxes[:count], np.zeros(count))
+        scores = score_tracker(tmp_path, "t", "c", [sequence])
+        assert scores.scores["op50"] == scores.scores["precision"] == pytest.approx(share)
+        assert f"{count} boxes for 6 frames" in scores.notes[0]
+    write_result(tmp_path / "t" / "c", sequence, boxes[:4], np.zeros(4))
+    with pytest.raises(UserError, match=r"ant\.txt: the result has 4 boxes and the ground truth 6"):
+        score_tracker(tmp_path, "t", "c", [sequence])
 
 
 def test_what_cannot_be_scored(tmp_path, sequences, folder):
-    with pytest.raises(UserError, match=r"no results of absent:c .*tracking/test\.py"):
-        score_tracker(tmp_path, "absent", "c", sequences)
-    write_boxes(sequences[0].annotation, np.array([[10.0, 30, 20, 16]]))
-    with pytest.raises(UserError, match="ant: .* holds the first box only"):
-        score_tracker(tmp_path, "t", "c", load_dataset(f"folder:{tmp_path / 'set'}"))
-
-
-def test_numbers_for_spreadsheets(tmp_path, sequences, folder, evaluate):
-    """Every row has every column; what is missing is a row, too, and no number is made up for it."""
-    write_results(tmp_path / "good" / "c", sequences, shift=2)
-    result_path(folder, sequences[1]).unlink()
-    scores = evaluate("t:c", "good:c")
-    rows = {(row["sequence"], row["tracker"]): row for row in read_csv(tmp_path / "out" / "sequences.csv")}
-    assert len(rows) == 6
-    missing = {"sequence": "bee", "tracker": "t:c", "note": "no result"}
-    assert rows["bee", "t:c"] == dict.fromkeys(rows["bee", "t:c"], "") | missing
-    auc = scores[1].table.loc["bee", ("score", "auc")]
-    assert float(rows["bee", "good:c"]["auc"]) == pytest.approx(auc, abs=1e-4)
-    totals = read_csv(tmp_path / "out" / "scores.csv")
-    assert [(row["sequences"], row["expected"]) for row in totals] == [("2", "3"), ("3", "3")]
-    assert float(totals[1]["ao"]) == pytest.approx(scores[1].scores["ao"], abs=1e-4)
+    for path, text, message in (
+        (folder / "none", "", r"no results of absent:c.*ant\.txt; run tracking/test\.py"),
+        (time_path(folder, sequences[1]), "0.1\nquick\n", r"bee_time\.txt does not hold seconds"),
+        (result_path(folder, sequences[0]), "1|2|3|4\n", r"ant\.txt, line 1: '1\|2\|3\|4' is not x, y.*; .*bee_time"),
+        (sequences[0].annotation, "10,30,20,16", "ant: .* holds the first box only"),
+    ):
+        path.write_text(text)
+        with pytest.raises(UserError, match=message):
+            score_tracker(tmp_path, "t" if text else "absent", "c", load_dataset(f"folder:{tmp_path / 'set'}"))
 
 
 def test_runs_are_shown_or_merged(tmp_path, sequences, evaluate, capsys):
     """Three runs of one tracker: a row each, or one row with the mean of every score."""
     for run_id, shift in enumerate((1.0, 4.0, 9.0)):
         write_results(run_dir(tmp_path, "three", "c", run_id), sequences, shift)
-    runs = evaluate("three:c:0-2")
+    runs, (merged,) = evaluate("three:c:0-2"), evaluate("three:c:0-2", merge=True)
     assert [run.label for run in runs] == [f"three:c_00{i}" for i in range(3)]
-    (merged,) = evaluate("three:c:0-2", merge=True)
     for key in ("auc", "op50", "op75", "precision", "norm_precision", "ao", "sr50", "sr75"):
         assert merged.scores[key] == pytest.approx(np.mean([run.scores[key] for run in runs]))
-    assert runs[0].scores["auc"] > merged.scores["auc"] > runs[2].scores["auc"]
     assert "three:c (3 runs)" in capsys.readouterr().out
-
     result_path(run_dir(tmp_path, "three", "c", 1), sequences[2]).unlink()
     (merged,) = evaluate("three:c:0-2", merge=True)
     assert merged.missing == ["cow"]
@@ -250,11 +191,9 @@ def test_joined_sets_with_the_same_names(tmp_path, folder, evaluate, capsys):
     rows = [line.split()[:3] for line in lines[1:] if line.startswith("set ")]
     assert rows == [["set", "set", "(3)"], ["set", "zoo", "(2)"]]
     assert scores.scores["op50"] == pytest.approx(100 * (3 + 1 / 8 + 1 / 5) / 5)
-    assert scores.table.index.is_unique
     assert sum(name.endswith("/ant") for name in scores.table.index) == 2
     groups = read_scores(tmp_path)["t:c"]["groups"]
-    assert groups["set set"]["op50"] == 100
-    assert groups["set zoo"]["ao"] == 0
+    assert (groups["set set"]["op50"], groups["set zoo"]["ao"]) == (100, 0)
 
 
 def test_other_programs_results_beside_ours(tmp_path, sequences, evaluate, capsys):
@@ -262,78 +201,42 @@ def test_other_programs_results_beside_ours(tmp_path, sequences, evaluate, capsy
     write_results(tmp_path / "t" / "c", sequences, shift=1)
     alien = tmp_path / "alien"
     write_boxes(alien / "ant.txt", sequences[0].truth, separator=" ")
-    write_boxes(alien / "folder" / "bee.txt", sequences[1].truth, separator=";", end="\r\n")
+    write_boxes(alien / "folder" / "bee.txt", sequences[1].truth, separator=" ; ", end="\r\n")
     write_boxes(alien / "cow" / "cow_001.txt", sequences[2].truth)
-    (alien / "cow" / "cow_time.txt").write_text("0.5\n" * 4)
     ours, other = evaluate("t:c", f"folder:{alien}=$x_{{$ ü", plots=("success",))
-    assert other.label == "$x_{$ ü"
-    assert other.missing == []
-    assert other.scores["sr75"] == 100
-    assert other.scores["fps"] == pytest.approx(2)
-    assert capsys.readouterr().out.splitlines()[3].startswith("$x_{$ ü")
+    assert (other.label, other.missing, other.scores["sr75"]) == ("$x_{$ ü", [], 100)
+    assert capsys.readouterr().out.splitlines()[3].split()[-2:] == ["-", "3/3"]  # nobody took the time
+    assert read_scores(tmp_path)[other.label]["scores"]["fps"] is None
     assert (tmp_path / "out" / "success.pdf").stat().st_size > 1000
+    (alien / "cow" / "cow_time.txt").write_text("0.5,0.1\n" * 4)  # a column a run
+    (source,) = parse_trackers([f"folder:{alien}"], tmp_path)
+    assert score_source(source, {"cow": sequences[2]}).scores["fps"] == pytest.approx(2)
+    # OTB and TC128 share the names of dozens of sequences.
+    names = {"one": sequences[0], "two": dataclasses.replace(sequences[0], dataset="otb", subfolder="")}
+    with pytest.raises(UserError, match=r"ant.txt is of one or of two: move it into a folder otb"):
+        score_source(source, names)
+    write_boxes(alien / "otb" / "ant.txt", sequences[0].truth)
+    assert score_source(source, names).missing == []
 
 
-def test_a_file_of_another_program_is_of_one_sequence(tmp_path, sequences):
-    """OTB and TC128 share the names of dozens of sequences."""
-    other = dataclasses.replace(sequences[0], dataset="otb", subfolder="")
-    write_boxes(tmp_path / "alien" / "ant.txt", sequences[0].truth)
-    (source,) = parse_trackers([f"folder:{tmp_path / 'alien'}"], tmp_path)
-    with pytest.raises(UserError, match=r"ant.txt is of one or of two: move it into a folder otb beside it"):
-        score_source(source, {"one": sequences[0], "two": other})
-    write_boxes(tmp_path / "alien" / "otb" / "ant.txt", sequences[0].truth)
-    assert score_source(source, {"one": sequences[0], "two": other}).missing == []
-
-
-def test_only_what_filters_leave(tmp_path, sequences, folder, evaluate, capsys):
-    write_results(tmp_path / "good" / "c", sequences)
-    result_path(folder, sequences[1]).unlink()
-    scores = evaluate("t:c", "good:c", filters=["common"])
-    assert [(len(row.table), row.missing) for row in scores] == [(2, []), (2, [])]
-    assert "2 of 3 sequences" in capsys.readouterr().out
-
-
-def sequence_at_the_edge(root: Path):
+def test_overlaps_that_count_are_the_toolkits(tmp_path):
     """Boxes that leave a frame of 128x96 on every side."""
-    boxes = np.array([[50, 40, 30, 30], [-10, 40, 40, 30], [100, 80, 60, 50], [60, -5, 30, 30], [1, 1, 20, 20.0]])
-    write_sequence(root, "edge", len(boxes), boxes)
-    return load_dataset(f"folder:{root}")[0], boxes + np.array([[0, 0, 0, 0], *[[-4, 3, 6, 8]] * 4])
-
-
-def overlaps(sequence, prediction):
-    return counted_overlaps(
-        sequence, prediction, frame_errors(prediction, sequence.truth, scoring_rule(sequence.dataset))
-    )
-
-
-def test_the_toolkits_numbers(tmp_path):
     metrics = pytest.importorskip("got10k.utils.metrics", reason="the got10k toolkit is not installed")
-    sequence, prediction = sequence_at_the_edge(tmp_path)
-    (sequence.frames_dir / "meta_info.ini").write_text("[METAINFO]\nobject_class: cat\nresolution: (128, 96)\n")
-    expected = metrics.rect_iou(prediction[1:].copy(), sequence.truth[1:].copy(), bound=(128, 96))
-    assert overlaps(sequence, prediction) == pytest.approx(expected)
+    boxes = np.array([[50, 40, 30, 30], [-10, 40, 40, 30], [100, 80, 60, 50], [60, -5, 30, 30], [1, 1, 20, 20.0]])
+    prediction = boxes + np.array([[0, 0, 0, 0], *[[-4, 3, 6, 8]] * 4])
+    write_sequence(tmp_path, "edge", len(boxes), boxes)
 
+    def overlaps(count: int = 5) -> np.ndarray:
+        (sequence,) = load_dataset(f"folder:{tmp_path}")
+        errors = frame_errors(prediction[:count], sequence.truth, scoring_rule("folder"))
+        return counted_overlaps(sequence, prediction[:count], errors)
 
-def test_without_the_frames_size_boxes_stay_as_they_are(tmp_path):
-    sequence, prediction = sequence_at_the_edge(tmp_path)
-    info, cut = sequence.frames_dir / "meta_info.ini", {}
-    for resolution in ("unknown", "(128, 96)"):
-        info.write_text(f"[METAINFO]\nresolution: {resolution}\n")
-        cut[resolution] = overlaps(sequence, prediction)
-    info.unlink()
-    assert cut["unknown"] == pytest.approx(overlaps(sequence, prediction))
-    assert cut["(128, 96)"][3] == pytest.approx(cut["unknown"][3], abs=0.2)
-    assert not np.allclose(cut["(128, 96)"][:3], cut["unknown"][:3])
-
-
-def test_unseen_frames_do_not_count_which_the_cover_alone_says_and_missing_boxes_do(tmp_path):
-    sequence, prediction = sequence_at_the_edge(tmp_path)
-    (sequence.frames_dir / "meta_info.ini").write_text("[METAINFO]\nresolution: (128, 96)\n")
-    (sequence.frames_dir / "absence.label").write_text("0\n1\n0\n0\n0\n")
-    (sequence.frames_dir / "cover.label").write_text("8\n8\n0\n8\n8\n")
-    (sequence,) = load_dataset(f"folder:{tmp_path}")
-    assert sequence.visible.tolist() == [True, False, False, True, True]
-    counted = overlaps(sequence, prediction[:4])
-    assert len(counted) == 3
-    assert counted[-1] == 0
-    assert (counted[:2] > 0.5).all()
+    assert overlaps() == pytest.approx(box_overlap(prediction, boxes)[1:])
+    (tmp_path / "edge" / "meta_info.ini").write_text("[METAINFO]\nobject_class: cat\nresolution: (128, 96)\n")
+    expected = metrics.rect_iou(prediction[1:].copy(), boxes[1:].copy(), bound=(128, 96))
+    assert overlaps() == pytest.approx(expected)
+    assert not np.allclose(expected[:3], box_overlap(prediction, boxes)[1:4])
+    # Unseen frames do not count, which the cover alone says; missing boxes do.
+    (tmp_path / "edge" / "absence.label").write_text("0\n1\n0\n0\n0\n")
+    (tmp_path / "edge" / "cover.label").write_text("8\n8\n0\n8\n8\n")
+    assert overlaps(4) == pytest.approx([expected[0], expected[2], 0])

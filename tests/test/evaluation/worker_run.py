@@ -1,5 +1,4 @@
-"""A tracker that fails, dies or waits where a test wants it to, and a command that runs it; in a module, so that worker
-processes can import it."""
+"""A tracker that fails, dies or waits where a test wants it to, and a command that runs it, for worker processes."""
 
 import os
 import signal
@@ -12,7 +11,7 @@ import numpy as np
 
 from lib.data.registry import load_dataset
 from lib.data.sequence import Sequence
-from lib.test.evaluation.running import Rank, run_sequences
+from lib.test.evaluation.running import run_sequences
 from lib.test.evaluation.sequences import SequenceResult
 from lib.utils.errors import UserError, run_command
 from tests.data.made_sets import moving_boxes, write_sequence
@@ -29,19 +28,13 @@ def make_set(root: Path) -> list:
 
 @dataclass
 class DiaryTracker:
-    """Behaves on frame 2 of a sequence as told; calling it makes a tracker.
+    """Raises, is killed, or waits on frame 2 of the sequences that are named; calling it makes a tracker."""
 
-    Attributes:
-        diary: a file that gets a line for all that happens.
-        raising, dying, waiting: sequences on which it raises, is killed, or waits until `<diary>.go` exists.
-        making: "", "dies" or "refuses".
-    """
-
-    diary: Path
+    diary: Path  # gets a line for all that happens
     raising: str = ""
     dying: str = ""
     waiting: str = ""
-    making: str = ""
+    making: str = ""  # "refuses": it ends in an error; "dies": its process is killed
 
     def __call__(self, device: str) -> "DiaryTracker":
         self.note(f"make {device}")
@@ -73,24 +66,20 @@ class DiaryTracker:
             raise RuntimeError("lost my way")
         if self.index == 2 and self.name in self.waiting:
             self.note(f"wait {self.name}")
-            while not self.diary.with_suffix(".go").exists():
-                time.sleep(0.02)
+            time.sleep(600)
         return {"target_bbox": self.box}
 
 
 def blocked_signals(tracker: DiaryTracker, sequence: Sequence) -> SequenceResult:
-    """An outcome that names the signals which do not reach this process."""
+    """A result that names the signals which do not reach this process."""
     return SequenceResult(sequence.name, ", ".join(each.name for each in signal.pthread_sigmask(signal.SIG_BLOCK, ())))
 
 
 def main() -> int:
-    """worker_run.py ROOT OUTPUT DIARY PROCESSES [waiting|raising SEQUENCES]"""
-    root, output, diary, processes, *behaviour = sys.argv[1:]
-    tracker = DiaryTracker(Path(diary), **dict(zip(behaviour[::2], behaviour[1::2], strict=True)))
-    rank = Rank.from_environment()
-    report = run_sequences(tracker, load_dataset(f"folder:{root}"), Path(output), ["cpu"] * int(processes), rank=rank)
-    rank.say(str(report))
-    return report.status
+    """worker_run.py ROOT OUTPUT DIARY PROCESSES WAITING"""
+    root, output, diary, processes, waiting = sys.argv[1:]
+    tracker = DiaryTracker(Path(diary), waiting=waiting)
+    return run_sequences(tracker, load_dataset(f"folder:{root}"), Path(output), ["cpu"] * int(processes)).status
 
 
 if __name__ == "__main__":

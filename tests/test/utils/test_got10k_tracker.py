@@ -5,17 +5,14 @@ import json
 import numpy as np
 import pytest
 from got10k.experiments import ExperimentGOT10k
-from PIL import Image
 
-from lib.test.tracker.classic import StillTracker
 from lib.test.utils.got10k_tracker import Got10kTracker
 from tests.data.made_sets import write_sequence
 
 FRAMES = 6
 
 
-@pytest.fixture
-def got10k_val(tmp_path):
+def test_the_toolkits_experiment_runs_and_reports(tmp_path):
     """A validation set of one sequence whose object moves two pixels to the right a frame."""
     name, boxes = "GOT-10k_Val_000001", np.array([[10 + 2 * i, 20, 20, 20] for i in range(FRAMES)])
     folder = tmp_path / "got10k" / "val" / name
@@ -25,13 +22,9 @@ def got10k_val(tmp_path):
         (folder / f"{label}.label").write_text("\n".join([str(value)] * FRAMES))
     meta = f"[METAINFO]\nresolution: (128, 96)\nanno_fps: 10Hz\nvideo_length: {FRAMES}\n"
     (folder / "meta_info.ini").write_text(meta)
-    return tmp_path / "got10k"
 
-
-def test_the_toolkits_experiment_runs_and_reports(got10k_val, tmp_path):
-    experiment = ExperimentGOT10k(str(got10k_val), "val", str(tmp_path / "results"), str(tmp_path / "reports"))
-    tracker = Got10kTracker("still", "")
-    experiment.run(tracker)
+    experiment = ExperimentGOT10k(str(tmp_path / "got10k"), "val", str(tmp_path / "results"), str(tmp_path / "reports"))
+    experiment.run(Got10kTracker("still", ""))
     written = list((tmp_path / "results" / "GOT-10k" / "still").rglob("*_00?.txt"))
     assert [path.name for path in written] == ["GOT-10k_Val_000001_001.txt"]  # one repetition: it is deterministic
     np.testing.assert_allclose(np.loadtxt(written[0], delimiter=","), [[10, 20, 20, 20]] * FRAMES)
@@ -41,20 +34,3 @@ def test_the_toolkits_experiment_runs_and_reports(got10k_val, tmp_path):
     # A box of 20 px that lags by 2i pixels overlaps by (20 - 2i) / (20 + 2i); the first frame does not count.
     expected = np.mean([(20 - 2 * i) / (20 + 2 * i) for i in range(1, FRAMES)])
     assert report["still"]["overall"]["ao"] == pytest.approx(expected, abs=1e-6)
-
-
-def test_images_come_to_the_tracker_as_rgb_arrays():
-    seen = []
-
-    class Spy(StillTracker):
-        def initialize(self, image, info):
-            seen.append(image)
-            super().initialize(image, info)
-
-    tracker = Got10kTracker("still", "")
-    tracker._tracker = Spy()
-    image = Image.new("RGB", (8, 6), (250, 100, 0))
-    tracker.init(image, np.array([1, 2, 4, 3]))
-    np.testing.assert_array_equal(tracker.update(image), [1, 2, 4, 3])
-    assert seen[0].shape == (6, 8, 3)
-    assert seen[0][0, 0].tolist() == [250, 100, 0]

@@ -16,28 +16,21 @@ from lib.utils.workspace import REPOSITORY
 FRAMES, HEIGHT, WIDTH = 8, 96, 128
 
 
-def write_sequence(
-    folder: Path, rectangles: bool = False, objects: int = 1, anchors: tuple[int, ...] = (), frames: int = FRAMES
-) -> Path:
-    """A sequence in the toolkit's form, of bright squares that move one pixel right and down a frame.
+def write_sequence(folder: Path, rectangles: bool = False, anchors: tuple[int, ...] = (), frames: int = FRAMES) -> Path:
+    """A sequence in the toolkit's form, of a bright square that moves one pixel right and down a frame.
 
-    Args:
-        rectangles: write rectangles, not masks.
-        anchors: numbers of frames, negative for tracking backwards.
+    It has masks or rectangles, and `anchors` at frames, negative for tracking backwards.
     """
     (folder / "color").mkdir(parents=True)
-    regions = [[] for _ in range(objects)]
+    regions, (w, h) = [], (24, 20)
     for i in range(frames):
+        x, y = 20 + i, 30 + i
         frame = np.random.default_rng(5).integers(0, 90, (HEIGHT, WIDTH, 3), dtype=np.uint8)
-        for number, written in enumerate(regions):
-            x, y, w, h = 20 + 40 * number + i, 30 + i, 24, 20
-            frame[y : y + h, x : x + w] = (40, 250 - 60 * number, 200)
-            # A mask is its offset, its size, and lengths of runs that begin with zeros.
-            written.append(f"{x},{y},{w},{h}\n" if rectangles else f"m{x},{y},{w},{h},0,{w * h}\n")
+        frame[y : y + h, x : x + w] = (40, 250, 200)
         cv2.imwrite(str(folder / "color" / f"{i + 1:08d}.jpg"), frame)
-    for number, written in enumerate(regions):
-        name = "groundtruth.txt" if objects == 1 else f"groundtruth_{number}.txt"
-        (folder / name).write_text("".join(written))
+        # A mask is its offset, its size, and lengths of runs that begin with zeros.
+        regions.append(f"{x},{y},{w},{h}\n" if rectangles else f"m{x},{y},{w},{h},0,{w * h}\n")
+    (folder / "groundtruth.txt").write_text("".join(regions))
     if anchors:
         values = {abs(anchor): 1 if anchor >= 0 else -1 for anchor in anchors}
         (folder / "anchor.value").write_text("\n".join(str(values.get(i, 0)) for i in range(frames)))
@@ -60,16 +53,13 @@ def write_workspace(folder: Path, experiments: dict, kind: str = "", registry: s
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
 
 
-def vot(*arguments: object, save_dir: Path, compiled: bool = False) -> str:
+def vot(command: str, workspace: Path, *arguments: str) -> str:
     """Run a command of the toolkit; see `run`."""
-    return run([sys.executable, "-m", "vot", *map(str, arguments)], save_dir, compiled)
+    return run([sys.executable, "-m", "vot", command, "--workspace", str(workspace), *arguments], workspace)
 
 
-def run(command: list[str], save_dir: Path, compiled: bool = False) -> str:
-    """Run a command that must succeed, with checkpoints in `save_dir`, and no network; gives what it prints.
-
-    `compiled` is for analyses of rectangles, which need numba: the first time, compiling takes up to a minute.
-    """
+def run(command: list[str], save_dir: Path) -> str:
+    """Run a command that must succeed, with checkpoints in `save_dir`, and no network; gives what it prints."""
     environment = os.environ | {
         "PATH": os.pathsep.join((os.path.dirname(sys.executable), os.environ["PATH"])),
         "PYTHONPATH": str(REPOSITORY),
@@ -77,7 +67,8 @@ def run(command: list[str], save_dir: Path, compiled: bool = False) -> str:
         "CUDA_VISIBLE_DEVICES": "",
         "OMP_NUM_THREADS": "1",
         "MPLBACKEND": "agg",
-        "NUMBA_DISABLE_JIT": "0" if compiled else "1",
+        # Analyses of rectangles need numba: the first time, compiling takes up to a minute.
+        "NUMBA_DISABLE_JIT": str(int("analysis" not in command)),
         **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), "http://127.0.0.1:9"),
     }
     done = subprocess.run(
