@@ -3,8 +3,6 @@
 import importlib.util
 import math
 import os
-import shutil
-import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,29 +16,23 @@ from torch import nn
 
 from ..config import load_config, option
 from ..config.options import REFINE
-from ..data.box_files import box_doubt
-from ..data.dataset import MaskedDataset, TrackingDataset
-from ..data.images import ImageReadError
+from ..data.dataset import MaskedDataset, TrackingDataset, VideoSet
 from ..data.registry import build_dataset, find_lack, load_dataset, waits_to_be_generated
 from ..data.sequence import doubt_boxes
 from ..models import build_model
-from ..models.backbone import RESNET_FILES, has_fast_bf16, imagenet_file, torch_cache
-from ..utils.checkpoint import load_checkpoint, load_state
+from ..models.backbone import RESNET_FILES, imagenet_file, torch_cache
+from ..models.layers import MLP
+from ..utils.checkpoint import load_state
 from ..utils.device import select_device
 from ..utils.errors import UserError, few
 from ..utils.workspace import workspace
 from . import distributed
-from .checkpoints import CheckpointFolder, run_checkpoints
-from .distillation import STUDENT, actor_type, check_fit
-from .loader import PREFETCHED
-from .optimiser import compiles
-from .options import RunOptions, Stage, require_unchanged
+from .losses import STUDENT, actor_type
+from .options import CheckpointFolder, RunOptions, Stage, require_unchanged
 from .sampler import MIN_FRAMES, FrameSampler, check_sampling, sample_intervals, sampler_mode
 
 # Sequences of a data set whose annotation is read, with one image of each.
 SAMPLED = 20
-# Batches pass from data workers through it; containers have 64 MB by default, and a worker that finds it full dies.
-SHARED_MEMORY = Path("/dev/shm")
 
 # Of one subject: `ok`, `note` (worth knowing) or `problem` (training cannot start), and a text that ends with a remedy.
 Findings = Iterator[tuple[str, str]]
@@ -56,10 +48,9 @@ class Finding(NamedTuple):
 
 @dataclass
 class Report:
-    """All findings, and the data sets that the check opened, by name."""
+    """All findings."""
 
     findings: list[Finding] = field(default_factory=list)
-    datasets: dict[str, TrackingDataset] = field(default_factory=dict)
 
     def collect(self, subject: str, findings: Findings) -> None:
         """Add the findings of a subject; a UserError among them is a problem, and the last one."""
@@ -90,22 +81,23 @@ def check_run(options: RunOptions, cfg: EasyDict) -> Report:
     warnings.filterwarnings("ignore", message=".*meta parameter.*")  # weights are compared with an `outline`
     report = Report()
     report.collect("configuration", _settings(options, cfg))
-    report.collect("device", _device(options, cfg))
+    report.collect("device", _device(options))
     report.collect("LOG.TO", _loggers(option(cfg, "LOG.TO")))
     report.collect("network", _network(options, cfg))
     net = None if report.findings[-1].state == "problem" else outline(options.script, cfg)
-    checkpoints = run_checkpoints(options, cfg)
+    checkpoints = CheckpointFolder(options, cfg)
     report.collect("output folder", _output(checkpoints, options, cfg, net))
     if not (checkpoints.latest.is_file() or checkpoints.previous.is_file()):
         if options.previous is not None or cfg.TRAIN.get("TRAIN_CLS", False):
             report.collect("previous stage", _previous(options, net))
         elif option(cfg, "MODEL.BACKBONE.PRETRAINED"):
             report.collect("ImageNet weights", _imagenet(cfg.MODEL.BACKBONE.TYPE))
-    report.collect("teacher", _teacher(options, cfg))
+    if options.teacher is not None:
+        report.collect("teacher", _teacher(options, cfg))
     report.collect("best checkpoint", _best(options, cfg, checkpoints.best))
     for part in ("TRAIN", "VAL"):
         for name in dict.fromkeys(cfg.DATA[part].DATASETS_NAME):
-            report.collect(f"{part.lower()} {name}", _dataset(name, part, report.datasets, options, cfg))
+            report.collect(f"{part.lower()} {name}", _dataset(name, part, options, cfg))
     return report
 
 
@@ -126,24 +118,11 @@ def _settings(options: RunOptions, cfg: EasyDict) -> Findings:
         if sets and (len(ratios) != sets or not sum(ratios)):
             fault = f"'{key}' is {ratios} for {sets} data sets, but must have a value for each, not all of them 0"
             yield "problem", f"{fault}: --opts {key}=[{','.join('1' * sets)}] samples them equally often"
-    workers = cfg.TRAIN.NUM_WORKER * int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    pixels = cfg.DATA.SEARCH.SIZE**2 + cfg.DATA.TEMPLATE.get("NUMBER", 1) * cfg.DATA.TEMPLATE.SIZE**2
-    needed = workers * PREFETCHED * cfg.TRAIN.BATCH_SIZE * 4 * pixels  # three colours and a mask
-    if SHARED_MEMORY.is_dir() and (free := shutil.disk_usage(SHARED_MEMORY).free) < needed:
-        text = f"data workers need {needed / 2**20:.0f} MiB in {SHARED_MEMORY}, which has {free / 2**20:.0f}"
-        yield "problem", f"{text}: start the container with --shm-size=2g, or --opts TRAIN.NUM_WORKER=0"
     check_sampling(cfg)
 
 
-def _device(options: RunOptions, cfg: EasyDict) -> Findings:
-    device = select_device(options.device)
-    compiles(cfg)
-    yield "ok", str(device)
-    precision = "fp16" if option(cfg, "TRAIN.AMP") is True else option(cfg, "TRAIN.AMP")
-    if precision == "fp16" and device.type not in ("cuda", "cpu"):
-        yield "problem", f"TRAIN.AMP fp16 does not work on {device.type}: --opts TRAIN.AMP=off, or bf16"
-    elif precision == "fp16" and device.type == "cpu" or precision == "bf16" and not has_fast_bf16(device):
-        yield "note", f"{precision} is slow on this {device.type}: --opts TRAIN.AMP=off is faster"
+def _device(options: RunOptions) -> Findings:
+    yield "ok", str(select_device(options.device))
 
 
 def _loggers(names: list[str]) -> Findings:
@@ -162,15 +141,8 @@ def _network(options: RunOptions, cfg: EasyDict) -> Findings:
 def _output(checkpoints: CheckpointFolder, options: RunOptions, cfg: EasyDict, net: nn.Module | None) -> Findings:
     """The folder that the run writes to, and the checkpoint that it goes on from."""
     place = next(path for path in (options.folder.absolute(), *options.folder.absolute().parents) if path.exists())
-    try:
-        with tempfile.TemporaryFile(dir=place):
-            pass
-    except OSError as error:
-        raise UserError(f"cannot write to {place}: {error.strerror}: choose another --save_dir") from error
-    needed = 3 * 4 * sum(value.numel() for value in net.state_dict().values()) if net is not None else 0
-    if shutil.disk_usage(place).free < needed:
-        text = f"{place} has no room for the weights of three checkpoints, {needed / 2**30:.1f} GiB"
-        yield "problem", f"{text}: make room, or choose another --save_dir"
+    if not (place.is_dir() and os.access(place, os.W_OK)):
+        raise UserError(f"cannot write to {place}: choose another --save_dir")
     found = checkpoints.load()
     if found is None:
         yield "ok", f"{options.folder}: a new run"
@@ -204,25 +176,32 @@ def _imagenet(backbone: str) -> Findings:
         remedy = f"without a network, put {RESNET_FILES[backbone][0]} into {workspace('train').pretrained_dir}"
         yield "note", f"of {backbone}: training downloads them to {torch_cache()}: {remedy}"
     else:
-        load_checkpoint(path)
         yield "ok", f"of {backbone}: {path}"
 
 
 def _teacher(options: RunOptions, cfg: EasyDict) -> Findings:
     stage = options.teacher
-    if stage is None:
-        if cfg.TRAIN.get("DISTILL", False):
-            remedy = "add --script_teacher stark_s --config_teacher <config>, or --opts TRAIN.DISTILL=false"
-            raise UserError(f"TRAIN.DISTILL is true, and no teacher is named: {remedy}")
-        return
     if options.script != STUDENT:
         raise UserError(f"distillation trains {STUDENT}, not {options.script}: leave out --distill")
-    if stage.script == STUDENT:
-        raise UserError(f"{STUDENT} cannot guide itself: name a spatial one: --script_teacher stark_s, stark_st1, …")
     teacher_cfg = stage.network_config(options.save_dir)
     teacher = outline(stage.script, teacher_cfg)
     check_fit(cfg, teacher_cfg, teacher)
     yield _weights(stage, options.save_dir, teacher)
+
+
+def check_fit(cfg: EasyDict, teacher_cfg: EasyDict, teacher: nn.Module) -> None:
+    """Raise a UserError unless a teacher gives corner maps of the student's cells, from crops like those it knows."""
+    if isinstance(teacher.box_head, MLP):
+        raise UserError("the teacher's MODEL.HEAD_TYPE MLP gives no corner maps: name a teacher with a corner head")
+    if cfg.MODEL.HEAD_TYPE == "CENTER":
+        raise UserError("the student's MODEL.HEAD_TYPE CENTER has no corner maps to guide: give it a corner head")
+    side = teacher_cfg.DATA.SEARCH.SIZE // teacher.extractor.stride
+    pairs = [("side of the feature map", cfg.DATA.SEARCH.FEAT_SIZE, side)]
+    for region, key in (("SEARCH", "SIZE"), ("SEARCH", "FACTOR"), ("TEMPLATE", "SIZE"), ("TEMPLATE", "FACTOR")):
+        pairs.append((f"DATA.{region}.{key}", cfg.DATA[region][key], teacher_cfg.DATA[region][key]))
+    differ = [f"{name} is {its}, the student's {ours}" for name, ours, its in pairs if ours != its]
+    if differ:
+        raise UserError(f"the teacher's {'; '.join(differ)}: both see the same crops; name a teacher trained on such")
 
 
 def _best(options: RunOptions, cfg: EasyDict, path: Path) -> Findings:
@@ -233,32 +212,41 @@ def _best(options: RunOptions, cfg: EasyDict, path: Path) -> Findings:
     names = (*actor_type(options, cfg).measures, *["Loss/center"] * (cfg.MODEL.get("HEAD_TYPE") == "CENTER"))
     if metric not in names:
         raise UserError(f"TRAIN.KEEP_BEST is {metric!r}, which no validation reports; valid: {', '.join(names)}")
-    if not usable_validation(options, cfg)[0] or cfg.TRAIN.VAL_EPOCH_INTERVAL > cfg.TRAIN.EPOCH:
+    if not usable_validation(options, cfg) or cfg.TRAIN.VAL_EPOCH_INTERVAL > cfg.TRAIN.EPOCH:
         remedy = "name sets in DATA.VAL.DATASETS_NAME, and set TRAIN.VAL_EPOCH_INTERVAL to at most TRAIN.EPOCH"
         raise UserError(f"TRAIN.KEEP_BEST needs a validation, and the run has none: {remedy}")
     yield "ok", f"by {metric} of each validation: {path}"
 
 
-def usable_validation(options: RunOptions, cfg: EasyDict) -> tuple[list[str], list[float]]:
-    """Names and ratios of the validation sets to use: all, or the ones that exist if some may be missing."""
-    names, ratios = cfg.DATA.VAL.DATASETS_NAME, cfg.DATA.VAL.DATASETS_RATIO
-    if not options.validation_may_be_missing or len(names) != len(ratios):
-        return names, ratios
-    there = [i for i, name in enumerate(names) if find_lack(name, use_lmdb=options.use_lmdb) is None]
-    if not any(ratios[i] for i in there):
-        there = []
-    return [names[i] for i in there], [ratios[i] for i in there]
+def usable_validation(options: RunOptions, cfg: EasyDict) -> list[tuple[str, float]]:
+    """The validation sets to use, with their ratios: all, or the ones that exist if some may be missing."""
+    sets = list(zip(cfg.DATA.VAL.DATASETS_NAME, cfg.DATA.VAL.DATASETS_RATIO, strict=False))
+    if options.validation_may_be_missing:
+        sets = [each for each in sets if find_lack(each[0], use_lmdb=options.use_lmdb) is None]
+    return sets if any(ratio for _, ratio in sets) else []
+
+
+def _dataset(name: str, part: str, options: RunOptions, cfg: EasyDict) -> Findings:
+    """Open a data set of `part`, `TRAIN` or `VAL`, and read some sequences of it."""
+    lack = find_lack(name, use_lmdb=options.use_lmdb)
+    if lack is not None and part == "VAL" and options.validation_may_be_missing:
+        yield "note", f"{lack[0]}; training goes on without it: {lack[1]}"
+    elif lack is not None:
+        without = ", or train without validation: --opts DATA.VAL.DATASETS_NAME=[]" * (part == "VAL")
+        yield "problem", f"{lack[0]}: {lack[1]}{without}"
+    elif waits_to_be_generated(name):
+        yield "ok", "is generated when training starts"
+    else:
+        dataset = build_dataset(name, use_lmdb=options.use_lmdb, cache=options.save_dir / "cache")
+        if options.script == REFINE and not isinstance(dataset, MaskedDataset):
+            raise UserError("has no masks: name sets with masks, such as COCO17_masks or DAVIS:<path>")
+        yield from _inspect(dataset, cfg, SAMPLED)
 
 
 def check_dataset(name: str, use_lmdb: bool = False, everything: bool = False) -> Findings:
     """Open a training set as STARK-S does, and read an image of some sequences, or of `everything`."""
-    options = RunOptions("stark_s", "baseline", Path(), use_lmdb=use_lmdb)
-    lack = find_lack(name, use_lmdb=use_lmdb)
-    if lack is not None:
-        yield "problem", ": ".join(lack)
-        return
     dataset = build_dataset(name, use_lmdb=use_lmdb)
-    yield from _inspect(dataset, options, load_config("stark_s", "baseline"), len(dataset) if everything else SAMPLED)
+    yield from _inspect(dataset, load_config("stark_s", "baseline"), len(dataset) if everything else SAMPLED)
 
 
 def check_test_set(name: str, everything: bool = False) -> Findings:
@@ -279,63 +267,32 @@ def check_test_set(name: str, everything: bool = False) -> Findings:
     yield from (("note", text) for text in notes if text)
 
 
-def _dataset(name: str, part: str, opened: dict[str, TrackingDataset], options: RunOptions, cfg: EasyDict) -> Findings:
-    """Open a data set of `part`, `TRAIN` or `VAL`, unless it is `opened`, and read some sequences of it."""
-    lack = find_lack(name, use_lmdb=options.use_lmdb)
-    if lack is not None and part == "VAL" and options.validation_may_be_missing:
-        yield "note", f"{lack[0]}; training goes on without it: {lack[1]}"
-    elif lack is not None:
-        without = ", or train without validation: --opts DATA.VAL.DATASETS_NAME=[]" * (part == "VAL")
-        yield "problem", f"{lack[0]}: {lack[1]}{without}"
-    elif waits_to_be_generated(name):
-        yield "ok", "is generated when training starts"
-    else:
-        if name not in opened:
-            opened[name] = build_dataset(name, use_lmdb=options.use_lmdb, cache=options.save_dir / "cache")
-        yield from _inspect(opened[name], options, cfg)
-
-
-def _inspect(dataset: TrackingDataset, options: RunOptions, cfg: EasyDict, most: int = SAMPLED) -> Findings:
-    """Read at most `most` sequences of a data set, the same at each call."""
-    if options.script == REFINE and not isinstance(dataset, MaskedDataset):
-        raise UserError("has no masks: name sets with masks, such as COCO17_masks or DAVIS:<path>")
+def _inspect(dataset: TrackingDataset, cfg: EasyDict, most: int) -> Findings:
+    """Read at most `most` sequences of a data set, with one image of each; the same at each call."""
     sampler = FrameSampler([dataset], [1], sampler_mode(cfg), sample_intervals(cfg))
     count = min(most, len(dataset))
-    infos, outside, doubts = [], [], []
-    bad: dict[str, list[str]] = {"annotations": [], "images": []}
+    infos, bad = [], []
     for share in (np.arange(count) + 0.5) / count:
         sequence = int(share * len(dataset))
         try:
             info = dataset.info(sequence)
             infos.append(info)
             frames = np.flatnonzero(info.visible) if info.visible.any() else np.arange(len(info))
-            height, width = dataset.image(sequence, int(frames[int(share * len(frames))])).shape[:2]
+            dataset.image(sequence, int(frames[int(share * len(frames))]))
         except UserError as error:
-            bad["images" if isinstance(error, ImageReadError) else "annotations"].append(str(error))
-            continue
-        x, y, w, h = info.boxes.T
-        off = info.visible & ((x >= width) | (y >= height) | (x + w <= 0) | (y + h <= 0))
-        outside += [dataset.source(sequence, int(frame)) for frame in np.flatnonzero(off)]
-        doubts.append(box_doubt(info.boxes[info.visible], width, height))
-    boxes, visible = sum(map(len, infos)), sum(int(info.visible.sum()) for info in infos)
-    invalid = boxes - sum(int(info.valid.sum()) for info in infos)
+            bad.append(str(error))
     what = "sequences" if dataset.is_video else "objects"
-    more = f"; visible in {visible:,} of {boxes:,} frames" if dataset.is_video else ""
-    more += f"; {invalid:,} boxes are nan or have no area" if invalid else ""
+    seen = f"{sum(int(info.visible.sum()) for info in infos):,} of {sum(map(len, infos)):,} frames"
+    more = f"; visible in {seen}" if dataset.is_video else ""
     yield "ok", f"{len(dataset):,} {what} in {dataset.storage.locate()}; {count} read, with an image of each{more}"
-    for kind, errors in bad.items():
-        if errors:
-            state = "problem" if len(errors) * 2 >= count else "note"
-            text = f"{len(errors)} of {count} {kind} read are unusable: {few(errors, 3, '; ', 500)}"
-            yield state, f"{text}: mend these files, or remove their sequences"
+    if bad:
+        state = "problem" if len(bad) * 2 >= count else "note"
+        text = f"{len(bad)} of {count} {what} read are unusable: {few(bad, 3, '; ', 500)}"
+        yield state, f"{text}: mend these files, or remove the {what}"
     unused = sum(not sampler.can_use(dataset, info) for info in infos)
     if unused:
         terms = f"a sequence needs more than {sampler.min_visible} visible frames, and {MIN_FRAMES} in all"
         state = "problem" if unused == len(infos) else "note"
         yield state, f"{unused} of {len(infos)} sequences read are never sampled: {terms}: use longer sequences"
-    if outside:
-        yield "note", f"{len(outside):,} of {boxes:,} boxes read are outside their image, {outside[0]} for one"
-    if sum(map(bool, doubts)) * 2 > len(doubts):
-        yield "note", max(doubts)
-    if dataset.report:
-        yield "note", dataset.report
+    notes = (dataset.report, doubt_boxes(dataset.sequences) if isinstance(dataset, VideoSet) else "")
+    yield from (("note", text) for text in notes if text)

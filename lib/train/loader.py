@@ -13,12 +13,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ..data.images import ImageReadError
+from ..utils.crop import CropError
 from ..utils.errors import UserError
 from .processing import Processing, Rejected, Sample
 from .sampler import AnnotationError, FrameSampler
 
-MAX_FAILURES = 100
-MAX_REJECTIONS = 1000
+MAX_FAILURES = 100  # in a row
 PREFETCHED = 4  # batches of a worker
 
 log = logging.getLogger(__name__)
@@ -62,21 +62,19 @@ class SampleStream(Dataset):
         """The sample, or the error to stop with: raised here, it would leave a worker as a page of traceback."""
         rng = np.random.default_rng([*self.entropy, *key])
         failures, rejections = [], []
-        while len(failures) < MAX_FAILURES and len(rejections) < MAX_REJECTIONS:
+        while len(failures) + len(rejections) < MAX_FAILURES:
             try:
                 sample = self.processing(self.sampler.sample(rng), rng)
                 sample.failures = failures
                 return sample
             except (ImageReadError, AnnotationError) as error:
                 failures.append(str(error))
-            except Rejected as reason:
+            except (CropError, Rejected) as reason:
                 rejections.append(str(reason))
             except UserError as error:
                 return error
-        if len(rejections) == MAX_REJECTIONS:
-            return UserError(f"{MAX_REJECTIONS} samples in a row could not be used; the last: {rejections[-1]}")
-        listed = "; ".join(dict.fromkeys(failures))
-        return UserError(f"{MAX_FAILURES} files in a row could not be read: {listed}")
+        listed = "; ".join(dict.fromkeys(failures + rejections))
+        return UserError(f"{MAX_FAILURES} samples in a row could not be made: {listed}")
 
 
 class BatchLoader:
