@@ -19,7 +19,7 @@ from lib.models import build_model
 from lib.models.export import MaskParts
 from lib.models.inference import Parts, prepare_for_tracking
 from lib.models.segmentation import doubling
-from lib.train.losses import BoxActor, DistillActor, MaskActor, ScoreActor, Teacher
+from lib.train.losses import BoxActor, MaskActor, ScoreActor
 from lib.train.optimiser import Optimisation, choose_arithmetic
 
 LIGHTNING = ("stark_lightning_X_trt", "baseline_rephead_4_lite_search5")
@@ -90,15 +90,6 @@ def test_forward_pass_and_loss_stay_on_the_device(script, config):
                 outcome = actor(batch_of(cfg, masks=script != "alpha_refine"))
             assert outcome.loss.device.type == "cuda"
             assert {value.device.type for value in outcome.values.values()} == {"cuda"}
-
-
-def test_distillation_stays_on_the_device():
-    cfg, guide = load_config(*LIGHTNING), load_config("stark_s", "baseline")
-    nets = build_model(LIGHTNING[0], cfg), build_model("stark_s", guide)
-    with FakeTensorMode() as mode:
-        student, teacher = (on_cuda(net, mode) for net in nets)
-        outcome = DistillActor(student, cfg, CUDA, Teacher(teacher, guide, CUDA))(batch_of(cfg, masks=True))
-    assert outcome.loss.device.type == "cuda"
 
 
 @pytest.mark.parametrize(("script", "config"), NETWORKS)

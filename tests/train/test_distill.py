@@ -26,7 +26,6 @@ from tests.train.tiny_runs import (
     configured,
     lightning,
     several,
-    student,
     teacher,
     trained,
 )
@@ -99,24 +98,6 @@ def test_only_the_student_learns(batch):
     assert not any(module.training for module in learner.teacher.net.modules())
     after = learner.teacher.net.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
-
-
-def test_the_same_pixels_in_each_networks_own_normalisation(batch):
-    net, cfg = student()
-    guide = teacher(**{"DATA.MEAN": [0.5, 0.4, 0.3], "DATA.STD": [0.25, 0.5, 0.2]})
-    learner, seen = DistillActor(net, cfg, CPU, guide), {}
-    net.register_forward_pre_hook(lambda _, inputs: seen.update(student=inputs))
-    guide.net.register_forward_pre_hook(lambda _, inputs: seen.update(teacher=inputs))
-    learner(batch)
-    pixels = []
-    for name, own in (("student", cfg), ("teacher", guide.cfg)):
-        (template,), search = seen[name]
-        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (own.DATA.MEAN, own.DATA.STD))
-        pixels.append([r.tensors * std + mean for r in (template, search)])
-        assert torch.equal(search.mask, batch.search_mask)
-    for ours, its in zip(*pixels, strict=True):
-        assert torch.allclose(ours, its, atol=1e-5)
-    assert not torch.allclose(seen["student"][1].tensors, seen["teacher"][1].tensors, atol=0.1)
 
 
 def test_maps_that_are_not_finite_name_the_sample(batch):

@@ -22,9 +22,8 @@ from lib.train.run import train
 from lib.train.sampler import FrameSampler
 from lib.utils.checkpoint import load_checkpoint
 from lib.utils.errors import UserError
-from lib.utils.tensors import box_iou
 from tests.data.made_trees import davis_part, make_davis, make_got10k, make_outlined_coco, shows, write_image
-from tests.train.tiny_runs import REAL, extent
+from tests.train.tiny_runs import extent
 
 
 def test_outlines_become_masks(tmp_path):
@@ -126,15 +125,6 @@ def test_the_mask_and_the_boxes_lie_on_the_object_in_the_crops(tmp_path):
     for path in (tmp_path / "images/train2017").iterdir():
         cv2.imwrite(str(path), np.zeros((50, 64, 3), np.uint8))
     assert ".jpg is 64x50, and its mask 64x48" in str(samples[(1, 0)])
-
-
-@pytest.mark.skipif(not REAL.is_dir(), reason=f"no real data at {REAL}; set STARK_REAL_DATA")
-def test_outlines_of_real_photographs_fill_their_boxes():
-    dataset = build_dataset(f"COCO_masks:{REAL / 'coco'}")
-    for i in range(0, len(dataset), 60):
-        mask, (x, y, w, h) = dataset.mask(i, 0), dataset.info(i).boxes[0]
-        assert mask.shape == dataset.image(i, 0).shape[:2]
-        assert box_iou(torch.tensor(extent(mask)), torch.tensor([x, y, x + w, y + h]))[0] > 0.75, dataset.source(i, 0)
 
 
 def test_overlap_of_masks():
