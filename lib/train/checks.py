@@ -76,20 +76,20 @@ class Report:
 def check_run(options: RunOptions, cfg: EasyDict) -> Report:
     """Check everything that a training needs: settings, device, weights, data sets and the output folder.
 
-    Nothing is downloaded and nothing is written, except the annotation caches of data sets.
+    Nothing is downloaded and nothing is written, except the annotation caches of data sets. A UserError if there is no
+    such network.
     """
     warnings.filterwarnings("ignore", message=".*meta parameter.*")  # weights are compared with an `outline`
-    report = Report()
+    report, net, checkpoints = Report(), outline(options.script, cfg), CheckpointFolder(options, cfg)
     report.collect("configuration", _settings(options, cfg))
-    report.collect("device", _device(options))
-    report.collect("LOG.TO", _loggers(option(cfg, "LOG.TO")))
-    report.collect("network", _network(options, cfg))
-    net = None if report.findings[-1].state == "problem" else outline(options.script, cfg)
-    checkpoints = CheckpointFolder(options, cfg)
     report.collect("output folder", _output(checkpoints, options, cfg, net))
     if not (checkpoints.latest.is_file() or checkpoints.previous.is_file()):
-        if options.previous is not None or cfg.TRAIN.get("TRAIN_CLS", False):
-            report.collect("previous stage", _previous(options, net))
+        if options.previous is not None:
+            report.collect("previous stage", _weights(options.previous, options.save_dir, net))
+        elif cfg.TRAIN.get("TRAIN_CLS", False):
+            text = f"{options.script} trains the score head of a network with trained boxes, and none is named"
+            fault = "problem", f"{text}: add --script_prv stark_st1 --config_prv <config>"
+            report.collect("previous stage", iter([fault]))
         elif option(cfg, "MODEL.BACKBONE.PRETRAINED"):
             report.collect("ImageNet weights", _imagenet(cfg.MODEL.BACKBONE.TYPE))
     if options.teacher is not None:
@@ -108,9 +108,6 @@ def outline(script: str, cfg: EasyDict) -> nn.Module:
 
 
 def _settings(options: RunOptions, cfg: EasyDict) -> Findings:
-    size = cfg.TRAIN.BATCH_SIZE * option(cfg, "TRAIN.ACCUM_STEPS") * distributed.world_size()
-    steps = math.ceil(cfg.DATA.TRAIN.SAMPLE_PER_EPOCH / size)
-    yield "ok", f"{options.script}, {options.name}: {cfg.TRAIN.EPOCH:,} epochs of {steps:,} steps of {size} samples"
     if not cfg.DATA.TRAIN.DATASETS_NAME:
         yield "problem", "DATA.TRAIN.DATASETS_NAME is empty: name a set such as COCO17"
     for key, part in ((f"DATA.{part}.DATASETS_RATIO", cfg.DATA[part]) for part in ("TRAIN", "VAL")):
@@ -118,27 +115,18 @@ def _settings(options: RunOptions, cfg: EasyDict) -> Findings:
         if sets and (len(ratios) != sets or not sum(ratios)):
             fault = f"'{key}' is {ratios} for {sets} data sets, but must have a value for each, not all of them 0"
             yield "problem", f"{fault}: --opts {key}=[{','.join('1' * sets)}] samples them equally often"
-    check_sampling(cfg)
-
-
-def _device(options: RunOptions) -> Findings:
-    yield "ok", str(select_device(options.device))
-
-
-def _loggers(names: list[str]) -> Findings:
-    for name in names:
+    for name in option(cfg, "LOG.TO"):
         found = importlib.util.find_spec(name)
         if found is None or found.origin is None:  # the second: a folder of this name, as wandb makes for its files
-            yield "problem", f"the package {name} is not installed: pip install {name}, or leave {name} out"
+            yield "problem", f"LOG.TO: the package {name} is not installed: pip install {name}, or leave {name} out"
+    check_sampling(cfg)
+    size = cfg.TRAIN.BATCH_SIZE * option(cfg, "TRAIN.ACCUM_STEPS") * distributed.world_size()
+    steps = math.ceil(cfg.DATA.TRAIN.SAMPLE_PER_EPOCH / size)
+    device, epochs = select_device(options.device), f"{cfg.TRAIN.EPOCH:,} epochs of {steps:,} steps of {size} samples"
+    yield "ok", f"{options.script}, {options.name} on {device}: {epochs}"
 
 
-def _network(options: RunOptions, cfg: EasyDict) -> Findings:
-    net = outline(options.script, cfg)
-    size = sum(parameter.numel() for parameter in net.parameters())
-    yield "ok", f"{type(net).__name__} with {cfg.MODEL.BACKBONE.TYPE}: {size / 1e6:.2f} M weights"
-
-
-def _output(checkpoints: CheckpointFolder, options: RunOptions, cfg: EasyDict, net: nn.Module | None) -> Findings:
+def _output(checkpoints: CheckpointFolder, options: RunOptions, cfg: EasyDict, net: nn.Module) -> Findings:
     """The folder that the run writes to, and the checkpoint that it goes on from."""
     place = next(path for path in (options.folder.absolute(), *options.folder.absolute().parents) if path.exists())
     if not (place.is_dir() and os.access(place, os.W_OK)):
@@ -151,23 +139,15 @@ def _output(checkpoints: CheckpointFolder, options: RunOptions, cfg: EasyDict, n
     if checkpoints.latest_is_damaged:
         yield "note", f"{checkpoints.latest} is damaged; the checkpoint before it is used"
     require_unchanged(options, cfg, checkpoint, path)
-    if net is not None:
-        load_state(net, checkpoint, path)
+    load_state(net, checkpoint, path)
     epoch, end = checkpoint["epoch"], cfg.TRAIN.EPOCH
     state, left = ("ok", "training goes on") if epoch < end else ("note", "nothing is left to train")
     yield state, f"{path}: epoch {epoch} of {end} is finished: {left}"
 
 
-def _previous(options: RunOptions, net: nn.Module | None) -> Findings:
-    if options.previous is None:
-        text = f"{options.script} trains the score head of a network with trained boxes, and none is named"
-        raise UserError(f"{text}: add --script_prv stark_st1 --config_prv <config>")
-    yield _weights(options.previous, options.save_dir, net)
-
-
-def _weights(stage: Stage, save_dir: Path, net: nn.Module | None) -> tuple[str, str]:
+def _weights(stage: Stage, save_dir: Path, net: nn.Module) -> Findings:
     checkpoint, path = stage.load(net, save_dir)
-    return "ok", f"{path}: epoch {checkpoint.get('epoch', 'unknown')}, the weights fit"
+    yield "ok", f"{path}: epoch {checkpoint.get('epoch', 'unknown')}, the weights fit"
 
 
 def _imagenet(backbone: str) -> Findings:
@@ -186,7 +166,7 @@ def _teacher(options: RunOptions, cfg: EasyDict) -> Findings:
     teacher_cfg = stage.network_config(options.save_dir)
     teacher = outline(stage.script, teacher_cfg)
     check_fit(cfg, teacher_cfg, teacher)
-    yield _weights(stage, options.save_dir, teacher)
+    yield from _weights(stage, options.save_dir, teacher)
 
 
 def check_fit(cfg: EasyDict, teacher_cfg: EasyDict, teacher: nn.Module) -> None:

@@ -19,7 +19,6 @@ from .processing import Processing, Rejected, Sample
 from .sampler import AnnotationError, FrameSampler
 
 MAX_FAILURES = 100  # in a row
-PREFETCHED = 4  # batches of a worker
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +109,7 @@ class BatchLoader:
             collate_fn=collate,
             worker_init_fn=_init_worker,
             persistent_workers=workers > 0,
-            prefetch_factor=PREFETCHED if workers > 0 else None,
+            prefetch_factor=4 if workers > 0 else None,
             pin_memory=pin,
             # Else the loader takes a number from dropout's generator, once a process: a resumed run would differ.
             generator=torch.Generator(),

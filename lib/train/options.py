@@ -56,15 +56,14 @@ class Stage:
         """The configuration of the trained network; errors as of `path`."""
         return trained_config(self.script, self.config, self.path(save_dir))[0]
 
-    def load(self, net: nn.Module | None, save_dir: Path) -> tuple[dict[str, Any], Path]:
-        """Load the weights into a network, if there is one; a score head may be missing. The checkpoint and its path.
+    def load(self, net: nn.Module, save_dir: Path) -> tuple[dict[str, Any], Path]:
+        """Load the weights into a network; a score head may be missing. The checkpoint and its path.
 
         A CheckpointError if the file is missing or damaged, or does not fit.
         """
         path = self.path(save_dir)
         checkpoint = load_checkpoint(path)
-        if net is not None:
-            load_state(net, checkpoint, path, allow_missing=("cls_head.",))
+        load_state(net, checkpoint, path, allow_missing=("cls_head.",))
         return checkpoint, path
 
 
