@@ -99,7 +99,7 @@ _TABLE = (
     Option("DATA.SEARCH.CENTER_JITTER", 4.5, "shift", by_script={REFINE: 0.25}, low=0),
     Option("DATA.SEARCH.SCALE_JITTER", 0.5, "change of size", by_script={REFINE: 0.25}, low=0),
     Option("DATA.SEARCH.FEAT_SIZE", 20, "side of the feature map", (LIGHTNING,), low=1),
-    Option("DATA.SEARCH.NUMBER", 1, "search regions of a sample", (ST1, ST2), choices=(1,)),
+    Option("DATA.SEARCH.NUMBER", 1, "search regions of a sample", (ST1, ST2), low=1),
     Option("DATA.TEMPLATE.SIZE", 128, "pixels of the crop's side", by_script={REFINE: 384}, low=32),
     Option("DATA.TEMPLATE.FACTOR", 2.0, "side of the crop / size of the object", TRACKERS, low=0.1),
     Option("DATA.TEMPLATE.CENTER_JITTER", 0, "shift", by_script={REFINE: 0.0}, low=0, fractions=True),

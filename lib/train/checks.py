@@ -3,6 +3,7 @@
 import importlib.util
 import math
 import os
+import shutil
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,23 +17,29 @@ from torch import nn
 
 from ..config import load_config, option
 from ..config.options import REFINE
-from ..data.dataset import MaskedDataset, TrackingDataset, VideoSet
+from ..data.box_files import box_doubt
+from ..data.dataset import MaskedDataset, TrackingDataset
+from ..data.images import ImageReadError
 from ..data.registry import build_dataset, find_lack, load_dataset, waits_to_be_generated
 from ..data.sequence import doubt_boxes
 from ..models import build_model
-from ..models.backbone import RESNET_FILES, imagenet_file, torch_cache
+from ..models.backbone import RESNET_FILES, has_fast_bf16, imagenet_file, torch_cache
 from ..models.layers import MLP
-from ..utils.checkpoint import load_state
+from ..utils.checkpoint import load_checkpoint, load_state
 from ..utils.device import select_device
 from ..utils.errors import UserError, few
 from ..utils.workspace import workspace
 from . import distributed
+from .loader import PREFETCHED
 from .losses import STUDENT, actor_type
+from .optimiser import compiles
 from .options import CheckpointFolder, RunOptions, Stage, require_unchanged
 from .sampler import MIN_FRAMES, FrameSampler, check_sampling, sample_intervals, sampler_mode
 
 # Sequences of a data set whose annotation is read, with one image of each.
 SAMPLED = 20
+# Batches pass from data workers through it; containers have 64 MB by default, and a worker that finds it full dies.
+SHARED_MEMORY = Path("/dev/shm")
 
 # Of one subject: `ok`, `note` (worth knowing) or `problem` (training cannot start), and a text that ends with a remedy.
 Findings = Iterator[tuple[str, str]]
@@ -48,9 +55,10 @@ class Finding(NamedTuple):
 
 @dataclass
 class Report:
-    """All findings."""
+    """All findings, and the data sets that the check opened, by name."""
 
     findings: list[Finding] = field(default_factory=list)
+    datasets: dict[str, TrackingDataset] = field(default_factory=dict)
 
     def collect(self, subject: str, findings: Findings) -> None:
         """Add the findings of a subject; a UserError among them is a problem, and the last one."""
@@ -76,12 +84,25 @@ class Report:
 def check_run(options: RunOptions, cfg: EasyDict) -> Report:
     """Check everything that a training needs: settings, device, weights, data sets and the output folder.
 
-    Nothing is downloaded and nothing is written, except the annotation caches of data sets. A UserError if there is no
-    such network.
+    Nothing is downloaded and nothing is written, except the annotation caches of data sets.
     """
     warnings.filterwarnings("ignore", message=".*meta parameter.*")  # weights are compared with an `outline`
-    report, net, checkpoints = Report(), outline(options.script, cfg), CheckpointFolder(options, cfg)
+    report, checkpoints = Report(), CheckpointFolder(options, cfg)
     report.collect("configuration", _settings(options, cfg))
+    report.collect("device", _device(options, cfg))
+    report.collect("network", _network(options, cfg))
+    if report.findings[-1].state == "ok":
+        _check_weights(report, checkpoints, options, cfg)
+    report.collect("best checkpoint", _best(options, cfg, checkpoints.best))
+    for part in ("TRAIN", "VAL"):
+        for name in dict.fromkeys(cfg.DATA[part].DATASETS_NAME):
+            report.collect(f"{part.lower()} {name}", _dataset(name, part, report.datasets, options, cfg))
+    return report
+
+
+def _check_weights(report: Report, checkpoints: CheckpointFolder, options: RunOptions, cfg: EasyDict) -> None:
+    """Check the output folder, and all weights that the run begins with."""
+    net = outline(options.script, cfg)
     report.collect("output folder", _output(checkpoints, options, cfg, net))
     if not (checkpoints.latest.is_file() or checkpoints.previous.is_file()):
         if options.previous is not None:
@@ -94,11 +115,6 @@ def check_run(options: RunOptions, cfg: EasyDict) -> Report:
             report.collect("ImageNet weights", _imagenet(cfg.MODEL.BACKBONE.TYPE))
     if options.teacher is not None:
         report.collect("teacher", _teacher(options, cfg))
-    report.collect("best checkpoint", _best(options, cfg, checkpoints.best))
-    for part in ("TRAIN", "VAL"):
-        for name in dict.fromkeys(cfg.DATA[part].DATASETS_NAME):
-            report.collect(f"{part.lower()} {name}", _dataset(name, part, options, cfg))
-    return report
 
 
 def outline(script: str, cfg: EasyDict) -> nn.Module:
@@ -119,11 +135,33 @@ def _settings(options: RunOptions, cfg: EasyDict) -> Findings:
         found = importlib.util.find_spec(name)
         if found is None or found.origin is None:  # the second: a folder of this name, as wandb makes for its files
             yield "problem", f"LOG.TO: the package {name} is not installed: pip install {name}, or leave {name} out"
+    workers = cfg.TRAIN.NUM_WORKER * int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    pixels = cfg.DATA.SEARCH.SIZE**2 + cfg.DATA.TEMPLATE.get("NUMBER", 1) * cfg.DATA.TEMPLATE.SIZE**2
+    needed = workers * PREFETCHED * cfg.TRAIN.BATCH_SIZE * 4 * pixels  # three colours and a mask
+    if SHARED_MEMORY.is_dir() and (free := shutil.disk_usage(SHARED_MEMORY).free) < needed:
+        text = f"data workers need {needed / 2**20:.0f} MiB in {SHARED_MEMORY}, which has {free / 2**20:.0f}"
+        yield "problem", f"{text}: start the container with --shm-size=2g, or --opts TRAIN.NUM_WORKER=0"
     check_sampling(cfg)
     size = cfg.TRAIN.BATCH_SIZE * option(cfg, "TRAIN.ACCUM_STEPS") * distributed.world_size()
     steps = math.ceil(cfg.DATA.TRAIN.SAMPLE_PER_EPOCH / size)
-    device, epochs = select_device(options.device), f"{cfg.TRAIN.EPOCH:,} epochs of {steps:,} steps of {size} samples"
-    yield "ok", f"{options.script}, {options.name} on {device}: {epochs}"
+    yield "ok", f"{options.script}, {options.name}: {cfg.TRAIN.EPOCH:,} epochs of {steps:,} steps of {size} samples"
+
+
+def _device(options: RunOptions, cfg: EasyDict) -> Findings:
+    device, precision = select_device(options.device), option(cfg, "TRAIN.AMP")
+    compiles(cfg)
+    yield "ok", str(device)
+    is_fp16 = precision in (True, "fp16")
+    if is_fp16 and device.type not in ("cuda", "cpu"):
+        yield "problem", f"TRAIN.AMP fp16 does not work on {device.type}: --opts TRAIN.AMP=off, or bf16"
+    elif is_fp16 and device.type == "cpu" or precision == "bf16" and not has_fast_bf16(device):
+        yield "note", f"TRAIN.AMP={precision} is slow on this {device.type}: --opts TRAIN.AMP=off is faster"
+
+
+def _network(options: RunOptions, cfg: EasyDict) -> Findings:
+    net = outline(options.script, cfg)
+    size = sum(parameter.numel() for parameter in net.parameters())
+    yield "ok", f"{type(net).__name__} with {cfg.MODEL.BACKBONE.TYPE}: {size / 1e6:.2f} M weights"
 
 
 def _output(checkpoints: CheckpointFolder, options: RunOptions, cfg: EasyDict, net: nn.Module) -> Findings:
@@ -131,6 +169,10 @@ def _output(checkpoints: CheckpointFolder, options: RunOptions, cfg: EasyDict, n
     place = next(path for path in (options.folder.absolute(), *options.folder.absolute().parents) if path.exists())
     if not (place.is_dir() and os.access(place, os.W_OK)):
         raise UserError(f"cannot write to {place}: choose another --save_dir")
+    needed = 3 * 4 * sum(value.numel() for value in net.state_dict().values())
+    if shutil.disk_usage(place).free < needed:
+        text = f"{place} has no room for the weights of three checkpoints, {needed / 2**30:.1f} GiB"
+        yield "problem", f"{text}: make room, or choose another --save_dir"
     found = checkpoints.load()
     if found is None:
         yield "ok", f"{options.folder}: a new run"
@@ -156,6 +198,7 @@ def _imagenet(backbone: str) -> Findings:
         remedy = f"without a network, put {RESNET_FILES[backbone][0]} into {workspace('train').pretrained_dir}"
         yield "note", f"of {backbone}: training downloads them to {torch_cache()}: {remedy}"
     else:
+        load_checkpoint(path)
         yield "ok", f"of {backbone}: {path}"
 
 
@@ -163,6 +206,8 @@ def _teacher(options: RunOptions, cfg: EasyDict) -> Findings:
     stage = options.teacher
     if options.script != STUDENT:
         raise UserError(f"distillation trains {STUDENT}, not {options.script}: leave out --distill")
+    if stage.script == STUDENT:
+        raise UserError(f"{STUDENT} cannot guide itself: name a spatial one: --script_teacher stark_s, stark_st1, …")
     teacher_cfg = stage.network_config(options.save_dir)
     teacher = outline(stage.script, teacher_cfg)
     check_fit(cfg, teacher_cfg, teacher)
@@ -206,8 +251,8 @@ def usable_validation(options: RunOptions, cfg: EasyDict) -> list[tuple[str, flo
     return sets if any(ratio for _, ratio in sets) else []
 
 
-def _dataset(name: str, part: str, options: RunOptions, cfg: EasyDict) -> Findings:
-    """Open a data set of `part`, `TRAIN` or `VAL`, and read some sequences of it."""
+def _dataset(name: str, part: str, opened: dict[str, TrackingDataset], options: RunOptions, cfg: EasyDict) -> Findings:
+    """Open a data set of `part`, `TRAIN` or `VAL`, unless it is `opened`, and read some sequences of it."""
     lack = find_lack(name, use_lmdb=options.use_lmdb)
     if lack is not None and part == "VAL" and options.validation_may_be_missing:
         yield "note", f"{lack[0]}; training goes on without it: {lack[1]}"
@@ -217,10 +262,11 @@ def _dataset(name: str, part: str, options: RunOptions, cfg: EasyDict) -> Findin
     elif waits_to_be_generated(name):
         yield "ok", "is generated when training starts"
     else:
-        dataset = build_dataset(name, use_lmdb=options.use_lmdb, cache=options.save_dir / "cache")
-        if options.script == REFINE and not isinstance(dataset, MaskedDataset):
+        if name not in opened:
+            opened[name] = build_dataset(name, use_lmdb=options.use_lmdb, cache=options.save_dir / "cache")
+        if options.script == REFINE and not isinstance(opened[name], MaskedDataset):
             raise UserError("has no masks: name sets with masks, such as COCO17_masks or DAVIS:<path>")
-        yield from _inspect(dataset, cfg, SAMPLED)
+        yield from _inspect(opened[name], cfg, SAMPLED)
 
 
 def check_dataset(name: str, use_lmdb: bool = False, everything: bool = False) -> Findings:
@@ -251,28 +297,38 @@ def _inspect(dataset: TrackingDataset, cfg: EasyDict, most: int) -> Findings:
     """Read at most `most` sequences of a data set, with one image of each; the same at each call."""
     sampler = FrameSampler([dataset], [1], sampler_mode(cfg), sample_intervals(cfg))
     count = min(most, len(dataset))
-    infos, bad = [], []
+    infos, outside, doubts = [], [], []
+    bad: dict[str, list[str]] = {"annotations": [], "images": []}
     for share in (np.arange(count) + 0.5) / count:
         sequence = int(share * len(dataset))
         try:
             info = dataset.info(sequence)
             infos.append(info)
             frames = np.flatnonzero(info.visible) if info.visible.any() else np.arange(len(info))
-            dataset.image(sequence, int(frames[int(share * len(frames))]))
+            height, width = dataset.image(sequence, int(frames[int(share * len(frames))])).shape[:2]
         except UserError as error:
-            bad.append(str(error))
+            bad["images" if isinstance(error, ImageReadError) else "annotations"].append(str(error))
+            continue
+        x, y, w, h = info.boxes.T
+        off = info.visible & ((x >= width) | (y >= height) | (x + w <= 0) | (y + h <= 0))
+        outside += [dataset.source(sequence, int(frame)) for frame in np.flatnonzero(off)]
+        doubts.append(box_doubt(info.boxes[info.visible], width, height))
+    boxes, visible, valid = np.sum([(len(i), i.visible.sum(), i.valid.sum()) for i in infos] or [(0, 0, 0)], axis=0)
     what = "sequences" if dataset.is_video else "objects"
-    seen = f"{sum(int(info.visible.sum()) for info in infos):,} of {sum(map(len, infos)):,} frames"
-    more = f"; visible in {seen}" if dataset.is_video else ""
+    more = f"; visible in {visible:,} of {boxes:,} frames" if dataset.is_video else ""
+    more += f"; {boxes - valid:,} boxes are nan or have no area" if valid < boxes else ""
     yield "ok", f"{len(dataset):,} {what} in {dataset.storage.locate()}; {count} read, with an image of each{more}"
-    if bad:
-        state = "problem" if len(bad) * 2 >= count else "note"
-        text = f"{len(bad)} of {count} {what} read are unusable: {few(bad, 3, '; ', 500)}"
-        yield state, f"{text}: mend these files, or remove the {what}"
+    for kind, errors in bad.items():
+        if errors:
+            state = "problem" if len(errors) * 2 >= count else "note"
+            text = f"{len(errors)} of {count} {kind} read are unusable: {few(errors, 3, '; ', 500)}"
+            yield state, f"{text}: mend these files, or remove the {what}"
     unused = sum(not sampler.can_use(dataset, info) for info in infos)
     if unused:
         terms = f"a sequence needs more than {sampler.min_visible} visible frames, and {MIN_FRAMES} in all"
         state = "problem" if unused == len(infos) else "note"
         yield state, f"{unused} of {len(infos)} sequences read are never sampled: {terms}: use longer sequences"
-    notes = (dataset.report, doubt_boxes(dataset.sequences) if isinstance(dataset, VideoSet) else "")
+    notes = [dataset.report, max(doubts) if sum(map(bool, doubts)) * 2 > len(doubts) else ""]
+    if outside:
+        notes.append(f"{len(outside):,} of {boxes:,} boxes read are outside their image, {outside[0]} for one")
     yield from (("note", text) for text in notes if text)

@@ -5,22 +5,22 @@ torchrun sets RANK, WORLD_SIZE and LOCAL_RANK for each process; without torchrun
 
 import contextlib
 import ctypes
+import json
 import os
+import re
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed import run as torchrun
-from torch.distributed.elastic.multiprocessing.api import SignalException
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-from torch.distributed.elastic.rendezvous import RendezvousError
 from torch.nn.parallel import DistributedDataParallel
 
 from ..utils.device import available_cpus, select_device
@@ -34,6 +34,15 @@ LOST = ("closed by peer", "reset by peer", "Broken pipe", "remote process exited
 SECONDS_FOR_TORCHRUN = 30
 # A training process saves its state when it is asked to end; torchrun kills it after this time.
 SECONDS_TO_SAVE = 60
+# A run that is asked to end while it waits for a batch waits this long; less than schedulers give.
+SECONDS_FOR_BATCH = 15
+# `python -m torch.distributed.run` without the traceback of its own code, which hides its report.
+TORCHRUN = """
+import sys
+from torch.distributed.run import main
+sys.excepthook = lambda _, error, __: print(error, file=sys.stderr)
+main()
+"""
 
 
 def is_launched() -> bool:
@@ -58,31 +67,35 @@ def torchrun_options(given: Mapping[str, str | int | None]) -> list[str]:
 def launch(command: Sequence[str], options: Mapping[str, str | int | None]) -> int:
     """Run a Python program, a file and its arguments, in several processes by torchrun; gives the exit status.
 
-    SIGTERM, SIGINT and SIGHUP are passed on; the processes have `SECONDS_TO_SAVE` to end, and the status is 128 plus
-    the signal's number. A UserError repeats the error of the process that failed first.
+    torchrun runs in a session of its own, so the first SIGTERM, SIGINT or SIGHUP is passed on, as SIGTERM; the
+    processes have `SECONDS_TO_SAVE` to end, and the status is 128 plus the signal's number. It is 2 if the first
+    process that failed recorded an error, else torchrun's.
     """
-    words = torchrun_options(options)
-    signals = ",".join(number.name for number in stopping_signals())
+    words, stop = torchrun_options(options), StopRequest()
     processes = str(options.get("nproc_per_node"))  # or a word that torchrun knows, such as "gpu"
     threads = max(1, available_cpus() // max(1, int(processes))) if processes.isdecimal() else 1
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(SECONDS_TO_SAVE))
-    try:
-        with tempfile.TemporaryDirectory(prefix="stark_") as folder:
-            more = f"--signals_to_handle={signals}", f"--log_dir={folder}"
-            torchrun.run(torchrun.parse_args([*words, *more, *command]))
-    except SignalException as stopped:
-        return 128 + stopped.sigval
-    except ChildFailedError as error:
-        failure = error.get_first_failure()[1]
-        text = f"a training process was killed (as when memory runs out) or failed, with status {failure.exitcode}"
-        text += "; the same command goes on from the last checkpoint"
-        if isinstance(failure.message, dict):  # what the process recorded: the error's class and text
-            text = failure.message["message"].partition(": ")[2]
-        raise UserError(text) from error
-    except (AssertionError, RendezvousError, ValueError) as error:
-        raise UserError(f"torchrun cannot start with {' '.join(words)}: {error}") from error
-    return 0
+    defaults = {"OMP_NUM_THREADS": str(threads), "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(SECONDS_TO_SAVE)}
+    with tempfile.TemporaryDirectory(prefix="stark_") as folder, stop.watching():
+        report = Path(folder) / "error.json"  # torchrun copies the error here that the first failed process recorded
+        torchrun = subprocess.Popen(
+            [sys.executable, "-c", TORCHRUN, *words, f"--log_dir={folder}", *command],
+            env={**defaults, **os.environ, "TORCHELASTIC_ERROR_FILE": str(report)},
+            start_new_session=True,
+            preexec_fn=end_with_parent,
+        )
+        while not stop.signal and torchrun.poll() is None:
+            time.sleep(0.1)
+        if stop.signal:
+            torchrun.terminate()
+        status = torchrun.wait()
+        recorded = json.loads(report.read_text())["message"] if report.is_file() else ""
+    if stop.signal or not status:
+        return 128 + stop.signal if stop.signal else 0
+    lost = "a training process was killed (as when memory runs out) or failed: torchrun's report above names it"
+    lost += "; the same command goes on from the last checkpoint"
+    text = recorded["message"] if isinstance(recorded, dict) else recorded or lost
+    print("error:", re.sub(r"^\w+: ", "", text), file=sys.stderr)  # without the name of the error's class
+    return 2 if recorded else 128 - status if status < 0 else status
 
 
 def end_with_parent() -> None:
@@ -165,24 +178,26 @@ def without_exchange(net: nn.Module, active: bool) -> contextlib.AbstractContext
     return net.no_sync() if active and isinstance(net, DistributedDataParallel) else contextlib.nullcontext()
 
 
-def stopping_signals() -> list[signal.Signals]:
-    """The signals that ask this process to stop; ignored ones, such as SIGHUP under `nohup`, stay ignored."""
-    numbers = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
-    return [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
+class NoBatchError(Exception):
+    """The processes that make samples hang, and the run was asked to stop."""
 
 
 class StopRequest:
     """Remembers the first signal that asked this process to stop, so that it ends where it can go on later."""
 
     signal = 0
+    waiting = False  # for a batch
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
-        """Catch the signals in the body."""
-        before = {number: signal.signal(number, self._note) for number in stopping_signals()}
+        """Catch the signals in the body; ignored ones, such as SIGHUP under `nohup`, stay ignored."""
+        numbers = [n for n in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
+        before = {number: signal.signal(number, self._note) for number in numbers}
+        before[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._give_up)
         try:
             yield
         finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
             for number, old in before.items():
                 signal.signal(number, old)
 
@@ -192,3 +207,16 @@ class StopRequest:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         self.signal = self.signal or number
+        signal.setitimer(signal.ITIMER_REAL, SECONDS_FOR_BATCH, SECONDS_FOR_BATCH)
+
+    def _give_up(self, *_: object) -> None:
+        if self.waiting:
+            raise NoBatchError
+
+    def next_of(self, batches: Iterator[Any]) -> Any:
+        """The next batch; a NoBatchError where none has come SECONDS_FOR_BATCH after a signal."""
+        self.waiting = True
+        try:
+            return next(batches)
+        finally:
+            self.waiting = False

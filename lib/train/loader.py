@@ -18,7 +18,9 @@ from ..utils.errors import UserError
 from .processing import Processing, Rejected, Sample
 from .sampler import AnnotationError, FrameSampler
 
-MAX_FAILURES = 100  # in a row
+# In a row, of one sample: files that cannot be read, and samples that cannot be used.
+MAX_FAILURES, MAX_REJECTIONS = 100, 1000
+PREFETCHED = 4  # batches of a worker
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +63,7 @@ class SampleStream(Dataset):
         """The sample, or the error to stop with: raised here, it would leave a worker as a page of traceback."""
         rng = np.random.default_rng([*self.entropy, *key])
         failures, rejections = [], []
-        while len(failures) + len(rejections) < MAX_FAILURES:
+        while len(failures) < MAX_FAILURES and len(rejections) < MAX_REJECTIONS:
             try:
                 sample = self.processing(self.sampler.sample(rng), rng)
                 sample.failures = failures
@@ -72,8 +74,10 @@ class SampleStream(Dataset):
                 rejections.append(str(reason))
             except UserError as error:
                 return error
-        listed = "; ".join(dict.fromkeys(failures + rejections))
-        return UserError(f"{MAX_FAILURES} samples in a row could not be made: {listed}")
+        if len(rejections) == MAX_REJECTIONS:
+            return UserError(f"{MAX_REJECTIONS} samples in a row could not be used; the last: {rejections[-1]}")
+        listed = "; ".join(dict.fromkeys(failures))
+        return UserError(f"{MAX_FAILURES} files in a row could not be read: {listed}")
 
 
 class BatchLoader:
@@ -109,7 +113,7 @@ class BatchLoader:
             collate_fn=collate,
             worker_init_fn=_init_worker,
             persistent_workers=workers > 0,
-            prefetch_factor=4 if workers > 0 else None,
+            prefetch_factor=PREFETCHED if workers > 0 else None,
             pin_memory=pin,
             # Else the loader takes a number from dropout's generator, once a process: a resumed run would differ.
             generator=torch.Generator(),

@@ -3,16 +3,21 @@
 import contextlib
 import json
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
+import matplotlib
+import numpy as np
+import psutil
 import torch
 import yaml
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from torch import Tensor
-from torchvision.transforms.functional import resize
-from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks, make_grid
 from tqdm import tqdm
 
 from ..utils.checkpoint import to_plain
@@ -26,6 +31,8 @@ from .losses import Outcome
 PACKAGE = __package__.partition(".")[0]  # the name of the logger of all modules
 PANEL = 16  # samples that a validation shows: its first ones, so always the same
 TRUTH, PREDICTION = "lime", "red"
+WHOLE = (0, 1, 1, 0)  # crops are shown in these coordinates: fractions, y downwards
+MIB = 2**20
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +112,7 @@ class RunLog:
         Args:
             loader: `train` or `val`; epochs count from 1, and of their `steps` so many (`step`) are finished.
             values: `samples_per_second` over all processes, means of losses and measures, and for training `lr` by
-                parameter group and `data_wait` as a share of the time.
+                parameter group, `data_wait` as a share of the time, and `memory_use`.
         """
         if not self.active:
             return
@@ -126,10 +133,26 @@ class RunLog:
             logger.curves(title, step, values)
 
     def pictures(self, title: str, epoch: int, shown: Sequence[tuple[Batch, Outcome]]) -> None:
-        """Samples in TensorBoard as one picture; see `panel`."""
+        """Samples in TensorBoard as one picture; see `panel_figure`."""
         self.begin()
         for board in (logger for logger in self.loggers if isinstance(logger, TensorBoard)):
-            board.picture(f"{title}/samples", epoch, panel(shown))
+            board.picture(f"{title}/samples", epoch, panel_figure(shown))
+
+    def rewind(self, epoch: int, step: int, steps: int) -> None:
+        """Remove the numbers that a resumed run writes again: all after `step` of the `steps` of `epoch`.
+
+        The text log keeps its lines. Call it before any numbers are written.
+        """
+        self.begin(purge_step=(epoch - 1) * steps + step + 1)
+        if self.active and self.numbers.is_file():
+            kept, lines = [], self.numbers.read_text(encoding="utf-8", errors="replace").splitlines()
+            with contextlib.suppress(KeyError, TypeError, ValueError):  # a killed run did not finish its last line
+                for line in lines:
+                    entry = json.loads(line)
+                    # A validation follows the last step of its epoch.
+                    if (entry["epoch"], entry["loader"] == "val", entry["step"]) <= (epoch, False, step):
+                        kept.append(f"{line}\n")
+            write_text(self.numbers, "".join(kept))
 
     def close(self, failed: bool = False) -> None:
         """Write no longer; loggers note whether the run has `failed` or was stopped."""
@@ -144,6 +167,14 @@ class RunLog:
         """Open the loggers, unless they are; a run that goes on says from which step on its points come again."""
         if self.loggers is None:
             self.loggers = [LOGGERS[name](self.run, purge_step) for name in self.to]
+
+
+def memory_use(device: torch.device) -> dict[str, float]:
+    """MiB of memory that this process holds, and on CUDA the most that its tensors took since the start."""
+    use = {"memory_mib": psutil.Process().memory_info().rss / MIB}
+    if device.type == "cuda":
+        use["gpu_memory_mib"] = torch.cuda.max_memory_allocated(device) / MIB
+    return use
 
 
 class _AboveBar(logging.Handler):
@@ -162,35 +193,63 @@ def _text(name: str, value: float | Mapping[str, float]) -> str:
         return f"FPS: {value:.1f}"
     if name == "data_wait":
         return f"data: {value:.0%}"
+    if name.endswith("_mib"):
+        return f"{name.removesuffix('_mib')}: {value / 1024:.1f} GiB"
     return f"{name}: {value:.5f}"
 
 
-def panel(shown: Sequence[tuple[Batch, Outcome]]) -> Tensor:
-    """The first `PANEL` samples of batches, two a row, as one picture (3, H, W) uint8; see `draw_sample`."""
-    samples = [(batch, outcome, number) for batch, outcome in shown for number in range(len(batch.search))]
-    return make_grid([draw_sample(*each) for each in samples[:PANEL]], nrow=2)
+@matplotlib.rc_context({"axes.titlesize": 9})
+def panel_figure(shown: Sequence[tuple[Batch, Outcome]]) -> Figure:
+    """The first `PANEL` samples of batches, two a row: crops, boxes and score maps; see `draw_sample`."""
+    samples = [(batch, outcome, number) for batch, outcome in shown for number in range(len(batch.search))][:PANEL]
+    batch, outcome, _ = samples[0]
+    width = len(batch.templates) + 1 + (outcome.attention is not None) + (outcome.maps is not None)
+    rows, columns = -(-len(samples) // 2), min(len(samples), 2)
+    figure = Figure(figsize=(1.9 * width * columns, 2.15 * rows), layout="constrained")
+    axes = figure.subplots(rows, width * columns, squeeze=False).reshape(rows * columns, width)
+    for row, (batch, outcome, number) in zip(axes, samples, strict=False):
+        draw_sample(row, batch, outcome, number)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    return figure
 
 
-def draw_sample(batch: Batch, outcome: Outcome, number: int) -> Tensor:
-    """Template(s) and search region of a batch's sample, side by side, (3, S, W) uint8, with their brightness.
+def draw_sample(axes: Sequence[Axes], batch: Batch, outcome: Outcome, number: int) -> None:
+    """The template(s) and the search region of a batch's sample as the network sees them, with their brightness.
 
-    The true box is green, the predicted one red with its IoU, and a predicted mask reddish. An absent object has no
-    box. Where only the score head is trained, the score stands at the corner.
+    The true box is green, the predicted one red and dashed, a predicted mask reddish with the true one's outline in
+    green. Where only the score head is trained, the title has its score and whether the object is there; the stand-in
+    box of an absent object is not drawn. On the last axes are attention from the centre of the predicted box, and the
+    probabilities of the corners or the centre, each map as a part of its highest, over the search region in grey.
     """
-    crops = [*batch.templates[:, number], batch.search[number]]
-    lit = [crop.float() * brightness for crop, brightness in zip(crops, batch.brightness[:, number], strict=True)]
-    *templates, search = (crop.clamp(max=255).round().byte().permute(2, 0, 1) for crop in lit)
-    side = search.shape[-1]
+    crops, present, pictures = [*batch.templates[:, number], batch.search[number]], batch.labels[number] > 0.5, []
+    titles = ["template", *["dynamic template"] * (len(crops) - 2), "search" if present else "search, absent"]
+    for axis, crop, brightness, title in zip(axes, crops, batch.brightness[:, number], titles, strict=False):
+        pictures.append((crop.float() * brightness).clamp(max=255).round().byte().numpy())
+        axis.imshow(pictures[-1], extent=WHOLE)
+        axis.set_title(title)
     truth = xywh_to_xyxy(batch.boxes[number].float()).clamp(0, 1)
+    boxes = [(truth, TRUTH, "-")] * bool(present)
     if outcome.masks is not None:
-        search = draw_segmentation_masks(search, outcome.masks[number].cpu() > 0.5, alpha=0.5, colors=PREDICTION)
-    if batch.labels[number] > 0.5:
-        search = draw_bounding_boxes(search, side * truth[None], colors=TRUTH, width=2)
+        red = np.zeros((*outcome.masks.shape[1:], 4))
+        red[..., 0], red[..., 3] = 1, 0.5 * outcome.masks[number].float().cpu()
+        axis.imshow(red, extent=WHOLE)
+        axis.contour(batch.object_masks[number].numpy(), [0.5], colors=TRUTH, extent=(0, 1, 0, 1))
     if outcome.boxes is not None:
-        predicted = sort_corners(outcome.boxes[number].float().cpu()).clamp(0, 1)
-        label = f"IoU {box_iou(predicted, truth)[0]:.2f}"
-        search = draw_bounding_boxes(search, side * predicted[None], [label], colors=PREDICTION, width=2)
+        predicted = sort_corners(outcome.boxes[number].float().cpu())
+        boxes.append((predicted.clamp(0, 1), PREDICTION, "--"))
+        axis.set_title(f"{title}: IoU {box_iou(predicted, truth)[0]:.2f}")
     if outcome.scores is not None:
-        corner = torch.tensor([[0, 0, side, side]])
-        search = draw_bounding_boxes(search, corner, [f"score {outcome.scores[number]:.2f}"], colors=PREDICTION)
-    return torch.cat([*(resize(template, [side, side]) for template in templates), search], dim=2)
+        axis.set_title(f"{title}: score {outcome.scores[number]:.2f}")
+    for (x, y, right, bottom), colour, style in boxes:
+        axis.add_patch(Rectangle((x, y), right - x, bottom - y, fill=False, edgecolor=colour, lw=2, linestyle=style))
+    heat = {} if outcome.attention is None else {"attention": outcome.attention[None, number]}
+    if outcome.maps is not None:
+        kind = "corners" if len(outcome.maps) == 2 else "centre"
+        heat[kind] = outcome.maps[:, number].float().cpu().softmax(-1)
+    for axis, (title, maps) in zip(reversed(axes), reversed(heat.items()), strict=False):
+        maps = (maps / maps.amax(-1, keepdim=True)).amax(0)
+        side = math.isqrt(len(maps))
+        axis.imshow(pictures[-1].mean(-1), cmap="gray", vmin=0, vmax=255, extent=WHOLE)
+        axis.imshow(maps.view(side, side).numpy(), cmap="inferno", vmin=0, vmax=1, alpha=0.6, extent=WHOLE)
+        axis.set_title(title)

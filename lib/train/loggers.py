@@ -10,12 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
 from ..config.loader import leaves
 from ..utils.files import read_text, write_text
 
+REMEDIES = {  # for errors of a logger's package
+    "wandb": "run `wandb login`, or set WANDB_MODE=offline",
+    "mlflow": "set MLFLOW_TRACKING_URI to a server that runs, or pip install mlflow",
+}
 _MAX_PARAMETER = 500  # characters of a value that every MLflow server takes
 
 
@@ -54,9 +58,8 @@ class TensorBoard:
             self.writer.add_scalar(f"{title}/{name}", value, step)
         self.writer.flush()
 
-    def picture(self, title: str, epoch: int, picture: Tensor) -> None:
-        """Add a picture (3, H, W) uint8 RGB."""
-        self.writer.add_image(title, picture, epoch)
+    def picture(self, title: str, epoch: int, figure: Figure) -> None:
+        self.writer.add_figure(title, figure, epoch)
         self.writer.flush()
 
 

@@ -9,17 +9,12 @@ from torch import Tensor, nn
 
 from ..config import option
 from ..config.options import REFINE
+from ..models.explain import attention_from, watched
 from ..utils.errors import UserError, few
-from ..utils.tensors import (
-    NestedTensor,
-    Preprocessor,
-    cxcywh_to_xyxy,
-    generalized_box_iou,
-    sort_corners,
-    xywh_to_xyxy,
-)
+from ..utils.tensors import NestedTensor, Preprocessor, cxcywh_to_xyxy, generalized_box_iou, sort_corners, xywh_to_xyxy
 from . import distributed
 from .loader import Batch
+from .optimiser import compiles
 from .options import RunOptions
 
 STUDENT = "stark_lightning_X_trt"  # learns by distillation
@@ -119,6 +114,8 @@ class Outcome:
     boxes: Tensor | None = None  # (B, 4) xyxy in fractions of the search crop
     scores: Tensor | None = None  # (B,) confidence in [0, 1]
     masks: Tensor | None = None  # (B, H, W) probability of the object in each pixel of the search crop
+    attention: Tensor | None = None  # (B, S * S) of the encoder, from the box's centre; see `Actor.explained`
+    maps: Tensor | None = None  # (K, B, S * S) logits over the search feature's cells: of two corners, or the centre
 
 
 class Actor:
@@ -140,6 +137,18 @@ class Actor:
         masks = [None if mask is None else self.move(mask) for mask in [*masks, batch.search_mask]]
         *templates, search = map(NestedTensor, map(self.preprocess.pixels, crops, batch.brightness), masks)
         return templates, search
+
+    def explained(self, batch: Batch, step: str = "") -> Outcome:
+        """The outcome of a batch, with the encoder's attention where it can be read and there are boxes and maps."""
+        net = getattr(self.net, "module", self.net)  # the network within DistributedDataParallel
+        if compiles(self.cfg) or not hasattr(net, "transformer"):
+            return self(batch, step)
+        with watched(net) as found:
+            outcome = self(batch, step)
+        if outcome.maps is None:
+            return outcome
+        attention = attention_from(found["encoder"], outcome.boxes.cpu().numpy(), outcome.maps.shape[-1])
+        return replace(outcome, attention=torch.from_numpy(attention))
 
     def move(self, values: Tensor) -> Tensor:
         return values.to(self.device, non_blocking=True)
@@ -163,7 +172,10 @@ class BoxActor(Actor):
             loss, values = center_losses(output, truth, *weights, option(self.cfg, "TRAIN.CENTER_WEIGHT"))
         else:
             loss, values = box_losses(prediction, truth, *weights, option(self.cfg, "TRAIN.CROSSED_CORNERS"))
-        return Outcome(loss, values, boxes=cxcywh_to_xyxy(prediction.detach().float().mean(1)))
+        maps = output["scores"][None] if "scores" in output else output.get("corner_maps")
+        if maps is not None:  # of several queries, the first one's
+            maps = maps.detach().unflatten(1, (len(prediction), -1))[:, :, 0]
+        return Outcome(loss, values, boxes=cxcywh_to_xyxy(prediction.detach().float().mean(1)), maps=maps)
 
 
 class ScoreActor(Actor):

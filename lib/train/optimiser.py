@@ -1,6 +1,8 @@
 """Optimiser, learning-rate schedule, mixed precision and gradient clipping, with their state."""
 
 import math
+import os
+import shutil
 from typing import Any
 
 import torch
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 
 from ..config import option
 from ..utils.checkpoint import CheckpointError
+from ..utils.errors import UserError
 
 # Share of a cosine schedule in which the rate rises from 0.
 WARM_UP = 0.05
@@ -69,15 +72,19 @@ class Optimisation:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict`; a CheckpointError if it is of other parameters than those that learn here."""
-        moments = state["optimizer"]["state"]
+        moments, own = state["optimizer"]["state"], self.optimizer.state_dict()["param_groups"]
+        then, now = ([len(group["params"]) for group in groups] for groups in (state["optimizer"]["param_groups"], own))
+        remedy = "go on with the options it began with, or choose another --save_dir"
+        if then != now:
+            fault = f"the run that was begun trains {sum(then)} parameters, this configuration {sum(now)}"
+            raise CheckpointError(f"{fault}: {remedy}")
         for number, values in moments.items():
             shape = self.parameters[number].shape
             found = {name: torch.as_tensor(value).shape for name, value in values.items()}
             if found != {"step": torch.Size(), "exp_avg": shape, "exp_avg_sq": shape}:
                 fault = "the optimiser's state in the checkpoint is not of the parameters that learn here"
-                raise CheckpointError(f"{fault}: go on with the options it began with, or choose another --save_dir")
+                raise CheckpointError(f"{fault}: {remedy}")
         # Rates and the like are this run's and not the file's; each implementation of AdamW can go on from each.
-        own = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": moments, "param_groups": own})
         if state.get("scaler") and self.dtype == torch.float16:
             self.scaler.load_state_dict(state["scaler"])
@@ -121,7 +128,18 @@ def choose_arithmetic(net: nn.Module, cfg: EasyDict, device: torch.device) -> No
         # These set PyTorch's old and new flags. After new ones alone, autotuning raises where it reads old ones.
         torch.set_float32_matmul_precision("high" if option(cfg, "TRAIN.TF32") else "highest")
         torch.backends.cudnn.allow_tf32 = option(cfg, "TRAIN.TF32")
-    mode = option(cfg, "TRAIN.COMPILE")
-    if mode not in (False, "off"):
+    if compiles(cfg):
+        mode = option(cfg, "TRAIN.COMPILE")
         # Shapes are the same in every step; with and without padding masks there are a few programs, not one for all.
         net.compile(mode=None if mode == "default" else mode, dynamic=False)
+
+
+def compiles(cfg: EasyDict) -> bool:
+    """Whether TRAIN.COMPILE asks for a compiled network; a UserError if it does and there is no compiler."""
+    mode, compiler = option(cfg, "TRAIN.COMPILE"), os.environ.get("CXX", "g++")
+    if mode in (False, "off"):
+        return False
+    if shutil.which(compiler) is None:
+        remedy = "install g++, name another by the environment variable CXX, or set TRAIN.COMPILE=off"
+        raise UserError(f"TRAIN.COMPILE {mode} needs a C++ compiler, and there is no '{compiler}': {remedy}")
+    return True

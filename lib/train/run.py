@@ -11,6 +11,7 @@ from easydict import EasyDict
 
 from ..config import load_config, option
 from ..config.options import REFINE, ST1, ST2
+from ..data.dataset import TrackingDataset
 from ..data.registry import build_dataset
 from ..models import build_model
 from ..models.inference import prepare_for_tracking
@@ -21,6 +22,7 @@ from . import distributed
 from .checks import Report, check_run, usable_validation
 from .loader import BatchLoader, SampleStream
 from .log import RunLog
+from .loggers import REMEDIES
 from .losses import Teacher, actor_type
 from .optimiser import Optimisation, choose_arithmetic
 from .options import CheckpointFolder, RunOptions, Stage
@@ -54,7 +56,7 @@ def train(options: RunOptions) -> dict[str, dict[str, float]]:
         log.info(report.table())
         made_by = provenance()
         output.configuration(cfg, made_by)
-        trainer = build_trainer(options, cfg, device, output, made_by)
+        trainer = build_trainer(options, cfg, device, output, report, made_by)
         reached = trainer.fit()
         log.info(closing_line(options, cfg, trainer))
         return reached
@@ -73,11 +75,14 @@ def closing_line(options: RunOptions, cfg: EasyDict, trainer: Trainer) -> str:
     if options.script == ST1:
         names = ["--script", ST2, "--config", options.name, "--save_dir", options.save_dir]
         command = ["train", *names, "--script_prv", ST1, "--config_prv", options.config]
+        data = [each for each in options.overrides if each.startswith("DATA.")]
+        command += ["--use_lmdb", 1] * options.use_lmdb + ["--opts", *data] * bool(data)
     elif options.script == REFINE:
         command = ["video_demo", "VIDEO", "--refine", options.config, "--refine_checkpoint", weights]
     else:
         folders = [name.replace("FOLDER", "folder", 1) for name in cfg.DATA.VAL.DATASETS_NAME if "FOLDER:" in name]
-        tracker, dataset = options.script.replace(ST2, "stark_st"), [*folders, "lasot"][0]
+        dataset = [*folders, "got10k_test" if "got10k" in options.name else "lasot"][0]
+        tracker = options.script.replace(ST2, "stark_st")
         command = ["test", tracker, options.config, "--dataset", dataset, "--checkpoint", weights]
     program, *words = map(str, command)
     program = ["python", f"tracking/{program}.py"] if IN_CHECKOUT else ["stark", program.replace("video_demo", "track")]
@@ -86,7 +91,7 @@ def closing_line(options: RunOptions, cfg: EasyDict, trainer: Trainer) -> str:
 
 @contextlib.contextmanager
 def _failures_named() -> Iterator[None]:
-    """Raise a UserError for torch's errors where memory does not suffice, or a process that makes samples died."""
+    """Raise a UserError where memory is short, a process that makes samples died, or a logger's package fails."""
     going_on = "the same command goes on from the last checkpoint"
     try:
         yield
@@ -104,15 +109,21 @@ def _failures_named() -> Iterator[None]:
         fault = f"a process that makes samples died, perhaps for lack of memory ({' '.join(str(cause).split())})"
         remedy = "lower TRAIN.NUM_WORKER or TRAIN.BATCH_SIZE, or start the container with --shm-size=2g"
         raise UserError(f"{fault}: {remedy}; {going_on}") from error
+    except Exception as error:
+        logger = type(error).__module__.partition(".")[0]
+        if logger not in REMEDIES:
+            raise
+        text = " ".join(str(error).split())[:200].rstrip(".")
+        raise UserError(f"{logger}: {text}: {REMEDIES[logger]}, or leave {logger} out of LOG.TO") from error
 
 
 def build_trainer(
-    options: RunOptions, cfg: EasyDict, device: torch.device, output: RunLog, made_by: Mapping[str, str]
+    options: RunOptions, cfg: EasyDict, device: torch.device, output: RunLog, report: Report, made_by: Mapping[str, str]
 ) -> Trainer:
-    """All parts of a run; checkpoints keep what it is `made_by`."""
+    """All parts of a run, with the data sets that the check opened; checkpoints keep what the run is `made_by`."""
     seed, is_first = option(cfg, "TRAIN.SEED"), distributed.rank() == 0
     torch.manual_seed(seed)  # initial weights, alike on all ranks
-    loader, validation = (_build_loader(options, cfg, train, device) for train in (True, False))
+    loader, validation = (_build_loader(options, cfg, train, device, report.datasets) for train in (True, False))
     checkpoints = CheckpointFolder(options, cfg)
     if is_first:
         checkpoints.clear_unfinished()
@@ -147,14 +158,17 @@ def load_teacher(stage: Stage, save_dir: Path, device: torch.device) -> Teacher:
     return Teacher(prepare_for_tracking(net).to(device, memory_format=torch.channels_last), cfg, device)
 
 
-def _build_loader(options: RunOptions, cfg: EasyDict, train: bool, device: torch.device) -> BatchLoader | None:
+def _build_loader(
+    options: RunOptions, cfg: EasyDict, train: bool, device: torch.device, opened: Mapping[str, TrackingDataset]
+) -> BatchLoader | None:
     """Batches of the training or the validation sets; None where there are no such sets."""
     part = cfg.DATA.TRAIN if train else cfg.DATA.VAL
     sets = list(zip(part.DATASETS_NAME, part.DATASETS_RATIO, strict=True)) if train else usable_validation(options, cfg)
     if not sets:
         return None
     names, ratios = zip(*sets, strict=True)
-    datasets = [build_dataset(name, None, options.use_lmdb, options.save_dir / "cache") for name in names]
+    cache = options.save_dir / "cache"
+    datasets = [opened.get(name) or build_dataset(name, None, options.use_lmdb, cache) for name in names]
     for dataset in datasets:
         dataset.keep_annotations()
     negatives = cfg.TRAIN.get("TRAIN_CLS", False)

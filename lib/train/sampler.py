@@ -160,7 +160,9 @@ def _one_of(ids: np.ndarray, rng: np.random.Generator) -> int:
 
 
 def check_sampling(cfg: EasyDict) -> None:
-    """Raise a ConfigError where SAMPLER_MODE, MAX_SAMPLE_INTERVAL and the number of templates contradict each other."""
+    """Raise a ConfigError where SAMPLER_MODE, MAX_SAMPLE_INTERVAL and the numbers of frames contradict each other."""
+    if cfg.DATA.SEARCH.get("NUMBER", 1) != 1:
+        raise ConfigError("'DATA.SEARCH.NUMBER' must be 1: the network searches one frame")
     mode, templates, intervals = sampler_mode(cfg), cfg.DATA.TEMPLATE.get("NUMBER", 1), sample_intervals(cfg)
     fits = templates == len(intervals) == 1 if mode == "causal" else templates == 1 + len(intervals)
     if not fits:

@@ -1,6 +1,8 @@
 """The training loop."""
 
 import logging
+import multiprocessing
+import signal
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -16,7 +18,7 @@ from ..config import option
 from ..utils.checkpoint import CheckpointError, load_state, save_checkpoint
 from . import distributed
 from .loader import Batch, BatchLoader
-from .log import PANEL, Meters, RunLog
+from .log import PANEL, Meters, RunLog, memory_use
 from .losses import Actor
 from .optimiser import Optimisation
 from .options import CheckpointFolder
@@ -56,15 +58,20 @@ class Trainer:
             UserError: it cannot go on; the last checkpoint is intact.
         """
         with self.stop.watching():
-            for epoch in range(self.epoch + 1, self.cfg.TRAIN.EPOCH + 1):
-                self.train_epoch(epoch)
-                is_best = False
-                if self.validation is not None and epoch % self.cfg.TRAIN.VAL_EPOCH_INTERVAL == 0:
-                    self.save()  # validation may take long, and the epoch is trained
-                    self.validate(epoch)
-                    is_best = self.note_best(epoch)
-                self.epoch, self.step, self.meters = epoch, 0, Meters()
-                self.save(epoch_is_done=True, is_best=is_best)
+            try:
+                for epoch in range(self.epoch + 1, self.cfg.TRAIN.EPOCH + 1):
+                    self.train_epoch(epoch)
+                    is_best = False
+                    if self.validation is not None and epoch % self.cfg.TRAIN.VAL_EPOCH_INTERVAL == 0:
+                        self.save()  # validation may take long, and the epoch is trained
+                        self.validate(epoch)
+                        is_best = self.note_best(epoch)
+                    self.epoch, self.step, self.meters = epoch, 0, Meters()
+                    self.save(epoch_is_done=True, is_best=is_best)
+            except distributed.NoBatchError:
+                if distributed.world_size() == 1:  # other ranks wait in the middle of a step, and cannot save
+                    self.save()
+                self.end(self.stop.signal, "while its data workers hang")
         return self.stats
 
     def train_epoch(self, epoch: int) -> None:
@@ -87,7 +94,7 @@ class Trainer:
                     values = {"samples_per_second": (self.step - since) * self.loader.samples_per_step / seconds}
                     values |= distributed.mean_over_ranks(interval.means())
                     values |= {"lr": self.optimisation.rates(), "data_wait": waiting / seconds}
-                    self.output.interval("train", epoch, self.step, steps, values)
+                    self.output.interval("train", epoch, self.step, steps, values | memory_use(self.actor.device))
                     interval, waiting, start, since = Meters(), 0.0, time.perf_counter(), self.step
                 if save_every and self.step % save_every == 0 and self.step < steps:
                     self.save()
@@ -106,7 +113,7 @@ class Trainer:
         count = option(self.cfg, "TRAIN.ACCUM_STEPS")
         for part in range(count):
             start = time.perf_counter()
-            batch = next(batches)
+            batch = self.stop.next_of(batches)
             waited += time.perf_counter() - start
             sources += batch.sources
             # Dropout follows from these numbers, so that a resumed run has the same.
@@ -130,10 +137,14 @@ class Trainer:
         self.actor.net.eval()
         meters, steps, start, shown = Meters(), self.validation.steps, time.perf_counter(), []
         with self.output.bar(steps, 0, f"val {epoch}") as bar:
-            for step, batch in enumerate(self.validation.epoch(1), 1):
+            batches = self.validation.epoch(1)
+            for step in range(1, steps + 1):
+                batch = self.stop.next_of(batches)
+                is_shown = len(shown) * len(batch.search) < PANEL
                 with self.optimisation.autocast():
-                    outcome = self.actor(batch, f"validation after epoch {epoch}, step {step}")
-                if len(shown) * len(batch.search) < PANEL:
+                    compute = self.actor.explained if is_shown else self.actor
+                    outcome = compute(batch, f"validation after epoch {epoch}, step {step}")
+                if is_shown:
                     shown.append((batch, outcome))
                 meters.update(outcome.values)
                 bar.update()
@@ -164,9 +175,15 @@ class Trainer:
         """Where any process was asked to stop, all save and end after the same step."""
         if number := max(distributed.gathered(self.stop.signal)):
             self.save()
-            where = f"after epoch {self.epoch} and {self.step} steps of the next"
-            log.info("stopped by signal %d %s; the same command goes on from here", number, where)
-            raise SystemExit(128 + number)
+            self.end(number, f"after epoch {self.epoch} and {self.step} steps of the next")
+
+    def end(self, number: int, where: str) -> None:
+        """End this process for a signal. Its data workers may hang, and it would wait for them: they are killed."""
+        log.info("stopped by signal %d %s; the same command goes on from here", number, where)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch raises where a worker is killed
+        for child in multiprocessing.active_children():
+            child.kill()
+        raise SystemExit(128 + number)
 
     def save(self, epoch_is_done: bool = False, is_best: bool = False) -> None:
         """Write the state; all processes wait for the one that does. A UserError if a value since was not finite."""
@@ -204,7 +221,7 @@ class Trainer:
         if self.epoch >= self.cfg.TRAIN.EPOCH:
             log.info("%s: epoch %d was the last: nothing to do", path, self.epoch)
         else:
-            self.output.begin(purge_step=self.epoch * self.loader.steps + self.step + 1)
+            self.output.rewind(self.epoch + 1, self.step, self.loader.steps)
             log.info("%s: going on after epoch %d and %d steps of the next", path, self.epoch, self.step)
 
     def state_dict(self) -> dict[str, Any]:

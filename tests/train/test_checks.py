@@ -3,6 +3,7 @@
 import importlib.util
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torch
 from lib.config import load_config
 from lib.data import pack
 from lib.models import build_model
+from lib.train import checks
 from lib.train.checks import check_run, usable_validation
 from lib.train.options import RunOptions, Stage
 from lib.utils.checkpoint import save_checkpoint
@@ -55,11 +57,12 @@ def test_a_sound_run_passes_and_nothing_is_written(videos, tmp_path):
     report = check(lightning(videos, tmp_path))
     report.require()
     assert {finding.state for finding in report.findings} == {"ok"}, report.table()
+    assert list(report.datasets) == [f"FOLDER:{videos}"]
     assert list(tmp_path.iterdir()) == []
     sets = f"train FOLDER:{videos}", f"val FOLDER:{videos}"
     subjects = [finding.subject for finding in report.findings]
-    assert subjects == ["configuration", "output folder", *sets]
-    length = "stark_lightning_X_trt, baseline_rephead_4_lite_search5 on cpu: 2 epochs of 2 steps of 4 samples"
+    assert subjects == ["configuration", "device", "network", "output folder", *sets]
+    length = "stark_lightning_X_trt, baseline_rephead_4_lite_search5: 2 epochs of 2 steps of 4 samples"
     assert find(report, "configuration", "ok") == [length]
     check(
         options("stark_st1", videos, tmp_path, "DATA.MAX_SAMPLE_INTERVAL=[9, 20]", "DATA.TEMPLATE.NUMBER=3")
@@ -76,16 +79,17 @@ def test_all_problems_are_reported_at_once(videos, tmp_path, monkeypatch):
     sets = "DATA.TRAIN.DATASETS_NAME=[LASOT, VDI]", "DATA.TRAIN.DATASETS_RATIO=[1, 1]"
     run = options("stark_st2", broken, tmp_path / "file" / "below", *sets, "DATA.TEMPLATE.NUMBER=3")
     with pytest.raises(UserError) as error:
-        check(run).require()
+        check(replace(run, device="cuda:99")).require()
     text = str(error.value)
-    assert text.endswith("problems: 6, notes: 0")
+    assert text.endswith("problems: 7, notes: 0")
     expected = [
         ("configuration", "'DATA.TEMPLATE.NUMBER' is 3", "one template more than there are intervals"),
+        ("device", "'cuda:99' is not available", "choose auto"),
         ("output folder", f"cannot write to {tmp_path / 'file'}", "another --save_dir"),
         ("previous stage", "none is named", "--script_prv stark_st1"),
         ("train LASOT", f"no folder {tmp_path / 'nothing' / 'lasot'}", "STARK_DATA_DIR"),
         ("train VDI", "'VDI' is the name of no data set", "did you mean 'VID'?"),
-        (f"val FOLDER:{broken}", "3 of 3 sequences read are unusable", "mend these files"),
+        (f"val FOLDER:{broken}", "3 of 3 images read are unusable", "mend these files"),
     ]
     for subject, what, remedy in expected:
         (line,) = [line for line in text.splitlines() if line.startswith(subject) and "  problem  " in line]
@@ -96,6 +100,12 @@ def test_all_problems_are_reported_at_once(videos, tmp_path, monkeypatch):
     ("script", "overrides", "subject", "message"),
     [
         ("stark_st1", ["DATA.MAX_SAMPLE_INTERVAL=[100, 200]"], "configuration", "'DATA.TEMPLATE.NUMBER' is 2 with"),
+        (
+            "stark_st1",
+            ["DATA.SEARCH.NUMBER=2"],
+            "configuration",
+            "'DATA.SEARCH.NUMBER' must be 1: the network searches",
+        ),
         ("stark_st1", ["DATA.SAMPLER_MODE=causal"], "configuration", "causal takes one template and one interval"),
         ("stark_s", ["DATA.TRAIN.DATASETS_RATIO=[1, 2]"], "configuration", "RATIO' is [1, 2] for 1 data sets, but"),
         ("stark_s", ["DATA.VAL.DATASETS_RATIO=[0]"], "configuration", "--opts DATA.VAL.DATASETS_RATIO=[1] samples"),
@@ -106,6 +116,15 @@ def test_all_problems_are_reported_at_once(videos, tmp_path, monkeypatch):
             "configuration",
             "wandb is not installed: pip install wandb, or leave wandb out",
         ),
+        (
+            "stark_s",
+            ["TRAIN.NUM_WORKER=3"],
+            "configuration",
+            "need 4 MiB in /dev/shm, which has 1: start the container",
+        ),
+        ("stark_s", ["TRAIN.NUM_WORKER=0"], "output folder", "no room for the weights of three checkpoints, 0.1 GiB"),
+        ("stark_s", ["TRAIN.COMPILE=default"], "device", "needs a C++ compiler, and there is no 'no-such-compiler'"),
+        ("stark_s", ["MODEL.HIDDEN_DIM=100"], "network", "MODEL.HIDDEN_DIM"),
         ("stark_s", ["TRAIN.KEEP_BEST=Loss/center"], "best checkpoint", "valid: Loss/total, Loss/giou, Loss/l1, IoU"),
         ("stark_st2", ["TRAIN.KEEP_BEST=IoU"], "best checkpoint", "valid: Loss/total, cls_loss, accuracy"),
         ("stark_s", ["TRAIN.KEEP_BEST=IoU", NO_VALIDATION], "best checkpoint", "the run has none: name sets in"),
@@ -115,8 +134,27 @@ def test_all_problems_are_reported_at_once(videos, tmp_path, monkeypatch):
 def test_settings_that_contradict_each_other(script, overrides, subject, message, videos, tmp_path, monkeypatch):
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "wandb" else find_spec(name))
+    monkeypatch.setattr(checks.shutil, "disk_usage", lambda path: SimpleNamespace(free=2**20))
+    monkeypatch.setenv("CXX", "no-such-compiler")
     (text,) = find(options(script, videos, tmp_path, *overrides), subject)
     assert message in text
+
+
+@pytest.mark.parametrize(
+    ("amp", "device", "fast", "states"),
+    [
+        ("true", "mps", True, ["ok", "problem"]),
+        ("fp16", "cpu", True, ["ok", "note"]),
+        ("bf16", "cpu", False, ["ok", "note"]),
+        ("bf16", "cpu", True, ["ok"]),
+        ("off", "mps", False, ["ok"]),
+    ],
+)
+def test_precision_and_device(amp, device, fast, states, videos, tmp_path, monkeypatch):
+    monkeypatch.setattr(checks, "select_device", lambda name: torch.device(device))
+    monkeypatch.setattr(checks, "has_fast_bf16", lambda device: fast)
+    report = check(lightning(videos, tmp_path, f"TRAIN.AMP={amp}"))
+    assert [finding.state for finding in report.findings if finding.subject == "device"] == states
 
 
 def test_imagenet_weights(videos, tmp_path, monkeypatch):
@@ -131,6 +169,8 @@ def test_imagenet_weights(videos, tmp_path, monkeypatch):
     file = tmp_path / "resnet18-f37072fd.pth"
     torch.save({"conv1.weight": torch.zeros(1)}, file)
     assert find(run, subject, "ok") == [f"of resnet18: {file}"]
+    file.write_bytes(file.read_bytes()[:50])
+    assert str(file) in find(run, subject)[0]
     (text,) = find(lightning(videos, tmp_path, wanted), subject)
     assert "RepVGG-A0-train.pth" in text
 
@@ -161,6 +201,7 @@ def test_the_teacher(videos, tmp_path):
     path.unlink()
     for named, part in (
         (replace(run, teacher=stage), "no checkpoint STARKS_ep*.pth.tar in"),
+        (replace(run, teacher=Stage("stark_lightning_X_trt")), "cannot guide itself: name a spatial one"),
         (replace(run, teacher=Stage("stark_s", "nowhere", path)), "no configuration 'nowhere'"),
         (options("stark_s", videos, tmp_path, teacher=stage), "trains stark_lightning_X_trt, not stark_s: leave out"),
     ):
@@ -187,17 +228,25 @@ def test_data_sets_are_counted_and_what_is_wrong_in_them_is_named(still, tmp_pat
 
     counted = f"3 sequences in {still}; 3 read, with an image of each; visible in 72 of 72 frames"
     assert found("ok") == [counted]
+    lines = ["2,3,8,6"] * 24
+    lines[9:14] = ["nan,3,8,6", "24,3,4,4", "2,-6,8,6", "23.5,3,8,6", "-7,-5,8,6"]  # the second, third are outside
+    write_lines(still / "b" / "groundtruth.txt", lines)
+    write_lines(still / "b" / "absence.label", [int(number == 11) for number in range(24)])
+    assert found("ok") == [counted.replace("72 of 72 frames", "70 of 72 frames; 1 boxes are nan or have no area")]
+    (outside,) = found("note")
+    assert outside.startswith("1 of 72 boxes read are outside their image")
+    assert str(still / "b" / "00000011.jpg") in outside
+
     (still / "a" / "groundtruth.txt").write_text("1,2,3,4\nsomewhere\n")
     for path in (still / "b").glob("*.jpg"):
         path.write_bytes(path.read_bytes()[:100])
     write_lines(still / "c" / "absence.label", [0] * 4 + [1] * 20)
     write_lines(still / "list.txt", ["a", "b", "c", "d"])
-    unused, left_out = found("note")
+    annotations, images, unused, left_out = found("note")
     assert left_out.startswith("3 sequences are used; left out: 1 ")
-    (bad,) = found("problem")
-    assert bad.startswith("2 of 3 sequences read are unusable: ")
-    assert "a/groundtruth.txt, line 2" in bad
-    assert f"cannot decode image {still / 'b'}" in bad
+    assert annotations.startswith("1 of 3 annotations read are unusable: ")
+    assert "a/groundtruth.txt, line 2" in annotations
+    assert images.startswith(f"1 of 3 images read are unusable: cannot decode image {still / 'b'}")
     needed = "are never sampled: a sequence needs more than 4 visible frames, and 20 in all"
     assert unused.startswith(f"1 of 2 sequences read {needed}")
     short = make_got10k(tmp_path / "short", ["x", "y"], frames=19)

@@ -12,16 +12,18 @@ from unittest.mock import Mock, call
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lib.train.loader import Batch
-from lib.train.log import PANEL, RunLog, draw_sample
+from lib.train.log import PANEL, RunLog, draw_sample, panel_figure
 from lib.train.losses import Outcome
 from lib.train.run import train
+from lib.utils.errors import UserError
 from tests.train.tiny_runs import lightning
 
-NUMBERS = {"lr": {"rest": 1e-4, "backbone": 1e-5}, "data_wait": 0.12}
+NUMBERS = {"lr": {"rest": 1e-4, "backbone": 1e-5}, "data_wait": 0.12, "memory_mib": 2150.0}
 MEANS = {"Loss/total": 2.5, "IoU": 0.25, "grad_norm": 3.0}
 
 
@@ -60,7 +62,7 @@ def test_an_interval_in_text_json_and_curves_before_the_log_is_closed(started, t
     say_interval(log, 3, 50)
     line = (
         "[train: 3, 50 / 100] FPS: 61.2 , Loss/total: 2.50000 , IoU: 0.25000 , grad_norm: 3.00000 , "
-        "lr: 1.0e-04 / 1.0e-05 , data: 12%"
+        "lr: 1.0e-04 / 1.0e-05 , data: 12% , memory: 2.1 GiB"
     )
     assert (tmp_path / "logs" / "a-b.log").read_text().endswith(f" {line}\n")
     assert capsys.readouterr().out == line + "\n"
@@ -70,15 +72,32 @@ def test_an_interval_in_text_json_and_curves_before_the_log_is_closed(started, t
     assert entry == place | MEANS | NUMBERS
     assert curve(tmp_path, "train_steps/Loss/total") == [(250, 2.5)]
     assert curve(tmp_path, "train_steps/lr/backbone") == [(250, pytest.approx(1e-5))]
-    # A run that goes on after step 200 writes its curves from there on again; a validation has curves by epoch alone.
+
+
+def test_rewinding_takes_back_what_will_be_done_again(started, tmp_path):
+    def places():
+        lines = map(json.loads, log.numbers.read_text().splitlines())
+        return [(line["loader"], line["epoch"], line["step"]) for line in lines]
+
     log = started()
-    log.begin(purge_step=201)
-    say_interval(log, 3, 25)
-    say_interval(log, 3, 100, "val")
-    log.curves("val", 3, {"IoU": 0.5})
-    assert curve(tmp_path, "train_steps/Loss/total") == [(225, 2.5)]
-    assert curve(tmp_path, "val/IoU") == [(3, 0.5)]
-    assert len((tmp_path / "logs" / "a-b.jsonl").read_text().splitlines()) == 3
+    for epoch in (1, 2):
+        for step in (50, 100):
+            say_interval(log, epoch, step)
+        say_interval(log, epoch, 100, "val")
+    log.curves("val", 2, {"IoU": 0.5})
+    os.truncate(log.numbers, log.numbers.stat().st_size - 30)  # as a killed run leaves it
+    log = started()
+    log.rewind(2, 50, 100)
+    kept = [("train", 1, 50), ("train", 1, 100), ("val", 1, 100), ("train", 2, 50)]
+    assert places() == kept
+    assert "[train: 2, 100 / 100]" in (tmp_path / "logs" / "a-b.log").read_text()
+    say_interval(log, 2, 100, means={"IoU": 0.75})
+    assert places() == [*kept, ("train", 2, 100)]
+    # The curve does not go back. A validation has curves by epoch alone.
+    assert curve(tmp_path, "train_steps/IoU") == [(50, 0.25), (100, 0.25), (150, 0.25), (200, 0.75)]
+    assert set(events(tmp_path).Tags()["scalars"]) & {"val/IoU", "val_steps/IoU"} == {"val/IoU"}
+    log.rewind(1, 100, 100)  # a validation comes again
+    assert places() == kept[:2]
 
 
 def test_warnings_and_news_are_written_while_the_log_is_open(started, tmp_path, capsys):
@@ -103,7 +122,7 @@ def test_other_ranks_write_nothing(tmp_path, capsys):
     say_interval(log, 1, 1)
     log.curves("val", 1, MEANS)
     log.pictures("val", 1, [])
-    log.begin(purge_step=1)
+    log.rewind(1, 0, 100)
     log.close()
     assert list(tmp_path.iterdir()) == []
     assert capsys.readouterr() == ("", "")
@@ -140,8 +159,11 @@ def test_a_run_that_goes_on_is_one_at_wandb_and_mlflow_until_it_fails(videos, tm
     monkeypatch.setattr("lib.train.trainer.Trainer.validate", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         train(run(3))
+    wandb.init.side_effect = type("Error", (Exception,), {"__module__": "wandb.errors"})("no key\nconfigured.")
+    with pytest.raises(UserError, match="^wandb: no key configured: run `wandb login`, or set WANDB_MODE=offline, or"):
+        train(run(3))
 
-    begun = [each.kwargs for each in wandb.init.call_args_list]
+    begun = [each.kwargs for each in wandb.init.call_args_list[:3]]
     assert [(each["id"], each["name"], each["config"]["TRAIN"]["EPOCH"]) for each in begun] == [
         (None, title, 1),
         ("w1", title, 2),
@@ -182,41 +204,52 @@ def batch_of(samples, templates=1, label=1.0):
     )
 
 
-def colours(picture):
-    """The pixels (H, W) that are green, and those that are red."""
-    red, green, blue = picture.int()
-    return (green > 200) & (red < 100) & (blue < 100), (red > 150) & (green < 100) & (blue < 100)
-
-
 def predicting(**what):
     return Outcome(torch.tensor(0.0), {}, **{name: torch.tensor(values) for name, values in what.items()})
 
 
+def drawn(batch, outcome, number=0):
+    """The axes of a sample; title and boxes, xyxy in fractions by colour, of its search region."""
+    axes = Figure().subplots(1, len(batch.templates) + 1, squeeze=False)[0]
+    draw_sample(axes, batch, outcome, number)
+    boxes = {patch.get_edgecolor(): patch.get_bbox().extents.tolist() for patch in axes[-1].patches}
+    return axes, axes[-1].get_title(), boxes
+
+
+GREEN, RED = (0.0, 1.0, 0.0, 1.0), (1.0, 0.0, 0.0, 1.0)
+
+
 def test_a_picture_shows_crops_boxes_and_masks_where_they_are():
-    picture = draw_sample(batch_of(3, templates=2), predicting(boxes=[[0.875, 0.375, 0.5, 0.125]] * 3), 1)
-    assert picture.shape == (3, 128, 384)
-    assert (picture[:, :, :256] == 75).all()
-    assert picture[0, 127, 383] == 135
-    (truth, predicted), seen = colours(picture[:, :, 256:]), []
-    for pixels in (truth, predicted):
-        rows, columns = np.flatnonzero(pixels.any(1)), np.flatnonzero(pixels.any(0))
-        seen.append([columns[0], rows[0], columns[-1], rows[-1]])
-    np.testing.assert_allclose(seen, [[32, 64, 64, 96], [64, 16, 112, 48]], atol=4)  # its corners were crossed
-    absent = colours(draw_sample(batch_of(1, label=0.0), predicting(scores=[0.7]), 0))
-    assert not absent[0].any()
-    assert absent[1].any()
-    mask = torch.zeros(1, 128, 128)
+    crossed = predicting(boxes=[[0.875, 0.375, 0.5, -0.125]] * 3)
+    axes, title, boxes = drawn(batch_of(3, templates=2), crossed, 1)
+    assert [axis.get_title() for axis in axes] == ["template", "dynamic template", "search: IoU 0.00"]
+    assert [set(axis.images[0].get_array().flat) for axis in axes] == [{75}, {75}, {135}]
+    assert boxes == {GREEN: [0.25, 0.5, 0.5, 0.75], RED: [0.5, 0, 0.875, 0.375]}
+    _, title, boxes = drawn(batch_of(1, label=0.0), predicting(scores=[0.7]))
+    assert (title, boxes) == ("search, absent: score 0.70", {})
+    batch, mask = batch_of(1), torch.zeros(1, 128, 128)
     mask[:, 32:64] = 1
-    red, green, _ = draw_sample(batch_of(1), Outcome(torch.tensor(0.0), {}, masks=mask), 0)[:, :, 128:]
-    assert (red[32:64] > green[32:64] + 50).all()
-    assert (red[:32] == green[:32]).all()
+    batch.object_masks = mask
+    (_, axis), _, _ = drawn(batch, Outcome(torch.tensor(0.0), {}, masks=mask))
+    np.testing.assert_allclose(axis.images[1].get_array()[..., 3], 0.5 * mask[0].numpy())
+    (outline,) = axis.collections[0].get_paths()
+    np.testing.assert_allclose(outline.get_extents().extents[[1, 3]], [0.25, 0.5], atol=0.01)
 
 
-def test_a_panel_of_the_first_sixteen_samples_lands_in_tensorboard(tmp_path):
+@pytest.mark.parametrize(("count", "kind"), [(1, "centre"), (2, "corners")])
+def test_a_panel_of_the_first_sixteen_samples_lands_in_tensorboard(count, kind, tmp_path):
+    maps = torch.full((count, 6, 16), -9.0)
+    maps[0, :, 6] = maps[-1, :, 9] = 5.0
+    attention = torch.eye(16)[[3, 8, 0, 0, 0, 0]]
+    outcome = Outcome(torch.tensor(0.0), {}, torch.full((6, 4), 0.5), attention=attention, maps=maps)
+    axes = panel_figure([(batch_of(6), outcome)] * 3).axes
+    assert [axis.get_title() for axis in axes] == ["template", "search: IoU 0.00", "attention", kind] * PANEL
+    assert np.argmax(axes[6].images[1].get_array()) == 8
+    shown = np.asarray(axes[3].images[1].get_array()).ravel()
+    assert np.flatnonzero(shown > 0.5).tolist() == [6, 9]
     log = RunLog(tmp_path, "a-b")
-    log.pictures("val", 7, [(batch_of(6), predicting(boxes=[[0.5, 0.125, 0.875, 0.375]] * 6))] * 3)
+    log.pictures("val", 7, [(batch_of(6), outcome)] * 3)
     log.close()
     (event,) = events(tmp_path).Images("val/samples")
-    assert event.step == 7
-    width, height = Image.open(io.BytesIO(event.encoded_image_string)).size
-    assert (width // 128, height // 128, PANEL) == (4, 8, 16)
+    assert (event.step, PANEL) == (7, 16)
+    assert Image.open(io.BytesIO(event.encoded_image_string)).width > 1000

@@ -239,8 +239,8 @@ UNREADABLE = FakeVideos(VIDEOS, broken=[(s, f) for s in range(3) for f in range(
 @pytest.mark.parametrize(
     ("data", "workers", "message"),
     [
-        (UNREADABLE, 1, "100 samples in a row could not be made: cannot decode image fake/"),
-        (Flat(VIDEOS), 0, "100 samples in a row .* no area"),
+        (UNREADABLE, 1, "100 files in a row could not be read: cannot decode image fake/"),
+        (Flat(VIDEOS), 0, "1000 samples in a row could not be used; the last: .* no area"),
     ],
 )
 def test_a_data_set_that_cannot_be_used_stops_with_the_list(data, workers, message):

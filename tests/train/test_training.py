@@ -284,6 +284,6 @@ def test_broken_frames_and_annotations_are_named_and_others_drawn(videos, tmp_pa
     for image in faulty.glob("*/*.jpg"):
         image.write_bytes(b"")
     monkeypatch.setattr("lib.train.run.check_run", lambda *_: Report())
-    with pytest.raises(UserError, match="100 samples in a row could not be made: cannot decode"):
+    with pytest.raises(UserError, match="100 files in a row could not be read: cannot decode"):
         train(dataclasses.replace(run, overrides=(*run.overrides, "TRAIN.EPOCH=3")))
     assert load_checkpoint(run.folder / f"{NAME}_latest.pth.tar")["epoch"] == 2
