@@ -38,8 +38,6 @@ from .sampler import MIN_FRAMES, FrameSampler, check_sampling, sample_intervals,
 
 # Sequences of a data set whose annotation is read, with one image of each.
 SAMPLED = 20
-# Batches pass from data workers through it; containers have 64 MB by default, and a worker that finds it full dies.
-SHARED_MEMORY = Path("/dev/shm")
 
 # Of one subject: `ok`, `note` (worth knowing) or `problem` (training cannot start), and a text that ends with a remedy.
 Findings = Iterator[tuple[str, str]]
@@ -135,11 +133,12 @@ def _settings(options: RunOptions, cfg: EasyDict) -> Findings:
         found = importlib.util.find_spec(name)
         if found is None or found.origin is None:  # the second: a folder of this name, as wandb makes for its files
             yield "problem", f"LOG.TO: the package {name} is not installed: pip install {name}, or leave {name} out"
-    workers = cfg.TRAIN.NUM_WORKER * int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    # Batches pass from data workers through it; containers have 64 MB by default, and a worker that finds it full dies.
+    shared, workers = Path("/dev/shm"), cfg.TRAIN.NUM_WORKER * int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     pixels = cfg.DATA.SEARCH.SIZE**2 + cfg.DATA.TEMPLATE.get("NUMBER", 1) * cfg.DATA.TEMPLATE.SIZE**2
     needed = workers * PREFETCHED * cfg.TRAIN.BATCH_SIZE * 4 * pixels  # three colours and a mask
-    if SHARED_MEMORY.is_dir() and (free := shutil.disk_usage(SHARED_MEMORY).free) < needed:
-        text = f"data workers need {needed / 2**20:.0f} MiB in {SHARED_MEMORY}, which has {free / 2**20:.0f}"
+    if shared.is_dir() and (free := shutil.disk_usage(shared).free) < needed:
+        text = f"data workers need {needed / 2**20:.0f} MiB in {shared}, which has {free / 2**20:.0f}"
         yield "problem", f"{text}: start the container with --shm-size=2g, or --opts TRAIN.NUM_WORKER=0"
     check_sampling(cfg)
     size = cfg.TRAIN.BATCH_SIZE * option(cfg, "TRAIN.ACCUM_STEPS") * distributed.world_size()
@@ -159,9 +158,7 @@ def _device(options: RunOptions, cfg: EasyDict) -> Findings:
 
 
 def _network(options: RunOptions, cfg: EasyDict) -> Findings:
-    net = outline(options.script, cfg)
-    size = sum(parameter.numel() for parameter in net.parameters())
-    yield "ok", f"{type(net).__name__} with {cfg.MODEL.BACKBONE.TYPE}: {size / 1e6:.2f} M weights"
+    yield "ok", f"{type(outline(options.script, cfg)).__name__} with {cfg.MODEL.BACKBONE.TYPE}"
 
 
 def _output(checkpoints: CheckpointFolder, options: RunOptions, cfg: EasyDict, net: nn.Module) -> Findings:

@@ -37,12 +37,9 @@ SECONDS_TO_SAVE = 60
 # A run that is asked to end while it waits for a batch waits this long; less than schedulers give.
 SECONDS_FOR_BATCH = 15
 # `python -m torch.distributed.run` without the traceback of its own code, which hides its report.
-TORCHRUN = """
-import sys
-from torch.distributed.run import main
+TORCHRUN = """import sys; from torch.distributed.run import main
 sys.excepthook = lambda _, error, __: print(error, file=sys.stderr)
-main()
-"""
+main()"""
 
 
 def is_launched() -> bool:

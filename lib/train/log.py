@@ -32,7 +32,6 @@ PACKAGE = __package__.partition(".")[0]  # the name of the logger of all modules
 PANEL = 16  # samples that a validation shows: its first ones, so always the same
 TRUTH, PREDICTION = "lime", "red"
 WHOLE = (0, 1, 1, 0)  # crops are shown in these coordinates: fractions, y downwards
-MIB = 2**20
 
 log = logging.getLogger(__name__)
 
@@ -171,9 +170,9 @@ class RunLog:
 
 def memory_use(device: torch.device) -> dict[str, float]:
     """MiB of memory that this process holds, and on CUDA the most that its tensors took since the start."""
-    use = {"memory_mib": psutil.Process().memory_info().rss / MIB}
+    use = {"memory_mib": psutil.Process().memory_info().rss / 2**20}
     if device.type == "cuda":
-        use["gpu_memory_mib"] = torch.cuda.max_memory_allocated(device) / MIB
+        use["gpu_memory_mib"] = torch.cuda.max_memory_allocated(device) / 2**20
     return use
 
 

@@ -115,6 +115,20 @@ def test_both_parts_of_tracking_stay_on_the_device(script, config):
 
 
 @pytest.mark.parametrize(("script", "config"), NETWORKS)
+def test_validation_shows_attention_where_there_are_boxes(script, config):
+    cfg = load_config(script, config)
+    actor = ACTORS.get(script, BoxActor)(build_model(script, cfg).eval(), cfg, torch.device("cpu"))
+    with torch.no_grad():
+        outcome = actor.explained(batch_of(cfg, masks=script != "alpha_refine"))
+    if not isinstance(actor, BoxActor):
+        assert outcome.attention is None
+        return
+    assert outcome.attention.shape == outcome.maps.shape[1:]
+    assert ((outcome.attention > 0) & (outcome.attention < 1)).all()
+    assert (outcome.attention.sum(1) < 1).all()  # the template has the rest
+
+
+@pytest.mark.parametrize(("script", "config"), NETWORKS)
 def test_nothing_in_a_step_asks_for_a_value(script, config, monkeypatch):
     """Each of these would wait for a GPU."""
     cfg = load_config(script, config)

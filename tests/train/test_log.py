@@ -20,7 +20,7 @@ from lib.train.loader import Batch
 from lib.train.log import PANEL, RunLog, draw_sample, panel_figure
 from lib.train.losses import Outcome
 from lib.train.run import train
-from lib.utils.errors import UserError
+from lib.utils.errors import UserError, run_command
 from tests.train.tiny_runs import lightning
 
 NUMBERS = {"lr": {"rest": 1e-4, "backbone": 1e-5}, "data_wait": 0.12, "memory_mib": 2150.0}
@@ -139,6 +139,13 @@ def test_a_closed_terminal_does_not_end_the_run_and_a_full_disk_does(started, tm
     log.numbers.symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space left"):
         say_interval(log, 1, 1)
+
+
+def test_a_log_that_cannot_be_written_is_one_line(videos, tmp_path, capsys):
+    (tmp_path / "logs").write_text("")
+    with pytest.raises(SystemExit, match="2"):
+        run_command(lambda: train(lightning(videos, tmp_path)))
+    assert capsys.readouterr().err == f"error: {tmp_path}/logs: File exists; make room, or choose another place\n"
 
 
 def test_a_run_that_goes_on_is_one_at_wandb_and_mlflow_until_it_fails(videos, tmp_path, monkeypatch):

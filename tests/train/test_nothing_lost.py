@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 
 import pytest
 import torch
@@ -114,18 +115,25 @@ def wait_for_step(run, process, epoch, step):
     assert wait_until(reached), "the run does not get on"
 
 
+def signal_workers(process, number):
+    """Send a signal to the processes that make samples for a run."""
+    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True).stdout
+    for child in children.split():
+        os.kill(int(child), number)
+
+
 def long_run(videos, tmp_path, *more):
     often = ("DATA.TRAIN.SAMPLE_PER_EPOCH=48", "TRAIN.NUM_WORKER=1", "TRAIN.PRINT_INTERVAL=1")
     return lightning(videos, tmp_path, NO_VALIDATION, *often, *more)
 
 
-def stop(run, process, number, processes=1):
+def stop(run, process, number, processes=1, where="after epoch"):
     """Ask a run to stop, and compare what it saved with what it did."""
     process.send_signal(number)
     out, errors = process.communicate(timeout=300)
     assert process.returncode == 128 + number, errors
     assert "Traceback" not in errors
-    assert f"stopped by signal {int(number)} after epoch" in out
+    assert f"stopped by signal {int(number)} {where}" in out
     saved = load_checkpoint(run.folder / f"{NAME}_latest.pth.tar")
     last = json.loads(log_of(run, "jsonl").read_text().splitlines()[-1])
     seen = saved["epoch"] * 48 + saved["progress"]["samples"]
@@ -172,14 +180,23 @@ def test_a_second_run_is_refused_and_a_lost_data_worker_ends_the_run_clearly(vid
     assert f"another run writes to {run.folder}: wait for it" in second.stderr
     assert second.stderr.count("\n") == 1
     assert process.poll() is None
-    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True).stdout
-    for child in children.split():
-        os.kill(int(child), signal.SIGKILL)
+    signal_workers(process, signal.SIGKILL)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 2, errors
     assert "makes samples died" in errors
     assert "Traceback" not in errors
     assert load_checkpoint(run.folder / f"{NAME}_latest.pth.tar")["progress"]["samples"] > 0
+
+
+def test_a_run_whose_data_worker_hangs_still_stops(videos, tmp_path):
+    run, sizes = long_run(videos, tmp_path, "TRAIN.EPOCH=200"), [0]
+    process = start(run)
+    wait_for_step(run, process, 1, 2)
+    signal_workers(process, signal.SIGSTOP)
+    while len(sizes) < 2 or sizes[-1] != sizes[-2]:  # what was made before is used up
+        time.sleep(3)
+        sizes.append(log_of(run, "jsonl").stat().st_size)
+    stop(run, process, signal.SIGTERM, where="while its data workers hang")
 
 
 def test_checkpoints_are_pruned_as_configured(tmp_path):

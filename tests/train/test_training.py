@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,8 +19,8 @@ from lib.models import build_model
 from lib.train.checks import Report
 from lib.train.losses import BoxActor, ScoreActor, box_losses
 from lib.train.optimiser import Optimisation, choose_arithmetic, rate_factor
-from lib.train.options import CheckpointFolder, Stage
-from lib.train.run import train
+from lib.train.options import CheckpointFolder, RunOptions, Stage
+from lib.train.run import closing_line, train
 from lib.train.trainer import Trainer
 from lib.utils.checkpoint import CheckpointError, load_checkpoint
 from lib.utils.checkpoint_files import find_checkpoint
@@ -61,6 +62,7 @@ def test_stage_two_trains_the_score_head_alone(videos, tmp_path):
     one = options("stark_st1", videos, tmp_path, "TRAIN.EPOCH=1")
     train(one)
     second = f"train.py --script stark_st2 --config baseline --save_dir {tmp_path} --script_prv stark_st1"
+    second += " --config_prv baseline --opts 'DATA."
     assert second in log_of(one, "log").read_text().splitlines()[-1]
     two = options("stark_st2", videos, tmp_path, previous=Stage("stark_st1"))
     stats = train(two)
@@ -70,6 +72,13 @@ def test_stage_two_trains_the_score_head_alone(videos, tmp_path):
     changed = {key for key in before if not torch.equal(before[key], after[key])}
     assert changed
     assert all(key.startswith("cls_head.") for key in changed)
+
+
+def test_a_network_of_got10k_alone_is_tested_there():
+    run = RunOptions("stark_s", "baseline_got10k_only", Path())
+    trainer = SimpleNamespace(epoch=1, stats={}, best={}, checkpoints=SimpleNamespace(latest="w"))
+    line = closing_line(run, load_config(run.script, run.config), trainer)
+    assert line.endswith("test.py stark_s baseline_got10k_only --dataset got10k_test --checkpoint w")
 
 
 def test_the_best_checkpoint_is_of_the_best_validation_and_no_other_file(videos, tmp_path, monkeypatch):
@@ -247,6 +256,9 @@ def test_a_damaged_state_is_refused():
         damaged["optimizer"]["state"][1] |= damage
         with pytest.raises(CheckpointError, match="is not of the parameters that learn here"):
             optimisation.load_state_dict(damaged)
+    other = Optimisation(net, config("TRAIN.BACKBONE_MULTIPLIER=0"), CPU, 1)
+    with pytest.raises(CheckpointError, match="that was begun trains 4 parameters, this configuration 2: go on with"):
+        other.load_state_dict(state)
 
 
 def test_a_gradient_that_is_not_finite_changes_neither_weights_nor_moments():
