@@ -145,8 +145,8 @@ class RunLog:
         self.begin(purge_step=(epoch - 1) * steps + step + 1)
         if self.active and self.numbers.is_file():
             kept, lines = [], self.numbers.read_text(encoding="utf-8", errors="replace").splitlines()
-            with contextlib.suppress(KeyError, TypeError, ValueError):  # a killed run did not finish its last line
-                for line in lines:
+            for line in lines:
+                with contextlib.suppress(KeyError, TypeError, ValueError):  # a killed run did not finish its last line
                     entry = json.loads(line)
                     # A validation follows the last step of its epoch.
                     if (entry["epoch"], entry["loader"] == "val", entry["step"]) <= (epoch, False, step):
