@@ -86,8 +86,10 @@ def launch(command: Sequence[str], options: Mapping[str, str | int | None]) -> i
             torchrun.terminate()
         status = torchrun.wait()
         recorded = json.loads(report.read_text())["message"] if report.is_file() else ""
-    if stop.signal or not status:
-        return 128 + stop.signal if stop.signal else 0
+    if stop.signal:
+        return 128 + stop.signal
+    if not status:
+        return 0
     lost = "a training process was killed (as when memory runs out) or failed: torchrun's report above names it"
     lost += "; the same command goes on from the last checkpoint"
     text = recorded["message"] if isinstance(recorded, dict) else recorded or lost

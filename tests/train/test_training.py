@@ -62,7 +62,7 @@ def test_stage_two_trains_the_score_head_alone(videos, tmp_path):
     one = options("stark_st1", videos, tmp_path, "TRAIN.EPOCH=1")
     train(one)
     second = f"train.py --script stark_st2 --config baseline --save_dir {tmp_path} --script_prv stark_st1"
-    second += " --config_prv baseline --opts 'DATA."
+    second += " --config_prv baseline --opts DATA."
     assert second in log_of(one, "log").read_text().splitlines()[-1]
     two = options("stark_st2", videos, tmp_path, previous=Stage("stark_st1"))
     stats = train(two)
