@@ -144,7 +144,7 @@ SPREAD_LOSS = """\
         if "spread" in output:
             error = (cxcywh_to_xyxy(prediction) - truth[:, None]).abs().mean(-1, keepdim=True)
             loss = (error * (-output["spread"]).exp() + output["spread"]).mean()
-            values = _detached({"Loss/total": loss, "Loss/spread": output["spread"].mean()})
+            values = {"Loss/total": loss, "Loss/spread": output["spread"].mean()}
         elif "cell_boxes" in output:"""
 
 

@@ -44,9 +44,10 @@ def train(parser: ArgumentParser, arguments: Sequence[str]) -> int:
     # Also read here, so that a mistake in it is reported once, before processes start.
     cfg = load_config(args.script, args.config, overrides)
     previous, teacher = _stage(args, "prv", args.script), _stage(args, "teacher")
-    if teacher is None and args.distill:
+    distills = args.distill or cfg.TRAIN.get("DISTILL", False)
+    if teacher is None and distills:
         raise UserError("--distill needs a teacher: add --script_teacher stark_s --config_teacher <config>")
-    if teacher is not None and not (args.distill or cfg.TRAIN.get("DISTILL", False)):
+    if teacher is not None and not distills:
         raise UserError("--script_teacher names a teacher, but the student does not use it: add --distill 1")
     places = args.script, args.config, args.save_dir or workspace("train").save_dir
     how = bool(args.use_lmdb), args.device, tuple(overrides), args.allow_changes

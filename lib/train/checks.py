@@ -4,7 +4,6 @@ import importlib.util
 import math
 import os
 import shutil
-import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -25,22 +24,20 @@ from ..data.registry import build_dataset, find_lack, load_dataset, waits_to_be_
 from ..data.sequence import doubt_boxes
 from ..models import build_model
 from ..models.backbone import RESNETS, has_fast_bf16, imagenet_file, torch_cache
+from ..models.layers import MLP
 from ..utils.checkpoint import load_checkpoint, load_state
 from ..utils.device import select_device
 from ..utils.errors import UserError, few
 from ..utils.workspace import workspace
 from . import distributed
-from .checkpoints import CheckpointFolder, run_checkpoints
-from .distillation import STUDENT, actor_type, check_fit
 from .loader import PREFETCHED
+from .losses import STUDENT, actor_type
 from .optimiser import compiles
-from .options import RunOptions, Stage, require_unchanged
+from .options import CheckpointFolder, RunOptions, Stage, require_unchanged
 from .sampler import MIN_FRAMES, FrameSampler, check_sampling, sample_intervals, sampler_mode
 
 # Sequences of a data set whose annotation is read, with one image of each.
 SAMPLED = 20
-# Batches pass from data workers through it; containers have 64 MB by default, and a worker that finds it full dies.
-SHARED_MEMORY = Path("/dev/shm")
 
 # Of one subject: `ok`, `note` (worth knowing) or `problem` (training cannot start), and a text that ends with a remedy.
 Findings = Iterator[tuple[str, str]]
@@ -88,25 +85,34 @@ def check_run(options: RunOptions, cfg: EasyDict) -> Report:
     Nothing is downloaded and nothing is written, except the annotation caches of data sets.
     """
     warnings.filterwarnings("ignore", message=".*meta parameter.*")  # weights are compared with an `outline`
-    report = Report()
+    report, checkpoints = Report(), CheckpointFolder(options, cfg)
     report.collect("configuration", _settings(options, cfg))
     report.collect("device", _device(options, cfg))
-    report.collect("LOG.TO", _loggers(option(cfg, "LOG.TO")))
     report.collect("network", _network(options, cfg))
-    net = None if report.findings[-1].state == "problem" else outline(options.script, cfg)
-    checkpoints = run_checkpoints(options, cfg)
-    report.collect("output folder", _output(checkpoints, options, cfg, net))
-    if not (checkpoints.latest.is_file() or checkpoints.previous.is_file()):
-        if options.previous is not None or cfg.TRAIN.get("TRAIN_CLS", False):
-            report.collect("previous stage", _previous(options, net))
-        elif option(cfg, "MODEL.BACKBONE.PRETRAINED"):
-            report.collect("ImageNet weights", _imagenet(cfg.MODEL.BACKBONE.TYPE))
-    report.collect("teacher", _teacher(options, cfg))
+    if report.findings[-1].state == "ok":
+        _check_weights(report, checkpoints, options, cfg)
     report.collect("best checkpoint", _best(options, cfg, checkpoints.best))
     for part in ("TRAIN", "VAL"):
         for name in dict.fromkeys(cfg.DATA[part].DATASETS_NAME):
             report.collect(f"{part.lower()} {name}", _dataset(name, part, report.datasets, options, cfg))
     return report
+
+
+def _check_weights(report: Report, checkpoints: CheckpointFolder, options: RunOptions, cfg: EasyDict) -> None:
+    """Check the output folder, and all weights that the run begins with."""
+    net = outline(options.script, cfg)
+    report.collect("output folder", _output(checkpoints, options, cfg, net))
+    if not (checkpoints.latest.is_file() or checkpoints.previous.is_file()):
+        if options.previous is not None:
+            report.collect("previous stage", _weights(options.previous, options.save_dir, net))
+        elif cfg.TRAIN.get("TRAIN_CLS", False):
+            text = f"{options.script} trains the score head of a network with trained boxes, and none is named"
+            fault = "problem", f"{text}: add --script_prv stark_st1 --config_prv <config>"
+            report.collect("previous stage", iter([fault]))
+        elif option(cfg, "MODEL.BACKBONE.PRETRAINED"):
+            report.collect("ImageNet weights", _imagenet(cfg.MODEL.BACKBONE.TYPE))
+    if options.teacher is not None:
+        report.collect("teacher", _teacher(options, cfg))
 
 
 def outline(script: str, cfg: EasyDict) -> nn.Module:
@@ -116,9 +122,6 @@ def outline(script: str, cfg: EasyDict) -> nn.Module:
 
 
 def _settings(options: RunOptions, cfg: EasyDict) -> Findings:
-    size = cfg.TRAIN.BATCH_SIZE * option(cfg, "TRAIN.ACCUM_STEPS") * distributed.world_size()
-    steps = math.ceil(cfg.DATA.TRAIN.SAMPLE_PER_EPOCH / size)
-    yield "ok", f"{options.script}, {options.name}: {cfg.TRAIN.EPOCH:,} epochs of {steps:,} steps of {size} samples"
     if not cfg.DATA.TRAIN.DATASETS_NAME:
         yield "problem", "DATA.TRAIN.DATASETS_NAME is empty: name a set such as COCO17"
     for key, part in ((f"DATA.{part}.DATASETS_RATIO", cfg.DATA[part]) for part in ("TRAIN", "VAL")):
@@ -126,48 +129,44 @@ def _settings(options: RunOptions, cfg: EasyDict) -> Findings:
         if sets and (len(ratios) != sets or not sum(ratios)):
             fault = f"'{key}' is {ratios} for {sets} data sets, but must have a value for each, not all of them 0"
             yield "problem", f"{fault}: --opts {key}=[{','.join('1' * sets)}] samples them equally often"
-    workers = cfg.TRAIN.NUM_WORKER * int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    for name in option(cfg, "LOG.TO"):
+        found = importlib.util.find_spec(name)
+        if found is None or found.origin is None:  # the second: a folder of this name, as wandb makes for its files
+            yield "problem", f"LOG.TO: the package {name} is not installed: pip install {name}, or leave {name} out"
+    # Batches pass from data workers through it; containers have 64 MB by default, and a worker that finds it full dies.
+    shared, workers = Path("/dev/shm"), cfg.TRAIN.NUM_WORKER * int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     pixels = cfg.DATA.SEARCH.SIZE**2 + cfg.DATA.TEMPLATE.get("NUMBER", 1) * cfg.DATA.TEMPLATE.SIZE**2
     needed = workers * PREFETCHED * cfg.TRAIN.BATCH_SIZE * 4 * pixels  # three colours and a mask
-    if SHARED_MEMORY.is_dir() and (free := shutil.disk_usage(SHARED_MEMORY).free) < needed:
-        text = f"data workers need {needed / 2**20:.0f} MiB in {SHARED_MEMORY}, which has {free / 2**20:.0f}"
+    if shared.is_dir() and (free := shutil.disk_usage(shared).free) < needed:
+        text = f"data workers need {needed / 2**20:.0f} MiB in {shared}, which has {free / 2**20:.0f}"
         yield "problem", f"{text}: start the container with --shm-size=2g, or --opts TRAIN.NUM_WORKER=0"
     check_sampling(cfg)
+    size = cfg.TRAIN.BATCH_SIZE * option(cfg, "TRAIN.ACCUM_STEPS") * distributed.world_size()
+    steps = math.ceil(cfg.DATA.TRAIN.SAMPLE_PER_EPOCH / size)
+    yield "ok", f"{options.script}, {options.name}: {cfg.TRAIN.EPOCH:,} epochs of {steps:,} steps of {size} samples"
 
 
 def _device(options: RunOptions, cfg: EasyDict) -> Findings:
-    device = select_device(options.device)
+    device, precision = select_device(options.device), option(cfg, "TRAIN.AMP")
     compiles(cfg)
     yield "ok", str(device)
-    precision = "fp16" if option(cfg, "TRAIN.AMP") is True else option(cfg, "TRAIN.AMP")
-    if precision == "fp16" and device.type not in ("cuda", "cpu"):
+    is_fp16 = precision in (True, "fp16")
+    if is_fp16 and device.type not in ("cuda", "cpu"):
         yield "problem", f"TRAIN.AMP fp16 does not work on {device.type}: --opts TRAIN.AMP=off, or bf16"
-    elif precision == "fp16" and device.type == "cpu" or precision == "bf16" and not has_fast_bf16(device):
-        yield "note", f"{precision} is slow on this {device.type}: --opts TRAIN.AMP=off is faster"
-
-
-def _loggers(names: list[str]) -> Findings:
-    for name in names:
-        found = importlib.util.find_spec(name)
-        if found is None or found.origin is None:  # the second: a folder of this name, as wandb makes for its files
-            yield "problem", f"the package {name} is not installed: pip install {name}, or leave {name} out"
+    elif is_fp16 and device.type == "cpu" or precision == "bf16" and not has_fast_bf16(device):
+        yield "note", f"TRAIN.AMP={precision} is slow on this {device.type}: --opts TRAIN.AMP=off is faster"
 
 
 def _network(options: RunOptions, cfg: EasyDict) -> Findings:
-    net = outline(options.script, cfg)
-    size = sum(parameter.numel() for parameter in net.parameters())
-    yield "ok", f"{type(net).__name__} with {cfg.MODEL.BACKBONE.TYPE}: {size / 1e6:.2f} M weights"
+    yield "ok", f"{type(outline(options.script, cfg)).__name__} with {cfg.MODEL.BACKBONE.TYPE}"
 
 
-def _output(checkpoints: CheckpointFolder, options: RunOptions, cfg: EasyDict, net: nn.Module | None) -> Findings:
+def _output(checkpoints: CheckpointFolder, options: RunOptions, cfg: EasyDict, net: nn.Module) -> Findings:
     """The folder that the run writes to, and the checkpoint that it goes on from."""
     place = next(path for path in (options.folder.absolute(), *options.folder.absolute().parents) if path.exists())
-    try:
-        with tempfile.TemporaryFile(dir=place):
-            pass
-    except OSError as error:
-        raise UserError(f"cannot write to {place}: {error.strerror}: choose another --save_dir") from error
-    needed = 3 * 4 * sum(value.numel() for value in net.state_dict().values()) if net is not None else 0
+    if not (place.is_dir() and os.access(place, os.W_OK)):
+        raise UserError(f"cannot write to {place}: choose another --save_dir")
+    needed = 3 * 4 * sum(value.numel() for value in net.state_dict().values())
     if shutil.disk_usage(place).free < needed:
         text = f"{place} has no room for the weights of three checkpoints, {needed / 2**30:.1f} GiB"
         yield "problem", f"{text}: make room, or choose another --save_dir"
@@ -179,23 +178,15 @@ def _output(checkpoints: CheckpointFolder, options: RunOptions, cfg: EasyDict, n
     if checkpoints.latest_is_damaged:
         yield "note", f"{checkpoints.latest} is damaged; the checkpoint before it is used"
     require_unchanged(options, cfg, checkpoint, path)
-    if net is not None:
-        load_state(net, checkpoint, path)
+    load_state(net, checkpoint, path)
     epoch, end = checkpoint["epoch"], cfg.TRAIN.EPOCH
     state, left = ("ok", "training goes on") if epoch < end else ("note", "nothing is left to train")
     yield state, f"{path}: epoch {epoch} of {end} is finished: {left}"
 
 
-def _previous(options: RunOptions, net: nn.Module | None) -> Findings:
-    if options.previous is None:
-        text = f"{options.script} trains the score head of a network with trained boxes, and none is named"
-        raise UserError(f"{text}: add --script_prv stark_st1 --config_prv <config>")
-    yield _weights(options.previous, options.save_dir, net)
-
-
-def _weights(stage: Stage, save_dir: Path, net: nn.Module | None) -> tuple[str, str]:
+def _weights(stage: Stage, save_dir: Path, net: nn.Module) -> Findings:
     checkpoint, path = stage.load(net, save_dir)
-    return "ok", f"{path}: epoch {checkpoint.get('epoch', 'unknown')}, the weights fit"
+    yield "ok", f"{path}: epoch {checkpoint.get('epoch', 'unknown')}, the weights fit"
 
 
 def _imagenet(backbone: str) -> Findings:
@@ -210,11 +201,6 @@ def _imagenet(backbone: str) -> Findings:
 
 def _teacher(options: RunOptions, cfg: EasyDict) -> Findings:
     stage = options.teacher
-    if stage is None:
-        if cfg.TRAIN.get("DISTILL", False):
-            remedy = "add --script_teacher stark_s --config_teacher <config>, or --opts TRAIN.DISTILL=false"
-            raise UserError(f"TRAIN.DISTILL is true, and no teacher is named: {remedy}")
-        return
     if options.script != STUDENT:
         raise UserError(f"distillation trains {STUDENT}, not {options.script}: leave out --distill")
     if stage.script == STUDENT:
@@ -222,7 +208,22 @@ def _teacher(options: RunOptions, cfg: EasyDict) -> Findings:
     teacher_cfg = stage.network_config(options.save_dir)
     teacher = outline(stage.script, teacher_cfg)
     check_fit(cfg, teacher_cfg, teacher)
-    yield _weights(stage, options.save_dir, teacher)
+    yield from _weights(stage, options.save_dir, teacher)
+
+
+def check_fit(cfg: EasyDict, teacher_cfg: EasyDict, teacher: nn.Module) -> None:
+    """Raise a UserError unless a teacher gives corner maps of the student's cells, from crops like those it knows."""
+    if isinstance(teacher.box_head, MLP):
+        raise UserError("the teacher's MODEL.HEAD_TYPE MLP gives no corner maps: name a teacher with a corner head")
+    if cfg.MODEL.HEAD_TYPE == "CENTER":
+        raise UserError("the student's MODEL.HEAD_TYPE CENTER has no corner maps to guide: give it a corner head")
+    side = teacher_cfg.DATA.SEARCH.SIZE // teacher.extractor.stride
+    pairs = [("side of the feature map", cfg.DATA.SEARCH.FEAT_SIZE, side)]
+    for region, key in (("SEARCH", "SIZE"), ("SEARCH", "FACTOR"), ("TEMPLATE", "SIZE"), ("TEMPLATE", "FACTOR")):
+        pairs.append((f"DATA.{region}.{key}", cfg.DATA[region][key], teacher_cfg.DATA[region][key]))
+    differ = [f"{name} is {its}, the student's {ours}" for name, ours, its in pairs if ours != its]
+    if differ:
+        raise UserError(f"the teacher's {'; '.join(differ)}: both see the same crops; name a teacher trained on such")
 
 
 def _best(options: RunOptions, cfg: EasyDict, path: Path) -> Findings:
@@ -233,32 +234,42 @@ def _best(options: RunOptions, cfg: EasyDict, path: Path) -> Findings:
     names = (*actor_type(options, cfg).measures, *["Loss/center"] * (cfg.MODEL.get("HEAD_TYPE") == "CENTER"))
     if metric not in names:
         raise UserError(f"TRAIN.KEEP_BEST is {metric!r}, which no validation reports; valid: {', '.join(names)}")
-    if not usable_validation(options, cfg)[0] or cfg.TRAIN.VAL_EPOCH_INTERVAL > cfg.TRAIN.EPOCH:
+    if not usable_validation(options, cfg) or cfg.TRAIN.VAL_EPOCH_INTERVAL > cfg.TRAIN.EPOCH:
         remedy = "name sets in DATA.VAL.DATASETS_NAME, and set TRAIN.VAL_EPOCH_INTERVAL to at most TRAIN.EPOCH"
         raise UserError(f"TRAIN.KEEP_BEST needs a validation, and the run has none: {remedy}")
     yield "ok", f"by {metric} of each validation: {path}"
 
 
-def usable_validation(options: RunOptions, cfg: EasyDict) -> tuple[list[str], list[float]]:
-    """Names and ratios of the validation sets to use: all, or the ones that exist if some may be missing."""
-    names, ratios = cfg.DATA.VAL.DATASETS_NAME, cfg.DATA.VAL.DATASETS_RATIO
-    if not options.validation_may_be_missing or len(names) != len(ratios):
-        return names, ratios
-    there = [i for i, name in enumerate(names) if find_lack(name, use_lmdb=options.use_lmdb) is None]
-    if not any(ratios[i] for i in there):
-        there = []
-    return [names[i] for i in there], [ratios[i] for i in there]
+def usable_validation(options: RunOptions, cfg: EasyDict) -> list[tuple[str, float]]:
+    """The validation sets to use, with their ratios: all, or the ones that exist if some may be missing."""
+    sets = list(zip(cfg.DATA.VAL.DATASETS_NAME, cfg.DATA.VAL.DATASETS_RATIO, strict=False))
+    if options.validation_may_be_missing:
+        sets = [each for each in sets if find_lack(each[0], use_lmdb=options.use_lmdb) is None]
+    return sets if any(ratio for _, ratio in sets) else []
+
+
+def _dataset(name: str, part: str, opened: dict[str, TrackingDataset], options: RunOptions, cfg: EasyDict) -> Findings:
+    """Open a data set of `part`, `TRAIN` or `VAL`, unless it is `opened`, and read some sequences of it."""
+    lack = find_lack(name, use_lmdb=options.use_lmdb)
+    if lack is not None and part == "VAL" and options.validation_may_be_missing:
+        yield "note", f"{lack[0]}; training goes on without it: {lack[1]}"
+    elif lack is not None:
+        without = ", or train without validation: --opts DATA.VAL.DATASETS_NAME=[]" * (part == "VAL")
+        yield "problem", f"{lack[0]}: {lack[1]}{without}"
+    elif waits_to_be_generated(name):
+        yield "ok", "is generated when training starts"
+    else:
+        if name not in opened:
+            opened[name] = build_dataset(name, use_lmdb=options.use_lmdb, cache=options.save_dir / "cache")
+        if options.script == REFINE and not isinstance(opened[name], MaskedDataset):
+            raise UserError("has no masks: name sets with masks, such as COCO17_masks or DAVIS:<path>")
+        yield from _inspect(opened[name], cfg, SAMPLED)
 
 
 def check_dataset(name: str, use_lmdb: bool = False, everything: bool = False) -> Findings:
     """Open a training set as STARK-S does, and read an image of some sequences, or of `everything`."""
-    options = RunOptions("stark_s", "baseline", Path(), use_lmdb=use_lmdb)
-    lack = find_lack(name, use_lmdb=use_lmdb)
-    if lack is not None:
-        yield "problem", ": ".join(lack)
-        return
     dataset = build_dataset(name, use_lmdb=use_lmdb)
-    yield from _inspect(dataset, options, load_config("stark_s", "baseline"), len(dataset) if everything else SAMPLED)
+    yield from _inspect(dataset, load_config("stark_s", "baseline"), len(dataset) if everything else SAMPLED)
 
 
 def check_test_set(name: str, everything: bool = False) -> Findings:
@@ -279,26 +290,8 @@ def check_test_set(name: str, everything: bool = False) -> Findings:
     yield from (("note", text) for text in notes if text)
 
 
-def _dataset(name: str, part: str, opened: dict[str, TrackingDataset], options: RunOptions, cfg: EasyDict) -> Findings:
-    """Open a data set of `part`, `TRAIN` or `VAL`, unless it is `opened`, and read some sequences of it."""
-    lack = find_lack(name, use_lmdb=options.use_lmdb)
-    if lack is not None and part == "VAL" and options.validation_may_be_missing:
-        yield "note", f"{lack[0]}; training goes on without it: {lack[1]}"
-    elif lack is not None:
-        without = ", or train without validation: --opts DATA.VAL.DATASETS_NAME=[]" * (part == "VAL")
-        yield "problem", f"{lack[0]}: {lack[1]}{without}"
-    elif waits_to_be_generated(name):
-        yield "ok", "is generated when training starts"
-    else:
-        if name not in opened:
-            opened[name] = build_dataset(name, use_lmdb=options.use_lmdb, cache=options.save_dir / "cache")
-        yield from _inspect(opened[name], options, cfg)
-
-
-def _inspect(dataset: TrackingDataset, options: RunOptions, cfg: EasyDict, most: int = SAMPLED) -> Findings:
-    """Read at most `most` sequences of a data set, the same at each call."""
-    if options.script == REFINE and not isinstance(dataset, MaskedDataset):
-        raise UserError("has no masks: name sets with masks, such as COCO17_masks or DAVIS:<path>")
+def _inspect(dataset: TrackingDataset, cfg: EasyDict, most: int) -> Findings:
+    """Read at most `most` sequences of a data set, with one image of each; the same at each call."""
     sampler = FrameSampler([dataset], [1], sampler_mode(cfg), sample_intervals(cfg))
     count = min(most, len(dataset))
     infos, outside, doubts = [], [], []
@@ -317,25 +310,22 @@ def _inspect(dataset: TrackingDataset, options: RunOptions, cfg: EasyDict, most:
         off = info.visible & ((x >= width) | (y >= height) | (x + w <= 0) | (y + h <= 0))
         outside += [dataset.source(sequence, int(frame)) for frame in np.flatnonzero(off)]
         doubts.append(box_doubt(info.boxes[info.visible], width, height))
-    boxes, visible = sum(map(len, infos)), sum(int(info.visible.sum()) for info in infos)
-    invalid = boxes - sum(int(info.valid.sum()) for info in infos)
+    boxes, visible, valid = np.sum([(len(i), i.visible.sum(), i.valid.sum()) for i in infos] or [(0, 0, 0)], axis=0)
     what = "sequences" if dataset.is_video else "objects"
     more = f"; visible in {visible:,} of {boxes:,} frames" if dataset.is_video else ""
-    more += f"; {invalid:,} boxes are nan or have no area" if invalid else ""
+    more += f"; {boxes - valid:,} boxes are nan or have no area" if valid < boxes else ""
     yield "ok", f"{len(dataset):,} {what} in {dataset.storage.locate()}; {count} read, with an image of each{more}"
     for kind, errors in bad.items():
         if errors:
             state = "problem" if len(errors) * 2 >= count else "note"
             text = f"{len(errors)} of {count} {kind} read are unusable: {few(errors, 3, '; ', 500)}"
-            yield state, f"{text}: mend these files, or remove their sequences"
+            yield state, f"{text}: mend these files, or remove the {what}"
     unused = sum(not sampler.can_use(dataset, info) for info in infos)
     if unused:
         terms = f"a sequence needs more than {sampler.min_visible} visible frames, and {MIN_FRAMES} in all"
         state = "problem" if unused == len(infos) else "note"
         yield state, f"{unused} of {len(infos)} sequences read are never sampled: {terms}: use longer sequences"
+    notes = [dataset.report, max(doubts) if sum(map(bool, doubts)) * 2 > len(doubts) else ""]
     if outside:
-        yield "note", f"{len(outside):,} of {boxes:,} boxes read are outside their image, {outside[0]} for one"
-    if sum(map(bool, doubts)) * 2 > len(doubts):
-        yield "note", max(doubts)
-    if dataset.report:
-        yield "note", dataset.report
+        notes.append(f"{len(outside):,} of {boxes:,} boxes read are outside their image, {outside[0]} for one")
+    yield from (("note", text) for text in notes if text)

@@ -37,12 +37,9 @@ SECONDS_TO_SAVE = 60
 # A run that is asked to end while it waits for a batch waits this long; less than schedulers give.
 SECONDS_FOR_BATCH = 15
 # `python -m torch.distributed.run` without the traceback of its own code, which hides its report.
-TORCHRUN = """
-import sys
-from torch.distributed.run import main
+TORCHRUN = """import sys; from torch.distributed.run import main
 sys.excepthook = lambda _, error, __: print(error, file=sys.stderr)
-main()
-"""
+main()"""
 
 
 def is_launched() -> bool:
@@ -54,9 +51,6 @@ def torchrun_options(given: Mapping[str, str | int | None]) -> list[str]:
     """Options for torchrun's command line from its own names and values; None where not given."""
     given = {name: value for name, value in given.items() if value is not None}
     options = [f"--{name}={value}" for name, value in given.items()]
-    for name in ("nproc_per_node", "nnodes"):
-        if re.fullmatch(r"0+|-\d+", str(given.get(name))):
-            raise UserError(f"--{name} {given[name]}: the number must be 1 or more")
     if "rdzv_endpoint" in given:
         return options if "rdzv_backend" in given else [*options, "--rdzv_backend=c10d"]
     if given.keys() & {"master_addr", "master_port", "node_rank"}:
@@ -76,7 +70,7 @@ def launch(command: Sequence[str], options: Mapping[str, str | int | None]) -> i
     """
     words, stop = torchrun_options(options), StopRequest()
     processes = str(options.get("nproc_per_node"))  # or a word that torchrun knows, such as "gpu"
-    threads = max(1, available_cpus() // int(processes)) if processes.isdecimal() else 1
+    threads = max(1, available_cpus() // max(1, int(processes))) if processes.isdecimal() else 1
     defaults = {"OMP_NUM_THREADS": str(threads), "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(SECONDS_TO_SAVE)}
     with tempfile.TemporaryDirectory(prefix="stark_") as folder, stop.watching():
         report = Path(folder) / "error.json"  # torchrun copies the error here that the first failed process recorded
@@ -144,8 +138,17 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def gathered(value: Any) -> list[Any]:
+    """The values of all processes by rank; every process waits here for all others."""
+    if not dist.is_initialized():
+        return [value]
+    values = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
 def maximum(value: int) -> int:
-    """The greatest of all processes' values; every process waits here for all others."""
+    """The greatest of all processes' values, as cheaply as each step needs it."""
     if not dist.is_initialized():
         return value
     shared = torch.tensor(value)
@@ -153,18 +156,10 @@ def maximum(value: int) -> int:
     return int(shared)
 
 
-def barrier() -> None:
-    """Wait for all processes."""
-    maximum(0)
-
-
 def mean_over_ranks(values: Mapping[str, float]) -> dict[str, float]:
-    """The mean of each scalar over all processes, which must name them in the same order."""
-    if not dist.is_initialized() or not values:
-        return dict(values)
-    shared = torch.tensor(list(values.values()), dtype=torch.float64)
-    dist.all_reduce(shared)
-    return dict(zip(values, (shared / dist.get_world_size()).tolist(), strict=True))
+    """The mean of each scalar over all processes."""
+    everyone = gathered(dict(values))
+    return {name: sum(each[name] for each in everyone) / len(everyone) for name in values}
 
 
 def wrap(net: nn.Module, device: torch.device) -> nn.Module:

@@ -13,12 +13,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ..data.images import ImageReadError
+from ..utils.crop import CropError
 from ..utils.errors import UserError
 from .processing import Processing, Rejected, Sample
 from .sampler import AnnotationError, FrameSampler
 
-MAX_FAILURES = 100
-MAX_REJECTIONS = 1000
+# In a row, of one sample: files that cannot be read, and samples that cannot be used.
+MAX_FAILURES, MAX_REJECTIONS = 100, 1000
 PREFETCHED = 4  # batches of a worker
 
 log = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ class SampleStream(Dataset):
                 return sample
             except (ImageReadError, AnnotationError) as error:
                 failures.append(str(error))
-            except Rejected as reason:
+            except (CropError, Rejected) as reason:
                 rejections.append(str(reason))
             except UserError as error:
                 return error

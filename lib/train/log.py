@@ -21,7 +21,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..utils.checkpoint import to_plain
-from ..utils.errors import UserError
 from ..utils.files import write_text
 from ..utils.progress import progress_bar
 from ..utils.tensors import box_iou, sort_corners, xywh_to_xyxy
@@ -29,12 +28,9 @@ from .loader import Batch
 from .loggers import LOGGERS, Logger, RunInfo, TensorBoard
 from .losses import Outcome
 
-MIB = 2**20
-
 PACKAGE = __package__.partition(".")[0]  # the name of the logger of all modules
-
-TRUTH, PREDICTION = "lime", "red"
 PANEL = 16  # samples that a validation shows: its first ones, so always the same
+TRUTH, PREDICTION = "lime", "red"
 WHOLE = (0, 1, 1, 0)  # crops are shown in these coordinates: fractions, y downwards
 
 log = logging.getLogger(__name__)
@@ -79,19 +75,13 @@ class RunLog:
     ) -> None:
         self.active, self.to = active, to
         self.handlers: list[logging.Handler] = []
-        self.loggers: list[Logger] | None = None  # until the first numbers
+        self.loggers: list[Logger] | None = None if active else []  # None until the first numbers
         if not active:
             return
         self.numbers = folder / "logs" / f"{name}.jsonl"
         self.run = RunInfo(name, self.numbers.parent, (events or folder / "tensorboard") / name)
-        try:
-            self.numbers.parent.mkdir(parents=True, exist_ok=True)
-            if "tensorboard" in to:
-                self.run.events.mkdir(parents=True, exist_ok=True)
-            text = logging.FileHandler(self.numbers.with_suffix(".log"), encoding="utf-8", errors="backslashreplace")
-        except OSError as error:
-            place = error.filename or folder
-            raise UserError(f"cannot write the log {place}: {error.strerror}; choose another --save_dir") from error
+        self.numbers.parent.mkdir(parents=True, exist_ok=True)
+        text = logging.FileHandler(self.numbers.with_suffix(".log"), encoding="utf-8", errors="backslashreplace")
         logging.getLogger(PACKAGE).setLevel(logging.INFO)
         for handler, style in ((text, "%(asctime)s %(message)s"), (_AboveBar(), "%(message)s")):
             handler.setFormatter(logging.Formatter(style, "%Y-%m-%d %H:%M:%S"))
@@ -137,29 +127,31 @@ class RunLog:
 
     def curves(self, title: str, step: int, values: Mapping[str, float]) -> None:
         """Points of the loggers' curves; those of `train_steps` are by step, others by epoch."""
-        if self.active:
-            self.begin()
-            for logger in self.loggers:
-                logger.curves(title, step, values)
+        self.begin()
+        for logger in self.loggers:
+            logger.curves(title, step, values)
 
     def pictures(self, title: str, epoch: int, shown: Sequence[tuple[Batch, Outcome]]) -> None:
         """Samples in TensorBoard as one picture; see `panel_figure`."""
-        if self.active:
-            self.begin()
-            for board in (logger for logger in self.loggers if isinstance(logger, TensorBoard)):
-                board.picture(f"{title}/samples", epoch, panel_figure(shown))
+        self.begin()
+        for board in (logger for logger in self.loggers if isinstance(logger, TensorBoard)):
+            board.picture(f"{title}/samples", epoch, panel_figure(shown))
 
     def rewind(self, epoch: int, step: int, steps: int) -> None:
         """Remove the numbers that a resumed run writes again: all after `step` of the `steps` of `epoch`.
 
         The text log keeps its lines. Call it before any numbers are written.
         """
-        if not self.active:
-            return
         self.begin(purge_step=(epoch - 1) * steps + step + 1)
-        if self.numbers.is_file():
-            lines = self.numbers.read_text(encoding="utf-8", errors="replace").splitlines()
-            write_text(self.numbers, "".join(f"{line}\n" for line in lines if _is_before(line, epoch, step)))
+        if self.active and self.numbers.is_file():
+            kept, lines = [], self.numbers.read_text(encoding="utf-8", errors="replace").splitlines()
+            for line in lines:
+                with contextlib.suppress(KeyError, TypeError, ValueError):  # a killed run did not finish its last line
+                    entry = json.loads(line)
+                    # A validation follows the last step of its epoch.
+                    if (entry["epoch"], entry["loader"] == "val", entry["step"]) <= (epoch, False, step):
+                        kept.append(f"{line}\n")
+            write_text(self.numbers, "".join(kept))
 
     def close(self, failed: bool = False) -> None:
         """Write no longer; loggers note whether the run has `failed` or was stopped."""
@@ -172,15 +164,15 @@ class RunLog:
 
     def begin(self, purge_step: int | None = None) -> None:
         """Open the loggers, unless they are; a run that goes on says from which step on its points come again."""
-        if self.active and self.loggers is None:
+        if self.loggers is None:
             self.loggers = [LOGGERS[name](self.run, purge_step) for name in self.to]
 
 
 def memory_use(device: torch.device) -> dict[str, float]:
     """MiB of memory that this process holds, and on CUDA the most that its tensors took since the start."""
-    use = {"memory_mib": psutil.Process().memory_info().rss / MIB}
+    use = {"memory_mib": psutil.Process().memory_info().rss / 2**20}
     if device.type == "cuda":
-        use["gpu_memory_mib"] = torch.cuda.max_memory_allocated(device) / MIB
+        use["gpu_memory_mib"] = torch.cuda.max_memory_allocated(device) / 2**20
     return use
 
 
@@ -203,15 +195,6 @@ def _text(name: str, value: float | Mapping[str, float]) -> str:
     if name.endswith("_mib"):
         return f"{name.removesuffix('_mib')}: {value / 1024:.1f} GiB"
     return f"{name}: {value:.5f}"
-
-
-def _is_before(line: str, epoch: int, step: int) -> bool:
-    """Whether a line of `interval` is of an earlier step; a validation follows the last step of its epoch."""
-    try:
-        entry = json.loads(line)
-        return entry["epoch"] < epoch or (entry["loader"], entry["epoch"]) == ("train", epoch) and entry["step"] <= step
-    except (KeyError, TypeError, ValueError):
-        return False  # a killed run did not finish it
 
 
 @matplotlib.rc_context({"axes.titlesize": 9})
@@ -238,27 +221,27 @@ def draw_sample(axes: Sequence[Axes], batch: Batch, outcome: Outcome, number: in
     box of an absent object is not drawn. On the last axes are attention from the centre of the predicted box, and the
     probabilities of the corners or the centre, each map as a part of its highest, over the search region in grey.
     """
-    crops, present = [*batch.templates[:, number], batch.search[number]], bool(batch.labels[number] > 0.5)
-    pictures = []
+    crops, present, pictures = [*batch.templates[:, number], batch.search[number]], batch.labels[number] > 0.5, []
     titles = ["template", *["dynamic template"] * (len(crops) - 2), "search" if present else "search, absent"]
     for axis, crop, brightness, title in zip(axes, crops, batch.brightness[:, number], titles, strict=False):
         pictures.append((crop.float() * brightness).clamp(max=255).round().byte().numpy())
         axis.imshow(pictures[-1], extent=WHOLE)
         axis.set_title(title)
     truth = xywh_to_xyxy(batch.boxes[number].float()).clamp(0, 1)
+    boxes = [(truth, TRUTH, "-")] * bool(present)
     if outcome.masks is not None:
         red = np.zeros((*outcome.masks.shape[1:], 4))
         red[..., 0], red[..., 3] = 1, 0.5 * outcome.masks[number].float().cpu()
         axis.imshow(red, extent=WHOLE)
         axis.contour(batch.object_masks[number].numpy(), [0.5], colors=TRUTH, extent=(0, 1, 0, 1))
-    if present:
-        _draw(axis, truth, TRUTH)
     if outcome.boxes is not None:
         predicted = sort_corners(outcome.boxes[number].float().cpu())
-        _draw(axis, predicted.clamp(0, 1), PREDICTION, "--")
+        boxes.append((predicted.clamp(0, 1), PREDICTION, "--"))
         axis.set_title(f"{title}: IoU {box_iou(predicted, truth)[0]:.2f}")
     if outcome.scores is not None:
         axis.set_title(f"{title}: score {outcome.scores[number]:.2f}")
+    for (x, y, right, bottom), colour, style in boxes:
+        axis.add_patch(Rectangle((x, y), right - x, bottom - y, fill=False, edgecolor=colour, lw=2, linestyle=style))
     heat = {} if outcome.attention is None else {"attention": outcome.attention[None, number]}
     if outcome.maps is not None:
         kind = "corners" if len(outcome.maps) == 2 else "centre"
@@ -269,9 +252,3 @@ def draw_sample(axes: Sequence[Axes], batch: Batch, outcome: Outcome, number: in
         axis.imshow(pictures[-1].mean(-1), cmap="gray", vmin=0, vmax=255, extent=WHOLE)
         axis.imshow(maps.view(side, side).numpy(), cmap="inferno", vmin=0, vmax=1, alpha=0.6, extent=WHOLE)
         axis.set_title(title)
-
-
-def _draw(axis: Axes, box: Tensor, colour: str, style: str = "-") -> None:
-    """A box, xyxy in fractions of the picture."""
-    x1, y1, x2, y2 = box.tolist()
-    axis.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=2, linestyle=style))

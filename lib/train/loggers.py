@@ -5,8 +5,7 @@ drops the earlier ones; the others add them once more, at the same step or epoch
 """
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,9 @@ from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
 from ..config.loader import leaves
-from ..utils.errors import UserError
 from ..utils.files import read_text, write_text
 
-_REMEDIES = {
+REMEDIES = {  # for errors of a logger's package
     "wandb": "run `wandb login`, or set WANDB_MODE=offline",
     "mlflow": "set MLFLOW_TRACKING_URI to a server that runs, or pip install mlflow",
 }
@@ -27,7 +25,7 @@ _MAX_PARAMETER = 500  # characters of a value that every MLflow server takes
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What a logger is told of a run."""
+    """The run as loggers know it."""
 
     name: str
     folder: Path  # of logs; `<name>.<logger>` keeps the run's id at the logger, by which it goes on
@@ -36,7 +34,6 @@ class RunInfo:
     text: str = ""  # the configuration for people
 
     def id_file(self, logger: str) -> Path:
-        """The file that keeps the run's id at a logger."""
         return self.folder / f"{self.name}.{logger}"
 
     def known_id(self, logger: str, purge_step: int | None) -> str | None:
@@ -53,7 +50,6 @@ class TensorBoard:
         self.writer.add_text("configuration", run.text)
 
     def close(self, failed: bool) -> None:
-        """End the event file, which does not say how the run ended."""
         self.writer.close()
 
     def curves(self, title: str, step: int, values: Mapping[str, float]) -> None:
@@ -63,7 +59,6 @@ class TensorBoard:
         self.writer.flush()
 
     def picture(self, title: str, epoch: int, figure: Figure) -> None:
-        """Add a figure."""
         self.writer.add_figure(title, figure, epoch)
         self.writer.flush()
 
@@ -76,18 +71,15 @@ class Wandb:
 
         place = {"project": os.environ.get("WANDB_PROJECT", "stark"), "dir": os.environ.get("WANDB_DIR", run.folder)}
         known = run.known_id("wandb", purge_step)
-        with _failures_named("wandb"):
-            self.run = wandb.init(name=run.name, id=known, resume="allow", config=run.config, **place)
+        self.run = wandb.init(name=run.name, id=known, resume="allow", config=run.config, **place)
         write_text(run.id_file("wandb"), self.run.id)
         for title, axis in (("train_steps", "step"), ("train", "epoch"), ("val", "epoch")):
             self.run.define_metric(f"{title}/*", step_metric=axis)
 
     def close(self, failed: bool) -> None:
-        """End the run there, as failed or finished."""
         self.run.finish(exit_code=int(failed))
 
     def curves(self, title: str, step: int, values: Mapping[str, float]) -> None:
-        """Add points by `step` or `epoch`."""
         axis = "step" if title == "train_steps" else "epoch"
         self.run.log({axis: step} | {f"{title}/{name}": value for name, value in values.items()})
 
@@ -102,35 +94,19 @@ class Mlflow:
         import mlflow
 
         known = run.known_id("mlflow", purge_step)
-        with _failures_named("mlflow"):
-            if not os.environ.get("MLFLOW_TRACKING_URI"):
-                mlflow.set_tracking_uri(f"sqlite:///{run.folder.parent.absolute() / 'mlflow.db'}")
-            started = mlflow.start_run(run_id=known, run_name=None if known else run.name)
-            if not known:  # the parameters of a run cannot change
-                mlflow.log_params({key: str(value)[:_MAX_PARAMETER] for key, value in leaves(run.config)})
+        if not os.environ.get("MLFLOW_TRACKING_URI"):
+            mlflow.set_tracking_uri(f"sqlite:///{run.folder.parent.absolute() / 'mlflow.db'}")
+        started = mlflow.start_run(run_id=known, run_name=None if known else run.name)
+        if not known:  # the parameters of a run cannot change
+            mlflow.log_params({key: str(value)[:_MAX_PARAMETER] for key, value in leaves(run.config)})
         write_text(run.id_file("mlflow"), started.info.run_id)
         self.mlflow = mlflow
 
     def close(self, failed: bool) -> None:
-        """End the run there, as failed or finished."""
         self.mlflow.end_run("FAILED" if failed else "FINISHED")
 
     def curves(self, title: str, step: int, values: Mapping[str, float]) -> None:
-        """Add points; an unreachable server is a UserError."""
-        with _failures_named("mlflow"):
-            self.mlflow.log_metrics({f"{title}/{name}": value for name, value in values.items()}, step=step)
-
-
-@contextmanager
-def _failures_named(logger: str) -> Iterator[None]:
-    """Raise a UserError for errors of a logger's package."""
-    try:
-        yield
-    except Exception as error:
-        if type(error).__module__.partition(".")[0] != logger:
-            raise
-        text = " ".join(str(error).split())[:200].rstrip(".")
-        raise UserError(f"{logger}: {text}: {_REMEDIES[logger]}, or leave {logger} out of LOG.TO") from error
+        self.mlflow.log_metrics({f"{title}/{name}": value for name, value in values.items()}, step=step)
 
 
 Logger = TensorBoard | Wandb | Mlflow

@@ -1,6 +1,5 @@
-"""Forward pass and loss of one batch: boxes (STARK, equation 3), the score (equation 4), masks (Alpha-Refine)."""
+"""Forward pass and loss of a batch: boxes (STARK, equation 3), score (equation 4), masks, distillation."""
 
-import time
 from dataclasses import dataclass, replace
 
 import torch
@@ -9,20 +8,16 @@ from easydict import EasyDict
 from torch import Tensor, nn
 
 from ..config import option
+from ..config.options import REFINE
 from ..models.explain import attention_from, watched
-from ..utils.errors import UserError
-from ..utils.tensors import (
-    NestedTensor,
-    Preprocessor,
-    cxcywh_to_xyxy,
-    generalized_box_iou,
-    sort_corners,
-    xywh_to_xyxy,
-)
+from ..utils.errors import UserError, few
+from ..utils.tensors import NestedTensor, Preprocessor, cxcywh_to_xyxy, generalized_box_iou, sort_corners, xywh_to_xyxy
 from . import distributed
 from .loader import Batch
 from .optimiser import compiles
+from .options import RunOptions
 
+STUDENT = "stark_lightning_X_trt"  # learns by distillation
 # Deviation of the target around the object's centre: a part of the object's side, and at least so many cells.
 _SPREAD, _LEAST_SPREAD = 0.15, 0.5
 
@@ -43,7 +38,7 @@ def box_losses(
     if crossed == "published":
         giou_loss = giou_loss * (predicted[..., :2] <= predicted[..., 2:]).all()
     loss = giou_weight * giou_loss + l1_weight * l1_loss
-    return loss, _detached({"Loss/total": loss, "Loss/giou": giou_loss, "Loss/l1": l1_loss, "IoU": iou.mean()})
+    return loss, {"Loss/total": loss, "Loss/giou": giou_loss, "Loss/l1": l1_loss, "IoU": iou.mean()}
 
 
 def center_losses(
@@ -64,7 +59,7 @@ def center_losses(
     loss = giou_weight * giou_loss + l1_weight * l1_loss + center_weight * center_loss
     _, iou = generalized_box_iou(cxcywh_to_xyxy(output["pred_boxes"][:, 0]), truth)
     parts = {"Loss/total": loss, "Loss/giou": giou_loss, "Loss/l1": l1_loss, "Loss/center": center_loss}
-    return loss, _detached({**parts, "IoU": iou.mean()})
+    return loss, {**parts, "IoU": iou.mean()}
 
 
 def center_target(truth: Tensor, size: int) -> Tensor:
@@ -82,50 +77,31 @@ def mask_iou(a: Tensor, b: Tensor) -> Tensor:
     return inter / union.clamp(min=1)
 
 
-def filled_boxes(boxes: Tensor, size: int) -> Tensor:
-    """Masks (B, size, size) bool of boxes (B, 4), xywh in fractions of the crop: the pixels whose centre is inside."""
-    centres = (torch.arange(size, device=boxes.device) + 0.5) / size
-    x1, y1, x2, y2 = xywh_to_xyxy(boxes)[..., None].unbind(1)  # (B, 1) each
-    columns, rows = (x1 <= centres) & (centres < x2), (y1 <= centres) & (centres < y2)
-    return rows[:, :, None] & columns[:, None, :]
-
-
-def _detached(values: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.detach() for name, value in values.items()}
-
-
 class FiniteChecks:
     """Collects whether the values of steps are finite, and reads all answers together: reading waits for the device."""
 
     def __init__(self) -> None:
-        self._noted: list[tuple[Tensor, str, list[list[str]], bool]] = []
+        self._noted: list[tuple[Tensor, str, list[list[str]]]] = []
 
-    def note(self, values: Tensor, what: str, sources: list[list[str]], shared: bool = False) -> None:
-        """Remember whether values (B, ...) of B samples are finite.
-
-        `sources` are the frames of each sample. `shared` values, such as gradients, are the mean of all processes.
-        """
-        self._noted.append((torch.isfinite(values.detach()).flatten(1).all(1), what, sources, shared))
+    def note(self, values: Tensor, what: str, sources: list[list[str]]) -> None:
+        """Remember whether values (B, ...) of B samples are finite; `sources` are the frames of each sample."""
+        self._noted.append((torch.isfinite(values.detach()).flatten(1).all(1), what, sources))
 
     def require(self) -> None:
-        """Raise a UserError for the first values that were not finite, and forget all.
+        """Raise a UserError for the first values of any process that were not finite, and forget all.
 
-        Every process calls this. Where shared values are not finite, the process whose own values caused it reports.
+        Every process calls this, after the same notes. A prediction is noted before the gradient, which all share.
         """
         noted, self._noted = self._noted, []
-        if not noted:
-            return
-        message, rank = "", 0  # of a fault: 1 of shared values, 2 of this process's own
-        if not torch.stack([finite.all() for finite, *_ in noted]).all():
-            finite, what, sources, shared = next(each for each in noted if not each[0].all())
+        whole = torch.stack([finite.all() for finite, *_ in noted]).tolist() if noted else []
+        first, message = len(noted), ""
+        if False in whole:
+            first = whole.index(False)
+            finite, what, sources = noted[first]
             broken = [", ".join(sources[i]) for i in (~finite).nonzero().flatten().tolist()]
-            more = "; …" if len(broken) > 3 else ""
-            message = f"{what} is not finite; samples: {'; '.join(broken[:3])}{more}"
-            rank = 1 if shared else 2
-        if worst := distributed.maximum(rank):
-            if rank < worst:
-                time.sleep(distributed.SECONDS_FOR_TORCHRUN)  # the other one reports
-                message = "the prediction of another process is not finite; it names the samples"
+            message = f"{what} is not finite; samples: {few(broken, 3, '; ', 500)}"
+        _, message = min(distributed.gathered((first, message)))
+        if message:
             raise UserError(message)
 
 
@@ -134,7 +110,7 @@ class Outcome:
     """The loss and the predictions of a batch of B samples; None for what is not trained."""
 
     loss: Tensor  # scalar with a graph
-    values: dict[str, Tensor]  # scalars for the log, without one
+    values: dict[str, Tensor]  # scalars for the log
     boxes: Tensor | None = None  # (B, 4) xyxy in fractions of the search crop
     scores: Tensor | None = None  # (B,) confidence in [0, 1]
     masks: Tensor | None = None  # (B, H, W) probability of the object in each pixel of the search crop
@@ -164,10 +140,17 @@ class Actor:
 
     def explained(self, batch: Batch, step: str = "") -> Outcome:
         """The outcome of a batch, with the encoder's attention where it can be read and there are boxes and maps."""
-        return self(batch, step)
+        net = getattr(self.net, "module", self.net)  # the network within DistributedDataParallel
+        if compiles(self.cfg) or not hasattr(net, "transformer"):
+            return self(batch, step)
+        with watched(net) as found:
+            outcome = self(batch, step)
+        if outcome.maps is None:
+            return outcome
+        attention = attention_from(found["encoder"], outcome.boxes.cpu().numpy(), outcome.maps.shape[-1])
+        return replace(outcome, attention=torch.from_numpy(attention))
 
     def move(self, values: Tensor) -> Tensor:
-        """A part of a batch on the device."""
         return values.to(self.device, non_blocking=True)
 
 
@@ -178,16 +161,6 @@ class BoxActor(Actor):
 
     def __call__(self, batch: Batch, step: str = "") -> Outcome:
         return self.outcome(self.net(*self.regions(batch)), batch, step)
-
-    def explained(self, batch: Batch, step: str = "") -> Outcome:
-        if compiles(self.cfg):
-            return self(batch, step)
-        with watched(getattr(self.net, "module", self.net)) as found:  # the network within DistributedDataParallel
-            outcome = self(batch, step)
-        if outcome.maps is None:
-            return outcome
-        attention = attention_from(found["encoder"], outcome.boxes.cpu().numpy(), outcome.maps.shape[-1])
-        return replace(outcome, attention=torch.from_numpy(attention))
 
     def outcome(self, output: dict[str, Tensor], batch: Batch, step: str) -> Outcome:
         """The loss of a network's output."""
@@ -200,9 +173,8 @@ class BoxActor(Actor):
         else:
             loss, values = box_losses(prediction, truth, *weights, option(self.cfg, "TRAIN.CROSSED_CORNERS"))
         maps = output["scores"][None] if "scores" in output else output.get("corner_maps")
-        maps = None if maps is None else maps.detach()
-        if maps is not None and maps.shape[1] != len(prediction):  # several queries: the first one's
-            maps = maps.unflatten(1, (len(prediction), -1))[:, :, 0]
+        if maps is not None:  # of several queries, the first one's
+            maps = maps.detach().unflatten(1, (len(prediction), -1))[:, :, 0]
         return Outcome(loss, values, boxes=cxcywh_to_xyxy(prediction.detach().float().mean(1)), maps=maps)
 
 
@@ -217,14 +189,14 @@ class ScoreActor(Actor):
         labels = self.move(batch.labels)[:, None].expand_as(logits)
         loss = F.binary_cross_entropy_with_logits(logits, labels)
         accuracy = ((logits > 0) == (labels > 0.5)).float().mean()
-        values = _detached({"Loss/total": loss, "cls_loss": loss, "accuracy": accuracy})
+        values = {"Loss/total": loss, "cls_loss": loss, "accuracy": accuracy}
         return Outcome(loss, values, scores=logits.detach().float().sigmoid().mean(1))
 
 
 class MaskActor(Actor):
-    """Alpha-Refine's masks, with binary cross-entropy a pixel; the log has their overlap, and that of filled boxes."""
+    """Alpha-Refine's masks, with binary cross-entropy a pixel."""
 
-    measures = ("Loss/total", "IoU", "IoU of boxes")
+    measures = ("Loss/total", "IoU")
 
     def __call__(self, batch: Batch, step: str = "") -> Outcome:
         (template,), search = self.regions(batch)
@@ -234,5 +206,75 @@ class MaskActor(Actor):
         loss = F.binary_cross_entropy_with_logits(logits, truth.float())
         masks = logits.detach().sigmoid()
         overlap = mask_iou(masks > self.cfg.TEST.MASK_THRESHOLD, truth).mean()
-        filled = mask_iou(filled_boxes(self.move(batch.boxes), truth.shape[-1]), truth).mean()
-        return Outcome(loss, _detached({"Loss/total": loss, "IoU": overlap, "IoU of boxes": filled}), masks=masks)
+        return Outcome(loss, {"Loss/total": loss, "IoU": overlap}, masks=masks)
+
+
+class Teacher(Actor):
+    """A trained spatial network that predicts where the corners are, and does not learn.
+
+    It gets the student's crops, normalised as its own configuration says. Of their one template STARK-ST, which takes
+    several, gets copies, as in tracking before its dynamic template is replaced for the first time.
+    """
+
+    def __init__(self, net: nn.Module, cfg: EasyDict, device: torch.device) -> None:
+        super().__init__(net.eval().requires_grad_(False), cfg, device)
+        self.copies = cfg.DATA.TEMPLATE.get("NUMBER", 1)
+
+    @torch.no_grad()
+    def corner_maps(self, batch: Batch, step: str = "") -> Tensor:
+        """Probabilities (B, 2, 1, S * S) of the corners: the queries' mean, as of their boxes in tracking."""
+        templates, search = self.regions(batch)
+        maps = by_sample(self.net(templates * self.copies, search)["corner_maps"], batch)
+        self.checks.note(maps, f"{step}, teacher: the network's prediction", batch.sources)
+        return maps.softmax(-1).mean(2, keepdim=True)
+
+
+class DistillActor(BoxActor):
+    """Training of a Lightning student: the losses on boxes, and `corner_loss`, weighted by TRAIN.L1_WEIGHT.
+
+    Cells are compared with cells, as published, although equal maps stand for boxes half a cell apart: a light head
+    means a cell's centre, the teacher's its top-left corner. The losses on boxes pull against that.
+    """
+
+    measures = (*BoxActor.measures, "Loss/distill")
+
+    def __init__(self, net: nn.Module, cfg: EasyDict, device: torch.device, teacher: Teacher) -> None:
+        super().__init__(net, cfg, device)
+        self.teacher, teacher.checks = teacher, self.checks
+
+    def __call__(self, batch: Batch, step: str = "") -> Outcome:
+        output = self.net(*self.regions(batch))
+        outcome = self.outcome(output, batch, step)
+        maps = by_sample(output["corner_maps"], batch)
+        self.checks.note(maps, f"{step}: the network's prediction", batch.sources)
+        target = self.teacher.corner_maps(batch, step)
+        distillation = corner_loss(maps, target, self.cfg.TRAIN.DISTILL_LOSS_TYPE)
+        loss = outcome.loss + self.cfg.TRAIN.L1_WEIGHT * distillation
+        values = outcome.values | {"Loss/total": loss, "Loss/distill": distillation}
+        return replace(outcome, loss=loss, values=values)
+
+
+def by_sample(maps: Tensor, batch: Batch) -> Tensor:
+    """Corner maps as networks give them, (2, B * Nq, S * S), to float32 (B, 2, Nq, S * S)."""
+    return maps.float().unflatten(1, (len(batch.search), -1)).transpose(0, 1)
+
+
+def corner_loss(logits: Tensor, target: Tensor, kind: str) -> Tensor:
+    """Distance of a student's corner maps before the softmax (B, 2, Nq, S * S) from a teacher's probabilities.
+
+    `kind` is `KL`, the divergence of the student's map from the teacher's, averaged over maps; or `L1`, the absolute
+    difference of the probabilities, summed over cells and averaged over maps. The teacher may have one map for all Nq.
+    """
+    logits, target = logits.flatten(0, 2), target.expand_as(logits).flatten(0, 2)
+    if kind == "KL":
+        return F.kl_div(logits.log_softmax(-1), target, reduction="batchmean")
+    return (logits.softmax(-1) - target).abs().sum(-1).mean()
+
+
+def actor_type(options: RunOptions, cfg: EasyDict) -> type[Actor]:
+    """Forward pass and loss of the kind of training that the options ask for."""
+    if options.teacher is not None:
+        return DistillActor
+    if options.script == REFINE:
+        return MaskActor
+    return ScoreActor if cfg.TRAIN.get("TRAIN_CLS", False) else BoxActor

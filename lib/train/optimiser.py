@@ -73,15 +73,17 @@ class Optimisation:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict`; a CheckpointError if it is of other parameters than those that learn here."""
         moments, own = state["optimizer"]["state"], self.optimizer.state_dict()["param_groups"]
-        sizes = [[len(group["params"]) for group in groups] for groups in (state["optimizer"]["param_groups"], own)]
-        if sizes[0] != sizes[1]:
-            fault = f"the run that was begun trains {sum(sizes[0])} parameters, this configuration {sum(sizes[1])}"
-            raise CheckpointError(f"{fault}: go on with the options it began with, or choose another --save_dir")
+        then, now = ([len(group["params"]) for group in groups] for groups in (state["optimizer"]["param_groups"], own))
+        remedy = "go on with the options it began with, or choose another --save_dir"
+        if then != now:
+            fault = f"the run that was begun trains {sum(then)} parameters, this configuration {sum(now)}"
+            raise CheckpointError(f"{fault}: {remedy}")
         for number, values in moments.items():
             shape = self.parameters[number].shape
             found = {name: torch.as_tensor(value).shape for name, value in values.items()}
             if found != {"step": torch.Size(), "exp_avg": shape, "exp_avg_sq": shape}:
-                raise CheckpointError("the optimiser's state in the checkpoint is damaged: choose another --save_dir")
+                fault = "the optimiser's state in the checkpoint is not of the parameters that learn here"
+                raise CheckpointError(f"{fault}: {remedy}")
         # Rates and the like are this run's and not the file's; each implementation of AdamW can go on from each.
         self.optimizer.load_state_dict({"state": moments, "param_groups": own})
         if state.get("scaler") and self.dtype == torch.float16:

@@ -10,7 +10,7 @@ from easydict import EasyDict
 
 from ..config import option
 from ..data.images import ImageReadError, Picture, cut_picture
-from ..utils.crop import CropError, Region, box_in_crop, box_to_crop, shows_nothing, stretched_crop
+from ..utils.crop import Region, box_in_crop, box_to_crop, shows_nothing, stretched_crop
 from .sampler import FrameRef, SampledFrames
 
 # Whether a sample is grey, whether it is mirrored, and the generator for what is drawn for each crop.
@@ -20,7 +20,7 @@ _LEAST_SHARE = 1e-3
 
 
 class Rejected(Exception):  # noqa: N818 - not an error: the sample is drawn again
-    """A sample that cannot be used: a region without area, or one that shows nothing."""
+    """A sample that cannot be used: its region shows nothing."""
 
 
 @dataclass
@@ -67,7 +67,7 @@ class Processing:
         self.motion_blur = option(cfg, "DATA.MOTION_BLUR") if augment else 0.0
 
     def __call__(self, frames: SampledFrames, rng: np.random.Generator) -> Sample:
-        """Read the frames and cut the crops; Rejected or an ImageReadError where another sample must be drawn."""
+        """Read the frames and cut the crops; Rejected, a CropError or an ImageReadError: draw another sample."""
         # Chosen once a sample: the object must look and face alike in all its frames.
         how = rng.random() < self.gray_probability, rng.random() < 0.5, rng
         # All crops of a photograph are cut from one picture, opened once.
@@ -102,10 +102,7 @@ class Processing:
         if mirror:
             box = np.array([picture.width - box[0] - box[2], *box[1:]])
         around = jitter_box(box, region.CENTER_JITTER, region.SCALE_JITTER, rng, self.jitter_power)
-        try:
-            crop = self.cut(picture, ref, region, box, around, how)
-        except CropError as error:
-            raise Rejected(str(error)) from error
+        crop = self.cut(picture, ref, region, box, around, how)
         if not gray:
             return crop
         return crop._replace(pixels=cv2.cvtColor(cv2.cvtColor(crop.pixels, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB))

@@ -164,11 +164,11 @@ def check_sampling(cfg: EasyDict) -> None:
     if cfg.DATA.SEARCH.get("NUMBER", 1) != 1:
         raise ConfigError("'DATA.SEARCH.NUMBER' must be 1: the network searches one frame")
     mode, templates, intervals = sampler_mode(cfg), cfg.DATA.TEMPLATE.get("NUMBER", 1), sample_intervals(cfg)
-    if mode == "causal" and len(intervals) != 1:
-        raise ConfigError(f"'DATA.MAX_SAMPLE_INTERVAL' is {intervals}, but SAMPLER_MODE causal takes one interval")
-    if templates != (1 if mode == "causal" else 1 + len(intervals)):
+    fits = templates == len(intervals) == 1 if mode == "causal" else templates == 1 + len(intervals)
+    if not fits:
         fault = f"'DATA.TEMPLATE.NUMBER' is {templates} with SAMPLER_MODE {mode} and MAX_SAMPLE_INTERVAL {intervals}"
-        raise ConfigError(f"{fault}: causal takes one template, the others one more than there are intervals")
+        remedy = "causal takes one template and one interval, the others one template more than there are intervals"
+        raise ConfigError(f"{fault}: {remedy}")
 
 
 def sampler_mode(cfg: EasyDict) -> str:

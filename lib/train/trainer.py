@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from ..config import option
 from ..utils.checkpoint import CheckpointError, load_state, save_checkpoint
 from . import distributed
-from .checkpoints import CheckpointFolder
 from .loader import Batch, BatchLoader
 from .log import PANEL, Meters, RunLog, memory_use
 from .losses import Actor
 from .optimiser import Optimisation
+from .options import CheckpointFolder
 
 log = logging.getLogger(__name__)
 
@@ -124,11 +124,11 @@ class Trainer:
                     outcome = self.actor(batch, where)
                 self.optimisation.backward(outcome.loss / count)
             for name, value in outcome.values.items():
-                values[name] = values.get(name, 0) + value / count
+                values[name] = values.get(name, 0) + value.detach() / count
         norm = self.optimisation.step(epoch, self.step)
         if norm is None:
             return values, waited
-        self.actor.checks.note(norm.expand(len(sources), 1), f"{where}: the gradient", sources, shared=True)
+        self.actor.checks.note(norm.expand(len(sources), 1), f"{where}: the gradient", sources)
         return values | {"grad_norm": norm}, waited
 
     @torch.no_grad()
@@ -138,12 +138,12 @@ class Trainer:
         meters, steps, start, shown = Meters(), self.validation.steps, time.perf_counter(), []
         with self.output.bar(steps, 0, f"val {epoch}") as bar:
             batches = self.validation.epoch(1)
-            for step in range(steps):
+            for step in range(1, steps + 1):
                 batch = self.stop.next_of(batches)
                 is_shown = len(shown) * len(batch.search) < PANEL
                 with self.optimisation.autocast():
                     compute = self.actor.explained if is_shown else self.actor
-                    outcome = compute(batch, f"validation after epoch {epoch}, step {step + 1}")
+                    outcome = compute(batch, f"validation after epoch {epoch}, step {step}")
                 if is_shown:
                     shown.append((batch, outcome))
                 meters.update(outcome.values)
@@ -198,7 +198,7 @@ class Trainer:
             self.checkpoints.save(state)
             if epoch_is_done:
                 self.checkpoints.keep_epoch(state, self.epoch)
-        distributed.barrier()
+        distributed.gathered(None)
 
     def resume(self, checkpoint: dict[str, Any], path: Path) -> None:
         """Go on from a checkpoint of this run.

@@ -1,25 +1,23 @@
 """The check before a training: settings, weights, data sets, output folder, and the report of it all."""
 
+import importlib.util
 import shutil
-from collections import namedtuple
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from lib.config import ConfigError, load_config
+from lib.config import load_config
 from lib.data import pack
 from lib.models import build_model
 from lib.train import checks
 from lib.train.checks import check_run, usable_validation
 from lib.train.options import RunOptions, Stage
-from lib.train.sampler import check_sampling
 from lib.utils.checkpoint import save_checkpoint
 from lib.utils.errors import UserError
 from tests.data.made_trees import make_coco, make_got10k, write_lines
-from tests.train.tiny_runs import NAME, THIN, lightning, options, state, trained
-
-Usage = namedtuple("Usage", "free")  # noqa: PYI024 - as shutil's
+from tests.train.tiny_runs import NAME, NO_VALIDATION, THIN, lightning, options, state, trained
 
 
 def check(run):
@@ -66,6 +64,10 @@ def test_a_sound_run_passes_and_nothing_is_written(videos, tmp_path):
     assert subjects == ["configuration", "device", "network", "output folder", *sets]
     length = "stark_lightning_X_trt, baseline_rephead_4_lite_search5: 2 epochs of 2 steps of 4 samples"
     assert find(report, "configuration", "ok") == [length]
+    check(
+        options("stark_st1", videos, tmp_path, "DATA.MAX_SAMPLE_INTERVAL=[9, 20]", "DATA.TEMPLATE.NUMBER=3")
+    ).require()
+    check(lightning(videos, tmp_path, "MODEL.HEAD_TYPE=CENTER", "TRAIN.KEEP_BEST=Loss/center")).require()
 
 
 def test_all_problems_are_reported_at_once(videos, tmp_path, monkeypatch):
@@ -81,7 +83,7 @@ def test_all_problems_are_reported_at_once(videos, tmp_path, monkeypatch):
     text = str(error.value)
     assert text.endswith("problems: 7, notes: 0")
     expected = [
-        ("configuration", "'DATA.TEMPLATE.NUMBER' is 3", "one more than there are intervals"),
+        ("configuration", "'DATA.TEMPLATE.NUMBER' is 3", "one template more than there are intervals"),
         ("device", "'cuda:99' is not available", "choose auto"),
         ("output folder", f"cannot write to {tmp_path / 'file'}", "another --save_dir"),
         ("previous stage", "none is named", "--script_prv stark_st1"),
@@ -95,53 +97,57 @@ def test_all_problems_are_reported_at_once(videos, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("overrides", "part"),
+    ("script", "overrides", "subject", "message"),
     [
-        (["DATA.SEARCH.NUMBER=2"], "'DATA.SEARCH.NUMBER' must be 1"),
-        (["DATA.MAX_SAMPLE_INTERVAL=[100, 200]"], "'DATA.TEMPLATE.NUMBER' is 2"),
-        (["DATA.SAMPLER_MODE=causal"], "'DATA.TEMPLATE.NUMBER' is 2"),
-        (["DATA.SAMPLER_MODE=causal", "DATA.MAX_SAMPLE_INTERVAL=[1, 2]"], "takes one interval"),
+        ("stark_st1", ["DATA.MAX_SAMPLE_INTERVAL=[100, 200]"], "configuration", "'DATA.TEMPLATE.NUMBER' is 2 with"),
+        (
+            "stark_st1",
+            ["DATA.SEARCH.NUMBER=2"],
+            "configuration",
+            "'DATA.SEARCH.NUMBER' must be 1: the network searches",
+        ),
+        ("stark_st1", ["DATA.SAMPLER_MODE=causal"], "configuration", "causal takes one template and one interval"),
+        ("stark_s", ["DATA.TRAIN.DATASETS_RATIO=[1, 2]"], "configuration", "RATIO' is [1, 2] for 1 data sets, but"),
+        ("stark_s", ["DATA.VAL.DATASETS_RATIO=[0]"], "configuration", "--opts DATA.VAL.DATASETS_RATIO=[1] samples"),
+        ("stark_s", ["DATA.TRAIN.DATASETS_NAME=[]"], "configuration", "is empty"),
+        (
+            "stark_s",
+            ["LOG.TO=[wandb]"],
+            "configuration",
+            "wandb is not installed: pip install wandb, or leave wandb out",
+        ),
+        (
+            "stark_s",
+            ["TRAIN.NUM_WORKER=3"],
+            "configuration",
+            "need 4 MiB in /dev/shm, which has 1: start the container",
+        ),
+        ("stark_s", ["TRAIN.NUM_WORKER=0"], "output folder", "no room for the weights of three checkpoints, 0.1 GiB"),
+        ("stark_s", ["TRAIN.COMPILE=default"], "device", "needs a C++ compiler, and there is no 'no-such-compiler'"),
+        ("stark_s", ["MODEL.HIDDEN_DIM=100"], "network", "MODEL.HIDDEN_DIM"),
+        ("stark_s", ["TRAIN.KEEP_BEST=Loss/center"], "best checkpoint", "valid: Loss/total, Loss/giou, Loss/l1, IoU"),
+        ("stark_st2", ["TRAIN.KEEP_BEST=IoU"], "best checkpoint", "valid: Loss/total, cls_loss, accuracy"),
+        ("stark_s", ["TRAIN.KEEP_BEST=IoU", NO_VALIDATION], "best checkpoint", "the run has none: name sets in"),
+        ("stark_s", ["TRAIN.KEEP_BEST=IoU", "TRAIN.VAL_EPOCH_INTERVAL=4"], "best checkpoint", "the run has none"),
     ],
 )
-def test_numbers_of_frames(overrides, part):
-    with pytest.raises(ConfigError, match=part):
-        check_sampling(load_config("stark_st1", "baseline", overrides))
-    fitting = ["DATA.MAX_SAMPLE_INTERVAL=[100, 200]", "DATA.TEMPLATE.NUMBER=3"]
-    for script, overrides in (("stark_st1", fitting), ("stark_st1", ["DATA.SAMPLER_MODE=stark"]), ("stark_s", [])):
-        check_sampling(load_config(script, "baseline", overrides))
+def test_settings_that_contradict_each_other(script, overrides, subject, message, videos, tmp_path, monkeypatch):
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "wandb" else find_spec(name))
+    monkeypatch.setattr(checks.shutil, "disk_usage", lambda path: SimpleNamespace(free=2**20))
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    (text,) = find(options(script, videos, tmp_path, *overrides), subject)
+    assert message in text
 
 
-def test_settings_that_contradict_each_other(videos, tmp_path, monkeypatch):
-    run = lightning(videos, tmp_path, "DATA.TRAIN.DATASETS_RATIO=[1, 2]", "DATA.VAL.DATASETS_RATIO=[0]")
-    few, zero = find(run, "configuration")
-    assert few.startswith("'DATA.TRAIN.DATASETS_RATIO' is [1, 2] for 1 data sets")
-    assert "--opts DATA.TRAIN.DATASETS_RATIO=[1]" in few
-    assert "'DATA.VAL.DATASETS_RATIO' is [0]" in zero
-    (none,) = find(lightning(videos, tmp_path, "DATA.TRAIN.DATASETS_NAME=[]"), "configuration")
-    assert "is empty" in none
-    (text,) = find(lightning(videos, tmp_path, "MODEL.HIDDEN_DIM=100"), "network")
-    assert "MODEL.HIDDEN_DIM" in text
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    monkeypatch.setattr(checks.shutil, "disk_usage", lambda path: Usage(2**20))
-    (text,) = find(lightning(videos, tmp_path, "TRAIN.NUM_WORKER=3"), "configuration")
-    assert text.startswith("data workers need 8 MiB in /dev/shm, which has 1: start the")
-
-
-@pytest.mark.parametrize(
-    ("amp", "device", "fast", "states"),
-    [
-        ("true", "mps", True, ["ok", "problem"]),
-        ("fp16", "cpu", True, ["ok", "note"]),
-        ("bf16", "cpu", False, ["ok", "note"]),
-        ("bf16", "cpu", True, ["ok"]),
-        ("off", "mps", False, ["ok"]),
-    ],
-)
-def test_precision_and_device(amp, device, fast, states, videos, tmp_path, monkeypatch):
-    monkeypatch.setattr(checks, "select_device", lambda name: torch.device(device))
-    monkeypatch.setattr(checks, "has_fast_bf16", lambda device: fast)
-    report = check(lightning(videos, tmp_path, f"TRAIN.AMP={amp}"))
-    assert [finding.state for finding in report.findings if finding.subject == "device"] == states
+def test_precision_and_device(videos, tmp_path, monkeypatch):
+    monkeypatch.setattr(checks, "select_device", torch.device)
+    monkeypatch.setattr(checks, "has_fast_bf16", lambda device: False)
+    for amp, device, found in (("true", "mps", "problem"), ("fp16", "cpu", "note"), ("bf16", "cpu", "note")):
+        (text,) = find(replace(lightning(videos, tmp_path, f"TRAIN.AMP={amp}"), device=device), "device", found)
+        assert "--opts TRAIN.AMP=off" in text
+    monkeypatch.setattr(checks, "has_fast_bf16", lambda device: True)
+    check(lightning(videos, tmp_path, "TRAIN.AMP=bf16")).require()
 
 
 def test_imagenet_weights(videos, tmp_path, monkeypatch):
@@ -188,17 +194,15 @@ def test_the_teacher(videos, tmp_path):
     path.unlink()
     for named, part in (
         (replace(run, teacher=stage), "no checkpoint STARKS_ep*.pth.tar in"),
-        (replace(run, teacher=Stage("stark_s")), "side of the feature map is 20, the student's 8"),
         (replace(run, teacher=Stage("stark_lightning_X_trt")), "cannot guide itself: name a spatial one"),
-        (replace(run, teacher=Stage("stark_s", "nowhere")), "no configuration 'nowhere'"),
+        (replace(run, teacher=Stage("stark_s", "nowhere", path)), "no configuration 'nowhere'"),
         (options("stark_s", videos, tmp_path, teacher=stage), "trains stark_lightning_X_trt, not stark_s: leave out"),
-        (replace(run, overrides=(*run.overrides, "TRAIN.DISTILL=true")), "no teacher is named: add --script_teacher"),
     ):
         (text,) = find(named, "teacher")
         assert part in text
 
 
-def test_the_output_folder(videos, tmp_path, monkeypatch):
+def test_the_output_folder(videos, tmp_path):
     run, subject = lightning(videos, tmp_path), "output folder"
     assert find(run, subject, "ok") == [f"{run.folder}: a new run"]
     path = saved(run, 1)
@@ -209,8 +213,6 @@ def test_the_output_folder(videos, tmp_path, monkeypatch):
     saved(run, 2)
     assert find(run, subject, "note") == [f"{path}: epoch 2 of 2 is finished: nothing is left to train"]
     assert "does not fit the model" in find(lightning(videos, tmp_path, "MODEL.HIDDEN_DIM=64"), subject)[0]
-    monkeypatch.setattr(checks.shutil, "disk_usage", lambda path: Usage(2**20))
-    assert "has no room for the weights of three checkpoints" in find(run, subject)[0]
 
 
 def test_data_sets_are_counted_and_what_is_wrong_in_them_is_named(still, tmp_path):
@@ -220,9 +222,10 @@ def test_data_sets_are_counted_and_what_is_wrong_in_them_is_named(still, tmp_pat
     counted = f"3 sequences in {still}; 3 read, with an image of each; visible in 72 of 72 frames"
     assert found("ok") == [counted]
     lines = ["2,3,8,6"] * 24
-    lines[10:14] = ["24,3,4,4", "2,-6,8,6", "23.5,3,8,6", "-7,-5,8,6"]  # the first two are outside the image
+    lines[9:14] = ["nan,3,8,6", "24,3,4,4", "2,-6,8,6", "23.5,3,8,6", "-7,-5,8,6"]  # the second, third are outside
     write_lines(still / "b" / "groundtruth.txt", lines)
     write_lines(still / "b" / "absence.label", [int(number == 11) for number in range(24)])
+    assert found("ok") == [counted.replace("72 of 72 frames", "70 of 72 frames; 1 boxes are nan or have no area")]
     (outside,) = found("note")
     assert outside.startswith("1 of 72 boxes read are outside their image")
     assert str(still / "b" / "00000011.jpg") in outside
@@ -231,23 +234,19 @@ def test_data_sets_are_counted_and_what_is_wrong_in_them_is_named(still, tmp_pat
     for path in (still / "b").glob("*.jpg"):
         path.write_bytes(path.read_bytes()[:100])
     write_lines(still / "c" / "absence.label", [0] * 4 + [1] * 20)
-    annotations, images, unused = found("note")
+    write_lines(still / "list.txt", ["a", "b", "c", "d"])
+    annotations, images, unused, left_out = found("note")
+    assert left_out.startswith("3 sequences are used; left out: 1 ")
     assert annotations.startswith("1 of 3 annotations read are unusable: ")
     assert "a/groundtruth.txt, line 2" in annotations
     assert images.startswith(f"1 of 3 images read are unusable: cannot decode image {still / 'b'}")
     needed = "are never sampled: a sequence needs more than 4 visible frames, and 20 in all"
     assert unused.startswith(f"1 of 2 sequences read {needed}")
     short = make_got10k(tmp_path / "short", ["x", "y"], frames=19)
+    write_lines(short / "x" / "groundtruth.txt", ["0.1,0.2,0.3,0.4"] * 19)
+    write_lines(short / "y" / "groundtruth.txt", ["0.1,0.2,0.3,0.4"] * 19)
     assert found("problem", short)[0].startswith(f"2 of 2 sequences read {needed}")
-
-
-def test_what_is_left_out_or_hardly_a_box_is_noted(still, tmp_path):
-    write_lines(still / "list.txt", ["a", "b"])
-    for folder in "ab":
-        write_lines(still / folder / "groundtruth.txt", ["0.1,0.2,0.3,0.4"] * 24)
-    doubt, left_out = find(training_on(tmp_path, f"FOLDER:{still}"), f"train FOLDER:{still}", "note")
-    assert doubt.startswith("24 of 24 boxes in frames of 24x16 are under 2 pixels; are they fractions?")
-    assert left_out == "2 sequences are used; left out: 1 not in list.txt (c)"
+    assert "are under 2 pixels; are they fractions?" in found("note", short)[0]
 
 
 def test_storage(still, tmp_path, monkeypatch):
@@ -262,26 +261,18 @@ def test_storage(still, tmp_path, monkeypatch):
     assert not (tmp_path / "data").exists()
 
 
-def test_one_override_is_enough_for_a_user_with_one_set(tmp_path, monkeypatch):
+def test_missing_validation_sets_are_left_out_unless_they_were_asked_for(still, tmp_path, monkeypatch):
     monkeypatch.setenv("STARK_DATA_DIR", str(tmp_path))
     make_coco(tmp_path / "coco")
-    overrides = ("DATA.TRAIN.DATASETS_NAME=[COCO17]",)
-    run = RunOptions("stark_s", "baseline", tmp_path / "save", device="cpu", overrides=overrides)
+    train_only, own = ("DATA.TRAIN.DATASETS_NAME=[COCO17]",), f"FOLDER:{still}"
+    run = RunOptions("stark_s", "baseline", tmp_path / "save", device="cpu", overrides=train_only)
     report = check(run)
     report.require()
     assert "training goes on without it" in find(report, "val GOT10K_votval", "note")[0]
-    assert usable_validation(run, load_config("stark_s", "baseline", overrides)) == ([], [])
-
-
-def test_a_validation_set_that_is_missing(still, tmp_path, monkeypatch):
-    monkeypatch.setenv("STARK_DATA_DIR", str(tmp_path / "data"))
-    own = f"FOLDER:{still}"
-    asked_for = (f"DATA.TRAIN.DATASETS_NAME=['{own}']", f"DATA.VAL.DATASETS_NAME=[GOT10K_votval, '{own}']")
-    run = RunOptions("stark_s", "baseline", tmp_path, device="cpu", overrides=asked_for)
-    assert "or train without validation" in find(run, "val GOT10K_votval")[0]
-    assert usable_validation(run, load_config("stark_s", "baseline", asked_for))[0] == ["GOT10K_votval", own]
-    # Not asked for: the sets that exist are used, with their ratios.
+    # The sets that exist are used, with their ratios.
     path = tmp_path / "mine.yaml"
     path.write_text(f"DATA: {{VAL: {{DATASETS_NAME: [GOT10K_votval, '{own}', LASOT], DATASETS_RATIO: [1, 3, 2]}}}}\n")
-    run = replace(run, config=str(path), overrides=asked_for[:1])
-    assert usable_validation(run, load_config("stark_s", path, asked_for[:1])) == ([own], [3])
+    assert usable_validation(run, load_config("stark_s", path, train_only)) == [(own, 3)]
+    asked = replace(run, overrides=(*train_only, f"DATA.VAL.DATASETS_NAME=[GOT10K_votval, '{own}']"))
+    assert "or train without validation" in find(asked, "val GOT10K_votval")[0]
+    assert len(usable_validation(asked, load_config("stark_s", "baseline", asked.overrides))) == 2

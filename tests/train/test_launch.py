@@ -78,17 +78,9 @@ def test_torchrun_gets_its_options(given, words):
     assert torchrun_options(given) == words.split()
 
 
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"nnodes": "2"}, "--nnodes 2 does not say where the machines meet: add --rdzv_endpoint"),
-        ({"nproc_per_node": "0"}, "--nproc_per_node 0: the number must be 1 or more"),
-        ({"nnodes": "-1"}, "--nnodes -1: the number must be 1 or more"),
-    ],
-)
-def test_options_that_cannot_be_meant_are_refused(given, message):
-    with pytest.raises(UserError, match=message):
-        torchrun_options(given)
+def test_machines_that_do_not_know_where_to_meet_are_refused():
+    with pytest.raises(UserError, match="--nnodes 2 does not say where the machines meet: add --rdzv_endpoint"):
+        torchrun_options({"nnodes": "2"})
 
 
 def test_every_process_has_its_own_number(script, monkeypatch):
@@ -98,14 +90,13 @@ def test_every_process_has_its_own_number(script, monkeypatch):
         f"told = {{name: os.environ[name] for name in {names}}} | {{'words': sys.argv[1:]}}\n"
         "(out / f'{rank}.json').write_text(json.dumps(told))\n"
     )
+    words, threads = ["--mode", "multiple", "--opts", "A=[1, 2]"], max(1, len(os.sched_getaffinity(0)) // 2)
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
-    assert launch([str(path), "--mode", "multiple", "--opts", "A=[1, 2]"], {"nproc_per_node": 2}) == 0
-    told = [json.loads((path.parent / f"{rank}.json").read_text()) for rank in range(2)]
-    assert [each["RANK"] for each in told] == [each["LOCAL_RANK"] for each in told] == ["0", "1"]
-    assert all(each["WORLD_SIZE"] == "2" for each in told)
-    assert all(each["words"] == ["--mode", "multiple", "--opts", "A=[1, 2]"] for each in told)
-    assert int(told[0]["OMP_NUM_THREADS"]) == max(1, len(os.sched_getaffinity(0)) // 2)
+    assert launch([str(path), *words], {"nproc_per_node": 2}) == 0
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+    for rank in "01":
+        told = json.loads((path.parent / f"{rank}.json").read_text())
+        assert list(told.values()) == [rank, "2", rank, str(threads), words]
 
 
 # The gradient is the mean of all processes, and not finite in each; the prediction is so in one.
@@ -121,7 +112,7 @@ def main():
             checks.require()
         boxes = torch.tensor([[1.0], [float("nan") if rank else 2.0]])
         checks.note(boxes, "the prediction", [["a"], [f"frame {rank}"]])
-        checks.note(torch.full((2, 1), float("nan")), "the gradient", [["innocent"], ["innocent"]], shared=True)
+        checks.note(torch.full((2, 1), float("nan")), "the gradient", [["innocent"], ["innocent"]])
         checks.require()
 run_command(record(main))
 """
@@ -138,13 +129,6 @@ run_command(record(main))
 def test_a_failure_ends_with_one_line_and_a_status(text, status, last, script, capfd):
     assert launch([str(script(text))], {"nproc_per_node": 2}) == status
     assert capfd.readouterr().err.splitlines()[-1].startswith(last)
-
-
-def test_processes_start_again(script):
-    count = "os.environ['TORCHELASTIC_RESTART_COUNT']"
-    path = script(f"mark('attempt' + {count})\nsys.exit(not (out / 'attempt1.0').exists())\n")
-    assert launch([str(path)], {"nproc_per_node": 1, "max_restarts": 1}) == 0
-    assert (path.parent / "attempt1.0").exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -4,21 +4,32 @@ import dataclasses
 import functools
 import json
 import os
-import re
 import signal
 import subprocess
+import time
 
 import pytest
 import torch
 
 from lib.config import load_config
-from lib.train.checkpoints import CheckpointFolder
 from lib.train.run import train
 from lib.train.trainer import Trainer
 from lib.utils.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from lib.utils.checkpoint_files import epoch_checkpoints
 from lib.utils.errors import UserError
 from tests.processes import wait_until
-from tests.train.tiny_runs import NAME, NO_VALIDATION, command, complete, lightning, log_of, options, several, state
+from tests.train.tiny_runs import (
+    NAME,
+    NO_VALIDATION,
+    checkpoints_in,
+    command,
+    complete,
+    lightning,
+    log_of,
+    options,
+    several,
+    state,
+)
 
 
 class Killed(Exception):  # noqa: N818 - not an error of the run's
@@ -56,55 +67,35 @@ def assert_equal_runs(a, b):
     assert a["stats"] == b["stats"]
 
 
-@pytest.fixture(scope="module")
-def whole(videos, tmp_path_factory):
-    """A run of two epochs of four steps that nothing disturbs."""
-    run = lightning(videos, tmp_path_factory.mktemp("whole"), NO_VALIDATION, "DATA.TRAIN.SAMPLE_PER_EPOCH=16")
-    train(run)
-    return final(run)
-
-
-@pytest.mark.parametrize(("killed_after", "workers", "save_every"), [(1, 0, 1), (4, 0, 0), (7, 2, 3)])
-def test_killed_at_a_step(killed_after, workers, save_every, whole, videos, tmp_path, monkeypatch):
-    more = f"TRAIN.NUM_WORKER={workers}", f"TRAIN.SAVE_EVERY_STEPS={save_every}"
-    run = lightning(videos, tmp_path, NO_VALIDATION, "DATA.TRAIN.SAMPLE_PER_EPOCH=16", *more)
-    train_with_a_break(run, killed_after, monkeypatch)
-    assert_equal_runs(whole, final(run))
-
-
-def test_another_seed_gives_another_run(whole, videos, tmp_path):
-    run = lightning(videos, tmp_path, NO_VALIDATION, "DATA.TRAIN.SAMPLE_PER_EPOCH=16", "TRAIN.SEED=43")
-    assert train(run)["train"] != whole["stats"]["train"]
-
-
 @pytest.mark.parametrize(
-    ("script", "name", "more"),
+    ("script", "name", "killed_after", "more"),
     [
-        ("stark_lightning_X_trt", NAME, ("TRAIN.BATCH_SIZE=2", "TRAIN.AMP=fp16", "TRAIN.ACCUM_STEPS=2")),
-        ("stark_s", "STARKS", ("MODEL.TRANSFORMER.DROPOUT=0.3",)),
-        ("stark_st1", "STARKST", ("MODEL.TRANSFORMER.DROPOUT=0.3",)),
+        ("stark_lightning_X_trt", NAME, 7, ("TRAIN.NUM_WORKER=2", "TRAIN.SAVE_EVERY_STEPS=3")),
+        ("stark_s", "STARKS", 1, ("TRAIN.BATCH_SIZE=2", "TRAIN.AMP=fp16", "TRAIN.ACCUM_STEPS=2")),
     ],
 )
-def test_killed_with_half_precision_accumulation_and_dropout(script, name, more, videos, tmp_path, monkeypatch):
+def test_killed_with_dropout_half_precision_and_accumulation(
+    script, name, killed_after, more, videos, tmp_path, monkeypatch
+):
     make = lightning if name == NAME else functools.partial(options, script)
-    whole, broken = (make(videos, tmp_path / part, NO_VALIDATION, "TRAIN.SAVE_EVERY_STEPS=1", *more) for part in "ab")
+    more = (NO_VALIDATION, "MODEL.TRANSFORMER.DROPOUT=0.3", "DATA.TRAIN.SAMPLE_PER_EPOCH=16", *more)
+    whole, broken = (make(videos, tmp_path / part, *more) for part in "ab")
     train(whole)
-    train_with_a_break(broken, 1, monkeypatch)
+    train_with_a_break(broken, killed_after, monkeypatch)
     assert_equal_runs(final(whole, name=name), final(broken, name=name))
-    assert "TRAIN.AMP=fp16" not in more or final(whole)["scaler"]["scale"] > 0
+    assert name == NAME or final(whole, name=name)["scaler"]["scale"] > 0
 
 
 def test_accumulated_batches_are_a_larger_batch(videos, tmp_path):
     # With an MLP for a head there is no batch norm that learns, so that all are the same sum.
     more = ("MODEL.TRANSFORMER.DROPOUT=0", "MODEL.HEAD_TYPE=MLP", "TRAIN.EPOCH=1", "DATA.TRAIN.SAMPLE_PER_EPOCH=4")
     means = []
-    for size, steps in ((4, 1), (2, 2), (1, 4)):
+    for size, steps in ((4, 1), (2, 2)):
         sizes = f"TRAIN.BATCH_SIZE={size}", f"TRAIN.ACCUM_STEPS={steps}"
         run = options("stark_s", videos, tmp_path / str(size), NO_VALIDATION, *more, *sizes)
         means.append(train(run)["train"])
-    for other in means[1:]:
-        assert other["Loss/total"] == pytest.approx(means[0]["Loss/total"], rel=1e-5)
-        assert other["grad_norm"] == pytest.approx(means[0]["grad_norm"], rel=1e-3)
+    assert means[1]["Loss/total"] == pytest.approx(means[0]["Loss/total"], rel=1e-5)
+    assert means[1]["grad_norm"] == pytest.approx(means[0]["grad_norm"], rel=1e-3)
 
 
 def start(run, *more):
@@ -136,18 +127,33 @@ def long_run(videos, tmp_path, *more):
     return lightning(videos, tmp_path, NO_VALIDATION, *often, *more)
 
 
-def test_sigkill_loses_nothing(videos, tmp_path):
-    """The real thing: another process, killed by the system in the middle of an epoch, twice."""
+def stop(run, process, number, processes=1, where="after epoch"):
+    """Ask a run to stop, and compare what it saved with what it did."""
+    process.send_signal(number)
+    out, errors = process.communicate(timeout=300)
+    assert process.returncode == 128 + number, errors
+    assert "Traceback" not in errors
+    assert f"stopped by signal {int(number)} {where}" in out
+    saved = load_checkpoint(run.folder / f"{NAME}_latest.pth.tar")
+    last = json.loads(log_of(run, "jsonl").read_text().splitlines()[-1])
+    seen = saved["epoch"] * 48 + saved["progress"]["samples"]
+    assert seen == (last["epoch"] - 1) * 48 + last["step"] * 4 * processes > 0
+
+
+def test_a_run_that_is_stopped_and_killed_loses_nothing(videos, tmp_path):
+    """The real thing: another process, asked to stop in one epoch, and killed by the system in the next."""
     whole, broken = long_run(videos, tmp_path / "a"), long_run(videos, tmp_path / "b", "TRAIN.SAVE_EVERY_STEPS=4")
     complete(whole)
     unfinished = broken.folder / f"..{NAME}_fresh.pth.abc123.tar"
     unfinished.parent.mkdir(parents=True)
     unfinished.write_bytes(b"of a run that was killed while it wrote")
-    for epoch, step in ((1, 7), (2, 3)):
-        process = start(broken)
-        wait_for_step(broken, process, epoch, step)
-        process.kill()
-        process.communicate()
+    process = start(broken)
+    wait_for_step(broken, process, 1, 2)
+    stop(broken, process, signal.SIGINT)
+    process = start(broken)
+    wait_for_step(broken, process, 2, 3)
+    process.kill()
+    process.communicate()
     complete(broken)
     assert_equal_runs(final(whole), final(broken))
     assert not unfinished.exists()
@@ -155,35 +161,20 @@ def test_sigkill_loses_nothing(videos, tmp_path):
 
 def test_three_processes_that_go_on_are_those_that_never_stopped(videos, tmp_path):
     """With three, the order of a sum matters."""
-    more = (NO_VALIDATION, "TRAIN.BATCH_SIZE=2")
-    whole, broken = (lightning(videos, tmp_path / name, *more) for name in "ab")
-    for run in (whole, lightning(videos, tmp_path / "b", *more, "TRAIN.EPOCH=1"), broken):
-        complete(run, *several(3))
+    whole, broken = (long_run(videos, tmp_path / name) for name in "ab")
+    complete(whole, *several(3))
+    process = start(broken, *several(3))
+    wait_for_step(broken, process, 1, 1)
+    stop(broken, process, signal.SIGTERM, 3)
+    complete(broken, *several(3))
     assert_equal_runs(final(whole), final(broken))
     assert not any(key.startswith("module.") for key in final(whole)["net"])
 
 
-@pytest.mark.parametrize(("number", "processes"), [(signal.SIGTERM, 1), (signal.SIGINT, 1), (signal.SIGTERM, 2)])
-def test_asked_to_stop_a_run_saves_and_goes_on_later(number, processes, videos, tmp_path):
-    run = long_run(videos, tmp_path, "TRAIN.EPOCH=200")
-    process = start(run, *several(processes))
-    wait_for_step(run, process, 1, 2)
-    process.send_signal(number)
-    out, errors = process.communicate(timeout=300)
-    assert process.returncode == 128 + number, errors
-    assert "Traceback" not in errors
-    assert f"stopped by signal {int(number)} after epoch" in out
-    saved = load_checkpoint(run.folder / f"{NAME}_latest.pth.tar")
-    assert saved["epoch"] > 0 or saved["progress"]["samples"] > 0
-    last = json.loads(log_of(run, "jsonl").read_text().splitlines()[-1])
-    seen = saved["epoch"] * 48 + saved["progress"]["samples"]
-    assert seen == (last["epoch"] - 1) * 48 + last["step"] * 4 * processes
-
-
 def test_a_second_run_is_refused_and_a_lost_data_worker_ends_the_run_clearly(videos, tmp_path):
-    run = long_run(videos, tmp_path, "TRAIN.EPOCH=200")
+    run = long_run(videos, tmp_path, "TRAIN.EPOCH=200", "TRAIN.SAVE_EVERY_STEPS=1")
     process = start(run)
-    wait_for_step(run, process, 2, 1)
+    wait_for_step(run, process, 1, 2)
     second = subprocess.run(command(run), capture_output=True, text=True, check=False)
     assert second.returncode == 2
     assert f"another run writes to {run.folder}: wait for it" in second.stderr
@@ -194,56 +185,58 @@ def test_a_second_run_is_refused_and_a_lost_data_worker_ends_the_run_clearly(vid
     assert process.returncode == 2, errors
     assert "makes samples died" in errors
     assert "Traceback" not in errors
-    assert load_checkpoint(run.folder / f"{NAME}_latest.pth.tar")["epoch"] >= 1
+    assert load_checkpoint(run.folder / f"{NAME}_latest.pth.tar")["progress"]["samples"] > 0
 
 
 def test_a_run_whose_data_worker_hangs_still_stops(videos, tmp_path):
-    run = long_run(videos, tmp_path, "TRAIN.EPOCH=200")
+    run, sizes = long_run(videos, tmp_path, "TRAIN.EPOCH=200"), [0]
     process = start(run)
-    wait_for_step(run, process, 2, 1)
+    wait_for_step(run, process, 1, 2)
     signal_workers(process, signal.SIGSTOP)
-    process.send_signal(signal.SIGTERM)
-    out, errors = process.communicate(timeout=300)
-    assert process.returncode == 128 + signal.SIGTERM, errors
-    assert re.search(r"stopped by signal 15 (while its data workers hang|after epoch)", out)
-    assert "Traceback" not in errors
-    assert load_checkpoint(run.folder / f"{NAME}_latest.pth.tar")["epoch"] >= 1
+    while len(sizes) < 2 or sizes[-1] != sizes[-2]:  # what was made before is used up
+        time.sleep(3)
+        sizes.append(log_of(run, "jsonl").stat().st_size)
+    stop(run, process, signal.SIGTERM, where="while its data workers hang")
 
 
 def test_checkpoints_are_pruned_as_configured(tmp_path):
-    def keep(**how):
-        folder = CheckpointFolder(tmp_path / str(how), "STARKS", 20, **how)
+    def kept(**how):
+        folder = checkpoints_in(tmp_path / str(how), **how)
         for epoch in range(1, 21):
             folder.keep_epoch({"net": {"w": torch.zeros(1)}}, epoch)
-        return [int(path.name[9:13]) for path in folder.kept()]
+        return [int(path.name[9:13]) for path in epoch_checkpoints(folder.folder, "STARKS")]
 
-    assert keep() == list(range(11, 21))
-    assert keep(every=5, last=2) == [5, 10, 15, 19, 20]
-    assert keep(every=5, last=2, keep=3) == [15, 19, 20]
-    assert keep(every=1, last=1, keep=1) == [20]
-
-
-@pytest.mark.parametrize("damage", [{"epoch": "2"}, {"optimizer": None}, {"stats": 3}, {"progress": 4}])
-def test_a_file_of_another_program_falls_back_to_the_checkpoint_before(damage, tmp_path):
-    folder = CheckpointFolder(tmp_path, "STARKS", 20)
-    folder.save(state(1))
-    other = {key: value for key, value in (state(1) | damage).items() if value is not None}
-    folder.save(other)
-    checkpoint, path = folder.load()
-    assert (checkpoint["epoch"], path) == (1, folder.previous)
-    folder.previous.unlink()
-    with pytest.raises(CheckpointError, match="STARKS_latest.pth.tar is not a checkpoint that a run here can go on"):
-        folder.load()
+    assert kept() == list(range(11, 21))
+    assert kept(EVERY=5, LAST=2) == [5, 10, 15, 19, 20]
+    assert kept(EVERY=5, LAST=2, CHECKPOINTS=3) == [15, 19, 20]
 
 
-@pytest.mark.parametrize("damage", [{"optimizer": {}}, {"scaler": 3}, {"progress": {"samples": 4, "meters": []}}])
-def test_values_of_another_program_end_in_one_line(damage, videos, tmp_path):
-    run = lightning(videos, tmp_path, NO_VALIDATION, "TRAIN.EPOCH=1", "TRAIN.AMP=fp16")
-    train(run)
-    path = run.folder / f"{NAME}_latest.pth.tar"
-    save_checkpoint(path, load_checkpoint(path) | damage)
-    with pytest.raises(CheckpointError, match=f"{path} is not of a run here"):
-        train(run)
+def test_a_good_checkpoint_outlives_a_damaged_one_and_a_failed_save(tmp_path, monkeypatch):
+    checkpoints = checkpoints_in(tmp_path)
+    checkpoints.save(state(1))
+    checkpoints.save(state("2"))  # another program's
+    checkpoint, path = checkpoints.load()
+    assert (checkpoint["epoch"], path) == (1, checkpoints.previous)
+
+    def full_disk(path, checkpoint):
+        raise CheckpointError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lib.train.options.save_checkpoint", full_disk)
+        with pytest.raises(CheckpointError, match="full"):
+            checkpoints.save(state(3))
+    assert checkpoints_in(tmp_path).load()[0]["epoch"] == 1
+    checkpoints.save(state(3))
+    assert checkpoints.load()[0]["epoch"] == 3
+    assert load_checkpoint(checkpoints.previous)["epoch"] == 1
+    checkpoints.previous.unlink()
+    checkpoints.latest.write_bytes(b"damaged")
+    with pytest.raises(CheckpointError, match="nothing to go on from: .*STARKS_latest.pth.tar is not a checkpoint"):
+        checkpoints.load()
+    # Checkpoints of others are neither overwritten nor ignored.
+    checkpoints.latest.rename(checkpoints.folder / "STARKS_ep0500.pth.tar")
+    with pytest.raises(CheckpointError, match="another --save_dir"):
+        checkpoints.load()
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_and_an_epochs_own_is_made_up_for(videos, tmp_path, monkeypatch):
@@ -269,6 +262,12 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_an_epochs_own_is_made_up_for
     train(run)
     assert final(run)["epoch"] == 2
     assert (run.folder / f"{NAME}_ep0001_mine.pth.tar").read_bytes() == b"a copy of the user's"
+    # Values of another program.
+    for damage in ({"optimizer": {}}, {"progress": {"samples": 4, "meters": []}}):
+        path = run.folder / f"{NAME}_latest.pth.tar"
+        save_checkpoint(path, final(run) | damage)
+        with pytest.raises(CheckpointError, match=f"{path} is not of a run here"):
+            train(run)
 
 
 def test_a_run_keeps_its_configuration_and_refuses_another(videos, tmp_path):

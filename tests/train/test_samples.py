@@ -6,7 +6,6 @@ from collections import Counter
 import cv2
 import numpy as np
 import pytest
-import torch
 
 from lib.config import load_config
 from lib.train.loader import BatchLoader, SampleStream
@@ -52,32 +51,26 @@ def test_causal_searches_after_the_template_within_an_interval_that_widens_until
 
 @pytest.mark.parametrize("mode", ["trident", "trident_pro", "stark"])
 def test_trident_takes_dynamic_templates_on_the_templates_side(mode):
-    data = FakeVideos([hidden(80, *range(20, 40))])
-    sides, dynamic_hidden = Counter(), 0
+    class SomeInvalid(FakeVideos):
+        def info(self, sequence):
+            info = super().info(sequence)
+            info.valid[::2] = mode != "stark"
+            return type(info)(info.boxes, info.valid, info.visible & info.valid)
+
+    data = SomeInvalid([hidden(80, *range(20, 40))])
+    sides, dynamic_hidden, info = Counter(), 0, data.info(0)
     for draw in draws(FrameSampler([data], [1], mode, [10, 25])):
         template, *dynamic = (ref.frame for ref in draw.templates)
         search = draw.search.frame
-        assert data.visible[0][template]
-        assert data.visible[0][search]
+        assert info.visible[[template, search]].all()
+        assert info.valid[dynamic].all()
         before = template < search
         sides[before] += 1
         for frame, interval in zip(dynamic, (10, 25), strict=True):
             assert 1 <= (search - frame if before else frame - search) <= interval
-            dynamic_hidden += not data.visible[0][frame]
+            dynamic_hidden += not info.visible[frame]
     assert 0.4 < sides[True] / DRAWS < 0.6
     assert (dynamic_hidden > 0) == (mode != "trident")
-
-
-def test_stark_mode_takes_only_valid_boxes():
-    class SomeInvalid(FakeVideos):
-        def info(self, sequence):
-            info = super().info(sequence)
-            info.valid[::2] = False
-            return type(info)(info.boxes, info.valid, info.visible & info.valid)
-
-    data = SomeInvalid([np.ones(60, bool)])
-    for draw in draws(FrameSampler([data], [1], "stark", [8]), 300):
-        assert draw.templates[1].frame % 2 == 1
 
 
 def test_datasets_are_drawn_by_ratio():
@@ -222,17 +215,6 @@ def test_an_absent_object_has_the_middle_of_the_image():
     np.testing.assert_allclose(sample.box[:2] + sample.box[2:] / 2, 0.5, atol=0.01)
 
 
-def test_workers_compute_with_one_thread_each():
-    class Threads(FakeVideos):
-        """Frames that come from where they are read."""
-
-        def source(self, sequence, frame):
-            return f"{torch.get_num_threads()} {cv2.getNumThreads()}"
-
-    sources = [s for b in BatchLoader(stream(Threads(VIDEOS)), 8, 4, 2).epoch(1) for pair in b.sources for s in pair]
-    assert set(sources) == {"1 1"}
-
-
 def test_samples_differ_by_epoch_rank_seed_and_stream():
     def boxes(seed=1, rank=0, kind=0, epoch=1):
         loader = BatchLoader(stream(FakeVideos(VIDEOS), seed=seed, kind=kind), 16, 4, 0, rank=rank, world_size=2)
@@ -256,8 +238,10 @@ UNREADABLE = FakeVideos(VIDEOS, broken=[(s, f) for s in range(3) for f in range(
 
 @pytest.mark.parametrize(
     ("data", "workers", "message"),
-    [(UNREADABLE, workers, "100 files in a row .*: cannot decode image fake/") for workers in (0, 1)]
-    + [(Flat(VIDEOS), 0, "no area")],
+    [
+        (UNREADABLE, 1, "100 files in a row could not be read: cannot decode image fake/"),
+        (Flat(VIDEOS), 0, "1000 samples in a row could not be used; the last: .* no area"),
+    ],
 )
 def test_a_data_set_that_cannot_be_used_stops_with_the_list(data, workers, message):
     with pytest.raises(UserError, match=message):
@@ -283,10 +267,7 @@ def loaders(many, samples, batch=16, accumulate=1, world=RANKS):
 
 @pytest.mark.parametrize("accumulate", [1, 4])
 def test_an_epoch_of_64_processes_covers_its_samples_once(accumulate, many):
-    keys = []
-    for loader in loaders(many, 60000, accumulate=accumulate):
-        keys.append(loader.keys_of(3))
-        assert len(keys[-1]) == loader.steps * accumulate * 16
+    keys = [loader.keys_of(3) for loader in loaders(many, 60000, accumulate=accumulate)]
     together = [key for part in keys for key in part]
     assert len(set(together)) == len(together)
     assert set(together) >= {(3, index) for index in range(60000)}

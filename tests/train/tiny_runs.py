@@ -13,8 +13,8 @@ from lib.config import load_config
 from lib.data.dataset import SequenceInfo, TrackingDataset
 from lib.data.images import ImageReadError, Picture
 from lib.models import build_model
-from lib.train.distillation import DistillActor, Teacher
-from lib.train.options import RunOptions, Stage
+from lib.train.losses import DistillActor, Teacher
+from lib.train.options import CheckpointFolder, RunOptions, Stage
 from lib.utils.checkpoint import save_checkpoint, to_plain
 from lib.utils.workspace import REPOSITORY
 
@@ -97,6 +97,13 @@ def options(script, videos, save_dir, *more, config="baseline", **stage):
 
 def lightning(videos, save_dir, *more):
     return options("stark_lightning_X_trt", videos, save_dir, *more, config="baseline_rephead_4_lite_search5")
+
+
+def checkpoints_in(folder, **keep):
+    """The checkpoints of a run of 20 epochs under a folder; `keep` are EVERY, LAST, CHECKPOINTS."""
+    chosen = tuple(f"TRAIN.KEEP_{what}={number}" for what, number in keep.items())
+    run = RunOptions("stark_s", "baseline", folder, overrides=("TRAIN.EPOCH=20", *chosen))
+    return CheckpointFolder(run, load_config(run.script, run.config, run.overrides))
 
 
 def state(epoch, **more):
