@@ -27,8 +27,7 @@ from benchmarks.plain import PlainProcessing
 from lib.config import load_config
 from lib.data import layouts
 from lib.data.dataset import VideoSet
-from lib.data.pack import pack
-from lib.data.registry import build_dataset
+from lib.data.registry import build_dataset, pack
 from lib.data.storage import Storage
 from lib.train.loader import SampleStream, collate
 from lib.train.processing import Processing

@@ -1,11 +1,10 @@
 """Frames in files: decoding them whole or in parts, and bringing the images of a user to 8-bit RGB.
 
 OpenCV decodes whole images. Of a JPEG file, libjpeg-turbo 3 decodes a part: no pixels above and beside it, and nothing
-below it. The library comes with the Python package `turbojpeg`, or with the system. Both give the same pixels.
+below it. The library comes with the Python package `turbojpeg`. Both give the same pixels.
 """
 
 import ctypes
-import ctypes.util
 import importlib.util
 import os
 import re
@@ -13,7 +12,6 @@ import struct
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
 
@@ -31,9 +29,8 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG, _SCAN, _END = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"
 # Constants of turbojpeg.h.
 _DECOMPRESS, _RGB = 1, 0
-_STOP_ON_WARNING, _SUBSAMPLING, _WIDTH, _HEIGHT = 0, 4, 5, 6
-# Width in pixels of a coded block, by subsampling: 4:4:4, 4:2:2, 4:2:0, grey, 4:4:0, 4:1:1, 4:4:1.
-_BLOCK_WIDTHS = (8, 16, 16, 8, 8, 32, 8)
+_STOP_ON_WARNING, _WIDTH, _HEIGHT = 0, 5, 6
+_BLOCK = 32  # pixels; a multiple of the width of a coded block at each subsampling of colour
 
 
 class ImageReadError(UserError):
@@ -101,19 +98,8 @@ def list_images(folder: str | os.PathLike) -> list[Path]:
 
 
 def image_names(names: Iterable[str]) -> list[str]:
-    """Those of `names` that are images and not hidden, in natural order: frame 2 before frame 10.
-
-    Names that are decimal numbers, as of a clock in seconds, are ordered as such: 7.0333 before 7.1. Where two of them
-    are one number (1.1 and 1.10), the digits behind the point count up, and the order is natural.
-    """
-    stems = {name: os.path.splitext(name)[0] for name in names if is_image_name(name)}
-    if stems and all(re.fullmatch(r"\d+\.\d+", stem, re.ASCII) for stem in stems.values()):
-        seconds = {name: Decimal(stem) for name, stem in stems.items()}
-        if len(set(seconds.values())) == len(seconds):
-            return sorted(stems, key=seconds.__getitem__)
-    if all(stem.isascii() and stem.isdigit() for stem in stems.values()):  # the usual case, a few times as fast
-        return sorted(stems, key=lambda name: (int(stems[name]), name))
-    return sorted(stems, key=lambda name: (_number_key(stems[name]), name))
+    """Those of `names` that are images and not hidden, in natural order: frame 2 before frame 10."""
+    return sorted(filter(is_image_name, names), key=natural_key)
 
 
 def is_image_name(name: str) -> bool:
@@ -121,10 +107,11 @@ def is_image_name(name: str) -> bool:
     return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
 
 
-def _number_key(text: str) -> list[tuple]:
-    """A sorting key that compares the numbers in a name by value; a digit comes before any other character."""
-    parts = re.findall(r"(\d+)|(\D)", text + "\0", re.ASCII)
-    return [(0, int(digits), "") if digits else (1, 0, character) for digits, character in parts]
+def natural_key(name: str) -> tuple[list[str | int], str]:
+    """A sorting key that compares the numbers in a file's name by value."""
+    parts: list[str | int] = re.split(r"(\d+)", os.path.splitext(name)[0], flags=re.ASCII)
+    parts[1::2] = map(int, parts[1::2])
+    return parts, name
 
 
 def missing_numbers(names: Sequence[str]) -> list[int]:
@@ -234,12 +221,8 @@ def decode_part(data: bytes, x: Span, y: Span) -> np.ndarray | None:
         if decoder is None:
             return None
         library, handle = decoder
-        subsampling = library.tj3Get(handle, _SUBSAMPLING)
-        if not 0 <= subsampling < len(_BLOCK_WIDTHS):
-            return None
         # One block more on either side: upsampling of colour needs the neighbours of each block.
-        block, width = _BLOCK_WIDTHS[subsampling], library.tj3Get(handle, _WIDTH)
-        first, last = max(0, (x[0] // block - 1) * block), min(width, x[1] + block)
+        first, last = max(0, (x[0] // _BLOCK - 1) * _BLOCK), min(library.tj3Get(handle, _WIDTH), x[1] + _BLOCK)
         pixels = np.empty((y[1] - y[0], last - first, 3), np.uint8)
         target, size = pixels.ctypes.data_as(ctypes.c_void_p), ctypes.c_size_t(len(data))
         failed = library.tj3SetCroppingRegion(handle, _Rectangle(first, y[0], last - first, y[1] - y[0]))
@@ -249,23 +232,13 @@ def decode_part(data: bytes, x: Span, y: Span) -> np.ndarray | None:
 
 @lru_cache(maxsize=1)
 def turbojpeg() -> ctypes.CDLL | None:
-    """libjpeg-turbo's library, version 3 or newer; None where it is missing."""
-    for path in _candidates():
-        try:
-            library = ctypes.CDLL(path)
-            library.tj3Init.restype = ctypes.c_void_p
-        except (OSError, AttributeError):  # of another processor, or older than version 3
-            continue
-        return library
-    return None
-
-
-def _candidates() -> Iterator[str]:
-    """Paths where the library may lie."""
+    """The library of the package `turbojpeg`, libjpeg-turbo 3; None where it is missing."""
     package = importlib.util.find_spec("turbojpeg")
-    if package is not None and package.origin is not None:
-        for pattern in ("turbojpeg.libs/*turbojpeg*", ".dylibs/*turbojpeg*"):
-            yield from map(str, sorted(Path(package.origin).parent.glob(pattern)))
-    system = ctypes.util.find_library("turbojpeg")
-    if system is not None:
-        yield system
+    if package is None or package.origin is None:
+        return None
+    for pattern in ("turbojpeg.libs/*turbojpeg*", ".dylibs/*turbojpeg*"):
+        for path in Path(package.origin).parent.glob(pattern):
+            library = ctypes.CDLL(str(path))
+            library.tj3Init.restype = ctypes.c_void_p
+            return library
+    return None

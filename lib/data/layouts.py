@@ -18,12 +18,13 @@ from typing import Any
 from ..utils.errors import UserError
 from ..utils.files import parse_names, read_ranges, read_text
 from . import box_files
+from .images import natural_key
 from .sequence import Sequence, Sequences, some
 from .storage import Storage
 
 SPECS = Path(__file__).parent / "specs"
 LIST = "list.txt"
-_LASOT_NAME = re.compile(r"(.+)-(\d{1,9})", re.ASCII)
+_LASOT_NAME = re.compile(r".+-\d{1,9}", re.ASCII)
 
 Layout = Callable[[Path], dict[str, Any]]  # fields of `Sequence` that follow from a sequence's folder
 _Names = tuple[list[str], dict[str, list[str]]]  # those that are used, and others by the reason why they are not
@@ -47,14 +48,12 @@ def got10k(
         left_out = {reason: [each for each in left if each in of_split] for reason, left in left_out.items()} | missing
 
     def layout(folder: Path) -> dict[str, Any]:
-        meta = folder / "meta_info.ini"
+        meta = box_files.read_meta(folder / "meta_info.ini") if with_class else {}
         return {
             "subfolder": subfolder,
-            "object_class": box_files.read_meta(meta).get("object_class", "") if with_class else "",
+            "object_class": meta.get("object_class", ""),
             "absence_files": (folder / "absence.label",),
             "cover_file": folder / "cover.label",
-            "more_files": (folder / "cut_by_image.label", meta),
-            "read_attributes": partial(box_files.got10k_attributes, meta),
         }
 
     return _sequences(storage, base, name, names, left_out, layout)
@@ -71,9 +70,7 @@ def lasot(storage: Storage, base: str, name: str, split: str | None = None, flag
         inside = [entry] if _LASOT_NAME.fullmatch(entry) else []
         inside = inside or [f"{entry}/{video}" for video in storage.names(base + entry) if _LASOT_NAME.fullmatch(video)]
         folders |= {path.rpartition("/")[2]: path for path in inside}
-    numbers = {video: _LASOT_NAME.fullmatch(video).groups() for video in folders}
-    natural = sorted(folders, key=lambda video: (numbers[video][0], int(numbers[video][1])))
-    wanted = read_text(SPECS / f"lasot_{split}.txt").split() if split else natural
+    wanted = read_text(SPECS / f"lasot_{split}.txt").split() if split else sorted(folders, key=natural_key)
     expected = "expected folders such as airplane/airplane-2 with img/ and groundtruth.txt"
     names, left_out = _present(storage, base, name, wanted, folders, expected)
 
@@ -157,14 +154,12 @@ def tc128(storage: Storage, base: str, name: str) -> Sequences:
 
     def layout(folder: Path) -> dict[str, Any]:
         frames_file = (folder / f"{folder.name}_frames.txt").as_posix()
-        ends = box_files.line_numbers(storage.text(frames_file)) or []
-        if len(ends) != 2 or not all(end.is_integer() for end in ends) or not 0 <= ends[0] <= ends[1]:
-            raise UserError(f"{storage.locate(frames_file)}, line 1: expected first and last frame, such as 1,120")
+        first, last = box_files.parse_flags(storage.text(frames_file), storage.locate(frames_file))
         return {
             "frames_dir": folder / "img",
             "annotation": folder / f"{folder.name}_gt.txt",
             "subfolder": "tc128",  # OTB has many of the same names
-            "frame_range": tuple(f"{number:04d}.jpg" for number in range(int(ends[0]), int(ends[1]) + 1)),
+            "frame_range": tuple(f"{number:04d}.jpg" for number in range(first, last + 1)),
             "read_attributes": partial(box_files.listed_attributes, folder / f"{folder.name}_att.txt"),
         }
 
@@ -188,19 +183,13 @@ def vot(storage: Storage, base: str, name: str, subfolder: str) -> Sequences:
     """A folder in the VOT toolkit's layout; the sequences of `list.txt` where that file exists.
 
     `<sequence>/color/00000001.jpg …` (or the frames in the folder itself, as until 2017), `<sequence>/groundtruth.txt`
-    of rectangles, polygons or masks, `<sequence>/<tag>.tag` with a flag a frame. The file `sequence` may name another
-    folder of frames (`channels.color=…/%08d.jpg`).
+    of rectangles, polygons or masks, `<sequence>/<tag>.tag` with a flag a frame.
     """
     names, left_out = _listed(storage, base, name, f"{LIST} or folders with color/ and groundtruth.txt")
 
     def layout(folder: Path) -> dict[str, Any]:
-        frames = folder / "color" if (folder / "color").is_dir() else folder
-        if (folder / "sequence").is_file():
-            description = read_text(folder / "sequence", errors="replace")
-            channel = re.search(r"^\s*channels\.color\s*=(.*\S)", description, re.MULTILINE)
-            frames = folder / Path(channel[1].strip()).parent if channel else frames
         return {
-            "frames_dir": frames,
+            "frames_dir": folder / "color" if (folder / "color").is_dir() else folder,
             "subfolder": subfolder,
             "parse_annotation": box_files.parse_regions,
             "read_attributes": partial(box_files.tagged_attributes, folder),

@@ -3,6 +3,7 @@
 import logging
 from collections import abc
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 
 from ..utils.errors import UserError
 from .box_files import box_doubt, parse_boxes, parse_flags
-from .images import ImageReadError, Picture, decode_image, image_names, missing_numbers, open_picture
+from .images import ImageReadError, Picture, image_names, missing_numbers
 from .storage import Storage
 
 log = logging.getLogger(__name__)
@@ -33,15 +34,13 @@ class Sequence:
     absence_files: tuple[Path, ...] = ()  # a flag a frame, not 0 where the object is not visible
     cover_file: Path | None = None  # GOT-10k's visible share of the object, 0 where it is not visible
     flags_may_lack: bool = True  # a flag file that is missing says nothing; otherwise it is an error
-    more_files: tuple[Path, ...] = ()  # for packing
     parse_annotation: Callable[[str, str], np.ndarray] = parse_boxes  # of the file's text and its name for messages
     read_attributes: Callable[[], tuple[str, ...]] = tuple  # names of the sequence's attributes
 
     @property
     def text_files(self) -> tuple[Path, ...]:
         """Every file of the sequence but its frames; some may be missing."""
-        cover = [self.cover_file] if self.cover_file else []
-        return (self.annotation, *self.absence_files, *cover, *self.more_files)
+        return tuple(filter(None, (self.annotation, *self.absence_files, self.cover_file)))
 
     @cached_property
     def frames(self) -> list[Path]:
@@ -74,12 +73,10 @@ class Sequence:
 
     def picture(self, index: int) -> Picture:
         """The same frame, decoded in parts where the format allows it; errors as of `read_frame`, perhaps later."""
-        path = self.frames[index].as_posix()
-        data, source = self.storage.read_bytes(path, ImageReadError), self.storage.locate(path)
         try:
-            return open_picture(data, source)
+            return self.storage.picture(self.frames[index].as_posix())
         except ImageReadError:  # of a file that is cut off, OpenCV gives what there is
-            return Picture(decode_image(data, source))
+            return Picture(self.read_frame(index))
 
     @cached_property
     def attributes(self) -> tuple[str, ...]:
@@ -90,22 +87,19 @@ class Sequence:
     def truth(self) -> np.ndarray:
         """Ground truth (N, 4) xywh, nan or without area where the object is absent; N is 1 if a server has the rest."""
         where = self._locate(self.annotation)
-        boxes = self.parse_annotation(self.storage.text(self.annotation.as_posix()), where)
-        if len(boxes) <= self.skip_first:
-            raise UserError(f"{where} has {len(boxes)} boxes, but the first {self.skip_first} are skipped")
-        return boxes[self.skip_first :]
+        return self.parse_annotation(self.storage.text(self.annotation.as_posix()), where)[self.skip_first :]
 
     @cached_property
     def visible(self) -> np.ndarray | None:
         """(N,) bool from the flag files, False where the object is not visible; None without flag files."""
-        masks = [flags == 0 for path in self.absence_files if (flags := self._flags(path)) is not None]
+        masks = [flags == 0 for path in self.absence_files if (flags := self.flags(path)) is not None]
         masks += [] if self.covered is None else [self.covered]
         return np.logical_and.reduce(masks) if masks else None
 
     @cached_property
     def covered(self) -> np.ndarray | None:
         """(N,) bool, False where GOT-10k's `cover.label` is 0; None without that file."""
-        cover = self._flags(self.cover_file) if self.cover_file else None
+        cover = self.flags(self.cover_file) if self.cover_file else None
         return None if cover is None else cover > 0
 
     @property
@@ -121,16 +115,11 @@ class Sequence:
         """Raise a `UserError` unless there is a box for every frame of the folder, where it exists, or one box."""
         known = self.frame_range is None and len(self.truth) > 1 and self.storage.exists(self.frames_dir.as_posix())
         if known and len(self.truth) != len(self.frames):
-            gaps = missing_numbers([path.name for path in self.frames])
-            missing = f"; frames {some(gaps)} are missing" if gaps else ""
             where = self._locate(self.annotation)
-            raise UserError(f"{where} has {len(self.truth)} boxes for {len(self.frames)} frames{missing}")
+            raise UserError(f"{where} has {len(self.truth)} boxes for {len(self.frames)} frames")
 
-    def _locate(self, path: Path) -> str:
-        return self.storage.locate(path.as_posix())
-
-    def _flags(self, path: Path) -> np.ndarray | None:
-        """Whole numbers of a flag file, one for each box of `truth`."""
+    def flags(self, path: Path) -> np.ndarray | None:
+        """The whole numbers (N,) of a flag file, one for each box of `truth`; None where it may be missing, and is."""
         if self.flags_may_lack and not self.storage.exists(path.as_posix()):
             return None
         where = self._locate(path)
@@ -138,6 +127,9 @@ class Sequence:
         if len(flags) != len(self.truth):
             raise UserError(f"{where} has {len(flags)} flags for {len(self.truth)} boxes")
         return flags
+
+    def _locate(self, path: Path) -> str:
+        return self.storage.locate(path.as_posix())
 
 
 class Sequences(list[Sequence]):
@@ -165,11 +157,9 @@ def doubt_boxes(sequences: abc.Sequence[Sequence]) -> str:
     """Why the boxes of most sequences are hardly xywh in pixels, from five of them; "" where nothing speaks for it."""
     doubts = []
     for sequence in sequences[:: -(-len(sequences) // 5)]:
-        try:
+        with suppress(UserError):
             height, width = sequence.read_frame(0).shape[:2]
             doubts.append(box_doubt(sequence.truth, width, height))
-        except UserError:
-            continue
     return max(doubts) if sum(map(bool, doubts)) * 2 > len(doubts) else ""
 
 

@@ -7,8 +7,11 @@ import errno
 import hashlib
 import logging
 import os
+import re
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 
 import lmdb
@@ -20,7 +23,9 @@ from .images import ImageReadError, Picture, decode_image, open_picture
 
 DATA_FILE = "data.mdb"
 # Changes with the content of annotation caches, or the way it is read from the annotations.
-_CACHE_VERSION = 4
+_CACHE_VERSION = 5
+_MAP_BYTES = 1 << 42  # addresses that an LMDB may fill while it is written; its file takes what it holds
+_BATCH = 500  # files written in one transaction
 Arrays = dict[str, np.ndarray]
 log = logging.getLogger(__name__)
 
@@ -36,30 +41,33 @@ class Storage:
     def names(self, folder: str = "") -> list[str]:
         """Sorted names of what lies directly in a folder, without hidden ones; empty where the folder is missing."""
         try:
-            return sorted(name for name in os.listdir(self._path(folder)) if not name.startswith("."))
+            return sorted(name for name in os.listdir(self.locate(folder)) if not name.startswith("."))
         except (FileNotFoundError, NotADirectoryError):
             return []
-        except OSError as error:
-            raise UserError(f"cannot list {self.locate(folder)}: {error.strerror}") from error
 
     def exists(self, path: str) -> bool:
         """Whether a file or folder has that path."""
-        return os.path.exists(self._path(path))
+        return os.path.exists(self.locate(path))
 
     def locate(self, path: str = "") -> str:
-        """A path for messages."""
-        return _printable(self._path(path))
+        """The whole path, also for messages."""
+        return os.path.join(self.root, path) if path else self.root
 
     def stamp(self, path: str) -> tuple[int, ...] | None:
         """Numbers that change when a file or a folder's content changes; None where the path is missing."""
-        return _file_stamp(self._path(path))
+        try:
+            status = os.stat(self.locate(path))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        # Tools that copy a file may keep its modification time; the change time (ctime) is that of the replacement.
+        return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
     def read_bytes(self, path: str, error_type: type[UserError] = UserError) -> bytes:
         """Content of a file; an error of `error_type` where there is no such file, or it cannot be read."""
         try:
             return self._read(path)
         except OSError as error:
-            raise error_type(f"cannot read {self.locate(path)}: {error.strerror or error}") from error
+            raise error_type(f"cannot read {self.locate(path)}: {error.strerror}") from error
 
     def image(self, path: str) -> np.ndarray:
         """An image as (H, W, 3) uint8 RGB; raises an `ImageReadError` where there is none."""
@@ -81,19 +89,19 @@ class Storage:
         """
         if self.cache is None:
             return read()
-        place = hashlib.blake2b(repr((name, self.locate())).encode(), digest_size=4).hexdigest()
-        path = self.cache / f"{''.join(char if char.isalnum() else '-' for char in name)[-40:]}-{place}.npz"
-        state = repr([_CACHE_VERSION, *((source, self.stamp(source)) for source in sources)])
-        key = hashlib.blake2b(state.encode(errors="surrogateescape"), digest_size=16).digest()
+        readable = re.sub(r"[\W_]", "-", name)[-40:]
+        path = self.cache / f"{readable}-{_digest((name, self.locate()), 4).hex()}.npz"
+        key = np.frombuffer(_digest([_CACHE_VERSION, *((each, self.stamp(each)) for each in sources)], 16), np.uint8)
         arrays: Arrays | None = None
         try:
             with locked(path):
-                cached = _read_arrays(path)
-                if "key" in cached and cached["key"].tobytes() == key:
-                    return cached
+                # A file that is missing or damaged is made anew.
+                with suppress(OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile), np.load(path) as file:
+                    if np.array_equal(file["key"], key):
+                        return dict(file)
                 arrays = read()
                 with atomic_path(path) as temporary, open(temporary, "wb") as file:
-                    np.savez(file, key=np.frombuffer(key, np.uint8), **arrays)
+                    np.savez(file, key=key, **arrays)
         except OSError as error:
             again = "annotations are read again next time"
             log.warning("%s: cannot write the annotation cache %s (%s): %s", name, path, error.strerror, again)
@@ -101,38 +109,12 @@ class Storage:
 
     def _read(self, path: str) -> bytes:
         """Content of a file; raises an OSError where there is no such file, or it cannot be read."""
-        with open(self._path(path), "rb") as file:
+        with open(self.locate(path), "rb") as file:
             return file.read()
 
-    def _path(self, path: str) -> str:
-        return os.path.join(self.root, path) if path else self.root
 
-
-def _printable(path: str | os.PathLike) -> str:
-    """A path for messages; bytes that are not UTF-8 are replaced, since logs and terminals do not take them."""
-    return os.fsencode(path).decode(errors="replace")
-
-
-def _file_stamp(path: str | os.PathLike) -> tuple[int, ...] | None:
-    """Size and times of a file or folder; None where there is none."""
-    try:
-        status = os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    # Tools that copy a file may keep its modification time; the change time (ctime) always is that of the replacement.
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
-
-
-def _read_arrays(path: Path) -> Arrays:
-    """All arrays of a file, checked by its own checksums; none where it is missing or damaged."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return dict(file)
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        log.warning("%s is damaged (%s): it is made again", path, error)
-        return {}
+def _digest(content: object, size: int) -> bytes:
+    return hashlib.blake2b(repr(content).encode(), digest_size=size).digest()
 
 
 # Environments by path, with the process that opened each: LMDB refuses to open a file twice in one process, and
@@ -141,39 +123,19 @@ _opened: dict[Path, tuple[lmdb.Environment, int]] = {}
 
 
 class LmdbStorage(Storage):
-    """Files of an LMDB. It is opened when first read, anew in each process; the object can be pickled.
-
-    Its folder holds `data.mdb`; or, as TrackingNet is published, `seq_list.json` and an LMDB for each part, such as
-    `TRAIN_0_lmdb` with the files of `TRAIN_0/`.
-    """
+    """Files of an LMDB. It is opened when first read, anew in each process; the object can be pickled."""
 
     def __init__(self, path: str | os.PathLike) -> None:
-        self.path = Path(path).resolve()
-        self._parts = {each.name.removesuffix("_lmdb"): each for each in _part_folders(self.path)}
+        super().__init__(Path(path).resolve())
 
     @staticmethod
     def is_lmdb(path: Path) -> bool:
-        """Whether there is an LMDB at a path, or one for each part, by their names."""
-        return (path / DATA_FILE).is_file() or bool(_part_folders(path))
-
-    def entries(self) -> int:
-        """Number of keys."""
-        return sum(_environment(path).stat()["entries"] for path in self._parts.values() or [self.path])
-
-    def close(self) -> None:
-        """Close the files, for all that read them in this process; the next read opens them again."""
-        for path in self._parts.values() or [self.path]:
-            if path in _opened:
-                _opened.pop(path)[0].close()
+        """Whether there is an LMDB at a path, by the name of its file."""
+        return (path / DATA_FILE).is_file()
 
     def names(self, folder: str = "") -> list[str]:
-        if self._parts and not folder:
-            return sorted(self._parts)
-        environment, key = self._find(folder)
-        if environment is None:
-            return []
-        prefix, names = key + b"/" * bool(key), []
-        with environment.begin() as transaction, transaction.cursor() as cursor:
+        prefix, names = os.fsencode(f"{folder}/" if folder else ""), []
+        with self._cursor() as cursor:
             found = cursor.set_range(prefix)
             while found and cursor.key().startswith(prefix):
                 name, slash, _ = cursor.key()[len(prefix) :].partition(b"/")
@@ -183,43 +145,40 @@ class LmdbStorage(Storage):
         return sorted(name for name in names if not name.startswith("."))
 
     def exists(self, path: str) -> bool:
-        environment, key = self._find(path)
-        if environment is None or not key:
-            return environment is not None
-        with environment.begin() as transaction, transaction.cursor() as cursor:
-            return cursor.set_key(key) or (cursor.set_range(key + b"/") and cursor.key().startswith(key + b"/"))
+        with self._cursor() as cursor:
+            key = os.fsencode(path)
+            inside = key + b"/"
+            return not key or cursor.set_key(key) or (cursor.set_range(inside) and cursor.key().startswith(inside))
 
     def locate(self, path: str = "") -> str:
-        return _printable(f"{self.path}:{path}" if path else self.path)
+        return f"{self.root}:{path}" if path else self.root
 
     def stamp(self, path: str) -> tuple[int, ...] | None:
-        return _file_stamp(self._parts.get(path.partition("/")[0], self.path) / DATA_FILE)  # of the LMDB as a whole
+        return Storage(self.root).stamp(DATA_FILE)  # of the LMDB as a whole
 
     def _read(self, path: str) -> bytes:
-        data, (environment, key) = None, self._find(path)
-        if environment is not None and key:
-            try:
-                with environment.begin() as transaction:
-                    data = transaction.get(key)
-            except lmdb.Error as error:
-                raise OSError(errno.EIO, str(error)) from error
+        with self._cursor() as cursor:
+            data = cursor.get(os.fsencode(path))
         if data is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         return data
 
-    def _find(self, path: str) -> tuple[lmdb.Environment | None, bytes]:
-        """The LMDB that has a path, and the path's key in it; None where no part has it."""
-        if not self._parts:
-            return _environment(self.path), os.fsencode(path)
-        part, _, rest = path.partition("/")
-        return (_environment(self._parts[part]) if part in self._parts else None), os.fsencode(rest)
+    @contextmanager
+    def _cursor(self) -> Iterator[lmdb.Cursor]:
+        with _environment(Path(self.root)).begin() as transaction, transaction.cursor() as cursor:
+            yield cursor
 
 
-def _part_folders(folder: Path) -> list[Path]:
-    """The LMDBs of a data set's parts in a folder."""
-    if not (folder / "seq_list.json").is_file():  # a folder of several data sets
-        return []
-    return sorted(path.parent for path in folder.glob(f"*_lmdb/{DATA_FILE}"))
+def write_lmdb(folder: Path, source: Storage, paths: Iterable[str]) -> None:
+    """Write files into an LMDB in an existing folder, under their paths in the storage `source`."""
+    paths = iter(paths)
+    try:
+        with lmdb.open(str(folder), map_size=_MAP_BYTES, lock=False) as environment:
+            while batch := list(islice(paths, _BATCH)):
+                with environment.begin(write=True) as transaction, transaction.cursor() as cursor:
+                    cursor.putmulti((os.fsencode(path), source.read_bytes(path)) for path in batch)
+    except lmdb.Error as error:
+        raise UserError(f"cannot write the LMDB {folder}: {error}") from error
 
 
 def _environment(path: Path) -> lmdb.Environment:

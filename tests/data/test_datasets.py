@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from functools import partial
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -10,7 +9,6 @@ import numpy as np
 import pytest
 
 from lib.data import layouts, synthetic
-from lib.data.dataset import TrackingDataset
 from lib.data.images import ImageReadError
 from lib.data.registry import build_dataset, load_dataset
 from lib.utils.errors import UserError
@@ -104,8 +102,7 @@ def test_sequences_left_out_by_the_list_or_missing_are_counted(folder, caplog):
 def test_a_malformed_annotation_is_named_with_its_place(folder, file, lines, said):
     write_lines(folder / "a" / file, lines)
     message = user_error(f"FOLDER:{folder}", sequence=1)
-    for part in [str((folder / "a" / file).resolve()), *said]:
-        assert part in message
+    assert all(part in message for part in [str((folder / "a" / file).resolve()), *said])
 
 
 @pytest.mark.parametrize("root", ["got10k/train", "got10k"])
@@ -153,9 +150,8 @@ def test_trackingnet_reads_parts_by_number_and_frames_from_zero(tmp_path):
     assert "9 parts missing in" in dataset.report
 
 
-@pytest.mark.parametrize("images", ["images/train2017", "train2017"])
-def test_coco_has_one_frame_an_object_without_crowds(tmp_path, images):
-    make_coco(tmp_path / "coco", images)
+def test_coco_has_one_frame_an_object_without_crowds(tmp_path):
+    make_coco(tmp_path / "coco")
     dataset = build_dataset("COCO17", tmp_path)
     assert (len(dataset), dataset.is_video) == (3, False)
     found = [dataset.info(i).boxes.tolist() for i in range(3)]
@@ -168,37 +164,26 @@ def test_coco_has_one_frame_an_object_without_crowds(tmp_path, images):
 @pytest.mark.parametrize(
     ("file", "images"),
     [
+        ("annotations/instances_train2017.json", "train2017"),
         ("annotations/instances_default.json", "images/default"),  # CVAT
-        ("annotations/instances_default.json", "images"),
-        ("train/_annotations.coco.json", "train"),  # Roboflow
-        ("test/_annotations.coco.json", "test"),
+        ("test/_annotations.coco.json", "test"),  # Roboflow
         ("_annotations.coco.json", ""),
     ],
 )
 def test_coco_is_read_as_cvat_and_roboflow_export_it(tmp_path, file, images):
-    make_coco(tmp_path / "made", "images/train2017")
-    for source, place in (("annotations/instances_train2017.json", file), ("images/train2017", images)):
-        (tmp_path / "own" / place).parent.mkdir(parents=True, exist_ok=True)
-        move = shutil.copy if source.endswith("json") else partial(shutil.copytree, dirs_exist_ok=True)
-        move(tmp_path / "made" / source, tmp_path / "own" / place)
-    dataset = build_dataset(f"COCO:{tmp_path / 'own'}")
+    (make_coco(tmp_path, images) / "annotations/instances_train2017.json").rename(tmp_path / "file")
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / "file").rename(tmp_path / file)
+    dataset = build_dataset(f"COCO:{tmp_path}")
     assert [dataset.info(i).boxes.tolist() for i in (0, 1)] == [[[1.5, 2, 3, 4]], [[5, 6, 7, 8]]]
     assert shows(dataset.image(0, 0), 2, 0)
-    assert {Path(path).suffix for path in dataset.files()} == {".json", ".jpg"}
-    assert all((tmp_path / "own" / path).is_file() for path in dataset.files())
-    shutil.copytree(tmp_path / "made", tmp_path / "own", dirs_exist_ok=True)  # COCO's own names come first
-    assert "train2017" in build_dataset(f"COCO:{tmp_path / 'own'}").source(0, 0)
+    assert sorted(Path(path).suffix for path in dataset.files()) == [".jpg"] * 3 + [".json"]
+    assert all((tmp_path / path).is_file() for path in dataset.files())
 
 
-def test_coco_says_which_splits_it_does_not_read_and_which_layouts_it_looked_for(tmp_path):
-    path = make_coco(tmp_path / "made", "train2017") / "annotations/instances_train2017.json"
-    for split in ("train", "valid"):
-        shutil.copytree(tmp_path / "made/train2017", tmp_path / "own" / split)
-        shutil.copy(path, tmp_path / "own" / split / "_annotations.coco.json")
-    assert "2 have no area; valid/ are not read" in build_dataset(f"COCO:{tmp_path / 'own'}").report
-    assert len(build_dataset(f"COCO:{tmp_path / 'own/valid'}")) == 3
-    shutil.rmtree(tmp_path / "made/train2017")
-    message = user_error(f"COCO:{tmp_path / 'made'}")
+def test_coco_says_which_layouts_it_looked_for(tmp_path):
+    make_coco(tmp_path, "elsewhere")
+    message = user_error(f"COCO:{tmp_path}")
     for known in ("instances_train2017.json", "images/train2017/", "instances_default.json", "valid/_annotations.coco"):
         assert known in message
 
@@ -206,12 +191,11 @@ def test_coco_says_which_splits_it_does_not_read_and_which_layouts_it_looked_for
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda c: c["annotations"][2].update(bbox=[1, 2, float("nan"), 4]), "annotation 3"),
-        (lambda c: c["annotations"][2].update(bbox=[1, 2, 3]), "annotation 3"),
-        (lambda c: c["annotations"][2].pop("image_id"), "image_id"),
-        (lambda c: c["images"].pop(), "image id 36"),
-        (lambda c: c.pop("annotations"), "annotations"),
-        (lambda c: c["annotations"].clear(), "no object with an area"),
+        (lambda c: c["annotations"][2].update(bbox=[1, 2, 3]), "is not a COCO annotation file"),
+        (lambda c: c["annotations"][2].pop("image_id"), "'image_id' is missing"),
+        (lambda c: c["images"].pop(), "36 is missing, a key or the id of an image"),
+        (lambda c: c["images"][1].update(id=36), "several images have the same id"),
+        (lambda c: [each.update(bbox=[1, 2, 3, float("nan")]) for each in c["annotations"]], "no object with an area"),
         (None, "is not a COCO annotation file"),
     ],
 )
@@ -253,16 +237,14 @@ def test_vid_makes_a_sequence_of_every_object_until_its_first_gap(tmp_path, base
 def test_a_malformed_vid_annotation_or_index_is_named_and_one_that_cannot_be_written(tmp_path, monkeypatch, caplog):
     root = make_vid(tmp_path / "vid")
     path = next((root / "Annotations").rglob("000002.xml"))
-    path.write_text(path.read_text().replace("xmin>", "x>"))
-    message = user_error("VID", tmp_path)
-    assert str(path) in message
-    assert "bndbox/xmin" in message
-    assert not (root / "cache.json").exists()
+    text = path.read_text()
+    path.write_text(text.replace("xmin>", "x>"))
+    assert str(path) in user_error("VID", tmp_path)
+    path.write_text(text)
     (root / "cache.json").write_text('[{"anno": [[1, 2, 3, 4]]}]')
     assert str(root / "cache.json") in user_error("VID", tmp_path)
     (root / "cache.json").unlink()
-    make_vid(tmp_path / "vid")
-    monkeypatch.setattr("lib.data.vid.write_text", Mock(side_effect=OSError(30, "Read-only file system")))
+    monkeypatch.setattr("lib.data.object_sets.write_text", Mock(side_effect=OSError(30, "Read-only file system")))
     assert len(build_dataset("VID", tmp_path)) == 3
     assert "cache.json" in caplog.text
 
@@ -276,9 +258,7 @@ def test_a_root_that_is_missing_or_empty_says_where_it_is_and_what_is_expected(t
     assert str(folder) in message
     assert "STARK_DATA_DIR" in message
     root.mkdir(parents=True)
-    message = user_error(name, tmp_path)
-    assert str(tmp_path) in message
-    assert "expected" in message or "put" in message
+    assert str(tmp_path) in user_error(name, tmp_path)
 
 
 def test_unknown_names_offer_the_closest(tmp_path):
@@ -298,25 +278,3 @@ def test_the_embedded_default_is_generated_once(tmp_path, monkeypatch):
     before = Path(dataset.source(0, 2)).stat().st_mtime_ns
     assert len(build_dataset("EMBEDDED_train", tmp_path)) == 1
     assert Path(dataset.source(0, 2)).stat().st_mtime_ns == before
-
-
-def test_a_subclass_hears_what_it_lacks():
-    class Half(TrackingDataset):
-        def __init__(self, *_):
-            self.boxes = []
-
-        def __len__(self):
-            return len(self.boxes)
-
-    class Whole(Half):
-        info = frame_path = lambda *_: ""
-        files = list
-
-    with pytest.raises(TypeError, match="abstract methods.* files.*frame_path.*info"):
-        Half("HALF", None)
-    dataset = Whole("WHOLE", None)
-    for use in (lambda: dataset.image(0, 0), lambda: dataset.name):
-        with pytest.raises(AttributeError, match=r"call super\(\).__init__\(name, storage\) in Whole.__init__"):
-            use()
-    with pytest.raises(AttributeError, match="'Whole' object has no attribute 'nmae'$"):
-        _ = dataset.nmae

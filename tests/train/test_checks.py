@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lib.config import ConfigError, load_config
-from lib.data import pack
+from lib.data.registry import pack
 from lib.models import build_model
 from lib.train import checks
 from lib.train.checks import check_run, usable_validation
@@ -254,7 +254,7 @@ def test_storage(still, tmp_path, monkeypatch):
     name = f"FOLDER:{still}"
     run = training_on(tmp_path, name, use_lmdb=True)
     assert f"no LMDB {still}_lmdb" in find(run, f"train {name}")[0]
-    pack.pack(name, progress=False)
+    pack(name, progress=False)
     assert find(run, f"train {name}", "ok")[0].startswith(f"3 sequences in {still}_lmdb")
     monkeypatch.setenv("STARK_DATA_DIR", str(tmp_path / "data"))
     run = training_on(tmp_path, "EMBEDDED_train")
