@@ -11,11 +11,9 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from xml.etree import ElementTree
 
-import cv2
 import numpy as np
 import yaml
 
@@ -80,7 +78,8 @@ def read_cvat(source: Path, images: list[Path], left: Counter) -> list[Track]:
         marked = any(box.get("occluded") == "1" for box in node.findall("box"))
         for box in node.findall("box"):
             x, y, right, bottom = (float(box.attrib[side]) for side in ("xtl", "ytl", "xbr", "ybr"))
-            xywh = _upright(x, y, right - x, bottom - y, float(box.get("rotation", 0)))
+            w, h = right - x, bottom - y
+            xywh = _upright(x, y, w, h, float(box.get("rotation", 0)), pivot=complex(w, h) / 2)
             cover, shown = (4 if box.get("occluded") == "1" else 8) if marked else -1, box.get("outside") != "1"
             keys.append((int(box.attrib["frame"]), *xywh, shown, shown, cover))
         if keys and size > (last := max(keys))[0]:  # its object stays until the task ends
@@ -100,11 +99,11 @@ def read_label_studio(source: Path, images: list[Path], left: Counter) -> list[T
     chosen = tasks if len(tasks) == 1 else named
     if len(chosen) != 1:
         raise ValueError(f"{len(named)} of its {len(tasks)} tasks are of a video {name}; name the frames as one")
-    results = [each["result"] for each in chosen[0]["annotations"] if not each.get("was_cancelled")]
-    regions = [region for region in chain(*results[:1]) if region["type"] == "videorectangle"]
+    results = [each["result"] for each in chosen[0]["annotations"] if not each.get("was_cancelled")] or [[]]
+    regions = [region for region in results[0] if region["type"] == "videorectangle"]
     left["tasks of other videos"] += len(tasks) - 1
-    left["further annotations of this video"] += len(results[1:])
-    left["regions that are no video rectangles"] += len(list(chain(*results[:1]))) - len(regions)
+    left["further annotations of this video"] += len(results) - 1
+    left["regions that are no video rectangles"] += len(results[0]) - len(regions)
     for region in regions:
         value, keys = region["value"], {}
         total = value.get("framesCount") or len(images)
@@ -114,9 +113,7 @@ def read_label_studio(source: Path, images: list[Path], left: Counter) -> list[T
             frame = round((int(key["frame"]) - 1) * rate)
             x, y = float(key["x"]) * width / 100, float(key["y"]) * height / 100
             w, h = float(key["width"]) * width / 100, float(key["height"]) * height / 100
-            # It turns a box about its corner.
-            centre = complex(w, h) / 2 * cmath.rect(1, math.radians(degrees := float(key.get("rotation") or 0)))
-            xywh = _upright(x + centre.real - w / 2, y + centre.imag - h / 2, w, h, degrees)
+            xywh = _upright(x, y, w, h, float(key.get("rotation") or 0), pivot=0)
             keys[frame] = (frame, *xywh, 1, bool(key.get("enabled", True)), -1)
         label = str((value.get("labels") or ["object"])[0])
         found[f"{label}_{region['id']}", label] = list(keys.values())
@@ -261,12 +258,12 @@ def _tracks(found: _Keys, images: list[Path], left: Counter) -> list[Track]:
     return tracks
 
 
-def _upright(x: float, y: float, w: float, h: float, degrees: float) -> tuple[float, ...]:
-    """The upright xywh around a box that is turned about its centre."""
+def _upright(x: float, y: float, w: float, h: float, degrees: float, pivot: complex) -> tuple[float, ...]:
+    """The upright xywh around a box that is turned about `pivot`, which counts from the box's corner."""
     if not degrees:
         return x, y, w, h
-    corners = cv2.boxPoints(((x + w / 2, y + h / 2), (w, h), degrees))
-    return *corners.min(axis=0).tolist(), *np.ptp(corners, axis=0).tolist()
+    corners = (np.array([0, w, 1j * h, w + 1j * h]) - pivot) * cmath.rect(1, math.radians(degrees)) + pivot
+    return x + corners.real.min(), y + corners.imag.min(), np.ptp(corners.real), np.ptp(corners.imag)
 
 
 def _rows(file: Path, least: int, most: int) -> Iterator[tuple[str, list[float]]]:

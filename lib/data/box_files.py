@@ -92,16 +92,6 @@ def parse_regions(text: str, source: str | os.PathLike) -> np.ndarray:
     return np.array(boxes, dtype=np.float64)
 
 
-def parse_corners(text: str, source: str | os.PathLike, count: int) -> np.ndarray:
-    """The boxes (N, 4) xywh in an annotation of NfS as it is downloaded: `track left top right bottom …` a line.
-
-    `count` is the number of frames at 30 frames a second; an annotation at 240 has eight lines for each.
-    """
-    corners = parse_boxes("\n".join(" ".join(line.split()[1:5]) for line in _lines(text, source)), source)
-    boxes = (corners[::8] if len(corners) > 4 * count else corners)[:count]
-    return np.concatenate((boxes[:, :2], boxes[:, 2:] - boxes[:, :2]), axis=1)
-
-
 def box_doubt(boxes: np.ndarray, width: int, height: int) -> str:
     """Why boxes (N, 4) are hardly xywh in pixels of a frame of that size; "" where nothing speaks against it."""
     x, y, w, h = boxes[np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > 0).all(axis=1)].T

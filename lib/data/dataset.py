@@ -109,7 +109,7 @@ class VideoSet(TrackingDataset):
         if self.storage.cache is None:
             return
         read = (path for each in self.sequences for path in (*each.text_files, each.frames_dir))
-        kept = self.storage.cached_arrays(self.name, (path.as_posix() for path in read), self._load_all)
+        kept = self.storage.cached_arrays(self.name, read, self._load_all)
         for number, (first, end) in enumerate(pairwise(kept["ends"].tolist())):
             if first < end:
                 boxes, valid, visible, names = (kept[key][first:end] for key in ("boxes", "valid", "visible", "names"))
@@ -124,8 +124,8 @@ class VideoSet(TrackingDataset):
     def files(self) -> Iterator[str]:
         yield from filter(self.storage.exists, self._shared_files)
         for sequence in self.sequences:
+            yield from (path.as_posix() for path in filter(self.storage.exists, sequence.text_files))
             folder = sequence.frames_dir.as_posix()
-            yield from filter(self.storage.exists, (path.as_posix() for path in sequence.text_files))
             yield from (f"{folder}/{name}" for name in image_names(self.storage.names(folder)))
 
     def _entry(self, sequence: int) -> _Entry:
@@ -136,11 +136,10 @@ class VideoSet(TrackingDataset):
     def _load(self, number: int) -> _Entry:
         """Read the annotation and compare it with the frames."""
         sequence = replace(self.sequences[number])  # a copy, for it remembers all that it reads
-        boxes, folder = sequence.truth, sequence.frames_dir.as_posix()
-        names = image_names(self.storage.names(folder))
+        boxes, names = sequence.truth, image_names(self.storage.names(sequence.frames_dir))
         if len(names) != len(boxes):
-            fault = f"{self.storage.locate(sequence.annotation.as_posix())} has {len(boxes)} boxes"
-            raise UserError(f"{fault}, but there are {len(names)} frames in {self.storage.locate(folder)}")
+            where = self.storage.locate(sequence.annotation)
+            raise UserError(f"{where} has {len(boxes)} boxes, but there are {len(names)} frames")
         return sequence_info(boxes, sequence.visible), np.array([*map(os.fsencode, names)])
 
     def _load_all(self) -> Arrays:

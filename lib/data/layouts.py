@@ -10,7 +10,6 @@ import csv
 import re
 from collections.abc import Callable, Collection
 from collections.abc import Sequence as SequenceOf
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,9 +42,7 @@ def got10k(
     if split is not None:
         wanted = [f"GOT-10k_Train_{index + 1:06d}" for index in read_ranges(SPECS / f"got10k_{split}.ranges.txt")]
         remedy = f"sequences of your own are named FOLDER:{storage.locate(base.rstrip('/'))}"
-        names, missing = _present(storage, base, name, wanted, names, remedy)
-        of_split = set(wanted)
-        left_out = {reason: [each for each in left if each in of_split] for reason, left in left_out.items()} | missing
+        names, left_out = _present(storage, base, name, wanted, names, remedy)
 
     def layout(folder: Path) -> dict[str, Any]:
         meta = box_files.read_meta(folder / "meta_info.ini") if with_class else {}
@@ -105,42 +102,34 @@ def table(storage: Storage, base: str, name: str, spec: str) -> Sequences:
     """A set whose frame ranges and annotation files only the table `spec` tells (OTB, NfS, UAV123).
 
     Attributes: OTB's `<Sequence>/attrs.txt`; UAV123's `anno/UAV123/att/<sequence>.txt` of 12 flags.
-    NfS also as it is downloaded: `<sequence>/30/<sequence>/00001.jpg …` and `<sequence>/30/<sequence>.txt`.
     """
-    downloaded = name == "nfs" and not storage.exists(f"{base}anno")
+    with open(SPECS / spec, encoding="utf-8", newline="") as file:
+        rows = {row["name"]: row for row in csv.DictReader(file)}
+    present = [each for each, row in rows.items() if storage.exists(base + row["annotation"])]
+    first = next(iter(rows.values()))
+    expected = f"expected {first['annotation']} and {first['frames_folder']}/, and so on"
+    names, left_out = _present(storage, base, name, list(rows), present, expected)
 
     def sequence(row: dict[str, str]) -> Sequence:
         first, last, digits = (int(row[key]) for key in ("first_frame", "last_frame", "digits"))
-        annotation, frames = Path(base, row["annotation"]), Path(base, row["frames_folder"])
-        made = Sequence(
+        annotation = Path(base, row["annotation"])
+        attributes = partial(box_files.listed_attributes, annotation.with_name("attrs.txt"))
+        if name == "uav":
+            flags = annotation.parent / "att" / annotation.name
+            attributes = partial(box_files.flagged_attributes, flags, box_files.UAV123)
+        return Sequence(
             name=row["name"],
             dataset=name,
-            frames_dir=frames,
+            frames_dir=Path(base, row["frames_folder"]),
             annotation=annotation,
             storage=storage,
             frame_range=tuple(f"{number:0{digits}d}.{row['extension']}" for number in range(first, last + 1)),
             skip_first=int(row["skip_first"]),
             object_class=row["object_class"],
+            read_attributes=attributes,
         )
-        if name == "otb":
-            attributes = partial(box_files.listed_attributes, annotation.parent / "attrs.txt")
-            return replace(made, read_attributes=attributes)
-        if name == "uav":
-            flags = annotation.parent / "att" / annotation.name
-            return replace(made, read_attributes=partial(box_files.flagged_attributes, flags, box_files.UAV123))
-        if downloaded:
-            folder, video = Path(base, frames.name, "30"), frames.name
-            parse = partial(box_files.parse_corners, count=last - first + 1)
-            return replace(made, frames_dir=folder / video, annotation=folder / f"{video}.txt", parse_annotation=parse)
-        return made
 
-    with open(SPECS / spec, encoding="utf-8", newline="") as file:
-        sequences = {each.name: each for each in map(sequence, csv.DictReader(file))}
-    present = [each.name for each in sequences.values() if storage.exists(each.annotation.as_posix())]
-    first = next(iter(sequences.values()))
-    expected = f"expected {first.annotation.relative_to(base)} and {first.frames_dir.relative_to(base)}/, and so on"
-    names, left_out = _present(storage, base, name, list(sequences), present, expected)
-    return Sequences((sequences[each] for each in names), left_out)
+    return Sequences((sequence(rows[each]) for each in names), left_out)
 
 
 def tc128(storage: Storage, base: str, name: str) -> Sequences:
@@ -153,7 +142,7 @@ def tc128(storage: Storage, base: str, name: str) -> Sequences:
     names, left_out = _present(storage, base, name, names, names, expected)
 
     def layout(folder: Path) -> dict[str, Any]:
-        frames_file = (folder / f"{folder.name}_frames.txt").as_posix()
+        frames_file = folder / f"{folder.name}_frames.txt"
         first, last = box_files.parse_flags(storage.text(frames_file), storage.locate(frames_file))
         return {
             "frames_dir": folder / "img",

@@ -192,9 +192,7 @@ class Davis(MaskedDataset):
         # (video, object) by sequence.
         self.sequences = [(video, label) for video in self.videos for label in self._objects(video)]
         if not self.sequences:
-            raise UserError(
-                f"{name}: no mask in {place} shows an object: expected JPEGImages/ and Annotations/<video>/"
-            )
+            raise UserError(f"{name}: no mask in {place} shows an object: expected JPEGImages and Annotations/<video>")
 
     def __len__(self) -> int:
         return len(self.sequences)
@@ -253,7 +251,6 @@ class _Track(NamedTuple):
     folder: str  # of the frames, below `Data/VID/train`
     start: int  # number of the first frame
     info: SequenceInfo
-    fills_image: bool  # the first box is as large as the image, or larger
 
 
 class Vid(TrackingDataset):
@@ -277,12 +274,15 @@ class Vid(TrackingDataset):
             text = json.dumps(_read_annotations(storage, f"{base}Annotations/VID/train"))
             self._write_index(text)
         try:
-            tracks = [_track(entry) for entry in json.loads(text)]
-        except (ValueError, TypeError, KeyError) as error:
+            entries = json.loads(text)
+            smaller = [each for each in entries if np.prod(each["anno"][0][2:]) < np.prod(each["image_size"])]
+            self._tracks = list(map(_track, smaller))
+        except (ValueError, TypeError, KeyError, IndexError) as error:
             raise UserError(f"{storage.locate(self._index)} is malformed ({error!r}): remove it") from error
-        self._tracks = [track for track in tracks if not track.fills_image]
-        if left_out := len(tracks) - len(self):
-            self.report = f"{len(self)} of {len(tracks)} objects are used; {left_out} fill the image in the first frame"
+        if left_out := len(entries) - len(self):
+            self.report = (
+                f"{len(self)} of {len(entries)} objects are used; {left_out} fill the image in the first frame"
+            )
 
     def __len__(self) -> int:
         return len(self._tracks)
@@ -313,10 +313,9 @@ def _track(entry: dict) -> _Track:
     boxes = np.array(entry["anno"], dtype=np.float64).reshape(-1, 4)
     visible = np.array(entry["target_visible"], dtype=bool)
     folder = f"ILSVRC2015_VID_train_{int(entry['set_id']):04d}/ILSVRC2015_train_{int(entry['vid_id']):08d}"
-    fills_image = boxes[0, 2:].prod() >= np.prod(entry["image_size"])
     gaps = np.flatnonzero(~boxes[1:].any(axis=1)) + 1  # zeros, in an index whose sequences go on after a gap
     end = gaps[0] if len(gaps) else len(boxes)
-    return _Track(folder, int(entry["start_frame"]), sequence_info(boxes[:end], visible[:end]), bool(fills_image))
+    return _Track(folder, int(entry["start_frame"]), sequence_info(boxes[:end], visible[:end]))
 
 
 def _read_annotations(storage: Storage, folder: str) -> list[dict]:

@@ -242,6 +242,7 @@ def _test_root(place: Workspace, dataset: str, folder: str, *others: str) -> Pat
 
 _got10k_test = partial(layouts.got10k, subfolder="got10k", with_class=True)
 _lasot_test = partial(layouts.lasot, split="test", flags_may_lack=False)
+_trackingnet_test = partial(layouts.trackingnet, parts=("TEST",), subfolder="trackingnet")
 
 # name -> usual names of its folder in the folder of all data sets, and its layout
 TEST_SETS: dict[str, tuple[tuple[str, ...], Callable[[Storage, str, str], Sequences]]] = {
@@ -252,10 +253,7 @@ TEST_SETS: dict[str, tuple[tuple[str, ...], Callable[[Storage, str, str], Sequen
     "got10k_val": (("got10k/val",), _got10k_test),
     # the published list: 1,401 sequences of the training set
     "got10k_ltrval": (("got10k/train",), partial(_got10k_test, split="val")),
-    "trackingnet": (
-        ("trackingnet", "trackingNet"),
-        partial(layouts.trackingnet, parts=("TEST",), subfolder="trackingnet"),
-    ),
+    "trackingnet": (("trackingnet", "trackingNet"), _trackingnet_test),
     "otb": (("otb", "OTB2015"), partial(layouts.table, spec="otb100.csv")),
     "nfs": (("nfs",), partial(layouts.table, spec="nfs30.csv")),
     "uav": (("uav", "UAV123"), partial(layouts.table, spec="uav123.csv")),

@@ -45,10 +45,10 @@ class Sequence:
     @cached_property
     def frames(self) -> list[Path]:
         """Paths of the frames in order, at least one; a `UserError` where the folder is missing or has no images."""
-        place = self._locate(self.frames_dir)
-        if not self.storage.exists(self.frames_dir.as_posix()):
+        place = self.storage.locate(self.frames_dir)
+        if not self.storage.exists(self.frames_dir):
             raise UserError(f"{self.name}: folder of frames not found: {place}")
-        names = list(self.frame_range or image_names(self.storage.names(self.frames_dir.as_posix())))
+        names = list(self.frame_range or image_names(self.storage.names(self.frames_dir)))
         if len(names) <= self.skip_first:
             raise UserError(f"{self.name}: no images in {place}")
         if (gaps := missing_numbers(names)) and len(self.truth) == 1:
@@ -65,16 +65,16 @@ class Sequence:
 
     def frame_name(self, index: int) -> str:
         """Path of a frame, for messages."""
-        return self._locate(self.frames[index])
+        return self.storage.locate(self.frames[index])
 
     def read_frame(self, index: int) -> np.ndarray:
         """A frame (H, W, 3) uint8 RGB; raises an `ImageReadError` where it is missing or damaged."""
-        return self.storage.image(self.frames[index].as_posix())
+        return self.storage.image(self.frames[index])
 
     def picture(self, index: int) -> Picture:
         """The same frame, decoded in parts where the format allows it; errors as of `read_frame`, perhaps later."""
         try:
-            return self.storage.picture(self.frames[index].as_posix())
+            return self.storage.picture(self.frames[index])
         except ImageReadError:  # of a file that is cut off, OpenCV gives what there is
             return Picture(self.read_frame(index))
 
@@ -86,8 +86,8 @@ class Sequence:
     @cached_property
     def truth(self) -> np.ndarray:
         """Ground truth (N, 4) xywh, nan or without area where the object is absent; N is 1 if a server has the rest."""
-        where = self._locate(self.annotation)
-        return self.parse_annotation(self.storage.text(self.annotation.as_posix()), where)[self.skip_first :]
+        where = self.storage.locate(self.annotation)
+        return self.parse_annotation(self.storage.text(self.annotation), where)[self.skip_first :]
 
     @cached_property
     def visible(self) -> np.ndarray | None:
@@ -107,29 +107,26 @@ class Sequence:
         """The first box, xywh; raises a `UserError` where it is nan or has no area."""
         box = self.truth[0]
         if not (np.isfinite(box).all() and (box[2:] > 0).all()):
-            where = self._locate(self.annotation)
+            where = self.storage.locate(self.annotation)
             raise UserError(f"{where}, line {self.skip_first + 1}: the first box {box.tolist()} has no area")
         return box.tolist()
 
     def check_lengths(self) -> None:
         """Raise a `UserError` unless there is a box for every frame of the folder, where it exists, or one box."""
-        known = self.frame_range is None and len(self.truth) > 1 and self.storage.exists(self.frames_dir.as_posix())
+        known = self.frame_range is None and len(self.truth) > 1 and self.storage.exists(self.frames_dir)
         if known and len(self.truth) != len(self.frames):
-            where = self._locate(self.annotation)
+            where = self.storage.locate(self.annotation)
             raise UserError(f"{where} has {len(self.truth)} boxes for {len(self.frames)} frames")
 
     def flags(self, path: Path) -> np.ndarray | None:
         """The whole numbers (N,) of a flag file, one for each box of `truth`; None where it may be missing, and is."""
-        if self.flags_may_lack and not self.storage.exists(path.as_posix()):
+        if self.flags_may_lack and not self.storage.exists(path):
             return None
-        where = self._locate(path)
-        flags = parse_flags(self.storage.text(path.as_posix()), where)[self.skip_first :]
+        where = self.storage.locate(path)
+        flags = parse_flags(self.storage.text(path), where)[self.skip_first :]
         if len(flags) != len(self.truth):
             raise UserError(f"{where} has {len(flags)} flags for {len(self.truth)} boxes")
         return flags
-
-    def _locate(self, path: Path) -> str:
-        return self.storage.locate(path.as_posix())
 
 
 class Sequences(list[Sequence]):
@@ -148,7 +145,7 @@ class Sequences(list[Sequence]):
 
 def with_frames(sequences: abc.Sequence[Sequence]) -> Sequences:
     """The sequences that can be tracked: those with a folder of frames; all where none has one, and each says so."""
-    present = [each for each in sequences if each.storage.exists(each.frames_dir.as_posix())]
+    present = [each for each in sequences if each.storage.exists(each.frames_dir)]
     found = {each.name for each in present or sequences}
     return Sequences(present or sequences, {"without frames": [s.name for s in sequences if s.name not in found]})
 

@@ -1,6 +1,6 @@
 """The files of a data set behind one interface, so that each layout is written once for folders and LMDB.
 
-Paths are relative to the data set's root and use "/"; "" is the root.
+Paths are relative to the data set's root; texts use "/", and "" is the root.
 """
 
 import errno
@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import lmdb
 import numpy as np
@@ -27,6 +27,7 @@ _CACHE_VERSION = 5
 _MAP_BYTES = 1 << 42  # addresses that an LMDB may fill while it is written; its file takes what it holds
 _BATCH = 500  # files written in one transaction
 Arrays = dict[str, np.ndarray]
+AnyPath = str | PurePath
 log = logging.getLogger(__name__)
 
 
@@ -38,22 +39,22 @@ class Storage:
     def __init__(self, root: str | os.PathLike) -> None:
         self.root = os.fspath(root)
 
-    def names(self, folder: str = "") -> list[str]:
+    def names(self, folder: AnyPath = "") -> list[str]:
         """Sorted names of what lies directly in a folder, without hidden ones; empty where the folder is missing."""
         try:
             return sorted(name for name in os.listdir(self.locate(folder)) if not name.startswith("."))
         except (FileNotFoundError, NotADirectoryError):
             return []
 
-    def exists(self, path: str) -> bool:
+    def exists(self, path: AnyPath) -> bool:
         """Whether a file or folder has that path."""
         return os.path.exists(self.locate(path))
 
-    def locate(self, path: str = "") -> str:
+    def locate(self, path: AnyPath = "") -> str:
         """The whole path, also for messages."""
         return os.path.join(self.root, path) if path else self.root
 
-    def stamp(self, path: str) -> tuple[int, ...] | None:
+    def stamp(self, path: AnyPath) -> tuple[int, ...] | None:
         """Numbers that change when a file or a folder's content changes; None where the path is missing."""
         try:
             status = os.stat(self.locate(path))
@@ -62,26 +63,26 @@ class Storage:
         # Tools that copy a file may keep its modification time; the change time (ctime) is that of the replacement.
         return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
-    def read_bytes(self, path: str, error_type: type[UserError] = UserError) -> bytes:
+    def read_bytes(self, path: AnyPath, error_type: type[UserError] = UserError) -> bytes:
         """Content of a file; an error of `error_type` where there is no such file, or it cannot be read."""
         try:
             return self._read(path)
         except OSError as error:
             raise error_type(f"cannot read {self.locate(path)}: {error.strerror}") from error
 
-    def image(self, path: str) -> np.ndarray:
+    def image(self, path: AnyPath) -> np.ndarray:
         """An image as (H, W, 3) uint8 RGB; raises an `ImageReadError` where there is none."""
         return decode_image(self.read_bytes(path, ImageReadError), self.locate(path))
 
-    def picture(self, path: str) -> Picture:
+    def picture(self, path: AnyPath) -> Picture:
         """The same, to be decoded where it is needed; it may also be found to be cut off."""
         return open_picture(self.read_bytes(path, ImageReadError), self.locate(path))
 
-    def text(self, path: str) -> str:
+    def text(self, path: AnyPath) -> str:
         """Content of a UTF-8 file, with or without a byte-order mark; raises a `UserError` where there is none."""
         return decode_text(self.read_bytes(path), self.locate(path))
 
-    def cached_arrays(self, name: str, sources: Iterable[str], read: Callable[[], Arrays]) -> Arrays:
+    def cached_arrays(self, name: str, sources: Iterable[AnyPath], read: Callable[[], Arrays]) -> Arrays:
         """What `read` makes from the annotation files of a data set, cached in one file until one of `sources` changes.
 
         Those are the paths of all files and folders that are read, present or missing: small files, one or several a
@@ -107,7 +108,7 @@ class Storage:
             log.warning("%s: cannot write the annotation cache %s (%s): %s", name, path, error.strerror, again)
         return read() if arrays is None else arrays
 
-    def _read(self, path: str) -> bytes:
+    def _read(self, path: AnyPath) -> bytes:
         """Content of a file; raises an OSError where there is no such file, or it cannot be read."""
         with open(self.locate(path), "rb") as file:
             return file.read()
@@ -133,8 +134,8 @@ class LmdbStorage(Storage):
         """Whether there is an LMDB at a path, by the name of its file."""
         return (path / DATA_FILE).is_file()
 
-    def names(self, folder: str = "") -> list[str]:
-        prefix, names = os.fsencode(f"{folder}/" if folder else ""), []
+    def names(self, folder: AnyPath = "") -> list[str]:
+        prefix, names = _key(folder) + b"/" * bool(folder), []
         with self._cursor() as cursor:
             found = cursor.set_range(prefix)
             while found and cursor.key().startswith(prefix):
@@ -144,21 +145,21 @@ class LmdbStorage(Storage):
                 found = cursor.set_range(prefix + name + b"0") if slash else cursor.next()
         return sorted(name for name in names if not name.startswith("."))
 
-    def exists(self, path: str) -> bool:
+    def exists(self, path: AnyPath) -> bool:
         with self._cursor() as cursor:
-            key = os.fsencode(path)
+            key = _key(path)
             inside = key + b"/"
             return not key or cursor.set_key(key) or (cursor.set_range(inside) and cursor.key().startswith(inside))
 
-    def locate(self, path: str = "") -> str:
+    def locate(self, path: AnyPath = "") -> str:
         return f"{self.root}:{path}" if path else self.root
 
-    def stamp(self, path: str) -> tuple[int, ...] | None:
+    def stamp(self, path: AnyPath) -> tuple[int, ...] | None:
         return Storage(self.root).stamp(DATA_FILE)  # of the LMDB as a whole
 
-    def _read(self, path: str) -> bytes:
+    def _read(self, path: AnyPath) -> bytes:
         with self._cursor() as cursor:
-            data = cursor.get(os.fsencode(path))
+            data = cursor.get(_key(path))
         if data is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         return data
@@ -167,6 +168,10 @@ class LmdbStorage(Storage):
     def _cursor(self) -> Iterator[lmdb.Cursor]:
         with _environment(Path(self.root)).begin() as transaction, transaction.cursor() as cursor:
             yield cursor
+
+
+def _key(path: AnyPath) -> bytes:
+    return os.fsencode(path if isinstance(path, str) else path.as_posix())
 
 
 def write_lmdb(folder: Path, source: Storage, paths: Iterable[str]) -> None:

@@ -3,15 +3,7 @@
 import numpy as np
 import pytest
 
-from lib.data.box_files import (
-    box_doubt,
-    line_numbers,
-    parse_boxes,
-    parse_corners,
-    parse_flags,
-    parse_regions,
-    read_boxes,
-)
+from lib.data.box_files import box_doubt, line_numbers, parse_boxes, parse_flags, parse_regions, read_boxes
 from lib.utils.errors import UserError
 
 
@@ -72,15 +64,6 @@ def test_malformed_files_are_named_and_nan_is_allowed_in_annotations(tmp_path):
     assert np.isnan(read_boxes(path)[1]).all()
     with pytest.raises(UserError, match=r"a\.txt, line 2: a number is nan"):
         read_boxes(path, allow_nan=False)
-
-
-def test_annotations_of_nfs_are_corners_at_30_or_240_frames_a_second():
-    """One more line than frames, or one less, is as the set is published."""
-    lines = [f'0 {10 + i} 20 {30 + i} 50 {i} 0 0 1 "a cup"' for i in range(17)]
-    expected = [[10 + i, 20, 20, 30] for i in range(17)]
-    assert parse_corners("\n".join(lines), "a.txt", 16).tolist() == expected[:16]
-    assert parse_corners("\n".join(lines), "a.txt", 18).tolist() == expected
-    assert parse_corners("\n".join(lines), "a.txt", 3).tolist() == expected[::8]
 
 
 def test_boxes_that_are_hardly_pixels_are_doubted():

@@ -21,7 +21,7 @@ from lib.data.storage import Storage
 from lib.test.video.source import open_source
 from lib.utils.errors import UserError
 from lib.utils.files import read_ranges
-from tests.data.made_sets import frame_index, moving_boxes, write_boxes, write_frames, write_sequence
+from tests.data.made_sets import moving_boxes, write_boxes, write_frames, write_sequence
 from tests.data.made_trees import make_lasot, write_lmdb
 
 
@@ -61,24 +61,6 @@ def test_got10k_ltrval_is_the_published_list(tmp_path):
     sequences = load_dataset("got10k_ltrval", tmp_path)
     assert [sequence.name for sequence in sequences] == [f"GOT-10k_Train_{index + 1:06d}" for index in indices[:3]]
     assert (sequences[0].dataset, sequences[0].subfolder) == ("got10k_ltrval", "got10k")
-
-
-def test_nfs_as_it_is_prepared_and_as_it_is_downloaded(tmp_path):
-    names = [f"{number:05d}.jpg" for number in range(1, 1 + 99)]
-    write_frames(tmp_path / "a" / "nfs" / "sequences" / "MachLoop_jet", names[:3])
-    write_boxes(tmp_path / "a" / "nfs" / "anno" / "nfs_MachLoop_jet.txt", moving_boxes(99))
-    folder = tmp_path / "b" / "nfs" / "MachLoop_jet" / "30"
-    write_frames(folder / "MachLoop_jet", names[:3])
-    corners = np.concatenate((moving_boxes(792)[:, :2], moving_boxes(792)[:, :2] + moving_boxes(792)[:, 2:]), axis=1)
-    lines = [f"0 {' '.join(map(str, row))} {number} 0 0 0 jet" for number, row in enumerate(corners)]
-    (folder / "MachLoop_jet.txt").write_text("\n".join(lines))
-    for part, step in (("a", 1), ("b", 8)):
-        (sequence,) = load_dataset("nfs", tmp_path / part)
-        assert (sequence.name, len(sequence), frame_index(sequence.read_frame(2))) == ("nfs_MachLoop_jet", 99, 2)
-        np.testing.assert_allclose(sequence.truth, moving_boxes(99 * step)[::step], atol=0.01)
-    (tmp_path / "c" / "nfs").mkdir(parents=True)
-    with pytest.raises(UserError, match="expected Gymnastics/30/Gymnastics.txt and Gymnastics/30/Gymnastics/, and"):
-        load_dataset("nfs", tmp_path / "c")
 
 
 def test_tc128_and_its_own_sequences(tmp_path):
