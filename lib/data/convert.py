@@ -151,7 +151,6 @@ def _lines(lines: Iterable[object]) -> str:
 
 
 def _got10k_files(tracks: list[Track]) -> dict[str, str | Path]:
-    """Texts and images of the sequences, by their paths."""
     files: dict[str, str | Path] = {LIST: _lines(sorted(track.name for track in tracks))}
     for track in tracks:
         present, visible = track.present, np.flatnonzero(track.visible)

@@ -134,7 +134,6 @@ class VideoSet(TrackingDataset):
         return self._entries[sequence]
 
     def _load(self, number: int) -> _Entry:
-        """Read the annotation and compare it with the frames."""
         sequence = replace(self.sequences[number])  # a copy, for it remembers all that it reads
         boxes, names = sequence.truth, image_names(self.storage.names(sequence.frames_dir))
         if len(names) != len(boxes):

@@ -78,18 +78,15 @@ def _is_cut_png(data: bytes) -> bool:
 
 def to_rgb8(image: np.ndarray) -> np.ndarray:
     """Bring (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA (alpha goes) of 8 or 16 bits to (H, W, 3) uint8."""
-    shape = getattr(image, "shape", None)
-    if not isinstance(image, np.ndarray) or len(shape) not in (2, 3) or shape[2:] not in ((), (1,), (3,), (4,)):
+    shape = getattr(image, "shape", ())
+    if not isinstance(image, np.ndarray) or 0 in shape or len(shape) < 2 or shape[2:] not in ((), (1,), (3,), (4,)):
         raise UserError(f"an image must be an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), not {shape}")
-    if image.size == 0:
-        raise UserError(f"the image has no pixels: its shape is {shape}")
     if image.dtype == np.uint16:
         image = (image >> 8).astype(np.uint8)
     elif image.dtype != np.uint8:
         raise UserError(f"an image must hold uint8 or uint16 values, not {image.dtype}")
-    if shape[2:] in ((), (1,)):
-        return np.repeat(image.reshape(*shape[:2], 1), 3, axis=2)
-    return image[:, :, :3]
+    image = np.atleast_3d(image)
+    return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image[:, :, :3]
 
 
 def list_images(folder: str | os.PathLike) -> list[Path]:

@@ -200,10 +200,7 @@ def _sequences(
 
 
 def _listed(storage: Storage, base: str, name: str, expected: str) -> _Names:
-    """Sequences of `list.txt` that exist, or, without that file, the folders with a `groundtruth.txt`.
-
-    A `UserError` where `list.txt` is malformed or has a name twice, or there are no sequences.
-    """
+    """Sequences of `list.txt` that exist, or, without that file, the folders with a `groundtruth.txt`."""
     folders = storage.names(base.rstrip("/"))
     with_boxes = [folder for folder in folders if storage.exists(f"{base}{folder}/groundtruth.txt")]
     if not storage.exists(base + LIST):
@@ -211,10 +208,8 @@ def _listed(storage: Storage, base: str, name: str, expected: str) -> _Names:
             expected = f"the folder above it, since it is one sequence; {expected}"
         return _present(storage, base, name, with_boxes, with_boxes, f"expected {expected}")
     names = parse_names(storage.text(base + LIST), storage.locate(base + LIST))
-    remedy = f"none of the sequences in {LIST} exists: expected {expected}"
-    used, left_out = _present(storage, base, name, names, folders, remedy)
-    known = set(names)
-    return used, left_out | {f"not in {LIST}": [each for each in with_boxes if each not in known]}
+    used, left_out = _present(storage, base, name, names, folders, f"expected {expected}")
+    return used, left_out | {f"not in {LIST}": sorted({*with_boxes} - {*names})}
 
 
 def _present(

@@ -215,7 +215,6 @@ class Davis(MaskedDataset):
             yield from (path for folder in (self._images, self._masks) for path in self._paths(folder, video))
 
     def _video(self, video: str) -> _Video:
-        """A video's frames and boxes, read once."""
         if video not in self._known:
             images = {PurePosixPath(path).stem: path for path in self._paths(self._images, video)}
             masks = self._paths(self._masks, video)
@@ -309,7 +308,6 @@ class Vid(TrackingDataset):
 
 
 def _track(entry: dict) -> _Track:
-    """One entry of the index."""
     boxes = np.array(entry["anno"], dtype=np.float64).reshape(-1, 4)
     visible = np.array(entry["target_visible"], dtype=bool)
     folder = f"ILSVRC2015_VID_train_{int(entry['set_id']):04d}/ILSVRC2015_train_{int(entry['vid_id']):08d}"

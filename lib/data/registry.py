@@ -224,7 +224,6 @@ def _at_path(name: str, prefixes: Iterable[str]) -> tuple[str, Path]:
 
 
 def _lmdb_path(root: Path) -> Path:
-    """Path of the LMDB that belongs to a data set's folder."""
     path = Path(os.path.abspath(root))  # not resolved: beside the link, where the folder is one
     return path.with_name(f"{path.name}_lmdb")
 
