@@ -26,26 +26,16 @@ from tests.data.made_trees import (
 )
 
 
-def split_indices(split):
-    return read_ranges(layouts.SPECS / f"got10k_{split}.ranges.txt")
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder in GOT-10k layout; its list is not in alphabetical order."""
     return make_got10k(tmp_path / "own", ["b", "a"], frames=4)
 
 
-def user_error(name: str, data_dir: Path | None = None, sequence: int | None = None) -> str:
+def user_error(name: str, data_dir: Path | None = None, sequence: int = 0) -> str:
     """The message that a data set, or one sequence's annotation, ends with."""
-
-    def read():
-        dataset = build_dataset(name, data_dir)
-        if sequence is not None:
-            dataset.info(sequence)
-
     with pytest.raises(UserError) as caught:
-        read()
+        build_dataset(name, data_dir).info(sequence)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -55,12 +45,10 @@ def test_folder_gives_boxes_frames_and_visibility_in_the_order_of_its_list(folde
     assert (len(dataset), dataset.is_video) == (2, True)
     for sequence in range(2):
         info = dataset.info(sequence)
-        assert info.boxes.dtype == np.float32
-        np.testing.assert_array_equal(info.boxes, boxes(sequence, 4))
+        np.testing.assert_array_equal(info.boxes, np.float32(boxes(sequence, 4)), strict=True)
         assert info.valid.all()
         assert info.visible.all()
-        for frame in range(4):
-            assert shows(dataset.image(sequence, frame), sequence, frame)
+        assert all(shows(dataset.image(sequence, frame), sequence, frame) for frame in range(4))
     assert dataset.source(1, 2) == str(folder / "a" / "00000003.jpg")
     (folder / "a" / "00000002.jpg").write_bytes(b"not an image")
     (folder / "a" / "00000003.jpg").unlink()
@@ -107,18 +95,16 @@ def test_a_malformed_annotation_is_named_with_its_place(folder, file, lines, sai
 
 @pytest.mark.parametrize("root", ["got10k/train", "got10k"])
 def test_got10k_splits_are_the_published_ones_and_go_by_names(tmp_path, root):
-    train, val, full = (split_indices(split) for split in ("vottrain", "votval", "train_full"))
+    splits = ("vottrain", "votval", "train_full")
+    train, val, full = (read_ranges(layouts.SPECS / f"got10k_{split}.ranges.txt") for split in splits)
     assert (len(train), len(val), full) == (7086, 1249, list(range(9335)))
     assert not {*train} & {*val}
     assert {*train, *val} <= {*full}
-    assert train[:5] == [0, 2, 3, 5, 6]
     names = [f"GOT-10k_Train_{number:06d}" for number in (1, 2, 3, 5)]
     make_got10k(tmp_path / root, names)
-    chosen = {}
-    for split in ("vottrain", "votval", "train_full"):
+    for split, chosen in zip(splits, ([names[0], names[2]], [names[1]], names), strict=True):
         dataset = build_dataset(f"GOT10K_{split}", tmp_path)
-        chosen[split] = [Path(dataset.source(i, 0)).parent.name for i in range(len(dataset))]
-    assert chosen == {"vottrain": [names[0], names[2]], "votval": [names[1]], "train_full": names}
+        assert [Path(dataset.source(i, 0)).parent.name for i in range(len(dataset))] == chosen
     make_got10k(tmp_path / "other" / root, ["mine"])
     assert f"FOLDER:{tmp_path / 'other' / root}" in user_error("GOT10K_votval", tmp_path / "other")
 
@@ -132,11 +118,7 @@ def test_lasot_takes_training_videos_and_hides_by_both_labels(tmp_path, nested):
     names = [Path(dataset.source(i, 0)).parents[1].name for i in range(len(dataset))]
     assert names == ["airplane-2", "airplane-10"]
     assert dataset.report.startswith("2 sequences are used; left out: 1118 missing in")
-    info = dataset.info(0)
-    assert info.valid.all()
-    assert info.visible.tolist() == [False, True, False]
-    assert dataset.info(1).visible.all()  # without label files
-    np.testing.assert_array_equal(info.boxes, boxes(1, 3))
+    assert [dataset.info(i).visible.tolist() for i in (0, 1)] == [[False, True, False], [True] * 3]
     assert shows(dataset.image(1, 2), 2, 2)
 
 
@@ -145,47 +127,32 @@ def test_trackingnet_reads_parts_by_number_and_frames_from_zero(tmp_path):
     dataset = build_dataset("TRACKINGNET", tmp_path)
     assert [Path(dataset.source(i, 0)).parts[-4] for i in range(3)] == ["TRAIN_0", "TRAIN_2", "TRAIN_11"]
     assert [Path(dataset.source(2, f)).name for f in (0, 9, 10)] == ["0.jpg", "9.jpg", "10.jpg"]
-    assert shows(dataset.image(2, 10), 2, 10)
     np.testing.assert_array_equal(dataset.info(1).boxes, boxes(1, 12))
     assert "9 parts missing in" in dataset.report
-
-
-def test_coco_has_one_frame_an_object_without_crowds(tmp_path):
-    make_coco(tmp_path / "coco")
-    dataset = build_dataset("COCO17", tmp_path)
-    assert (len(dataset), dataset.is_video) == (3, False)
-    found = [dataset.info(i).boxes.tolist() for i in range(3)]
-    assert found == [[[1.5, 2, 3, 4]], [[5, 6, 7, 8]], [[2, 2, 2, 2.5]]]
-    assert all(dataset.info(i).visible.tolist() == [True] for i in range(3))
-    assert [shows(dataset.image(i, 0), number, 0) for i, number in enumerate((2, 0, 2))] == [True] * 3
-    assert dataset.report == "3 of 6 objects are used; 1 are crowds, 2 have no area"
 
 
 @pytest.mark.parametrize(
     ("file", "images"),
     [
+        ("annotations/instances_train2017.json", "images/train2017"),
         ("annotations/instances_train2017.json", "train2017"),
         ("annotations/instances_default.json", "images/default"),  # CVAT
         ("test/_annotations.coco.json", "test"),  # Roboflow
         ("_annotations.coco.json", ""),
     ],
 )
-def test_coco_is_read_as_cvat_and_roboflow_export_it(tmp_path, file, images):
+def test_coco_has_one_frame_an_object_without_crowds_in_each_tool_s_layout(tmp_path, file, images):
     (make_coco(tmp_path, images) / "annotations/instances_train2017.json").rename(tmp_path / "file")
     (tmp_path / file).parent.mkdir(exist_ok=True)
     (tmp_path / "file").rename(tmp_path / file)
     dataset = build_dataset(f"COCO:{tmp_path}")
-    assert [dataset.info(i).boxes.tolist() for i in (0, 1)] == [[[1.5, 2, 3, 4]], [[5, 6, 7, 8]]]
-    assert shows(dataset.image(0, 0), 2, 0)
+    assert (len(dataset), dataset.is_video) == (3, False)
+    found = [dataset.info(i).boxes.tolist() for i in range(3)]
+    assert found == [[[1.5, 2, 3, 4]], [[5, 6, 7, 8]], [[2, 2, 2, 2.5]]]
+    assert all(dataset.info(i).visible.tolist() == [True] for i in range(3))
+    assert [shows(dataset.image(i, 0), number, 0) for i, number in enumerate((2, 0, 2))] == [True] * 3
+    assert dataset.report == "3 of 6 objects are used; 1 are crowds, 2 have no area"
     assert sorted(Path(path).suffix for path in dataset.files()) == [".jpg"] * 3 + [".json"]
-    assert all((tmp_path / path).is_file() for path in dataset.files())
-
-
-def test_coco_says_which_layouts_it_looked_for(tmp_path):
-    make_coco(tmp_path, "elsewhere")
-    message = user_error(f"COCO:{tmp_path}")
-    for known in ("instances_train2017.json", "images/train2017/", "instances_default.json", "valid/_annotations.coco"):
-        assert known in message
 
 
 @pytest.mark.parametrize(
@@ -196,16 +163,13 @@ def test_coco_says_which_layouts_it_looked_for(tmp_path):
         (lambda c: c["images"].pop(), "36 is missing, a key or the id of an image"),
         (lambda c: c["images"][1].update(id=36), "several images have the same id"),
         (lambda c: [each.update(bbox=[1, 2, 3, float("nan")]) for each in c["annotations"]], "no object with an area"),
-        (None, "is not a COCO annotation file"),
     ],
 )
 def test_a_malformed_coco_annotation_is_named(tmp_path, change, said):
     path = make_coco(tmp_path / "coco") / "annotations" / "instances_train2017.json"
     content = json.loads(path.read_text())
-    if change is not None:
-        change(content)
-    text = json.dumps(content)
-    path.write_text(text if change is not None else text[:-20])
+    change(content)
+    path.write_text(json.dumps(content))
     message = user_error("COCO17", tmp_path)
     assert str(path) in message
     assert said in message
@@ -218,15 +182,12 @@ def test_vid_makes_a_sequence_of_every_object_until_its_first_gap(tmp_path, base
         dataset = build_dataset("VID", tmp_path)
         infos = [dataset.info(i) for i in range(len(dataset))]
         assert [len(info) for info in infos] == [2, 3, 1]
-        assert all(info.valid.all() for info in infos)
         assert infos[1].visible.tolist() == [True, True, False]
         np.testing.assert_array_equal(infos[1].boxes, [[2, frame + 2, 10, 6] for frame in (1, 2, 3)])
         assert shows(dataset.image(1, 0), 0, 1)
         assert shows(dataset.image(2, 0), 1, 4)
         assert dataset.report == "3 of 4 objects are used; 1 fill the image in the first frame"
         shutil.rmtree(root / "Annotations", ignore_errors=True)
-    folder = root / "Data/VID/train/ILSVRC2015_VID_train_0001/ILSVRC2015_train_00007001"
-    assert dataset.source(2, 0) == str(folder / "000004.JPEG")
     index = root / "cache.json"  # as it was made when sequences went on after a gap
     entries = json.loads(index.read_text())
     entries[1]["anno"][1] = [0, 0, 0, 0]
@@ -250,7 +211,7 @@ def test_a_malformed_vid_annotation_or_index_is_named_and_one_that_cannot_be_wri
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_a_root_that_is_missing_or_empty_says_where_it_is_and_what_is_expected(tmp_path, name):
+def test_a_root_that_is_missing_or_empty_says_where_it_is(tmp_path, name):
     root = MAKERS[name](tmp_path)
     (folder,) = tmp_path.iterdir()
     shutil.rmtree(folder)
@@ -258,14 +219,12 @@ def test_a_root_that_is_missing_or_empty_says_where_it_is_and_what_is_expected(t
     assert str(folder) in message
     assert "STARK_DATA_DIR" in message
     root.mkdir(parents=True)
-    assert str(tmp_path) in user_error(name, tmp_path)
+    assert str(folder) in user_error(name, tmp_path)
 
 
 def test_unknown_names_offer_the_closest(tmp_path):
     assert "did you mean 'GOT10K_vottrain'?" in user_error("got10k_vottrian", tmp_path)
-    message = user_error("imagenet", tmp_path)
-    assert "did you mean" not in message
-    assert "TRACKINGNET" in message
+    assert "TRACKINGNET" in user_error("imagenet", tmp_path)
     assert "FOLDER:<path>" in user_error("FOLDER:", tmp_path)
     assert str(tmp_path / "nowhere") in user_error(f"FOLDER:{tmp_path / 'nowhere'}")
 
