@@ -16,9 +16,9 @@ from lib.utils.files import read_ranges
 from tests.data.made_trees import (
     MAKERS,
     boxes,
-    make_coco,
     make_got10k,
     make_lasot,
+    make_outlined_coco,
     make_trackingnet,
     make_vid,
     shows,
@@ -142,17 +142,20 @@ def test_trackingnet_reads_parts_by_number_and_frames_from_zero(tmp_path):
     ],
 )
 def test_coco_has_one_frame_an_object_without_crowds_in_each_tool_s_layout(tmp_path, file, images):
-    (make_coco(tmp_path, images) / "annotations/instances_train2017.json").rename(tmp_path / "file")
+    path = make_outlined_coco(tmp_path, images=2, folder=images) / "annotations/instances_train2017.json"
     (tmp_path / file).parent.mkdir(exist_ok=True)
-    (tmp_path / "file").rename(tmp_path / file)
+    path.rename(tmp_path / file)
+    content = json.loads((tmp_path / file).read_text())
+    content["annotations"][1]["bbox"] = [1, 1, 0, 5]
+    (tmp_path / file).write_text(json.dumps(content))
     dataset = build_dataset(f"COCO:{tmp_path}")
-    assert (len(dataset), dataset.is_video) == (3, False)
-    found = [dataset.info(i).boxes.tolist() for i in range(3)]
-    assert found == [[[1.5, 2, 3, 4]], [[5, 6, 7, 8]], [[2, 2, 2, 2.5]]]
-    assert all(dataset.info(i).visible.tolist() == [True] for i in range(3))
-    assert [shows(dataset.image(i, 0), number, 0) for i, number in enumerate((2, 0, 2))] == [True] * 3
-    assert dataset.report == "3 of 6 objects are used; 1 are crowds, 2 have no area"
-    assert sorted(Path(path).suffix for path in dataset.files()) == [".jpg"] * 3 + [".json"]
+    assert (len(dataset), dataset.is_video) == (7, False)
+    assert [dataset.info(i).boxes.tolist() for i in (0, 3)] == [[[4, 6, 24, 20]], [[5, 6, 24, 20]]]
+    assert dataset.info(0).visible.tolist() == [True]
+    assert (dataset.image(3, 0)[7:11, 7:21] > 60).all()
+    assert dataset.source(3, 0) == str(tmp_path / images / "1.jpg")
+    assert dataset.report == "7 of 10 objects are used; 2 are crowds, 1 have no area"
+    assert list(dataset.files()) == [file, *(f"{images}/{i}.jpg".lstrip("/") for i in range(2))]
 
 
 @pytest.mark.parametrize(
@@ -160,13 +163,13 @@ def test_coco_has_one_frame_an_object_without_crowds_in_each_tool_s_layout(tmp_p
     [
         (lambda c: c["annotations"][2].update(bbox=[1, 2, 3]), "is not a COCO annotation file"),
         (lambda c: c["annotations"][2].pop("image_id"), "'image_id' is missing"),
-        (lambda c: c["images"].pop(), "36 is missing, a key or the id of an image"),
-        (lambda c: c["images"][1].update(id=36), "several images have the same id"),
+        (lambda c: c["images"].pop(), "2 is missing, a key or the id of an image"),
+        (lambda c: c["images"][1].update(id=2), "several images have the same id"),
         (lambda c: [each.update(bbox=[1, 2, 3, float("nan")]) for each in c["annotations"]], "no object with an area"),
     ],
 )
 def test_a_malformed_coco_annotation_is_named(tmp_path, change, said):
-    path = make_coco(tmp_path / "coco") / "annotations" / "instances_train2017.json"
+    path = make_outlined_coco(tmp_path / "coco") / "annotations" / "instances_train2017.json"
     content = json.loads(path.read_text())
     change(content)
     path.write_text(json.dumps(content))

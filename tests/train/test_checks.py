@@ -16,7 +16,7 @@ from lib.train.options import RunOptions, Stage
 from lib.train.sampler import check_sampling
 from lib.utils.checkpoint import save_checkpoint
 from lib.utils.errors import UserError
-from tests.data.made_trees import make_coco, make_got10k, write_lines
+from tests.data.made_trees import make_got10k, make_outlined_coco, write_lines
 from tests.train.tiny_runs import NAME, THIN, lightning, options, state, trained
 
 Usage = namedtuple("Usage", "free")  # noqa: PYI024 - as shutil's
@@ -264,7 +264,7 @@ def test_storage(still, tmp_path, monkeypatch):
 
 def test_one_override_is_enough_for_a_user_with_one_set(tmp_path, monkeypatch):
     monkeypatch.setenv("STARK_DATA_DIR", str(tmp_path))
-    make_coco(tmp_path / "coco")
+    make_outlined_coco(tmp_path / "coco")
     overrides = ("DATA.TRAIN.DATASETS_NAME=[COCO17]",)
     run = RunOptions("stark_s", "baseline", tmp_path / "save", device="cpu", overrides=overrides)
     report = check(run)
