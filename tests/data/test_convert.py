@@ -37,33 +37,43 @@ def user_error(*arguments, **options) -> str:
     return str(caught.value)
 
 
-def cvat_box(frame: int, x: float, y: float, right: float, bottom: float, **flags) -> str:
-    flags = {"outside": 0, "occluded": 0, "keyframe": 1} | flags
-    more = " ".join(f'{key}="{value}"' for key, value in flags.items())
-    return f'<box frame="{frame}" xtl="{x}" ytl="{y}" xbr="{right}" ybr="{bottom}" {more}/>'
-
-
-def make_cvat(root: Path, tracks: dict[str, list[str]], frames: int, size: int) -> Path:
-    """CVAT's export with images: `annotations.xml` and `images/frame_000000.jpg …`."""
-    make_frames(root / "images", frames)
-    nodes = [f'<track id="{n}" label="{label}">{"".join(t)}</track>' for n, (label, t) in enumerate(tracks.items())]
-    task = f"<version>1.1</version><meta><task><size>{size}</size></task></meta>"
-    write_lines(root / "annotations.xml", [f"<annotations>{task}{''.join(nodes)}</annotations>"])
-    return root
+def cvat_box(frame: int, x: float, y: float, right: float, bottom: float, more: str = "") -> str:
+    return f'<box frame="{frame}" xtl="{x}" ytl="{y}" xbr="{right}" ybr="{bottom}" keyframe="1" {more}/>'
 
 
 @pytest.fixture
 def cvat(tmp_path) -> Path:
-    car = [cvat_box(1, 1, 2, 5, 8), cvat_box(3, 3, 2, 9, 12, occluded=1), cvat_box(4, 3, 2, 9, 12, outside=1)]
-    car += [cvat_box(6, 2.5, 3.25, 4, 6), cvat_box(7, 2.5, 3.25, 4, 6, outside=1)]
-    cup = [cvat_box(0, 0, 0, 4, 4), cvat_box(2, 0, 0, 8, 4)]
-    return make_cvat(tmp_path / "task", {"car": car, "red cup": cup}, 9, 5)
+    """CVAT's export with images: `annotations.xml` and `images/frame_000000.jpg …`; its task is shorter."""
+    root, outside = tmp_path / "task", 'outside="1"'
+    make_frames(root / "images", 9)
+    car = [cvat_box(1, 1, 2, 5, 8), cvat_box(3, 3, 2, 9, 12, 'occluded="1"'), cvat_box(4, 3, 2, 9, 12, outside)]
+    car += [cvat_box(6, 2.5, 3.25, 4, 6), cvat_box(7, 2.5, 3.25, 4, 6, outside)]
+    tracks = {
+        "car": car,
+        "red cup": [cvat_box(0, 0, 0, 4, 4), cvat_box(2, 0, 0, 8, 4)],
+        "flat": [cvat_box(0, 1, 1, 3, 3), cvat_box(1, 1, 1, 1, 3), cvat_box(3, 1, 1, 3, 3), cvat_box(12, 1, 1, 3, 3)],
+        "polygon": ['<polygon frame="0" points="1,1;2,2;3,3"/>'],
+        "single": [cvat_box(0, 1, 1, 3, 3), cvat_box(1, 1, 1, 3, 3, outside)],
+        "gone": [cvat_box(0, 1, 1, 3, 3, outside)],
+        "bar": [cvat_box(0, 4, 6, 12, 8, 'rotation="90"'), cvat_box(1, 4, 6, 12, 8, 'rotation="90"')],
+    }
+    nodes = [f'<track id="{n}" label="{label}">{"".join(t)}</track>' for n, (label, t) in enumerate(tracks.items())]
+    task = "<version>1.1</version><meta><task><size>5</size></task></meta>"
+    write_lines(root / "annotations.xml", [f"<annotations>{task}{''.join(nodes)}</annotations>"])
+    return root
 
 
 def test_cvat_is_read_by_got10k_layout(cvat, tmp_path):
     out = tmp_path / "out"
-    assert convert(cvat, out, "cvat") == f"objects written to {out}: 2"
-    assert lines(out / "list.txt") == ["car_0", "red_cup_1"]
+    said, _, counted = convert(cvat, out, "cvat").partition("; left out: ")
+    assert said == f"objects written to {out}: 4"
+    assert set(counted.split(", ")) == {
+        "objects without a box: 2",
+        "boxes without an area: 1",
+        "boxes in frames without an image: 1",
+        "objects that are visible in fewer than two frames: 1",
+    }
+    assert lines(out / "list.txt") == ["bar_6", "car_0", "flat_2", "red_cup_1"]
     # linear between boxes, absent from the frame that is outside to the next box
     truth = ["1,2,4,6", "2,2,5,8", "3,2,6,10", "0,0,0,0", "0,0,0,0", "2.5,3.25,1.5,2.75"]
     assert lines(out / "car_0/groundtruth.txt") == truth
@@ -73,31 +83,13 @@ def test_cvat_is_read_by_got10k_layout(cvat, tmp_path):
     # without `outside` the last box lasts to the end of the task, not of the images
     assert lines(out / "red_cup_1/groundtruth.txt") == ["0,0,4,4", "0,0,6,4", "0,0,8,4", "0,0,8,4", "0,0,8,4"]
     assert not (out / "red_cup_1/cover.label").exists()
+    assert lines(out / "flat_2/groundtruth.txt")[:4] == ["1,1,2,2", "0,0,0,0", "0,0,0,0", "1,1,2,2"]
+    assert lines(out / "bar_6/groundtruth.txt")[0] == "7,3,2,8"
     # images are linked, and numbered as in the video
     assert (out / "car_0/00000002.jpg").samefile(cvat / "images/frame_000001.jpg")
     dataset = build_dataset(f"FOLDER:{out}")
-    assert dataset.info(0).visible.tolist() == [True, True, True, False, False, True]
-    assert [shows(dataset.image(0, frame), 1, frame + 1) for frame in range(6)] == [True] * 6
-
-
-def test_what_is_left_out_of_cvat_is_counted_and_a_rotated_box_becomes_upright(tmp_path):
-    tracks = {
-        "flat": [cvat_box(0, 1, 1, 3, 3), cvat_box(1, 1, 1, 1, 3), cvat_box(3, 1, 1, 3, 3), cvat_box(7, 1, 1, 3, 3)],
-        "polygon": ['<polygon frame="0" points="1,1;2,2;3,3"/>'],
-        "single": [cvat_box(0, 1, 1, 3, 3), cvat_box(1, 1, 1, 3, 3, outside=1)],
-        "gone": [cvat_box(0, 1, 1, 3, 3, outside=1)],
-        "bar": [cvat_box(0, 4, 6, 12, 8, rotation=90), cvat_box(1, 4, 6, 12, 8, rotation=90)],
-    }
-    said = convert(make_cvat(tmp_path / "task", tracks, 4, 4), tmp_path / "out", "cvat")
-    assert lines(tmp_path / "out/flat_0/groundtruth.txt") == ["1,1,2,2", "0,0,0,0", "0,0,0,0", "1,1,2,2"]
-    assert lines(tmp_path / "out/bar_4/groundtruth.txt")[0] == "7,3,2,8"
-    _, counted = said.split("; left out: ")
-    assert set(counted.split(", ")) == {
-        "objects without a box: 2",
-        "boxes without an area: 1",
-        "boxes in frames without an image: 1",
-        "objects that are visible in fewer than two frames: 1",
-    }
+    assert dataset.info(1).visible.tolist() == [True, True, True, False, False, True]
+    assert [shows(dataset.image(1, frame), 1, frame + 1) for frame in range(6)] == [True] * 6
 
 
 @pytest.mark.parametrize(
@@ -275,12 +267,13 @@ def test_sequences_are_added_and_nothing_is_overwritten_unasked(cvat, tmp_path, 
     monkeypatch.chdir(out)
     convert(cvat, ".", "cvat")
     write_lines(out / "car_0/groundtruth.txt", ["mine"])
-    assert str(out / "car_0") in user_error(cvat, out, "cvat")
+    assert str(out / "bar_6") in user_error(cvat, out, "cvat")
     assert lines(out / "car_0/groundtruth.txt") == ["mine"]
     convert(cvat, out, "cvat", prefix="b_")
     convert(cvat, out, "cvat", overwrite=True)
     assert len(lines(out / "car_0/groundtruth.txt")) == 6
-    assert lines(out / "list.txt") == ["old", "car_0", "red_cup_1", "b_car_0", "b_red_cup_1"]
+    new = ["bar_6", "car_0", "flat_2", "red_cup_1"]
+    assert lines(out / "list.txt") == ["old", *new, *(f"b_{name}" for name in new)]
     assert set(names(out)) == {"list.txt", *lines(out / "list.txt")}
     assert len(names(cvat / "images")) == 9
 

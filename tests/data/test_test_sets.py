@@ -3,6 +3,7 @@
 import importlib.util
 import pickle
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from lib.test.video.source import open_source
 from lib.utils.errors import UserError
 from lib.utils.files import read_ranges
 from tests.data.made_sets import moving_boxes, write_boxes, write_frames, write_sequence
-from tests.data.made_trees import make_lasot, write_lmdb
+from tests.data.made_trees import make_lasot, write_lines, write_lmdb
 
 
 def test_lasot_from_a_folder_and_an_lmdb(tmp_path, caplog):
@@ -49,12 +50,10 @@ def test_the_extension_of_lasot_is_found_by_its_folders_and_read_without_frames(
 
 
 def test_got10k_ltrval_is_the_published_list(tmp_path):
-    root = tmp_path / "got10k" / "train"
     indices = read_ranges(layouts.SPECS / "got10k_val.ranges.txt")
     assert len(indices) == 1401
     for index in (0, *indices[:3]):
-        (root / f"GOT-10k_Train_{index + 1:06d}").mkdir(parents=True, exist_ok=True)
-        (root / f"GOT-10k_Train_{index + 1:06d}" / "groundtruth.txt").write_text("1,2,3,4\n")
+        write_boxes(tmp_path / f"got10k/train/GOT-10k_Train_{index + 1:06d}/groundtruth.txt", moving_boxes(1))
     sequences = load_dataset("got10k_ltrval", tmp_path)
     assert [sequence.name for sequence in sequences] == [f"GOT-10k_Train_{index + 1:06d}" for index in indices[:3]]
     assert (sequences[0].dataset, sequences[0].subfolder) == ("got10k_ltrval", "got10k")
@@ -76,25 +75,21 @@ def test_tc128_and_its_own_sequences(tmp_path):
 
 
 def test_attributes_of_tnl2k_uav123_and_otb(tmp_path):
-    root = tmp_path / "tnl2k"
-    write_frames(root / "Cat_1" / "imgs", ["00001.png", "00002.png"])
-    write_boxes(root / "Cat_1" / "groundtruth.txt", moving_boxes(2))
-    (root / "attributes").mkdir()
-    (root / "attributes" / "Cat_1.txt").write_text("1,0,1" + ",0" * 14)
+    write_frames(tmp_path / "tnl2k" / "Cat_1" / "imgs", ["00001.png", "00002.png"])
+    write_boxes(tmp_path / "tnl2k" / "Cat_1" / "groundtruth.txt", moving_boxes(2))
+    write_lines(tmp_path / "tnl2k" / "attributes" / "Cat_1.txt", ["1,0,1" + ",0" * 14])
     (sequence,) = load_dataset("tnl2k", tmp_path)
     assert (len(sequence), sequence.attributes) == (2, ("CM", "DEF"))
-    attributes = tmp_path / "uav" / "anno" / "UAV123" / "att"
-    attributes.mkdir(parents=True)
-    for number in (1, 2):
-        write_boxes(tmp_path / "uav" / "anno" / "UAV123" / f"bike{number}.txt", moving_boxes(3))
-    (attributes / "bike1.txt").write_text("1,0,0,0,0,0,0,0,0,0,1,1\n")
-    (attributes / "bike2.txt").write_text("1,0,0\n")
+    folder = tmp_path / "uav" / "anno" / "UAV123"
+    for number, flags in ((1, "1,0,0,0,0,0,0,0,0,0,1,1"), (2, "1,0,0")):
+        write_boxes(folder / f"bike{number}.txt", moving_boxes(3))
+        write_lines(folder / "att" / f"bike{number}.txt", [flags])
     first, second = select_sequences(load_dataset("uav", tmp_path), "uav_bike1,uav_bike2")
     assert first.attributes == ("SV", "CM", "SOB")
     with pytest.raises(UserError, match=r"bike2\.txt has 3 flags, expected 12"):
         _ = second.attributes
     write_boxes(tmp_path / "otb" / "Basketball" / "groundtruth_rect.txt", moving_boxes(3))
-    (tmp_path / "otb" / "Basketball" / "attrs.txt").write_text("IV, OCC, DEF\n")
+    write_lines(tmp_path / "otb" / "Basketball" / "attrs.txt", ["IV, OCC, DEF"])
     assert load_dataset("otb", tmp_path)[0].attributes == ("IV", "OCC", "DEF")
 
 
@@ -135,17 +130,13 @@ def test_a_set_that_cannot_be_found_is_one_line_and_folders_with_one_name_keep_a
         f"folder:{tmp_path}": "no sequences in",
         "folder:": "names no folder",
         "lasto": "'lasto'; did you mean 'lasot'",
-        "xyz": "'xyz'; valid: folder:PATH, vot:PATH, lasot, lasot_lmdb",
+        **{name: f"test set {name}: folder not found: {tmp_path}" for name in TEST_SETS},
     }.items():
         with pytest.raises(UserError, match=message):
-            load_dataset(name)
-    for name in TEST_SETS:
-        with pytest.raises(UserError, match=f"test set {name}: folder not found: {tmp_path}"):
             load_dataset(name, tmp_path)
     labels = set()
-    for parent in ("x", "y"):
-        write_sequence(tmp_path / parent / "val", "a", 2)
-        name = f"folder:{tmp_path / parent / 'val'}"
+    for name in (f"folder:{tmp_path / parent / 'val'}" for parent in "xy"):
+        write_sequence(Path(name.removeprefix("folder:")), "a", 2)
         labels |= {load_dataset(name)[0].subfolder, dataset_label(name), dataset_label(name + "/")}
     assert [label[:-1].startswith("folder_val_") for label in labels] == [True] * 2
 
@@ -196,24 +187,23 @@ def test_boxes_that_are_hardly_pixels_are_doubted_where_most_are(tmp_path):
 
 
 def test_a_sequence_says_what_is_wrong_with_it(tmp_path):
-    def broken(name: str, boxes: np.ndarray | None = None):
-        write_sequence(tmp_path / name, "a", 4, boxes)
-        return load_dataset(f"folder:{tmp_path / name}")[0]
-
-    with pytest.raises(UserError, match="3 boxes for 4 frames"):
-        broken("lengths", moving_boxes(3)).check_lengths()
-    for name, boxes in (("nan", np.full((4, 4), np.nan)), ("flat", moving_boxes(4) * [1, 1, 0, 1])):
-        with pytest.raises(UserError, match=r"groundtruth\.txt, line 1: the first box .* has no area"):
-            _ = broken(name, boxes).init_bbox
-    sequence = broken("flags")
-    (tmp_path / "flags" / "a" / "absence.label").write_text("0\n0\n")
-    with pytest.raises(UserError, match=r"absence\.label has 2 flags for 4 boxes"):
-        _ = sequence.visible
-    for path in (tmp_path / "flags" / "a").glob("*.jpg"):
-        path.unlink()
-    assert sequence  # without a look at its frames
-    with pytest.raises(UserError, match="a: no images in"):
-        len(sequence)
+    write_sequence(tmp_path, "short", 4, moving_boxes(3))
+    write_sequence(tmp_path, "nan", 4, np.full((4, 4), np.nan))
+    write_sequence(tmp_path, "flat", 4, moving_boxes(4) * [1, 1, 0, 1])
+    write_lines(tmp_path / "flat" / "absence.label", [0, 0])
+    (tmp_path / "empty").mkdir()
+    write_boxes(tmp_path / "empty" / "groundtruth.txt", moving_boxes(3))
+    empty, flat, nan, short = load_dataset(f"folder:{tmp_path}")
+    for read, message in (
+        (short.check_lengths, "3 boxes for 4 frames"),
+        (lambda: nan.init_bbox, r"groundtruth\.txt, line 1: the first box .* has no area"),
+        (lambda: flat.init_bbox, r"groundtruth\.txt, line 1: the first box .* has no area"),
+        (lambda: flat.visible, r"absence\.label has 2 flags for 4 boxes"),
+        (lambda: len(empty), "empty: no images in"),
+    ):
+        with pytest.raises(UserError, match=message):
+            read()
+    assert empty  # without a look at its frames
 
 
 def test_sequences_are_chosen_by_name_or_index(tmp_path):
