@@ -10,8 +10,7 @@ from PIL import Image
 
 from lib.data import storage
 from lib.data.dataset import TrackingDataset
-
-Box = tuple[float, float, float, float]
+from lib.data.images import encode_jpeg
 
 
 def colour(sequence: int, frame: int) -> tuple[int, int, int]:
@@ -46,8 +45,7 @@ def write_lmdb(path: Path, root: Path) -> None:
 def write_image(path: Path, sequence: int, frame: int) -> None:
     """Write a frame as JPEG, whatever the path's suffix."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    bgr = np.full((16, 24, 3), colour(sequence, frame)[::-1], np.uint8)
-    path.write_bytes(cv2.imencode(".jpg", bgr)[1].tobytes())
+    path.write_bytes(encode_jpeg(np.full((16, 24, 3), colour(sequence, frame), np.uint8)))
 
 
 def write_lines(path: Path, lines: Sequence[object]) -> None:
@@ -56,7 +54,7 @@ def write_lines(path: Path, lines: Sequence[object]) -> None:
     path.write_text("".join(f"{line}\n" for line in lines))
 
 
-def boxes(sequence: int, frames: int) -> list[Box]:
+def boxes(sequence: int, frames: int) -> list[tuple[float, ...]]:
     """Boxes that tell the sequence and the frame."""
     return [(sequence + 1.5, frame + 2.0, 5.0 + frame, 4.0) for frame in range(frames)]
 
@@ -76,22 +74,22 @@ def make_got10k(root: Path, names: Sequence[str], frames: int = 3) -> Path:
     return root
 
 
-def make_lasot(root: Path, names: Sequence[str], nested: bool = True, frames: int = 3) -> Path:
-    """LaSOT: the last frame is fully occluded, the first out of view."""
+def make_lasot(root: Path, names: Sequence[str], nested: bool = True) -> Path:
+    """LaSOT: of three frames the last is fully occluded, the first out of view."""
     for number, name in enumerate(names):
         folder = root / name.rpartition("-")[0] / name if nested else root / name
-        write_video(folder / "img", folder / "groundtruth.txt", number, frames)
-        write_lines(folder / "full_occlusion.txt", [",".join(["0"] * (frames - 1) + ["1"])])
-        write_lines(folder / "out_of_view.txt", [",".join(["1"] + ["0"] * (frames - 1))])
+        write_video(folder / "img", folder / "groundtruth.txt", number, 3)
+        write_lines(folder / "full_occlusion.txt", ["0,0,1"])
+        write_lines(folder / "out_of_view.txt", ["1,0,0"])
     return root
 
 
-def make_trackingnet(root: Path, names: Sequence[str], frames: int = 12) -> Path:
-    """TrackingNet: `names` are `<part>/<video>`; frames count from 0, without zeros in front."""
+def make_trackingnet(root: Path, names: Sequence[str]) -> Path:
+    """TrackingNet: `names` are `<part>/<video>`; twelve frames count from 0, without zeros in front."""
     for number, name in enumerate(names):
         part, video = name.split("/")
         anno = root / part / "anno" / f"{video}.txt"
-        write_video(root / part / "frames" / video, anno, number, frames, first=0, digits=1)
+        write_video(root / part / "frames" / video, anno, number, 12, first=0, digits=1)
     return root
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lib.data.box_files import box_doubt, line_numbers, parse_boxes, parse_flags, parse_regions, read_boxes
+from lib.data.box_files import box_doubt, parse_boxes, parse_flags, parse_regions, read_boxes
 from lib.utils.errors import UserError
 
 
@@ -20,14 +20,6 @@ def test_boxes_of_all_forms(tmp_path, content):
     boxes = read_boxes(tmp_path / "a.txt")
     assert boxes.dtype == np.float64
     assert boxes.tolist() == [[1, 2.5, 30, 40], [-3, 0, 5, 6]]
-
-
-def test_numbers_are_read_to_the_last_bit():
-    rng = np.random.default_rng(0)
-    numbers = rng.uniform(-2000, 2000, (60, 4)) * 10.0 ** rng.integers(-6, 2, (60, 1))
-    for pattern in ("{:.0f}", "{:.4f}", "{!r}", "{:.17f}"):
-        lines = [",".join(map(pattern.format, row)) for row in numbers.tolist()]
-        assert parse_boxes("\n".join(lines), "here").tolist() == [line_numbers(line) for line in lines]
 
 
 def test_flags_and_regions_of_all_forms():
