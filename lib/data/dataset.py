@@ -87,8 +87,7 @@ class MaskedDataset(TrackingDataset):
         """The object's pixels in a frame, (H, W) bool, as large as the image; errors as of `image`."""
 
 
-# Annotation of a sequence, and names of its frames (N,) as bytes, which take less memory than strings.
-_Entry = tuple[SequenceInfo, np.ndarray]
+_Entry = tuple[SequenceInfo, np.ndarray]  # and names of the frames (N,) as bytes, which are smaller than texts
 
 
 class VideoSet(TrackingDataset):
@@ -147,8 +146,8 @@ class VideoSet(TrackingDataset):
         There are none of a sequence that cannot be read, for which the error comes when it is sampled.
         """
         entries = [(sequence_info(np.zeros((0, 4))), np.zeros(0, "S1"))] * len(self)
-        description = f"reading the annotations of {self.name}, once"
-        for number in progress_bar(description, "sequences", range(len(self)), delay=2, leave=False):
+        title = f"reading the annotations of {self.name}, once"
+        for number in progress_bar(title, "sequences", range(len(self)), delay=2, leave=False):
             with suppress(UserError):
                 entries[number] = self._load(number)
         infos, names = zip(*entries, strict=True)

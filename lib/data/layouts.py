@@ -58,15 +58,12 @@ def got10k(
 
 def lasot(storage: Storage, base: str, name: str, split: str | None = None, flags_may_lack: bool = True) -> Sequences:
     """LaSOT: `<class>/<class>-<n>/img/00000001.jpg …`, and beside `img` the files `groundtruth.txt`,
-    `full_occlusion.txt` and `out_of_view.txt`; the folders of classes may be missing.
+    `full_occlusion.txt` and `out_of_view.txt`.
 
     `split` is `train` (1,120 videos of protocol II), `test` (280), or None for every video, in natural order.
     """
-    folders = {}
-    for entry in storage.names(base.rstrip("/")):
-        inside = [entry] if _LASOT_NAME.fullmatch(entry) else []
-        inside = inside or [f"{entry}/{video}" for video in storage.names(base + entry) if _LASOT_NAME.fullmatch(video)]
-        folders |= {path.rpartition("/")[2]: path for path in inside}
+    groups = {group: storage.names(base + group) for group in storage.names(base.rstrip("/"))}
+    folders = {video: f"{group}/{video}" for group in groups for video in groups[group] if _LASOT_NAME.fullmatch(video)}
     wanted = read_text(SPECS / f"lasot_{split}.txt").split() if split else sorted(folders, key=natural_key)
     expected = "expected folders such as airplane/airplane-2 with img/ and groundtruth.txt"
     names, left_out = _present(storage, base, name, wanted, folders, expected)

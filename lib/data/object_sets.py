@@ -35,6 +35,7 @@ _LAYOUTS = (
 # Pixels: of what is smaller, an outline tells little more than a box.
 _LEAST_OUTLINED_SIDE = 16
 _WHITE = 0xFFFFFF
+_INDEX = "cache.json"
 _VIDEO = re.compile(r"ILSVRC2015_VID_train_(\d{4})/ILSVRC2015_train_(\d{8})")
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 log = logging.getLogger(__name__)
@@ -247,13 +248,13 @@ class Davis(MaskedDataset):
 class _Track(NamedTuple):
     """One object of a video, from the first frame that shows it."""
 
-    folder: str  # of the frames, below `Data/VID/train`
+    folder: str  # of the frames
     start: int  # number of the first frame
     info: SequenceInfo
 
 
 class Vid(TrackingDataset):
-    """ImageNet VID (Russakovsky et al., IJCV 2015), training videos; in the folder `ILSVRC2015` or without it.
+    """ImageNet VID (Russakovsky et al., IJCV 2015), its training videos.
 
     Annotations/VID/train/ILSVRC2015_VID_train_0000/ILSVRC2015_train_00000000/000000.xml, …
     Data/VID/train/ILSVRC2015_VID_train_0000/ILSVRC2015_train_00000000/000000.JPEG, …
@@ -265,19 +266,18 @@ class Vid(TrackingDataset):
 
     def __init__(self, name: str, storage: Storage) -> None:
         super().__init__(name, storage)
-        base = "ILSVRC2015/" if storage.exists("ILSVRC2015") else ""
-        self._index, self._frames = f"{base}cache.json", f"{base}Data/VID/train"
-        if storage.exists(self._index):
-            text = storage.text(self._index)
+        if storage.exists(_INDEX):
+            text = storage.text(_INDEX)
         else:
-            text = json.dumps(_read_annotations(storage, f"{base}Annotations/VID/train"))
-            self._write_index(text)
+            text = json.dumps(_read_annotations(storage, "Annotations/VID/train"))
+            if not isinstance(storage, LmdbStorage):
+                _write_index(Path(storage.locate(_INDEX)), text)
         try:
             entries = json.loads(text)
             smaller = [each for each in entries if np.prod(each["anno"][0][2:]) < np.prod(each["image_size"])]
             self._tracks = list(map(_track, smaller))
         except (ValueError, TypeError, KeyError, IndexError) as error:
-            raise UserError(f"{storage.locate(self._index)} is malformed ({error!r}): remove it") from error
+            raise UserError(f"{storage.locate(_INDEX)} is malformed ({error!r}): remove it") from error
         if left_out := len(entries) - len(self):
             self.report = (
                 f"{len(self)} of {len(entries)} objects are used; {left_out} fill the image in the first frame"
@@ -290,30 +290,30 @@ class Vid(TrackingDataset):
         return self._tracks[sequence].info
 
     def files(self) -> Iterator[str]:
-        yield self._index
-        for folder in sorted({f"{self._frames}/{track.folder}" for track in self._tracks}):
+        yield _INDEX
+        for folder in sorted({track.folder for track in self._tracks}):
             yield from (f"{folder}/{name}" for name in image_names(self.storage.names(folder)))
 
     def frame_path(self, sequence: int, frame: int) -> str:
         track = self._tracks[sequence]
-        return f"{self._frames}/{track.folder}/{track.start + frame:06d}.JPEG"
+        return f"{track.folder}/{track.start + frame:06d}.JPEG"
 
-    def _write_index(self, text: str) -> None:
-        if not isinstance(self.storage, LmdbStorage):
-            path = Path(self.storage.locate(self._index))
-            try:
-                write_text(path, text)
-            except OSError as error:
-                log.warning("cannot write %s (%s): the annotations will be read again next time", path, error.strerror)
+
+def _write_index(path: Path, text: str) -> None:
+    try:
+        write_text(path, text)
+    except OSError as error:
+        log.warning("cannot write %s (%s): the annotations will be read again next time", path, error.strerror)
 
 
 def _track(entry: dict) -> _Track:
     boxes = np.array(entry["anno"], dtype=np.float64).reshape(-1, 4)
     visible = np.array(entry["target_visible"], dtype=bool)
-    folder = f"ILSVRC2015_VID_train_{int(entry['set_id']):04d}/ILSVRC2015_train_{int(entry['vid_id']):08d}"
+    group, video = f"ILSVRC2015_VID_train_{int(entry['set_id']):04d}", f"ILSVRC2015_train_{int(entry['vid_id']):08d}"
     gaps = np.flatnonzero(~boxes[1:].any(axis=1)) + 1  # zeros, in an index whose sequences go on after a gap
     end = gaps[0] if len(gaps) else len(boxes)
-    return _Track(folder, int(entry["start_frame"]), sequence_info(boxes[:end], visible[:end]))
+    info = sequence_info(boxes[:end], visible[:end])
+    return _Track(f"Data/VID/train/{group}/{video}", int(entry["start_frame"]), info)
 
 
 def _read_annotations(storage: Storage, folder: str) -> list[dict]:

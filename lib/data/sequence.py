@@ -63,10 +63,6 @@ class Sequence:
         """True without listing the folder."""
         return True
 
-    def frame_name(self, index: int) -> str:
-        """Path of a frame, for messages."""
-        return self.storage.locate(self.frames[index])
-
     def read_frame(self, index: int) -> np.ndarray:
         """A frame (H, W, 3) uint8 RGB; raises an `ImageReadError` where it is missing or damaged."""
         return self.storage.image(self.frames[index])

@@ -85,8 +85,8 @@ class Storage:
     def cached_arrays(self, name: str, sources: Iterable[AnyPath], read: Callable[[], Arrays]) -> Arrays:
         """What `read` makes from the annotation files of a data set, cached in one file until one of `sources` changes.
 
-        Those are the paths of all files and folders that are read, present or missing: small files, one or several a
-        sequence, whose opening and parsing takes seconds to minutes. Processes wait for the one that makes the cache.
+        Those are the paths of all files and folders that are read, present or missing. Processes wait for the one that
+        makes the cache.
         """
         if self.cache is None:
             return read()

@@ -29,7 +29,7 @@ def test_lasot_from_a_folder_and_an_lmdb(tmp_path, caplog):
         assert each.visible.tolist() == [False, True, False]
     assert np.array_equal(packed.truth, folder.truth)
     assert np.array_equal(packed.read_frame(2), folder.read_frame(2))
-    assert packed.frame_name(2).endswith("lasot_lmdb:airplane/airplane-1/img/00000003.jpg")
+    assert packed.storage.locate(packed.frames[2]).endswith("lasot_lmdb:airplane/airplane-1/img/00000003.jpg")
 
 
 def test_the_extension_of_lasot_is_found_by_its_folders_and_read_without_frames(tmp_path):
