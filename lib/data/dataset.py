@@ -64,7 +64,7 @@ class TrackingDataset(ABC):
         """Storage paths of all files, each once, for packing."""
 
     def keep_annotations(self) -> None:  # noqa: B027 - most sets have read them already
-        """Read all annotations now, through the cache file in `storage.cache`; nothing happens where that is None."""
+        """Read all annotations now, through the cache file in `storage.cache` where that is not None."""
 
     def image(self, sequence: int, frame: int) -> np.ndarray:
         """One frame, (H, W, 3) uint8 RGB; raises an `ImageReadError` where the file is missing or damaged."""
@@ -105,8 +105,6 @@ class VideoSet(TrackingDataset):
         return len(self.sequences)
 
     def keep_annotations(self) -> None:
-        if self.storage.cache is None:
-            return
         read = (path for each in self.sequences for path in (*each.text_files, each.frames_dir))
         kept = self.storage.cached_arrays(self.name, read, self._load_all)
         for number, (first, end) in enumerate(pairwise(kept["ends"].tolist())):

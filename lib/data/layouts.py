@@ -85,14 +85,13 @@ def trackingnet(storage: Storage, base: str, name: str, parts: SequenceOf[str], 
     expected = f"expected {parts[0]}/anno/<video>.txt and {parts[0]}/frames/"
     _, missing = _present(storage, base, name, parts, [part for part in parts if videos[part]], expected)
     paths = [f"{part}/{file.removesuffix('.txt')}" for part in parts for file in videos[part]]
-    paths, left_out = _present(storage, base, name, paths, paths, expected)
 
     def sequence(path: str) -> Sequence:
         part, video = path.split("/")
         frames, annotation = Path(f"{base}{part}/frames/{video}"), Path(f"{base}{part}/anno/{video}.txt")
         return Sequence(video, name, frames, annotation, storage, subfolder)
 
-    return Sequences(map(sequence, paths), left_out | {f"parts {reason}": left for reason, left in missing.items()})
+    return Sequences(map(sequence, paths), {f"parts {reason}": left for reason, left in missing.items()})
 
 
 def table(storage: Storage, base: str, name: str, spec: str) -> Sequences:

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import NamedTuple
 from xml.etree import ElementTree
 
@@ -19,17 +19,16 @@ from ..utils.progress import progress_bar
 from .dataset import MaskedDataset, SequenceInfo, TrackingDataset, sequence_info
 from .images import image_names
 from .sequence import some
-from .storage import Arrays, LmdbStorage, Storage
+from .storage import Arrays, Storage
 
 _ROBOFLOW = "_annotations.coco.json"
-_SPLITS = ("train", "valid", "test")
 # Annotations, and the folder of their images; the first layout that exists is read.
 _LAYOUTS = (
     ("annotations/instances_train2017.json", "images/train2017/"),
     ("annotations/instances_train2017.json", "train2017/"),
     ("annotations/instances_default.json", "images/default/"),  # CVAT
     ("annotations/instances_default.json", "images/"),
-    *((f"{split}/{_ROBOFLOW}", f"{split}/") for split in _SPLITS),
+    *((f"{split}/{_ROBOFLOW}", f"{split}/") for split in ("train", "valid", "test")),
     (_ROBOFLOW, ""),  # one split of Roboflow's
 )
 # Pixels: of what is smaller, an outline tells little more than a box.
@@ -37,7 +36,6 @@ _LEAST_OUTLINED_SIDE = 16
 _WHITE = 0xFFFFFF
 _INDEX = "cache.json"
 _VIDEO = re.compile(r"ILSVRC2015_VID_train_(\d{4})/ILSVRC2015_train_(\d{8})")
-_SIDES = ("xmin", "ymin", "xmax", "ymax")
 log = logging.getLogger(__name__)
 
 
@@ -86,10 +84,7 @@ class Coco(TrackingDataset):
 
 
 class CocoMasks(Coco, MaskedDataset):
-    """Objects that are outlined by polygons, and not too small.
-
-    Entries that say `exact_mask: false` have their box in place of an outline, and are left out.
-    """
+    """Objects that are outlined by polygons, and not too small; `exact_mask: false` says that polygons are the box."""
 
     outlined = True
 
@@ -103,12 +98,10 @@ class CocoMasks(Coco, MaskedDataset):
 
 
 def _read_arrays(storage: Storage, file: str, outlined: bool) -> Arrays:
-    """The images of the annotation file, and the M objects that can be trained on; `outlined` takes only outlined ones.
+    """Names of image `files`, and of M objects that can be used the indices of `images` (M,) and `boxes` (M, 4) xywh.
 
-    `files` are names of images; `images` (M,) has the index of each object's image, `boxes` (M, 4) its box xywh.
-    `counts`: number of all objects, of crowds, of others that cannot be used. With outlines also `sizes` of the images,
-    height and width; polygon p is numbers[ends[p] : ends[p + 1]], x, y, x, y, …, and object i has the polygons from
-    last[i] to last[i + 1].
+    `counts`: all objects, crowds, others that cannot be used. With `outlined` also `sizes` of images, height and width;
+    polygon p is numbers[ends[p] : ends[p + 1]], x, y, x, y, …, and object i has polygons last[i] to last[i + 1] - 1.
     """
     data = storage.read_bytes(file)
     try:
@@ -270,8 +263,11 @@ class Vid(TrackingDataset):
             text = storage.text(_INDEX)
         else:
             text = json.dumps(_read_annotations(storage, "Annotations/VID/train"))
-            if not isinstance(storage, LmdbStorage):
-                _write_index(Path(storage.locate(_INDEX)), text)
+            place = storage.locate(_INDEX)
+            try:
+                write_text(place, text)
+            except OSError as error:
+                log.warning("cannot write %s (%s): the annotations will be read again next time", place, error.strerror)
         try:
             entries = json.loads(text)
             smaller = [each for each in entries if np.prod(each["anno"][0][2:]) < np.prod(each["image_size"])]
@@ -297,13 +293,6 @@ class Vid(TrackingDataset):
     def frame_path(self, sequence: int, frame: int) -> str:
         track = self._tracks[sequence]
         return f"{track.folder}/{track.start + frame:06d}.JPEG"
-
-
-def _write_index(path: Path, text: str) -> None:
-    try:
-        write_text(path, text)
-    except OSError as error:
-        log.warning("cannot write %s (%s): the annotations will be read again next time", path, error.strerror)
 
 
 def _track(entry: dict) -> _Track:
@@ -345,7 +334,8 @@ def _video_entries(storage: Storage, folder: str) -> list[dict]:
             for node in root.iter("object"):
                 new = {"class_name": node.find("name").text.strip(), "start_frame": frame, "image_size": size}
                 entry = entries.setdefault(node.find("trackid").text.strip(), new | {"anno": [], "target_visible": []})
-                left, top, right, bottom = (int(node.find(f"bndbox/{side}").text) for side in _SIDES)
+                sides = ("xmin", "ymin", "xmax", "ymax")
+                left, top, right, bottom = (int(node.find(f"bndbox/{side}").text) for side in sides)
                 if frame == entry["start_frame"] + len(entry["anno"]):  # there was no gap
                     entry["anno"].append([left, top, right - left, bottom - top])
                     entry["target_visible"].append(node.findtext("occluded", "0").strip() == "0")

@@ -157,9 +157,8 @@ def load_dataset(name: str, data_dir: Path | None = None) -> Sequences:
     elif name in TEST_SETS:
         folders, layout = TEST_SETS[name]
         root = _test_root(place, name, *folders)
-        sequences = (
-            layout(LmdbStorage(root), "", name) if LmdbStorage.is_lmdb(root) else layout(files, f"{root}/", name)
-        )
+        storage, base = (LmdbStorage(root), "") if LmdbStorage.is_lmdb(root) else (files, f"{root}/")
+        sequences = layout(storage, base, name)
     else:
         raise UserError(f"unknown test set {name!r}; {closest(name, ['folder:PATH', 'vot:PATH', *TEST_SETS])}")
     if sequences.report:

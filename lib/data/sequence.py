@@ -1,6 +1,5 @@
 """One annotated video: paths of its frames and annotations, which are read when they are asked for."""
 
-import logging
 from collections import abc
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -12,10 +11,8 @@ import numpy as np
 
 from ..utils.errors import UserError
 from .box_files import box_doubt, parse_boxes, parse_flags
-from .images import ImageReadError, Picture, image_names, missing_numbers
+from .images import ImageReadError, Picture, image_names
 from .storage import Storage
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,14 +42,11 @@ class Sequence:
     @cached_property
     def frames(self) -> list[Path]:
         """Paths of the frames in order, at least one; a `UserError` where the folder is missing or has no images."""
-        place = self.storage.locate(self.frames_dir)
         if not self.storage.exists(self.frames_dir):
-            raise UserError(f"{self.name}: folder of frames not found: {place}")
+            raise UserError(f"{self.name}: folder of frames not found: {self.storage.locate(self.frames_dir)}")
         names = list(self.frame_range or image_names(self.storage.names(self.frames_dir)))
         if len(names) <= self.skip_first:
-            raise UserError(f"{self.name}: no images in {place}")
-        if (gaps := missing_numbers(names)) and len(self.truth) == 1:
-            log.warning("%s: frames %s are missing in %s: there is no box for them", self.name, some(gaps), place)
+            raise UserError(f"{self.name}: no images in {self.storage.locate(self.frames_dir)}")
         return [self.frames_dir / name for name in names[self.skip_first :]]
 
     def __len__(self) -> int:
