@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lib.data.box_files import box_doubt, parse_boxes, parse_flags, parse_regions, read_boxes
+from lib.data.box_files import parse_boxes, parse_flags, parse_regions, read_boxes
 from lib.utils.errors import UserError
 
 
@@ -56,15 +56,3 @@ def test_malformed_files_are_named_and_nan_is_allowed_in_annotations(tmp_path):
     assert np.isnan(read_boxes(path)[1]).all()
     with pytest.raises(UserError, match=r"a\.txt, line 2: a number is nan"):
         read_boxes(path, allow_nan=False)
-
-
-def test_boxes_that_are_hardly_pixels_are_doubted():
-    rng = np.random.default_rng(0)
-    corners = np.sort(rng.uniform(0, 1, (50, 2, 2)), axis=1).reshape(-1, 4) * [640, 480, 640, 480]
-    boxes = np.concatenate((corners[:, :2], corners[:, 2:] - corners[:, :2]), axis=1)
-    boxes[3] = np.nan
-    assert box_doubt(boxes, 640, 480) == ""
-    assert box_doubt(np.full((5, 4), np.nan), 640, 480) == ""
-    tiny = box_doubt(boxes / [640, 480, 640, 480], 640, 480)
-    assert "49 of 49 boxes in frames of 640x480 are under 2 pixels; are they fractions?" in tiny
-    assert "stick out; are they x1, y1, x2, y2?" in box_doubt(corners, 640, 480)

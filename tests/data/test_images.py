@@ -95,16 +95,6 @@ def test_a_file_that_was_cut_off_is_named(decoder, progressive):
     assert open_picture(with_thumbnail + b"more", "here").part((0, 20), (0, 20)).shape == (20, 20, 3)
 
 
-def test_what_the_library_objects_to_is_left_to_opencv():
-    data = encode(smooth(), cv2.IMWRITE_JPEG_RST_INTERVAL, 4)
-    middle = len(data) // 2
-    faulty = data[:middle] + bytes(60) + data[middle + 60 :]
-    expected = cv2.imdecode(np.frombuffer(faulty, np.uint8), cv2.IMREAD_COLOR)
-    if expected is None:
-        pytest.skip("this OpenCV refuses the file, too")
-    assert np.array_equal(open_picture(faulty, "here").part((0, 299), (0, 203)), expected[:, :, ::-1])
-
-
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_a_cut_is_the_crop_of_the_whole(mirrored):
     rng = np.random.default_rng(1)
