@@ -93,27 +93,26 @@ def make_trackingnet(root: Path, names: Sequence[str]) -> Path:
     return root
 
 
+VID_OBJECT = (
+    "<object><trackid>{}</trackid><name>n01</name><occluded>{}</occluded><bndbox>"
+    "<xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox></object>"
+)
+
+
 def make_vid(root: Path) -> Path:
     """VID: two videos of five frames. In the first, object 0 is hidden in frame 2 and returns, and object 1 is present
     from frame 1 to frame 3, where it is occluded; in the second, object 0 is present in frame 4 alone, and object 2, as
     large as the image, in all frames."""
-    there = [{0: [0, 1, 3, 4], 1: [1, 2, 3]}, {0: [4], 2: range(5)}]
-    for video, objects in enumerate(there):
-        name = f"ILSVRC2015_VID_train_{video:04d}/ILSVRC2015_train_{7000 + video:08d}"
+    for video, there in enumerate(({0: [0, 1, 3, 4], 1: [1, 2, 3]}, {0: [4], 2: range(5)})):
+        name = f"VID/train/ILSVRC2015_VID_train_{video:04d}/ILSVRC2015_train_{7000 + video:08d}"
         for frame in range(5):
-            write_image(root / "Data/VID/train" / name / f"{frame:06d}.JPEG", video, frame)
-            nodes = ""
-            for track in (track for track, frames in objects.items() if frame in frames):
+            write_image(root / "Data" / name / f"{frame:06d}.JPEG", video, frame)
+            objects = ""
+            for track in (track for track, frames in there.items() if frame in frames):
                 box = (0, 0, 24, 16) if track == 2 else (track + 1, frame + 2, track + 11, frame + 8)
-                sides = "".join(f"<{k}>{v}</{k}>" for k, v in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True))
-                nodes += (
-                    f"<object><trackid>{track}</trackid><name>n0{track}</name><bndbox>{sides}</bndbox>"
-                    f"<occluded>{int((track, frame) == (1, 3))}</occluded><generated>0</generated></object>"
-                )
-            write_lines(
-                root / "Annotations/VID/train" / name / f"{frame:06d}.xml",
-                [f"<annotation><size><width>24</width><height>16</height></size>{nodes}</annotation>"],
-            )
+                objects += VID_OBJECT.format(track, int((track, frame) == (1, 3)), *box)
+            text = f"<annotation><size><width>24</width><height>16</height></size>{objects}</annotation>"
+            write_lines(root / "Annotations" / name / f"{frame:06d}.xml", [text])
     return root
 
 

@@ -105,7 +105,7 @@ def percent(frame: int, x: float, y: float, w: float, h: float, **more) -> dict:
     return {"frame": frame, "enabled": True, "rotation": 0} | box | more
 
 
-def test_label_studio_keyframes_show_until_one_is_disabled(tmp_path):
+def test_label_studio_keyframes_show_until_one_is_disabled_at_a_rate_of_their_own(tmp_path):
     frames = make_frames(tmp_path / "clip.mp4", 10)  # a folder that is named as the video
     sequence = [percent(2, 1, 2, 4, 4), percent(4, 3, 2, 4, 8, enabled=False), percent(7, 8, 8, 2, 2, rotation=90)]
     write_lines(tmp_path / "ls.json", [json.dumps([label_studio([], 4, "other.mp4"), label_studio(sequence, 10)])])
@@ -116,14 +116,11 @@ def test_label_studio_keyframes_show_until_one_is_disabled(tmp_path):
     truth = ["1,2,4,4", "2,2,4,6", "3,2,4,8", "0,0,0,0", "0,0,0,0", *["6,8,2,2"] * 4]
     assert lines(tmp_path / "out/cat_aB3/groundtruth.txt") == truth
     assert names(tmp_path / "out/cat_aB3")[0] == "00000002.jpg"
-
-
-def test_label_studio_counts_frames_at_a_rate_of_its_own(tmp_path):
-    keys = [percent(1, 0, 0, 4, 4), percent(6, 10, 0, 4, 4)]
-    write_lines(tmp_path / "ls.json", [json.dumps([label_studio(keys, 6)])])
-    convert(tmp_path / "ls.json", tmp_path / "out", "label-studio", frames=make_frames(tmp_path / "images", 12))
-    # its sixth frame is the eleventh of the video
-    assert lines(tmp_path / "out/cat_aB3/groundtruth.txt") == [f"{x},0,4,4" for x in (*range(11), 10)]
+    # of ten frames it counts five: the fifth is the ninth
+    keys = [percent(1, 0, 0, 4, 4), percent(5, 8, 0, 4, 4)]
+    write_lines(tmp_path / "ls.json", [json.dumps([label_studio(keys, 5)])])
+    convert(tmp_path / "ls.json", tmp_path / "out", "label-studio", frames=frames, overwrite=True)
+    assert lines(tmp_path / "out/cat_aB3/groundtruth.txt") == [f"{x},0,4,4" for x in (*range(9), 8)]
 
 
 def make_yolo(root: Path, texts: dict[str, list[str]], frames: int) -> Path:
