@@ -131,7 +131,7 @@ def make_yolo(root: Path, texts: dict[str, list[str]], frames: int) -> Path:
     return root
 
 
-def test_yolo_with_track_ids(tmp_path):
+def test_yolo_with_track_ids_and_without(tmp_path):
     # Ultralytics: class, box, confidence where it was asked for, track id where there is one
     texts = {"1": ["0 0.5 0.5 0.25 0.25 7", "2 0.5 0.5 1 1 0.91 8"], "3": ["2 0.25 0.5 0.25 0.25 0.4 7"]}
     texts |= {"2": ["0 0.5 0.5 0.5 0.5 0.8"], "4": ["0 0.5 0.5 1 1 8"], "readme": ["0 0 0 0 0"]}
@@ -140,13 +140,11 @@ def test_yolo_with_track_ids(tmp_path):
     assert lines(tmp_path / "out/list.txt") == ["cat_7", "dog_8"]
     assert lines(tmp_path / "out/cat_7/groundtruth.txt") == ["9,6,6,4", "0,0,0,0", "3,6,6,4"]
     assert lines(tmp_path / "out/dog_8/groundtruth.txt") == ["0,0,24,16", "0,0,0,0", "0,0,0,0", "0,0,24,16"]
-
-
-def test_yolo_without_track_ids_takes_a_class_with_one_box_a_frame(tmp_path):
+    # without track ids a class is an object, unless a frame has two of its boxes
     texts = {"1": ["0 0.5 0.5 1 1", "5 0.5 0.5 1 1"], "2": ["5 0.5 0.5 1 1", "0 0.5 0.5 1 1", "5 0.1 0.1 0.1 0.1"]}
-    said = convert(make_yolo(tmp_path / "yolo", texts, 2), tmp_path / "out", "yolo")
+    said = convert(make_yolo(tmp_path / "plain", texts, 2), tmp_path / "two", "yolo")
     assert "boxes of classes with two boxes in a frame and no track ids: 3" in said
-    assert lines(tmp_path / "out/list.txt") == ["cat"]
+    assert lines(tmp_path / "two/list.txt") == ["cat"]
 
 
 def test_a_video_file_is_written_as_images_once(tmp_path):
@@ -241,8 +239,7 @@ def test_objects_of_different_videos_do_not_become_one(tmp_path):
 
 
 def test_sequences_are_added_and_nothing_is_overwritten_unasked(cvat, tmp_path, monkeypatch):
-    out = tmp_path / "out"
-    write_image(out / "old/00000001.jpg", 0, 0)
+    out, new = tmp_path / "out", ["bar_6", "car_0", "flat_2", "red_cup_1"]
     write_lines(out / "old/groundtruth.txt", ["1,1,4,4"])
     monkeypatch.chdir(out)
     convert(cvat, ".", "cvat")
@@ -252,7 +249,6 @@ def test_sequences_are_added_and_nothing_is_overwritten_unasked(cvat, tmp_path, 
     convert(cvat, out, "cvat", prefix="b_")
     convert(cvat, out, "cvat", overwrite=True)
     assert len(lines(out / "car_0/groundtruth.txt")) == 6
-    new = ["bar_6", "car_0", "flat_2", "red_cup_1"]
     assert lines(out / "list.txt") == ["old", *new, *(f"b_{name}" for name in new)]
     assert set(names(out)) == {"list.txt", *lines(out / "list.txt")}
     assert len(names(cvat / "images")) == 9

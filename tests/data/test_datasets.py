@@ -70,7 +70,7 @@ def test_folder_gives_boxes_frames_and_visibility_in_the_order_of_its_list(folde
         ("groundtruth.txt", ["1,2,3,4"] * 5, ["5 boxes", "4 frames"]),
         ("absence.label", ["0", "0", "maybe", "0"], ["line 3", "maybe"]),
         ("cover.label", ["8", "8"], ["2 flags", "4 boxes"]),
-        ("../list.txt", ["a", "b", "a"], ["line 3", "'a' is listed already in line 1"]),
+        ("../list.txt", ["b", "a", "../a"], ["line 3", "'../a' is not the name of a folder"]),
     ],
 )
 def test_a_malformed_annotation_is_named_with_its_place(folder, file, lines, said):
