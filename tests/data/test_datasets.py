@@ -47,11 +47,9 @@ def test_folder_gives_boxes_frames_and_visibility_in_the_order_of_its_list(folde
         np.testing.assert_array_equal(info.boxes, np.float32(boxes(sequence, 4)), strict=True)
         assert info.visible.all()
         assert all(shows(dataset.image(sequence, frame), sequence, frame) for frame in range(4))
-    (folder / "a" / "00000002.jpg").write_bytes(b"not an image")
     (folder / "a" / "00000003.jpg").unlink()
-    for frame in (1, 2):
-        with pytest.raises(ImageReadError, match=f"{folder}/a/0000000{frame + 1}.jpg"):
-            dataset.image(1, frame)
+    with pytest.raises(ImageReadError, match=f"{folder}/a/00000003.jpg"):
+        dataset.image(1, 2)
     # Visible frames need a box, presence and cover.
     write_lines(folder / "b" / "groundtruth.txt", ["1,1,5,5", "nan,nan,nan,nan", "1,1,5,5", "1,1,0,5"])
     write_lines(folder / "b" / "absence.label", [0, 0, 1, 0])
@@ -155,8 +153,13 @@ def test_a_malformed_coco_annotation_is_named(tmp_path):
         assert said in message
 
 
-def test_vid_makes_a_sequence_of_every_object_until_its_first_gap(tmp_path):
+def test_vid_makes_a_sequence_of_every_object_until_its_first_gap(tmp_path, monkeypatch, caplog):
     root = make_vid(tmp_path / "vid")
+    index = root / "cache.json"
+    with monkeypatch.context() as patch:
+        patch.setattr("lib.data.object_sets.write_text", Mock(side_effect=OSError(30, "Read-only file system")))
+        assert len(build_dataset("VID", tmp_path)) == 3
+    assert f"cannot write {index}" in caplog.text
     for _ in range(2):  # The second time from the index: no annotation is left.
         dataset = build_dataset("VID", tmp_path)
         infos = [dataset.info(i) for i in range(len(dataset))]
@@ -167,21 +170,12 @@ def test_vid_makes_a_sequence_of_every_object_until_its_first_gap(tmp_path):
         assert shows(dataset.image(2, 0), 1, 4)
         assert dataset.report == "3 of 4 objects are used; 1 fill the image in the first frame"
         shutil.rmtree(root / "Annotations", ignore_errors=True)
-    index = root / "cache.json"  # as it was made when sequences went on after a gap
-    entries = json.loads(index.read_text())
+    entries = json.loads(index.read_text())  # as it was made when sequences went on after a gap
     entries[1]["anno"][1] = [0, 0, 0, 0]
     index.write_text(json.dumps(entries))
     assert len(build_dataset("VID", tmp_path).info(1)) == 1
-
-
-def test_a_malformed_index_of_vid_is_named_and_one_that_cannot_be_written(tmp_path, monkeypatch, caplog):
-    index = make_vid(tmp_path / "vid") / "cache.json"
     index.write_text('[{"anno": [[1, 2, 3, 4]]}]')
     assert str(index) in user_error("VID", tmp_path)
-    index.unlink()
-    monkeypatch.setattr("lib.data.object_sets.write_text", Mock(side_effect=OSError(30, "Read-only file system")))
-    assert len(build_dataset("VID", tmp_path)) == 3
-    assert f"cannot write {index}" in caplog.text
 
 
 def test_names_that_are_unknown_or_of_missing_folders(tmp_path):

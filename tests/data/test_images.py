@@ -6,10 +6,9 @@ import zlib
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
 
 from lib.data import images
-from lib.data.images import ImageReadError, JpegPicture, cut_picture, decode_image, open_picture, read_image
+from lib.data.images import ImageReadError, JpegPicture, cut_picture, decode_image, open_picture
 from lib.utils.crop import Region, sample_target
 from tests.golden.fill import image
 
@@ -67,10 +66,7 @@ def test_a_part_is_what_the_whole_has_there(sampling, decoder):
             assert np.array_equal(found.part(x, y), expected[slice(*y), slice(*x)]), (x, y)
 
 
-def test_grey_and_turned_files_and_other_formats_are_read(tmp_path):
-    for mode in ("1", "L", "P", "RGB", "LA", "RGBA", "I;16"):
-        Image.new(mode, (300, 200)).save(tmp_path / "a.png")
-        assert read_image(tmp_path / "a.png").shape == (200, 300, 3)
+def test_grey_and_turned_files_and_other_formats_are_read():
     files = {suffix: cv2.imencode(suffix, smooth())[1].tobytes() for suffix in (".png", ".bmp", ".webp")}
     files["grey"] = cv2.imencode(".jpg", cv2.cvtColor(smooth(), cv2.COLOR_RGB2GRAY))[1].tobytes()
     orientation, data = (

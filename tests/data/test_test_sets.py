@@ -31,7 +31,6 @@ def test_lasot_from_a_folder_and_an_lmdb(tmp_path, caplog):
 
 def test_the_extension_of_lasot_is_found_by_its_folders_and_read_without_frames(tmp_path):
     root = make_lasot(tmp_path / "LaSOT_extension_subset", ["wingsuit-10", "wingsuit-2", "atv-1"])
-    (root / "atv" / "notes").mkdir()
     shutil.rmtree(root / "atv/atv-1/img")
     sequences = load_dataset("lasot_ext", tmp_path)
     assert [sequence.name for sequence in sequences] == ["atv-1", "wingsuit-2", "wingsuit-10"]
