@@ -118,11 +118,10 @@ def make_vid(root: Path) -> Path:
 
 def make_davis(root: Path, resolution: str = "480p/", videos: Sequence[str] = ("bear", "kite")) -> Path:
     """DAVIS: 2017's splits; two objects a video, the second hidden in the last frame, and an image without a mask."""
-    frames = 4
     for number, video in enumerate(videos):
-        for frame in range(frames + 1):
+        for frame in range(5):
             write_image(root / f"JPEGImages/{resolution}{video}/{frame:05d}.jpg", number, frame)
-        for frame in range(frames):
+        for frame in range(4):
             mask = np.zeros((16, 24), np.uint8)
             for label in (1, 2):
                 mask[davis_part(number, frame, label)] = label
@@ -143,22 +142,20 @@ def davis_part(video: int, frame: int, label: int) -> tuple[slice, slice]:
     return slice(top, top if hidden else top + 5), slice(left, left + 6)
 
 
-def make_outlined_coco(root: Path, size: int = 64, images: int = 3, folder: str = "images/train2017") -> Path:
-    """COCO: on each image a bright triangle and a bright square of two parts; and what has no outline, or is too small.
-
-    Images are dark, and as wide as `size`; where objects lie depends on the image.
-    """
+def make_outlined_coco(root: Path, images: int = 3, folder: str = "images/train2017") -> Path:
+    """COCO: on dark images a bright triangle, which moves, and a bright square of two halves; and objects without an
+    outline, or too small."""
     entries, pictures = [], []
     for i in range(images):
         x, y = 4.0 + i, 6.0
         triangle = [x, y, x + 24, y, x, y + 20]
         halves = [[36, 20, 46, 20, 46, 40, 36, 40], [46, 20, 56, 20, 56, 40, 46, 40]]
-        picture = np.full((48, size, 3), 30, np.uint8)
+        picture = np.full((48, 64, 3), 30, np.uint8)
         for polygon in (triangle, *halves):
             cv2.fillPoly(picture, [np.array(polygon).reshape(-1, 2).astype(np.int32)], (90, 200, 220))
         (root / folder).mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(root / folder / f"{i}.jpg"), picture)
-        pictures.append({"id": i, "file_name": f"{i}.jpg", "height": 48, "width": size})
+        pictures.append({"id": i, "file_name": f"{i}.jpg", "height": 48, "width": 64})
         common = {"image_id": i, "iscrowd": 0, "bbox": [36, 20, 20, 20]}
         entries += [
             common | {"bbox": [x, y, 24, 20], "segmentation": [triangle]},
