@@ -46,7 +46,7 @@ def parse_boxes(text: str, source: str | os.PathLike, allow_nan: bool = True) ->
     boxes = np.fromstring(text.replace(",", " ").replace(";", " "), np.float64, sep=" ").reshape(-1, 4)
     bad = np.abs(boxes) > _LARGEST if allow_nan else ~(np.abs(boxes) <= _LARGEST)
     if bad.any():
-        raise UserError(f"{source}, line {bad.any(axis=1).argmax() + 1}: a number is nan, or too large to be in pixels")
+        raise UserError(f"{source}, line {bad.any(axis=1).argmax() + 1}: nan, or a number too large to be in pixels")
     return boxes
 
 

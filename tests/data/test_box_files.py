@@ -54,5 +54,5 @@ def test_malformed_files_are_named_and_nan_is_allowed_in_annotations(tmp_path):
             read_boxes(path)
     path.write_text("1,2,3,4\nNaN,NaN,NaN,NaN\n")  # a frame without a box
     assert np.isnan(read_boxes(path)[1]).all()
-    with pytest.raises(UserError, match=r"a\.txt, line 2: a number is nan"):
+    with pytest.raises(UserError, match=r"a\.txt, line 2: nan, or a number"):
         read_boxes(path, allow_nan=False)
