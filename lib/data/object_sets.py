@@ -34,8 +34,8 @@ _LAYOUTS = (
 # Pixels: of what is smaller, an outline tells little more than a box.
 _LEAST_OUTLINED_SIDE = 16
 _WHITE = 0xFFFFFF
-_INDEX = "cache.json"
-_VIDEO = re.compile(r"ILSVRC2015_VID_train_(\d{4})/ILSVRC2015_train_(\d{8})")
+_VID_INDEX = "cache.json"
+_VID_FOLDER = re.compile(r"ILSVRC2015_VID_train_(\d{4})/ILSVRC2015_train_(\d{8})")
 log = logging.getLogger(__name__)
 
 
@@ -259,11 +259,11 @@ class Vid(TrackingDataset):
 
     def __init__(self, name: str, storage: Storage) -> None:
         super().__init__(name, storage)
-        if storage.exists(_INDEX):
-            text = storage.text(_INDEX)
+        if storage.exists(_VID_INDEX):
+            text = storage.text(_VID_INDEX)
         else:
             text = json.dumps(_read_annotations(storage, "Annotations/VID/train"))
-            place = storage.locate(_INDEX)
+            place = storage.locate(_VID_INDEX)
             try:
                 write_text(place, text)
             except OSError as error:
@@ -273,7 +273,7 @@ class Vid(TrackingDataset):
             smaller = [each for each in entries if np.prod(each["anno"][0][2:]) < np.prod(each["image_size"])]
             self._tracks = list(map(_track, smaller))
         except (ValueError, TypeError, KeyError, IndexError) as error:
-            raise UserError(f"{storage.locate(_INDEX)} is malformed ({error!r}): remove it") from error
+            raise UserError(f"{storage.locate(_VID_INDEX)} is malformed ({error!r}): remove it") from error
         if left_out := len(entries) - len(self):
             self.report = (
                 f"{len(self)} of {len(entries)} objects are used; {left_out} fill the image in the first frame"
@@ -286,7 +286,7 @@ class Vid(TrackingDataset):
         return self._tracks[sequence].info
 
     def files(self) -> Iterator[str]:
-        yield _INDEX
+        yield _VID_INDEX
         for folder in sorted({track.folder for track in self._tracks}):
             yield from (f"{folder}/{name}" for name in image_names(self.storage.names(folder)))
 
@@ -312,7 +312,7 @@ def _read_annotations(storage: Storage, folder: str) -> list[dict]:
     first frame to the one before its first gap, `anno` (xywh boxes) and `target_visible`.
     """
     paths = (f"{group}/{video}" for group in storage.names(folder) for video in storage.names(f"{folder}/{group}"))
-    videos = list(filter(None, map(_VIDEO.fullmatch, paths)))
+    videos = list(filter(None, map(_VID_FOLDER.fullmatch, paths)))
     if not videos:
         expected = "ILSVRC2015_VID_train_0000/ILSVRC2015_train_00000000/000000.xml"
         raise UserError(f"no annotations in {storage.locate(folder)}: expected {expected} and so on")
