@@ -112,7 +112,7 @@ def test_training_sets_of_sequences_and_of_images(checkout):
     checkout.run("create_default_local_file")
     assert "self.photos_lmdb_dir" in (checkout.folder / "lib/train/admin/local.py").read_text()
     for name in ("MINE", "PHOTOS"):
-        assert "packed: " in checkout.run("make_lmdb", name)
+        assert "packed and verified" in checkout.run("make_lmdb", name)
     said = checkout.train(LIGHTNING, LIGHTNING_BASE, *LIGHT, sets="MINE,PHOTOS")
     assert all(text in said for text in ("2 sequences in ", "3 objects in ", "[train: 1, 2 / 2]"))
 

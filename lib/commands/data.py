@@ -23,7 +23,7 @@ def pack(parser: ArgumentParser, arguments: Sequence[str]) -> None:
     parser.add_argument("--data_dir", type=Path, help="folder of all data sets; default: STARK_DATA_DIR, or data/")
     parser.add_argument("--output", type=Path, help="folder for the LMDB; default: <folder of the data set>_lmdb")
     given = parser.parse_args(arguments)
-    print(f"packed: {pack_dataset(given.dataset, given.data_dir, given.output)}")
+    print(f"packed and verified: {pack_dataset(given.dataset, given.data_dir, given.output)}")
 
 
 def synthesize(parser: ArgumentParser, arguments: Sequence[str]) -> None:

@@ -1,7 +1,7 @@
 """Annotations of videos in other tools' formats, read as tracks: one object each, with a box a frame.
 
 A reader takes the source, the video's images in order, and a counter of all that is left out, by reason. In a track
-frames are counted from 0.
+frames are counted from 0. A `UserError` names the file and the line, track or region that is malformed.
 """
 
 import cmath
@@ -10,6 +10,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -53,38 +54,31 @@ class Track:
 _Keys = dict[tuple[str, str], list[tuple[float, ...]]]
 
 
-def read_tracks(form: str, source: Path, images: list[Path], left: Counter) -> list[Track]:
-    """The tracks of a source in a format; a `UserError` says what is malformed."""
-    try:
-        return READERS[form](source, images, left)
-    except KeyError as error:
-        raise UserError(f"{source}, read as {form}: {error} is missing") from error
-    except (ValueError, TypeError, AttributeError, ElementTree.ParseError, yaml.YAMLError) as error:
-        raise UserError(f"{source}, read as {form}: {' '.join(str(error).split())}") from error
-
-
 def read_cvat(source: Path, images: list[Path], left: Counter) -> list[Track]:
     """CVAT for video 1.1: `<track id label><box frame outside occluded xtl ytl xbr ybr/>`, linear between boxes.
 
     Where a track has occluded boxes, these have a cover of 4, and its others 8: CVAT does not say how much is visible.
     """
-    found = {}
-    root = ElementTree.fromstring(read_text(source / "annotations.xml" if source.is_dir() else source))
-    nodes, size = root.findall("track"), int(root.findtext(".//size", "0"))
-    if not nodes or len({node.get("task_id") for node in nodes}) > 1:
-        raise ValueError("there is no <track>, or several tasks: export one task from CVAT as 'CVAT for video 1.1'")
+    file, found = source / "annotations.xml" if source.is_dir() else source, {}
+    with _named(file):
+        root = ElementTree.fromstring(read_text(file))
+        nodes, size = root.findall("track"), int(root.findtext(".//size", "0"))
+        if not nodes or len({node.get("task_id") for node in nodes}) > 1:
+            fault = "there are several tasks" if nodes else "there is no <track>"
+            raise ValueError(f"{fault}: export one task from CVAT as 'CVAT for video 1.1'")
     for node in nodes:
-        keys = found[f"{node.attrib['label']}_{node.attrib['id']}", node.attrib["label"]] = []
-        marked = any(box.get("occluded") == "1" for box in node.findall("box"))
-        for box in node.findall("box"):
-            x, y, right, bottom = (float(box.attrib[side]) for side in ("xtl", "ytl", "xbr", "ybr"))
-            w, h = right - x, bottom - y
-            xywh = _upright(x, y, w, h, float(box.get("rotation", 0)), pivot=complex(w, h) / 2)
-            cover, shown = (4 if box.get("occluded") == "1" else 8) if marked else -1, box.get("outside") != "1"
-            keys.append((int(box.attrib["frame"]), *xywh, shown, shown, cover))
-        if keys and size > (last := max(keys))[0]:  # its object stays until the task ends
-            keys.append((size, *last[1:5], 0, 0, last[7]))
-    return _tracks(found, images, left)
+        with _named(f"{file}, track {node.get('id')}"):
+            keys = found[f"{node.attrib['label']}_{node.attrib['id']}", node.attrib["label"]] = []
+            marked = any(box.get("occluded") == "1" for box in node.findall("box"))
+            for box in node.findall("box"):
+                x, y, right, bottom = (float(box.attrib[side]) for side in ("xtl", "ytl", "xbr", "ybr"))
+                w, h = right - x, bottom - y
+                xywh = _upright(x, y, w, h, float(box.get("rotation", 0)), pivot=complex(w, h) / 2)
+                cover, shown = (4 if box.get("occluded") == "1" else 8) if marked else -1, box.get("outside") != "1"
+                keys.append((int(box.attrib["frame"]), *xywh, shown, shown, cover))
+            if keys and size > (last := max(keys))[0]:  # its object stays until the task ends
+                keys.append((size, *last[1:5], 0, 0, last[7]))
+    return _tracks(file, found, images, left)
 
 
 def read_label_studio(source: Path, images: list[Path], left: Counter) -> list[Track]:
@@ -94,30 +88,32 @@ def read_label_studio(source: Path, images: list[Path], left: Counter) -> list[T
     Of several tasks the one is taken whose video is named as the frames' folder or video file.
     """
     found, name, (height, width) = {}, images[0].parent.name, read_image(images[0]).shape[:2]
-    tasks = json.loads(read_text(source))
-    named = [task for task in tasks if any(str(value).endswith(name) for value in task["data"].values())]
-    chosen = tasks if len(tasks) == 1 else named
-    if len(chosen) != 1:
-        raise ValueError(f"{len(named)} of its {len(tasks)} tasks are of a video {name}; name the frames as one")
-    results = [each["result"] for each in chosen[0]["annotations"] if not each.get("was_cancelled")] or [[]]
-    regions = [region for region in results[0] if region["type"] == "videorectangle"]
+    with _named(f"{source}, read as Label Studio's JSON"):
+        tasks = json.loads(read_text(source))
+        named = [task for task in tasks if any(str(value).endswith(name) for value in task["data"].values())]
+        chosen = tasks if len(tasks) == 1 else named
+        if len(chosen) != 1:
+            raise ValueError(f"{len(named)} of its {len(tasks)} tasks are of a video {name}; name the frames as one")
+        results = [each["result"] for each in chosen[0]["annotations"] if not each.get("was_cancelled")] or [[]]
+        regions = [region for region in results[0] if region["type"] == "videorectangle"]
     left["tasks of other videos"] += len(tasks) - 1
     left["further annotations of this video"] += len(results) - 1
     left["regions that are no video rectangles"] += len(results[0]) - len(regions)
     for region in regions:
-        value, keys = region["value"], {}
-        total = value.get("framesCount") or len(images)
-        # Label Studio rounds the duration up: a few frames more or less are no other rate.
-        rate = len(images) / total if abs(total - len(images)) > max(2, len(images) / 100) else 1
-        for key in value["sequence"]:
-            frame = round((int(key["frame"]) - 1) * rate)
-            x, y = float(key["x"]) * width / 100, float(key["y"]) * height / 100
-            w, h = float(key["width"]) * width / 100, float(key["height"]) * height / 100
-            xywh = _upright(x, y, w, h, float(key.get("rotation") or 0), pivot=0)
-            keys[frame] = (frame, *xywh, 1, bool(key.get("enabled", True)), -1)
-        label = str((value.get("labels") or ["object"])[0])
-        found[f"{label}_{region['id']}", label] = list(keys.values())
-    return _tracks(found, images, left)
+        with _named(f"{source}, region {region.get('id')}"):
+            value, keys = region["value"], {}
+            total = value.get("framesCount") or len(images)
+            # Label Studio rounds the duration up: a few frames more or less are no other rate.
+            rate = len(images) / total if abs(total - len(images)) > max(2, len(images) / 100) else 1
+            for key in value["sequence"]:
+                frame = round((int(key["frame"]) - 1) * rate)
+                x, y = float(key["x"]) * width / 100, float(key["y"]) * height / 100
+                w, h = float(key["width"]) * width / 100, float(key["height"]) * height / 100
+                xywh = _upright(x, y, w, h, float(key.get("rotation") or 0), pivot=0)
+                keys[frame] = (frame, *xywh, 1, bool(key.get("enabled", True)), -1)
+            label = str((value.get("labels") or ["object"])[0])
+            found[f"{label}_{region['id']}", label] = list(keys.values())
+    return _tracks(source, found, images, left)
 
 
 def read_yolo(source: Path, images: list[Path], left: Counter) -> list[Track]:
@@ -154,7 +150,7 @@ def read_yolo(source: Path, images: list[Path], left: Counter) -> list[Track]:
             found.setdefault((f"{label}_{track}", label), []).append(key)
         else:
             found.setdefault((label, label), []).append(key)
-    return _tracks(found, images, left)
+    return _tracks(folder, found, images, left)
 
 
 def read_mot(source: Path, images: list[Path], left: Counter) -> list[Track]:
@@ -175,19 +171,21 @@ def read_mot(source: Path, images: list[Path], left: Counter) -> list[Track]:
         label = labels.setdefault(row[1], classes.get(kind, f"class{kind:.0f}"))
         cover = -1 if visible < 0 else max(round(8 * min(visible, 1)), int(visible > 0))
         found.setdefault((f"{label}_{row[1]:.0f}", label), []).append((row[0] - 1, *row[2:6], 1, 0, cover))
-    return _tracks(found, images, left)
+    return _tracks(file, found, images, left)
 
 
 def read_davis(source: Path, images: list[Path], left: Counter) -> list[Track]:
-    """DAVIS or YouTube-VOS : boxes around masks; the objects of a video are numbered by their colours."""
-    data, tracks, counted = Davis(str(source), Storage(source), late=True), [], Counter()
-    for sequence, (video, _) in enumerate(data.sequences):
+    """DAVIS or YouTube-VOS: boxes around masks; an object's number is its index in DAVIS's palette."""
+    data, tracks = Davis(str(source), Storage(source), late=True), []
+    for sequence, (video, colour) in enumerate(data.sequences):
         boxes = data.info(sequence).boxes.astype(np.float64)
         images = [Path(data.source(sequence, frame)) for frame in range(len(boxes))]
-        if not counted[video]:
+        if all(track.label != video for track in tracks):
             left["frames without a mask"] += len(list_images(images[0].parent)) - len(images)
-        counted[video] += 1
-        tracks.append(Track(f"{video}_{counted[video]}", video, images, frame_numbers(images), boxes))
+        rgb = (colour >> 16, colour >> 8 & 255, colour & 255)
+        spread = sum((rgb[bit % 3] >> (7 - bit // 3) & 1) << bit for bit in range(24))
+        index = rgb[0] if len(set(rgb)) == 1 else spread  # a grey mask holds its numbers as they are
+        tracks.append(Track(f"{video}_{index}", video, images, frame_numbers(images), boxes))
     return tracks
 
 
@@ -231,7 +229,7 @@ def frame_numbers(files: list[Path]) -> np.ndarray:
     return numbers - int(numbers[0] > 0) if counts else np.arange(len(files))
 
 
-def _tracks(found: _Keys, images: list[Path], left: Counter) -> list[Track]:
+def _tracks(source: Path, found: _Keys, images: list[Path], left: Counter) -> list[Track]:
     """Tracks from the boxes of their objects, with all images of the video; linear between boxes.
 
     An image's number is its position, or, where boxes lie beyond these, the number in its name.
@@ -244,8 +242,10 @@ def _tracks(found: _Keys, images: list[Path], left: Counter) -> list[Track]:
             continue
         table = np.array(sorted(keys), dtype=np.float64)
         frames, sides, shown = table[:, 0], table[:, 1:5], table[:, 5] > 0
-        if not np.isfinite(table).all() or (np.diff(frames) == 0).any():
-            raise ValueError(f"object {name} has two boxes in a frame, or a number that is not finite")
+        if not np.isfinite(table).all():
+            raise UserError(f"{source}, object {name}: a number of a box is not finite")
+        if len(twice := frames[1:][np.diff(frames) == 0]):
+            raise UserError(f"{source}, object {name}: two boxes in frame {twice[0]:.0f}, counted from 0: keep one")
         flat = shown & (sides[:, 2:] <= 0).any(axis=1)
         table[flat, 5:7] = 0
         left["boxes without an area"] += int(flat.sum())
@@ -282,7 +282,19 @@ def _yolo_names(source: Path) -> dict[int, str]:
         for file in (source / name, source.parent / name):
             if file.is_file():
                 text = read_text(file)
-                names = yaml.safe_load(text)["names"] if name == "data.yaml" else text.splitlines()
-                named = names.items() if isinstance(names, dict) else enumerate(names)
-                return {int(key): str(value).strip() for key, value in named}
+                with _named(f"{file}, names"):
+                    names = yaml.safe_load(text)["names"] if name == "data.yaml" else text.splitlines()
+                    named = names.items() if isinstance(names, dict) else enumerate(names)
+                    return {int(key): str(value).strip() for key, value in named}
     return {}
+
+
+@contextmanager
+def _named(where: object) -> Iterator[None]:
+    """Errors of malformed content as a `UserError` of one line that says where."""
+    try:
+        yield
+    except KeyError as error:
+        raise UserError(f"{where}: {error} is missing") from error
+    except (ValueError, TypeError, AttributeError, OverflowError, ElementTree.ParseError, yaml.YAMLError) as error:
+        raise UserError(f"{where}: {' '.join(str(error).split())}") from error

@@ -92,6 +92,21 @@ def parse_regions(text: str, source: str | os.PathLike) -> np.ndarray:
     return np.array(boxes, dtype=np.float64)
 
 
+def parse_corners(text: str, source: str | os.PathLike, count: int) -> np.ndarray:
+    """The boxes (N, 4) xywh in an annotation of NfS as it is downloaded: `track left top right bottom …` a line.
+
+    `count` is the number of frames at 30 frames a second; an annotation at 240 has eight lines for each.
+    """
+    corners = []
+    for number, line in enumerate(_lines(text, source), start=1):
+        values = line_numbers(" ".join(line.split()[1:5])) or []
+        if len(values) != 4:
+            raise UserError(f"{source}, line {number}: {line.strip()[:60]!r} is not track, left, top, right, bottom, …")
+        corners.append(values)
+    boxes = np.array(corners[::8] if len(corners) > 4 * count else corners)[:count]
+    return np.concatenate((boxes[:, :2], boxes[:, 2:] - boxes[:, :2]), axis=1)
+
+
 def box_doubt(boxes: np.ndarray, width: int, height: int) -> str:
     """Why boxes (N, 4) are hardly xywh in pixels of a frame of that size; "" where nothing speaks against it."""
     x, y, w, h = boxes[np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > 0).all(axis=1)].T
@@ -149,6 +164,12 @@ def tagged_attributes(folder: Path) -> tuple[str, ...]:
     """VOT's `<tag>.tag` or `<tag>.label` files, a flag a frame: the tags that are set on any frame."""
     files = sorted(path for path in folder.glob("*") if path.suffix in (".tag", ".label"))
     return tuple(path.stem for path in files if parse_flags(read_text(path), path).any())
+
+
+def got10k_attributes(meta_file: Path) -> tuple[str, ...]:
+    """Root class and motion class of a GOT-10k `meta_info.ini`, as `motion_class=running`; none for `-`."""
+    meta = read_meta(meta_file)
+    return tuple(f"{key}={meta[key]}" for key in ("root_class", "motion_class") if meta.get(key, "-") not in ("", "-"))
 
 
 def read_meta(meta_file: Path) -> dict[str, str]:

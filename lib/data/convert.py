@@ -17,9 +17,10 @@ from xml.etree.ElementTree import SubElement, fromstring, indent, tostring
 import cv2
 import numpy as np
 
+from ..config.loader import closest
 from ..utils.errors import UserError
 from ..utils.files import parse_names, read_text, write_text
-from .annotations import READERS, Track, read_tracks
+from .annotations import READERS, Track
 from .images import list_images, read_image
 from .layouts import LIST
 
@@ -50,6 +51,9 @@ def convert(
         overwrite: replace sequences or files that exist.
     """
     source, output, left = Path(source), Path(os.path.abspath(output)), Counter()
+    for name, known in ((form, FORMATS), (to, TARGETS)):
+        if name not in known:
+            raise UserError(f"unknown format {name!r}; {closest(name, list(known))}")
     if frames is not None and form in _WITH_FRAMES:
         raise UserError(f"{source}: the format {form} has frames of its own: leave out {frames}")
     if not source.exists():
@@ -59,7 +63,7 @@ def convert(
     with TemporaryDirectory(prefix=".convert-", dir=place) as staging:
         images = [] if form in _WITH_FRAMES else _open_frames(form, source, frames, Path(staging))
         used = []
-        for track in read_tracks(form, source, images, left):
+        for track in READERS[form](source, images, left):
             track.name = re.sub(r"[^\w.-]+", "_", prefix + track.name).lstrip(".")
             if not track.present.any():
                 left["objects without a box"] += 1
@@ -67,27 +71,36 @@ def convert(
                 left["objects that are visible in fewer than two frames"] += 1
             else:
                 used.append(track)
+        written = Counter(objects=len(used), boxes=sum(int(track.present.sum()) for track in used))
         if to == "got10k":
             early = sum(int(track.present[: track.visible.argmax()].sum()) for track in used)
             left["boxes before the first visible frame"] = early
-        reasons = ", ".join(f"{reason}: {count}" for reason, count in left.items() if count)
-        reasons = reasons and f"; left out: {reasons}"
+            written["boxes"] -= early
+        reasons = f"; left out: {_counted(left)}" if any(left.values()) else ""
         if not used:
             raise UserError(f"{source}: there is no object to convert{reasons}")
-        if len({track.name for track in used}) < len(used):
-            raise UserError(f"{source}: several objects have the same name: give them other class names or numbers")
-        if to == "got10k":
-            files = _got10k_files(used)
-        elif to == "cvat":
-            images, width, height = _one_video(used)
-            name = "annotations.xml" if folder == output else output.name
-            files = {name: cvat_text(used, max(images) + 1, width, height)}
-        else:
-            images, width, height = _one_video(used)
-            files = mot_files(used, max(images) + 1, width, height, images[min(images)].suffix.lower())
-            files |= {f"img1/{i + 1:06d}{image.suffix.lower()}": image for i, image in images.items()}
+        twice, count = Counter(track.name for track in used).most_common(1)[0]
+        if count > 1:
+            raise UserError(f"{source}: {count} objects are named {twice}: give them other class names or numbers")
+        files = _files(to, used, "annotations.xml" if folder == output else output.name)
+        written["frames"] = sum(isinstance(content, Path) for content in files.values())
         _publish(files, Path(staging, "new"), folder, overwrite)
-    return f"objects written to {output}: {len(used)}{reasons}"
+    return f"written to {output}: {_counted(written)}{reasons}"
+
+
+def _counted(counts: Counter) -> str:
+    return ", ".join(f"{what}: {count}" for what, count in counts.items() if count)
+
+
+def _files(to: str, tracks: list[Track], cvat_name: str) -> dict[str, str | Path]:
+    """Texts, and images to be linked, by their paths in the output."""
+    if to == "got10k":
+        return _got10k_files(tracks)
+    images, width, height = _one_video(tracks)
+    if to == "cvat":
+        return {cvat_name: cvat_text(tracks, max(images) + 1, width, height)}
+    texts = mot_files(tracks, max(images) + 1, width, height, images[min(images)].suffix.lower())
+    return texts | {f"img1/{i + 1:06d}{image.suffix.lower()}": image for i, image in images.items()}
 
 
 def _open_frames(form: str, source: Path, frames: str | os.PathLike | None, staging: Path) -> list[Path]:

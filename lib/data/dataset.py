@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import NoReturn
 
 import numpy as np
 
@@ -48,6 +49,12 @@ class TrackingDataset(ABC):
     def __init__(self, name: str, storage: Storage) -> None:
         self.name, self.storage = name, storage
 
+    def __getattr__(self, attribute: str) -> NoReturn:
+        """Python calls this for attributes that are missing."""
+        remedy = f"; call super().__init__(name, storage) in {type(self).__name__}.__init__"
+        remedy *= attribute in ("name", "storage")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {attribute!r}{remedy}")
+
     @abstractmethod
     def __len__(self) -> int: ...
 
@@ -64,7 +71,7 @@ class TrackingDataset(ABC):
         """Storage paths of all files, each once, for packing."""
 
     def keep_annotations(self) -> None:  # noqa: B027 - most sets have read them already
-        """Read all annotations now, through the cache file in `storage.cache` where that is not None."""
+        """Read all annotations now, through the cache file in `storage.cache`; nothing happens where that is None."""
 
     def image(self, sequence: int, frame: int) -> np.ndarray:
         """One frame, (H, W, 3) uint8 RGB; raises an `ImageReadError` where the file is missing or damaged."""
@@ -87,7 +94,8 @@ class MaskedDataset(TrackingDataset):
         """The object's pixels in a frame, (H, W) bool, as large as the image; errors as of `image`."""
 
 
-_Entry = tuple[SequenceInfo, np.ndarray]  # and names of the frames (N,) as bytes, which are smaller than texts
+# Annotation of a sequence, and names of its frames (N,) as bytes, which take less memory than strings.
+_Entry = tuple[SequenceInfo, np.ndarray]
 
 
 class VideoSet(TrackingDataset):
@@ -105,6 +113,8 @@ class VideoSet(TrackingDataset):
         return len(self.sequences)
 
     def keep_annotations(self) -> None:
+        if self.storage.cache is None:
+            return
         read = (path for each in self.sequences for path in (*each.text_files, each.frames_dir))
         kept = self.storage.cached_arrays(self.name, read, self._load_all)
         for number, (first, end) in enumerate(pairwise(kept["ends"].tolist())):
@@ -134,8 +144,7 @@ class VideoSet(TrackingDataset):
         sequence = replace(self.sequences[number])  # a copy, for it remembers all that it reads
         boxes, names = sequence.truth, image_names(self.storage.names(sequence.frames_dir))
         if len(names) != len(boxes):
-            where = self.storage.locate(sequence.annotation)
-            raise UserError(f"{where} has {len(boxes)} boxes, but there are {len(names)} frames")
+            raise UserError(sequence.unequal(names))
         return sequence_info(boxes, sequence.visible), np.array([*map(os.fsencode, names)])
 
     def _load_all(self) -> Arrays:

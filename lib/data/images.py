@@ -1,17 +1,19 @@
 """Frames in files: decoding them whole or in parts, and bringing the images of a user to 8-bit RGB.
 
 OpenCV decodes whole images. Of a JPEG file, libjpeg-turbo 3 decodes a part: no pixels above and beside it, and nothing
-below it. The library comes with the Python package `turbojpeg`. Both give the same pixels.
+below it. The library comes with the Python package `turbojpeg`, or with the system. Both give the same pixels.
 """
 
 import ctypes
+import ctypes.util
 import importlib.util
 import os
 import re
 import struct
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
 
@@ -95,8 +97,18 @@ def list_images(folder: str | os.PathLike) -> list[Path]:
 
 
 def image_names(names: Iterable[str]) -> list[str]:
-    """Those of `names` that are images and not hidden, in natural order: frame 2 before frame 10."""
-    return sorted(filter(is_image_name, names), key=natural_key)
+    """Those of `names` that are images and not hidden, in natural order: frame 2 before frame 10.
+
+    Names that are decimal numbers, as of a clock in seconds, are ordered as such: 7.0333 before 7.1. Where two of them
+    are one number (1.1 and 1.10), the digits behind the point count up, and the order is natural.
+    """
+    images = list(filter(is_image_name, names))
+    stems = [os.path.splitext(name)[0] for name in images]
+    if all(re.fullmatch(r"\d+\.\d+", stem, re.ASCII) for stem in stems):
+        seconds = dict(zip(map(Decimal, stems), images, strict=True))
+        if len(seconds) == len(images):
+            return [seconds[second] for second in sorted(seconds)]
+    return sorted(images, key=natural_key)
 
 
 def is_image_name(name: str) -> bool:
@@ -229,13 +241,20 @@ def decode_part(data: bytes, x: Span, y: Span) -> np.ndarray | None:
 
 @lru_cache(maxsize=1)
 def turbojpeg() -> ctypes.CDLL | None:
-    """The library of the package `turbojpeg`, libjpeg-turbo 3; None where it is missing."""
-    package = importlib.util.find_spec("turbojpeg")
-    if package is None or package.origin is None:
-        return None
-    for pattern in ("turbojpeg.libs/*turbojpeg*", ".dylibs/*turbojpeg*"):
-        for path in Path(package.origin).parent.glob(pattern):
-            library = ctypes.CDLL(str(path))
+    """libjpeg-turbo's library, version 3 or newer; None where it is missing."""
+    for path in _libraries():
+        with suppress(OSError, AttributeError):  # of another processor, or older than version 3
+            library = ctypes.CDLL(path)
             library.tj3Init.restype = ctypes.c_void_p
             return library
     return None
+
+
+def _libraries() -> Iterator[str]:
+    """Paths where libjpeg-turbo may lie."""
+    package = importlib.util.find_spec("turbojpeg")
+    if package is not None and package.origin is not None:
+        for pattern in ("turbojpeg.libs/*turbojpeg*", ".dylibs/*turbojpeg*"):
+            yield from map(str, Path(package.origin).parent.glob(pattern))
+    if system := ctypes.util.find_library("turbojpeg"):
+        yield system

@@ -42,15 +42,18 @@ def got10k(
     if split is not None:
         wanted = [f"GOT-10k_Train_{index + 1:06d}" for index in read_ranges(SPECS / f"got10k_{split}.ranges.txt")]
         remedy = f"sequences of your own are named FOLDER:{storage.locate(base.rstrip('/'))}"
-        names, left_out = _present(storage, base, name, wanted, names, remedy)
+        names, missing = _present(storage, base, name, wanted, names, remedy)
+        left_out = {reason: [*filter(set(wanted).__contains__, left)] for reason, left in left_out.items()} | missing
 
     def layout(folder: Path) -> dict[str, Any]:
-        meta = box_files.read_meta(folder / "meta_info.ini") if with_class else {}
+        meta = folder / "meta_info.ini"
         return {
             "subfolder": subfolder,
-            "object_class": meta.get("object_class", ""),
+            "object_class": box_files.read_meta(meta).get("object_class", "") if with_class else "",
             "absence_files": (folder / "absence.label",),
             "cover_file": folder / "cover.label",
+            "more_files": (folder / "cut_by_image.label", meta),
+            "read_attributes": partial(box_files.got10k_attributes, meta),
         }
 
     return _sequences(storage, base, name, names, left_out, layout)
@@ -58,12 +61,15 @@ def got10k(
 
 def lasot(storage: Storage, base: str, name: str, split: str | None = None, flags_may_lack: bool = True) -> Sequences:
     """LaSOT: `<class>/<class>-<n>/img/00000001.jpg …`, and beside `img` the files `groundtruth.txt`,
-    `full_occlusion.txt` and `out_of_view.txt`.
+    `full_occlusion.txt` and `out_of_view.txt`; the folders of classes may be missing.
 
     `split` is `train` (1,120 videos of protocol II), `test` (280), or None for every video, in natural order.
     """
-    groups = {group: storage.names(base + group) for group in storage.names(base.rstrip("/"))}
-    folders = {video: f"{group}/{video}" for group in groups for video in groups[group] if _LASOT_NAME.fullmatch(video)}
+    folders = {}
+    for entry in storage.names(base.rstrip("/")):
+        below = [] if _LASOT_NAME.fullmatch(entry) else storage.names(base + entry)
+        folders |= {video: f"{entry}/{video}" for video in below if _LASOT_NAME.fullmatch(video)}
+        folders |= {entry: entry} if _LASOT_NAME.fullmatch(entry) else {}
     wanted = read_text(SPECS / f"lasot_{split}.txt").split() if split else sorted(folders, key=natural_key)
     expected = "expected folders such as airplane/airplane-2 with img/ and groundtruth.txt"
     names, left_out = _present(storage, base, name, wanted, folders, expected)
@@ -98,9 +104,14 @@ def table(storage: Storage, base: str, name: str, spec: str) -> Sequences:
     """A set whose frame ranges and annotation files only the table `spec` tells (OTB, NfS, UAV123).
 
     Attributes: OTB's `<Sequence>/attrs.txt`; UAV123's `anno/UAV123/att/<sequence>.txt` of 12 flags.
+    NfS also as it is downloaded: `<sequence>/30/<sequence>/00001.jpg …` and `<sequence>/30/<sequence>.txt`.
     """
     with open(SPECS / spec, encoding="utf-8", newline="") as file:
         rows = {row["name"]: row for row in csv.DictReader(file)}
+    downloaded = name == "nfs" and not storage.exists(f"{base}anno")
+    for row in rows.values() if downloaded else ():
+        video = Path(row["frames_folder"]).name
+        row |= {"frames_folder": f"{video}/30/{video}", "annotation": f"{video}/30/{video}.txt"}
     present = [each for each, row in rows.items() if storage.exists(base + row["annotation"])]
     first = next(iter(rows.values()))
     expected = f"expected {first['annotation']} and {first['frames_folder']}/, and so on"
@@ -113,6 +124,7 @@ def table(storage: Storage, base: str, name: str, spec: str) -> Sequences:
         if name == "uav":
             flags = annotation.parent / "att" / annotation.name
             attributes = partial(box_files.flagged_attributes, flags, box_files.UAV123)
+        corners = partial(box_files.parse_corners, count=last - first + 1)
         return Sequence(
             name=row["name"],
             dataset=name,
@@ -122,6 +134,7 @@ def table(storage: Storage, base: str, name: str, spec: str) -> Sequences:
             frame_range=tuple(f"{number:0{digits}d}.{row['extension']}" for number in range(first, last + 1)),
             skip_first=int(row["skip_first"]),
             object_class=row["object_class"],
+            parse_annotation=corners if downloaded else box_files.parse_boxes,
             read_attributes=attributes,
         )
 
@@ -139,12 +152,14 @@ def tc128(storage: Storage, base: str, name: str) -> Sequences:
 
     def layout(folder: Path) -> dict[str, Any]:
         frames_file = folder / f"{folder.name}_frames.txt"
-        first, last = box_files.parse_flags(storage.text(frames_file), storage.locate(frames_file))
+        ends = box_files.parse_flags(storage.text(frames_file), storage.locate(frames_file))
+        if len(ends) != 2 or not 0 <= ends[0] <= ends[1]:
+            raise UserError(f"{storage.locate(frames_file)}, line 1: expected first and last frame, such as 1,120")
         return {
             "frames_dir": folder / "img",
             "annotation": folder / f"{folder.name}_gt.txt",
             "subfolder": "tc128",  # OTB has many of the same names
-            "frame_range": tuple(f"{number:04d}.jpg" for number in range(first, last + 1)),
+            "frame_range": tuple(f"{number:04d}.jpg" for number in range(ends[0], ends[1] + 1)),
             "read_attributes": partial(box_files.listed_attributes, folder / f"{folder.name}_att.txt"),
         }
 
@@ -168,13 +183,19 @@ def vot(storage: Storage, base: str, name: str, subfolder: str) -> Sequences:
     """A folder in the VOT toolkit's layout; the sequences of `list.txt` where that file exists.
 
     `<sequence>/color/00000001.jpg …` (or the frames in the folder itself, as until 2017), `<sequence>/groundtruth.txt`
-    of rectangles, polygons or masks, `<sequence>/<tag>.tag` with a flag a frame.
+    of rectangles, polygons or masks, `<sequence>/<tag>.tag` with a flag a frame. The file `sequence` may name another
+    folder of frames (`channels.color=…/%08d.jpg`).
     """
     names, left_out = _listed(storage, base, name, f"{LIST} or folders with color/ and groundtruth.txt")
 
     def layout(folder: Path) -> dict[str, Any]:
+        frames = folder / "color" if (folder / "color").is_dir() else folder
+        if (folder / "sequence").is_file():
+            description = read_text(folder / "sequence", errors="replace")
+            channel = re.search(r"^\s*channels\.color\s*=(.*\S)", description, re.MULTILINE)
+            frames = folder / Path(channel[1].strip()).parent if channel else frames
         return {
-            "frames_dir": folder / "color" if (folder / "color").is_dir() else folder,
+            "frames_dir": frames,
             "subfolder": subfolder,
             "parse_annotation": box_files.parse_regions,
             "read_attributes": partial(box_files.tagged_attributes, folder),

@@ -4,9 +4,10 @@ import json
 import logging
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from xml.etree import ElementTree
 
@@ -19,7 +20,7 @@ from ..utils.progress import progress_bar
 from .dataset import MaskedDataset, SequenceInfo, TrackingDataset, sequence_info
 from .images import image_names
 from .sequence import some
-from .storage import Arrays, Storage
+from .storage import Arrays, LmdbStorage, Storage
 
 _ROBOFLOW = "_annotations.coco.json"
 # Annotations, and the folder of their images; the first layout that exists is read.
@@ -34,7 +35,6 @@ _LAYOUTS = (
 # Pixels: of what is smaller, an outline tells little more than a box.
 _LEAST_OUTLINED_SIDE = 16
 _WHITE = 0xFFFFFF
-_VID_INDEX = "cache.json"
 _VID_FOLDER = re.compile(r"ILSVRC2015_VID_train_(\d{4})/ILSVRC2015_train_(\d{8})")
 log = logging.getLogger(__name__)
 
@@ -68,6 +68,9 @@ class Coco(TrackingDataset):
             raise UserError(f"{name}: {storage.locate(self._annotations)} has no object with an {usable}")
         if crowds or unusable:
             self.report = f"{len(self)} of {total} objects are used; {crowds} are crowds, {unusable} have no {usable}"
+        if others := [folder for file, folder in found[1:] if folder != "" and file.endswith(_ROBOFLOW)]:
+            unread = f"{', '.join(others)} are not read: to use them, name them as data sets of their own"
+            self.report = f"{self.report}; {unread}".removeprefix("; ")
 
     def __len__(self) -> int:
         return len(self._boxes)
@@ -110,9 +113,13 @@ def _read_arrays(storage: Storage, file: str, outlined: bool) -> Arrays:
         images, entries = content["images"], content["annotations"]
         index = {image["id"]: number for number, image in enumerate(images)}
         if len(index) < len(images):
-            raise ValueError("several images have the same id")
+            twice, _ = Counter(image["id"] for image in images).most_common(1)[0]
+            names = [image["file_name"] for image in images if image["id"] == twice]
+            raise ValueError(f"image id {twice} stands for {names[0]} and {names[1]}; give each image an id of its own")
         single = [entry for entry in entries if not entry.get("iscrowd", 0)]
         used = [entry for entry in single if entry.get("usable")]
+        if unknown := [entry["image_id"] for entry in used if entry["image_id"] not in index]:
+            raise ValueError(f"an annotation is of the image id {unknown[0]}, and no image has it")
         arrays = {
             "files": np.array([image["file_name"] for image in images], str),
             "images": np.array([index[entry["image_id"]] for entry in used], dtype=np.int32),
@@ -128,7 +135,7 @@ def _read_arrays(storage: Storage, file: str, outlined: bool) -> Arrays:
             arrays["last"] = np.cumsum([0, *map(len, outlines)])
         return arrays
     except KeyError as error:
-        raise UserError(f"{storage.locate(file)}: {error} is missing, a key or the id of an image") from error
+        raise UserError(f"{storage.locate(file)}: {error} is missing") from error
     except (ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{storage.locate(file)} is not a COCO annotation file: {error}") from error
 
@@ -137,17 +144,19 @@ def _slim(outlined: bool, entry: dict) -> dict:
     """Called by the JSON reader with each object of the file; what it returns takes the object's place."""
     if "bbox" not in entry:
         return entry
-    _, _, width, height = box = entry["bbox"]
+    box, polygons = entry["bbox"], entry.get("segmentation")
+    if len(box) != 4 or not all(map(math.isfinite, box)):
+        raise ValueError(f"the bbox {box} of annotation {entry.get('id')} is not x, y, width, height")
     slim = {key: entry[key] for key in ("image_id", "bbox", "iscrowd") if key in entry}
-    usable = all(map(math.isfinite, box)) and width > 0 and height > 0
     if not outlined:
-        return slim | {"usable": usable}
-    polygons = entry.get("segmentation")
+        return slim | {"usable": box[2] > 0 and box[3] > 0}
     if not isinstance(polygons, list) or not entry.get("exact_mask", True):  # a crowd's mask, or only a box
         polygons = []
-    sound = [each for each in polygons if len(each) >= 6 and len(each) % 2 == 0 and all(map(math.isfinite, each))]
-    usable = usable and sound and min(width, height) >= _LEAST_OUTLINED_SIDE
-    return slim | {"outline": [np.array(each, dtype=np.float32) for each in sound], "usable": usable}
+    outline = [np.array(polygon, dtype=np.float32) for polygon in polygons]
+    if not all(each.ndim == 1 and len(each) % 2 == 0 and np.isfinite(each).all() for each in outline):
+        raise ValueError(f"the segmentation of annotation {entry.get('id')} is not polygons of x, y, x, y, …")
+    outline = [each for each in outline if len(each) >= 6]
+    return slim | {"outline": outline, "usable": outline and min(box[2:]) >= _LEAST_OUTLINED_SIDE}
 
 
 class _Video(NamedTuple):
@@ -225,8 +234,10 @@ class Davis(MaskedDataset):
     def _objects(self, video: str) -> list[int]:
         """The colours of a video's objects; white is an object only where it is the only one."""
         masks = self._paths(self._masks, video)
+        if not masks:
+            raise UserError(f"{self.name}: no masks in {self.storage.locate(f'{self._masks}/{video}')}")
         shown = [np.unique(self._labels(path)) for path in (masks if self._late else masks[:1])]
-        labels = np.unique(np.concatenate([[0], *shown]))[1:].tolist()
+        labels = np.setdiff1d(np.concatenate(shown), [0]).tolist()
         return labels if len(labels) < 2 else [label for label in labels if label != _WHITE]
 
     def _paths(self, folder: str, video: str) -> list[str]:
@@ -254,26 +265,31 @@ class Vid(TrackingDataset):
     cache.json      all annotations in one; made on first use, since the XML files are more than a million
 
     An object is visible where it is not occluded. As in the published index, a sequence ends before the first frame
-    that lacks the object, and an object whose first box fills the image is left out.
+    that lacks the object, and an object whose first box fills the image is left out. The files lie in the folder
+    `ILSVRC2015` of the storage, or without it.
     """
 
     def __init__(self, name: str, storage: Storage) -> None:
         super().__init__(name, storage)
-        if storage.exists(_VID_INDEX):
-            text = storage.text(_VID_INDEX)
+        base = "ILSVRC2015/" if storage.exists("ILSVRC2015") else ""
+        self._index, place = f"{base}cache.json", storage.locate(f"{base}cache.json")
+        if storage.exists(self._index):
+            text = storage.text(self._index)
         else:
-            text = json.dumps(_read_annotations(storage, "Annotations/VID/train"))
-            place = storage.locate(_VID_INDEX)
+            text = json.dumps(_read_annotations(storage, f"{base}Annotations/VID/train"))
             try:
-                write_text(place, text)
+                if not isinstance(storage, LmdbStorage):
+                    write_text(Path(storage.root, self._index), text)
             except OSError as error:
                 log.warning("cannot write %s (%s): the annotations will be read again next time", place, error.strerror)
         try:
             entries = json.loads(text)
             smaller = [each for each in entries if np.prod(each["anno"][0][2:]) < np.prod(each["image_size"])]
-            self._tracks = list(map(_track, smaller))
+            self._tracks = [_track(f"{base}Data/VID/train", each) for each in smaller]
         except (ValueError, TypeError, KeyError, IndexError) as error:
-            raise UserError(f"{storage.locate(_VID_INDEX)} is malformed ({error!r}): remove it") from error
+            raise UserError(f"{place} is malformed ({error!r}): remove it to have it made anew") from error
+        if not self._tracks:
+            raise UserError(f"{name}: {place} holds no objects: remove it to have it made anew")
         if left_out := len(entries) - len(self):
             self.report = (
                 f"{len(self)} of {len(entries)} objects are used; {left_out} fill the image in the first frame"
@@ -286,7 +302,7 @@ class Vid(TrackingDataset):
         return self._tracks[sequence].info
 
     def files(self) -> Iterator[str]:
-        yield _VID_INDEX
+        yield self._index
         for folder in sorted({track.folder for track in self._tracks}):
             yield from (f"{folder}/{name}" for name in image_names(self.storage.names(folder)))
 
@@ -295,14 +311,15 @@ class Vid(TrackingDataset):
         return f"{track.folder}/{track.start + frame:06d}.JPEG"
 
 
-def _track(entry: dict) -> _Track:
+def _track(frames: str, entry: dict) -> _Track:
+    """The object of an entry of the index; the videos' frames lie in the folder `frames`."""
     boxes = np.array(entry["anno"], dtype=np.float64).reshape(-1, 4)
     visible = np.array(entry["target_visible"], dtype=bool)
     group, video = f"ILSVRC2015_VID_train_{int(entry['set_id']):04d}", f"ILSVRC2015_train_{int(entry['vid_id']):08d}"
     gaps = np.flatnonzero(~boxes[1:].any(axis=1)) + 1  # zeros, in an index whose sequences go on after a gap
     end = gaps[0] if len(gaps) else len(boxes)
     info = sequence_info(boxes[:end], visible[:end])
-    return _Track(f"Data/VID/train/{group}/{video}", int(entry["start_frame"]), info)
+    return _Track(f"{frames}/{group}/{video}", int(entry["start_frame"]), info)
 
 
 def _read_annotations(storage: Storage, folder: str) -> list[dict]:
@@ -327,18 +344,27 @@ def _video_entries(storage: Storage, folder: str) -> list[dict]:
     """The objects of one video, in the order in which they appear."""
     entries: dict[str, dict] = {}
     for name in storage.names(folder):
-        path = f"{folder}/{name}"
+        stem, _, suffix = name.rpartition(".")
+        if suffix != "xml" or not stem.isdecimal():
+            continue
+        frame, path = int(stem), f"{folder}/{name}"
         try:
-            frame, root = int(name.removesuffix(".xml")), ElementTree.fromstring(storage.read_bytes(path))
-            size = [int(root.find(f"size/{side}").text) for side in ("width", "height")]
+            root = ElementTree.fromstring(storage.read_bytes(path))
+            size = [int(_text(root, f"size/{side}")) for side in ("width", "height")]
             for node in root.iter("object"):
-                new = {"class_name": node.find("name").text.strip(), "start_frame": frame, "image_size": size}
-                entry = entries.setdefault(node.find("trackid").text.strip(), new | {"anno": [], "target_visible": []})
+                new = {"class_name": _text(node, "name"), "start_frame": frame, "image_size": size}
+                entry = entries.setdefault(_text(node, "trackid"), new | {"anno": [], "target_visible": []})
                 sides = ("xmin", "ymin", "xmax", "ymax")
-                left, top, right, bottom = (int(node.find(f"bndbox/{side}").text) for side in sides)
+                left, top, right, bottom = (int(_text(node, f"bndbox/{side}")) for side in sides)
                 if frame == entry["start_frame"] + len(entry["anno"]):  # there was no gap
                     entry["anno"].append([left, top, right - left, bottom - top])
                     entry["target_visible"].append(node.findtext("occluded", "0").strip() == "0")
-        except (ElementTree.ParseError, ValueError, AttributeError) as error:
+        except (ElementTree.ParseError, ValueError) as error:
             raise UserError(f"{storage.locate(path)} is not an annotation of VID: {error}") from error
     return list(entries.values())
+
+
+def _text(node: ElementTree.Element, path: str) -> str:
+    if (text := node.findtext(path)) is None:
+        raise ValueError(f"{path} is missing")
+    return text.strip()

@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -110,7 +111,7 @@ def find_lack(name: str, data_dir: Path | None = None, use_lmdb: bool = False) -
 
 
 def pack(name: str, data_dir: Path | None = None, output: Path | None = None, progress: bool = True) -> Path:
-    """Pack all sequences of a training set into one LMDB, which appears when it is whole; gives its folder.
+    """Pack all sequences of a training set into one LMDB, which appears when it is whole and checked; gives its folder.
 
     For disks that are slow with millions of small files.
 
@@ -128,9 +129,14 @@ def pack(name: str, data_dir: Path | None = None, output: Path | None = None, pr
     staging = output.with_name(f".{output.name}.{os.getpid()}.partial")
     try:
         staging.mkdir(parents=True)
-        paths = progress_bar(f"packing {name}", "files", list(source.files()), disable=not progress)
-        write_lmdb(staging, source.storage, paths)
+        paths = list(source.files())
+        write_lmdb(staging, source.storage, progress_bar(f"packing {name}", "files", paths, disable=not progress))
+        with closing(LmdbStorage(staging)) as packed:
+            if packed.entries() != len(paths) or len(kind.build(name, packed)) != len(source):
+                raise UserError(f"{output}: not all of {len(paths)} files arrived: pack again")
         staging.rename(output)
+    except OSError as error:
+        raise UserError(f"cannot write {output}: {error}; make room there, or allow writing") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return output

@@ -1,5 +1,6 @@
 """One annotated video: paths of its frames and annotations, which are read when they are asked for."""
 
+import logging
 from collections import abc
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -11,8 +12,10 @@ import numpy as np
 
 from ..utils.errors import UserError
 from .box_files import box_doubt, parse_boxes, parse_flags
-from .images import ImageReadError, Picture, image_names
+from .images import ImageReadError, Picture, image_names, missing_numbers
 from .storage import Storage
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -31,22 +34,26 @@ class Sequence:
     absence_files: tuple[Path, ...] = ()  # a flag a frame, not 0 where the object is not visible
     cover_file: Path | None = None  # GOT-10k's visible share of the object, 0 where it is not visible
     flags_may_lack: bool = True  # a flag file that is missing says nothing; otherwise it is an error
+    more_files: tuple[Path, ...] = ()  # for packing
     parse_annotation: Callable[[str, str], np.ndarray] = parse_boxes  # of the file's text and its name for messages
     read_attributes: Callable[[], tuple[str, ...]] = tuple  # names of the sequence's attributes
 
     @property
     def text_files(self) -> tuple[Path, ...]:
         """Every file of the sequence but its frames; some may be missing."""
-        return tuple(filter(None, (self.annotation, *self.absence_files, self.cover_file)))
+        return tuple(filter(None, (self.annotation, *self.absence_files, self.cover_file, *self.more_files)))
 
     @cached_property
     def frames(self) -> list[Path]:
         """Paths of the frames in order, at least one; a `UserError` where the folder is missing or has no images."""
+        place = self.storage.locate(self.frames_dir)
         if not self.storage.exists(self.frames_dir):
-            raise UserError(f"{self.name}: folder of frames not found: {self.storage.locate(self.frames_dir)}")
+            raise UserError(f"{self.name}: folder of frames not found: {place}")
         names = list(self.frame_range or image_names(self.storage.names(self.frames_dir)))
         if len(names) <= self.skip_first:
-            raise UserError(f"{self.name}: no images in {self.storage.locate(self.frames_dir)}")
+            raise UserError(f"{self.name}: no images in {place}")
+        if (gaps := missing_numbers(names)) and len(self.truth) == 1:
+            log.warning("%s: frames %s are missing in %s: there is no box for them", self.name, some(gaps), place)
         return [self.frames_dir / name for name in names[self.skip_first :]]
 
     def __len__(self) -> int:
@@ -77,7 +84,10 @@ class Sequence:
     def truth(self) -> np.ndarray:
         """Ground truth (N, 4) xywh, nan or without area where the object is absent; N is 1 if a server has the rest."""
         where = self.storage.locate(self.annotation)
-        return self.parse_annotation(self.storage.text(self.annotation), where)[self.skip_first :]
+        boxes = self.parse_annotation(self.storage.text(self.annotation), where)
+        if len(boxes) <= self.skip_first:
+            raise UserError(f"{where} has {len(boxes)} boxes, but the first {self.skip_first} are skipped")
+        return boxes[self.skip_first :]
 
     @cached_property
     def visible(self) -> np.ndarray | None:
@@ -105,8 +115,14 @@ class Sequence:
         """Raise a `UserError` unless there is a box for every frame of the folder, where it exists, or one box."""
         known = self.frame_range is None and len(self.truth) > 1 and self.storage.exists(self.frames_dir)
         if known and len(self.truth) != len(self.frames):
-            where = self.storage.locate(self.annotation)
-            raise UserError(f"{where} has {len(self.truth)} boxes for {len(self.frames)} frames")
+            raise UserError(self.unequal([path.name for path in self.frames]))
+
+    def unequal(self, names: list[str]) -> str:
+        """What to say where there are more or fewer boxes than `names` of frames."""
+        where, place = self.storage.locate(self.annotation), self.storage.locate(self.frames_dir)
+        gaps = missing_numbers(names)
+        missing = f"; frames {some(gaps)} are missing" if gaps else ""
+        return f"{where} has {len(self.truth)} boxes for {len(names)} frames in {place}{missing}"
 
     def flags(self, path: Path) -> np.ndarray | None:
         """The whole numbers (N,) of a flag file, one for each box of `truth`; None where it may be missing, and is."""

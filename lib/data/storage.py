@@ -10,7 +10,7 @@ import os
 import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path, PurePath
 
@@ -24,8 +24,9 @@ from .images import ImageReadError, Picture, decode_image, open_picture
 DATA_FILE = "data.mdb"
 # Changes with the content of annotation caches, or the way it is read from the annotations.
 _CACHE_VERSION = 5
-_MAP_BYTES = 1 << 42  # addresses that an LMDB may fill while it is written; its file takes what it holds
+_FIRST_MAP_BYTES = 1 << 30  # of an LMDB that is written; it grows
 _BATCH = 500  # files written in one transaction
+_LONGEST_KEY = 511  # bytes; LMDB's own limit
 Arrays = dict[str, np.ndarray]
 AnyPath = str | PurePath
 log = logging.getLogger(__name__)
@@ -42,22 +43,24 @@ class Storage:
     def names(self, folder: AnyPath = "") -> list[str]:
         """Sorted names of what lies directly in a folder, without hidden ones; empty where the folder is missing."""
         try:
-            return sorted(name for name in os.listdir(self.locate(folder)) if not name.startswith("."))
+            return sorted(name for name in self._names(folder) if not name.startswith("."))
         except (FileNotFoundError, NotADirectoryError):
             return []
+        except OSError as error:
+            raise UserError(f"cannot list {self.locate(folder)}: {error.strerror}") from error
 
     def exists(self, path: AnyPath) -> bool:
         """Whether a file or folder has that path."""
-        return os.path.exists(self.locate(path))
+        return os.path.exists(self._path(path))
 
     def locate(self, path: AnyPath = "") -> str:
-        """The whole path, also for messages."""
-        return os.path.join(self.root, path) if path else self.root
+        """The whole path for messages; bytes that are not UTF-8 are replaced, since logs do not take them."""
+        return os.fsencode(self._path(path)).decode(errors="replace")
 
     def stamp(self, path: AnyPath) -> tuple[int, ...] | None:
         """Numbers that change when a file or a folder's content changes; None where the path is missing."""
         try:
-            status = os.stat(self.locate(path))
+            status = os.stat(self._path(path))
         except (FileNotFoundError, NotADirectoryError):
             return None
         # Tools that copy a file may keep its modification time; the change time (ctime) is that of the replacement.
@@ -96,10 +99,9 @@ class Storage:
         arrays: Arrays | None = None
         try:
             with locked(path):
-                # A file that is missing or damaged is made anew.
-                with suppress(OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile), np.load(path) as file:
-                    if np.array_equal(file["key"], key):
-                        return dict(file)
+                cached = _read_arrays(path)
+                if np.array_equal(cached.get("key"), key):
+                    return cached
                 arrays = read()
                 with atomic_path(path) as temporary, open(temporary, "wb") as file:
                     np.savez(file, key=key, **arrays)
@@ -110,12 +112,30 @@ class Storage:
 
     def _read(self, path: AnyPath) -> bytes:
         """Content of a file; raises an OSError where there is no such file, or it cannot be read."""
-        with open(self.locate(path), "rb") as file:
+        with open(self._path(path), "rb") as file:
             return file.read()
+
+    def _names(self, folder: AnyPath) -> list[str]:
+        return os.listdir(self._path(folder))
+
+    def _path(self, path: AnyPath) -> str:
+        return os.path.join(self.root, path) if path else self.root
 
 
 def _digest(content: object, size: int) -> bytes:
     return hashlib.blake2b(repr(content).encode(), digest_size=size).digest()
+
+
+def _read_arrays(path: Path) -> Arrays:
+    """All arrays of a file; none where it is missing or damaged."""
+    try:
+        with np.load(path) as file:
+            return dict(file)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        log.warning("%s is damaged (%s): it is made again", path, error)
+        return {}
 
 
 # Environments by path, with the process that opened each: LMDB refuses to open a file twice in one process, and
@@ -124,66 +144,115 @@ _opened: dict[Path, tuple[lmdb.Environment, int]] = {}
 
 
 class LmdbStorage(Storage):
-    """Files of an LMDB. It is opened when first read, anew in each process; the object can be pickled."""
+    """Files of an LMDB. It is opened when first read, anew in each process; the object can be pickled.
+
+    Its folder holds `data.mdb`; or, as TrackingNet is published, `seq_list.json` and an LMDB for each part, such as
+    `TRAIN_0_lmdb` with the files of `TRAIN_0/`.
+    """
 
     def __init__(self, path: str | os.PathLike) -> None:
         super().__init__(Path(path).resolve())
+        self._parts = {each.name.removesuffix("_lmdb"): each for each in _part_folders(Path(self.root))}
 
     @staticmethod
     def is_lmdb(path: Path) -> bool:
-        """Whether there is an LMDB at a path, by the name of its file."""
-        return (path / DATA_FILE).is_file()
+        """Whether there is an LMDB at a path, or one for each part, by their names."""
+        return (path / DATA_FILE).is_file() or bool(_part_folders(path))
 
-    def names(self, folder: AnyPath = "") -> list[str]:
-        prefix, names = _key(folder) + b"/" * bool(folder), []
-        with self._cursor() as cursor:
-            found = cursor.set_range(prefix)
+    def entries(self) -> int:
+        """Number of files."""
+        return sum(_environment(path).stat()["entries"] for path in self._parts.values() or [Path(self.root)])
+
+    def close(self) -> None:
+        """Close the files, for all that read them in this process; the next read opens them again."""
+        for path in self._parts.values() or [Path(self.root)]:
+            if path in _opened:
+                _opened.pop(path)[0].close()
+
+    def exists(self, path: AnyPath) -> bool:
+        with self._cursor(path) as (cursor, key):
+            if not key:
+                return cursor is not None
+            inside = key + b"/"
+            return cursor.set_key(key) or (cursor.set_range(inside) and cursor.key().startswith(inside))
+
+    def stamp(self, path: AnyPath) -> tuple[int, ...] | None:
+        part, _, _ = _text(path).partition("/")
+        return Storage(self._parts.get(part, self.root)).stamp(DATA_FILE)  # of the LMDB as a whole
+
+    def _names(self, folder: AnyPath) -> list[str]:
+        if self._parts and not folder:
+            return list(self._parts)
+        with self._cursor(folder) as (cursor, key):
+            prefix, names = key + b"/" * bool(key), []
+            found = cursor is not None and cursor.set_range(prefix)
             while found and cursor.key().startswith(prefix):
                 name, slash, _ = cursor.key()[len(prefix) :].partition(b"/")
                 names.append(os.fsdecode(name))
                 # What is deeper down is skipped as a whole: "0" comes right after "/".
                 found = cursor.set_range(prefix + name + b"0") if slash else cursor.next()
-        return sorted(name for name in names if not name.startswith("."))
+        return names
 
-    def exists(self, path: AnyPath) -> bool:
-        with self._cursor() as cursor:
-            key = _key(path)
-            inside = key + b"/"
-            return not key or cursor.set_key(key) or (cursor.set_range(inside) and cursor.key().startswith(inside))
-
-    def locate(self, path: AnyPath = "") -> str:
+    def _path(self, path: AnyPath) -> str:
         return f"{self.root}:{path}" if path else self.root
 
-    def stamp(self, path: AnyPath) -> tuple[int, ...] | None:
-        return Storage(self.root).stamp(DATA_FILE)  # of the LMDB as a whole
-
     def _read(self, path: AnyPath) -> bytes:
-        with self._cursor() as cursor:
-            data = cursor.get(_key(path))
+        with self._cursor(path) as (cursor, key):
+            data = cursor.get(key) if key else None
         if data is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         return data
 
     @contextmanager
-    def _cursor(self) -> Iterator[lmdb.Cursor]:
-        with _environment(Path(self.root)).begin() as transaction, transaction.cursor() as cursor:
-            yield cursor
+    def _cursor(self, path: AnyPath) -> Iterator[tuple[lmdb.Cursor | None, bytes]]:
+        """A cursor of the LMDB that has a path, and the path's key in it; None and no key where no part has it."""
+        place, key = Path(self.root), _text(path)
+        if self._parts:
+            part, _, key = key.partition("/")
+            place = self._parts.get(part)
+        if place is None:
+            yield None, b""
+            return
+        try:
+            with _environment(place).begin() as transaction, transaction.cursor() as cursor:
+                yield cursor, os.fsencode(key)
+        except lmdb.Error as error:
+            raise OSError(errno.EIO, str(error)) from error
 
 
-def _key(path: AnyPath) -> bytes:
-    return os.fsencode(path if isinstance(path, str) else path.as_posix())
+def _part_folders(folder: Path) -> list[Path]:
+    """The LMDBs of a data set's parts in a folder."""
+    if not (folder / "seq_list.json").is_file():  # a folder of several data sets
+        return []
+    return sorted(path.parent for path in folder.glob(f"*_lmdb/{DATA_FILE}"))
+
+
+def _text(path: AnyPath) -> str:
+    return path if isinstance(path, str) else path.as_posix()
 
 
 def write_lmdb(folder: Path, source: Storage, paths: Iterable[str]) -> None:
     """Write files into an LMDB in an existing folder, under their paths in the storage `source`."""
     paths = iter(paths)
     try:
-        with lmdb.open(str(folder), map_size=_MAP_BYTES, lock=False) as environment:
+        with lmdb.open(str(folder), map_size=_FIRST_MAP_BYTES, lock=False) as environment:
             while batch := list(islice(paths, _BATCH)):
-                with environment.begin(write=True) as transaction, transaction.cursor() as cursor:
-                    cursor.putmulti((os.fsencode(path), source.read_bytes(path)) for path in batch)
+                if long := next((path for path in batch if len(os.fsencode(path)) > _LONGEST_KEY), ""):
+                    raise UserError(f"the path {long[:60]}… is longer than the {_LONGEST_KEY} bytes that LMDB allows")
+                while not _write_batch(environment, source, batch):
+                    environment.set_mapsize(2 * environment.info()["map_size"])
     except lmdb.Error as error:
-        raise UserError(f"cannot write the LMDB {folder}: {error}") from error
+        raise UserError(f"cannot write the LMDB {folder}: {error}; make room there") from error
+
+
+def _write_batch(environment: lmdb.Environment, source: Storage, batch: list[str]) -> bool:
+    """Write some files in one transaction, or none of them where the map is full: False."""
+    try:
+        with environment.begin(write=True) as transaction, transaction.cursor() as cursor:
+            cursor.putmulti((os.fsencode(path), source.read_bytes(path)) for path in batch)
+    except lmdb.MapFullError:
+        return False
+    return True
 
 
 def _environment(path: Path) -> lmdb.Environment:
