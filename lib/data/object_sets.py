@@ -187,7 +187,7 @@ class Davis(MaskedDataset):
         self._images, self._masks = (f"{base}{kind}{resolution}" for kind in ("JPEGImages", "Annotations"))
         self._splits, self._late = f"{base}ImageSets", late
         place, present = storage.locate(self._masks), storage.names(self._masks)
-        wanted = present if split is None else storage.text(f"{self._splits}/{split}.txt").split()
+        wanted = present if split is None or not present else storage.text(f"{self._splits}/{split}.txt").split()
         self.videos = [video for video in wanted if video in present]
         if missing := [video for video in wanted if video not in present]:
             self.report = f"{len(self.videos)} of {len(wanted)} videos are used; missing in {place}: {some(missing)}"

@@ -235,7 +235,7 @@ def write_lmdb(folder: Path, source: Storage, paths: Iterable[str]) -> None:
     """Write files into an LMDB in an existing folder, under their paths in the storage `source`."""
     paths = iter(paths)
     try:
-        with lmdb.open(str(folder), map_size=_FIRST_MAP_BYTES, lock=False) as environment:
+        with lmdb.open(os.fsencode(folder), map_size=_FIRST_MAP_BYTES, lock=False) as environment:
             while batch := list(islice(paths, _BATCH)):
                 if long := next((path for path in batch if len(os.fsencode(path)) > _LONGEST_KEY), ""):
                     raise UserError(f"the path {long[:60]}… is longer than the {_LONGEST_KEY} bytes that LMDB allows")
@@ -263,7 +263,7 @@ def _environment(path: Path) -> lmdb.Environment:
     if environment is not None:
         environment.close()  # The parent's, inherited by a fork: its own stays open.
     try:
-        environment = lmdb.open(str(path), readonly=True, lock=False, readahead=False, meminit=False)
+        environment = lmdb.open(os.fsencode(path), readonly=True, lock=False, readahead=False, meminit=False)
     except lmdb.Error as error:
         raise UserError(f"cannot open the LMDB {path}: {error}; pack it again (tracking/make_lmdb.py)") from error
     # Reading beyond the end of a file that is too short would kill the process.

@@ -74,10 +74,10 @@ def make_got10k(root: Path, names: Sequence[str], frames: int = 3) -> Path:
     return root
 
 
-def make_lasot(root: Path, names: Sequence[str]) -> Path:
+def make_lasot(root: Path, names: Sequence[str], nested: bool = True) -> Path:
     """LaSOT: of three frames the last is fully occluded, the first out of view."""
     for number, name in enumerate(names):
-        folder = root / name.rpartition("-")[0] / name
+        folder = root / name.rpartition("-")[0] / name if nested else root / name
         write_video(folder / "img", folder / "groundtruth.txt", number, 3)
         write_lines(folder / "full_occlusion.txt", ["0,0,1"])
         write_lines(folder / "out_of_view.txt", ["1,0,0"])

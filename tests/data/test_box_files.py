@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lib.data.box_files import parse_boxes, parse_flags, parse_regions, read_boxes
+from lib.data.box_files import parse_boxes, parse_corners, parse_flags, parse_regions, read_boxes
 from lib.utils.errors import UserError
 
 
@@ -56,3 +56,13 @@ def test_malformed_files_are_named_and_nan_is_allowed_in_annotations(tmp_path):
     assert np.isnan(read_boxes(path)[1]).all()
     with pytest.raises(UserError, match=r"a\.txt, line 2: nan, or a number"):
         read_boxes(path, allow_nan=False)
+
+
+def test_annotations_of_nfs_are_corners_at_30_or_240_frames_a_second():
+    """One more line than frames, or one less, is as the set is published."""
+    text = "\n".join(f'0 {10 + i} 20 {30 + i} 50 {i} 0 0 1 "a cup"' for i in range(17))
+    expected = [[10 + i, 20, 20, 30] for i in range(17)]
+    for count, boxes in ((16, expected[:16]), (18, expected), (3, expected[::8])):
+        assert parse_corners(text, "a.txt", count).tolist() == boxes
+    with pytest.raises(UserError, match=r"a\.txt, line 2: '1,2,3,4' is not track, left, top"):
+        parse_corners("0 1 2 3 4\n1,2,3,4\n", "a.txt", 2)

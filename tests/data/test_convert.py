@@ -66,7 +66,7 @@ def cvat(tmp_path) -> Path:
 def test_cvat_is_read_by_got10k_layout(cvat, tmp_path):
     out = tmp_path / "out"
     said, _, counted = convert(cvat, out, "cvat").partition("; left out: ")
-    assert said == f"objects written to {out}: 4"
+    assert said == f"written to {out}: objects: 4, boxes: 21, frames: 25"
     assert set(counted.split(", ")) == {
         "objects without a box: 2",
         "boxes without an area: 1",
@@ -180,26 +180,35 @@ def test_davis_gives_every_object_also_a_late_one(tmp_path):
     root = make_davis(tmp_path / "davis", videos=["bear"])
     first = root / "Annotations/480p/bear/00000.png"
     mask = cv2.imread(str(first))
-    mask[(mask == (0, 0, 128)).all(axis=-1)] = 0  # the object of colour (128, 0, 0) is not there yet
+    mask[(mask == (0, 0, 128)).all(axis=-1)] = 0  # the object of colour (128, 0, 0), DAVIS's first, is not there yet
     cv2.imwrite(str(first), mask)
     said = convert(root, tmp_path / "out", "davis")
     assert "frames without a mask: 1" in said
-    assert lines(tmp_path / "out/bear_1/groundtruth.txt") == [f"{2 + frame},2,6,5" for frame in range(4)]
-    assert lines(tmp_path / "out/bear_2/groundtruth.txt") == ["13,2,6,5", "14,2,6,5"]
+    assert lines(tmp_path / "out/bear_2/groundtruth.txt") == [f"{2 + frame},2,6,5" for frame in range(4)]
+    assert lines(tmp_path / "out/bear_1/groundtruth.txt") == ["13,2,6,5", "14,2,6,5"]
     assert "frames of its own" in user_error(root, tmp_path / "out", "davis", frames=root)
+
+
+CAR = '<a><track label="car" id="7">{}</track></a>'
 
 
 @pytest.mark.parametrize(
     ("form", "name", "text", "said"),
     [
-        ("cvat", "annotations.xml", "<annotations>", "annotations.xml, read as cvat: no element found"),
-        ("cvat", "annotations.xml", "<annotations/>", "there is no <track>"),
-        ("cvat", "annotations.xml", '<a><track label="a"/></a>', "'id' is missing"),
-        ("label-studio", "ls.json", "[{}]", "'data' is missing"),
-        ("label-studio", "ls.json", json.dumps([label_studio([], 4)] * 2), "0 of its 2 tasks are of a video images"),
+        ("cvat", "a.xml", "<annotations>", "a.xml: no element found"),
+        ("cvat", "a.xml", "<annotations/>", "there is no <track>"),
+        ("cvat", "a.xml", '<a><track task_id="1"/><track task_id="2"/></a>', "there are several tasks"),
+        ("cvat", "a.xml", '<a><track label="a"/></a>', "a.xml, track None: 'id' is missing"),
+        ("cvat", "a.xml", CAR.format(cvat_box(1, "one", 2, 3, 4)), "a.xml, track 7: could not convert string"),
+        ("cvat", "a.xml", CAR.format(cvat_box(1, "nan", 2, 3, 4)), "a.xml, object car_7: a number of a box is not"),
+        ("cvat", "a.xml", CAR.format(cvat_box(1, 1, 2, 3, 4) * 2), "a.xml, object car_7: two boxes in frame 1"),
+        ("label-studio", "a.json", "[{}]", "a.json, read as Label Studio's JSON: 'data' is missing"),
+        ("label-studio", "a.json", json.dumps([label_studio([{"frame": 1, "x": 1}], 4)]), "region aB3: 'y' is missing"),
+        ("label-studio", "a.json", json.dumps([label_studio([], 4)] * 2), "0 of its 2 tasks are of a video images"),
         ("yolo", "1.txt", "0 0.5 a 1 1", "1.txt, line 1: '0 0.5 a 1 1' is not 5 to 7 numbers"),
-        ("yolo", "1.txt", "0 0 0 1 1 3\n0 0 0 1 1 3", "object class0_3 has two boxes in a frame"),
+        ("yolo", "1.txt", "0 0 0 1 1 3\n0 0 0 1 1 3", "object class0_3: two boxes in frame 0"),
         ("yolo", "1.txt", "0 0 0 1 1\n0 0 0 1 1", "no object to convert; left out: boxes of classes with two boxes"),
+        ("yolo", "data.yaml", "names: 7", "data.yaml, names: 'int' object is not iterable"),
         ("mot", "gt.txt", "1,1,1,1,2,2\n0,1,1,2,3,4", "gt.txt, line 2: expected frame (from 1)"),
     ],
 )
@@ -253,8 +262,10 @@ def test_sequences_are_added_and_nothing_is_overwritten_unasked(cvat, tmp_path, 
     assert len(names(cvat / "images")) == 9
 
 
-def test_wrong_paths_say_what_to_do(cvat, tmp_path):
+def test_wrong_arguments_say_what_to_do(cvat, tmp_path):
     out = tmp_path / "out"
+    assert "did you mean 'cvat'" in user_error(cvat, out, "cvta")
+    assert "did you mean 'mot'" in user_error(cvat, out, "cvat", "mott")
     assert "no file or folder" in user_error(tmp_path / "nowhere", out, "cvat")
     assert "no video" in user_error(cvat, out, "cvat", frames=cvat / "annotations.xml")
     (cvat / "images").rename(tmp_path / "images")

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from lib.data import layouts, synthetic
+from lib.data.dataset import TrackingDataset
 from lib.data.images import ImageReadError
 from lib.data.registry import build_dataset, load_dataset
 from lib.utils.errors import UserError
 from lib.utils.files import read_ranges
 from tests.data.made_trees import (
+    MAKERS,
     boxes,
     make_got10k,
     make_lasot,
@@ -61,13 +63,32 @@ def test_folder_gives_boxes_frames_and_visibility_in_the_order_of_its_list(folde
     assert not build_dataset(f"FOLDER:{folder}").info(0).visible.any()
 
 
+def test_sequences_left_out_by_the_list_or_missing_are_counted(folder, caplog):
+    shutil.rmtree(folder / "a")
+    make_got10k(folder, ["c", "GOT-10k_Train_000002"])
+    write_lines(folder / "list.txt", ["a", "b", "GOT-10k_Train_000001"])
+    missing = f"left out: 2 missing in {folder} (a, GOT-10k_Train_000001), 2 not in list.txt (GOT-10k_Train_000002, c)"
+    dataset = build_dataset(f"FOLDER:{folder}")
+    assert (len(dataset), dataset.report) == (1, f"1 sequences are used; {missing}")
+    assert len(load_dataset(f"folder:{folder}")) == 1
+    assert caplog.messages == [f"folder:{folder}: 1 sequences are used; {missing}"]
+    folder.rename(folder.with_name("got10k"))
+    make_got10k(folder.with_name("got10k"), ["GOT-10k_Train_000001"])
+    write_lines(folder.with_name("got10k") / "list.txt", ["GOT-10k_Train_000001", "b"])
+    # of a split only its own are counted: the second sequence is validation's, c nobody's
+    report = build_dataset("GOT10K_vottrain", folder.parent).report
+    assert "not in list.txt" not in report
+    assert "7085 missing in" in report
+
+
 @pytest.mark.parametrize(
     ("file", "lines", "said"),
     [
         ("groundtruth.txt", ["1,2,3,4", "1,2,3,4", "1,2,three,4", "1,2,3,4"], ["line 3", "three"]),
-        ("groundtruth.txt", ["1,2,3,4"] * 5, ["5 boxes", "4 frames"]),
+        ("groundtruth.txt", ["1,2,3,4"] * 5, ["5 boxes", "4 frames in"]),
         ("absence.label", ["0", "0", "maybe", "0"], ["line 3", "maybe"]),
         ("cover.label", ["8", "8"], ["2 flags", "4 boxes"]),
+        ("../list.txt", ["b", "a", "b"], ["line 3", "'b' is listed already in line 1"]),
         ("../list.txt", ["b", "a", "../a"], ["line 3", "'../a' is not the name of a folder"]),
     ],
 )
@@ -94,8 +115,9 @@ def test_got10k_splits_are_the_published_ones_and_go_by_names(tmp_path, root):
     assert f"FOLDER:{tmp_path / 'other' / root}" in user_error("GOT10K_votval", tmp_path / "other")
 
 
-def test_lasot_takes_training_videos_and_hides_by_both_labels(tmp_path):
-    root = make_lasot(tmp_path / "lasot", ["airplane-1", "airplane-2", "airplane-10"])
+@pytest.mark.parametrize("nested", [True, False])
+def test_lasot_takes_training_videos_and_hides_by_both_labels(tmp_path, nested):
+    root = make_lasot(tmp_path / "lasot", ["airplane-1", "airplane-2", "airplane-10"], nested)
     for path in root.rglob("airplane-10/*_*.txt"):
         path.unlink()
     dataset = build_dataset("LASOT", tmp_path)
@@ -143,10 +165,13 @@ def test_a_malformed_coco_annotation_is_named(tmp_path):
     path = make_outlined_coco(tmp_path / "coco") / "annotations" / "instances_train2017.json"
     text = path.read_text()
     for old, new, said in (
-        ("[36, 20, 20, 20]", "[36, 20, 20]", "is not a COCO annotation file"),
-        ('"image_id": 2', '"image_id": 77', "77 is missing, a key or the id of an image"),
-        ('{"id": 1, "file_name"', '{"id": 2, "file_name"', "several images have the same id"),
-        (", 20", ", NaN", "no object with an area"),
+        ("[36, 20, 20, 20]", "[36, 20, 20]", "the bbox [36, 20, 20] of annotation None is not x, y, width"),
+        ("[36, 20, 20, 20]", "[36, 20, 20, NaN]", "of annotation None is not x, y, width, height"),
+        ('"image_id": 2', '"image_id": 77', "an annotation is of the image id 77, and no image has it"),
+        ('"image_id"', '"picture"', "'image_id' is missing"),
+        ('{"id": 1, "file_name"', '{"id": 2, "file_name"', "image id 2 stands for 1.jpg and 2.jpg"),
+        (", 20]", ", 0]", "no object with an area"),
+        ('"annotations"', "annotations", "is not a COCO annotation file"),
     ):
         path.write_text(text.replace("[1, 1, 8, 40]", "[1, 1, 8, 20]").replace(old, new))
         message = user_error("COCO17", tmp_path)
@@ -154,9 +179,25 @@ def test_a_malformed_coco_annotation_is_named(tmp_path):
         assert said in message
 
 
-def test_vid_makes_a_sequence_of_every_object_until_its_first_gap(tmp_path, monkeypatch, caplog):
-    root = make_vid(tmp_path / "vid")
-    index = root / "cache.json"
+def test_coco_says_which_splits_it_does_not_read_and_which_layouts_it_looked_for(tmp_path):
+    path = make_outlined_coco(tmp_path, folder="train") / "annotations/instances_train2017.json"
+    for split in ("train", "valid"):
+        (tmp_path / split).mkdir(exist_ok=True)
+        shutil.copy(path, tmp_path / split / "_annotations.coco.json")
+    assert "valid/ are not read: to use them, name them as" in build_dataset(f"COCO:{tmp_path}").report
+    message = user_error(f"COCO:{tmp_path / 'annotations'}")
+    assert all(known in message for known in ("images/train2017/", "instances_default.json", "valid/_annotations.coco"))
+
+
+@pytest.mark.parametrize("base", ["vid", "vid/ILSVRC2015"])
+def test_vid_makes_a_sequence_of_every_object_until_its_first_gap(tmp_path, base, monkeypatch, caplog):
+    root = make_vid(tmp_path / base)
+    index, annotation = root / "cache.json", next(root.rglob("000002.xml"))
+    annotation.with_name("notes.txt").write_text("no annotation")
+    text = annotation.read_text()
+    annotation.write_text(text.replace("xmin>", "x>"))
+    assert f"{annotation} is not an annotation of VID: bndbox/xmin is missing" in user_error("VID", tmp_path)
+    annotation.write_text(text)
     with monkeypatch.context() as patch:
         patch.setattr("lib.data.object_sets.write_text", Mock(side_effect=OSError(30, "Read-only file system")))
         assert len(build_dataset("VID", tmp_path)) == 3
@@ -175,8 +216,9 @@ def test_vid_makes_a_sequence_of_every_object_until_its_first_gap(tmp_path, monk
     entries[1]["anno"][1] = [0, 0, 0, 0]
     index.write_text(json.dumps(entries))
     assert len(build_dataset("VID", tmp_path).info(1)) == 1
-    index.write_text('[{"anno": [[1, 2, 3, 4]]}]')
-    assert str(index) in user_error("VID", tmp_path)
+    for content in ("[]", '[{"anno": [[1, 2, 3, 4]]}]'):
+        index.write_text(content)
+        assert f"{index} " in user_error("VID", tmp_path)
 
 
 def test_names_that_are_unknown_or_of_missing_folders(tmp_path):
@@ -184,6 +226,36 @@ def test_names_that_are_unknown_or_of_missing_folders(tmp_path):
     assert "TRACKINGNET" in user_error("imagenet", tmp_path)
     assert "FOLDER:<path>" in user_error("FOLDER:", tmp_path)
     assert str(tmp_path / "nowhere") in user_error(f"FOLDER:{tmp_path / 'nowhere'}")
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_root_that_is_missing_or_empty_says_where_it_is_and_what_is_expected(tmp_path, name):
+    root = MAKERS[name](tmp_path)
+    (folder,) = tmp_path.iterdir()
+    shutil.rmtree(folder)
+    message = user_error(name, tmp_path)
+    assert str(folder) in message
+    assert "STARK_DATA_DIR" in message
+    root.mkdir(parents=True)
+    message = user_error(name, tmp_path)
+    assert str(tmp_path) in message
+    assert "expected" in message or "put" in message
+
+
+def test_a_subclass_hears_what_it_lacks():
+    class Whole(TrackingDataset):
+        info = frame_path = __len__ = lambda *_: ""
+        files = list
+
+        def __init__(self, *_):
+            self.boxes = []
+
+    dataset = Whole("WHOLE", None)
+    for use in (lambda: dataset.image(0, 0), lambda: dataset.name):
+        with pytest.raises(AttributeError, match=r"call super\(\).__init__\(name, storage\) in Whole.__init__"):
+            use()
+    with pytest.raises(AttributeError, match="'Whole' object has no attribute 'nmae'$"):
+        _ = dataset.nmae
 
 
 def test_the_embedded_default_is_generated_once(tmp_path, monkeypatch):

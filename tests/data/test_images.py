@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -48,6 +49,15 @@ def test_damaged_files_and_those_that_claim_more_than_they_hold_are_refused():
             decode_image(damaged, "here")
     with pytest.raises(ImageReadError, match="here"):
         open_picture(bytes(billions), "here").part((30000, 30100), (30000, 30100))
+
+
+def test_the_system_s_library_is_used_where_the_package_is_missing_unless_it_is_too_old(monkeypatch):
+    new, old = Mock(), Mock(spec=["tjInit"])
+    monkeypatch.setattr(images.importlib.util, "find_spec", lambda _: None)
+    for name, found in (("new", new), ("old", None), ("missing", None), (None, None)):
+        monkeypatch.setattr(images.ctypes.util, "find_library", lambda _, name=name: name)
+        monkeypatch.setattr(images.ctypes, "CDLL", Mock(side_effect={"new": [new], "old": [old]}.get(name, OSError)))
+        assert images.turbojpeg.__wrapped__() is found
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)
@@ -114,6 +124,10 @@ def test_names_in_natural_order_and_missing_numbers():
     names = ["10.jpg", "9.JPG", "a2.png", "a10.png", "a.png", ".1.jpg", "notes.txt", "1.10.jpg", "1.9.jpg"]
     ordered = ["1.9.jpg", "1.10.jpg", "9.JPG", "10.jpg", "a.png", "a2.png", "a10.png"]
     assert images.image_names(names) == ordered
+    clock = ["1700000000.0333.jpg", "1700000000.1.jpg", "1700000000.15.jpg", "1700000001.0.jpg"]
+    assert images.image_names(reversed(clock)) == clock
+    counted = [f"1.{number}.jpg" for number in range(1, 12)]  # 1.1 and 1.10 are one number
+    assert images.image_names(sorted(counted)) == counted
     assert images.missing_numbers(["0.jpg", "1.jpg", "4.jpg"]) == [2, 3]
     assert images.missing_numbers(["frame_0009.png", "frame_0011.png"]) == [10]
     for names in ([], ["7.jpg"], ["1.jpg", "2.jpg"], ["a.jpg", "3.jpg"], ["0.jpg", "5.jpg", "10.jpg"]):

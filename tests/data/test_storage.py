@@ -4,9 +4,11 @@ import multiprocessing
 import os
 import pickle
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest.mock import Mock
 
+import lmdb
 import pytest
 
 from lib.data import storage
@@ -15,7 +17,16 @@ from lib.data.images import ImageReadError
 from lib.data.registry import build_dataset, pack
 from lib.data.storage import LmdbStorage, Storage
 from lib.utils.errors import UserError
-from tests.data.made_trees import MAKERS, assert_same, make_got10k, make_outlined_coco, shows, write_lines, write_lmdb
+from tests.data.made_trees import (
+    MAKERS,
+    assert_same,
+    make_got10k,
+    make_outlined_coco,
+    make_trackingnet,
+    shows,
+    write_lines,
+    write_lmdb,
+)
 
 
 @pytest.fixture
@@ -53,7 +64,22 @@ def test_packing_a_split_packs_the_whole_set_and_folders_anywhere_are_packed_bes
     assert len(build_dataset(f"FOLDER:{folder}_lmdb")) == 3
 
 
-def test_names_and_existence_are_those_of_a_folder(tmp_path):
+def test_trackingnet_as_it_is_published_with_an_lmdb_for_each_part(tmp_path):
+    root = make_trackingnet(tmp_path / "trackingnet", ["TRAIN_0/a_0", "TRAIN_11/b_0", "TRAIN_11/c_0"])
+    packed = tmp_path / "trackingnet_lmdb"
+    write_lines(packed / "seq_list.json", ['[[0, "a_0"], [11, "b_0"], [11, "c_0"]]'])
+    for part in ("TRAIN_0", "TRAIN_11"):
+        write_lmdb(packed / f"{part}_lmdb", root / part)
+    dataset = build_dataset("TRACKINGNET", tmp_path, use_lmdb=True, cache=tmp_path / "cache")
+    dataset.keep_annotations()
+    assert_same(build_dataset("TRACKINGNET", tmp_path), dataset)
+    assert dataset.source(1, 2) == f"{packed}:TRAIN_11/frames/b_0/2.jpg"
+    assert [dataset.storage.exists(path) for path in ("TRAIN_11", "TRAIN_3/anno")] == [True, False]
+    with pytest.raises(UserError, match="cannot read .*TRAIN_3/anno/x.txt: No such file"):
+        dataset.storage.read_bytes("TRAIN_3/anno/x.txt")
+
+
+def test_names_and_existence_are_those_of_a_folder(tmp_path, monkeypatch):
     for file in ("a/x", "a-1.txt", "a-1/y", "a-10/y", "a/b/c", "a/b0", "a0/d", "a.txt", "top", ".hidden/e"):
         path = tmp_path / "tree" / file
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,6 +94,13 @@ def test_names_and_existence_are_those_of_a_folder(tmp_path):
         packed.read_bytes("a/none")
     with pytest.raises(ImageReadError, match="tree_lmdb:top"):
         packed.image("top")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "listdir", Mock(side_effect=PermissionError(13, "Permission denied")))
+        with pytest.raises(UserError, match="cannot list .*tree/a: Permission denied"):
+            plain.names("a")
+    monkeypatch.setattr(storage, "_environment", Mock(side_effect=lmdb.CorruptedError("damaged")))
+    with pytest.raises(ImageReadError, match="cannot read .*tree_lmdb:top: damaged"):
+        packed.image("top")
 
 
 def test_packing_that_ends_early_leaves_nothing_and_damaged_lmdbs_end_clearly(folder, run_script, capsys, monkeypatch):
@@ -75,10 +108,20 @@ def test_packing_that_ends_early_leaves_nothing_and_damaged_lmdbs_end_clearly(fo
         patch.setattr("lib.data.registry.write_lmdb", Mock(side_effect=KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             pack(f"FOLDER:{folder}", progress=False)
+        for name, fault, message in (
+            ("write_lmdb", Mock(side_effect=OSError(28, "No space left on device")), "cannot write .*make room there"),
+            ("LmdbStorage.entries", lambda _: 15, "not all of 16 files arrived: pack again"),
+        ):
+            patch.setattr(f"lib.data.registry.{name}", fault)
+            with pytest.raises(UserError, match=message):
+                pack(f"FOLDER:{folder}", progress=False)
+            patch.undo()
     assert [path.name for path in folder.parent.iterdir() if "lmdb" in path.name] == []
+    monkeypatch.setattr(storage, "_FIRST_MAP_BYTES", 1 << 14)  # it grows
+    (folder / "a" / "00000001.jpg").write_bytes(bytes(300_000))
     assert run_script("make_lmdb.py", f"FOLDER:{folder}") == 0
     said = capsys.readouterr()
-    assert said.out == f"packed: {folder}_lmdb\n"
+    assert said.out == f"packed and verified: {folder}_lmdb\n"
     assert "100 %" in said.err
     with pytest.raises(UserError, match="choose another folder"):
         pack(f"FOLDER:{folder}", progress=False)
@@ -135,6 +178,7 @@ def test_files_are_read_once_and_again_where_the_cache_is_old_or_damaged(folder,
     for end in (b"", b"!" * 9):
         path.write_bytes(path.read_bytes()[:-9] + end)
         assert_same(opened(folder, cache), plain)
+        assert caplog.messages.pop().startswith(f"{path} is damaged")
         assert read == ["a", "b", "c"]
         read.clear()
     monkeypatch.setattr(storage, "_CACHE_VERSION", 0)
@@ -142,6 +186,10 @@ def test_files_are_read_once_and_again_where_the_cache_is_old_or_damaged(folder,
     assert read == ["a", "b", "c"]
     assert_same(opened(folder, path), plain)  # a file, where no folder can be made
     assert "cannot write the annotation cache" in caplog.text
+    read.clear()
+    with ThreadPoolExecutor(3) as pool:  # one reads; the lock holds between threads as it does between processes
+        found = pool.map(lambda _: opened(folder, tmp_path / "new").info(2).boxes[0].tolist(), range(3))
+    assert (list(found), read) == ([[3.5, 2.0, 5.0, 4.0]] * 3, ["a", "b", "c"])
 
 
 def replace_annotation(folder):

@@ -1,17 +1,27 @@
 """Test sets in their exact layouts: the right files for every sequence, and clear errors."""
 
 import importlib.util
+import os
 import pickle
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from lib.data.registry import TEST_SETS, dataset_label, find_sample, load_dataset, select_sequences
+from lib.data.registry import (
+    TEST_SETS,
+    build_dataset,
+    dataset_label,
+    find_sample,
+    load_dataset,
+    pack,
+    select_sequences,
+)
 from lib.data.sequence import doubt_boxes, with_frames
 from lib.data.storage import Storage
 from lib.utils.errors import UserError
-from tests.data.made_sets import moving_boxes, write_boxes, write_frames, write_sequence
+from tests.data.made_sets import frame_index, moving_boxes, write_boxes, write_frames, write_sequence
 from tests.data.made_trees import make_lasot, shows, write_lines, write_lmdb
 
 
@@ -42,6 +52,23 @@ def test_the_extension_of_lasot_is_found_by_its_folders_and_read_without_frames(
         len(sequences[0])
 
 
+def test_nfs_as_it_is_prepared_and_as_it_is_downloaded(tmp_path):
+    names = [f"{number:05d}.jpg" for number in range(1, 4)]
+    write_frames(tmp_path / "a/nfs/sequences/MachLoop_jet", names)
+    write_boxes(tmp_path / "a/nfs/anno/nfs_MachLoop_jet.txt", moving_boxes(99))
+    write_frames(tmp_path / "b/nfs/MachLoop_jet/30/MachLoop_jet", names)
+    rows = [[x, y, x + w, y + h] for x, y, w, h in moving_boxes(792)]
+    lines = (f"0 {' '.join(map(str, row))} {number} 0 0 0 jet" for number, row in enumerate(rows))
+    write_lines(tmp_path / "b/nfs/MachLoop_jet/30/MachLoop_jet.txt", lines)
+    for part, step in (("a", 1), ("b", 8)):
+        (sequence,) = load_dataset("nfs", tmp_path / part)
+        assert (sequence.name, len(sequence), frame_index(sequence.read_frame(2))) == ("nfs_MachLoop_jet", 99, 2)
+        np.testing.assert_allclose(sequence.truth, moving_boxes(99 * step)[::step], atol=0.01)
+    (tmp_path / "c/nfs").mkdir(parents=True)
+    with pytest.raises(UserError, match="expected Gymnastics/30/Gymnastics.txt and Gymnastics/30/Gymnastics/, and"):
+        load_dataset("nfs", tmp_path / "c")
+
+
 def test_tc128_and_its_own_sequences(tmp_path):
     for name in ("Airport_ce", "Basketball"):
         folder = tmp_path / "tc128" / name
@@ -54,9 +81,13 @@ def test_tc128_and_its_own_sequences(tmp_path):
     assert airport.subfolder == basketball.subfolder == "tc128"  # OTB has a Basketball, too
     assert (airport.attributes, basketball.attributes) == (("OCC", "BC"), ())
     assert [sequence.name for sequence in load_dataset("tc128ce", tmp_path)] == ["Airport_ce"]
+    for ends in ("5,2", "5"):
+        write_lines(tmp_path / "tc128/Basketball/Basketball_frames.txt", [ends])
+        with pytest.raises(UserError, match=r"Basketball_frames\.txt, line 1: expected first and last"):
+            load_dataset("tc128", tmp_path)
 
 
-def test_attributes_of_tnl2k_uav123_and_otb(tmp_path):
+def test_attributes_of_tnl2k_uav123_otb_and_got10k(tmp_path):
     write_frames(tmp_path / "tnl2k" / "Cat_1" / "imgs", ["00001.png", "00002.png"])
     write_boxes(tmp_path / "tnl2k" / "Cat_1" / "groundtruth.txt", moving_boxes(2))
     write_lines(tmp_path / "tnl2k" / "attributes" / "Cat_1.txt", ["1,0,1" + ",0" * 14])
@@ -73,17 +104,21 @@ def test_attributes_of_tnl2k_uav123_and_otb(tmp_path):
     write_boxes(tmp_path / "otb" / "Basketball" / "groundtruth_rect.txt", moving_boxes(3))
     write_lines(tmp_path / "otb" / "Basketball" / "attrs.txt", ["IV, OCC, DEF"])
     assert load_dataset("otb", tmp_path)[0].attributes == ("IV", "OCC", "DEF")
+    write_sequence(tmp_path / "set", "a", 2)
+    write_lines(tmp_path / "set/a/meta_info.ini", ["[METAINFO]", "root_class: animal", "motion_class: running"])
+    assert load_dataset(f"folder:{tmp_path / 'set'}")[0].attributes == ("root_class=animal", "motion_class=running")
 
 
 def test_vot_folders(tmp_path):
-    for name, place in (("ants", "color"), ("ball", "")):
+    for name, place in (("ants", "color"), ("ball", ""), ("car", "rgb")):
         write_frames(tmp_path / name / place, [f"{i + 1:08d}.jpg" for i in range(2)])
         write_lines(tmp_path / name / "groundtruth.txt", ["1,2,3,4", "m5,6,3,2,1,2,3"])
     write_lines(tmp_path / "ants" / "occlusion.tag", [0, 1])
     write_lines(tmp_path / "ants" / "camera_motion.tag", [0, 0])
-    write_lines(tmp_path / "list.txt", ["ball", "ants"])
-    ball, ants = load_dataset(f"vot:{tmp_path}")
-    assert (ball.name, len(ball), ants.name, len(ants)) == ("ball", 2, "ants", 2)
+    write_lines(tmp_path / "car" / "sequence", ["fps=30", "channels.color=rgb/%08d.jpg"])
+    write_lines(tmp_path / "list.txt", ["car", "ball", "ants"])
+    _, ball, ants = sequences = load_dataset(f"vot:{tmp_path}")
+    assert [(sequence.name, len(sequence)) for sequence in sequences] == [("car", 2), ("ball", 2), ("ants", 2)]
     assert ants.attributes == ("occlusion",)
     assert ants.truth.tolist() == [[1, 2, 3, 4], [6, 6, 2, 1]]
     assert ants.subfolder == dataset_label(f"vot:{tmp_path}").replace("folder_", "vot_")
@@ -130,6 +165,9 @@ def test_otb_from_its_table(tmp_path):
     assert tiger.frames[0] == tmp_path / "OTB2015/Tiger1/img/0006.jpg"
     assert tiger.init_bbox == moving_boxes(6)[5].tolist()
     assert len(tiger.truth) == len(tiger.frames) == 349
+    write_boxes(tiger.annotation, moving_boxes(5))
+    with pytest.raises(UserError, match="has 5 boxes, but the first 5 are skipped"):
+        _ = load_dataset("otb", tmp_path)[2].truth
 
 
 @pytest.mark.parametrize(("name", "count"), [("uav", 123), ("nfs", 100), ("otb", 100)])
@@ -140,6 +178,39 @@ def test_tables_name_every_sequence_once(tmp_path, name, count, monkeypatch):
     monkeypatch.setattr(Storage, "exists", lambda *_: True)
     sequences = load_dataset(name, tmp_path)
     assert len({sequence.name for sequence in sequences if sequence.frame_range}) == len(sequences) == count
+
+
+def test_names_that_are_not_utf_8_are_read_and_can_be_printed(tmp_path):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    write_sequence(folder, os.fsdecode(b"b\xe9"), 2)
+    (sequence,) = load_dataset(f"folder:{folder}")
+    assert (len(sequence), len(sequence.truth), sequence.visible) == (2, 2, None)
+    pack(f"FOLDER:{folder}", progress=False)
+    for storage, use_lmdb in (("caf\ufffd/b", False), ("caf\ufffd_lmdb:b", True)):
+        for _ in range(2):  # the second time from the cache
+            dataset = build_dataset(f"FOLDER:{folder}", use_lmdb=use_lmdb, cache=tmp_path / "cache")
+            dataset.keep_annotations()
+            assert dataset.source(0, 1).endswith(f"{storage}\ufffd/00000002.jpg")
+            assert frame_index(dataset.image(0, 1)) == 1
+    sequence.frames[1].write_bytes(b"damaged")
+    with pytest.raises(UserError, match="caf\ufffd/b\ufffd/00000002.jpg: the file is damaged"):
+        sequence.read_frame(1)
+
+
+def test_frames_missing_in_the_middle_are_named(tmp_path, caplog):
+    for name, count in (("one", 1), ("each", 4), ("all", 6)):
+        write_sequence(tmp_path, name, 6, moving_boxes(count))
+        for number in (3, 4):
+            (tmp_path / name / f"{number:08d}.jpg").unlink()
+    all_boxes, each, one = load_dataset(f"folder:{tmp_path}")
+    assert len(one) == len(each) == 4
+    each.check_lengths()
+    assert caplog.messages == [f"one: frames 3, 4 are missing in {tmp_path / 'one'}: there is no box for them"]
+    for check in (all_boxes.check_lengths, lambda: build_dataset(f"FOLDER:{tmp_path}").info(0)):
+        with pytest.raises(
+            UserError, match=r"groundtruth\.txt has 6 boxes for 4 frames in .*; frames 3, 4 are missing"
+        ):
+            check()
 
 
 def test_boxes_that_are_hardly_pixels_are_doubted_where_most_are(tmp_path):

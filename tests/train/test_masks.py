@@ -46,9 +46,10 @@ def test_outlines_become_masks(tmp_path):
 @pytest.mark.parametrize(
     ("change", "part"),
     [
-        ({"segmentation": [[1, 2, 3]]}, "no object with an outline of at least 16 pixels"),
-        ({"segmentation": [[1, 2, 3, float("inf"), 4, 5]]}, "no object with an outline"),
-        ({"image_id": 77}, "77 is missing, a key or the id of an image"),
+        ({"segmentation": [[1, 2, 3]]}, "segmentation of annotation None is not polygons"),
+        ({"segmentation": [[1, 2, 3, float("inf"), 4, 5]]}, "is not polygons"),
+        ({"segmentation": []}, "no object with an outline of at least 16 pixels"),
+        ({"image_id": 77}, "image id 77, and no image has it"),
     ],
 )
 def test_outlines_that_are_none_are_named(tmp_path, change, part):
