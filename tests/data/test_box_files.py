@@ -1,5 +1,7 @@
 """Files of boxes and flags as users meet them."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -38,7 +40,12 @@ _REGIONS = ("1,2,3", "1,2,3,4,5", "m1,2,3", "m0,0,2,2,5", "m0,0,2,2,1.5", "m0,0,
 
 @pytest.mark.parametrize(
     ("parse", "good", "bad"),
-    [(parse_boxes, "1,2,3,4", _BOXES), (parse_flags, "0", _FLAGS), (parse_regions, "1,2,3,4", _REGIONS)],
+    [
+        (parse_boxes, "1,2,3,4", _BOXES),
+        (parse_flags, "0", _FLAGS),
+        (parse_regions, "1,2,3,4", _REGIONS),
+        (partial(parse_corners, count=3), "0 1 2 3 4 0", ("1,2,3,4", "0 1 2 3", "0 1 2 x 4", "")),
+    ],
 )
 def test_malformed_lines_are_named(parse, good, bad):
     for line in bad:
@@ -56,13 +63,3 @@ def test_malformed_files_are_named_and_nan_is_allowed_in_annotations(tmp_path):
     assert np.isnan(read_boxes(path)[1]).all()
     with pytest.raises(UserError, match=r"a\.txt, line 2: nan, or a number"):
         read_boxes(path, allow_nan=False)
-
-
-def test_annotations_of_nfs_are_corners_at_30_or_240_frames_a_second():
-    """One more line than frames, or one less, is as the set is published."""
-    text = "\n".join(f'0 {10 + i} 20 {30 + i} 50 {i} 0 0 1 "a cup"' for i in range(17))
-    expected = [[10 + i, 20, 20, 30] for i in range(17)]
-    for count, boxes in ((16, expected[:16]), (18, expected), (3, expected[::8])):
-        assert parse_corners(text, "a.txt", count).tolist() == boxes
-    with pytest.raises(UserError, match=r"a\.txt, line 2: '1,2,3,4' is not track, left, top"):
-        parse_corners("0 1 2 3 4\n1,2,3,4\n", "a.txt", 2)
