@@ -290,10 +290,8 @@ class Vid(TrackingDataset):
             raise UserError(f"{place} is malformed ({error!r}): remove it to have it made anew") from error
         if not self._tracks:
             raise UserError(f"{name}: {place} holds no objects: remove it to have it made anew")
-        if left_out := len(entries) - len(self):
-            self.report = (
-                f"{len(self)} of {len(entries)} objects are used; {left_out} fill the image in the first frame"
-            )
+        if full := len(entries) - len(self):
+            self.report = f"{len(self)} of {len(entries)} objects are used; {full} fill the image in the first frame"
 
     def __len__(self) -> int:
         return len(self._tracks)
