@@ -27,8 +27,7 @@ from benchmarks.plain import PlainProcessing
 from lib.config import load_config
 from lib.data import layouts
 from lib.data.dataset import VideoSet
-from lib.data.pack import pack
-from lib.data.registry import build_dataset
+from lib.data.registry import build_dataset, pack
 from lib.data.storage import Storage
 from lib.train.loader import SampleStream, collate
 from lib.train.processing import Processing
@@ -68,9 +67,9 @@ def measure(name: str, samples: int, rounds: int, lmdb: bool) -> list[dict[str, 
 
 def measure_annotations(root: Path, sequences: int, rounds: int, frames: int = 150) -> list[dict[str, object]]:
     """Rows of reading annotations; all sequences link to one folder of empty frames."""
-    write_annotations(root / "lasot", sequences, frames)
+    write_annotations(root / "lasot" / "made", sequences, frames)
     ways = {
-        "plain": lambda: read_plainly(root / "lasot"),
+        "plain": lambda: read_plainly(root / "lasot" / "made"),
         "read and cached": lambda: (shutil.rmtree(root / "cache", ignore_errors=True), read_and_cache(root)),
         "from the cache": lambda: read_and_cache(root),
     }
@@ -78,7 +77,7 @@ def measure_annotations(root: Path, sequences: int, rounds: int, frames: int = 1
 
 
 def write_annotations(root: Path, sequences: int, frames: int) -> None:
-    shared, rng = root.with_name("frames"), np.random.default_rng(0)
+    shared, rng = root.parents[1] / "frames", np.random.default_rng(0)
     shared.mkdir()
     for number in range(frames):
         (shared / f"{number + 1:08d}.jpg").touch()

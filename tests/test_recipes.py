@@ -102,7 +102,7 @@ def test_training_sets_of_sequences_and_of_images(checkout):
     checkout.before(registry, "\n\n# Sets at a path", "_mine = partial(_videos, layouts.mine)\n")
     checkout.enter(registry, "_KNOWN", '"MINE": ("mine", _mine, {})')
     checkout.append("lib/data/photos.py", PHOTOS)
-    checkout.before(registry, "from .vid import", "from .photos import Photos\n")
+    checkout.before(registry, "from .sequence import", "from .photos import Photos\n")
     checkout.enter(registry, "_KNOWN", '"PHOTOS": ("photos", Photos, {})')
     checkout.enter(places, "_TRAINING_SETS", '"mine", "photos"')
     write_mine(checkout.folder / "data" / "mine", moving_boxes(24))

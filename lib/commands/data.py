@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..data.convert import FORMATS, TARGETS
 from ..data.convert import convert as convert_annotations
-from ..data.pack import pack as pack_dataset
+from ..data.registry import pack as pack_dataset
 from ..data.synthetic import DEFAULT_SETS, Materials, generate
 from ..utils import workspace
 from . import add_shared

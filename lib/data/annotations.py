@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-import cv2
 import numpy as np
 import yaml
 
 from ..utils.errors import UserError
 from ..utils.files import read_text
 from . import box_files, layouts
-from .davis import Davis
 from .images import list_images, read_image
+from .object_sets import Davis
+from .sequence import Sequence
 from .storage import Storage
 
 
@@ -43,18 +43,15 @@ class Track:
         """(N,) bool, the object has a box."""
         return (self.boxes[:, 2:] > 0).all(axis=1)
 
+    @property
+    def visible(self) -> np.ndarray:
+        """(N,) bool, a part of the object is visible."""
+        return self.present if self.cover is None else self.present & (self.cover > 0)
+
 
 # Boxes of objects by name and label: frame, x, y, w, h, 1 where the box is shown, 1 where the object is also shown
 # between it and the next one, visible eighths or -1.
 _Keys = dict[tuple[str, str], list[tuple[float, ...]]]
-
-
-def frame_numbers(files: list[Path]) -> np.ndarray:
-    """(N,) the numbers at the end of frames' names, less one where none is 0; positions where names do not count up."""
-    found = [re.search(r"(\d{1,9})$", file.stem, re.ASCII) for file in files]
-    numbers = np.array([int(match[1]) if match else -1 for match in found])
-    counts = (numbers >= 0).all() and (np.diff(numbers) > 0).all()
-    return numbers - int(numbers[0] > 0) if counts else np.arange(len(files))
 
 
 def read_cvat(source: Path, images: list[Path], left: Counter) -> list[Track]:
@@ -63,23 +60,20 @@ def read_cvat(source: Path, images: list[Path], left: Counter) -> list[Track]:
     Where a track has occluded boxes, these have a cover of 4, and its others 8: CVAT does not say how much is visible.
     """
     file, found = source / "annotations.xml" if source.is_dir() else source, {}
-    try:
-        root = ElementTree.fromstring(read_text(file))
-    except ElementTree.ParseError as error:
-        raise UserError(f"{file} is not XML: {error}") from error
-    nodes = root.findall("track")
-    if not nodes or len({node.get("task_id") for node in nodes}) > 1:
-        fault = "holds several tasks" if nodes else "has no <track>"
-        raise UserError(f"{file} {fault}: export one task from CVAT as 'CVAT for video 1.1'")
     with _named(file):
-        size = int(root.findtext(".//size", "0"))
+        root = ElementTree.fromstring(read_text(file))
+        nodes, size = root.findall("track"), int(root.findtext(".//size", "0"))
+        if not nodes or len({node.get("task_id") for node in nodes}) > 1:
+            fault = "there are several tasks" if nodes else "there is no <track>"
+            raise ValueError(f"{fault}: export one task from CVAT as 'CVAT for video 1.1'")
     for node in nodes:
         with _named(f"{file}, track {node.get('id')}"):
-            keys = found[f"{node.attrib['label']}_{int(node.attrib['id'])}", node.attrib["label"]] = []
+            keys = found[f"{node.attrib['label']}_{node.attrib['id']}", node.attrib["label"]] = []
             marked = any(box.get("occluded") == "1" for box in node.findall("box"))
             for box in node.findall("box"):
                 x, y, right, bottom = (float(box.attrib[side]) for side in ("xtl", "ytl", "xbr", "ybr"))
-                xywh = _upright(x, y, right - x, bottom - y, float(box.get("rotation", 0)))
+                w, h = right - x, bottom - y
+                xywh = _upright(x, y, w, h, float(box.get("rotation", 0)), pivot=complex(w, h) / 2)
                 cover, shown = (4 if box.get("occluded") == "1" else 8) if marked else -1, box.get("outside") != "1"
                 keys.append((int(box.attrib["frame"]), *xywh, shown, shown, cover))
             if keys and size > (last := max(keys))[0]:  # its object stays until the task ends
@@ -115,9 +109,7 @@ def read_label_studio(source: Path, images: list[Path], left: Counter) -> list[T
                 frame = round((int(key["frame"]) - 1) * rate)
                 x, y = float(key["x"]) * width / 100, float(key["y"]) * height / 100
                 w, h = float(key["width"]) * width / 100, float(key["height"]) * height / 100
-                # It turns a box about its corner.
-                centre = complex(w, h) / 2 * cmath.rect(1, math.radians(degrees := float(key.get("rotation") or 0)))
-                xywh = _upright(x + centre.real - w / 2, y + centre.imag - h / 2, w, h, degrees)
+                xywh = _upright(x, y, w, h, float(key.get("rotation") or 0), pivot=0)
                 keys[frame] = (frame, *xywh, 1, bool(key.get("enabled", True)), -1)
             label = str((value.get("labels") or ["object"])[0])
             found[f"{label}_{region['id']}", label] = list(keys.values())
@@ -132,14 +124,14 @@ def read_yolo(source: Path, images: list[Path], left: Counter) -> list[Track]:
     names, scale = _yolo_names(source), np.tile(read_image(images[0]).shape[1::-1], 2)
     folder, found, boxes = source / "labels" if (source / "labels").is_dir() else source, {}, []
     files = [file for file in folder.glob("*.txt") if file.name != "classes.txt"]
-    files.sort(key=lambda file: (len(file.stem), file.stem))
     stems = {image.stem: position for position, image in enumerate(images)}
     places = {file: stems[file.stem] for file in files if file.stem in stems}
     if not places:  # of a video: the number behind its name
-        files = [file for file in files if re.search(r"\d$", file.stem, re.ASCII)]
-        places = dict(zip(files, frame_numbers(files).tolist(), strict=True)) if files else {}
+        numbered = [file for file in files if re.search(r"\d$", file.stem, re.ASCII)]
+        numbered.sort(key=lambda file: (len(file.stem), file.stem))
+        places = dict(zip(numbered, frame_numbers(numbered).tolist(), strict=True))
     left["text files of no frame"] += len(files) - len(places)
-    for file, frame in places.items():
+    for file, frame in sorted(places.items(), key=lambda place: place[1]):
         for _, row in _rows(file, 5, 7):
             # Ultralytics: a confidence may stand before the track id, or alone.
             track = int(row[-1]) if len(row) > 5 and row[-1].is_integer() else -1
@@ -149,12 +141,15 @@ def read_yolo(source: Path, images: list[Path], left: Counter) -> list[Track]:
     repeated = Counter((label, key[0]) for _, label, key in boxes)
     crowded = {label for (label, _), count in repeated.items() if count > 1 and not tracked}
     for track, label, key in boxes:
-        if (tracked and track < 0) or label in crowded:
-            reason = "without a track id" if tracked else "of classes with two boxes in a frame and no track ids"
-            left[f"boxes {reason}"] += 1
-            continue
-        label = labels.setdefault(track, label) if tracked else label  # a detector may change its mind
-        found.setdefault((f"{label}_{track}" if tracked else label, label), []).append(key)
+        if tracked and track < 0:
+            left["boxes without a track id"] += 1
+        elif label in crowded:
+            left["boxes of classes with two boxes in a frame and no track ids"] += 1
+        elif tracked:
+            label = labels.setdefault(track, label)  # a detector may change its mind
+            found.setdefault((f"{label}_{track}", label), []).append(key)
+        else:
+            found.setdefault((label, label), []).append(key)
     return _tracks(folder, found, images, left)
 
 
@@ -180,17 +175,17 @@ def read_mot(source: Path, images: list[Path], left: Counter) -> list[Track]:
 
 
 def read_davis(source: Path, images: list[Path], left: Counter) -> list[Track]:
-    """DAVIS or YouTube-VOS (`davis.py`): boxes around masks; an object's number is its index in DAVIS's palette."""
+    """DAVIS or YouTube-VOS: boxes around masks; an object's number is its index in DAVIS's palette."""
     data, tracks = Davis(str(source), Storage(source), late=True), []
-    for sequence, (name, colour) in enumerate(data.sequences):
+    for sequence, (video, colour) in enumerate(data.sequences):
         boxes = data.info(sequence).boxes.astype(np.float64)
         images = [Path(data.source(sequence, frame)) for frame in range(len(boxes))]
-        if all(track.label != name for track in tracks):
+        if all(track.label != video for track in tracks):
             left["frames without a mask"] += len(list_images(images[0].parent)) - len(images)
         rgb = (colour >> 16, colour >> 8 & 255, colour & 255)
         spread = sum((rgb[bit % 3] >> (7 - bit // 3) & 1) << bit for bit in range(24))
         index = rgb[0] if len(set(rgb)) == 1 else spread  # a grey mask holds its numbers as they are
-        tracks.append(Track(f"{name}_{index}", name, images, frame_numbers(images), boxes))
+        tracks.append(Track(f"{video}_{index}", video, images, frame_numbers(images), boxes))
     return tracks
 
 
@@ -202,18 +197,15 @@ def read_got10k(source: Path, images: list[Path], left: Counter) -> list[Track]:
         folders = [sequence.frames_dir for sequence in sequences]
         left.update({f"sequences {reason}": len(names) for reason, names in sequences.left_out.items()})
     for folder in folders:
-        file, images = folder / "groundtruth.txt", list_images(folder)
-        boxes = np.nan_to_num(box_files.read_boxes(file))
-        flags = {name: folder / f"{name}.label" for name in ("absence", "cover")}
-        flags = {name: box_files.parse_flags(read_text(p), p) for name, p in flags.items() if p.is_file()}
-        for name, each in (flags | {"image": images}).items():
-            if len(each) != len(boxes):
-                what = "images" if name == "image" else f"lines in {name}.label"
-                raise UserError(f"{file} has {len(boxes)} boxes, but there are {len(each)} {what}: correct one of them")
-        boxes[(boxes[:, 2:] <= 0).any(axis=1) | (flags.get("absence", np.zeros(len(boxes))) != 0)] = 0
-        name = folder.resolve().name
-        label = box_files.read_meta(folder / "meta_info.ini").get("object_class") or re.sub(r"_\d+$", "", name)
-        tracks.append(Track(name, label, images, frame_numbers(images), boxes, flags.get("cover")))
+        sequence = Sequence(folder.resolve().name, "folder", folder, folder / "groundtruth.txt")
+        boxes, images = np.nan_to_num(sequence.truth), list_images(folder)
+        if len(images) != len(boxes):
+            raise UserError(sequence.unequal([image.name for image in images]))
+        absence, cover = (sequence.flags(folder / f"{name}.label") for name in ("absence", "cover"))
+        boxes[(boxes[:, 2:] <= 0).any(axis=1) | (absence is not None and absence != 0)] = 0
+        meta = box_files.read_meta(folder / "meta_info.ini")
+        label = meta.get("object_class") or re.sub(r"_\d+$", "", sequence.name)
+        tracks.append(Track(sequence.name, label, images, frame_numbers(images), boxes, cover))
     return tracks
 
 
@@ -225,6 +217,14 @@ READERS: dict[str, Callable[[Path, list[Path], Counter], list[Track]]] = {
     "davis": read_davis,
     "got10k": read_got10k,
 }
+
+
+def frame_numbers(files: list[Path]) -> np.ndarray:
+    """(N,) the numbers at the end of frames' names, less one where none is 0; positions where names do not count up."""
+    found = [re.search(r"(\d{1,9})$", file.stem, re.ASCII) for file in files]
+    numbers = np.array([int(match[1]) if match else -1 for match in found])
+    counts = len(files) and (numbers >= 0).all() and (np.diff(numbers) > 0).all()
+    return numbers - int(numbers[0] > 0) if counts else np.arange(len(files))
 
 
 def _tracks(source: Path, found: _Keys, images: list[Path], left: Counter) -> list[Track]:
@@ -256,12 +256,12 @@ def _tracks(source: Path, found: _Keys, images: list[Path], left: Counter) -> li
     return tracks
 
 
-def _upright(x: float, y: float, w: float, h: float, degrees: float) -> tuple[float, ...]:
-    """The upright xywh around a box that is turned about its centre."""
+def _upright(x: float, y: float, w: float, h: float, degrees: float, pivot: complex) -> tuple[float, ...]:
+    """The upright xywh around a box that is turned about `pivot`, which counts from the box's corner."""
     if not degrees:
         return x, y, w, h
-    corners = cv2.boxPoints(((x + w / 2, y + h / 2), (w, h), degrees))
-    return *corners.min(axis=0).tolist(), *np.ptp(corners, axis=0).tolist()
+    corners = (np.array([0, w, 1j * h, w + 1j * h]) - pivot) * cmath.rect(1, math.radians(degrees)) + pivot
+    return x + corners.real.min(), y + corners.imag.min(), np.ptp(corners.real), np.ptp(corners.imag)
 
 
 def _rows(file: Path, least: int, most: int) -> Iterator[tuple[str, list[float]]]:
@@ -276,14 +276,14 @@ def _rows(file: Path, least: int, most: int) -> Iterator[tuple[str, list[float]]
 
 def _yolo_names(source: Path) -> dict[int, str]:
     """Names of classes in `classes.txt`, `obj.names` or `data.yaml`, in the folder or above it; {} without one."""
-    for file in (folder / name for folder in (source, source.parent) for name in ("classes.txt", "obj.names")):
-        if file.is_file():
-            return dict(enumerate(map(str.strip, read_text(file).splitlines())))
-    for file in (source / "data.yaml", source.parent / "data.yaml"):
-        if file.is_file():
-            with _named(f"{file}, names"):
-                names = yaml.safe_load(read_text(file))["names"]
-                return {int(key): str(v) for key, v in (names.items() if isinstance(names, dict) else enumerate(names))}
+    for name in ("classes.txt", "obj.names", "data.yaml"):
+        for file in (source / name, source.parent / name):
+            if file.is_file():
+                text = read_text(file)
+                with _named(f"{file}, names"):
+                    names = yaml.safe_load(text)["names"] if name == "data.yaml" else text.splitlines()
+                    named = names.items() if isinstance(names, dict) else enumerate(names)
+                    return {int(key): str(value).strip() for key, value in named}
     return {}
 
 
@@ -294,5 +294,5 @@ def _named(where: object) -> Iterator[None]:
         yield
     except KeyError as error:
         raise UserError(f"{where}: {error} is missing") from error
-    except (ValueError, TypeError, AttributeError, OverflowError, yaml.YAMLError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError, ElementTree.ParseError, yaml.YAMLError) as error:
         raise UserError(f"{where}: {' '.join(str(error).split())}") from error

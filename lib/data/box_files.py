@@ -44,12 +44,9 @@ def parse_boxes(text: str, source: str | os.PathLike, allow_nan: bool = True) ->
         number, line = next((number, line) for number, line in enumerate(lines, 1) if not _BOXES.fullmatch(line))
         raise UserError(f"{source}, line {number}: {line.strip()[:60]!r} is not x, y, width, height")
     boxes = np.fromstring(text.replace(",", " ").replace(";", " "), np.float64, sep=" ").reshape(-1, 4)
-    for why, bad in (
-        ("a number too large to be in pixels", np.abs(boxes) > _LARGEST),
-        ("nan is not allowed here", np.isnan(boxes) & (not allow_nan)),
-    ):
-        if bad.any():
-            raise UserError(f"{source}, line {int(bad.any(axis=1).argmax()) + 1}: {why}")
+    bad = np.abs(boxes) > _LARGEST if allow_nan else ~(np.abs(boxes) <= _LARGEST)
+    if bad.any():
+        raise UserError(f"{source}, line {bad.any(axis=1).argmax() + 1}: nan, or a number too large to be in pixels")
     return boxes
 
 
@@ -60,11 +57,10 @@ def parse_flags(text: str, source: str | os.PathLike) -> np.ndarray:
         return np.fromstring(plain, np.int64, sep=",")
     flags = []
     for number, line in enumerate(lines, start=1):
-        for field in _SEPARATOR.split(line.strip()):
-            value = float(field) if _NUMBER.fullmatch(field) else math.nan
-            if not value.is_integer() or abs(value) > _LARGEST:
-                raise UserError(f"{source}, line {number}: {field[:40]!r} is not a whole number")
-            flags.append(int(value))
+        values = line_numbers(line)
+        if values is None or not all(value.is_integer() for value in values):
+            raise UserError(f"{source}, line {number}: {line.strip()[:60]!r} is not whole numbers")
+        flags += values
     return np.array(flags, dtype=np.int64)
 
 
@@ -166,7 +162,7 @@ def listed_attributes(path: Path) -> tuple[str, ...]:
 
 def tagged_attributes(folder: Path) -> tuple[str, ...]:
     """VOT's `<tag>.tag` or `<tag>.label` files, a flag a frame: the tags that are set on any frame."""
-    files = sorted(path for path in folder.glob("*") if path.suffix in (".tag", ".label") and path.is_file())
+    files = sorted(path for path in folder.glob("*") if path.suffix in (".tag", ".label"))
     return tuple(path.stem for path in files if parse_flags(read_text(path), path).any())
 
 

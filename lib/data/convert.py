@@ -9,7 +9,9 @@ import os
 import re
 import shutil
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from xml.etree.ElementTree import SubElement, fromstring, indent, tostring
 
 import cv2
@@ -52,94 +54,104 @@ def convert(
     for name, known in ((form, FORMATS), (to, TARGETS)):
         if name not in known:
             raise UserError(f"unknown format {name!r}; {closest(name, list(known))}")
-    if form == to:
-        raise UserError(f"{source} is in the format {to} already: choose another")
     if frames is not None and form in _WITH_FRAMES:
         raise UserError(f"{source}: the format {form} has frames of its own: leave out {frames}")
     if not source.exists():
         raise UserError(f"there is no file or folder {source}: correct the path of the annotations")
-    file = output if output.suffix.lower() == ".xml" else output / "annotations.xml"
-    folder = file.parent if to == "cvat" else output
-    staging = (folder if folder.is_dir() else folder.parent) / f".{folder.name}.{os.getpid()}.partial"
-    built = staging / "built"
-    try:
-        built.mkdir(parents=True)
-        images = [] if form in _WITH_FRAMES else _open_frames(form, source, frames, staging)
-        tracks = READERS[form](source, images, left)
-        used = [track for track in tracks if track.present.any()]
-        left["objects without a box"] += len(tracks) - len(used)
-        for track in used:
+    folder = output.parent if to == "cvat" and output.suffix.lower() == ".xml" else output
+    place = next(each for each in (folder, *folder.parents) if each.is_dir())
+    with TemporaryDirectory(prefix=".convert-", dir=place) as staging:
+        images = [] if form in _WITH_FRAMES else _open_frames(form, source, frames, Path(staging))
+        used = []
+        for track in READERS[form](source, images, left):
             track.name = re.sub(r"[^\w.-]+", "_", prefix + track.name).lstrip(".")
-        twice, count = Counter(track.name for track in used).most_common(1)[0] if used else ("", 0)
+            if not track.present.any():
+                left["objects without a box"] += 1
+            elif to == "got10k" and track.visible.sum() < 2:
+                left["objects that are visible in fewer than two frames"] += 1
+            else:
+                used.append(track)
+        written = Counter(objects=len(used), boxes=sum(int(track.present.sum()) for track in used))
+        if to == "got10k":
+            early = sum(int(track.present[: track.visible.argmax()].sum()) for track in used)
+            left["boxes before the first visible frame"] = early
+            written["boxes"] -= early
+        reasons = f"; left out: {_counted(left)}" if any(left.values()) else ""
+        if not used:
+            raise UserError(f"{source}: there is no object to convert{reasons}")
+        twice, count = Counter(track.name for track in used).most_common(1)[0]
         if count > 1:
             raise UserError(f"{source}: {count} objects are named {twice}: give them other class names or numbers")
-        if to == "got10k":
-            written = _write_got10k(used, built, left)
-        elif used:
-            written = _write_cvat(used, built / file.name) if to == "cvat" else _write_mot(used, built)
-        if not any(built.iterdir()):
-            raise UserError(f"{source}: there is no object to convert{_report(left)}")
-        _publish(built, folder, overwrite)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    return f"{written} written to {output}{_report(left)}"
+        files = _files(to, used, "annotations.xml" if folder == output else output.name)
+        written["frames"] = sum(isinstance(content, Path) for content in files.values())
+        _publish(files, Path(staging, "new"), folder, overwrite)
+    return f"written to {output}: {_counted(written)}{reasons}"
 
 
-def _report(left: Counter) -> str:
-    reasons = [f"{reason}: {count}" for reason, count in left.items() if count]
-    return f"; left out: {', '.join(reasons)}" if reasons else ""
+def _counted(counts: Counter) -> str:
+    return ", ".join(f"{what}: {count}" for what, count in counts.items() if count)
 
 
-def _count(number: int, noun: str) -> str:
-    """`1 track`, `2 tracks`, `2 boxes`."""
-    return f"{number} {noun}{'' if number == 1 else 'es' if noun == 'box' else 's'}"
+def _files(to: str, tracks: list[Track], cvat_name: str) -> dict[str, str | Path]:
+    """Texts, and images to be linked, by their paths in the output."""
+    if to == "got10k":
+        return _got10k_files(tracks)
+    images, width, height = _one_video(tracks)
+    if to == "cvat":
+        return {cvat_name: cvat_text(tracks, max(images) + 1, width, height)}
+    texts = mot_files(tracks, max(images) + 1, width, height, images[min(images)].suffix.lower())
+    return texts | {f"img1/{i + 1:06d}{image.suffix.lower()}": image for i, image in images.items()}
 
 
 def _open_frames(form: str, source: Path, frames: str | os.PathLike | None, staging: Path) -> list[Path]:
     """The video's images in order, at least one; those of a video file are written into a folder of its name."""
     inside = source if source.is_dir() else source.parent
-    places = {"cvat": ["images"], "yolo": ["images", "."], "mot": ["img1"]}.get(form, [])
-    place = next((inside / each for each in places if (inside / each).is_dir() and list_images(inside / each)), None)
-    if frames is None and place is None:
-        raise UserError(
-            f"{source}: there are no frames beside it: name the video or the folder of its images by --frames"
-        )
-    place = place if frames is None else Path(frames)
-    if place.is_file():
-        capture, video, count = cv2.VideoCapture(str(place)), place, 0
-        (place := staging / place.name).mkdir()
-        while (frame := capture.read()[1]) is not None:
-            count += 1
-            if not cv2.imwrite(str(place / f"{count:08d}.jpg"), frame):
-                raise UserError(f"cannot write the frames of {video} into {place}: make room there")
-    images = list_images(place) if place.is_dir() else []
-    if not images:
-        raise UserError(f"{frames or place} is no video that OpenCV reads, and no folder of images: correct the path")
-    return images
+    usual = {"cvat": ["images"], "yolo": ["images", "."], "mot": ["img1"]}.get(form, [])
+    for place in [inside / each for each in usual] if frames is None else [Path(frames)]:
+        if place.is_file():
+            place = _extract(place, staging / "video" / place.name)
+        if place.is_dir() and (images := list_images(place)):
+            return images
+    if frames is not None:
+        raise UserError(f"{frames} is no video that OpenCV reads, and no folder of images: correct the path")
+    raise UserError(f"{source}: there are no frames beside it: name the video or the folder of its images by --frames")
 
 
-def _publish(built: Path, folder: Path, overwrite: bool) -> None:
-    """Move what was built into a folder; the list of sequences is added to the one there."""
-    new = sorted(path for path in built.iterdir() if path.name != LIST)
-    if taken := [path.name for path in new if (folder / path.name).exists() and not overwrite]:
+def _extract(video: Path, folder: Path) -> Path:
+    """The frames of a video as JPEG files in a new folder, which is returned."""
+    folder.mkdir(parents=True)
+    capture, count = cv2.VideoCapture(str(video)), 0
+    while (frame := capture.read()[1]) is not None:
+        count += 1
+        if not cv2.imwrite(str(folder / f"{count:08d}.jpg"), frame):
+            raise UserError(f"cannot write the frames of {video} into {folder}: make room there")
+    return folder
+
+
+def _publish(files: dict[str, str | Path], built: Path, folder: Path, overwrite: bool) -> None:
+    """Make texts, and links to images, in the folder `built`, then move them into `folder`, where its list stays."""
+    new = sorted({name.partition("/")[0] for name in files} - {LIST})
+    if taken := [name for name in new if (folder / name).exists() and not overwrite]:
         raise UserError(f"{folder / taken[0]} exists: choose another output or --prefix, or replace it by --overwrite")
+    if LIST in files:
+        listed = sorted(each.parent.name for each in folder.glob("*/groundtruth.txt"))
+        if (folder / LIST).is_file():
+            listed = parse_names(read_text(folder / LIST), folder / LIST)
+        files[LIST] = _lines(dict.fromkeys([*listed, *files[LIST].split()]))
+    for name, content in files.items():
+        (built / name).parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, str):
+            write_text(built / name, content)
+            continue
+        try:
+            os.link(content.resolve(), built / name)
+        except OSError:  # another file system, or one without links
+            shutil.copyfile(content, built / name)
     folder.mkdir(parents=True, exist_ok=True)
-    listed = sorted(each.parent.name for each in folder.glob("*/groundtruth.txt"))
-    for path in new:
+    for path in sorted(built.iterdir(), key=lambda path: path.name == LIST):  # the list comes last
         if (folder / path.name).is_dir():
             shutil.rmtree(folder / path.name)
         path.replace(folder / path.name)
-    if (built / LIST).is_file():
-        old = folder / LIST
-        listed = parse_names(read_text(old), old) if old.is_file() else listed
-        write_text(old, "".join(f"{name}\n" for name in dict.fromkeys([*listed, *read_text(built / LIST).split()])))
-
-
-def _link(image: Path, place: Path) -> None:
-    try:
-        os.link(image.resolve(), place)
-    except OSError:  # another file system, or one without links
-        shutil.copyfile(image, place)
 
 
 def _text(value: float) -> str:
@@ -147,39 +159,25 @@ def _text(value: float) -> str:
     return f"{value:.4f}".rstrip("0").rstrip(".")
 
 
-def _write_got10k(tracks: list[Track], folder: Path, left: Counter) -> str:
-    total = Counter()
+def _lines(lines: Iterable[object]) -> str:
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _got10k_files(tracks: list[Track]) -> dict[str, str | Path]:
+    files: dict[str, str | Path] = {LIST: _lines(sorted(track.name for track in tracks))}
     for track in tracks:
-        present, cover = track.present, track.cover
-        seen = np.flatnonzero(present if cover is None else present & (cover > 0))
-        if len(seen) < 2:
-            left["objects that are visible in fewer than two frames"] += 1
-            continue
-        left["boxes before the first visible frame"] += int(present[: seen[0]].sum())
-        span = range(seen[0], np.flatnonzero(present)[-1] + 1)
-        (place := folder / track.name).mkdir()
+        present, visible = track.present, np.flatnonzero(track.visible)
+        height, width = read_image(track.images[visible[0]]).shape[:2]
+        span = range(visible[0], np.flatnonzero(present)[-1] + 1)
         for i in span:
-            _link(track.images[i], place / f"{track.numbers[i] + 1:08d}{track.images[i].suffix.lower()}")
-        height, width = read_image(track.images[seen[0]]).shape[:2]
-        lines = {
-            "groundtruth.txt": [",".join(map(_text, track.boxes[i])) for i in span],
-            "absence.label": [int(not present[i]) for i in span],
-            "cover.label": [cover[i] if present[i] else 0 for i in span] if cover is not None else [],
-            "meta_info.ini": ["[METAINFO]", f"object_class: {track.label}", f"resolution: ({width}, {height})"],
-        }
-        for name in filter(lines.get, lines):
-            write_text(place / name, "".join(f"{line}\n" for line in lines[name]))
-        total.update(sequence=1, frame=len(span), box=int(present[span].sum()))
-    if total:
-        write_text(folder / LIST, "".join(f"{path.name}\n" for path in sorted(folder.glob("*/"))))
-    sequences, frames, boxes = (_count(total[noun], noun) for noun in ("sequence", "frame", "box"))
-    return f"{sequences} of {frames} with {boxes}"
-
-
-def _write_cvat(tracks: list[Track], file: Path) -> str:
-    images, width, height = _one_video(tracks)
-    write_text(file, cvat_text(tracks, max(images) + 1, width, height))
-    return f"{_count(len(tracks), 'track')} with {_count(sum(int(track.present.sum()) for track in tracks), 'box')}"
+            files[f"{track.name}/{track.numbers[i] + 1:08d}{track.images[i].suffix.lower()}"] = track.images[i]
+        files[f"{track.name}/groundtruth.txt"] = _lines(",".join(map(_text, track.boxes[i])) for i in span)
+        files[f"{track.name}/absence.label"] = _lines(int(not present[i]) for i in span)
+        if track.cover is not None:
+            files[f"{track.name}/cover.label"] = _lines(track.cover[i] if present[i] else 0 for i in span)
+        meta = ("[METAINFO]", f"object_class: {track.label}", f"resolution: ({width}, {height})")
+        files[f"{track.name}/meta_info.ini"] = _lines(meta)
+    return files
 
 
 def cvat_text(tracks: list[Track], count: int, width: int, height: int) -> str:
@@ -206,18 +204,6 @@ def cvat_text(tracks: list[Track], count: int, width: int, height: int) -> str:
     return f'<?xml version="1.0" encoding="utf-8"?>\n{tostring(root, encoding="unicode")}\n'
 
 
-def _write_mot(tracks: list[Track], folder: Path) -> str:
-    images, width, height = _one_video(tracks)
-    (folder / "img1").mkdir()
-    for number, image in images.items():
-        _link(image, folder / "img1" / f"{number + 1:06d}{(suffix := image.suffix.lower())}")
-    files = mot_files(tracks, max(images) + 1, width, height, suffix)
-    for name, text in files.items():
-        write_text(folder / name, text)
-    boxes = files["gt/gt.txt"].count("\n")
-    return f"{_count(len(tracks), 'track')} of {_count(len(images), 'frame')} with {_count(boxes, 'box')}"
-
-
 def mot_files(
     tracks: list[Track], count: int, width: int, height: int, suffix: str = ".jpg", fps: float = 25
 ) -> dict[str, str]:
@@ -232,9 +218,9 @@ def mot_files(
     facts = {"name": "converted", "imDir": "img1", "frameRate": f"{fps:g}", "seqLength": count}
     facts |= {"imWidth": width, "imHeight": height, "imExt": suffix}
     return {
-        "gt/gt.txt": "".join(f"{','.join(map(str, row))}\n" for row in sorted(rows)),
-        "gt/labels.txt": "".join(f"{label}\n" for label in labels),
-        "seqinfo.ini": "".join(["[Sequence]\n", *(f"{key}={value}\n" for key, value in facts.items())]),
+        "gt/gt.txt": _lines(",".join(map(str, row)) for row in sorted(rows)),
+        "gt/labels.txt": _lines(labels),
+        "seqinfo.ini": _lines(["[Sequence]", *(f"{key}={value}" for key, value in facts.items())]),
     }
 
 
@@ -248,7 +234,7 @@ def _one_video(tracks: list[Track]) -> tuple[dict[int, Path], int, int]:
             raise UserError(f"{tracks[0].name} and {track.name} are of different videos: convert them one by one")
         images |= own
     height, width = read_image(next(iter(images.values()))).shape[:2]
-    return dict(sorted(images.items())), width, height
+    return images, width, height
 
 
 def _ids(tracks: list[Track], least: int) -> list[int]:

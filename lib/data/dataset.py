@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import NoReturn
 
 import numpy as np
@@ -14,8 +15,6 @@ from ..utils.progress import progress_bar
 from .images import Picture, image_names
 from .sequence import Sequences
 from .storage import Arrays, Storage
-
-_SECONDS_UNTIL_PROGRESS = 2.0
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ def sequence_info(boxes: np.ndarray, visible: np.ndarray | None = None) -> Seque
 class TrackingDataset(ABC):
     """Sequences of one data set: its name as in DATA.TRAIN.DATASETS_NAME, and the storage where its files lie.
 
-    A subclass defines the four abstract methods. Its `__init__` calls this one first, if it has one of its own.
+    A subclass defines the four abstract methods. Its `__init__`, if it has one, calls this one first.
     """
 
     is_video: bool = True  # False for images: sequences of one frame
@@ -107,18 +106,21 @@ class VideoSet(TrackingDataset):
 
     def __init__(self, name: str, storage: Storage, sequences: Sequences, shared_files: Iterable[str] = ()) -> None:
         super().__init__(name, storage)
-        self.sequences, self.report = sequences, sequences.report
-        self._shared_files = shared_files
-        self._entries: dict[int, _Entry] = {}  # those read one by one
-        self._kept: Arrays = {"ends": np.zeros(len(sequences) + 1, np.int64)}
+        self.sequences, self.report, self._shared_files = sequences, sequences.report, shared_files
+        self._entries: dict[int, _Entry] = {}  # those that have been read
 
     def __len__(self) -> int:
         return len(self.sequences)
 
     def keep_annotations(self) -> None:
-        if self.storage.cache is not None:
-            read = (path for each in self.sequences for path in (*each.text_files, each.frames_dir))
-            self._kept = self.storage.cached_arrays(self.name, (path.as_posix() for path in read), self._load_all)
+        if self.storage.cache is None:
+            return
+        read = (path for each in self.sequences for path in (*each.text_files, each.frames_dir))
+        kept = self.storage.cached_arrays(self.name, read, self._load_all)
+        for number, (first, end) in enumerate(pairwise(kept["ends"].tolist())):
+            if first < end:
+                boxes, valid, visible, names = (kept[key][first:end] for key in ("boxes", "valid", "visible", "names"))
+                self._entries[number] = SequenceInfo(boxes, valid, visible), names
 
     def info(self, sequence: int) -> SequenceInfo:
         return self._entry(sequence)[0]
@@ -129,29 +131,20 @@ class VideoSet(TrackingDataset):
     def files(self) -> Iterator[str]:
         yield from filter(self.storage.exists, self._shared_files)
         for sequence in self.sequences:
+            yield from (path.as_posix() for path in filter(self.storage.exists, sequence.text_files))
             folder = sequence.frames_dir.as_posix()
-            yield from (path.as_posix() for path in sequence.text_files if self.storage.exists(path.as_posix()))
             yield from (f"{folder}/{name}" for name in image_names(self.storage.names(folder)))
 
     def _entry(self, sequence: int) -> _Entry:
-        """Annotation and names of the frames: kept together, or read when first needed."""
-        frames = slice(*self._kept["ends"][sequence : sequence + 2].tolist())
-        if frames.start < frames.stop:
-            boxes = self._kept["boxes"][frames]
-            info = SequenceInfo(boxes, (boxes[:, 2:] > 0).all(axis=1), self._kept["visible"][frames])
-            return info, self._kept["names"][frames]
         if sequence not in self._entries:
             self._entries[sequence] = self._load(sequence)
         return self._entries[sequence]
 
     def _load(self, number: int) -> _Entry:
-        """Read the annotation and compare it with the frames."""
         sequence = replace(self.sequences[number])  # a copy, for it remembers all that it reads
-        boxes, folder = sequence.truth, sequence.frames_dir.as_posix()
-        names = image_names(self.storage.names(folder))
+        boxes, names = sequence.truth, image_names(self.storage.names(sequence.frames_dir))
         if len(names) != len(boxes):
-            fault = f"{self.storage.locate(sequence.annotation.as_posix())} has {len(boxes)} boxes"
-            raise UserError(f"{fault}, but there are {len(names)} frames in {self.storage.locate(folder)}")
+            raise UserError(sequence.unequal(names))
         return sequence_info(boxes, sequence.visible), np.array([*map(os.fsencode, names)])
 
     def _load_all(self) -> Arrays:
@@ -160,15 +153,10 @@ class VideoSet(TrackingDataset):
         There are none of a sequence that cannot be read, for which the error comes when it is sampled.
         """
         entries = [(sequence_info(np.zeros((0, 4))), np.zeros(0, "S1"))] * len(self)
-        description = f"reading the annotations of {self.name}, once"
-        progress = {"delay": _SECONDS_UNTIL_PROGRESS, "leave": False}
-        for number in progress_bar(description, "sequences", range(len(self)), **progress):
+        title = f"reading the annotations of {self.name}, once"
+        for number in progress_bar(title, "sequences", range(len(self)), delay=2, leave=False):
             with suppress(UserError):
                 entries[number] = self._load(number)
         infos, names = zip(*entries, strict=True)
-        return {
-            "boxes": np.concatenate([info.boxes for info in infos]),
-            "visible": np.concatenate([info.visible for info in infos]),
-            "names": np.concatenate(names),
-            "ends": np.cumsum([0, *map(len, infos)]),
-        }
+        arrays = {key: np.concatenate([getattr(each, key) for each in infos]) for key in ("boxes", "valid", "visible")}
+        return arrays | {"names": np.concatenate(names), "ends": np.cumsum([0, *map(len, infos)])}

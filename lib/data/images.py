@@ -12,7 +12,7 @@ import re
 import struct
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
@@ -31,9 +31,8 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG, _SCAN, _END = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"
 # Constants of turbojpeg.h.
 _DECOMPRESS, _RGB = 1, 0
-_STOP_ON_WARNING, _SUBSAMPLING, _WIDTH, _HEIGHT = 0, 4, 5, 6
-# Width in pixels of a coded block, by subsampling: 4:4:4, 4:2:2, 4:2:0, grey, 4:4:0, 4:1:1, 4:4:1.
-_BLOCK_WIDTHS = (8, 16, 16, 8, 8, 32, 8)
+_STOP_ON_WARNING, _WIDTH, _HEIGHT = 0, 5, 6
+_BLOCK = 32  # pixels; a multiple of the width of a coded block at each subsampling of colour
 
 
 class ImageReadError(UserError):
@@ -81,18 +80,15 @@ def _is_cut_png(data: bytes) -> bool:
 
 def to_rgb8(image: np.ndarray) -> np.ndarray:
     """Bring (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA (alpha goes) of 8 or 16 bits to (H, W, 3) uint8."""
-    shape = getattr(image, "shape", None)
-    if not isinstance(image, np.ndarray) or len(shape) not in (2, 3) or shape[2:] not in ((), (1,), (3,), (4,)):
+    shape = getattr(image, "shape", ())
+    if not isinstance(image, np.ndarray) or 0 in shape or len(shape) < 2 or shape[2:] not in ((), (1,), (3,), (4,)):
         raise UserError(f"an image must be an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), not {shape}")
-    if image.size == 0:
-        raise UserError(f"the image has no pixels: its shape is {shape}")
     if image.dtype == np.uint16:
         image = (image >> 8).astype(np.uint8)
     elif image.dtype != np.uint8:
         raise UserError(f"an image must hold uint8 or uint16 values, not {image.dtype}")
-    if shape[2:] in ((), (1,)):
-        return np.repeat(image.reshape(*shape[:2], 1), 3, axis=2)
-    return image[:, :, :3]
+    image = np.atleast_3d(image)
+    return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image[:, :, :3]
 
 
 def list_images(folder: str | os.PathLike) -> list[Path]:
@@ -106,14 +102,15 @@ def image_names(names: Iterable[str]) -> list[str]:
     Names that are decimal numbers, as of a clock in seconds, are ordered as such: 7.0333 before 7.1. Where two of them
     are one number (1.1 and 1.10), the digits behind the point count up, and the order is natural.
     """
-    stems = {name: os.path.splitext(name)[0] for name in names if is_image_name(name)}
-    if stems and all(re.fullmatch(r"\d+\.\d+", stem, re.ASCII) for stem in stems.values()):
-        seconds = {name: Decimal(stem) for name, stem in stems.items()}
-        if len(set(seconds.values())) == len(seconds):
-            return sorted(stems, key=seconds.__getitem__)
-    if all(stem.isascii() and stem.isdigit() for stem in stems.values()):  # the usual case, a few times as fast
-        return sorted(stems, key=lambda name: (int(stems[name]), name))
-    return sorted(stems, key=lambda name: (_number_key(stems[name]), name))
+    images = list(filter(is_image_name, names))
+    stems = [os.path.splitext(name)[0] for name in images]
+    if all(stem.isascii() and stem.isdigit() for stem in stems):  # the usual case, a few times as fast
+        return [name for _, name in sorted(zip(map(int, stems), images, strict=True))]
+    if all(re.fullmatch(r"\d+\.\d+", stem, re.ASCII) for stem in stems):
+        seconds = dict(zip(map(Decimal, stems), images, strict=True))
+        if len(seconds) == len(images):
+            return [seconds[second] for second in sorted(seconds)]
+    return sorted(images, key=natural_key)
 
 
 def is_image_name(name: str) -> bool:
@@ -121,10 +118,11 @@ def is_image_name(name: str) -> bool:
     return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
 
 
-def _number_key(text: str) -> list[tuple]:
-    """A sorting key that compares the numbers in a name by value; a digit comes before any other character."""
-    parts = re.findall(r"(\d+)|(\D)", text + "\0", re.ASCII)
-    return [(0, int(digits), "") if digits else (1, 0, character) for digits, character in parts]
+def natural_key(name: str) -> tuple[list[str | int], str]:
+    """A sorting key that compares the numbers in a file's name by value."""
+    parts: list[str | int] = re.split(r"(\d+)", os.path.splitext(name)[0], flags=re.ASCII)
+    parts[1::2] = map(int, parts[1::2])
+    return parts, name
 
 
 def missing_numbers(names: Sequence[str]) -> list[int]:
@@ -234,12 +232,8 @@ def decode_part(data: bytes, x: Span, y: Span) -> np.ndarray | None:
         if decoder is None:
             return None
         library, handle = decoder
-        subsampling = library.tj3Get(handle, _SUBSAMPLING)
-        if not 0 <= subsampling < len(_BLOCK_WIDTHS):
-            return None
         # One block more on either side: upsampling of colour needs the neighbours of each block.
-        block, width = _BLOCK_WIDTHS[subsampling], library.tj3Get(handle, _WIDTH)
-        first, last = max(0, (x[0] // block - 1) * block), min(width, x[1] + block)
+        first, last = max(0, (x[0] // _BLOCK - 1) * _BLOCK), min(library.tj3Get(handle, _WIDTH), x[1] + _BLOCK)
         pixels = np.empty((y[1] - y[0], last - first, 3), np.uint8)
         target, size = pixels.ctypes.data_as(ctypes.c_void_p), ctypes.c_size_t(len(data))
         failed = library.tj3SetCroppingRegion(handle, _Rectangle(first, y[0], last - first, y[1] - y[0]))
@@ -250,22 +244,19 @@ def decode_part(data: bytes, x: Span, y: Span) -> np.ndarray | None:
 @lru_cache(maxsize=1)
 def turbojpeg() -> ctypes.CDLL | None:
     """libjpeg-turbo's library, version 3 or newer; None where it is missing."""
-    for path in _candidates():
-        try:
+    for path in _libraries():
+        with suppress(OSError, AttributeError):  # of another processor, or older than version 3
             library = ctypes.CDLL(path)
             library.tj3Init.restype = ctypes.c_void_p
-        except (OSError, AttributeError):  # of another processor, or older than version 3
-            continue
-        return library
+            return library
     return None
 
 
-def _candidates() -> Iterator[str]:
-    """Paths where the library may lie."""
+def _libraries() -> Iterator[str]:
+    """Paths where libjpeg-turbo may lie."""
     package = importlib.util.find_spec("turbojpeg")
     if package is not None and package.origin is not None:
         for pattern in ("turbojpeg.libs/*turbojpeg*", ".dylibs/*turbojpeg*"):
-            yield from map(str, sorted(Path(package.origin).parent.glob(pattern)))
-    system = ctypes.util.find_library("turbojpeg")
-    if system is not None:
+            yield from map(str, Path(package.origin).parent.glob(pattern))
+    if system := ctypes.util.find_library("turbojpeg"):
         yield system

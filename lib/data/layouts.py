@@ -10,7 +10,6 @@ import csv
 import re
 from collections.abc import Callable, Collection
 from collections.abc import Sequence as SequenceOf
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,13 @@ from typing import Any
 from ..utils.errors import UserError
 from ..utils.files import parse_names, read_ranges, read_text
 from . import box_files
+from .images import natural_key
 from .sequence import Sequence, Sequences, some
 from .storage import Storage
 
 SPECS = Path(__file__).parent / "specs"
 LIST = "list.txt"
-_LASOT_NAME = re.compile(r"(.+)-(\d{1,9})", re.ASCII)
+_LASOT_NAME = re.compile(r".+-\d{1,9}", re.ASCII)
 
 Layout = Callable[[Path], dict[str, Any]]  # fields of `Sequence` that follow from a sequence's folder
 _Names = tuple[list[str], dict[str, list[str]]]  # those that are used, and others by the reason why they are not
@@ -43,8 +43,7 @@ def got10k(
         wanted = [f"GOT-10k_Train_{index + 1:06d}" for index in read_ranges(SPECS / f"got10k_{split}.ranges.txt")]
         remedy = f"sequences of your own are named FOLDER:{storage.locate(base.rstrip('/'))}"
         names, missing = _present(storage, base, name, wanted, names, remedy)
-        of_split = set(wanted)
-        left_out = {reason: [each for each in left if each in of_split] for reason, left in left_out.items()} | missing
+        left_out = {reason: [*filter(set(wanted).__contains__, left)] for reason, left in left_out.items()} | missing
 
     def layout(folder: Path) -> dict[str, Any]:
         meta = folder / "meta_info.ini"
@@ -68,12 +67,10 @@ def lasot(storage: Storage, base: str, name: str, split: str | None = None, flag
     """
     folders = {}
     for entry in storage.names(base.rstrip("/")):
-        inside = [entry] if _LASOT_NAME.fullmatch(entry) else []
-        inside = inside or [f"{entry}/{video}" for video in storage.names(base + entry) if _LASOT_NAME.fullmatch(video)]
-        folders |= {path.rpartition("/")[2]: path for path in inside}
-    numbers = {video: _LASOT_NAME.fullmatch(video).groups() for video in folders}
-    natural = sorted(folders, key=lambda video: (numbers[video][0], int(numbers[video][1])))
-    wanted = read_text(SPECS / f"lasot_{split}.txt").split() if split else natural
+        below = [] if _LASOT_NAME.fullmatch(entry) else storage.names(base + entry)
+        folders |= {video: f"{entry}/{video}" for video in below if _LASOT_NAME.fullmatch(video)}
+        folders |= {entry: entry} if _LASOT_NAME.fullmatch(entry) else {}
+    wanted = read_text(SPECS / f"lasot_{split}.txt").split() if split else sorted(folders, key=natural_key)
     expected = "expected folders such as airplane/airplane-2 with img/ and groundtruth.txt"
     names, left_out = _present(storage, base, name, wanted, folders, expected)
 
@@ -94,14 +91,13 @@ def trackingnet(storage: Storage, base: str, name: str, parts: SequenceOf[str], 
     expected = f"expected {parts[0]}/anno/<video>.txt and {parts[0]}/frames/"
     _, missing = _present(storage, base, name, parts, [part for part in parts if videos[part]], expected)
     paths = [f"{part}/{file.removesuffix('.txt')}" for part in parts for file in videos[part]]
-    paths, left_out = _present(storage, base, name, paths, paths, expected)
 
     def sequence(path: str) -> Sequence:
         part, video = path.split("/")
         frames, annotation = Path(f"{base}{part}/frames/{video}"), Path(f"{base}{part}/anno/{video}.txt")
         return Sequence(video, name, frames, annotation, storage, subfolder)
 
-    return Sequences(map(sequence, paths), left_out | {f"parts {reason}": left for reason, left in missing.items()})
+    return Sequences(map(sequence, paths), {f"parts {reason}": left for reason, left in missing.items()})
 
 
 def table(storage: Storage, base: str, name: str, spec: str) -> Sequences:
@@ -110,40 +106,39 @@ def table(storage: Storage, base: str, name: str, spec: str) -> Sequences:
     Attributes: OTB's `<Sequence>/attrs.txt`; UAV123's `anno/UAV123/att/<sequence>.txt` of 12 flags.
     NfS also as it is downloaded: `<sequence>/30/<sequence>/00001.jpg …` and `<sequence>/30/<sequence>.txt`.
     """
+    with open(SPECS / spec, encoding="utf-8", newline="") as file:
+        rows = {row["name"]: row for row in csv.DictReader(file)}
     downloaded = name == "nfs" and not storage.exists(f"{base}anno")
+    for row in rows.values() if downloaded else ():
+        video = Path(row["frames_folder"]).name
+        row |= {"frames_folder": f"{video}/30/{video}", "annotation": f"{video}/30/{video}.txt"}
+    present = [each for each, row in rows.items() if storage.exists(base + row["annotation"])]
+    first = next(iter(rows.values()))
+    expected = f"expected {first['annotation']} and {first['frames_folder']}/, and so on"
+    names, left_out = _present(storage, base, name, list(rows), present, expected)
 
     def sequence(row: dict[str, str]) -> Sequence:
         first, last, digits = (int(row[key]) for key in ("first_frame", "last_frame", "digits"))
-        annotation, frames = Path(base, row["annotation"]), Path(base, row["frames_folder"])
-        made = Sequence(
+        annotation = Path(base, row["annotation"])
+        attributes = partial(box_files.listed_attributes, annotation.with_name("attrs.txt"))
+        if name == "uav":
+            flags = annotation.parent / "att" / annotation.name
+            attributes = partial(box_files.flagged_attributes, flags, box_files.UAV123)
+        corners = partial(box_files.parse_corners, count=last - first + 1)
+        return Sequence(
             name=row["name"],
             dataset=name,
-            frames_dir=frames,
+            frames_dir=Path(base, row["frames_folder"]),
             annotation=annotation,
             storage=storage,
             frame_range=tuple(f"{number:0{digits}d}.{row['extension']}" for number in range(first, last + 1)),
             skip_first=int(row["skip_first"]),
             object_class=row["object_class"],
+            parse_annotation=corners if downloaded else box_files.parse_boxes,
+            read_attributes=attributes,
         )
-        if name == "otb":
-            attributes = partial(box_files.listed_attributes, annotation.parent / "attrs.txt")
-            return replace(made, read_attributes=attributes)
-        if name == "uav":
-            flags = annotation.parent / "att" / annotation.name
-            return replace(made, read_attributes=partial(box_files.flagged_attributes, flags, box_files.UAV123))
-        if downloaded:
-            folder, video = Path(base, frames.name, "30"), frames.name
-            parse = partial(box_files.parse_corners, count=last - first + 1)
-            return replace(made, frames_dir=folder / video, annotation=folder / f"{video}.txt", parse_annotation=parse)
-        return made
 
-    with open(SPECS / spec, encoding="utf-8", newline="") as file:
-        sequences = {each.name: each for each in map(sequence, csv.DictReader(file))}
-    present = [each.name for each in sequences.values() if storage.exists(each.annotation.as_posix())]
-    first = next(iter(sequences.values()))
-    expected = f"expected {first.annotation.relative_to(base)} and {first.frames_dir.relative_to(base)}/, and so on"
-    names, left_out = _present(storage, base, name, list(sequences), present, expected)
-    return Sequences((sequences[each] for each in names), left_out)
+    return Sequences((sequence(rows[each]) for each in names), left_out)
 
 
 def tc128(storage: Storage, base: str, name: str) -> Sequences:
@@ -156,15 +151,15 @@ def tc128(storage: Storage, base: str, name: str) -> Sequences:
     names, left_out = _present(storage, base, name, names, names, expected)
 
     def layout(folder: Path) -> dict[str, Any]:
-        frames_file = (folder / f"{folder.name}_frames.txt").as_posix()
-        ends = box_files.line_numbers(storage.text(frames_file)) or []
-        if len(ends) != 2 or not all(end.is_integer() for end in ends) or not 0 <= ends[0] <= ends[1]:
+        frames_file = folder / f"{folder.name}_frames.txt"
+        ends = box_files.parse_flags(storage.text(frames_file), storage.locate(frames_file))
+        if len(ends) != 2 or not 0 <= ends[0] <= ends[1]:
             raise UserError(f"{storage.locate(frames_file)}, line 1: expected first and last frame, such as 1,120")
         return {
             "frames_dir": folder / "img",
             "annotation": folder / f"{folder.name}_gt.txt",
             "subfolder": "tc128",  # OTB has many of the same names
-            "frame_range": tuple(f"{number:04d}.jpg" for number in range(int(ends[0]), int(ends[1]) + 1)),
+            "frame_range": tuple(f"{number:04d}.jpg" for number in range(ends[0], ends[1] + 1)),
             "read_attributes": partial(box_files.listed_attributes, folder / f"{folder.name}_att.txt"),
         }
 
@@ -222,10 +217,7 @@ def _sequences(
 
 
 def _listed(storage: Storage, base: str, name: str, expected: str) -> _Names:
-    """Sequences of `list.txt` that exist, or, without that file, the folders with a `groundtruth.txt`.
-
-    A `UserError` where `list.txt` is malformed or has a name twice, or there are no sequences.
-    """
+    """Sequences of `list.txt` that exist, or, without that file, the folders with a `groundtruth.txt`."""
     folders = storage.names(base.rstrip("/"))
     with_boxes = [folder for folder in folders if storage.exists(f"{base}{folder}/groundtruth.txt")]
     if not storage.exists(base + LIST):
@@ -233,10 +225,8 @@ def _listed(storage: Storage, base: str, name: str, expected: str) -> _Names:
             expected = f"the folder above it, since it is one sequence; {expected}"
         return _present(storage, base, name, with_boxes, with_boxes, f"expected {expected}")
     names = parse_names(storage.text(base + LIST), storage.locate(base + LIST))
-    remedy = f"none of the sequences in {LIST} exists: expected {expected}"
-    used, left_out = _present(storage, base, name, names, folders, remedy)
-    known = set(names)
-    return used, left_out | {f"not in {LIST}": [each for each in with_boxes if each not in known]}
+    used, left_out = _present(storage, base, name, names, folders, f"expected {expected}")
+    return used, left_out | {f"not in {LIST}": sorted({*with_boxes} - {*names})}
 
 
 def _present(

@@ -7,26 +7,27 @@ import hashlib
 import importlib.util
 import logging
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..config.loader import closest
 from ..utils.errors import UserError
+from ..utils.progress import progress_bar
 from ..utils.workspace import PACKAGE, Workspace, workspace
 from . import layouts
-from .coco import Coco, CocoMasks
 from .dataset import TrackingDataset, VideoSet
-from .davis import Davis
+from .object_sets import Coco, CocoMasks, Davis, Vid
 from .sequence import Sequence, Sequences
-from .storage import LmdbStorage, Storage
+from .storage import LmdbStorage, Storage, write_lmdb
 from .synthetic import ensure_embedded, is_whole
-from .vid import Vid
 
 PREFIXES = ("folder:", "vot:")
-_EMBEDDED = {"EMBEDDED_train": "train", "EMBEDDED_test": "test"}
 SAMPLE_PREFIX = "sample:"
+_EMBEDDED = "EMBEDDED_"
 log = logging.getLogger(__name__)
 
 
@@ -68,8 +69,8 @@ def build_dataset(
         cache: folder of the annotation caches; None for no cache.
     """
     kind = find_kind(name, data_dir)
-    if name in _EMBEDDED:
-        ensure_embedded(kind.root, _EMBEDDED[name])
+    if name.startswith(_EMBEDDED):
+        ensure_embedded(kind.root, name.removeprefix(_EMBEDDED))
         use_lmdb = False
     if lack := find_lack(name, data_dir, use_lmdb):
         raise UserError(f"{name}: {': '.join(lack)}")
@@ -82,10 +83,9 @@ def build_dataset(
 
 def find_kind(name: str, data_dir: Path | None = None) -> Kind:
     """How a training set is found and read; see `build_dataset`."""
-    for prefix, build in _BY_PATH.items():
-        if name.startswith(prefix):
-            root = _path(name, prefix)
-            return Kind(root, _lmdb_path(root), "correct the path", build, {})
+    prefix, root = _at_path(name, _BY_PATH)
+    if prefix:
+        return Kind(root, _lmdb_path(root), "correct the path", _BY_PATH[prefix], {})
     if name not in _KNOWN:
         known = [*(f"{prefix}<path>" for prefix in _BY_PATH), *_KNOWN]
         remedy = f"to read the folder, write FOLDER:{name}" if Path(name).is_dir() else closest(name, known)
@@ -100,7 +100,7 @@ def find_kind(name: str, data_dir: Path | None = None) -> Kind:
 def find_lack(name: str, data_dir: Path | None = None, use_lmdb: bool = False) -> tuple[str, str] | None:
     """The missing folder or LMDB of a training set, and the remedy; None where it exists, unread, or is generated."""
     kind = find_kind(name, data_dir)
-    if name in _EMBEDDED or LmdbStorage.is_lmdb(kind.root):
+    if name.startswith(_EMBEDDED) or LmdbStorage.is_lmdb(kind.root):
         return None
     if use_lmdb and not LmdbStorage.is_lmdb(kind.lmdb):
         remedy = f"make it with `python tracking/make_lmdb.py {name}`, or leave out --use_lmdb"
@@ -110,9 +110,41 @@ def find_lack(name: str, data_dir: Path | None = None, use_lmdb: bool = False) -
     return None
 
 
+def pack(name: str, data_dir: Path | None = None, output: Path | None = None, progress: bool = True) -> Path:
+    """Pack all sequences of a training set into one LMDB, which appears when it is whole and checked; gives its folder.
+
+    For disks that are slow with millions of small files.
+
+    Args:
+        name, data_dir: as of `build_dataset`.
+        output: folder of the LMDB; beside the data set's by default, where `--use_lmdb` looks.
+    """
+    kind = find_kind(name, data_dir)
+    output = output or kind.lmdb
+    if output.exists():
+        raise UserError(f"{output} exists: remove it to pack again, or choose another folder with --output")
+    if not kind.root.is_dir() or LmdbStorage.is_lmdb(kind.root):
+        raise UserError(f"{name}: there is no folder {kind.root} to pack: {kind.remedy}")
+    source = kind.build(name, Storage(kind.root))
+    staging = output.with_name(f".{output.name}.{os.getpid()}.partial")
+    try:
+        staging.mkdir(parents=True)
+        paths = list(source.files())
+        write_lmdb(staging, source.storage, progress_bar(f"packing {name}", "files", paths, disable=not progress))
+        with closing(LmdbStorage(staging)) as packed:
+            if packed.entries() != len(paths) or len(kind.build(name, packed)) != len(source):
+                raise UserError(f"{output}: not all of {len(paths)} files arrived: pack again")
+        staging.rename(output)
+    except OSError as error:
+        raise UserError(f"cannot write {output}: {error}; make room there, or allow writing") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return output
+
+
 def waits_to_be_generated(name: str) -> bool:
     """True for a generated data set that does not exist yet."""
-    return name in _EMBEDDED and not is_whole(find_kind(name).root)
+    return name.startswith(_EMBEDDED) and not is_whole(find_kind(name).root)
 
 
 def load_dataset(name: str, data_dir: Path | None = None) -> Sequences:
@@ -121,22 +153,18 @@ def load_dataset(name: str, data_dir: Path | None = None) -> Sequences:
     `name` is a key of `TEST_SETS`, `folder:PATH` or `vot:PATH`; a `UserError` says that it is unknown or missing.
     `data_dir` is the folder of all data sets, the workspace's by default.
     """
-    prefix, files = _prefix(name), Storage("")
+    (prefix, root), files = _at_path(name, PREFIXES), Storage("")
     place = workspace("test") if data_dir is None else workspace("test").moved(Path(data_dir))
     if prefix:
-        root = _path(name, prefix)
         if not root.is_dir():
             raise UserError(f"test set {prefix.removesuffix(':')}: folder not found: {root}: correct the path")
         layout = layouts.vot if prefix == "vot:" else partial(layouts.got10k, with_class=True)
         sequences = layout(files, f"{root}/", prefix.removesuffix(":"), subfolder=dataset_label(name))
-    elif name == "lasot_lmdb":  # its keys are the files' paths in LaSOT's folder (tracking/make_lmdb.py makes it)
-        root = place.lmdb_dir("lasot") or place.dataset_dir(name)
-        if not LmdbStorage.is_lmdb(root):
-            raise UserError(f"test set {name}: folder not found: {root}: {place.dataset_remedy(name)}")
-        sequences = _lasot_test(LmdbStorage(root), "", "lasot")
     elif name in TEST_SETS:
         folders, layout = TEST_SETS[name]
-        sequences = layout(files, f"{_test_root(place, name, *folders)}/", name)
+        root = _test_root(place, name, *folders)
+        storage, base = (LmdbStorage(root), "") if LmdbStorage.is_lmdb(root) else (files, f"{root}/")
+        sequences = layout(storage, base, name)
     else:
         raise UserError(f"unknown test set {name!r}; {closest(name, ['folder:PATH', 'vot:PATH', *TEST_SETS])}")
     if sequences.report:
@@ -146,18 +174,15 @@ def load_dataset(name: str, data_dir: Path | None = None) -> Sequences:
 
 def dataset_label(name: str) -> str:
     """A name for files: the test set's own, or `folder_<name>_<hash of its path>`, unique for each path."""
-    prefix = _prefix(name)
-    if not prefix:
-        return name
-    resolved = _path(name, prefix).resolve()
-    digest = hashlib.sha256(os.fsencode(resolved)).hexdigest()[:8]
-    return f"{prefix.removesuffix(':')}_{resolved.name}_{digest}"
+    prefix, path = _at_path(name, PREFIXES)
+    digest = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:8]
+    return f"{prefix.removesuffix(':')}_{path.resolve().name}_{digest}" if prefix else name
 
 
 def dataset_title(name: str) -> str:
     """A name for readers: the test set's own, or the folder's."""
-    prefix = _prefix(name)
-    return _path(name, prefix).resolve().name if prefix else name
+    prefix, path = _at_path(name, PREFIXES)
+    return path.resolve().name if prefix else name
 
 
 def select_sequences(sequences: list[Sequence], choice: str | None) -> list[Sequence]:
@@ -165,18 +190,19 @@ def select_sequences(sequences: list[Sequence], choice: str | None) -> list[Sequ
     if choice is None:
         return sequences
     by_name = {sequence.name: sequence for sequence in sequences}
-    if choice in by_name:  # also a name with a comma in it
-        return [by_name[choice]]
-    words = [word.strip() for word in choice.split(",") if word.strip()]
+    by_index = {str(index): sequence for index, sequence in enumerate(sequences)}
+    # A name comes before an index, and may have a comma in it.
+    words = [choice] if choice in by_name else [word.strip() for word in choice.split(",") if word.strip()]
     if not words:
         raise UserError(f"{choice!r} chooses no sequence: give a name, an index from 0, or several between commas")
-    by_index = {str(index): sequence.name for index, sequence in enumerate(sequences)}
-    names = [word if word in by_name else by_index.get(word, word) for word in words]
-    for name in names:
-        if name not in by_name:
+    chosen = {}
+    for word in words:
+        sequence = by_name.get(word, by_index.get(word))
+        if sequence is None:
             counted = f"the test set has {len(sequences)}, counted from 0"
-            raise UserError(f"no sequence {name[:60]!r}: {counted}; {closest(name[:60], list(by_name))}")
-    return [by_name[name] for name in dict.fromkeys(names)]
+            raise UserError(f"no sequence {word[:60]!r}: {counted}; {closest(word[:60], list(by_name))}")
+        chosen[sequence.name] = sequence
+    return list(chosen.values())
 
 
 def find_sample(source: str) -> tuple[Path, Sample]:
@@ -193,21 +219,16 @@ def find_sample(source: str) -> tuple[Path, Sample]:
     return Path(package.origin).parent / "datasets" / "data" / SAMPLES[name].file, SAMPLES[name]
 
 
-def _prefix(name: str) -> str:
-    """`folder:` or `vot:` where a name starts with it, else ""."""
-    return next((prefix for prefix in PREFIXES if name.startswith(prefix)), "")
-
-
-def _path(name: str, prefix: str) -> Path:
-    """The path behind a prefix."""
+def _at_path(name: str, prefixes: Iterable[str]) -> tuple[str, Path]:
+    """The prefix and the path of a name that has both; "" where it has no prefix."""
+    prefix = next((each for each in prefixes if name.startswith(each)), "")
     path = name.removeprefix(prefix)
     if not path:
         raise UserError(f"{name!r} names no folder: expected {prefix}<path>")
-    return Path(path).expanduser()
+    return prefix, Path(path).expanduser()
 
 
 def _lmdb_path(root: Path) -> Path:
-    """Path of the LMDB that belongs to a data set's folder."""
     path = Path(os.path.abspath(root))  # not resolved: beside the link, where the folder is one
     return path.with_name(f"{path.name}_lmdb")
 
@@ -225,20 +246,18 @@ def _test_root(place: Workspace, dataset: str, folder: str, *others: str) -> Pat
 
 _got10k_test = partial(layouts.got10k, subfolder="got10k", with_class=True)
 _lasot_test = partial(layouts.lasot, split="test", flags_may_lack=False)
+_trackingnet_test = partial(layouts.trackingnet, parts=("TEST",), subfolder="trackingnet")
 
 # name -> usual names of its folder in the folder of all data sets, and its layout
 TEST_SETS: dict[str, tuple[tuple[str, ...], Callable[[Storage, str, str], Sequences]]] = {
     "lasot": (("lasot",), _lasot_test),
-    "lasot_lmdb": (("lasot_lmdb",), _lasot_test),
+    "lasot_lmdb": (("lasot_lmdb",), lambda storage, base, _: _lasot_test(storage, base, "lasot")),
     "lasot_ext": (("lasot_ext", "LaSOT_extension_subset"), partial(layouts.lasot, flags_may_lack=False)),
     "got10k_test": (("got10k/test",), _got10k_test),
     "got10k_val": (("got10k/val",), _got10k_test),
     # the published list: 1,401 sequences of the training set
     "got10k_ltrval": (("got10k/train",), partial(_got10k_test, split="val")),
-    "trackingnet": (
-        ("trackingnet", "trackingNet"),
-        partial(layouts.trackingnet, parts=("TEST",), subfolder="trackingnet"),
-    ),
+    "trackingnet": (("trackingnet", "trackingNet"), _trackingnet_test),
     "otb": (("otb", "OTB2015"), partial(layouts.table, spec="otb100.csv")),
     "nfs": (("nfs",), partial(layouts.table, spec="nfs30.csv")),
     "uav": (("uav", "UAV123"), partial(layouts.table, spec="uav123.csv")),

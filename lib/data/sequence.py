@@ -3,6 +3,7 @@
 import logging
 from collections import abc
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 
 from ..utils.errors import UserError
 from .box_files import box_doubt, parse_boxes, parse_flags
-from .images import ImageReadError, Picture, decode_image, image_names, missing_numbers, open_picture
+from .images import ImageReadError, Picture, image_names, missing_numbers
 from .storage import Storage
 
 log = logging.getLogger(__name__)
@@ -40,16 +41,15 @@ class Sequence:
     @property
     def text_files(self) -> tuple[Path, ...]:
         """Every file of the sequence but its frames; some may be missing."""
-        cover = [self.cover_file] if self.cover_file else []
-        return (self.annotation, *self.absence_files, *cover, *self.more_files)
+        return tuple(filter(None, (self.annotation, *self.absence_files, self.cover_file, *self.more_files)))
 
     @cached_property
     def frames(self) -> list[Path]:
         """Paths of the frames in order, at least one; a `UserError` where the folder is missing or has no images."""
-        place = self._locate(self.frames_dir)
-        if not self.storage.exists(self.frames_dir.as_posix()):
+        place = self.storage.locate(self.frames_dir)
+        if not self.storage.exists(self.frames_dir):
             raise UserError(f"{self.name}: folder of frames not found: {place}")
-        names = list(self.frame_range or image_names(self.storage.names(self.frames_dir.as_posix())))
+        names = list(self.frame_range or image_names(self.storage.names(self.frames_dir)))
         if len(names) <= self.skip_first:
             raise UserError(f"{self.name}: no images in {place}")
         if (gaps := missing_numbers(names)) and len(self.truth) == 1:
@@ -64,22 +64,16 @@ class Sequence:
         """True without listing the folder."""
         return True
 
-    def frame_name(self, index: int) -> str:
-        """Path of a frame, for messages."""
-        return self._locate(self.frames[index])
-
     def read_frame(self, index: int) -> np.ndarray:
         """A frame (H, W, 3) uint8 RGB; raises an `ImageReadError` where it is missing or damaged."""
-        return self.storage.image(self.frames[index].as_posix())
+        return self.storage.image(self.frames[index])
 
     def picture(self, index: int) -> Picture:
         """The same frame, decoded in parts where the format allows it; errors as of `read_frame`, perhaps later."""
-        path = self.frames[index].as_posix()
-        data, source = self.storage.read_bytes(path, ImageReadError), self.storage.locate(path)
         try:
-            return open_picture(data, source)
+            return self.storage.picture(self.frames[index])
         except ImageReadError:  # of a file that is cut off, OpenCV gives what there is
-            return Picture(decode_image(data, source))
+            return Picture(self.read_frame(index))
 
     @cached_property
     def attributes(self) -> tuple[str, ...]:
@@ -89,8 +83,8 @@ class Sequence:
     @cached_property
     def truth(self) -> np.ndarray:
         """Ground truth (N, 4) xywh, nan or without area where the object is absent; N is 1 if a server has the rest."""
-        where = self._locate(self.annotation)
-        boxes = self.parse_annotation(self.storage.text(self.annotation.as_posix()), where)
+        where = self.storage.locate(self.annotation)
+        boxes = self.parse_annotation(self.storage.text(self.annotation), where)
         if len(boxes) <= self.skip_first:
             raise UserError(f"{where} has {len(boxes)} boxes, but the first {self.skip_first} are skipped")
         return boxes[self.skip_first :]
@@ -98,14 +92,14 @@ class Sequence:
     @cached_property
     def visible(self) -> np.ndarray | None:
         """(N,) bool from the flag files, False where the object is not visible; None without flag files."""
-        masks = [flags == 0 for path in self.absence_files if (flags := self._flags(path)) is not None]
+        masks = [flags == 0 for path in self.absence_files if (flags := self.flags(path)) is not None]
         masks += [] if self.covered is None else [self.covered]
         return np.logical_and.reduce(masks) if masks else None
 
     @cached_property
     def covered(self) -> np.ndarray | None:
         """(N,) bool, False where GOT-10k's `cover.label` is 0; None without that file."""
-        cover = self._flags(self.cover_file) if self.cover_file else None
+        cover = self.flags(self.cover_file) if self.cover_file else None
         return None if cover is None else cover > 0
 
     @property
@@ -113,28 +107,29 @@ class Sequence:
         """The first box, xywh; raises a `UserError` where it is nan or has no area."""
         box = self.truth[0]
         if not (np.isfinite(box).all() and (box[2:] > 0).all()):
-            where = self._locate(self.annotation)
+            where = self.storage.locate(self.annotation)
             raise UserError(f"{where}, line {self.skip_first + 1}: the first box {box.tolist()} has no area")
         return box.tolist()
 
     def check_lengths(self) -> None:
         """Raise a `UserError` unless there is a box for every frame of the folder, where it exists, or one box."""
-        known = self.frame_range is None and len(self.truth) > 1 and self.storage.exists(self.frames_dir.as_posix())
+        known = self.frame_range is None and len(self.truth) > 1 and self.storage.exists(self.frames_dir)
         if known and len(self.truth) != len(self.frames):
-            gaps = missing_numbers([path.name for path in self.frames])
-            missing = f"; frames {some(gaps)} are missing" if gaps else ""
-            where = self._locate(self.annotation)
-            raise UserError(f"{where} has {len(self.truth)} boxes for {len(self.frames)} frames{missing}")
+            raise UserError(self.unequal([path.name for path in self.frames]))
 
-    def _locate(self, path: Path) -> str:
-        return self.storage.locate(path.as_posix())
+    def unequal(self, names: list[str]) -> str:
+        """What to say where there are more or fewer boxes than `names` of frames."""
+        where, place = self.storage.locate(self.annotation), self.storage.locate(self.frames_dir)
+        gaps = missing_numbers(names)
+        missing = f"; frames {some(gaps)} are missing" if gaps else ""
+        return f"{where} has {len(self.truth)} boxes for {len(names)} frames in {place}{missing}"
 
-    def _flags(self, path: Path) -> np.ndarray | None:
-        """Whole numbers of a flag file, one for each box of `truth`."""
-        if self.flags_may_lack and not self.storage.exists(path.as_posix()):
+    def flags(self, path: Path) -> np.ndarray | None:
+        """The whole numbers (N,) of a flag file, one for each box of `truth`; None where it may be missing, and is."""
+        if self.flags_may_lack and not self.storage.exists(path):
             return None
-        where = self._locate(path)
-        flags = parse_flags(self.storage.text(path.as_posix()), where)[self.skip_first :]
+        where = self.storage.locate(path)
+        flags = parse_flags(self.storage.text(path), where)[self.skip_first :]
         if len(flags) != len(self.truth):
             raise UserError(f"{where} has {len(flags)} flags for {len(self.truth)} boxes")
         return flags
@@ -156,7 +151,7 @@ class Sequences(list[Sequence]):
 
 def with_frames(sequences: abc.Sequence[Sequence]) -> Sequences:
     """The sequences that can be tracked: those with a folder of frames; all where none has one, and each says so."""
-    present = [each for each in sequences if each.storage.exists(each.frames_dir.as_posix())]
+    present = [each for each in sequences if each.storage.exists(each.frames_dir)]
     found = {each.name for each in present or sequences}
     return Sequences(present or sequences, {"without frames": [s.name for s in sequences if s.name not in found]})
 
@@ -165,11 +160,9 @@ def doubt_boxes(sequences: abc.Sequence[Sequence]) -> str:
     """Why the boxes of most sequences are hardly xywh in pixels, from five of them; "" where nothing speaks for it."""
     doubts = []
     for sequence in sequences[:: -(-len(sequences) // 5)]:
-        try:
+        with suppress(UserError):
             height, width = sequence.read_frame(0).shape[:2]
             doubts.append(box_doubt(sequence.truth, width, height))
-        except UserError:
-            continue
     return max(doubts) if sum(map(bool, doubts)) * 2 > len(doubts) else ""
 
 

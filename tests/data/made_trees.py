@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
-import lmdb
 import numpy as np
 from PIL import Image
 
+from lib.data import storage
 from lib.data.dataset import TrackingDataset
-
-Box = tuple[float, float, float, float]
+from lib.data.images import encode_jpeg
 
 
 def colour(sequence: int, frame: int) -> tuple[int, int, int]:
@@ -37,19 +36,16 @@ def assert_same(first: TrackingDataset, second: TrackingDataset) -> None:
 
 
 def write_lmdb(path: Path, root: Path) -> None:
-    """An LMDB as others make it: nothing but the files under a folder, by relative path."""
+    """An LMDB of the files under a folder, by relative path."""
     path.mkdir()
-    with lmdb.open(str(path), map_size=1 << 24) as environment, environment.begin(write=True) as transaction:
-        for file in root.rglob("*"):
-            if file.is_file():
-                transaction.put(str(file.relative_to(root)).encode(), file.read_bytes())
+    files = (file.relative_to(root).as_posix() for file in root.rglob("*") if file.is_file())
+    storage.write_lmdb(path, storage.Storage(root), files)
 
 
 def write_image(path: Path, sequence: int, frame: int) -> None:
     """Write a frame as JPEG, whatever the path's suffix."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    bgr = np.full((16, 24, 3), colour(sequence, frame)[::-1], np.uint8)
-    path.write_bytes(cv2.imencode(".jpg", bgr)[1].tobytes())
+    path.write_bytes(encode_jpeg(np.full((16, 24, 3), colour(sequence, frame), np.uint8)))
 
 
 def write_lines(path: Path, lines: Sequence[object]) -> None:
@@ -58,7 +54,7 @@ def write_lines(path: Path, lines: Sequence[object]) -> None:
     path.write_text("".join(f"{line}\n" for line in lines))
 
 
-def boxes(sequence: int, frames: int) -> list[Box]:
+def boxes(sequence: int, frames: int) -> list[tuple[float, ...]]:
     """Boxes that tell the sequence and the frame."""
     return [(sequence + 1.5, frame + 2.0, 5.0 + frame, 4.0) for frame in range(frames)]
 
@@ -78,81 +74,54 @@ def make_got10k(root: Path, names: Sequence[str], frames: int = 3) -> Path:
     return root
 
 
-def make_lasot(root: Path, names: Sequence[str], nested: bool = True, frames: int = 3) -> Path:
-    """LaSOT: the last frame is fully occluded, the first out of view."""
+def make_lasot(root: Path, names: Sequence[str], nested: bool = True) -> Path:
+    """LaSOT: of three frames the last is fully occluded, the first out of view."""
     for number, name in enumerate(names):
         folder = root / name.rpartition("-")[0] / name if nested else root / name
-        write_video(folder / "img", folder / "groundtruth.txt", number, frames)
-        write_lines(folder / "full_occlusion.txt", [",".join(["0"] * (frames - 1) + ["1"])])
-        write_lines(folder / "out_of_view.txt", [",".join(["1"] + ["0"] * (frames - 1))])
+        write_video(folder / "img", folder / "groundtruth.txt", number, 3)
+        write_lines(folder / "full_occlusion.txt", ["0,0,1"])
+        write_lines(folder / "out_of_view.txt", ["1,0,0"])
     return root
 
 
-def make_trackingnet(root: Path, names: Sequence[str], frames: int = 12) -> Path:
-    """TrackingNet: `names` are `<part>/<video>`; frames count from 0, without zeros in front."""
+def make_trackingnet(root: Path, names: Sequence[str]) -> Path:
+    """TrackingNet: `names` are `<part>/<video>`; twelve frames count from 0, without zeros in front."""
     for number, name in enumerate(names):
         part, video = name.split("/")
         anno = root / part / "anno" / f"{video}.txt"
-        write_video(root / part / "frames" / video, anno, number, frames, first=0, digits=1)
+        write_video(root / part / "frames" / video, anno, number, 12, first=0, digits=1)
     return root
 
 
-def make_coco(root: Path, images: str = "images/train2017") -> Path:
-    """COCO: three images, the first listed twice, with an object; on the second one without area and one without a box;
-    on the third two and a crowd."""
-    ids = (9, 25, 36)
-    for number, image_id in enumerate(ids):
-        write_image(root / images / f"{image_id:012d}.jpg", number, 0)
-    annotations = [
-        {"id": 1, "image_id": 36, "bbox": [1.5, 2, 3, 4], "iscrowd": 0, "segmentation": [[1, 2, 3, 4, 5, 6]]},
-        {"id": 2, "image_id": 36, "bbox": [0, 0, 9, 9], "iscrowd": 1, "segmentation": {"counts": [1], "size": [1, 1]}},
-        {"id": 3, "image_id": 9, "bbox": [5, 6, 7, 8], "iscrowd": 0, "segmentation": []},
-        {"id": 4, "image_id": 25, "bbox": [5, 6, 0, 8], "iscrowd": 0, "segmentation": []},
-        {"id": 5, "image_id": 36, "bbox": [2, 2, 2, 2.5], "iscrowd": 0, "segmentation": []},
-        {"id": 6, "image_id": 25, "iscrowd": 0, "segmentation": []},
-    ]
-    listed = [{"id": i, "file_name": f"{i:012d}.jpg", "height": 16, "width": 24} for i in ids]
-    return write_coco(root, [listed[0] | {"id": 1000}, *listed], annotations)
-
-
-def write_coco(root: Path, images: list[dict], annotations: list[dict]) -> Path:
-    """Write COCO's file of annotations."""
-    content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "thing"}]}
-    write_lines(root / "annotations/instances_train2017.json", [json.dumps(content)])
-    return root
+VID_OBJECT = (
+    "<object><trackid>{}</trackid><name>n01</name><occluded>{}</occluded><bndbox>"
+    "<xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox></object>"
+)
 
 
 def make_vid(root: Path) -> Path:
     """VID: two videos of five frames. In the first, object 0 is hidden in frame 2 and returns, and object 1 is present
     from frame 1 to frame 3, where it is occluded; in the second, object 0 is present in frame 4 alone, and object 2, as
     large as the image, in all frames."""
-    there = [{0: [0, 1, 3, 4], 1: [1, 2, 3]}, {0: [4], 2: range(5)}]
-    for video, objects in enumerate(there):
-        name = f"ILSVRC2015_VID_train_{video:04d}/ILSVRC2015_train_{7000 + video:08d}"
+    for video, there in enumerate(({0: [0, 1, 3, 4], 1: [1, 2, 3]}, {0: [4], 2: range(5)})):
+        name = f"VID/train/ILSVRC2015_VID_train_{video:04d}/ILSVRC2015_train_{7000 + video:08d}"
         for frame in range(5):
-            write_image(root / "Data/VID/train" / name / f"{frame:06d}.JPEG", video, frame)
-            nodes = ""
-            for track in (track for track, frames in objects.items() if frame in frames):
+            write_image(root / "Data" / name / f"{frame:06d}.JPEG", video, frame)
+            objects = ""
+            for track in (track for track, frames in there.items() if frame in frames):
                 box = (0, 0, 24, 16) if track == 2 else (track + 1, frame + 2, track + 11, frame + 8)
-                sides = "".join(f"<{k}>{v}</{k}>" for k, v in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True))
-                nodes += (
-                    f"<object><trackid>{track}</trackid><name>n0{track}</name><bndbox>{sides}</bndbox>"
-                    f"<occluded>{int((track, frame) == (1, 3))}</occluded><generated>0</generated></object>"
-                )
-            write_lines(
-                root / "Annotations/VID/train" / name / f"{frame:06d}.xml",
-                [f"<annotation><size><width>24</width><height>16</height></size>{nodes}</annotation>"],
-            )
+                objects += VID_OBJECT.format(track, int((track, frame) == (1, 3)), *box)
+            text = f"<annotation><size><width>24</width><height>16</height></size>{objects}</annotation>"
+            write_lines(root / "Annotations" / name / f"{frame:06d}.xml", [text])
     return root
 
 
 def make_davis(root: Path, resolution: str = "480p/", videos: Sequence[str] = ("bear", "kite")) -> Path:
     """DAVIS: 2017's splits; two objects a video, the second hidden in the last frame, and an image without a mask."""
-    frames = 4
     for number, video in enumerate(videos):
-        for frame in range(frames + 1):
+        for frame in range(5):
             write_image(root / f"JPEGImages/{resolution}{video}/{frame:05d}.jpg", number, frame)
-        for frame in range(frames):
+        for frame in range(4):
             mask = np.zeros((16, 24), np.uint8)
             for label in (1, 2):
                 mask[davis_part(number, frame, label)] = label
@@ -173,39 +142,38 @@ def davis_part(video: int, frame: int, label: int) -> tuple[slice, slice]:
     return slice(top, top if hidden else top + 5), slice(left, left + 6)
 
 
-def make_outlined_coco(root: Path, size: int = 64, images: int = 3) -> Path:
-    """COCO: on each image a bright triangle and a bright square of two parts; and what has no outline, or is too small.
-
-    Images are dark, and as wide as `size`; where objects lie depends on the image.
-    """
+def make_outlined_coco(root: Path, images: int = 3, folder: str = "images/train2017") -> Path:
+    """COCO: on dark images a bright triangle, which moves, and a bright square of two halves; and objects without an
+    outline, or too small."""
     entries, pictures = [], []
     for i in range(images):
         x, y = 4.0 + i, 6.0
         triangle = [x, y, x + 24, y, x, y + 20]
         halves = [[36, 20, 46, 20, 46, 40, 36, 40], [46, 20, 56, 20, 56, 40, 46, 40]]
-        box = [36, 20, 20, 20]
-        picture = np.full((48, size, 3), 30, np.uint8)
+        picture = np.full((48, 64, 3), 30, np.uint8)
         for polygon in (triangle, *halves):
             cv2.fillPoly(picture, [np.array(polygon).reshape(-1, 2).astype(np.int32)], (90, 200, 220))
-        (root / "images/train2017").mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(root / f"images/train2017/{i}.jpg"), picture)
-        pictures.append({"id": i, "file_name": f"{i}.jpg", "height": 48, "width": size})
-        common = {"image_id": i, "iscrowd": 0}
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(root / folder / f"{i}.jpg"), picture)
+        pictures.append({"id": i, "file_name": f"{i}.jpg", "height": 48, "width": 64})
+        common = {"image_id": i, "iscrowd": 0, "bbox": [36, 20, 20, 20]}
         entries += [
             common | {"bbox": [x, y, 24, 20], "segmentation": [triangle]},
-            common | {"bbox": box, "segmentation": halves},
-            common | {"bbox": box, "segmentation": [[36, 20, 56, 20, 56, 40, 36, 40]], "exact_mask": False},
-            common | {"bbox": box, "segmentation": {"counts": [1], "size": [1, 1]}, "iscrowd": 1},
+            common | {"segmentation": halves},
+            common | {"segmentation": [[36, 20, 56, 20, 56, 40, 36, 40]], "exact_mask": False},
+            common | {"segmentation": {"counts": [1], "size": [1, 1]}, "iscrowd": 1},
             common | {"bbox": [1, 1, 8, 40], "segmentation": [[1, 1, 9, 1, 9, 41]]},
         ]
-    return write_coco(root, pictures, entries)
+    content = {"images": pictures, "annotations": entries, "categories": [{"id": 1, "name": "thing"}]}
+    write_lines(root / "annotations/instances_train2017.json", [json.dumps(content)])
+    return root
 
 
 # name of a data set -> what makes a small one in a folder of all data sets
 MAKERS = {
     "LASOT": lambda data: make_lasot(data / "lasot", ["airplane-1", "airplane-2", "airplane-10"]),
     "GOT10K_vottrain": lambda data: make_got10k(data / "got10k/train", [f"GOT-10k_Train_{n:06d}" for n in (1, 2, 3)]),
-    "COCO17": lambda data: make_coco(data / "coco"),
+    "COCO17": lambda data: make_outlined_coco(data / "coco"),
     "COCO17_masks": lambda data: make_outlined_coco(data / "coco"),
     "DAVIS17_train": lambda data: make_davis(data / "davis"),
     "YOUTUBE_VOS": lambda data: make_davis(data / "youtube_vos/train", ""),

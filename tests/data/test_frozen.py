@@ -1,4 +1,4 @@
-"""Fixed points of the data: a sample's key gives the same bytes for good; training and testing read the same files."""
+"""Fixed points of the data: a sample's key gives the same bytes for good."""
 
 import hashlib
 import json
@@ -8,13 +8,11 @@ import numpy as np
 import pytest
 
 from lib.config import load_config
-from lib.data.registry import build_dataset, load_dataset
+from lib.data.registry import build_dataset
 from lib.train.loader import SampleStream
 from lib.train.processing import Processing
 from lib.train.sampler import FrameSampler
-from tests.data.made_trees import make_lasot, make_trackingnet, write_lines
-
-SAMPLES = 60
+from tests.data.made_trees import write_lines
 
 
 def frame(seed):
@@ -61,7 +59,7 @@ def digest(name, root, seed):
     sampler = FrameSampler([build_dataset(name)], [1], "trident_pro", [10], negatives=seed == 1)
     samples = SampleStream(sampler, Processing(cfg, augment=True), seed, stream=0)
     found = hashlib.sha256()
-    for index in range(SAMPLES):
+    for index in range(60):
         sample = samples[1 + index % 2, index]
         sources = [source.removeprefix(str(root)) for source in sample.sources]
         numbers = [f"{value:.6f}" for value in (*sample.box, *sample.brightness, sample.label)]
@@ -82,43 +80,3 @@ def digest(name, root, seed):
 )
 def test_a_key_gives_the_sample_that_it_always_gave(make, seed, expected, tmp_path):
     assert digest(make(tmp_path / "set"), tmp_path, seed) == expected
-
-
-def make_got10k_val(data):
-    """Training reads GOT-10k's validation sequences as any folder; testing by their name."""
-    return make_videos(data / "got10k/val"), "got10k_val"
-
-
-def make_lasot_test(data):
-    """LaSOT's training list and test list share no video: the same files stand under a name of each."""
-    for number in (2, 1):
-        make_lasot(data / "lasot", [f"airplane-{number}"])
-    return "LASOT", "lasot"
-
-
-def make_trackingnet_both(data):
-    """TrackingNet's training part and its test part, with the same videos."""
-    for part in ("TRAIN_0", "TEST"):
-        make_trackingnet(data / "trackingnet", [f"{part}/{video}_0" for video in "ab"])
-    return "TRACKINGNET", "trackingnet"
-
-
-@pytest.mark.parametrize("make", [make_got10k_val, make_lasot_test, make_trackingnet_both])
-def test_training_and_testing_read_the_same(make, tmp_path):
-    """Boxes, visible frames, and the frames' places, for which the folders of a split are cut off."""
-
-    def place(path):
-        return path.replace("TRAIN_0", "TEST").replace("airplane-2", "airplane-1")
-
-    train_name, test_name = make(tmp_path)
-    training, testing = build_dataset(train_name, tmp_path), load_dataset(test_name, tmp_path)
-    assert len(training) == len(testing) > 0
-    for number, sequence in enumerate(testing):
-        info = training.info(number)
-        known = np.isfinite(sequence.truth).all(axis=1)
-        assert np.array_equal(info.boxes[known], sequence.truth[known].astype(np.float32))
-        assert not info.boxes[~known].any()
-        visible = np.ones(len(info), bool) if sequence.visible is None else sequence.visible
-        assert info.visible.tolist() == (info.valid & visible).tolist()
-        paths = [place(training.source(number, index)) for index in range(len(info))]
-        assert paths == [sequence.frame_name(index) for index in range(len(sequence))]

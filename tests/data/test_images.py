@@ -2,14 +2,14 @@
 
 import struct
 import zlib
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
 
 from lib.data import images
-from lib.data.images import ImageReadError, JpegPicture, cut_picture, decode_image, open_picture, read_image
+from lib.data.images import ImageReadError, JpegPicture, cut_picture, decode_image, open_picture
 from lib.utils.crop import Region, sample_target
 from tests.golden.fill import image
 
@@ -32,20 +32,32 @@ def decoder(request, monkeypatch):
     if request.param == "turbojpeg" and images.turbojpeg() is None:
         pytest.skip("libjpeg-turbo 3 is not installed")
     if request.param == "OpenCV":
-        monkeypatch.setattr(images, "_candidates", lambda: iter(["no-such-library.so"]))
-        images.turbojpeg.cache_clear()
-    yield request.param
-    images.turbojpeg.cache_clear()
+        monkeypatch.setattr(images, "turbojpeg", lambda: None)
+    return request.param
 
 
-def test_a_png_file_cannot_make_room_for_more_than_it_holds():
+def test_damaged_files_and_those_that_claim_more_than_they_hold_are_refused():
     header, pixels = struct.pack(">IIBBBBB", 8, 8, 8, 2, 0, 0, 0), zlib.compress(bytes(200))
-    data = b"\x89PNG\r\n\x1a\n"
+    png = b"\x89PNG\r\n\x1a\n"
     for kind, content, length in ((b"IHDR", header, 13), (b"IDAT", pixels, 3 << 30), (b"IEND", b"", 0)):
-        data += struct.pack(">I", length) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-    for damaged in (data, data[:20], b"\x89PNG\r\n\x1a\n", b"", b"BM", b"\xff\xd8\xff"):
+        png += struct.pack(">I", length) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    billions = bytearray(encode(smooth()))
+    place = billions.find(b"\xff\xc0")
+    billions[place + 5 : place + 9] = b"\xff\xf0\xff\xf0"
+    for damaged in (bytes(billions), png, png[:20], png[:8], b"", b"BM", b"\xff\xd8\xff"):
         with pytest.raises(ImageReadError, match="^cannot decode image here: the file is damaged or not an image$"):
             decode_image(damaged, "here")
+    with pytest.raises(ImageReadError, match="here"):
+        open_picture(bytes(billions), "here").part((30000, 30100), (30000, 30100))
+
+
+def test_the_system_s_library_is_used_where_the_package_is_missing_unless_it_is_too_old(monkeypatch):
+    new, old = Mock(), Mock(spec=["tjInit"])
+    monkeypatch.setattr(images.importlib.util, "find_spec", lambda _: None)
+    for name, found in (("new", new), ("old", None), ("missing", None), (None, None)):
+        monkeypatch.setattr(images.ctypes.util, "find_library", lambda _, name=name: name)
+        monkeypatch.setattr(images.ctypes, "CDLL", Mock(side_effect={"new": [new], "old": [old]}.get(name, OSError)))
+        assert images.turbojpeg.__wrapped__() is found
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)
@@ -64,70 +76,29 @@ def test_a_part_is_what_the_whole_has_there(sampling, decoder):
             assert np.array_equal(found.part(x, y), expected[slice(*y), slice(*x)]), (x, y)
 
 
-def test_what_was_decoded_is_not_decoded_again(monkeypatch):
-    calls = []
-    monkeypatch.setattr(images, "decode_part", lambda *args: calls.append(args[1:]))
-    found, whole = open_picture(encode(smooth()), "here"), decode_image(encode(smooth()), "here")
-    for x, y in (((20, 90), (30, 80)), ((21, 90), (31, 79)), ((20, 91), (30, 80)), ((20, 90), (29, 80))):
-        assert np.array_equal(found.part(x, y), whole[slice(*y), slice(*x)])
-    assert calls == [((20, 90), (30, 80)), ((20, 91), (30, 80)), ((20, 90), (29, 80))]
-
-
-def test_grey_files_and_other_formats_are_read(tmp_path):
-    for mode in ("1", "L", "P", "RGB", "LA", "RGBA", "I;16"):
-        Image.new(mode, (300, 200)).save(tmp_path / "a.png")
-        assert read_image(tmp_path / "a.png").shape == (200, 300, 3)
+def test_grey_and_turned_files_and_other_formats_are_read():
     files = {suffix: cv2.imencode(suffix, smooth())[1].tobytes() for suffix in (".png", ".bmp", ".webp")}
     files["grey"] = cv2.imencode(".jpg", cv2.cvtColor(smooth(), cv2.COLOR_RGB2GRAY))[1].tobytes()
+    orientation, data = (
+        b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0",
+        encode(smooth(60, 100)),
+    )
+    files["turned"] = data[:2] + b"\xff\xe1" + (len(orientation) + 2).to_bytes(2, "big") + orientation + data[2:]
     for kind, data in files.items():
-        found = open_picture(data, "here")
+        found, whole = open_picture(data, "here"), decode_image(data, "here")
         assert isinstance(found, JpegPicture) == (kind == "grey")
-        assert np.array_equal(found.part((3, 40), (5, 9)), decode_image(data, "here")[5:9, 3:40])
-
-
-def test_a_picture_that_a_camera_turned_is_turned():
-    data = encode(smooth(60, 100))
-    orientation = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
-    turned = data[:2] + b"\xff\xe1" + (len(orientation) + 2).to_bytes(2, "big") + orientation + data[2:]
-    found = open_picture(turned, "here")
-    assert (found.height, found.width) == (100, 60)
-    assert np.array_equal(found.part((0, 60), (0, 100)), decode_image(turned, "here"))
+        assert whole.shape[:2] == (found.height, found.width) == ((100, 60) if kind == "turned" else (203, 299))
+        assert np.array_equal(found.part((3, 40), (5, 9)), whole[5:9, 3:40])
 
 
 @pytest.mark.parametrize("progressive", [0, 1])
 def test_a_file_that_was_cut_off_is_named(decoder, progressive):
-    data = encode(smooth(), cv2.IMWRITE_JPEG_PROGRESSIVE, progressive)
-    for keep in (-1, -2, -10, -1000, len(data) // 2, 300):
+    data, small = encode(smooth(), cv2.IMWRITE_JPEG_PROGRESSIVE, progressive), encode(smooth(48, 48))
+    with_thumbnail = data[:2] + b"\xff\xe2" + (len(small) + 2).to_bytes(2, "big") + small + data[2:]
+    for cut in (*(data[:keep] for keep in (-1, -2, -1000, len(data) // 2, 300)), with_thumbnail[:-500]):
         with pytest.raises(ImageReadError, match="cannot decode image here: the file is damaged"):
-            open_picture(data[:keep], "here").part((0, 20), (0, 20))
-
-
-def test_a_header_of_billions_of_pixels_is_damage():
-    data = bytearray(encode(smooth(), cv2.IMWRITE_JPEG_PROGRESSIVE, 0))
-    place = data.find(b"\xff\xc0")
-    data[place + 5 : place + 9] = b"\xff\xf0\xff\xf0"
-    for read in (decode_image, lambda *args: open_picture(*args).part((30000, 30100), (30000, 30100))):
-        with pytest.raises(ImageReadError, match="here"):
-            read(bytes(data), "here")
-
-
-def test_an_end_inside_a_thumbnail_is_no_end():
-    """A truncated file may hold a whole small one in its notes."""
-    data, small = encode(smooth()), encode(smooth(48, 48))
-    data = data[:2] + b"\xff\xe2" + (len(small) + 2).to_bytes(2, "big") + small + data[2:]
-    with pytest.raises(ImageReadError, match="here"):
-        open_picture(data[:-500], "here").part((0, 20), (0, 20))
-    assert open_picture(data + b"more", "here").part((0, 20), (0, 20)).shape == (20, 20, 3)
-
-
-def test_what_the_library_objects_to_is_left_to_opencv():
-    data = encode(smooth(), cv2.IMWRITE_JPEG_RST_INTERVAL, 4)
-    middle = len(data) // 2
-    faulty = data[:middle] + bytes(60) + data[middle + 60 :]
-    expected = cv2.imdecode(np.frombuffer(faulty, np.uint8), cv2.IMREAD_COLOR)
-    if expected is None:
-        pytest.skip("this OpenCV refuses the file, too")
-    assert np.array_equal(open_picture(faulty, "here").part((0, 299), (0, 203)), expected[:, :, ::-1])
+            open_picture(cut, "here").part((0, 20), (0, 20))
+    assert open_picture(with_thumbnail + b"more", "here").part((0, 20), (0, 20)).shape == (20, 20, 3)
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
@@ -149,16 +120,14 @@ def test_a_cut_is_the_crop_of_the_whole(mirrored):
         assert not cut_picture(open_picture(data, "here"), Region.around(box, 2.0, 64, 360, 480), mirrored).any()
 
 
-def test_names_in_natural_order_and_decimals_by_value():
-    names = ["10.jpg", "9.JPG", "a2.png", "a10.png", ".1.jpg", "notes.txt"]
-    assert images.image_names(names) == ["9.JPG", "10.jpg", "a2.png", "a10.png"]
+def test_names_in_natural_order_and_missing_numbers():
+    names = ["10.jpg", "9.JPG", "a2.png", "a10.png", "a.png", ".1.jpg", "notes.txt", "1.10.jpg", "1.9.jpg"]
+    ordered = ["1.9.jpg", "1.10.jpg", "9.JPG", "10.jpg", "a.png", "a2.png", "a10.png"]
+    assert images.image_names(names) == ordered
     clock = ["1700000000.0333.jpg", "1700000000.1.jpg", "1700000000.15.jpg", "1700000001.0.jpg"]
     assert images.image_names(reversed(clock)) == clock
     counted = [f"1.{number}.jpg" for number in range(1, 12)]  # 1.1 and 1.10 are one number
     assert images.image_names(sorted(counted)) == counted
-
-
-def test_missing_numbers_are_found():
     assert images.missing_numbers(["0.jpg", "1.jpg", "4.jpg"]) == [2, 3]
     assert images.missing_numbers(["frame_0009.png", "frame_0011.png"]) == [10]
     for names in ([], ["7.jpg"], ["1.jpg", "2.jpg"], ["a.jpg", "3.jpg"], ["0.jpg", "5.jpg", "10.jpg"]):

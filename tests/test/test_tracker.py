@@ -7,7 +7,6 @@ from PIL import Image
 
 from lib.config import load_config
 from lib.data import images, storage
-from lib.data import sequence as sequence_module
 from lib.data.registry import load_dataset
 from lib.models import build_model
 from lib.test.evaluation.sequences import track_sequence
@@ -113,7 +112,7 @@ def test_test_sets_are_decoded_only_where_the_network_looks_with_equal_boxes(tmp
     assert images.turbojpeg() is None or 0 < sum(parts) < 5 * 640 * 480 * 3 / 2
     path.write_bytes(path.read_bytes()[:-500])
     found = np.ones((480, 640, 3), np.uint8)
-    for module in (images, sequence_module):
+    for module in (images, storage):
         monkeypatch.setattr(module, "decode_image", lambda *_: found)
     assert sequence.picture(5).part((0, 640), (0, 480)).all()
 

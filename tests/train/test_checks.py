@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from lib.config import load_config
-from lib.data import pack
+from lib.data.registry import pack
 from lib.models import build_model
 from lib.train import checks
 from lib.train.checks import check_run, usable_validation
 from lib.train.options import RunOptions, Stage
 from lib.utils.checkpoint import save_checkpoint
 from lib.utils.errors import UserError
-from tests.data.made_trees import make_coco, make_got10k, write_lines
+from tests.data.made_trees import make_got10k, make_outlined_coco, write_lines
 from tests.train.tiny_runs import NAME, NO_VALIDATION, THIN, lightning, options, state, trained
 
 
@@ -253,7 +253,7 @@ def test_storage(still, tmp_path, monkeypatch):
     name = f"FOLDER:{still}"
     run = training_on(tmp_path, name, use_lmdb=True)
     assert f"no LMDB {still}_lmdb" in find(run, f"train {name}")[0]
-    pack.pack(name, progress=False)
+    pack(name, progress=False)
     assert find(run, f"train {name}", "ok")[0].startswith(f"3 sequences in {still}_lmdb")
     monkeypatch.setenv("STARK_DATA_DIR", str(tmp_path / "data"))
     run = training_on(tmp_path, "EMBEDDED_train")
@@ -263,7 +263,7 @@ def test_storage(still, tmp_path, monkeypatch):
 
 def test_missing_validation_sets_are_left_out_unless_they_were_asked_for(still, tmp_path, monkeypatch):
     monkeypatch.setenv("STARK_DATA_DIR", str(tmp_path))
-    make_coco(tmp_path / "coco")
+    make_outlined_coco(tmp_path / "coco")
     train_only, own = ("DATA.TRAIN.DATASETS_NAME=[COCO17]",), f"FOLDER:{still}"
     run = RunOptions("stark_s", "baseline", tmp_path / "save", device="cpu", overrides=train_only)
     report = check(run)

@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from lib.config import load_config
-from lib.data import pack
 from lib.data.images import ImageReadError
-from lib.data.registry import build_dataset
+from lib.data.registry import build_dataset, pack
 from lib.test.tracker.classic import StillTracker
 from lib.test.tracker.refiner import with_masks
 from lib.train.checks import check_run
@@ -94,7 +93,7 @@ def test_splits_of_davis_and_what_lacks_of_masked_videos_is_named(tmp_path):
         dataset = build_dataset(f"DAVIS17_{split}", tmp_path)
         assert len(dataset) == 2
         assert shows(dataset.image(0, 0), video, 0)
-    pack.pack("DAVIS17_train", tmp_path, progress=False)
+    pack("DAVIS17_train", tmp_path, progress=False)
     assert (build_dataset("DAVIS17_val", tmp_path, use_lmdb=True).mask(1, 2) == dataset.mask(1, 2)).all()
     (root / "JPEGImages/480p/bear/00002.jpg").unlink()
     dataset = build_dataset(f"DAVIS:{root}")

@@ -107,7 +107,7 @@ def track_sequence(
             seconds.append(time.perf_counter() - start - (image.seconds - decoding if parts else 0.0))
             box = np.asarray(boxes[-1], dtype=np.float64)
             if box.shape != (4,) or not np.isfinite(box).all() or (box[2:] < 0).any():
-                where = sequence.frame_name(index)
+                where = sequence.storage.locate(sequence.frames[index])
                 raise ValueError(f"the tracker gave {boxes[-1]} for {where}, not finite x, y, width and height")
             if on_frame is not None:
                 on_frame(index, image, boxes[-1], score)
