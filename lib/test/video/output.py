@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -22,7 +21,6 @@ except ModuleNotFoundError:  # a third of what tracking alone takes on the disk
 from ...data.images import encode_jpeg
 from ...utils.errors import UserError
 from ...utils.files import atomic_path, write_text
-from .source import opencv_path
 
 VIDEO, BOXES, TABLE = "video.mp4", "boxes.txt", "boxes.csv"
 RESULTS = (VIDEO, "boxes*.txt", TABLE, "attention.mp4", "attention/*.jpg")  # patterns
@@ -45,6 +43,8 @@ _SURE_FROM = 0.5  # the confidence from which STARK-ST counts the object as seen
 _CODECS = ("libx264", "libopenh264", "mpeg4")
 _LARGEST_SIDE = 4096  # pixels; far larger frames exceed what the codec and most players take
 _TITLE = "STARK"
+# Not all errors of FFmpeg are errors of the system: an encoder may refuse a size or a rate.
+WRITE_ERRORS = (OSError, av.error.FFmpegError) if av else (OSError,)
 
 
 def draw_overlay(
@@ -213,25 +213,16 @@ def video_size(image: np.ndarray) -> tuple[int, int]:
     return width + width % 2, height + height % 2
 
 
-# Not all errors of FFmpeg are errors of the system: an encoder may refuse a size or a rate.
-WRITE_ERRORS = (OSError, av.error.FFmpegError) if av else (OSError,)
-
-
 class VideoFile:
     """An H.264 video in MP4 that grows by a frame at a time; it starts to play before all of it is loaded.
 
-    Args:
-        path: the file, which `close` makes whole.
-        size: even width and height, see `video_size`.
-        fps: frames a second.
-
-    Raises:
-        One of WRITE_ERRORS: the file cannot be written; of `add` and `close`, too. Then it is of no use.
+    `size` is from `video_size`; `close` makes the file whole. All raise one of WRITE_ERRORS where the file cannot be
+    written. Then it is of no use.
     """
 
     def __init__(self, path: Path, size: tuple[int, int], fps: float) -> None:
         codec = next(name for name in _CODECS if name in av.codecs_available)
-        self.container = av.open(opencv_path(path), "w", format="mp4", options={"movflags": "faststart"})
+        self.container = av.open(str(path), "w", format="mp4", options={"movflags": "faststart"})
         self.stream = self.container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001))
         self.failed, (self.stream.width, self.stream.height) = False, size
         self.stream.pix_fmt = "yuv420p"
@@ -259,85 +250,78 @@ class VideoFile:
 class PlainVideoFile:
     """The same without PyAV: MPEG-4 by OpenCV, which browsers do not play. Arguments and errors as of `VideoFile`."""
 
-    failed = False
-
     def __init__(self, path: Path, size: tuple[int, int], fps: float) -> None:
+        print("note: the video is MPEG-4, which browsers do not play: for H.264 install PyAV (pip install av)")
         # Two decimals: MPEG-4 holds the time of a frame as a fraction with a denominator of 16 bits.
-        self.video = cv2.VideoWriter(opencv_path(path), cv2.VideoWriter_fourcc(*"mp4v"), max(round(fps, 2), 1.0), size)
+        self.video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), max(round(fps, 2), 1.0), size)
         if not self.video.isOpened():
             raise OSError(errno.EIO, f"OpenCV cannot write a video of {size[0]}x{size[1]}")
 
     def add(self, image: np.ndarray) -> None:
-        """Add a frame (H, W, 3) uint8 RGB."""
         self.video.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
 
     def close(self) -> None:
-        """Write the file's index."""
         self.video.release()
 
 
-def open_video(*given: Any) -> VideoFile | PlainVideoFile:
-    """A `VideoFile`; where PyAV is missing a `PlainVideoFile`, and a line says so."""
-    if av:
-        return VideoFile(*given)
-    print("note: the video is MPEG-4, which browsers do not play: for H.264 install PyAV (pip install av)")
-    return PlainVideoFile(*given)
+@contextmanager
+def video_writer(path: Path, fps: float) -> Iterator[Callable[[np.ndarray], None]]:
+    """Give the function that adds a frame (H, W, 3) uint8 RGB to a video; all get the size of the first.
+
+    An error or Ctrl-C keeps the frames so far as a whole video; without a frame there is none. Raises UserError where
+    it cannot be written; then nothing of it stays.
+    """
+    temporary, video, size, whole = path.with_name(f".{path.name}"), None, None, False
+
+    def add(image: np.ndarray) -> None:
+        nonlocal video, size
+        if video is None:
+            size = video_size(image)
+            video = (VideoFile if av else PlainVideoFile)(temporary, size, fps)
+        video.add(image if size == image.shape[1::-1] else cv2.resize(image, size))
+
+    try:
+        try:
+            yield add
+        finally:
+            if video is not None:
+                video.close()
+                whole = True
+    except WRITE_ERRORS as error:
+        whole = False
+        why = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror
+        line = f"the video cannot be written into {path.parent}: {why}; make room, or choose another --output"
+        raise UserError(line) from error
+    except BaseException:
+        if whole:
+            print(f"stopped early; the frames so far are kept in {path}", file=sys.stderr)
+        raise
+    finally:
+        if whole:
+            temporary.replace(path)
+        temporary.unlink(missing_ok=True)  # which makes room for the boxes
 
 
 @contextmanager
-def result_writer(
-    folder: Path, size: tuple[int, int], fps: float, boxes: bool, names: Sequence[str] = ()
-) -> Iterator[FrameWriter]:
-    """Give the function that adds a frame to the video of this size (see `video_size`), and with `boxes` to the texts.
+def result_writer(folder: Path, fps: float, boxes: bool, names: Sequence[str] = ()) -> Iterator[FrameWriter]:
+    """Give the function that adds a frame to the video of a run, and with `boxes` to its texts; else as `video_writer`.
 
-    The texts of several objects have their `names`.
-
-    An error or Ctrl-C keeps the frames so far as a whole video; without a frame nothing is left, not even the folder.
-
-    Raises:
-        UserError: the files cannot be written there; on a full disk there is no video.
+    The texts of several objects have their `names`. Without a frame not even the folder is left.
     """
     rows: list[Sequence[Scored]] = []
-    temporary, stopped, failure = folder / f".{VIDEO}", True, None
     try:
-        video = open_video(temporary, size, fps)
-    except WRITE_ERRORS as error:
-        raise unwritten(folder, error) from error
+        with video_writer(folder / VIDEO, fps) as add:
 
-    def write(canvas: np.ndarray, found: Sequence[Scored]) -> None:
-        nonlocal failure
-        rows.append(found)
-        try:
-            video.add(canvas)
-        except WRITE_ERRORS as error:
-            failure = error
-            raise unwritten(folder, error) from error
+            def write(canvas: np.ndarray, found: Sequence[Scored]) -> None:
+                rows.append(found)
+                add(canvas)
 
-    try:
-        yield write
-        stopped = False
+            yield write
     finally:
-        try:
-            video.close()
-        except WRITE_ERRORS as error:
-            failure = failure or error
-        if rows and not failure:
-            temporary.replace(folder / VIDEO)
-        temporary.unlink(missing_ok=True)  # which makes room for the boxes
         if rows and boxes:
             _write_boxes(folder, rows, names)
         with suppress(OSError):  # it holds files
             folder.rmdir()
-        if stopped and rows and not failure:
-            print(f"stopped early; the {len(rows)} frames so far are kept in {folder}", file=sys.stderr)
-    if failure:
-        raise unwritten(folder, failure)
-
-
-def unwritten(folder: Path, error: Exception) -> UserError:
-    """The line for a video that cannot be written into a folder."""
-    why = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror
-    return UserError(f"the video cannot be written into {folder}: {why}; make room, or choose another --output")
 
 
 def box_files(count: int) -> list[str]:

@@ -2,9 +2,11 @@
 
 import itertools
 import os
+import queue
 import re
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -41,43 +43,39 @@ class NewestFrames:
     """
 
     def __init__(self, frames: Iterator[np.ndarray]) -> None:
-        self.dropped = 0
-        self._frames, self._changed = frames, threading.Condition()
-        self._newest: np.ndarray | None = None
-        self._error: Exception | None = None
-        self._ended = False
+        self.dropped, self._frames, self._ended = 0, frames, False
+        self._newest: queue.Queue[np.ndarray | Exception] = queue.Queue(maxsize=1)
         threading.Thread(target=self._read, daemon=True).start()
 
     def __iter__(self) -> "NewestFrames":
         return self
 
     def __next__(self) -> np.ndarray:
-        with self._changed:
-            self._changed.wait_for(lambda: self._newest is not None or self._ended)
-            frame, self._newest = self._newest, None
-        if frame is None:
-            raise self._error or StopIteration
-        return frame
+        if self._ended:
+            raise StopIteration
+        found = self._newest.get()
+        if isinstance(found, Exception):
+            self._ended = True
+            raise found
+        return found
 
     def close(self) -> None:
-        """End the thread, and the frames."""
-        with self._changed:
-            self._ended, self._newest = True, None
-            self._changed.notify()
+        """End the frames, and after the next one the thread."""
+        self._ended = True
 
     def _read(self) -> None:
+        last: Exception = StopIteration()
         try:
-            while not self._ended and (frame := next(self._frames, None)) is not None:
-                with self._changed:
-                    self.dropped += self._newest is not None
-                    self._newest = None if self._ended else frame
-                    self._changed.notify()
+            for frame in self._frames:
+                if self._ended:
+                    return
+                with suppress(queue.Empty):
+                    self._newest.get_nowait()
+                    self.dropped += 1
+                self._newest.put(frame)
         except Exception as error:  # noqa: BLE001 - it is raised where frames are asked for
-            self._error = error
-        finally:
-            with self._changed:
-                self._ended = True
-                self._changed.notify()
+            last = error
+        self._newest.put(last)
 
 
 def open_source(source: str, newest: bool = False) -> FrameSource:
@@ -89,38 +87,21 @@ def open_source(source: str, newest: bool = False) -> FrameSource:
         UserError: it does not exist, is empty, or is nothing that OpenCV reads as video.
     """
     path = Path(source)
-    if newest:
-        if not (source.isdecimal() or "://" in source) or path.exists():
-            raise UserError(f"{source} is no camera or stream: all its frames are there, none is newer")
-        found = open_source(source)
-        return replace(found, frames=NewestFrames(found.frames))
-    try:
-        if path.is_dir():
-            return _open_folder(path)
-        if path.is_file():
-            with open(path, "rb") as file:
-                if not file.read(1):
-                    raise UserError(f"{path} is empty (0 bytes)")
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    if newest and (path.exists() or not (source.isdecimal() or "://" in source)):
+        raise UserError(f"{source} is no camera or stream: all its frames are there, none is newer")
+    if path.is_dir():
+        return _open_folder(path)
     if path.exists():
         if is_image_name(path.name):  # for OpenCV the start of a numbered series, or a video of one frame
             raise UserError(f"{path} is one image: give a video, or the folder that holds the frames")
-        return _open_video(path.stem, opencv_path(source), source)
-    if re.fullmatch("[0-9]+", source):
-        return _open_video(f"camera{source}", int(source), f"camera {source}")
-    if "://" in source:
-        return _open_video(re.sub(r"\W+", "_", source.split("://")[1]), source, source)
-    raise UserError(f"there is no file or folder {source}; give a video, a folder of images or a camera's index")
-
-
-def opencv_path(path: str | Path) -> str:
-    """A path for OpenCV, which ends the process where a name is not UTF-8: here it is a UserError."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError as error:
-        raise UserError(f"{path} has a name that is not UTF-8: rename it, or choose another") from error
-    return str(path)
+        return _open_video(path.stem, source, source)
+    if source.isdecimal():
+        found = _open_video(f"camera{source}", int(source), f"camera {source}")
+    elif "://" in source:
+        found = _open_video(re.sub(r"\W+", "_", source.split("://")[1]), source, source)
+    else:
+        raise UserError(f"there is no file or folder {source}; give a video, a folder of images or a camera's index")
+    return replace(found, frames=NewestFrames(found.frames)) if newest else found
 
 
 def _open_folder(folder: Path) -> FrameSource:
@@ -143,7 +124,7 @@ def _open_video(name: str, location: str | int, where: str) -> FrameSource:
     if not capture.isOpened() and camera:
         raise UserError(f"{where} cannot be opened: is it connected, and may this user read it?")
     if not capture.isOpened():
-        raise UserError(f"{where} is not a video that OpenCV reads: it is another kind of file, or damaged")
+        raise UserError(f"{where} is not a video that OpenCV reads: it is another kind of file, damaged or empty")
     frames = _frames(capture)
     first = next(frames, None)
     if first is None:

@@ -25,9 +25,10 @@ PRECISIONS_OF = {
     "openvino": ("fp32", "bf16", "int8"),
     "tensorrt": ("fp32", "bf16", "fp16"),
 }
-ENGINES = ("auto", *PRECISIONS_OF)
 # Package that an engine needs.
 _PACKAGES = {name: name for name in PRECISIONS_OF} | {"compile": "torch", "onnx": "onnxruntime"}
+# Kinds of devices that an engine can use; all where it has no line.
+_DEVICES = {"onnx": ("cpu", "cuda"), "openvino": ("cpu",), "tensorrt": ("cuda",)}
 # Fastest first, as measured on CPUs (benchmarks/tracking.py); on CUDA by reputation.
 _FASTEST = {"cpu": ("openvino", "onnx", "torch"), "cuda": ("tensorrt", "torch"), "mps": ("torch",)}
 Part = Callable[..., list[np.ndarray]]
@@ -67,7 +68,7 @@ def choose_engine(engine: str, device: str, precision: str) -> str:
 
     Raises UserError for an unknown name, or an engine that does not compute in that precision.
     """
-    for what, value, valid in (("engine", engine, ENGINES), ("precision", precision, PRECISIONS)):
+    for what, value, valid in (("engine", engine, ("auto", *PRECISIONS_OF)), ("precision", precision, PRECISIONS)):
         if value not in valid:
             raise UserError(f"unknown {what} '{value}'; valid: {', '.join(valid)}")
     if engine != "auto":
@@ -105,23 +106,15 @@ def engine_device(engine: str, device: str) -> str:
     if engine not in installed():
         name = _PACKAGES[engine]
         raise UserError(f"the engine {engine} needs the package {name}: pip install {name}")
-    if engine == "openvino":
-        if device not in ("auto", "cpu"):
-            raise UserError(f"the engine openvino runs on the device cpu, not on {device}")
+    kinds, remedy = _DEVICES.get(engine, ("cpu", "cuda", "mps")), ""
+    providers = package("onnxruntime", "the engine onnx").get_available_providers() if engine == "onnx" else []
+    if engine == "onnx" and "CUDAExecutionProvider" not in providers:
+        kinds, remedy = ("cpu",), "; for CUDA install onnxruntime-gpu in the place of onnxruntime"
+    if device == "auto" and kinds == ("cpu",):
         return "cpu"
-    if engine != "onnx":
-        target = _selected(device)
-        if engine == "tensorrt" and not target.startswith("cuda"):
-            raise UserError(f"the engine tensorrt runs on CUDA devices, not on {target}")
+    target = _selected(device)
+    if target.partition(":")[0] in kinds:
         return target
-    on_cuda = "CUDAExecutionProvider" in package("onnxruntime", "the engine onnx").get_available_providers()
-    target = _selected(device if device != "auto" or on_cuda else "cpu")
-    if target == "mps" and device == "auto":
+    if device == "auto" and "cpu" in kinds:
         return "cpu"
-    if target.startswith("cuda") and not on_cuda:
-        raise UserError(
-            "the onnxruntime here knows no CUDA: install onnxruntime-gpu in its place, or choose the device cpu"
-        )
-    if target == "mps":
-        raise UserError("the engine onnx runs on cpu or cuda, not on mps")
-    return target
+    raise UserError(f"the engine {engine} runs on {' or '.join(kinds)} here, not on {target}{remedy}")
