@@ -12,14 +12,13 @@ from lib.config import load_config
 from lib.config.loader import EXPERIMENTS
 from lib.models import build_model
 from lib.models.export import export_graphs
-from lib.models.inference import regions_of
 from lib.test.tracker import create_tracker, exported, find_weights
 from lib.test.tracker.engines.graphs import graph_engine
 from lib.test.tracker.engines.pytorch import CudaGraphs, torch_engine, torch_part
 from lib.test.tracker.stark import BoxEngine
 from lib.utils.checkpoint import save_checkpoint
 from lib.utils.errors import UserError
-from lib.utils.graph_files import Regions, joined
+from lib.utils.graph_files import joined
 from tests.golden.fill import fill, image, padded_mask
 from tests.golden_cases import VARIANTS, reference_model
 
@@ -66,16 +65,11 @@ def region(name: str, size: int, padded: bool):
 @pytest.mark.parametrize(
     ("script", "config", "overrides"),
     [
-        pytest.param("stark_st2", "baseline", SMALL, id="two templates and a score"),
-        pytest.param("stark_s", "baseline", [*SMALL, "MODEL.POSITION_EMBEDDING=none"], id="no positions"),
-        pytest.param("stark_s", "baseline", [*SMALL, "MODEL.POSITION_EMBEDDING=learned"], id="learned positions"),
-        pytest.param(
-            "stark_s", "baseline", [*SMALL, "MODEL.HEAD_TYPE=MLP", "MODEL.NUM_OBJECT_QUERIES=3"], id="three queries"
-        ),
-        *(
-            pytest.param(SCRIPT, path.stem, ["MODEL.BACKBONE.DTYPE=bf16"], id=path.stem)
-            for path in sorted((EXPERIMENTS / SCRIPT).glob("*.yaml"))
-        ),
+        ("stark_st2", "baseline", SMALL),
+        ("stark_s", "baseline", [*SMALL, "MODEL.POSITION_EMBEDDING=none"]),
+        ("stark_s", "baseline", [*SMALL, "MODEL.POSITION_EMBEDDING=learned"]),
+        ("stark_s", "baseline", [*SMALL, "MODEL.HEAD_TYPE=MLP", "MODEL.NUM_OBJECT_QUERIES=3"]),
+        *((SCRIPT, path.stem, ["MODEL.BACKBONE.DTYPE=bf16"]) for path in sorted((EXPERIMENTS / SCRIPT).glob("*.yaml"))),
     ],
 )
 def test_engines_agree_on_random_crops(script, config, overrides, tmp_path):
@@ -102,14 +96,10 @@ def test_graphs_take_several_crops_at_a_time(tmp_path):
         np.testing.assert_allclose(found[i], alone[0], atol=1e-5)
 
 
-def saved(model, path):
-    save_checkpoint(path, {"net": model.state_dict(), "net_type": type(model).__name__, "epoch": 1})
-    return path
-
-
 def test_graphs_are_kept_for_the_same_weights_and_made_for_new_ones(place):
     model, frame = tamed(reference_model("stark_lightning")), image("track.frame", 120, 160)
-    path = saved(model, place / "weights.pth.tar")
+    path = place / "weights.pth.tar"
+    save_checkpoint(path, {"net": model.state_dict()})
 
     def step(engine):
         tracker = create_tracker(SCRIPT, CONFIG, path, device="cpu", engine=engine)
@@ -125,7 +115,7 @@ def test_graphs_are_kept_for_the_same_weights_and_made_for_new_ones(place):
     assert written() == files
     with torch.no_grad():
         model.box_head.conv_tower[2].weight.mul_(5)  # the file's name stays, its weights do not
-    saved(model, path)
+    save_checkpoint(path, {"net": model.state_dict()})
     second = step("onnx")
     np.testing.assert_allclose(second, step("torch"), atol=0.05)
     assert not np.allclose(second, first, atol=0.05)
@@ -143,7 +133,13 @@ def test_a_graph_that_is_missing_or_damaged(name, place, monkeypatch):
         with pytest.raises(UserError, match=r"cannot load .*search.onnx; remove it") as caught:
             create_tracker(SCRIPT, "mini", device="cpu", engine=name)
         assert "\n" not in str(caught.value)
-    search.unlink()
+    search.write_bytes(whole)
+    regions = search.with_name("regions.npz")
+    for damaged in (b"text", regions.read_bytes()[:-100]):
+        regions.write_bytes(damaged)
+        with pytest.raises(UserError, match="regions.npz is damaged; remove it to have it made anew"):
+            create_tracker(SCRIPT, "mini", device="cpu", engine=name)
+    regions.unlink()
     with monkeypatch.context() as patch:
         patch.setattr("lib.utils.files.tempfile.mkstemp", refuse)
         with pytest.raises(UserError, match="cannot write the graphs to .*: Permission denied; the engine torch needs"):
@@ -158,23 +154,6 @@ def test_a_graph_that_is_missing_or_damaged(name, place, monkeypatch):
 
 def refuse(**_):
     raise PermissionError(errno.EACCES, "Permission denied")
-
-
-def test_regions_are_saved_and_loaded(tmp_path):
-    cfg, path = load_config("stark_st2", "baseline", SMALL), tmp_path / "regions.npz"
-    regions = regions_of(build_model("stark_st2", cfg), cfg)
-    regions.save(path)
-    again, mask = Regions.load(path), padded_mask("regions", 1, 160)[0].numpy()
-    for region, given in (("template", None), ("search", None), ("search", mask)):
-        for a, b in zip(*(each.attention_inputs(region, given) for each in (regions, again)), strict=True):
-            np.testing.assert_array_equal(a, b)
-            assert np.isfinite(a).all() or given is not None
-    assert (again.stride, again.templates, again.sizes) == (16, 2, {"template": 64, "search": 160})
-    whole = path.read_bytes()
-    for damaged in (b"text", whole[:-100], whole[:60] + b"*" + whole[61:]):
-        path.write_bytes(damaged)
-        with pytest.raises(UserError, match="regions.npz is damaged; remove it to have it made anew"):
-            Regions.load(path)
 
 
 def test_cuda_graphs_are_captured_once_a_shape_and_computed_from_tensors_of_their_own(monkeypatch):

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from lib.data.registry import SAMPLES
-from lib.models.explain import watched
 from lib.test.tracker import create_tracker, explains
 from lib.test.tracker.classic import StillTracker
 from lib.test.tracker.stark import StarkTracker
@@ -15,7 +14,6 @@ from lib.utils.crop import clip_box
 from lib.utils.errors import UserError
 from tests.data.made_sets import write_sequence
 from tests.golden.fill import image
-from tests.golden_cases import reference_model
 from tests.test.test_frozen_boxes import MINI, clip
 from tests.test.test_tracker import reference_tracker
 
@@ -78,29 +76,19 @@ def test_the_maps_say_the_box_and_attention_is_a_distribution(tracked):
     assert (tracked.state, tracked.templates) == (state, templates)
     with pytest.raises(UserError, match="call track"):
         tracked.spawn().explain()
-
-
-def test_only_torch_explains_and_no_hook_stays(place):
-    with pytest.raises(UserError, match="needs the engine torch; this is onnx fp32"):
-        create_tracker(*MINI, device="cpu", engine="onnx").explain()
-    assert not explains(StillTracker())
-    model = reference_model("stark_lightning")
-    with watched(model):
-        assert any(module._forward_pre_hooks for module in model.modules())
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
-
-
-def test_pictures_show_every_map(tracked):
-    explained = tracked.explain()
-    layers, decoded = len(explained["search_attention"]), "query_search_attention" in explained
-    upper = 3 + decoded + ("corner_maps" in explained)
-    columns = max(upper, len(explained["templates"]) * (2 + decoded))
+    layers, upper = len(explained["search_attention"]), 3 + decoded + ("corner_maps" in explained)
     picture = draw_explanation(explained)
     height, width = picture.shape[:2]
-    assert (height % 2, width % 2, (width + 4) // 260) == (0, 0, columns)
+    assert (height % 2, width % 2, (width + 4) // 260) == (0, 0, max(upper, count * (2 + decoded)))
     assert (draw_explanation(explained, layers) == picture).all() == (layers == 1)
     with pytest.raises(UserError, match=f"no layer {layers + 1} of attention: the network has {layers}"):
         draw_explanation(explained, layers + 1)
+
+
+def test_only_torch_explains(place):
+    with pytest.raises(UserError, match="needs the engine torch; this is onnx fp32"):
+        create_tracker(*MINI, device="cpu", engine="onnx").explain()
+    assert not explains(StillTracker())
 
 
 def test_the_commands_write_pictures_and_a_video(place, tmp_path, run_script, capsys):

@@ -76,65 +76,47 @@ class FakeWindow:
         return next(self.boxes)
 
 
-def run(folder, frames, tracker, window=None, boxes=((10, 12, 20, 16),)):
-    folder.mkdir(exist_ok=True)
+def run(folder, frames, tracker, window=None):
     source = FrameSource("made", iter(frames[1:]), 25.0, len(frames))
     with result_writer(folder, 25.0, True) as write:
-        return run_demo(Objects(tracker, boxes), frames[0], source, write, window)
+        return run_demo(Objects(tracker, [(10, 12, 20, 16)]), frames[0], source, write, window)
 
 
-def test_folder_source_sorts_by_number_and_takes_every_kind_of_image(tmp_path, capsys):
-    folder = tmp_path / "frames"
-    folder.mkdir()
-    cv2.imwrite(str(folder / "10.png"), np.full((6, 8), 40 * 256, np.uint16))
-    cv2.imwrite(str(folder / "9.png"), np.dstack([np.full((6, 8), v, np.uint8) for v in (1, 2, 3, 0)]))
-    cv2.imwrite(str(folder / "8.png"), np.full((6, 8), 7, np.uint8))
-    (folder / "notes.txt").write_text("not a frame")
-    source = open_source(str(folder))
-    assert (source.name, source.total) == ("frames", 3)
-    assert [frame[0, 0].tolist() for frame in source.frames] == [[7, 7, 7], [3, 2, 1], [40, 40, 40]]
-    assert capsys.readouterr().out == ""
-    (folder / "9.png").unlink()
-    open_source(str(folder))
-    assert f"frames are missing in {folder}: 9" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "reason"),
-    [
-        ("empty.mp4", b"", "not a video"),
-        ("outer/img/1.jpg", cv2.imencode(".jpg", plain_frame(0))[1].tobytes(), "one image"),
-        ("outer", None, "did you mean .*img"),
-        ("bare", None, "no images"),
-        ("missing.mp4", None, "no file or folder"),
-        ("97", None, "camera 97 cannot be opened"),
-    ],
-)
-def test_sources_that_are_none_are_named(tmp_path, monkeypatch, name, content, reason):
+def test_a_folder_is_sorted_by_number_and_what_is_no_source_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for folder in ("outer/img", "bare"):
         (tmp_path / folder).mkdir(parents=True)
-    (tmp_path / "outer/img/1.jpg").touch()
-    if content is not None:
-        (tmp_path / name).write_bytes(content)
-    with pytest.raises(UserError, match=reason) as caught:
-        open_source(name)
-    assert "\n" not in str(caught.value)
+    (tmp_path / "empty.mp4").touch()
+    for number in (8, 9, 11):
+        cv2.imwrite(f"outer/img/{number}.png", np.full((6, 8), number, np.uint8))
+    source = open_source("outer/img")
+    assert (source.name, source.total) == ("img", 3)
+    assert [frame[0, 0].tolist() for frame in source.frames] == [[8] * 3, [9] * 3, [11] * 3]
+    assert "frames are missing in outer/img: 10" in capsys.readouterr().out
+    for name, reason in (
+        ("empty.mp4", "not a video"),
+        ("outer/img/8.png", "one image"),
+        ("outer", "did you mean .*img"),
+        ("bare", "no images"),
+        ("missing.mp4", "no file or folder"),
+        ("97", "camera 97 cannot be opened"),
+    ):
+        with pytest.raises(UserError, match=reason) as caught:
+            open_source(name)
+        assert "\n" not in str(caught.value)
 
 
 def test_useless_first_boxes_are_refused():
     for box in [(1, 2, 3), (1, 2, 3, float("nan")), (1, 2, 0, 4), (64, 2, 3, 4), (1, -9, 3, 9)]:
         with pytest.raises(UserError, match=r"four numbers.*w and h above 0|outside the first frame, which is 64x48"):
             check_box(box, plain_frame(0))
-    for taken in [(-5, -5, 6, 6), (-10, -10, 500, 500), (5.5, 5.5, 0.5, 0.5)]:
-        check_box(taken, plain_frame(0))
+    check_box((-10, -10, 500, 500), plain_frame(0))
 
 
 def test_boxes_and_captions_are_drawn_on_any_ground_and_into_any_image():
     image = np.full((240, 320, 3), 255, np.uint8)
     output.draw_box(image, [100, 60, 80, 50], SURE)
-    for x, y in [(100, 60), (180, 110), (140, 60), (140, 110), (100, 80), (180, 80)]:
-        assert tuple(image[y, x]) == SURE
+    assert all(tuple(image[y, x]) == SURE for x, y in [(100, 60), (180, 110), (140, 110), (100, 80)])
     assert (image[85, 140] == 255).all()
     assert (image[60:110, 102:104].max(axis=2) < 30).any()  # the dark line that shows on white
     output.draw_caption(image, "frame 1")
@@ -154,12 +136,11 @@ def test_an_overlay_keeps_proportions_and_draws_both_boxes():
     for y, colour in ((50 + 20, TRUTH), (50 + 40, UNSURE)):
         assert np.abs(overlay[2 * y : 2 * y + 2, 200] - colour).min(axis=0).max() < 80  # the frame was made larger
     assert not (overlay == SURE).all(axis=2).any()
-    assert (image == 90).all()
     for shape, size in (((47, 63), (64, 48)), ((1, 1), (2, 2)), ((5000, 10000), (4096, 2048))):
         assert output.video_size(np.empty((*shape, 3), np.uint8)) == size
 
 
-@pytest.mark.parametrize(("count", "fps"), [(1, 25.0), (7, 23.976023976), (5, 119.005), (3, 0.5)])
+@pytest.mark.parametrize(("count", "fps"), [(1, 25.0), (7, 23.976023976), (3, 0.5)])
 def test_video_has_every_frame_at_any_rate(tmp_path, count, fps):
     with output.video_writer(tmp_path / VIDEO, fps) as add:
         for index in range(count):
@@ -290,21 +271,17 @@ def test_a_box_is_drawn_where_there_is_a_display_and_has_to_be_given_elsewhere(
     assert not (tmp_path / "second").exists()
 
 
-def test_without_a_name_the_command_takes_the_trained_tracker(monkeypatch, run_script, capsys):
+def test_the_command_takes_the_trained_tracker_and_says_errors_in_one_line(monkeypatch, run_script, capsys, tmp_path):
     called = []
     monkeypatch.setattr(tracking, "video_demo", lambda *words, **_: called.append(words[:3]))
     assert run_script("video_demo.py", "v.mp4") == run_script("video_demo.py", "stark_s", "baseline", "v.mp4") == 0
     assert called == [("stark_lightning_X_trt", "mini", "v.mp4"), ("stark_s", "baseline", "v.mp4")]
     assert run_script("video_demo.py", "stark_s", "v.mp4") == 2
     assert "expected a video, or tracker, config and video; got 2 words" in capsys.readouterr().err
-
-
-def test_the_command_reports_errors_in_one_line(tmp_path):
     video = tmp_path / "no.mp4"
     video.write_bytes(b"no video" * 99)  # on which FFmpeg has something to say, too
     command = [sys.executable, REPOSITORY / "tracking" / "video_demo.py", "still", "x", video]
-    words = [*command, "--optional_box", "1", "2", "3", "4"]
-    result = subprocess.run(words, cwd="/", capture_output=True, text=True)
+    result = subprocess.run([*command, "--optional_box", "1", "2", "3", "4"], cwd="/", capture_output=True, text=True)
     assert result.returncode == 2
     (line,) = result.stderr.splitlines()
     assert line.startswith(f"error: {video} is not a video that OpenCV reads")
@@ -345,17 +322,13 @@ def test_several_objects_have_names_colours_and_texts_of_their_own(clip, tmp_pat
         assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
+def test_texts_that_are_no_objects_are_refused(tmp_path):
+    for text, message in (
         ("1,2,3\n", "line 1: '1,2,3' is not x, y, width, height"),
         ("1,2,3,4\n1,2,x,4,a\n", "line 2: '1,2,x,4,a' is not"),
         ("1,2,3,4,a\n1,2,3,4\n", "some lines have a name"),
-        ("", "holds 0 boxes"),
         ("1,2,3,4\n" * 65, "holds 65 boxes: give 1 to 64, one an object, of the first frame"),
-    ],
-)
-def test_texts_that_are_no_objects_are_refused(tmp_path, text, message):
-    (tmp_path / "objects.txt").write_text(text)
-    with pytest.raises(UserError, match=message):
-        read_objects(tmp_path / "objects.txt")
+    ):
+        (tmp_path / "objects.txt").write_text(text)
+        with pytest.raises(UserError, match=message):
+            read_objects(tmp_path / "objects.txt")

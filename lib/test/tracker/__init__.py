@@ -143,10 +143,8 @@ def find_weights(
     """The file with a network's weights.
 
     It is `checkpoint`, a path or a file's name in the workspace's `network_dir`; else the epoch TEST.EPOCH of the
-    training, else its newest; else what lies beside the configuration; else Alpha-Refine's published file.
-
-    Raises:
-        UserError: an unknown configuration, or there are no weights.
+    training, else its newest; else what lies beside the configuration; else Alpha-Refine's published file. Raises
+    UserError for an unknown configuration, or where there are no weights.
     """
     place = workspace("test")
     if checkpoint is not None:
@@ -251,10 +249,7 @@ def graphs_folder(script: str, config: str | Path, cfg: EasyDict, weights: Path)
 
 
 def load_network(script: str, cfg: EasyDict, path: Path) -> "nn.Module":
-    """The network of a script with the weights of a checkpoint, on the CPU.
-
-    Raises UserError where the checkpoint is missing, damaged or of another network.
-    """
+    """The network of a script with the weights of a checkpoint, on the CPU; raises UserError where they do not fit."""
     from ...models import build_model
     from ...models.inference import fold_repvgg
     from ...utils.checkpoint import load_checkpoint, load_state
@@ -267,11 +262,7 @@ def load_network(script: str, cfg: EasyDict, path: Path) -> "nn.Module":
 
 
 def update_intervals(cfg: EasyDict, dataset_name: str) -> list[int]:
-    """Frames between replacements of each dynamic template on a test set.
-
-    A test set whose intervals are of another number of templates than the network's, or that has none, has those of
-    training.
-    """
+    """Frames between replacements of each dynamic template: those of a test set, or of training where none fit."""
     by_set = {name.upper(): intervals for name, intervals in cfg.TEST.UPDATE_INTERVALS.items()}
     intervals = by_set.get(dataset_name.upper(), [])
     return intervals if len(intervals) == cfg.DATA.TEMPLATE.NUMBER - 1 else cfg.DATA.MAX_SAMPLE_INTERVAL

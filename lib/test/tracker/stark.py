@@ -111,15 +111,10 @@ class StarkTracker:
         self.looked: tuple[list[Any], np.ndarray, np.ndarray, Sequence[float], float] | None = None
 
     def initialize(self, image: np.ndarray | Picture, info: Mapping) -> None:
-        """Start on a frame.
+        """Start on a frame (H, W, 3) RGB uint8 with the box `info["init_bbox"]`, xywh in pixels.
 
-        Args:
-            image: (H, W, 3) RGB uint8; see `lib.data.images.to_rgb8` for what else is taken. Of a `Picture`, only
-                what the network sees is decoded.
-            info: `{"init_bbox": [x, y, w, h]}` in pixels; the box may reach outside the image.
-
-        Raises:
-            UserError: the box has no area, or lies so far outside that its crop shows no image.
+        `lib.data.images.to_rgb8` says which images are taken; of a `Picture`, only what the network sees is decoded.
+        The box may reach outside. Raises UserError where it has no area, or where its crop shows no image.
         """
         image = _as_picture(image)
         box = _checked_box(info)
@@ -135,10 +130,7 @@ class StarkTracker:
         return other
 
     def track(self, image: np.ndarray | Picture) -> dict:
-        """Find the object in the next frame.
-
-        Args:
-            image: as for `initialize`; where its size differs from the frame before, the last box is scaled with it.
+        """Find the object in the next frame; where its size differs from the one before, the box is scaled with it.
 
         Returns:
             `target_bbox` [x, y, w, h] in pixels; `conf_score` in [0, 1], unless the head is an MLP; `conf_kind`, what

@@ -132,8 +132,8 @@ def draw_caption(
     pad = max(2, text_height // 2)
     x, y, tall, wide = 0, 0, text_height + below + 2 * pad, text_width + 2 * pad
     if box is not None:
-        x, y = (round(min(max(value, 0), 1e6)) for value in (box[0], box[1] - tall if box[1] >= tall else box[1]))
-        x, y = max(0, min(x, width - wide)), max(0, min(y, height - tall))
+        x = round(np.clip(box[0], 0, max(0, width - wide)))
+        y = round(np.clip(box[1] - tall if box[1] >= tall else box[1], 0, max(0, height - tall)))
     plate = image[y : y + tall, x : x + wide]
     plate //= 4
     colour = colour if max(colour) > 96 else (255, 255, 255)  # on the dark plate
