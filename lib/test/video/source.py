@@ -81,10 +81,8 @@ class NewestFrames:
 def open_source(source: str, newest: bool = False) -> FrameSource:
     """Open what a user named: a video file, a folder of images, a stream's URL, or a camera by its index.
 
-    With `newest`, the frames of a camera or stream are `NewestFrames`, for trackers slower than it.
-
-    Raises:
-        UserError: it does not exist, is empty, or is nothing that OpenCV reads as video.
+    With `newest`, the frames of a camera or stream are `NewestFrames`, for trackers slower than it. Raises UserError
+    where it does not exist, is empty, or is nothing that OpenCV reads as video.
     """
     path = Path(source)
     if newest and (path.exists() or not (source.isdecimal() or "://" in source)):
@@ -94,6 +92,8 @@ def open_source(source: str, newest: bool = False) -> FrameSource:
     if path.exists():
         if is_image_name(path.name):  # for OpenCV the start of a numbered series, or a video of one frame
             raise UserError(f"{path} is one image: give a video, or the folder that holds the frames")
+        if os.fsencode(source).decode(errors="ignore") != source:  # OpenCV would end the process
+            raise UserError(f"{path} has a name that is not UTF-8: rename it")
         return _open_video(path.stem, source, source)
     if source.isdecimal():
         found = _open_video(f"camera{source}", int(source), f"camera {source}")
@@ -121,10 +121,10 @@ def _open_video(name: str, location: str | int, where: str) -> FrameSource:
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "8")
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
     capture, camera = cv2.VideoCapture(location), isinstance(location, int)
-    if not capture.isOpened() and camera:
-        raise UserError(f"{where} cannot be opened: is it connected, and may this user read it?")
     if not capture.isOpened():
-        raise UserError(f"{where} is not a video that OpenCV reads: it is another kind of file, damaged or empty")
+        why = "cannot be opened: is it connected, and may this user read it?"
+        other = "is not a video that OpenCV reads: it is another kind of file, damaged or empty"
+        raise UserError(f"{where} {why if camera else other}")
     frames = _frames(capture)
     first = next(frames, None)
     if first is None:

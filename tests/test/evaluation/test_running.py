@@ -171,14 +171,13 @@ def test_the_command_for_one_sequence_and_another_place(root, tmp_path, monkeypa
     assert capsys.readouterr().err.startswith("error: test set otb: folder not found")
 
 
-@pytest.mark.parametrize(("debug", "counts"), [("0", "4 tracked, 0 finished .* 0"), ("1", "3 tracked, 0 .* 1")])
-def test_a_name_that_is_not_utf8_ends_no_evaluation(root, tmp_path, run_script, capsys, debug, counts):
+@pytest.mark.parametrize("debug", ["0", "1"])
+def test_a_name_that_is_not_utf8_ends_no_evaluation(root, tmp_path, run_script, capsys, debug):
     shutil.copytree(root / "ant", root / os.fsdecode(b"caf\xe9"))
     arguments = ["--dataset", f"folder:{root}", "--results_dir", str(tmp_path), "--debug", debug]
-    # OpenCV writes no video by such a name.
-    assert run_script("test.py", "still", "none", *arguments) == int(debug)
+    assert run_script("test.py", "still", "none", *arguments) == 0
     printed = capsys.readouterr().out
-    assert re.search(f"{counts} failed", printed)
+    assert re.search("4 tracked, 0 finished .* 0 failed", printed)
     assert "[3/4] caf\\udce9: " in printed
 
 
