@@ -205,9 +205,7 @@ def export(
         refuse_to_replace([output / name for name in names])
     folder, model = exported(script, config, cfg, weights), load_network(script, cfg, weights)
     place = output or folder
-    if format != "openvino" and (output is not None or overwrite):
-        export_graphs(model, cfg, place, graphs_origin(script, config, folder, weights))
-    elif format == "openvino":
+    if format == "openvino":
         place.mkdir(parents=True, exist_ok=True)
         for each in (REGIONS, ABOUT):
             if place != folder and (folder / each).is_file():
@@ -217,8 +215,10 @@ def export(
             calibrate(folder, cfg, clips_of(calibration), place)
         else:
             save_model(read_model(folder / SEARCH), place / names[1])
+    elif output is not None or overwrite:
+        export_graphs(model, cfg, place, graphs_origin(script, config, folder, weights))
     other = graph_engine(format, place, target, precision, suffix)
-    for path in (*(place / name for name in names), *sorted(place.glob("*.engine"))):  # TensorRT's plans
+    for path in (*(place / name for name in names), *sorted(place.glob("tensorrt-*/*"))):
         print(f"wrote {path}")
     return _report(compare_engines(torch_engine(model, cfg), other, cfg, clips_of(frames)), other.name, precision)
 

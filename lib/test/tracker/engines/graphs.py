@@ -61,11 +61,12 @@ def open_graph(path: Path, device: str = "cpu", num_threads: int | None = None, 
         provider = ("CUDAExecutionProvider", {"device_id": int(index or 0)})
     providers = [provider]
     if tensorrt:
-        package("tensorrt", "the engine tensorrt")  # loads the libraries that onnxruntime looks for
+        version = package("tensorrt", "the engine tensorrt").__version__  # loads its libraries, too
         options.add_free_dimension_override_by_name("batch", 1)  # a plan has one size
-        kept = {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(path.parent)}
-        halves = {f"trt_{half}_enable": tensorrt == half for half in ("bf16", "fp16")}
-        providers.insert(0, ("TensorrtExecutionProvider", provider[1] | kept | halves))
+        kept = str(path.parent / f"tensorrt-{version}-{tensorrt}")
+        choices = {f"trt_{half}_enable": tensorrt == half for half in ("bf16", "fp16")}
+        choices |= {"trt_engine_cache_enable": True, "trt_engine_cache_path": kept}
+        providers.insert(0, ("TensorrtExecutionProvider", provider[1] | choices))
     errors = tuple(getattr(runtime.capi.onnxruntime_pybind11_state, name) for name in _ERRORS.split())
     try:
         session = runtime.InferenceSession(str(path), options, providers=providers)
@@ -75,6 +76,6 @@ def open_graph(path: Path, device: str = "cpu", num_threads: int | None = None, 
     # Where a provider's libraries are missing, onnxruntime goes on without it.
     if missing := {name for name, _ in providers}.difference(session.get_providers()):
         lack = " and ".join(sorted(missing))
-        raise UserError(f"onnxruntime has no {lack} here: libraries of CUDA, cuDNN or TensorRT are missing")
+        raise UserError(f"onnxruntime has no {lack} here: install onnxruntime-gpu, and libraries of CUDA and cuDNN")
     names = [each.name for each in session.get_inputs()]
     return lambda *inputs: session.run(None, dict(zip(names, inputs, strict=True)))
