@@ -21,13 +21,7 @@ def draw_explanation(explained: Mapping[str, np.ndarray], layer: int | None = No
 
     The upper row is the search region, with the box, the encoder's attention from the box's centre, the decoder query's
     attention and the maps of the head; the lower row is the templates and attention to them. Each map is scaled to
-    its own highest value.
-
-    Args:
-        layer: of attention, from 1; by default the mean of all layers.
-
-    Raises:
-        UserError: there is no such layer.
+    its own highest value. Attention is that of a `layer`, from 1, or the mean of all; a UserError where there is none.
     """
     search, templates = _tile(explained["search"]), [_tile(each) for each in explained["templates"]]
     scale = _TILE / len(explained["search"])

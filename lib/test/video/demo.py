@@ -63,16 +63,7 @@ def video_demo(
     """
     layer = _layer_of(show)
     obstacle = "--no_window is given" if no_window else video.missing_display()
-    if source.startswith(SAMPLE_PREFIX):
-        path, sample = find_sample(source)
-        source, init_bbox = str(path), sample.box if init_bbox is None else init_bbox
-    if init_bbox is None and obstacle:
-        raise UserError(f"give the object as --init_bbox x y w h; it cannot be drawn: {obstacle}")
-    frames = open_source(source, newest)
-    first = next(frames.frames)
-    boxes = [] if init_bbox is None else np.atleast_2d(np.asarray(init_bbox, np.float64)).tolist()
-    for each in boxes:
-        check_box(each, first)
+    frames, first, boxes = _begin(source, init_bbox, newest, obstacle)
     built = built or build_tracker(tracker, config, **how)
     if show and not explains(built):
         raise UserError(f"--show {show} needs a STARK network on --engine torch")
@@ -98,6 +89,21 @@ def video_demo(
     for name in (video.VIDEO, *looked, *(video.box_files(len(boxes)) if save_results else ())):
         print(f"wrote {folder / name}")
     return count
+
+
+def _begin(source: str, init_bbox: Any, newest: bool, obstacle: str | None) -> tuple[FrameSource, np.ndarray, list]:
+    """The frames, the first of them, and the boxes in it; none where the user will draw them."""
+    if source.startswith(SAMPLE_PREFIX):
+        path, sample = find_sample(source)
+        source, init_bbox = str(path), sample.box if init_bbox is None else init_bbox
+    if init_bbox is None and obstacle:
+        raise UserError(f"give the object as --init_bbox x y w h; it cannot be drawn: {obstacle}")
+    frames = open_source(source, newest)
+    first = next(frames.frames)
+    boxes = [] if init_bbox is None else np.atleast_2d(np.asarray(init_bbox, np.float64)).tolist()
+    for each in boxes:
+        check_box(each, first)
+    return frames, first, boxes
 
 
 def build_tracker(

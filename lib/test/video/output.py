@@ -57,12 +57,10 @@ def draw_overlay(
     """A frame of a video: the image scaled into `size` (the rest is black), with boxes and a caption.
 
     Args:
-        image: (H, W, 3) uint8 RGB; not changed.
+        image: (H, W, 3) uint8 RGB; not changed. `mask` (H, W) bool has the object's pixels in it.
         size: width and height of the result.
         caption: one line of ASCII text.
-        boxes: xywh in pixels of `image`, each with its colour, and perhaps a line of ASCII text; one that is nan is not
-            drawn.
-        mask: (H, W) bool, the object's pixels in `image`.
+        boxes: xywh in pixels of `image`, each with its colour, and perhaps ASCII text; one that is nan is not drawn.
     """
     image, (width, height) = image.copy(), size
     if mask is not None:
