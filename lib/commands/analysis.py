@@ -1,5 +1,6 @@
 """Commands that score result files."""
 
+import os
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,7 +60,7 @@ def analyze_runs(parser: ArgumentParser, arguments: Sequence[str]) -> None:
 
 
 def compare(parser: ArgumentParser, arguments: Sequence[str]) -> int:
-    """Run trackers over any folder of sequences, side by side: ours, and OpenCV's CSRT and KCF.
+    """Run trackers over any folder of sequences, side by side: ours, and OpenCV's CSRT, KCF, NanoTrack and VitTrack.
 
     Prints AO, SR0.50 and the other scores, FPS, and the AUC of every sequence; saves plots and a page. Existing results
     are kept: the second run only prints. The exit status is 1 where a sequence failed.
@@ -67,10 +68,14 @@ def compare(parser: ArgumentParser, arguments: Sequence[str]) -> int:
     parser.add_argument("folder", help="sequences in GOT-10k layout; or the name of a test set, or vot:PATH")
     usual = f"default: {' '.join(_COMPARED)}"
     parser.add_argument("--trackers", nargs="+", default=_COMPARED, metavar="TRACKER:CONFIG", help=usual)
+    parser.add_argument("--nano", nargs=2, metavar=("BACKBONE", "HEAD"), help="ONNX files: runs NanoTrack, too")
+    parser.add_argument("--vit", nargs=1, metavar="FILE", help="ONNX file: runs VitTrack, too")
     add_shared(parser, "--threads", "--engine", "--precision", "--opts", "--results_dir")
     parser.add_argument("--output", type=Path, help="folder for plots and page; default: test/result_plots/<folder>")
     options = vars(parser.parse_args(arguments))
     folder, trackers, output = options.pop("folder"), list(options.pop("trackers")), options.pop("output")
+    networks = {name: files for name in ("nano", "vit") if (files := options.pop(name))}
+    trackers += [f"{name}:{name}" for name in networks]
     results_dir = options["results_dir"]
     dataset = folder if folder in TEST_SETS or folder.startswith(PREFIXES) else f"folder:{folder}"
     parse_trackers(trackers, results_dir or workspace("test").results_dir)  # a wrong name ends before hours of work
@@ -81,6 +86,7 @@ def compare(parser: ArgumentParser, arguments: Sequence[str]) -> int:
     for tracker in trackers:
         print(f"{tracker}:")
         name, config = tracker.split(":")
-        failed += len(evaluate_tracker(name, config, dataset, **options).failed)
+        files = os.pathsep.join(networks[name]) if name in networks else None
+        failed += len(evaluate_tracker(name, config, dataset, checkpoint=files, **options).failed)
     analyse(trackers, [dataset], output, results_dir=results_dir, per_sequence=True)
     return 1 if failed else 0

@@ -1,10 +1,13 @@
 """OpenCV's trackers behind the interface of ours, and the comparison with them."""
 
+import os
 import shutil
 
 import cv2
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from lib.test.tracker import create_tracker, learned_score
 from lib.utils.errors import UserError
@@ -37,30 +40,69 @@ def test_an_opencv_without_them_is_said(monkeypatch):
         create_tracker("csrt", "csrt")
 
 
-def test_trackers_are_run_and_scored_beside_each_other(tmp_path, capsys, run_script):
+def nano_files(folder):
+    """A network of NanoTrack's form: sure where the picture differs from the template, boxes of one size."""
+
+    def save(name, nodes, inputs, outputs, weights=()):
+        values = [
+            [helper.make_tensor_value_info(each, TensorProto.FLOAT, [1, "c", "h", "w"]) for each in names]
+            for names in (inputs, outputs)
+        ]
+        initial = [helper.make_tensor(key, TensorProto.FLOAT, w.shape, w.ravel()) for key, w in weights]
+        opset = [helper.make_opsetid("", 13)]
+        graph = helper.make_graph(nodes, name, *values, initial)
+        onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), folder / name)
+        return folder / name
+
+    node = helper.make_node
+    pool = node("AveragePool", ["input"], ["output"], kernel_shape=[15, 15], strides=[16, 16])
+    head = [
+        node("GlobalAveragePool", ["input1"], ["mean"]),
+        node("Sub", ["input2", "mean"], ["difference"]),
+        node("Conv", ["difference", "score"], ["output1"], kernel_shape=[1, 1]),
+        node("Conv", ["difference", "box", "sides"], ["output2"], kernel_shape=[1, 1]),
+    ]
+    score = np.array([[-0.1], [0.1]], np.float32).repeat(3, 1)[..., None, None]
+    weights = [("score", score), ("box", np.zeros((4, 3, 1, 1), np.float32)), ("sides", np.full(4, 32, np.float32))]
+    return (
+        save("backbone.onnx", [pool], ["input"], ["output"]),
+        save("head.onnx", head, ["input1", "input2"], ["output1", "output2"], weights),
+    )
+
+
+def test_trackers_are_run_and_scored_beside_each_other(tmp_path, capfd, run_script):
     folder, results = tmp_path / "set", tmp_path / "results"
     (folder / "moving").mkdir(parents=True)
     for index in range(len(BOXES)):
         cv2.imwrite(str(folder / "moving" / f"{index + 1:08d}.jpg"), scene(index))
     write_boxes(folder / "moving" / "groundtruth.txt", BOXES)
 
-    def compare(where, *trackers) -> int:
+    def compare(where, *trackers, more=()) -> int:
         places = "--results_dir", results, "--output", tmp_path / "plots"
-        return run_script("compare.py", where, "--trackers", *trackers, *places, "--engine", "torch")
+        return run_script("compare.py", where, "--trackers", *trackers, *places, "--engine", "torch", *more)
 
     for name in ("kcf", "kcf:kcf:1", "kcf:kcf=Mine"):  # wrong names are said before anything runs
         assert compare(folder, "still:still", name) == 2
-        assert "tracker:config" in capsys.readouterr().err
+        assert "tracker:config" in capfd.readouterr().err
     assert not results.exists()
     assert compare(folder, "kcf:kcf", "still:still") == 0
-    table = [line.split() for line in capsys.readouterr().out.splitlines()]
+    table = [line.split() for line in capfd.readouterr().out.splitlines()]
     heading = next(row for row in table if row[:1] == ["Tracker"])
     scores = {row[0]: dict(zip(heading, row, strict=True)) for row in table if row[-1:] == ["1/1"]}
     assert list(scores) == ["kcf:kcf", "still:still"]  # the better one first
     assert float(scores["kcf:kcf"]["SR0.50"]) == 100 > float(scores["still:still"]["SR0.50"])
     assert float(scores["kcf:kcf"]["FPS"]) > 0
     assert (tmp_path / "plots" / "report.html").is_file()
+    backbone, head = nano_files(tmp_path)
+    assert compare(folder, "still:still", more=("--nano", backbone, head)) == 0
+    printed = capfd.readouterr()
+    assert any(line.split()[:1] == ["nano:nano"] and line.endswith("1/1") for line in printed.out.splitlines())
+    assert "WARN" not in printed.err
+    with pytest.raises(UserError, match=r"gone\.onnx, of the tracker nano, is missing"):
+        create_tracker("nano", "nano", f"{tmp_path / 'gone.onnx'}{os.pathsep}{head}")
+    with pytest.raises(UserError, match="takes 1 ONNX files, not 0: --vit"):
+        create_tracker("vit", "vit")
     shutil.copytree(folder / "moving", folder / "broken")
     (folder / "broken" / "00000004.jpg").write_bytes(b"no picture")
     assert compare(f"folder:{folder}", "kcf:kcf") == 1  # a sequence fails
-    assert "1 finished before" in capsys.readouterr().out
+    assert "1 finished before" in capfd.readouterr().out

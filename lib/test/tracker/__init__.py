@@ -19,7 +19,7 @@ from ...utils.errors import UserError
 from ...utils.files import locked
 from ...utils.graph_files import ABOUT, REGIONS, SEARCH, TEMPLATE, VERSION
 from ...utils.workspace import workspace
-from .classic import BASELINES
+from .classic import BASELINES, create_baseline
 from .engines import Engine, choose_engine, engine_device
 from .engines.graphs import graph_engine
 from .stark import BoxEngine, StarkTracker
@@ -75,8 +75,8 @@ def create_tracker(
     """Build a tracker and load its weights.
 
     Args:
-        name: `stark_s`, `stark_st`, `stark_lightning_X_trt`, or a baseline, whose configuration is not read: `csrt`
-            and `kcf` of OpenCV, `still` that never moves.
+        name: `stark_s`, `stark_st`, `stark_lightning_X_trt`, or a baseline, whose configuration is not read: `csrt`,
+            `kcf`, `nano` and `vit` of OpenCV, `still` that never moves.
         config: configuration in `experiments/<script>/`, or a YAML file.
         checkpoint: weights, as `find_weights` takes them.
         dataset_name: the test set, which decides how often STARK-ST renews its dynamic template.
@@ -94,7 +94,7 @@ def create_tracker(
     if num_threads is not None and num_threads < 1:
         raise UserError(f"{num_threads} threads: the number must be 1 or more")
     if name in BASELINES:
-        return BASELINES[name]()
+        return create_baseline(name, checkpoint)
     if name not in SCRIPT_OF:
         raise UserError(f"unknown tracker '{name}'; valid: {', '.join([*SCRIPT_OF, *BASELINES])}")
     chosen = choose_engine(engine, device, precision)
