@@ -30,15 +30,16 @@ from ..models import build_model
 from ..models.export import SEARCH_FILE, TEMPLATE_FILE, PublishedParts, Traced, export_published
 from ..models.inference import fold_norms, prepare_for_tracking
 from ..models.transformer import MultiheadAttention
+from ..utils.crop import sample_target
 from ..utils.device import describe_machine, machine_line, select_device
 from ..utils.errors import UserError
 from ..utils.files import refuse_to_replace
-from ..utils.tensors import NestedTensor
+from ..utils.tensors import NestedTensor, Preprocessor
 from .tracker import find_weights, graphs_folder, load_network, tracker_config
 from .tracker.engines import engine_device
 from .tracker.engines.graphs import open_graph
 from .tracker.engines.pytorch import torch_part
-from .tracker.export import require_tracked
+from .tracker.export import clips_of, require_tracked
 
 BACKBONE, TRANSFORMER, WHOLE, TEMPLATE = "backbone", "transformer_and_head", "whole", "template"
 COLUMNS = f"{'median (ms)':>13}{'5 %':>9}{'95 %':>9}"  # of `_times`
@@ -180,7 +181,7 @@ def check_graph(
     device: str = "cpu",
     runs: int = 100,
 ) -> int:
-    """Export the `template` or `search` graph of a network, and print how it compares with PyTorch.
+    """Export the `template` or `search` graph of a network, and print how it compares with PyTorch on real crops.
 
     The arguments are the command's options. Gives 0, or 1 where the outputs differ by more than rounding explains.
     Raises UserError for an unknown name, a missing checkpoint or package, or a file that exists in `output`.
@@ -203,11 +204,11 @@ def check_graph(
     published, graph = PublishedParts(model), open_graph(path, device)
     network, encode = (torch_part(getattr(published, name), device) for name in (part, "template"))
     differences = []
-    for template, search in random_crops(cfg):
+    for template, search in real_crops(cfg):
         inputs = template if part == "template" else (*search, *encode(*template) * model.template_count)
         pairs = zip(graph(*inputs), network(*inputs), strict=True)
         differences.append(np.max([np.abs(a * 1.0 - b).max() / max(np.abs(b).max(), 1) for a, b in pairs]))
-    plain, padded = differences
+    plain, padded = (np.max(differences[i::2]) for i in (0, 1))  # nan where one is nan
     print(f"largest difference: {plain:.1e} without padding, {padded:.1e} with padding\n{'':14}{COLUMNS}")
     for name, run in (("PyTorch", network), ("onnxruntime", graph)):
         print(f"{name:14}{_times(measure(partial(run, *inputs), torch.device(device), runs, _WARMUP))}")
@@ -217,13 +218,17 @@ def check_graph(
     return 1
 
 
-def random_crops(cfg: EasyDict) -> Iterator[list[tuple[np.ndarray, np.ndarray]]]:
-    """Template and search crop (1, 3, H, W), each with its mask (1, H, W): without padding, then with it."""
-    rng = np.random.default_rng(0)
-    for padded in (False, True):
-        crops = []
-        for size in (cfg.DATA.TEMPLATE.SIZE, cfg.DATA.SEARCH.SIZE):
-            mask = np.zeros((1, size, size), bool)
-            mask[:, : size // 3] = padded
-            crops.append((rng.normal(0, 1, (1, 3, size, size)).astype(np.float32), mask))
-        yield crops
+def real_crops(cfg: EasyDict) -> Iterator[list[tuple[np.ndarray, np.ndarray]]]:
+    """Template and search crop (1, 3, H, W), each with its mask (1, H, W), from the first frames of the sample clips.
+
+    A frame gives two pairs, the first without padding, the second with it.
+    """
+    preprocess, test = Preprocessor(cfg.DATA.MEAN, cfg.DATA.STD, torch.device("cpu")), cfg.TEST
+    regions = ((test.TEMPLATE_FACTOR, test.TEMPLATE_SIZE), (test.SEARCH_FACTOR, test.SEARCH_SIZE))
+    for frames, _ in clips_of():
+        frame = next(iter(frames))
+        height, width = frame.shape[:2]
+        side = height / (2 * test.SEARCH_FACTOR)  # the search region is half as high as the frame
+        for x, y in (((width - side) / 2, (height - side) / 2), (0, 0)):
+            crops = (sample_target(frame, (x, y, side, side), factor, size) for factor, size in regions)
+            yield [(preprocess(crop, mask).tensors.contiguous().numpy(), mask[None]) for crop, _, mask in crops]

@@ -45,6 +45,12 @@ def test_auto_is_the_fastest_that_is_installed_and_says_so(place, monkeypatch, c
     monkeypatch.setattr(engines, "installed", lambda: ["torch", "onnx"])
     assert choose_engine("auto", "cpu", "fp32") == "onnx"
     assert choose_engine("auto", "cpu", "bf16") == "torch"
+    with monkeypatch.context() as patch:
+        patch.setattr(engines, "_selected", lambda _: "cuda")
+        patch.setattr(engines, "installed", lambda: ["torch", "tensorrt"])
+        for providers, best in ((["CUDAExecutionProvider"], "torch"), (["TensorrtExecutionProvider"], "tensorrt")):
+            patch.setattr("onnxruntime.get_available_providers", lambda found=providers: found)
+            assert choose_engine("auto", "cuda", "fp16") == best
     for engine, precision, message in (
         ("auto", "int8", "no engine here computes in int8 on cpu; those that know it: openvino"),
         ("torch", "int8", "torch does not compute in int8; it knows fp32, bf16, fp16"),
@@ -62,22 +68,19 @@ def test_auto_is_the_fastest_that_is_installed_and_says_so(place, monkeypatch, c
         ("onnx", "auto", "cuda", True, "cuda"),
         ("onnx", "cuda:1", "cuda", True, "cuda:1"),
         ("onnx", "auto", "mps", True, "cpu"),
-        (
-            "onnx",
-            "cuda",
-            "cuda",
-            False,
-            "not on cuda; for CUDA install onnxruntime-gpu",
-        ),
-        ("onnx", "mps", "mps", False, "not on mps"),
+        ("onnx", "cuda", "cuda", False, "cannot run on cuda: .* no CUDAExecutionProvider: install onnxruntime-gpu"),
+        ("onnx", "mps", "mps", False, "the engine onnx runs on cpu or cuda, not on mps"),
         ("openvino", "auto", "cuda", False, "cpu"),
-        ("openvino", "cuda", "cuda", False, "the engine openvino runs on cpu here, not on cuda"),
+        ("openvino", "cuda", "cuda", False, "the engine openvino runs on cpu, not on cuda"),
+        ("tensorrt", "auto", "cpu", False, "the engine tensorrt runs on cuda, not on cpu"),
+        ("tensorrt", "auto", "cuda", True, "has no TensorrtExecutionProvider: install onnxruntime-gpu in its place"),
     ],
 )
 def test_devices_of_engines(monkeypatch, engine, wanted, best, cuda, expected):
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider"] * cuda)
     monkeypatch.setattr(engines, "_selected", lambda name: best if name == "auto" else name)
-    if "not on" in expected:
+    monkeypatch.setattr(engines, "installed", lambda: [engine])
+    if " " in expected:
         with pytest.raises(UserError, match=expected):
             engine_device(engine, wanted)
     else:

@@ -58,6 +58,10 @@ def test_the_maps_say_the_box_and_attention_is_a_distribution(tracked):
     x, y, w, h = explained["box"] * scale
     # The region is of whole pixels.
     np.testing.assert_allclose(clip_box([x + left, y + top, w, h], *tracked.frame_size), tracked.state, atol=1.0)
+    if "centre_map" in explained:  # of trained weights: it lies on the object
+        centre = (explained["box"][:2] + explained["box"][2:] / 2) // tracked.engine.stride
+        row, column = np.unravel_index(explained["centre_map"].argmax(), explained["centre_map"].shape)
+        assert np.abs(centre - [column, row]).max() <= 1
     cells, count = len(explained["search"]) // tracked.engine.stride, len(templates)
     small = len(explained["templates"][0]) // tracked.engine.stride
     options, decoded = tracked.cfg.MODEL.TRANSFORMER, "query_search_attention" in explained
@@ -106,6 +110,7 @@ def test_the_commands_write_pictures_and_a_video(place, tmp_path, run_script, ca
     for wrong, message in (
         (["--show", "flow"], "--show flow is unknown: attention"),
         (["--show", "attention", "--engine", "onnx"], "on --engine torch"),
+        (["--show", "attention:9"], "there is no layer 9 of attention: the network has"),
     ):
         assert run_script("video_demo.py", source, *words, "--output", str(tmp_path / "x"), *wrong) == 2
         assert message in capsys.readouterr().err

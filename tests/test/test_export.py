@@ -45,6 +45,10 @@ def test_fp32_agrees_and_is_written_where_it_was_asked_for(place, folder, capsys
     with pytest.raises(UserError, match="exists; add --overwrite"):
         export(SCRIPT, "mini", **given)
     assert export(SCRIPT, "mini", overwrite=True, **given) == 0
+    for path in (output / "model.json", *output.glob("[st]*.*")):
+        path.write_text("{}") if path.name == "model.json" else path.unlink()
+    with pytest.raises(UserError, match="model.json exists; add --overwrite"):  # it is of another network
+        export(SCRIPT, "mini", **given)
 
 
 def test_a_graph_of_other_weights_does_not_agree(folder, tmp_path):
@@ -70,6 +74,13 @@ def test_int8_is_calibrated_on_frames(place, folder, capsys, monkeypatch):
     assert small.with_suffix(".bin").stat().st_size < 0.4 * plain.stat().st_size
     with pytest.raises(UserError, match="at least two"):
         calibrate(plain.parent, CFG, [])
+    before = small.stat().st_mtime_ns  # a calibration on one's own clips stays
+    given = {"format": "openvino", "precision": "int8", "frames": f"folder:{folder}"}
+    assert export(SCRIPT, "mini", **given) == 0
+    assert f"kept (--overwrite calibrates anew) {small}" in capsys.readouterr().out
+    assert small.stat().st_mtime_ns == before
+    assert export(SCRIPT, "mini", overwrite=True, **given) == 0
+    assert small.stat().st_mtime_ns > before
 
 
 def test_mistakes_in_exporting_are_said(place):

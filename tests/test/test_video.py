@@ -87,8 +87,8 @@ def test_a_folder_is_sorted_by_number_and_what_is_no_source_is_named(tmp_path, m
     monkeypatch.chdir(tmp_path)
     for folder in ("outer/img", "bare"):
         (tmp_path / folder).mkdir(parents=True)
-    for name in ("empty.mp4", os.fsdecode(b"caf\xe9.mp4")):
-        (tmp_path / name).touch()
+    for name, content in (("empty.mp4", b""), ("text.mp4", b"text\n" * 99), (os.fsdecode(b"caf\xe9.mp4"), b"any")):
+        (tmp_path / name).write_bytes(content)
     for number in (8, 9, 11):
         cv2.imwrite(f"outer/img/{number}.png", np.full((6, 8), number, np.uint8))
     source = open_source("outer/img")
@@ -96,7 +96,8 @@ def test_a_folder_is_sorted_by_number_and_what_is_no_source_is_named(tmp_path, m
     assert [frame[0, 0].tolist() for frame in source.frames] == [[8] * 3, [9] * 3, [11] * 3]
     assert "frames are missing in outer/img: 10" in capsys.readouterr().out
     for name, reason in (
-        ("empty.mp4", "not a video"),
+        ("empty.mp4", "is empty"),
+        ("text.mp4", "not a video"),
         ("outer/img/8.png", "one image"),
         ("outer", "did you mean .*img"),
         ("bare", "no images"),
@@ -166,6 +167,8 @@ def test_without_pyav_opencv_writes_the_video_and_a_line_says_so(tmp_path, monke
     assert len(frames) == 4
     assert np.abs(frames[-1][:6, -6:].astype(int) - plain_frame(90)[:6, -6:]).mean() < 12
     assert "for H.264 install PyAV" in capsys.readouterr().out
+    with pytest.raises(UserError, match="not UTF-8"), result_writer(tmp_path / "caf\udce9", 25.0, False) as write:
+        write(plain_frame(0), [])
 
 
 @pytest.mark.parametrize("count", [1, 500])  # which do and do not fit into the buffer before the disk
@@ -208,12 +211,17 @@ def test_every_frame_is_tracked_and_written_once_in_its_own_pixels(tmp_path):
     assert table[5] == {"frame": "6", "x": "15.00", "y": "12.00", "w": "20.00", "h": "16.00", "confidence": "0.7500"}
 
 
-@pytest.mark.parametrize("reason", [KeyboardInterrupt(), UserError("frame 4 is damaged")])
+@pytest.mark.parametrize("reason", [KeyboardInterrupt(), UserError("frame 4 is damaged"), OSError(5, "of the source")])
 def test_a_run_that_breaks_keeps_the_frames_before(tmp_path, capsys, reason):
-    with pytest.raises(type(reason)):
+    with pytest.raises(type(reason)) as caught:
         run(tmp_path, [plain_frame(0)] * 8, MovingTracker(stop_at=4, stop_with=reason))
     assert len(read_video(tmp_path / VIDEO)) == len((tmp_path / BOXES).read_text().splitlines()) == 4
-    assert f"stopped early; the frames so far are kept in {tmp_path / VIDEO}" in capsys.readouterr().err
+    assert caught.value is reason
+    assert f"stopped early; the 4 frames so far are kept in {tmp_path / VIDEO}" in capsys.readouterr().err
+    tracker = MovingTracker()
+    tracker.track = lambda _: {"target_bbox": [1, 2, float("nan"), 4]}
+    with pytest.raises(UserError, match=r"nan, 4\.0\] for frame 2"):
+        run(tmp_path, [plain_frame(0)] * 3, tracker)
 
 
 def test_keys_draw_anew_and_quit(tmp_path):

@@ -128,7 +128,8 @@ def evaluate_tracker(
         rank.say(f"note: {note}")
     output_dir = run_dir(results_dir or workspace("test").results_dir, tracker, config, run_id)
     if tracker in BASELINES:
-        refuse_to_mix(output_dir, [], "opencv", {})
+        files = str(checkpoint).split(os.pathsep) if checkpoint else []
+        refuse_to_mix(output_dir, [Path(file) for file in files], "opencv", {})
     if tracker in SCRIPT_OF:
         script = SCRIPT_OF[tracker]
         checkpoint = find_weights(script, config, checkpoint, overrides)

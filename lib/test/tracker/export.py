@@ -4,6 +4,7 @@ int8 is quantised after training (Jacob et al., CVPR 2018) by NNCF, OpenVINO's o
 clips.
 """
 
+import filecmp
 import logging
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,7 +23,7 @@ from ...data.registry import SAMPLES, find_sample, load_dataset
 from ...models.export import export_graphs
 from ...utils.crop import region_of
 from ...utils.errors import UserError
-from ...utils.files import refuse_to_replace, ruled_table
+from ...utils.files import locked, refuse_to_replace, ruled_table
 from ...utils.graph_files import ABOUT, REGIONS, SEARCH, TEMPLATE
 from . import SCRIPT_OF, exported, find_weights, graphs_folder, graphs_origin, load_network, tracker_config
 from .engines import Engine, choose_engine, engine_device, package
@@ -204,7 +205,9 @@ def export(
     if output is not None and not overwrite:
         refuse_to_replace([output / name for name in names])
     folder, model = exported(script, config, cfg, weights), load_network(script, cfg, weights)
-    place = output or folder
+    if output is not None and not overwrite:  # nor what describes another network
+        refuse_to_replace([output / name for name in filecmp.cmpfiles(folder, output, (REGIONS, ABOUT), False)[1]])
+    place, stays = output or folder, []
     if format == "openvino":
         place.mkdir(parents=True, exist_ok=True)
         for each in (REGIONS, ABOUT):
@@ -212,14 +215,18 @@ def export(
                 shutil.copyfile(folder / each, place / each)
         save_model(read_model(folder / TEMPLATE), place / names[0])
         if precision == "int8":
-            calibrate(folder, cfg, clips_of(calibration), place)
+            with locked(place):  # of several processes that start together one calibrates
+                if calibration or overwrite or not (place / names[1]).is_file():
+                    calibrate(folder, cfg, clips_of(calibration), place)
+                else:
+                    stays = [place / names[1]]
         else:
             save_model(read_model(folder / SEARCH), place / names[1])
     elif output is not None or overwrite:
         export_graphs(model, cfg, place, graphs_origin(script, config, folder, weights))
     other = graph_engine(format, place, target, precision, suffix)
     for path in (*(place / name for name in names), *sorted(place.glob("tensorrt-*/*"))):
-        print(f"wrote {path}")
+        print(f"{'kept (--overwrite calibrates anew)' if path in stays else 'wrote'} {path}")
     return _report(compare_engines(torch_engine(model, cfg), other, cfg, clips_of(frames)), other.name, precision)
 
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from ...utils.errors import UserError
-from .output import SURE, TRUTH, draw_box, draw_caption, save_picture, video_writer
+from .output import SURE, TRUTH, draw_box, draw_caption, save_picture, unwritten, video_writer
 
 # Takes a frame's number and what `explain` gave of each object in it.
 AttentionWriter = Callable[..., None]
@@ -71,7 +71,10 @@ def attention_writer(folder: Path, fps: float | None, layer: int | None = None) 
 
             def write(number: int, *explained: Mapping[str, np.ndarray]) -> None:
                 picture = np.vstack([draw_explanation(each, layer) for each in explained])
-                save_picture(folder / FOLDER / f"{number:08d}.jpg", picture)
+                try:
+                    save_picture(folder / FOLDER / f"{number:08d}.jpg", picture)
+                except OSError as error:
+                    raise unwritten(folder, error) from error
                 if add:
                     add(picture)
 

@@ -65,14 +65,13 @@ def video_demo(
     obstacle = "--no_window is given" if no_window else video.missing_display()
     frames, first, boxes = _begin(source, init_bbox, newest, obstacle)
     built = built or build_tracker(tracker, config, **how)
-    if show and not explains(built):
-        raise UserError(f"--show {show} needs a STARK network on --engine torch")
     with closing(video.Window()) if obstacle is None else nullcontext() as window:
         if not boxes and (drawn := window.select_box(first)):
             boxes = [drawn]
         if not boxes:
             raise UserError("no box was drawn: draw one around the object, or give --init_bbox x y w h")
         objects = Objects(built, boxes, names, box_color)
+        _warm_up(built, first, boxes[0], show, layer)
         name = f"{frames.name}_{tracker}_{experiment_name(config)}"
         folder = video.result_folder(workspace("test").save_dir / "output" / name, output, overwrite)
         with (
@@ -104,6 +103,16 @@ def _begin(source: str, init_bbox: Any, newest: bool, obstacle: str | None) -> t
     for each in boxes:
         check_box(each, first)
     return frames, first, boxes
+
+
+def _warm_up(built: Tracker, first: np.ndarray, box: Sequence[float], show: str | None, layer: int | None) -> None:
+    """Track a frame off the clock, since engines may compile; a UserError where there is nothing of it to `show`."""
+    if show and not explains(built):
+        raise UserError(f"--show {show} needs a STARK network on --engine torch")
+    built.initialize(first, {"init_bbox": box})
+    built.track(first)
+    if show:
+        attention.draw_explanation(built.explain(), layer)
 
 
 def build_tracker(
@@ -160,9 +169,13 @@ class Objects:
         for tracker, found in zip(self.trackers, self.found, strict=True):
             tracker.initialize(image, {"init_bbox": found["target_bbox"]})
 
-    def track(self, image: np.ndarray) -> None:
-        """Find all in the next frame."""
+    def track(self, image: np.ndarray, number: int) -> None:
+        """Find all in the next frame, of that number; raises UserError for a box that is not finite."""
         self.found = [tracker.track(image) for tracker in self.trackers]
+        for found in self.found:
+            if not all(map(math.isfinite, found["target_bbox"])):
+                box = list(map(float, found["target_bbox"]))
+                raise UserError(f"the tracker gave {box} for frame {number}: its weights may be damaged")
 
     @property
     def scored(self) -> list[video.Scored]:
@@ -211,7 +224,7 @@ def run_demo(
         for number, image in enumerate(itertools.chain([first], source.frames), start=1):
             if number > 1:
                 before = time.perf_counter()
-                objects.track(image)
+                objects.track(image, number)
                 seconds += time.perf_counter() - before
                 if explain:
                     explain(number, *(each.explain() for each in objects.trackers))

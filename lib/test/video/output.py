@@ -21,6 +21,7 @@ except ModuleNotFoundError:  # a third of what tracking alone takes on the disk
 from ...data.images import encode_jpeg
 from ...utils.errors import UserError
 from ...utils.files import atomic_path, write_text
+from .source import opencv_path
 
 VIDEO, BOXES, TABLE = "video.mp4", "boxes.txt", "boxes.csv"
 RESULTS = (VIDEO, "boxes*.txt", TABLE, "attention.mp4", "attention/*.jpg")  # patterns
@@ -251,7 +252,7 @@ class PlainVideoFile:
     def __init__(self, path: Path, size: tuple[int, int], fps: float) -> None:
         print("note: the video is MPEG-4, which browsers do not play: for H.264 install PyAV (pip install av)")
         # Two decimals: MPEG-4 holds the time of a frame as a fraction with a denominator of 16 bits.
-        self.video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), max(round(fps, 2), 1.0), size)
+        self.video = cv2.VideoWriter(opencv_path(path), cv2.VideoWriter_fourcc(*"mp4v"), max(round(fps, 2), 1.0), size)
         if not self.video.isOpened():
             raise OSError(errno.EIO, f"OpenCV cannot write a video of {size[0]}x{size[1]}")
 
@@ -267,37 +268,45 @@ def video_writer(path: Path, fps: float) -> Iterator[Callable[[np.ndarray], None
     """Give the function that adds a frame (H, W, 3) uint8 RGB to a video; all get the size of the first.
 
     An error or Ctrl-C keeps the frames so far as a whole video; without a frame there is none. Raises UserError where
-    it cannot be written; then nothing of it stays.
+    it cannot be written; then nothing of it stays. Other errors of the body pass as they are.
     """
-    temporary, video, size, whole = path.with_name(f".{path.name}"), None, None, False
+    temporary, video, size, count = path.with_name(f".{path.name}"), None, None, 0
+    failure, stopped = None, True
 
     def add(image: np.ndarray) -> None:
-        nonlocal video, size
-        if video is None:
-            size = video_size(image)
-            video = (VideoFile if av else PlainVideoFile)(temporary, size, fps)
-        video.add(image if size == image.shape[1::-1] else cv2.resize(image, size))
+        nonlocal video, size, count, failure
+        try:
+            if video is None:
+                size = video_size(image)
+                video = (VideoFile if av else PlainVideoFile)(temporary, size, fps)
+            video.add(image if size == image.shape[1::-1] else cv2.resize(image, size))
+        except WRITE_ERRORS as error:
+            failure = error
+            raise unwritten(path.parent, error) from error
+        count += 1
 
     try:
+        yield add
+        stopped = False
+    finally:
         try:
-            yield add
-        finally:
             if video is not None:
                 video.close()
-                whole = True
-    except WRITE_ERRORS as error:
-        whole = False
-        why = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror
-        line = f"the video cannot be written into {path.parent}: {why}; make room, or choose another --output"
-        raise UserError(line) from error
-    except BaseException:
-        if whole:
-            print(f"stopped early; the frames so far are kept in {path}", file=sys.stderr)
-        raise
-    finally:
-        if whole:
-            temporary.replace(path)
+                if not failure:
+                    temporary.replace(path)
+        except WRITE_ERRORS as error:
+            failure = failure or error
         temporary.unlink(missing_ok=True)  # which makes room for the boxes
+        if stopped and count and not failure:
+            print(f"stopped early; the {count} frames so far are kept in {path}", file=sys.stderr)
+    if failure:
+        raise unwritten(path.parent, failure)
+
+
+def unwritten(folder: Path, error: Exception) -> UserError:
+    """The line for a video or picture that cannot be written into a folder."""
+    why = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror
+    return UserError(f"the video cannot be written into {folder}: {why}; make room, or choose another --output")
 
 
 @contextmanager

@@ -2,11 +2,9 @@
 
 import itertools
 import os
-import queue
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -43,39 +41,43 @@ class NewestFrames:
     """
 
     def __init__(self, frames: Iterator[np.ndarray]) -> None:
-        self.dropped, self._frames, self._ended = 0, frames, False
-        self._newest: queue.Queue[np.ndarray | Exception] = queue.Queue(maxsize=1)
+        self.dropped = 0
+        self._frames, self._changed = frames, threading.Condition()
+        self._newest: np.ndarray | None = None
+        self._error: Exception | None = None
+        self._ended = False
         threading.Thread(target=self._read, daemon=True).start()
 
     def __iter__(self) -> "NewestFrames":
         return self
 
     def __next__(self) -> np.ndarray:
-        if self._ended:
-            raise StopIteration
-        found = self._newest.get()
-        if isinstance(found, Exception):
-            self._ended = True
-            raise found
-        return found
+        with self._changed:
+            self._changed.wait_for(lambda: self._newest is not None or self._ended)
+            frame, self._newest = self._newest, None
+        if frame is None:
+            raise self._error or StopIteration
+        return frame
 
     def close(self) -> None:
-        """End the frames, and after the next one the thread."""
-        self._ended = True
+        """End the thread, and the frames."""
+        with self._changed:
+            self._ended, self._newest = True, None
+            self._changed.notify()
 
     def _read(self) -> None:
-        last: Exception = StopIteration()
         try:
-            for frame in self._frames:
-                if self._ended:
-                    return
-                with suppress(queue.Empty):
-                    self._newest.get_nowait()
-                    self.dropped += 1
-                self._newest.put(frame)
+            while not self._ended and (frame := next(self._frames, None)) is not None:
+                with self._changed:
+                    self.dropped += self._newest is not None
+                    self._newest = None if self._ended else frame
+                    self._changed.notify()
         except Exception as error:  # noqa: BLE001 - it is raised where frames are asked for
-            last = error
-        self._newest.put(last)
+            self._error = error
+        finally:
+            with self._changed:
+                self._ended = True
+                self._changed.notify()
 
 
 def open_source(source: str, newest: bool = False) -> FrameSource:
@@ -87,14 +89,19 @@ def open_source(source: str, newest: bool = False) -> FrameSource:
     path = Path(source)
     if newest and (path.exists() or not (source.isdecimal() or "://" in source)):
         raise UserError(f"{source} is no camera or stream: all its frames are there, none is newer")
-    if path.is_dir():
-        return _open_folder(path)
+    try:
+        if path.is_dir():
+            return _open_folder(path)
+        if path.is_file():
+            with open(path, "rb") as file:
+                if not file.read(1):
+                    raise UserError(f"{path} is empty (0 bytes)")
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
     if path.exists():
         if is_image_name(path.name):  # for OpenCV the start of a numbered series, or a video of one frame
             raise UserError(f"{path} is one image: give a video, or the folder that holds the frames")
-        if os.fsencode(source).decode(errors="ignore") != source:  # OpenCV would end the process
-            raise UserError(f"{path} has a name that is not UTF-8: rename it")
-        return _open_video(path.stem, source, source)
+        return _open_video(path.stem, opencv_path(source), source)
     if source.isdecimal():
         found = _open_video(f"camera{source}", int(source), f"camera {source}")
     elif "://" in source:
@@ -102,6 +109,15 @@ def open_source(source: str, newest: bool = False) -> FrameSource:
     else:
         raise UserError(f"there is no file or folder {source}; give a video, a folder of images or a camera's index")
     return replace(found, frames=NewestFrames(found.frames)) if newest else found
+
+
+def opencv_path(path: str | Path) -> str:
+    """A path for OpenCV, which ends the process where a name is not UTF-8: here it is a UserError."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{path} has a name that is not UTF-8: rename it, or choose another") from error
+    return str(path)
 
 
 def _open_folder(folder: Path) -> FrameSource:
@@ -121,10 +137,10 @@ def _open_video(name: str, location: str | int, where: str) -> FrameSource:
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "8")
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
     capture, camera = cv2.VideoCapture(location), isinstance(location, int)
+    if not capture.isOpened() and camera:
+        raise UserError(f"{where} cannot be opened: is it connected, and may this user read it?")
     if not capture.isOpened():
-        why = "cannot be opened: is it connected, and may this user read it?"
-        other = "is not a video that OpenCV reads: it is another kind of file, damaged or empty"
-        raise UserError(f"{where} {why if camera else other}")
+        raise UserError(f"{where} is not a video that OpenCV reads: it is another kind of file, or damaged")
     frames = _frames(capture)
     first = next(frames, None)
     if first is None:

@@ -29,6 +29,8 @@ PRECISIONS_OF = {
 _PACKAGES = {name: name for name in PRECISIONS_OF} | {"compile": "torch", "onnx": "onnxruntime"}
 # Kinds of devices that an engine can use; all where it has no line.
 _DEVICES = {"onnx": ("cpu", "cuda"), "openvino": ("cpu",), "tensorrt": ("cuda",)}
+# What an engine needs of onnxruntime for CUDA; nothing where it has no line.
+_PROVIDERS = {"onnx": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 # Fastest first, as measured on CPUs (benchmarks/tracking.py); on CUDA by reputation.
 _FASTEST = {"cpu": ("openvino", "onnx", "torch"), "cuda": ("tensorrt", "torch"), "mps": ("torch",)}
 Part = Callable[..., list[np.ndarray]]
@@ -78,10 +80,17 @@ def choose_engine(engine: str, device: str, precision: str) -> str:
         return engine
     here, kind = installed(), _selected(device).partition(":")[0]
     for name in _FASTEST[kind]:
-        if name in here and precision in PRECISIONS_OF[name]:
+        if name in here and precision in PRECISIONS_OF[name] and (kind != "cuda" or not _missing_provider(name)):
             return name
     able_elsewhere = ", ".join(name for name, known in PRECISIONS_OF.items() if precision in known)
     raise UserError(f"no engine here computes in {precision} on {device}; those that know it: {able_elsewhere}")
+
+
+def _missing_provider(engine: str) -> str:
+    """The part of onnxruntime that an engine needs for CUDA and that is missing here; "" where none is."""
+    if (name := _PROVIDERS.get(engine, "")) and importlib.util.find_spec("onnxruntime"):
+        return "" if name in package("onnxruntime", f"the engine {engine}").get_available_providers() else name
+    return name
 
 
 def _selected(device: str) -> str:
@@ -106,15 +115,17 @@ def engine_device(engine: str, device: str) -> str:
     if engine not in installed():
         name = _PACKAGES[engine]
         raise UserError(f"the engine {engine} needs the package {name}: pip install {name}")
-    kinds, remedy = _DEVICES.get(engine, ("cpu", "cuda", "mps")), ""
-    providers = package("onnxruntime", "the engine onnx").get_available_providers() if engine == "onnx" else []
-    if engine == "onnx" and "CUDAExecutionProvider" not in providers:
-        kinds, remedy = ("cpu",), "; for CUDA install onnxruntime-gpu in the place of onnxruntime"
-    if device == "auto" and kinds == ("cpu",):
+    kinds, lack = _DEVICES.get(engine, ("cpu", "cuda", "mps")), _missing_provider(engine)
+    usable = [kind for kind in kinds if kind != "cuda" or not lack]
+    if device == "auto" and usable == ["cpu"]:
         return "cpu"
     target = _selected(device)
-    if target.partition(":")[0] in kinds:
+    kind = target.partition(":")[0]
+    if kind in usable:
         return target
-    if device == "auto" and "cpu" in kinds:
+    if device == "auto" and "cpu" in usable:
         return "cpu"
-    raise UserError(f"the engine {engine} runs on {' or '.join(kinds)} here, not on {target}{remedy}")
+    if kind in kinds:
+        reason = f"the onnxruntime here has no {lack}: install onnxruntime-gpu in its place"
+        raise UserError(f"the engine {engine} cannot run on {target}: {reason}")
+    raise UserError(f"the engine {engine} runs on {' or '.join(kinds)}, not on {target}")

@@ -10,6 +10,7 @@ import numpy as np
 
 from ....utils.device import thread_count
 from ....utils.errors import UserError
+from ....utils.files import atomic_path
 from ....utils.graph_files import ABOUT
 from . import Part, package
 
@@ -24,13 +25,15 @@ def open_graph(path: Path, precision: str = "fp32", num_threads: int | None = No
     What is not quantised of an `int8` graph runs in bf16 where that is fast; in `bf16`, `first_layers` are fp32 all the
     same. Raises UserError where OpenVINO is missing, cannot read the file, or does not compute in that precision here.
     """
-    hint, threads = hint_of(precision), num_threads or thread_count()
-    try:
-        first, request = _requests(read_model(path), hint, threads)
-    except RuntimeError:
-        if precision != "int8":
-            raise
-        first, request = _requests(read_model(path), "f32", threads)  # some processors have no bf16 beside int8
+    # Some processors have no bf16 beside quantised layers.
+    for hint in (hint_of(precision), "f32") if precision == "int8" else (hint_of(precision),):
+        try:
+            first, request = _requests(read_model(path), hint, num_threads or thread_count())
+            break
+        except RuntimeError as error:
+            reason = error
+    else:
+        raise _unusable(path, reason) from reason
 
     def graph(*inputs: np.ndarray) -> list[np.ndarray]:
         image, *others = inputs
@@ -118,8 +121,12 @@ def read_model(path: Path) -> Any:
     try:
         return core().read_model(path)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"OpenVINO cannot load {path}; remove it to have it made anew ({reason})") from error
+        raise _unusable(path, error) from error
+
+
+def _unusable(path: Path, error: RuntimeError) -> UserError:
+    reason = " ".join(str(error).split())[:300]
+    return UserError(f"OpenVINO cannot load {path}; remove it to have it made anew ({reason})")
 
 
 def save_model(model: Any, path: Path) -> None:
@@ -133,7 +140,8 @@ def save_model(model: Any, path: Path) -> None:
             made = Path(folder) / path.name
             openvino().save_model(model, made, compress_to_fp16=False)
             for suffix in (".bin", ".xml"):
-                made.with_suffix(suffix).replace(path.with_suffix(suffix))
+                with atomic_path(path.with_suffix(suffix)) as temporary:
+                    made.with_suffix(suffix).replace(temporary)
     except (OSError, RuntimeError) as error:  # OpenVINO's own errors do not say why
         why = error.strerror if isinstance(error, OSError) else "the disk may be full"
         raise UserError(f"cannot write {path}: {why}") from error
