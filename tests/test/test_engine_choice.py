@@ -3,13 +3,14 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import openvino
 import pytest
 
 from lib.test.tracker import create_tracker, engines, shipped_graphs
 from lib.test.tracker.engines import choose_engine, engine_device, graphs
-from lib.test.tracker.engines.openvino import open_graph
+from lib.test.tracker.engines.openvino import open_graph, read_model, save_model
 from lib.test.tracker.export import calibrate
 from lib.utils.errors import UserError
 from lib.utils.workspace import REPOSITORY
@@ -131,3 +132,5 @@ def test_a_processor_without_bf16(monkeypatch):
         open_graph(graph, precision)
     with pytest.raises(UserError, match="does not compute in bf16 on this processor"):
         open_graph(graph, "bf16")
+    with pytest.raises(UserError, match="cannot write /dev/full/t.xml: File exists"):
+        save_model(read_model(graph), Path("/dev/full/t.xml"))

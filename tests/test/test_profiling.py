@@ -70,6 +70,21 @@ def test_commands_print_a_table_and_write_json(tmp_path, run_script, capsys):
     assert run_script(command, *QUICK, "--output", str(output)) == 2  # it exists
 
 
+def test_only_the_runs_after_the_warm_up_count_and_the_device_has_finished_when_the_clock_is_read(monkeypatch):
+    """A clock that the function advances: 1000 s in the warm-up, then 1, 2, ... 101 ms."""
+    now, order = [0.0], []
+    monkeypatch.setattr(profiling, "_finish", lambda device: order.append(f"finish {device}"))
+    monkeypatch.setattr(profiling.time, "perf_counter", lambda: order.append("clock") or now[0])
+
+    def work():
+        now[0] += 1000 if len(order) < 3 else (order.count("work") - 2) / 1000
+        order.append("work")
+
+    found = profiling.measure(work, torch.device("cpu"), runs=101, warmup=3)
+    assert order == ["work"] * 3 + ["finish cpu", "clock", "work", "finish cpu", "clock"] * 101
+    assert found == pytest.approx({"median": 51, "p5": 6, "p95": 96, "runs": 101})
+
+
 def test_networks_that_cannot_be_profiled_are_named(run_script, capsys, monkeypatch):
     for arguments, message in (
         (["--runs", "0"], "--runs"),

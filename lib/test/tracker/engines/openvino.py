@@ -143,8 +143,7 @@ def save_model(model: Any, path: Path) -> None:
                 with atomic_path(path.with_suffix(suffix)) as temporary:
                     made.with_suffix(suffix).replace(temporary)
     except (OSError, RuntimeError) as error:  # OpenVINO's own errors do not say why
-        why = error.strerror if isinstance(error, OSError) else "the disk may be full"
-        raise UserError(f"cannot write {path}: {why}") from error
+        raise UserError(f"cannot write {path}: {getattr(error, 'strerror', 0) or 'the disk may be full'}") from error
 
 
 @functools.cache
