@@ -28,8 +28,7 @@ from benchmarks.measuring import benchmark_parser, clip_frames, known_variant, r
 from benchmarks.tracking import BOX, VARIANTS, make_engine, make_network
 from lib.test.tracker.engines import Engine
 from lib.test.tracker.engines.openvino import INT8_SUFFIX, compiled, hint_of, openvino, read_model
-from lib.test.tracker.export import PIXELS, compare_engines
-from lib.test.tracker.quantise import clips_of
+from lib.test.tracker.export import PIXELS, clips_of, compare_engines
 from lib.test.tracker.stark import BoxEngine, StarkTracker
 from lib.utils.errors import UserError, run_command
 from lib.utils.graph_files import SEARCH

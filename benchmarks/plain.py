@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from lib.config import option
 from lib.data.images import Picture
+from lib.models.inference import output_names
 from lib.models.stark import Tokens
 from lib.test.tracker.stark import StarkTracker
 from lib.train.processing import Rejected, jitter_box
@@ -30,10 +31,9 @@ from lib.utils.tensors import NestedTensor
 class PlainEngine:
     """PyTorch as a research code runs it; see `lib.test.tracker.stark.BoxEngine`."""
 
-    outputs = ("pred_boxes", "pred_logits")  # the second of some networks; peaks of corner maps are not looked at
-
     def __init__(self, model: nn.Module, cfg: EasyDict) -> None:
         self.model, self.stride = copy.deepcopy(model).eval(), model.extractor.stride
+        self.outputs = [name for name in output_names(model) if name != "corner_peak"]
         self.mean, self.std = (torch.tensor(values).view(1, 3, 1, 1) for values in (cfg.DATA.MEAN, cfg.DATA.STD))
 
     def encode_template(self, crop: np.ndarray, mask: np.ndarray) -> Tokens:
@@ -43,7 +43,7 @@ class PlainEngine:
     def search(self, templates: Sequence[Tokens], crop: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:
         with torch.no_grad():
             out = self.model.predict(templates, self.model.encode_search(self._normalised(crop, mask)))
-        return {name: out[name].numpy() for name in ("pred_boxes", "pred_logits") if name in out}
+        return {name: out[name].numpy() for name in self.outputs}
 
     def _normalised(self, crop: np.ndarray, mask: np.ndarray) -> NestedTensor:
         pixels = torch.tensor(crop)[None].permute(0, 3, 1, 2).contiguous().float() / 255
@@ -54,10 +54,7 @@ class PlainTracker(StarkTracker):
     """`StarkTracker` with the crop and the mask of a whole region built at full size; templates are never replaced."""
 
     def __init__(self, model: nn.Module, cfg: EasyDict) -> None:
-        super().__init__(PlainEngine(model, cfg), cfg)
-
-    def _initial_templates(self, template: Tokens) -> list[Tokens]:
-        return [template] * self.engine.model.template_count
+        super().__init__(PlainEngine(model, cfg), cfg, [10**9] * (model.template_count - 1))  # frames: never
 
     def _region(self, image: Picture, *cut: Any) -> tuple[np.ndarray, float, np.ndarray]:
         return whole_crop(image.part((0, image.width), (0, image.height)), *cut)

@@ -32,10 +32,11 @@ from lib.models.export import export_graphs
 from lib.test.tracker import SCRIPT_OF, load_network, shipped_weights
 from lib.test.tracker.engines import Engine
 from lib.test.tracker.engines.graphs import graph_engine
+from lib.test.tracker.engines.openvino import INT8_SUFFIX
 from lib.test.tracker.engines.pytorch import torch_engine
-from lib.test.tracker.quantise import calibrate
+from lib.test.tracker.export import calibrate, clips_of
 from lib.test.tracker.refiner import MaskTracker, Refiner
-from lib.test.tracker.stark import BoxEngine, SpatioTemporalTracker, StarkTracker
+from lib.test.tracker.stark import BoxEngine, StarkTracker
 from lib.utils.errors import run_command
 from lib.utils.graph_files import SEARCH
 
@@ -67,10 +68,7 @@ def make_tracker(variant: str, way: str, folder: Path, device: str = "cpu") -> S
     engine, precisions = way.split(":")
     precision, *masks = precisions.split("+")
     boxes = make_engine(engine, model, cfg, folder / variant.replace(":", "_"), precision, device)
-    runner = BoxEngine(boxes)
-    tracker = (
-        SpatioTemporalTracker(runner, cfg, [_NEVER]) if variant.startswith("stark_st:") else StarkTracker(runner, cfg)
-    )
+    tracker = StarkTracker(BoxEngine(boxes), cfg, [_NEVER] if variant.startswith("stark_st:") else ())
     if not masks:
         return tracker
     cfg = load_config(REFINE, "baseline")
@@ -86,8 +84,8 @@ def make_engine(
         return torch_engine(model, cfg, device, precision, engine == "compile")
     if not (folder / SEARCH).is_file():
         export_graphs(model, cfg, folder)
-    if precision == "int8":
-        calibrate(folder, cfg)
+    if precision == "int8" and not (folder / f"search{INT8_SUFFIX}").is_file():
+        calibrate(folder, cfg, clips_of())
     return graph_engine(engine, folder, device, precision)
 
 

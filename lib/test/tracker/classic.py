@@ -11,19 +11,15 @@ import numpy as np
 from ...data.images import to_rgb8
 from ...utils.errors import UserError
 
-# Name -> OpenCV's class, and what its parameters call the files of its network.
-_OPENCV = {
-    "csrt": ("TrackerCSRT", ()),
-    "kcf": ("TrackerKCF", ()),
-    "nano": ("TrackerNano", ("backbone", "neckhead")),
-    "vit": ("TrackerVit", ("net",)),
-}
-
 
 class Baseline:
-    """A tracker without a network of ours."""
+    """A tracker without a network."""
 
     _box: list[float] | None = None  # xywh in pixels; None before `initialize`
+
+    def initialize(self, image: np.ndarray, info: dict) -> None:
+        """Start on a frame, (H, W, 3) RGB, with the box `info["init_bbox"]`, xywh in pixels."""
+        self._box = [float(value) for value in info["init_bbox"]]
 
     def spawn(self) -> "Baseline":
         """Another object's tracker."""
@@ -36,15 +32,20 @@ class Baseline:
             raise UserError("the tracker has no object yet: call initialize(image, {'init_bbox': [x, y, w, h]}) first")
 
 
+# Name -> OpenCV's class, and what its parameters call the ONNX files of its network.
+_OPENCV = {
+    "csrt": ("TrackerCSRT", ()),
+    "kcf": ("TrackerKCF", ()),
+    "nano": ("TrackerNano", ("backbone", "neckhead")),
+    "vit": ("TrackerVit", ("net",)),
+}
+
+
 class ClassicTracker(Baseline):
     """CSRT (Lukežič et al., CVPR 2017), KCF (Henriques et al., PAMI 2015), NanoTrack or VitTrack of OpenCV.
 
-    Args:
-        name: `csrt`, `kcf`, `nano` or `vit`.
-        files: ONNX files: of `nano` backbone and head, of `vit` one.
-
-    Raises:
-        UserError: this OpenCV has no such tracker, or cannot read the files.
+    `files` are ONNX files: of `nano` backbone and head, of `vit` one. Raises UserError where this OpenCV has no such
+    tracker, or cannot read them.
     """
 
     def __init__(self, name: str, files: Sequence[str] = ()) -> None:
@@ -52,7 +53,7 @@ class ClassicTracker(Baseline):
         self._kind, self._scores = getattr(cv2, kind, None), bool(fields)
         if self._kind is None:
             raise UserError(
-                f"this OpenCV has no {name.upper()}: pip uninstall opencv-python opencv-python-headless; "
+                f"this OpenCV has no {kind}: pip uninstall opencv-python opencv-python-headless; "
                 "pip install opencv-contrib-python-headless"
             )
         if len(files) != len(fields):
@@ -73,11 +74,7 @@ class ClassicTracker(Baseline):
             raise UserError(f"OpenCV cannot read the network of {self._kind.__name__}: {error.err}") from error
 
     def initialize(self, image: np.ndarray, info: dict) -> None:
-        """Start on a frame, (H, W, 3) RGB, with the box `info["init_bbox"]`, xywh in pixels.
-
-        Raises:
-            UserError: the box shows nothing of the image.
-        """
+        """As `Baseline.initialize`; raises UserError where the box shows nothing of the image, or too little."""
         image = to_rgb8(image)
         height, width = image.shape[:2]
         x, y, w, h = (round(float(value)) for value in info["init_bbox"])
@@ -90,7 +87,7 @@ class ClassicTracker(Baseline):
         except cv2.error as error:
             size = f"{right - left}x{bottom - top}"
             raise UserError(f"OpenCV's tracker cannot start on a box of {size} pixels: {error.err}") from error
-        self._box = [float(value) for value in info["init_bbox"]]
+        super().initialize(image, info)
 
     def track(self, image: np.ndarray) -> dict:
         """Give `target_bbox`, xywh in pixels, and `conf_score`: 0 where the object is lost and the last box stays.
@@ -108,10 +105,6 @@ class ClassicTracker(Baseline):
 
 class StillTracker(Baseline):
     """Reports the first box for every frame: the score that a test set gives to a tracker that does nothing."""
-
-    def initialize(self, image: np.ndarray, info: dict) -> None:
-        """Take the box `info["init_bbox"]`, xywh in pixels; the (H, W, 3) RGB image is not used."""
-        self._box = [float(value) for value in info["init_bbox"]]
 
     def track(self, image: np.ndarray) -> dict:
         """Give `{"target_bbox": [x, y, w, h]}`, the first box."""

@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from easydict import EasyDict
@@ -34,20 +33,16 @@ class Refiner:
         crop = stretched_crop(image, box, size)
         (self.kernels,) = self.engine.template(crop[None], box_in_crop(box, box, size)[None])
 
-    def probabilities(self, image: np.ndarray, box: Sequence[float]) -> np.ndarray:
-        """How likely each pixel of an image (H, W, 3) uint8 RGB is the object's, which a box is about.
+    def mask(self, image: np.ndarray, box: Sequence[float]) -> np.ndarray:
+        """The object's pixels in an image (H, W, 3) uint8 RGB, near a box that is about it: (H, W) bool.
 
-        (H, W) float32 in [0, 1]; 0 beyond twice the box. Raises UserError for a mask that is not finite.
+        Raises UserError where the network's mask is not finite.
         """
         crop = stretched_crop(image, box, self.cfg.DATA.SEARCH.SIZE)
-        mask = self.engine.search(crop[None], self.kernels)[0][0]
-        if not np.isfinite(mask).all():
+        probabilities = self.engine.search(crop[None], self.kernels)[0][0]
+        if not np.isfinite(probabilities).all():
             raise UserError("the mask is not finite: the weights are damaged or the training diverged")
-        return mask_in_image(mask, box, image.shape[:2])
-
-    def mask(self, image: np.ndarray, box: Sequence[float]) -> np.ndarray:
-        """The object's pixels, (H, W) bool; arguments and errors as of `probabilities`."""
-        return self.probabilities(image, box) > self.cfg.TEST.MASK_THRESHOLD
+        return mask_in_image(probabilities, box, image.shape[:2]) > self.cfg.TEST.MASK_THRESHOLD
 
 
 class MaskTracker:
@@ -83,21 +78,17 @@ class MaskTracker:
         return self.tracker.explain()
 
 
-def with_masks(tracker: Tracker, *given: Any, **options: Any) -> MaskTracker:
-    """A tracker of boxes that also gives masks; all else as `create_refiner` takes it."""
-    return MaskTracker(tracker, create_refiner(*given, **options))
-
-
-def create_refiner(
+def with_masks(
+    tracker: Tracker,
     config: str = "baseline",
     checkpoint: str | Path | None = None,
     device: str = "auto",
     engine: str = "torch",
     precision: str = "fp32",
-) -> Refiner:
-    """Alpha-Refine on an engine, as configured in `experiments/alpha_refine/` or a YAML file.
+) -> MaskTracker:
+    """A tracker of boxes that also gives masks, of Alpha-Refine as configured in `experiments/alpha_refine/`.
 
     The other arguments and the errors are those of `lib.test.tracker.create_tracker`.
     """
     chosen = choose_engine(engine, device, precision)
-    return Refiner(*create_engine(REFINE, config, checkpoint, device, chosen, precision))
+    return MaskTracker(tracker, Refiner(*create_engine(REFINE, config, checkpoint, device, chosen, precision)))

@@ -34,25 +34,15 @@ class Template:
 
 
 class BoxEngine:
-    """Finds boxes in crops with the network of an engine.
-
-    Attributes:
-        stride: pixels of a crop per cell of its features.
-        outputs: names of what `search` gives.
-        name: the engine's name and precision, for people.
-    """
+    """Finds boxes in crops with the network of an engine."""
 
     def __init__(self, engine: Engine) -> None:
-        self.engine, self.regions = engine, engine.regions
-        self.stride, self.outputs, self.name = engine.regions.stride, engine.regions.outputs, engine.name
+        self.engine, self.regions, self.name = engine, engine.regions, engine.name
+        self.stride = engine.regions.stride  # pixels of a crop per cell of its features
+        self.outputs = engine.regions.outputs  # names of what `search` gives
 
     def encode_template(self, crop: np.ndarray, mask: np.ndarray | None = None) -> Template:
-        """Encode a template for `search`.
-
-        Args:
-            crop: (Ht, Wt, 3) uint8 RGB.
-            mask: (Ht, Wt) bool, True on padding; None where nothing is padded.
-        """
+        """A crop (Ht, Wt, 3) uint8 RGB for `search`; mask (Ht, Wt) bool is True on padding, None without."""
         (feature,) = self.engine.template(np.ascontiguousarray(crop)[None])
         return Template(crop, feature, self.regions.attention_inputs("template", mask))
 
@@ -71,7 +61,7 @@ class BoxEngine:
     def explain(
         self, templates: Sequence[Template], crop: np.ndarray, mask: np.ndarray | None = None
     ) -> dict[str, np.ndarray]:
-        """Search, and give what the network looked at; returns and raises as `StarkTracker.explain`."""
+        """Search, and give what the network looked at: `StarkTracker.explain`, without `region`."""
         (boxes, *_), found = self.engine.explain(*self._inputs(templates, crop, mask))
         cx, cy, w, h = box = boxes.reshape(-1, 4).mean(0)
         side = len(crop) // self.stride
@@ -100,17 +90,19 @@ class BoxEngine:
 
 
 class StarkTracker:
-    """Follows one object: STARK-S and STARK-Lightning, and the base of STARK-ST.
+    """Follows one object.
 
     Args:
         engine: finds boxes in crops.
         cfg: the effective configuration the network was built from.
+        update_intervals: STARK-ST: for each dynamic template the frames between two chances of replacement.
     """
 
-    def __init__(self, engine: BoxEngine, cfg: EasyDict) -> None:
-        self.engine, self.cfg = engine, cfg
-        self.scores = cfg.MODEL.HEAD_TYPE == "CENTER"  # whether the network learned to say how sure it is
+    def __init__(self, engine: BoxEngine, cfg: EasyDict, update_intervals: Sequence[int] = ()) -> None:
+        self.engine, self.cfg, self.update_intervals = engine, cfg, update_intervals
+        self.scores = "pred_logits" in engine.outputs  # whether the network learned to say how sure it is
         self.lost_below = option(cfg, "TEST.LOST_BELOW") if self.scores else 0.0
+        self.frame_index = 0
         self.state: list[float] | None = None
         self.sure: list[float] | None = None  # the last box that was not lost
         self.frame_size: tuple[int, int] | None = None
@@ -119,22 +111,17 @@ class StarkTracker:
         self.looked: tuple[list[Any], np.ndarray, np.ndarray, Sequence[float], float] | None = None
 
     def initialize(self, image: np.ndarray | Picture, info: Mapping) -> None:
-        """Start on a frame.
+        """Start on a frame (H, W, 3) RGB uint8 with the box `info["init_bbox"]`, xywh in pixels.
 
-        Args:
-            image: (H, W, 3) RGB uint8; see `lib.data.images.to_rgb8` for what else is taken. Of a `Picture`, only
-                what the network sees is decoded.
-            info: `{"init_bbox": [x, y, w, h]}` in pixels; the box may reach outside the image.
-
-        Raises:
-            UserError: the box has no area, or lies so far outside that its crop shows no image.
+        `lib.data.images.to_rgb8` says which images are taken; of a `Picture`, only what the network sees is decoded.
+        The box may reach outside. Raises UserError where it has no area, or where its crop shows no image.
         """
         image = _as_picture(image)
         box = _checked_box(info)
         # Nothing of the tracker changes before the template is known to serve.
-        self.templates = self._initial_templates(self._encode_template(image, box))
+        self.templates = [self._encode_template(image, box)] * (1 + len(self.update_intervals))
         self.state = self.sure = box
-        self.frame_size, self.looked = (image.height, image.width), None
+        self.frame_size, self.looked, self.frame_index = (image.height, image.width), None, 0
 
     def spawn(self) -> "StarkTracker":
         """Another object's tracker on the same network, whose weights exist once. One thread may use them at a time."""
@@ -143,10 +130,7 @@ class StarkTracker:
         return other
 
     def track(self, image: np.ndarray | Picture) -> dict:
-        """Find the object in the next frame.
-
-        Args:
-            image: as for `initialize`; where its size differs from the frame before, the last box is scaled with it.
+        """Find the object in the next frame; where its size differs from the one before, the box is scaled with it.
 
         Returns:
             `target_bbox` [x, y, w, h] in pixels; `conf_score` in [0, 1], unless the head is an MLP; `conf_kind`, what
@@ -163,7 +147,8 @@ class StarkTracker:
         height, width = image.height, image.width
         if self.frame_size != (height, width):
             x, y = width / self.frame_size[1], height / self.frame_size[0]
-            self.state, self.sure = (clip_box(_scaled(box, x, y), height, width) for box in (self.state, self.sure))
+            scaled = (np.multiply(box, (x, y, x, y)) for box in (self.state, self.sure))
+            self.state, self.sure = (clip_box(box, height, width) for box in scaled)
             self.frame_size = height, width
         # A long thin box, mostly outside the image, stays, moved to the image's border.
         found = self._look(image, self.state) or (clip_box(self.state, height, width), 0.0)
@@ -179,7 +164,7 @@ class StarkTracker:
             result |= {"conf_score": confidence, "conf_kind": "score" if self.scores else "peak"}
         if self.lost_below:
             result["lost"] = confidence < self.lost_below
-        self._after_frame(image, result)
+        self._replace_templates(image, confidence)
         return result
 
     @property
@@ -188,32 +173,13 @@ class StarkTracker:
         return self.engine.engine.explain is not None
 
     def explain(self) -> dict[str, np.ndarray]:
-        """Run the network once more on the last frame's search region, and give what it looked at.
+        """Run the network once more on the last frame's search region, and give what it looked at (docs/api.md).
 
-        A frame whose region shows nothing of the image is not looked at; then it is the frame before.
-
-        Attention is the mean over heads, one map a layer. `search` and `template` maps of one layer sum to 1 together.
-        T templates of t * t cells, and a search region of S * S cells; a cell is `engine.stride` pixels.
-
-        Returns:
-            `templates` (T, Ht, Wt, 3) and `search` (H, W, 3), uint8 RGB, as the network got them.
-            `region` (3,): left, top and side of the search region in pixels of the frame.
-            `box` (4,): xywh in pixels of `search`, before it is clipped to the frame.
-            `search_attention` (layers, S, S), `template_attention` (layers, T, t, t): of the encoder, from the
-            token at the box's centre.
-            `query_search_attention`, `query_template_attention`: of the decoder, from its query; of the same shapes
-            (STARK-S and STARK-ST).
-            `corner_maps` (2, S, S): how likely a cell is the top-left and the bottom-right corner; the box is their
-            expected position. With the head CENTER it is `centre_map` (S, S), the centre; `cell_boxes` (S, S, 4),
-            cxcywh in pixels of `search`, is each cell's box.
-
-        Raises:
-            UserError: no frame was tracked yet, or the engine is not `torch`.
+        A frame whose region shows nothing of the image is not looked at; then it is the frame before. Raises UserError
+        where no frame was tracked yet, or the engine is not `torch`.
         """
         if not self.explains:
-            raise UserError(
-                f"explain() needs the engine torch, whose attention can be read; this is {self.engine.name}"
-            )
+            raise UserError(f"explain() needs the engine torch; this is {self.engine.name}")
         if self.looked is None:
             raise UserError("there is nothing to explain yet: call track(image) first")
         templates, crop, mask, around, factor = self.looked
@@ -236,7 +202,8 @@ class StarkTracker:
             raise UserError("the network's box is not finite: its weights are damaged or the training diverged")
         confidence = float(out["corner_peak"].mean()) if "corner_peak" in out else 0.0
         if self.scores:
-            confidence = _sigmoid(float(out["pred_logits"].mean()))
+            # The sigmoid, without overflow however far from 0.
+            confidence = 0.5 * (1 + math.tanh(0.5 * float(out["pred_logits"].mean())))
         return clip_box(box_to_image(box, around, scale, size), image.height, image.width), confidence
 
     def prepare(self, image: Picture, box: Sequence[float]) -> None:
@@ -263,12 +230,14 @@ class StarkTracker:
         box, confidence = self._look(image, wide[0]) or wide
         return box, 0.5 * (found[1] + confidence)  # it is not where it was expected
 
-    def _initial_templates(self, template: Any) -> list[Any]:
-        """The templates that tracking starts with."""
-        return [template]
-
-    def _after_frame(self, image: Picture, result: dict) -> None:
-        """What a variant does once the box is known."""
+    def _replace_templates(self, image: Picture, confidence: float) -> None:
+        """Replace the dynamic templates that are due, when the score says that the object is there (section 3.2)."""
+        self.frame_index += 1
+        due = [i for i, each in enumerate(self.update_intervals, start=1) if self.frame_index % each == 0]
+        if due and confidence > UPDATE_THRESHOLD:
+            template = self._encode_template(image, self.state)
+            for i in due:
+                self.templates[i] = template
 
     def _encode_template(self, image: Picture, box: list[float]) -> Any:
         """The template part of the network's input around a box xywh."""
@@ -279,48 +248,8 @@ class StarkTracker:
         return self.engine.encode_template(crop, mask)
 
 
-class SpatioTemporalTracker(StarkTracker):
-    """STARK-ST: dynamic templates are replaced now and then, when the score says that the object is there.
-
-    Args:
-        update_intervals: for each dynamic template the frames between two chances of replacement.
-    """
-
-    def __init__(self, engine: BoxEngine, cfg: EasyDict, update_intervals: Sequence[int]) -> None:
-        super().__init__(engine, cfg)
-        self.scores = True
-        self.update_intervals = update_intervals
-        self.frame_index = 0
-
-    def initialize(self, image: np.ndarray | Picture, info: Mapping) -> None:
-        """As `StarkTracker.initialize`; dynamic templates start as the first one."""
-        super().initialize(image, info)
-        self.frame_index = 0
-
-    def _initial_templates(self, template: Any) -> list[Any]:
-        return [template] * (1 + len(self.update_intervals))
-
-    def _after_frame(self, image: Picture, result: dict) -> None:
-        self.frame_index += 1
-        due = [i for i, each in enumerate(self.update_intervals, start=1) if self.frame_index % each == 0]
-        if due and result["conf_score"] > UPDATE_THRESHOLD:
-            template = self._encode_template(image, self.state)
-            for i in due:
-                self.templates[i] = template
-
-
 def _as_picture(image: np.ndarray | Picture) -> Picture:
     return image if isinstance(image, Picture) else Picture(to_rgb8(image))
-
-
-def _scaled(box: Sequence[float], x: float, y: float) -> list[float]:
-    """A box xywh where the frame was scaled by x and y."""
-    return [box[0] * x, box[1] * y, box[2] * x, box[3] * y]
-
-
-def _sigmoid(x: float) -> float:
-    """Between 0 and 1, without overflow however far from 0."""
-    return 0.5 * (1 + math.tanh(0.5 * x))
 
 
 def _checked_box(info: Mapping) -> list[float]:

@@ -1,14 +1,14 @@
 """Pictures of what a network looks at, from what `StarkTracker.explain` gives."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from ...utils.errors import UserError
-from .output import SURE, TRUTH, WRITE_ERRORS, draw_box, draw_caption, open_video, save_picture, unwritten, video_size
+from .output import SURE, TRUTH, draw_box, draw_caption, save_picture, unwritten, video_writer
 
 # Takes a frame's number and what `explain` gave of each object in it.
 AttentionWriter = Callable[..., None]
@@ -21,13 +21,7 @@ def draw_explanation(explained: Mapping[str, np.ndarray], layer: int | None = No
 
     The upper row is the search region, with the box, the encoder's attention from the box's centre, the decoder query's
     attention and the maps of the head; the lower row is the templates and attention to them. Each map is scaled to
-    its own highest value.
-
-    Args:
-        layer: of attention, from 1; by default the mean of all layers.
-
-    Raises:
-        UserError: there is no such layer.
+    its own highest value. Attention is that of a `layer`, from 1, or the mean of all; a UserError where there is none.
     """
     search, templates = _tile(explained["search"]), [_tile(each) for each in explained["templates"]]
     scale = _TILE / len(explained["search"])
@@ -68,39 +62,27 @@ def draw_explanation(explained: Mapping[str, np.ndarray], layer: int | None = No
 def attention_writer(folder: Path, fps: float | None, layer: int | None = None) -> Iterator[AttentionWriter]:
     """Give the function that writes a picture `attention/00000002.jpg` of a frame by its number, from 1.
 
-    With `fps` they are also the video `attention.mp4`; after an error it has the frames so far. `layer` and errors are
-    as of `draw_explanation`.
+    With `fps` they are also the video `attention.mp4`, see `video_writer`. `layer` and errors are as of
+    `draw_explanation`.
     """
     (folder / FOLDER).mkdir(parents=True, exist_ok=True)
-    video = None
-    temporary = folder / f".{VIDEO}"
-
-    def write(number: int, *explained: Mapping[str, np.ndarray]) -> None:
-        nonlocal video
-        picture = np.vstack([draw_explanation(each, layer) for each in explained])
-        try:
-            save_picture(folder / FOLDER / f"{number:08d}.jpg", picture)
-            if fps:
-                size = video_size(picture)
-                video = video or open_video(temporary, size, fps)
-                video.add(picture if size == picture.shape[1::-1] else cv2.resize(picture, size))
-        except WRITE_ERRORS as error:
-            raise unwritten(folder, error) from error
-
     try:
-        yield write
+        with video_writer(folder / VIDEO, fps) if fps else nullcontext() as add:
+
+            def write(number: int, *explained: Mapping[str, np.ndarray]) -> None:
+                picture = np.vstack([draw_explanation(each, layer) for each in explained])
+                try:
+                    save_picture(folder / FOLDER / f"{number:08d}.jpg", picture)
+                except OSError as error:
+                    raise unwritten(folder, error) from error
+                if add:
+                    add(picture)
+
+            yield write
     finally:
-        try:
-            if video is not None:
-                with suppress(WRITE_ERRORS):  # the error before it is said
-                    video.close()
-                if not video.failed:
-                    temporary.replace(folder / VIDEO)
-        finally:
-            temporary.unlink(missing_ok=True)
-            with suppress(OSError):  # they hold pictures, or other results
-                (folder / FOLDER).rmdir()
-                folder.rmdir()
+        with suppress(OSError):  # they hold pictures, or other results
+            (folder / FOLDER).rmdir()
+            folder.rmdir()
 
 
 def _of_layer(maps: np.ndarray, layer: int | None) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Tracking one object in a user's own video."""
+"""Tracking objects in a user's own video."""
 
 import itertools
 import math
@@ -39,9 +39,6 @@ def video_demo(
     overwrite: bool = False,
     no_window: bool = False,
     debug: bool = False,
-    refine: str | None = None,
-    refine_checkpoint: str | None = None,
-    refine_precision: str | None = None,
     newest: bool = False,
     show: str | None = None,
     names: Sequence[str] = (),
@@ -49,22 +46,16 @@ def video_demo(
     built: Tracker | None = None,
     **how: Any,
 ) -> int:
-    """Track an object in a video, a folder of images or a camera's picture, write the result, and count the frames.
+    """Track objects in a video, a folder of images or a camera's picture, write the result, and count the frames.
+
+    The arguments are the options of `stark track`, but for these.
 
     Args:
-        tracker, config, how: as `lib.test.tracker.create_tracker` takes them.
+        tracker, config, how: as `build_tracker` takes them.
         source: as `open_source` takes it, or `sample:NAME` of `lib.data.registry`.
         init_bbox: the object in the first frame, xywh in pixels, or those of several; by default a sample's own, or
             drawn by the user.
         output: folder of the results; a new `output/<source>_<tracker>_<config>` by default.
-        refine: draw masks, too, of a network as configured in `experiments/alpha_refine/`.
-        refine_checkpoint: its weights; see `lib.test.tracker.find_weights`.
-        refine_precision: of masks; that of the tracker by default.
-        newest: of a camera or stream take the newest frame, and count those that are dropped.
-        show: `attention` for pictures and a video of what the network looks at, mean over layers, or `attention:N`
-            for layer N; on the engine torch alone.
-        names: what stands at each object's box; for several objects their numbers by default.
-        box_color: of all boxes; by default it says whether the tracker is sure, or tells several objects apart.
         built: a tracker, of `build_tracker`, to use in place of a new one.
 
     Raises:
@@ -72,37 +63,22 @@ def video_demo(
     """
     layer = _layer_of(show)
     obstacle = "--no_window is given" if no_window else video.missing_display()
-    if source.startswith(SAMPLE_PREFIX):
-        path, sample = find_sample(source)
-        source, init_bbox = str(path), sample.box if init_bbox is None else init_bbox
-    if init_bbox is None and obstacle:
-        raise UserError(f"give the object as --init_bbox x y w h; it cannot be drawn: {obstacle}")
-    frames = open_source(source, newest)
-    first = next(frames.frames)
-    boxes = [] if init_bbox is None else np.atleast_2d(np.asarray(init_bbox, np.float64)).tolist()
-    for each in boxes:
-        check_box(each, first)
-    built = built or build_tracker(tracker, config, refine, refine_checkpoint, refine_precision, **how)
-    if show and not explains(built):
-        raise UserError(
-            f"--show {show} reads a STARK network on --engine torch: {tracker} here is another, or compiled"
-        )
+    frames, first, boxes = _begin(source, init_bbox, newest, obstacle)
+    built = built or build_tracker(tracker, config, **how)
     with closing(video.Window()) if obstacle is None else nullcontext() as window:
         if not boxes and (drawn := window.select_box(first)):
             boxes = [drawn]
         if not boxes:
             raise UserError("no box was drawn: draw one around the object, or give --init_bbox x y w h")
+        objects = Objects(built, boxes, names, box_color)
+        _warm_up(built, first, boxes[0], show, layer)
         name = f"{frames.name}_{tracker}_{experiment_name(config)}"
-        objects = [*names] if names or len(boxes) == 1 else [str(number) for number in range(1, len(boxes) + 1)]
-        if len(objects) not in (0, len(boxes)):
-            raise UserError(f"there are {len(boxes)} boxes and {len(objects)} names: give a name for each, or none")
         folder = video.result_folder(workspace("test").save_dir / "output" / name, output, overwrite)
         with (
             attention_writer(folder, frames.fps, layer) if show else nullcontext() as explain,
-            video.result_writer(folder, video.video_size(first), frames.fps, save_results, objects) as write,
+            video.result_writer(folder, frames.fps, save_results, objects.names) as write,
         ):
-            shown = Objects(built, boxes, objects, box_color)
-            count, stopped = run_demo(shown, first, frames, write, window, debug, explain)
+            count, stopped = run_demo(objects, first, frames, write, window, debug, explain)
     if frames.total and not stopped and count != frames.total:
         print(f"note: {count} frames were read, but {source} says that it holds {frames.total}; its end may be damaged")
     if isinstance(frames.frames, NewestFrames):
@@ -114,6 +90,31 @@ def video_demo(
     return count
 
 
+def _begin(source: str, init_bbox: Any, newest: bool, obstacle: str | None) -> tuple[FrameSource, np.ndarray, list]:
+    """The frames, the first of them, and the boxes in it; none where the user will draw them."""
+    if source.startswith(SAMPLE_PREFIX):
+        path, sample = find_sample(source)
+        source, init_bbox = str(path), sample.box if init_bbox is None else init_bbox
+    if init_bbox is None and obstacle:
+        raise UserError(f"give the object as --init_bbox x y w h; it cannot be drawn: {obstacle}")
+    frames = open_source(source, newest)
+    first = next(frames.frames)
+    boxes = [] if init_bbox is None else np.atleast_2d(np.asarray(init_bbox, np.float64)).tolist()
+    for each in boxes:
+        check_box(each, first)
+    return frames, first, boxes
+
+
+def _warm_up(built: Tracker, first: np.ndarray, box: Sequence[float], show: str | None, layer: int | None) -> None:
+    """Track a frame off the clock, since engines may compile; a UserError where there is nothing of it to `show`."""
+    if show and not explains(built):
+        raise UserError(f"--show {show} needs a STARK network on --engine torch")
+    built.initialize(first, {"init_bbox": box})
+    built.track(first)
+    if show:
+        attention.draw_explanation(built.explain(), layer)
+
+
 def build_tracker(
     tracker: str,
     config: str,
@@ -122,7 +123,13 @@ def build_tracker(
     refine_precision: str | None = None,
     **how: Any,
 ) -> Tracker:
-    """The tracker of `video_demo`, whose arguments these are."""
+    """A tracker, which also gives masks where `refine` is a configuration of Alpha-Refine.
+
+    Args:
+        tracker, config, how: as `lib.test.tracker.create_tracker` takes them.
+        refine_checkpoint: weights for masks; see `lib.test.tracker.find_weights`.
+        refine_precision: of masks; that of the tracker by default.
+    """
     built = create_tracker(tracker, config, **how)
     if refine is None:
         return built
@@ -137,7 +144,10 @@ class Objects:
     Args:
         tracker: as `lib.test.tracker.create_tracker` gives it.
         boxes: where they are in the first frame, xywh in pixels.
-        names, colour: see `video_demo`.
+        names, colour: as `video_demo` takes them.
+
+    Raises:
+        UserError: there are other numbers of boxes and of names.
     """
 
     def __init__(
@@ -148,7 +158,9 @@ class Objects:
         colour: video.Colour | None = None,
     ) -> None:
         self.trackers = [tracker, *(tracker.spawn() for _ in boxes[1:])]
-        self.names = [name.encode("ascii", "replace").decode() for name in names]
+        self.names = [*names] if names or len(boxes) == 1 else [str(number) for number in range(1, len(boxes) + 1)]
+        if len(self.names) not in (0, len(boxes)):
+            raise UserError(f"there are {len(boxes)} boxes and {len(names)} names: give a name for each, or none")
         self.colour = colour
         self.found: list[dict[str, Any]] = [{"target_bbox": list(map(float, box))} for box in boxes]
 
@@ -174,11 +186,13 @@ class Objects:
         """The frame of the video, with a caption of some parts; one object without a name has its score in it."""
         words, boxes, several = list(caption), [], len(self.found) > 1
         for index, found in enumerate(self.found):
-            kind, score, label = found.get("conf_kind", "score"), found.get("conf_score"), ""
+            score, label = found.get("conf_score"), ""
             if self.names:
-                label = self.names[index] + ("" if score is None else f" {score:.2f}")
+                name = self.names[index].encode("ascii", "replace").decode()  # what OpenCV can write
+                label = name if score is None else f"{name} {score:.2f}"
             elif score is not None:
-                words.insert(1, f"{'confidence' if kind == 'score' else kind} {score:.2f}")
+                kind = found.get("conf_kind", "score").replace("score", "confidence")
+                words.insert(1, f"{kind} {score:.2f}")
             distinct = video.DISTINCT[index % (len(video.DISTINCT) - 1)]
             colour = self.colour or (distinct if several else video.box_colour(learned_score(found)))
             boxes.append((found["target_bbox"], colour, label))
@@ -242,15 +256,16 @@ def read_objects(path: Path) -> tuple[list[list[float]], list[str]]:
     """
     boxes, names = [], []
     for number, line in enumerate(read_text(path).splitlines(), start=1):
+        if not line.strip():
+            continue
         *fields, name = [*re.split(r"[\s,;]+", line.strip(), maxsplit=4), "", "", "", ""][:5]
-        values = line_numbers(" ".join(fields)) if line.strip() else []
-        if values is None or len(values) not in (0, 4):
+        values = line_numbers(" ".join(fields))
+        if values is None or len(values) != 4:
             raise UserError(
                 f"{path}, line {number}: {line.strip()[:60]!r} is not x, y, width, height, and perhaps a name"
             )
-        if values:
-            boxes.append(values)
-            names.append(name)
+        boxes.append(values)
+        names.append(name)
     if not 1 <= len(boxes) <= MOST_OBJECTS:
         raise UserError(f"{path} holds {len(boxes)} boxes: give 1 to {MOST_OBJECTS}, one an object, of the first frame")
     if all(names) != any(names):
@@ -260,10 +275,10 @@ def read_objects(path: Path) -> tuple[list[list[float]], list[str]]:
 
 def _layer_of(show: str | None) -> int | None:
     """The layer in `attention:N`, None for all; raises UserError for something else to show."""
-    what, colon, layer = (show or "attention").partition(":")
-    if what != "attention" or (colon and not (layer.isdecimal() and int(layer))):
+    found = re.fullmatch(r"attention(?::([1-9]\d*))?", show or "attention")
+    if not found:
         raise UserError(f"--show {show} is unknown: attention, or attention:2 for the second layer")
-    return int(layer) if colon else None
+    return int(found[1]) if found[1] else None
 
 
 def check_box(box: Sequence[float], image: np.ndarray) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -45,6 +44,8 @@ _SURE_FROM = 0.5  # the confidence from which STARK-ST counts the object as seen
 _CODECS = ("libx264", "libopenh264", "mpeg4")
 _LARGEST_SIDE = 4096  # pixels; far larger frames exceed what the codec and most players take
 _TITLE = "STARK"
+# Not all errors of FFmpeg are errors of the system: an encoder may refuse a size or a rate.
+WRITE_ERRORS = (OSError, av.error.FFmpegError) if av else (OSError,)
 
 
 def draw_overlay(
@@ -57,12 +58,10 @@ def draw_overlay(
     """A frame of a video: the image scaled into `size` (the rest is black), with boxes and a caption.
 
     Args:
-        image: (H, W, 3) uint8 RGB; not changed.
+        image: (H, W, 3) uint8 RGB; not changed. `mask` (H, W) bool has the object's pixels in it.
         size: width and height of the result.
         caption: one line of ASCII text.
-        boxes: xywh in pixels of `image`, each with its colour, and perhaps a line of ASCII text; one that is nan is not
-            drawn.
-        mask: (H, W) bool, the object's pixels in `image`.
+        boxes: xywh in pixels of `image`, each with its colour, and perhaps ASCII text; one that is nan is not drawn.
     """
     image, (width, height) = image.copy(), size
     if mask is not None:
@@ -132,8 +131,8 @@ def draw_caption(
     pad = max(2, text_height // 2)
     x, y, tall, wide = 0, 0, text_height + below + 2 * pad, text_width + 2 * pad
     if box is not None:
-        x, y = (round(min(max(value, 0), 1e6)) for value in (box[0], box[1] - tall if box[1] >= tall else box[1]))
-        x, y = max(0, min(x, width - wide)), max(0, min(y, height - tall))
+        x = round(np.clip(box[0], 0, max(0, width - wide)))
+        y = round(np.clip(box[1] - tall if box[1] >= tall else box[1], 0, max(0, height - tall)))
     plate = image[y : y + tall, x : x + wide]
     plate //= 4
     colour = colour if max(colour) > 96 else (255, 255, 255)  # on the dark plate
@@ -213,25 +212,16 @@ def video_size(image: np.ndarray) -> tuple[int, int]:
     return width + width % 2, height + height % 2
 
 
-# Not all errors of FFmpeg are errors of the system: an encoder may refuse a size or a rate.
-WRITE_ERRORS = (OSError, av.error.FFmpegError) if av else (OSError,)
-
-
 class VideoFile:
     """An H.264 video in MP4 that grows by a frame at a time; it starts to play before all of it is loaded.
 
-    Args:
-        path: the file, which `close` makes whole.
-        size: even width and height, see `video_size`.
-        fps: frames a second.
-
-    Raises:
-        One of WRITE_ERRORS: the file cannot be written; of `add` and `close`, too. Then it is of no use.
+    `size` is from `video_size`; `close` makes the file whole. All raise one of WRITE_ERRORS where the file cannot be
+    written. Then it is of no use.
     """
 
     def __init__(self, path: Path, size: tuple[int, int], fps: float) -> None:
         codec = next(name for name in _CODECS if name in av.codecs_available)
-        self.container = av.open(opencv_path(path), "w", format="mp4", options={"movflags": "faststart"})
+        self.container = av.open(str(path), "w", format="mp4", options={"movflags": "faststart"})
         self.stream = self.container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001))
         self.failed, (self.stream.width, self.stream.height) = False, size
         self.stream.pix_fmt = "yuv420p"
@@ -259,85 +249,86 @@ class VideoFile:
 class PlainVideoFile:
     """The same without PyAV: MPEG-4 by OpenCV, which browsers do not play. Arguments and errors as of `VideoFile`."""
 
-    failed = False
-
     def __init__(self, path: Path, size: tuple[int, int], fps: float) -> None:
+        print("note: the video is MPEG-4, which browsers do not play: for H.264 install PyAV (pip install av)")
         # Two decimals: MPEG-4 holds the time of a frame as a fraction with a denominator of 16 bits.
         self.video = cv2.VideoWriter(opencv_path(path), cv2.VideoWriter_fourcc(*"mp4v"), max(round(fps, 2), 1.0), size)
         if not self.video.isOpened():
             raise OSError(errno.EIO, f"OpenCV cannot write a video of {size[0]}x{size[1]}")
 
     def add(self, image: np.ndarray) -> None:
-        """Add a frame (H, W, 3) uint8 RGB."""
         self.video.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
 
     def close(self) -> None:
-        """Write the file's index."""
         self.video.release()
 
 
-def open_video(*given: Any) -> VideoFile | PlainVideoFile:
-    """A `VideoFile`; where PyAV is missing a `PlainVideoFile`, and a line says so."""
-    if av:
-        return VideoFile(*given)
-    print("note: the video is MPEG-4, which browsers do not play: for H.264 install PyAV (pip install av)")
-    return PlainVideoFile(*given)
-
-
 @contextmanager
-def result_writer(
-    folder: Path, size: tuple[int, int], fps: float, boxes: bool, names: Sequence[str] = ()
-) -> Iterator[FrameWriter]:
-    """Give the function that adds a frame to the video of this size (see `video_size`), and with `boxes` to the texts.
+def video_writer(path: Path, fps: float) -> Iterator[Callable[[np.ndarray], None]]:
+    """Give the function that adds a frame (H, W, 3) uint8 RGB to a video; all get the size of the first.
 
-    The texts of several objects have their `names`.
-
-    An error or Ctrl-C keeps the frames so far as a whole video; without a frame nothing is left, not even the folder.
-
-    Raises:
-        UserError: the files cannot be written there; on a full disk there is no video.
+    An error or Ctrl-C keeps the frames so far as a whole video; without a frame there is none. Raises UserError where
+    it cannot be written; then nothing of it stays. Other errors of the body pass as they are.
     """
-    rows: list[Sequence[Scored]] = []
-    temporary, stopped, failure = folder / f".{VIDEO}", True, None
-    try:
-        video = open_video(temporary, size, fps)
-    except WRITE_ERRORS as error:
-        raise unwritten(folder, error) from error
+    temporary, video, size, count = path.with_name(f".{path.name}"), None, None, 0
+    failure, stopped = None, True
 
-    def write(canvas: np.ndarray, found: Sequence[Scored]) -> None:
-        nonlocal failure
-        rows.append(found)
+    def add(image: np.ndarray) -> None:
+        nonlocal video, size, count, failure
         try:
-            video.add(canvas)
+            if video is None:
+                size = video_size(image)
+                video = (VideoFile if av else PlainVideoFile)(temporary, size, fps)
+            video.add(image if size == image.shape[1::-1] else cv2.resize(image, size))
         except WRITE_ERRORS as error:
             failure = error
-            raise unwritten(folder, error) from error
+            raise unwritten(path.parent, error) from error
+        count += 1
 
     try:
-        yield write
+        yield add
         stopped = False
     finally:
         try:
-            video.close()
+            if video is not None:
+                video.close()
+                if not failure:
+                    temporary.replace(path)
         except WRITE_ERRORS as error:
             failure = failure or error
-        if rows and not failure:
-            temporary.replace(folder / VIDEO)
         temporary.unlink(missing_ok=True)  # which makes room for the boxes
+        if stopped and count and not failure:
+            print(f"stopped early; the {count} frames so far are kept in {path}", file=sys.stderr)
+    if failure:
+        raise unwritten(path.parent, failure)
+
+
+def unwritten(folder: Path, error: Exception) -> UserError:
+    """The line for a video or picture that cannot be written into a folder."""
+    why = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror
+    return UserError(f"the video cannot be written into {folder}: {why}; make room, or choose another --output")
+
+
+@contextmanager
+def result_writer(folder: Path, fps: float, boxes: bool, names: Sequence[str] = ()) -> Iterator[FrameWriter]:
+    """Give the function that adds a frame to the video of a run, and with `boxes` to its texts; else as `video_writer`.
+
+    The texts of several objects have their `names`. Without a frame not even the folder is left.
+    """
+    rows: list[Sequence[Scored]] = []
+    try:
+        with video_writer(folder / VIDEO, fps) as add:
+
+            def write(canvas: np.ndarray, found: Sequence[Scored]) -> None:
+                rows.append(found)
+                add(canvas)
+
+            yield write
+    finally:
         if rows and boxes:
             _write_boxes(folder, rows, names)
         with suppress(OSError):  # it holds files
             folder.rmdir()
-        if stopped and rows and not failure:
-            print(f"stopped early; the {len(rows)} frames so far are kept in {folder}", file=sys.stderr)
-    if failure:
-        raise unwritten(folder, failure)
-
-
-def unwritten(folder: Path, error: Exception) -> UserError:
-    """The line for a video that cannot be written into a folder."""
-    why = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror
-    return UserError(f"the video cannot be written into {folder}: {why}; make room, or choose another --output")
 
 
 def box_files(count: int) -> list[str]:

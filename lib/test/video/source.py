@@ -83,17 +83,12 @@ class NewestFrames:
 def open_source(source: str, newest: bool = False) -> FrameSource:
     """Open what a user named: a video file, a folder of images, a stream's URL, or a camera by its index.
 
-    With `newest`, the frames of a camera or stream are `NewestFrames`, for trackers slower than it.
-
-    Raises:
-        UserError: it does not exist, is empty, or is nothing that OpenCV reads as video.
+    With `newest`, the frames of a camera or stream are `NewestFrames`, for trackers slower than it. Raises UserError
+    where it does not exist, is empty, or is nothing that OpenCV reads as video.
     """
     path = Path(source)
-    if newest:
-        if not (source.isdecimal() or "://" in source) or path.exists():
-            raise UserError(f"{source} is no camera or stream: all its frames are there, none is newer")
-        found = open_source(source)
-        return replace(found, frames=NewestFrames(found.frames))
+    if newest and (path.exists() or not (source.isdecimal() or "://" in source)):
+        raise UserError(f"{source} is no camera or stream: all its frames are there, none is newer")
     try:
         if path.is_dir():
             return _open_folder(path)
@@ -107,11 +102,13 @@ def open_source(source: str, newest: bool = False) -> FrameSource:
         if is_image_name(path.name):  # for OpenCV the start of a numbered series, or a video of one frame
             raise UserError(f"{path} is one image: give a video, or the folder that holds the frames")
         return _open_video(path.stem, opencv_path(source), source)
-    if re.fullmatch("[0-9]+", source):
-        return _open_video(f"camera{source}", int(source), f"camera {source}")
-    if "://" in source:
-        return _open_video(re.sub(r"\W+", "_", source.split("://")[1]), source, source)
-    raise UserError(f"there is no file or folder {source}; give a video, a folder of images or a camera's index")
+    if source.isdecimal():
+        found = _open_video(f"camera{source}", int(source), f"camera {source}")
+    elif "://" in source:
+        found = _open_video(re.sub(r"\W+", "_", source.split("://")[1]), source, source)
+    else:
+        raise UserError(f"there is no file or folder {source}; give a video, a folder of images or a camera's index")
+    return replace(found, frames=NewestFrames(found.frames)) if newest else found
 
 
 def opencv_path(path: str | Path) -> str:

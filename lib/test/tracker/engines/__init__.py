@@ -25,9 +25,12 @@ PRECISIONS_OF = {
     "openvino": ("fp32", "bf16", "int8"),
     "tensorrt": ("fp32", "bf16", "fp16"),
 }
-ENGINES = ("auto", *PRECISIONS_OF)
 # Package that an engine needs.
 _PACKAGES = {name: name for name in PRECISIONS_OF} | {"compile": "torch", "onnx": "onnxruntime"}
+# Kinds of devices that an engine can use; all where it has no line.
+_DEVICES = {"onnx": ("cpu", "cuda"), "openvino": ("cpu",), "tensorrt": ("cuda",)}
+# What an engine needs of onnxruntime for CUDA; nothing where it has no line.
+_PROVIDERS = {"onnx": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 # Fastest first, as measured on CPUs (benchmarks/tracking.py); on CUDA by reputation.
 _FASTEST = {"cpu": ("openvino", "onnx", "torch"), "cuda": ("tensorrt", "torch"), "mps": ("torch",)}
 Part = Callable[..., list[np.ndarray]]
@@ -67,7 +70,7 @@ def choose_engine(engine: str, device: str, precision: str) -> str:
 
     Raises UserError for an unknown name, or an engine that does not compute in that precision.
     """
-    for what, value, valid in (("engine", engine, ENGINES), ("precision", precision, PRECISIONS)):
+    for what, value, valid in (("engine", engine, ("auto", *PRECISIONS_OF)), ("precision", precision, PRECISIONS)):
         if value not in valid:
             raise UserError(f"unknown {what} '{value}'; valid: {', '.join(valid)}")
     if engine != "auto":
@@ -77,10 +80,17 @@ def choose_engine(engine: str, device: str, precision: str) -> str:
         return engine
     here, kind = installed(), _selected(device).partition(":")[0]
     for name in _FASTEST[kind]:
-        if name in here and precision in PRECISIONS_OF[name]:
+        if name in here and precision in PRECISIONS_OF[name] and (kind != "cuda" or not _missing_provider(name)):
             return name
     able_elsewhere = ", ".join(name for name, known in PRECISIONS_OF.items() if precision in known)
     raise UserError(f"no engine here computes in {precision} on {device}; those that know it: {able_elsewhere}")
+
+
+def _missing_provider(engine: str) -> str:
+    """The part of onnxruntime that an engine needs for CUDA and that is missing here; "" where none is."""
+    if (name := _PROVIDERS.get(engine, "")) and importlib.util.find_spec("onnxruntime"):
+        return "" if name in package("onnxruntime", f"the engine {engine}").get_available_providers() else name
+    return name
 
 
 def _selected(device: str) -> str:
@@ -105,23 +115,17 @@ def engine_device(engine: str, device: str) -> str:
     if engine not in installed():
         name = _PACKAGES[engine]
         raise UserError(f"the engine {engine} needs the package {name}: pip install {name}")
-    if engine == "openvino":
-        if device not in ("auto", "cpu"):
-            raise UserError(f"the engine openvino runs on the device cpu, not on {device}")
+    kinds, lack = _DEVICES.get(engine, ("cpu", "cuda", "mps")), _missing_provider(engine)
+    usable = [kind for kind in kinds if kind != "cuda" or not lack]
+    if device == "auto" and usable == ["cpu"]:
         return "cpu"
-    if engine != "onnx":
-        target = _selected(device)
-        if engine == "tensorrt" and not target.startswith("cuda"):
-            raise UserError(f"the engine tensorrt runs on CUDA devices, not on {target}")
+    target = _selected(device)
+    kind = target.partition(":")[0]
+    if kind in usable:
         return target
-    on_cuda = "CUDAExecutionProvider" in package("onnxruntime", "the engine onnx").get_available_providers()
-    target = _selected(device if device != "auto" or on_cuda else "cpu")
-    if target == "mps" and device == "auto":
+    if device == "auto" and "cpu" in usable:
         return "cpu"
-    if target.startswith("cuda") and not on_cuda:
-        raise UserError(
-            "the onnxruntime here knows no CUDA: install onnxruntime-gpu in its place, or choose the device cpu"
-        )
-    if target == "mps":
-        raise UserError("the engine onnx runs on cpu or cuda, not on mps")
-    return target
+    if kind in kinds:
+        reason = f"the onnxruntime here has no {lack}: install onnxruntime-gpu in its place"
+        raise UserError(f"the engine {engine} cannot run on {target}: {reason}")
+    raise UserError(f"the engine {engine} runs on {' or '.join(kinds)}, not on {target}")

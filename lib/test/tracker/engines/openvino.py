@@ -138,15 +138,12 @@ def save_model(model: Any, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".openvino") as folder:
             made = Path(folder) / path.name
-            try:
-                openvino().save_model(model, made, compress_to_fp16=False)
-            except RuntimeError as error:  # which does not say why
-                raise UserError(f"OpenVINO cannot write {path}: the disk may be full") from error
+            openvino().save_model(model, made, compress_to_fp16=False)
             for suffix in (".bin", ".xml"):
                 with atomic_path(path.with_suffix(suffix)) as temporary:
                     made.with_suffix(suffix).replace(temporary)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    except (OSError, RuntimeError) as error:  # OpenVINO's own errors do not say why
+        raise UserError(f"cannot write {path}: {getattr(error, 'strerror', 0) or 'the disk may be full'}") from error
 
 
 @functools.cache

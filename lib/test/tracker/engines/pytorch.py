@@ -31,23 +31,18 @@ def torch_engine(
 
     On CUDA both parts are CUDA graphs (`CudaGraphs`), compiled or not: their shapes are fixed.
     """
-    dtype, autocast, regions = _DTYPES[precision], torch.float32, None
-    if isinstance(model, AlphaRefine):
-        parts, autocast = MaskParts(model, cfg), dtype
-    else:
-        parts = Parts(prepare_for_tracking(model), cfg)
-        regions = parts.regions
-        if precision != "fp32":
-            model.extractor.dtype = "fp32"  # the rest's: no cast between backbone and neck
+    masks, dtype, kind = isinstance(model, AlphaRefine), _DTYPES[precision], torch.device(device).type
+    parts = MaskParts(model, cfg) if masks else Parts(prepare_for_tracking(model), cfg)
+    if not masks and precision != "fp32":
+        model.extractor.dtype = "fp32"  # the rest's: no cast between backbone and neck
         for parameter in parts.parameters():
             parameter.data = parameter.data.to(dtype)
     parts.to(device, memory_format=torch.channels_last)
-    search = _compiled(parts.search, torch.device(device)) if compiled else parts.search
-    name, kind = f"{'compile' if compiled else 'torch'} {precision}", torch.device(device).type
+    search = _compiled(parts.search, kind) if compiled else parts.search
 
     def made(function: Callable[..., tuple[Tensor, ...]], graphs: bool = kind == "cuda") -> Part:
         def computed(*inputs: Tensor) -> tuple[Tensor, ...]:
-            with torch.autocast(kind, autocast, enabled=autocast != torch.float32):
+            with torch.autocast(kind, dtype, enabled=masks and precision != "fp32"):
                 return function(*inputs)
 
         return torch_part(CudaGraphs(computed, torch.device(device)) if graphs else computed, device)
@@ -56,7 +51,8 @@ def torch_engine(
         with watched(parts.model) as found:  # a graph would not call what watches
             return made(parts.search, graphs=False)(*inputs), found
 
-    return Engine(name, made(parts.template), made(search), regions, None if compiled or regions is None else explain)
+    name, regions = f"{'compile' if compiled else 'torch'} {precision}", None if masks else parts.regions
+    return Engine(name, made(parts.template), made(search), regions, None if compiled or masks else explain)
 
 
 def torch_part(function: Callable[..., tuple[Tensor, ...]], device: str) -> Part:
@@ -108,12 +104,10 @@ class CudaGraphs:
         return graph, own, outputs
 
 
-def _compiled(function: Callable, device: torch.device) -> Callable:
+def _compiled(function: Callable, kind: str) -> Callable:
     """A function compiled for the shapes that it is called with."""
-    if device.type == "cpu" and not any(shutil.which(name) for name in ("g++", "c++", "clang++")):
-        raise UserError(
-            "the engine compile needs a C++ compiler, and there is none: install g++, or choose another engine"
-        )
+    if kind == "cpu" and not any(map(shutil.which, ("g++", "c++", "clang++"))):
+        raise UserError("the engine compile needs a C++ compiler: install g++, or choose another engine")
     import torch._inductor.config as inductor
 
     inductor.freezing = True  # weights become constants, laid out as the processor likes them
