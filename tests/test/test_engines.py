@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.config import load_config
-from lib.config.loader import EXPERIMENTS
+from lib.config import EXPERIMENTS, load_config
 from lib.models import build_model
 from lib.models.export import export_graphs
 from lib.models.inference import regions_of

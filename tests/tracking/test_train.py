@@ -27,7 +27,6 @@ def calls(monkeypatch):
 
     monkeypatch.setattr(training, "run_training", lambda options: calls.update(train=options))
     monkeypatch.setattr(training, "launch", launch)
-    monkeypatch.setattr(training, "check_run", lambda *_: Report([Finding("data", "ok", "there")]))
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
     monkeypatch.setenv("STARK_SAVE_DIR", "/saved")
     return calls
@@ -41,18 +40,17 @@ def command(calls, run_script):
 
 def test_a_single_process(command, calls):
     assert command(*S50, "--save_dir", "here", "--seed", "5", "--opts", "TRAIN.EPOCH=2") == 0
-    options = calls["train"]
+    options = calls.pop("train")
     assert (options.script, options.config, options.save_dir) == ("stark_s", "baseline", Path("here"))
     assert options.overrides == ("TRAIN.EPOCH=2", "TRAIN.SEED=5")
-    assert (options.previous, options.teacher) == (None, None)
-    assert "launch" not in calls
-
-
-def test_published_switches_and_the_second_stage(command, calls):
+    assert (options.previous, options.teacher, calls) == (None, None, {})
     for switch, value in (("", False), ("--use_lmdb 0", False), ("--use_lmdb 1", True), ("--use_lmdb", True)):
         command(*switch.split(), *S50)
         assert calls["train"].use_lmdb is value
         assert calls["train"].save_dir == Path("/saved")  # the workspace's
+
+
+def test_the_second_stage_and_distillation(command, calls):
     for words, stage in (
         (["--script_prv", "stark_st1", "--config_prv", "baseline_R101"], Stage("stark_st1", "baseline_R101")),
         (["--script_prv", "stark_st1"], Stage("stark_st1", "baseline")),
@@ -60,15 +58,14 @@ def test_published_switches_and_the_second_stage(command, calls):
     ):
         command(*ST2, *words)
         assert calls["train"].previous == stage
-
-
-@pytest.mark.parametrize("switch", [["--distill", "1"], ["--distill"], ["--opts", "TRAIN.DISTILL=true"]])
-def test_distillation(switch, command, calls):
-    teacher = ["--script_teacher", "stark_s", "--config_teacher", "baseline"]
-    command(*LIGHTNING, *teacher[:2], *switch)
-    assert calls["train"].teacher == Stage("stark_s", "baseline")
-    command(*LIGHTNING, *teacher, "--checkpoint_teacher", "t.pth.tar", *switch)
-    assert calls["train"].teacher == Stage("stark_s", "baseline", Path("t.pth.tar"))
+    teacher = ["--script_teacher", "stark_s", "--config_teacher", "baseline", "--checkpoint_teacher", "t.pth.tar"]
+    for words, switch, checkpoint in (
+        (teacher[:2], ["--distill", "1"], None),
+        (teacher, ["--distill"], Path("t.pth.tar")),
+        (teacher[:4], ["--opts", "TRAIN.DISTILL=true"], None),
+    ):
+        command(*LIGHTNING, *words, *switch)
+        assert calls["train"].teacher == Stage("stark_s", "baseline", checkpoint)
 
 
 @pytest.mark.parametrize(
@@ -76,12 +73,10 @@ def test_distillation(switch, command, calls):
     [
         ([*LIGHTNING, "--distill", "1"], "--distill needs a teacher: add --script_teacher stark_s --config_teacher"),
         ([*LIGHTNING, "--script_teacher", "stark_s", "--config_teacher", "baseline"], "add --distill 1"),
-        ([*LIGHTNING, "--config_teacher", "baseline"], "add --script_teacher"),
         ([*LIGHTNING, "--checkpoint_teacher", "a"], "--checkpoint_teacher needs the network"),
         ([*ST2, "--config_prv", "baseline"], "add --script_prv"),
         ([*S50, "--mode", "single", "--nnodes", "2", "--node_rank", "1"], "--nnodes --node_rank: --mode single is one"),
         ([*S50, "--mode", "multiple", "--opts", "TRAIN.EPOCHS=1"], "did you mean 'TRAIN.EPOCH'"),
-        ([*S50, "--check", "--config", "nowhere"], "nowhere"),
     ],
 )
 def test_contradictions_are_one_line_and_start_nothing(words, message, command, calls, capsys):
@@ -92,36 +87,27 @@ def test_contradictions_are_one_line_and_start_nothing(words, message, command, 
     assert calls == {}
 
 
-@pytest.mark.parametrize("mode", [[], ["--mode", "multiple"]])
-def test_several_processes_are_launched_with_the_same_command(mode, command, calls):
+def test_several_processes_are_launched_with_the_same_command(command, calls, monkeypatch):
     torchrun = {"nnodes": "4:8", "rdzv_endpoint": "a:1", "rdzv_backend": "c10d", "rdzv_id": "x", "max_restarts": "3"}
-    words = [*S50, *mode, "--nproc_per_node", "2", "--device", "cpu"]
+    words = [*S50, "--nproc_per_node", "2", "--device", "cpu"]
     words += [word for name, value in torchrun.items() for word in (f"--{name}", value)]
     assert command(*words) == 7
-    (program, *rest), options = calls["launch"]
+    (program, *rest), options = calls.pop("launch")
     assert (Path(program).name, rest, options) == ("train.py", words, torchrun | {"nproc_per_node": "2"})
-    assert "train" not in calls
-
-
-def test_the_module_is_launched_as_a_module(calls, monkeypatch):
-    words = [*S50, "--nproc_per_node", "2"]
+    assert calls == {}
     monkeypatch.setattr(sys, "argv", ["/site/stark_tracker/__main__.py", "train", *words])
     assert training.train(ArgumentParser(), words) == 7
     assert calls["launch"][0] == ["-m", "lib", "train", *words]
-
-
-def test_a_launched_process_trains(command, calls, monkeypatch):
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
-    assert command(*S50, "--mode", "multiple", "--nproc_per_node", "2") == 0
-    assert "launch" not in calls
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")  # what is launched trains
+    assert command(*words, "--mode", "multiple") == 0
     assert calls["train"].script == "stark_s"
 
 
 def test_check_looks_and_trains_nothing(command, calls, monkeypatch, capsys):
+    monkeypatch.setattr(training, "check_run", lambda *_: Report([Finding("data", "ok", "there")]))
     assert command(*S50, "--check", "--mode", "multiple", "--nproc_per_node", "2") == 0
     assert "there" in capsys.readouterr().out
-    found = Report([Finding("problem", "data", "gone: bring it back")])
-    monkeypatch.setattr(training, "check_run", lambda *_: found)
+    monkeypatch.setattr(training, "check_run", lambda *_: Report([Finding("problem", "data", "gone: bring it back")]))
     assert command(*S50, "--check") == 2
     assert "bring it back" in "".join(capsys.readouterr())
     assert calls == {}
