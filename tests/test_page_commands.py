@@ -33,7 +33,8 @@ ELSEWHERE = (
 )
 OURS = re.compile(r"(?:\w+=\S+ )?(?:(?:python3?|bash|torchrun)\s(?:.*\s)?[\w/]+\.(?:py|sh)\b|stark |pip |docker )")
 # What a command gets beside the page's words: trainings are checked and not run, measurements are short.
-MORE = {"train": ["--device", "cpu", "--check"], "profile_model": ["--runs", "1", "--warmup", "0"]}
+PROFILES = ("profile_model", "profile_model_lightning_X_trt")
+MORE = {"train": ["--device", "cpu", "--check"], **dict.fromkeys(PROFILES, ["--runs", "1", "--warmup", "0"])}
 
 
 def shown(page: str) -> Iterator[str]:
@@ -49,24 +50,26 @@ def shown(page: str) -> Iterator[str]:
 COMMANDS = {page: list(dict.fromkeys(shown(page))) for page in page_names()}
 
 
-@pytest.fixture(scope="session")
-def weights(tmp_path_factory):
-    """A checkpoint of STARK-ST that learned nothing."""
-    path = tmp_path_factory.mktemp("weights") / "stark_st.pth.tar"
-    save_checkpoint(path, {"net": fill(build_model("stark_st2", load_config("stark_st2", "baseline"))).state_dict()})
-    return path
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """A checkpoint of STARK-ST that learned nothing, and the folder of exported graphs."""
+    folder = tmp_path_factory.mktemp("shared")
+    net = fill(build_model("stark_st2", load_config("stark_st2", "baseline")))
+    save_checkpoint(folder / "STARKST_ep0050.pth.tar", {"net": net.state_dict()})
+    (folder / "onnx").mkdir()
+    return folder
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch, weights):
+def place(tmp_path, monkeypatch, shared):
     """A working directory with all that the pages name."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("STARK_SAVE_DIR", str(tmp_path))
     Path("experiments").symlink_to(REPOSITORY / "experiments")
-    for name in ("STARKST_ep0050.pth.tar", "STARKST_ep0500.pth.tar"):
-        Path(name).symlink_to(weights)
-    for name in ("a", "b"):
-        write_sequence(Path("path/to/mine"), name, count=24)
+    Path("checkpoints").mkdir()
+    for path in (Path("STARKST_ep0050.pth.tar"), Path("checkpoints/onnx")):
+        path.symlink_to(shared / path.name)
+    write_sequence(Path("path/to/mine"), "a", count=24)
     for name in ("sequences", "test", "held_out"):
         Path("path/to", name).symlink_to(tmp_path / "path/to/mine")
     for name in ("my.mp4", "clip.mp4"):
