@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -84,10 +83,6 @@ def test_only_the_newest_frame_of_a_stream_counts():
     assert newest.dropped + 1 + len(found) == 7
     with pytest.raises(UserError, match=r"a\.mp4 is no camera or stream"):
         open_source("a.mp4", newest=True)
-    newest = NewestFrames(iter(lambda: time.sleep(0.01) or 1, None))
-    assert next(newest) == 1
-    newest.close()
-    assert list(newest) == []
 
 
 def test_the_tracker_of_the_deployment_page_needs_nothing_of_the_project(tmp_path):

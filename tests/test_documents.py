@@ -7,7 +7,7 @@ import runpy
 import shutil
 import subprocess
 import sys
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
@@ -17,10 +17,9 @@ import pytest
 from lib import commands
 from lib.utils.workspace import REPOSITORY
 
-# Before a block of code: its commands are not checked.
-_UNCHECKED = "<!-- not run here -->"
-_SCRIPT = re.compile(r"(?:python3?|torchrun)\s(?:.*\s)?((?:tracking|benchmarks|lib|tests)/[\w/]+\.py)\b(.*)")
-_BASH = re.compile(r"bash ([\w/]+\.sh)()")
+_SCRIPT = re.compile(
+    r"(?:python3?|torchrun|bash)\s(?:.*\s)?((?:tracking|benchmarks|lib|tests)/[\w/]+\.py|[\w/]+\.sh)\b(.*)"
+)
 _STARK = re.compile(r"stark ([a-z][a-z ]*)(.*)")
 
 
@@ -34,17 +33,14 @@ def page_names() -> list[str]:
 
 
 def page_parts(page: Path) -> Iterator[tuple[bool, str]]:
-    """The lines of a page, with whether they are code; unchecked code is left out."""
-    fence, indented, unchecked, before = "", False, False, ""
+    """The lines of a page, with whether they are code."""
+    fenced, indented, before = False, False, ""
     for line in page.read_text(encoding="utf-8").splitlines():
-        mark = re.match(r"\s*(```+)", line)
-        indented = not fence and line.startswith("    ") and (indented or not before.strip())
-        if not fence and not mark and not indented and line.strip():
-            unchecked = line.strip() == _UNCHECKED
-        if mark and (not fence or mark[1] == fence):
-            fence = "" if fence else mark[1]
-        elif not ((fence or indented) and unchecked):
-            yield bool(fence or indented), line
+        fence = line.lstrip().startswith("```")
+        fenced ^= fence
+        indented = not fenced and line.startswith("    ") and (indented or not before.strip())
+        if not fence:
+            yield fenced or indented, line
         before = line
 
 
@@ -54,28 +50,21 @@ def code_lines(page: Path) -> list[str]:
     return re.sub(r"\s*\\\n\s*|\n\s*(?=\[?--)", " ", text).splitlines()
 
 
-def _text(page: Path) -> str:
-    """A page without code."""
-    return re.sub(r"`[^`]*`", "code", "\n".join("" if code else line for code, line in page_parts(page)))
+def _prose(page: Path) -> str:
+    """A page without its blocks of code."""
+    return "\n".join("" if code else line for code, line in page_parts(page))
 
 
 def _anchors(page: Path) -> set[str]:
     """What a link to a place in a page may name; headings become anchors as on GitHub."""
-    seen, anchors = Counter(), set()
-    for code, line in page_parts(page):
-        heading = None if code else re.match(r"#+\s+(.*?)\s*$", line)
-        if heading:
-            anchor = re.sub(r"\]\([^)]*\)|[^\w\- ]", "", heading[1].lower()).replace(" ", "-")
-            anchors.add(f"{anchor}-{seen[anchor]}" if seen[anchor] else anchor)
-            seen[anchor] += 1
-    return anchors | set(re.findall(r'<a (?:id|name)="([^"]+)"', _text(page)))
+    headings = re.findall(r"(?m)^#+\s+(.*?)\s*$", _prose(page))
+    return {re.sub(r"\]\([^)]*\)|[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def _commands(page: Path) -> Iterator[str]:
     """The commands in a page's blocks of code, and those between backticks."""
     yield from (line.split("  #")[0].strip() for line in code_lines(page))
-    prose = "\n".join("" if code else line for code, line in page_parts(page))
-    yield from (" ".join(words.split()) for words in re.findall(r"`([^`]+)`", prose))
+    yield from (" ".join(words.split()) for words in re.findall(r"`([^`]+)`", _prose(page)))
 
 
 def _uses() -> dict[str, dict[str, set[str]]]:
@@ -86,12 +75,10 @@ def _uses() -> dict[str, dict[str, set[str]]]:
         uses[name]["--help"] = set()
     for page in page_names():
         for command in _commands(REPOSITORY / page):
-            for pattern in (_SCRIPT, _BASH, _STARK):
-                found = pattern.match(command) if pattern is _STARK else pattern.search(command)
-                if not found:
-                    continue
+            found = _SCRIPT.search(command) or _STARK.match(command)
+            if found:
                 name, rest = found[1].strip(), re.split(r"\s[|;&]", found[2])[0]
-                if pattern is _STARK:
+                if found.re is _STARK:
                     words = name.split()
                     name = " ".join(["stark", *words[: 2 if " ".join(words[:2]) in commands.COMMANDS else 1]])
                 for option in ("--help", *re.findall(r"(?<![\w-])--[a-zA-Z][\w-]*", rest)):
@@ -102,7 +89,7 @@ def _uses() -> dict[str, dict[str, set[str]]]:
 @pytest.mark.parametrize("name", page_names())
 def test_links_lead_somewhere(name):
     page, broken = REPOSITORY / name, []
-    for target in re.findall(r"\]\(([^)\s]+)(?:\s+\"[^\"]*\")?\)", _text(page)):
+    for target in re.findall(r"\]\(([^)\s]+)(?:\s+\"[^\"]*\")?\)", re.sub(r"`[^`]*`", "code", _prose(page))):
         path, _, anchor = unquote(target).partition("#")
         place = (page.parent / path).resolve() if path else page
         leads = place.exists() and (not anchor or place.suffix != ".md" or anchor in _anchors(place))

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lib.data.box_files import listed_attributes, parse_boxes, parse_flags, parse_regions, read_boxes, read_meta
-from lib.data.images import IMAGE_SUFFIXES, JpegPicture, open_picture
+from lib.data.images import IMAGE_SUFFIXES
 from lib.test.evaluation.result_files import read_result, read_seconds
 from lib.test.web.clips import Limits, open_clip
 from lib.utils.errors import UserError
@@ -49,13 +49,6 @@ def _text(parse: Callable[[str, str], object]) -> Callable[[bytes], object]:
     return lambda data: parse(data.decode(errors="replace"), "fuzz.txt")
 
 
-def _part(data: bytes) -> None:
-    """A piece of a picture."""
-    picture = open_picture(data, "fuzz.jpg")
-    if isinstance(picture, JpegPicture) and picture.width * picture.height < 1e7:
-        picture.part((picture.width // 3, picture.width), (picture.height // 3, picture.height))
-
-
 def _upload(data: bytes) -> None:
     """A video or a picture that somebody uploads to the page."""
     Path("pictures").mkdir(exist_ok=True)
@@ -73,7 +66,7 @@ def _whole(kind: str) -> bytes:
         return cv2.imencode(kind, pixels, [cv2.IMWRITE_JPEG_PROGRESSIVE, int(kind == ".jpeg")])[1].tobytes()
     codec = {"avi": "mjpeg", "webm": "libvpx"}.get(kind, "libx264")
     frames = (numbered(5 * index, (48, 32)) for index in range(6))
-    return write_clip(Path("whole"), frames, codec, form={"ts": "mpegts"}.get(kind, kind)).read_bytes()
+    return write_clip(Path("whole"), frames, codec, form=kind).read_bytes()
 
 
 def _damaged(kind: str, places: list[tuple[int, bytes]], cut: int) -> bytes:
@@ -90,8 +83,7 @@ _bytes = st.one_of(
     st.binary(max_size=200),
 )
 _places = st.lists(st.tuples(st.integers(0, 10**6), st.binary(min_size=1, max_size=8)), max_size=6)
-_pictures = st.builds(_damaged, st.sampled_from(IMAGE_SUFFIXES), _places, st.integers(0))
-_videos = st.builds(_damaged, st.sampled_from(("mp4", "avi", "webm", "ts", "matroska")), _places, st.integers(0))
+_uploads = st.builds(_damaged, st.sampled_from((*IMAGE_SUFFIXES, "mp4", "avi", "webm")), _places, st.integers(0))
 TARGETS: dict[str, tuple[st.SearchStrategy, Callable]] = {
     "boxes": (_bytes, _file("boxes.txt", read_boxes)),
     "digits": (st.just(b"1" * 100_000 + b"x"), _text(parse_boxes)),  # not split in every way
@@ -102,8 +94,7 @@ TARGETS: dict[str, tuple[st.SearchStrategy, Callable]] = {
     "names": (_bytes, _text(parse_names)),
     "ranges": (_bytes, _file("fuzz.ranges.txt", read_ranges)),
     "attributes": (_bytes, _file("attrs.txt", lambda path: (listed_attributes(path), read_meta(path)))),
-    "picture": (_pictures, _part),
-    "clip": (st.one_of(_pictures, _videos), _upload),
+    "upload": (_uploads, _upload),
 }
 
 

@@ -72,11 +72,9 @@ def run(python: Path, folder: Path, *words: object) -> subprocess.CompletedProce
 
 def test_the_wheel_holds_the_whole_package(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
-    for path in (REPOSITORY / "lib").rglob("*.py"):
-        if path.name != "local.py":
-            assert f"stark_tracker/{path.relative_to(REPOSITORY / 'lib')}" in names
-    for path in (REPOSITORY / "experiments").rglob("*.yaml"):
-        assert f"stark_tracker/experiments/{path.relative_to(REPOSITORY / 'experiments')}" in names
+    modules = {f"stark_tracker/{path.relative_to(REPOSITORY / 'lib')}" for path in (REPOSITORY / "lib").rglob("*.py")}
+    configs = {f"stark_tracker/{path.relative_to(REPOSITORY)}" for path in REPOSITORY.glob("experiments/*/*.yaml")}
+    assert {name for name in modules | configs if not name.endswith("/local.py")} <= names
     for name in ("experiments/stark_lightning_X_trt/mini.pth.tar", "data/specs/lasot_test.txt", "test/web/page/app.js"):
         assert f"stark_tracker/{name}" in names
     assert not [name for name in names if not name.startswith(("stark_tracker/", "stark_tracker-"))]

@@ -83,7 +83,7 @@ class Checkout:
 def checkout(tmp_path_factory):
     """A copy of the code in which the recipes were followed."""
     checkout = Checkout(tmp_path_factory.mktemp("checkout"))
-    for add in (add_data_sets, add_head_and_option, add_trackers, add_engine):
+    for add in (add_data_sets, add_head_and_option, add_trackers):
         add(checkout)
     return checkout
 
@@ -184,19 +184,6 @@ class STARKBlurred(STARKS):
     def encode_template(self, region):
         return self.encode(type(region)(F.avg_pool2d(region.tensors, 3, 1, 1), region.mask))
 """
-ENGINE = """\
-from . import package
-
-
-def open_graph(path):
-    session = package("onnxruntime", "the engine plain").InferenceSession(str(path))
-    names = [each.name for each in session.get_inputs()]
-    return lambda *inputs: session.run(None, dict(zip(names, inputs, strict=True)))
-"""
-BRANCH = """\
-    elif engine == "plain":
-        parts = [plain.open_graph(path) for path in (template, search)]
-"""
 
 
 def add_trackers(checkout: Checkout) -> None:
@@ -215,17 +202,6 @@ def add_trackers(checkout: Checkout) -> None:
     checkout.enter("lib/test/tracker/__init__.py", "SCRIPT_OF", f'"{name}": "{name}"')
 
 
-def add_engine(checkout: Checkout) -> None:
-    engines, graphs = "lib/test/tracker/engines/__init__.py", "lib/test/tracker/engines/graphs.py"
-    checkout.append("lib/test/tracker/engines/plain.py", ENGINE)
-    checkout.before(graphs, "openvino, package\n", "plain, ")
-    checkout.before(graphs, "    else:\n        from . import tensorrt", BRANCH)
-    checkout.enter(engines, "PRECISIONS_OF", '"plain": ("fp32",)')
-    checkout.before(engines, '"onnx": "onnxruntime"', '"plain": "onnxruntime", ')
-    checkout.change(engines, '"cpu": (', '"cpu": ("plain", ')
-    checkout.enter("lib/test/tracker/export.py", "FORMATS", '"plain"')
-
-
 def test_a_test_set_and_a_tracker_without_a_network(checkout):
     checkout.track("moving", "moving", "mine")
     table = checkout.run("analysis_results", "--trackers", "moving:moving", "--dataset", "mine")
@@ -235,16 +211,16 @@ def test_a_test_set_and_a_tracker_without_a_network(checkout):
         assert line in (checkout.folder / "lib" / file / "local.py").read_text()
 
 
-def test_a_training_set_and_an_option_train_a_head_that_an_engine_runs(checkout):
+def test_a_training_set_an_option_and_a_head(checkout):
     sizes = ("DATA.TEMPLATE.FEAT_SIZE=4", "DATA.SEARCH.FEAT_SIZE=8")
     parts = ("MODEL.HEAD_TYPE=SPREAD", "DATA.SHARE=2", "DATA.TRAIN.DATASETS_NAME=[MINE]")
     said = checkout.train(LIGHTNING, LIGHTNING_BASE, *sizes, *parts)
     assert all(text in said for text in ("2 sequences in ", "[train: 1, 2 / 2]", "Loss/spread"))
     assert "packed and verified" in checkout.run("make_lmdb", "MINE")
     network = ("--script", LIGHTNING, "--config", LIGHTNING_BASE, "--frames", "folder:videos")
-    said = checkout.run("export", *network, "--format", "plain")
-    assert all(text in said for text in ("logit of the confidence", "plain fp32: 46 search regions"))
-    assert "engine: plain fp32" in checkout.track(LIGHTNING, LIGHTNING_BASE, "folder:videos")
+    said = checkout.run("export", *network, "--format", "onnx")
+    assert all(text in said for text in ("logit of the confidence", "onnx fp32: 46 search regions"))
+    checkout.track(LIGHTNING, LIGHTNING_BASE, "folder:videos", "--engine", "onnx")
 
 
 def test_a_tracker_with_a_network(checkout):
