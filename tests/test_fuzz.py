@@ -22,7 +22,7 @@ from lib.data.images import IMAGE_SUFFIXES
 from lib.test.evaluation.result_files import read_result, read_seconds
 from lib.test.web.clips import Limits, open_clip
 from lib.utils.errors import UserError
-from lib.utils.files import parse_names, read_ranges
+from lib.utils.files import parse_names
 from tests.test.web.made_clips import numbered, write_clip
 
 SECONDS = 2.0  # of the processor; longer is too long for any small file
@@ -34,19 +34,18 @@ _PIECES = [
 ]
 
 
-def _file(name: str, read: Callable[[Path], object]) -> Callable[[bytes], object]:
-    """A reader of files as a reader of their content."""
+def _file(read: Callable[[Path], object]) -> Callable[[str], object]:
+    """A reader of files as a reader of their text."""
 
-    def reader(data: bytes) -> object:
-        Path(name).write_bytes(data)
-        return read(Path(name))
+    def reader(text: str) -> object:
+        Path("fuzz.txt").write_text(text, encoding="utf-8", errors="replace", newline="")
+        return read(Path("fuzz.txt"))
 
     return reader
 
 
-def _text(parse: Callable[[str, str], object]) -> Callable[[bytes], object]:
-    """A parser of texts as a reader of bytes."""
-    return lambda data: parse(data.decode(errors="replace"), "fuzz.txt")
+def _parser(parse: Callable[[str, str], object]) -> Callable[[str], object]:
+    return lambda text: parse(text, "fuzz.txt")
 
 
 def _upload(data: bytes) -> None:
@@ -78,22 +77,18 @@ def _damaged(kind: str, places: list[tuple[int, bytes]], cut: int) -> bytes:
     return bytes(data[: len(data) - cut % len(data)] if cut % 4 == 3 else data)
 
 
-_bytes = st.one_of(
-    st.lists(st.sampled_from(_PIECES), max_size=40).map(lambda pieces: "".join(pieces).encode()),
-    st.binary(max_size=200),
-)
+_texts = st.one_of(st.lists(st.sampled_from(_PIECES), max_size=40).map("".join), st.text(max_size=200))
 _places = st.lists(st.tuples(st.integers(0, 10**6), st.binary(min_size=1, max_size=8)), max_size=6)
 _uploads = st.builds(_damaged, st.sampled_from((*IMAGE_SUFFIXES, "mp4", "avi", "webm")), _places, st.integers(0))
 TARGETS: dict[str, tuple[st.SearchStrategy, Callable]] = {
-    "boxes": (_bytes, _file("boxes.txt", read_boxes)),
-    "digits": (st.just(b"1" * 100_000 + b"x"), _text(parse_boxes)),  # not split in every way
-    "flags": (_bytes, _text(parse_flags)),
-    "regions": (_bytes, _text(parse_regions)),
-    "result": (_bytes, _file("fuzz_result.txt", read_result)),
-    "seconds": (_bytes, _file("fuzz_time.txt", read_seconds)),
-    "names": (_bytes, _text(parse_names)),
-    "ranges": (_bytes, _file("fuzz.ranges.txt", read_ranges)),
-    "attributes": (_bytes, _file("attrs.txt", lambda path: (listed_attributes(path), read_meta(path)))),
+    "boxes": (_texts, _file(read_boxes)),
+    "digits": (st.just("1" * 100_000 + "x"), _parser(parse_boxes)),  # not split in every way
+    "flags": (_texts, _parser(parse_flags)),
+    "regions": (_texts, _parser(parse_regions)),
+    "result": (_texts, _file(read_result)),
+    "seconds": (_texts, _file(read_seconds)),
+    "names": (_texts, _parser(parse_names)),
+    "attributes": (_texts, _file(lambda path: (listed_attributes(path), read_meta(path)))),
     "upload": (_uploads, _upload),
 }
 
@@ -120,7 +115,7 @@ def test_a_reader_gives_a_result_or_one_line(target, tmp_path, monkeypatch):
 
     @settings(max_examples=EXAMPLES or 40, derandomize=not EXAMPLES, **how)
     @given(strategy)
-    def examples(data: bytes) -> None:
+    def examples(data: str | bytes) -> None:
         check(read, data)
 
     examples()

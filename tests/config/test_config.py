@@ -62,40 +62,42 @@ def fault(config, overrides=()):
 
 
 @pytest.mark.parametrize(
-    ("override", "parts"),
+    ("override", "part"),
     [
-        ("TRAIN.BATCHSIZE=4", ["TRAIN.BATCHSIZE", "did you mean 'TRAIN.BATCH_SIZE'"]),
-        ("TRAIN.BATCH_SIZE=4.5", ["whole number", "4.5"]),
-        ("MODEL.TRANSFORMER.PRE_NORM=1", ["true or false"]),
-        ("MODEL.HEAD_TYPE=CORNR", ["must be one of", "CORNER_LITE"]),
-        ("LOG.TO=[wandb, tensorbord]", ["must be of tensorboard, wandb, mlflow, not 'tensorbord'"]),
-        ("TRAIN.FREEZE_LAYERS=[1]", ["FREEZE_LAYERS[0]", "text"]),
-        ("TRAIN=4", ["section"]),
-        ("TRAIN.LR=.nan", ["at least 0"]),
-        ("MODEL.TRANSFORMER.DROPOUT=2", ["from 0 to 1"]),
-        ("DATA.MEAN=[0, 0]", ["3 values, not 2"]),
-        ("TRAIN.LR", ["KEY.PATH=value"]),
-        ("TRAIN.LR=[1", ["YAML"]),
+        ("TRAIN.BATCHSIZE=4", "did you mean 'TRAIN.BATCH_SIZE'"),
+        ("TRAIN.BATCH_SIZE=4.5", "must be a whole number, not a number (4.5)"),
+        ("MODEL.TRANSFORMER.PRE_NORM=1", "true or false"),
+        ("MODEL.HEAD_TYPE=CORNR", "must be one of CORNER, MLP, CORNER_LITE"),
+        ("LOG.TO=[wandb, tensorbord]", "must be of tensorboard, wandb, mlflow, not 'tensorbord'"),
+        ("TRAIN.FREEZE_LAYERS=[1]", "'TRAIN.FREEZE_LAYERS[0]' must be a text"),
+        ("TRAIN=4", "section"),
+        ("TRAIN.LR=.nan", "at least 0"),
+        ("MODEL.TRANSFORMER.DROPOUT=2", "from 0 to 1"),
+        ("DATA.MEAN=[0, 0]", "3 values, not 2"),
+        ("TRAIN.LR", "KEY.PATH=value"),
+        ("TRAIN.LR=[1", "YAML"),
     ],
 )
-def test_wrong_overrides(override, parts):
+def test_wrong_overrides(override, part):
     message = fault("baseline", [override])
-    assert all(part in message for part in (override, *parts)), message
+    assert f"override '{override}'" in message
+    assert part in message
 
 
-@pytest.mark.parametrize(
-    ("text", "part"),
-    [
+def test_wrong_and_missing_files(tmp_path):
+    for text, part in (
         ("TRAIN:\n  BATCH_SIZE: many\n", "'TRAIN.BATCH_SIZE' must be a whole number"),
         ("TRAIN: [1, 2]\n", "'TRAIN' is a section"),
         ("- 1\n", "expected sections"),
         ("TRAIN: {LR: 1\n", "line"),
-    ],
-)
-def test_wrong_files(tmp_path, text, part):
-    (tmp_path / "mine.yaml").write_text(text)
-    message = fault(tmp_path / "mine.yaml")
-    assert all(each in message for each in ("mine.yaml", part)), message
+    ):
+        (tmp_path / "mine.yaml").write_text(text)
+        message = fault(tmp_path / "mine.yaml")
+        assert all(each in message for each in ("mine.yaml", part)), message
+    assert "did you mean 'baseline'" in fault("baselin")
+    assert "nowhere.yaml" in fault("nowhere.yaml")
+    with pytest.raises(ConfigError, match="did you mean 'stark_st1'"):
+        load_config("stark_st11", "baseline")
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -106,10 +108,3 @@ def test_an_empty_file_is_all_defaults_which_are_within_their_limits(script, tmp
     assert values["TRAIN.BATCH_SIZE"] == (32 if script == "alpha_refine" else 16)
     cfg = load_config(script, path, [f"{key}={json.dumps(values[key])}" for key in values])
     assert all(option(cfg, key) == value for key, value in values.items())
-
-
-def test_missing_configurations_name_the_closest():
-    assert "did you mean 'baseline'" in fault("baselin")
-    assert "nowhere.yaml" in fault("nowhere.yaml")
-    with pytest.raises(ConfigError, match="did you mean 'stark_st1'"):
-        load_config("stark_st11", "baseline")
