@@ -3,8 +3,6 @@
 A comment `# not run here` stands behind a command, or on a line before the commands up to the next empty line.
 """
 
-import contextlib
-import io
 import re
 import runpy
 import shlex
@@ -108,21 +106,25 @@ def test_links_lead_somewhere(name):
     assert not broken
 
 
+def run(words: list[str], monkeypatch) -> int:
+    """Run a command, `stark` or a script with arguments, in this process; gives its exit status."""
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as ended:
+        commands.main() if words[0] == "stark" else runpy.run_path(str(REPOSITORY / words[0]), run_name="__main__")
+    return ended.value.code or 0
+
+
 _USES = _uses()
 
 
 @pytest.mark.parametrize("command", sorted(_USES))
-def test_commands_exist_with_their_options(command, monkeypatch):
-    options, is_stark, output = _USES[command], command.startswith("stark "), io.StringIO()
-    assert is_stark or (REPOSITORY / command).is_file(), f"{command} is missing; named in {options['--help']}"
-    if command.endswith(".sh"):
-        return
-    monkeypatch.setattr(sys, "argv", [*(command.split() if is_stark else [command]), "--help"])
-    with contextlib.redirect_stdout(output), pytest.raises(SystemExit) as ended:
-        commands.main() if is_stark else runpy.run_path(str(REPOSITORY / command), run_name="__main__")
-    assert not ended.value.code, f"{command} --help fails; named in {options['--help']}"
-    known = {"--help", *re.findall(r"--[a-zA-Z][\w-]*", output.getvalue())}
-    assert not {option: pages for option, pages in options.items() if option not in known}
+def test_commands_exist_with_their_options(command, monkeypatch, capsys):
+    options, words = _USES[command], command.split() if command.startswith("stark ") else [command]
+    assert words[0] == "stark" or (REPOSITORY / command).is_file(), f"{command} is missing: {options['--help']}"
+    if not command.endswith(".sh"):
+        assert run([*words, "--help"], monkeypatch) == 0
+        known = re.findall(r"--[a-zA-Z][\w-]*", capsys.readouterr().out)
+        assert not {option: pages for option, pages in options.items() if option not in ("--help", *known)}
 
 
 # Commands that run otherwise.
@@ -184,25 +186,16 @@ def place(tmp_path, monkeypatch, shared):
     return tmp_path
 
 
-def ours(command: str, place: Path, monkeypatch) -> int:
-    """Run a command in this process; gives its exit status."""
-    words = [re.sub(r"(?<![\w.])/path/", f"{place}/path/", word) for word in shlex.split(command)]
-    script = next((word for word in words if word.endswith(".py")), None)
-    words = words[words.index(script) + 1 :] if script else words[1:]
-    name = Path(script).stem if script else words[0]
-    words += MORE.get(name, [])
-    if "--checkpoints" in words:  # what the training before it, which is only checked here, leaves
-        best = Path(words[words.index("--checkpoints") + 1])
-        best.parent.mkdir(parents=True, exist_ok=True)
-        best.symlink_to(REPOSITORY / "experiments/stark_lightning_X_trt/mini.pth.tar")
-    monkeypatch.setattr(sys, "argv", [script or "stark", *words])
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_path(str(REPOSITORY / script), run_name="__main__") if script else commands.main()
-    return ended.value.code or 0
-
-
 @pytest.mark.parametrize("page", [page for page, listed in COMMANDS.items() if listed])
 def test_commands_run(page, place, monkeypatch):
     for command in COMMANDS[page]:
-        if not re.search("|".join(ELSEWHERE), command):
-            assert ours(command, place, monkeypatch) == 0, command
+        if re.search("|".join(ELSEWHERE), command):
+            continue
+        words = [re.sub(r"(?<![\w.])/path/", f"{place}/path/", word) for word in shlex.split(command)]
+        words = words if words[0] == "stark" else words[words.index("python") + 1 :]
+        name = words[1] if words[0] == "stark" else Path(words[0]).stem
+        if "--checkpoints" in words:  # what the training before it, which is only checked here, leaves
+            best = Path(words[words.index("--checkpoints") + 1])
+            best.parent.mkdir(parents=True, exist_ok=True)
+            best.symlink_to(REPOSITORY / "experiments/stark_lightning_X_trt/mini.pth.tar")
+        assert run([*words, *MORE.get(name, [])], monkeypatch) == 0, command

@@ -1,4 +1,4 @@
-"""A wheel where only its own dependencies exist; install_pytorch17.sh with an installer that notes what it was asked."""
+"""A wheel where only its own dependencies exist; install_pytorch17.sh with an installer that notes what it is asked."""
 
 import os
 import re
