@@ -43,34 +43,29 @@ def command(calls, run_script):
     return partial(run_script, "train.py")
 
 
-def test_a_single_process(command, calls):
-    assert command(*S50, "--save_dir", "here", "--seed", "5", "--opts", "TRAIN.EPOCH=2") == 0
-    options = calls.pop("train")
-    assert (options.script, options.config, options.save_dir) == ("stark_s", "baseline", Path("here"))
-    assert options.overrides == ("TRAIN.EPOCH=2", "TRAIN.SEED=5")
-    assert (options.previous, options.teacher, calls) == (None, None, {})
-    for switch, value in (("", False), ("--use_lmdb 0", False), ("--use_lmdb 1", True), ("--use_lmdb", True)):
-        command(*switch.split(), *S50)
-        assert calls["train"].use_lmdb is value
-        assert calls["train"].save_dir == Path("/saved")  # the workspace's
+TEACHER = ["--script_teacher", "stark_s", "--config_teacher", "baseline", "--checkpoint_teacher", "t.pth.tar"]
 
 
-def test_the_second_stage_and_distillation(command, calls):
-    for words, stage in (
-        (["--script_prv", "stark_st1", "--config_prv", "baseline_R101"], Stage("stark_st1", "baseline_R101")),
-        (["--script_prv", "stark_st1"], Stage("stark_st1", "baseline")),
-        (["--checkpoint_prv", "a.pth.tar"], Stage("stark_st2", "baseline", Path("a.pth.tar"))),
-    ):
-        command(*ST2, *words)
-        assert calls["train"].previous == stage
-    teacher = ["--script_teacher", "stark_s", "--config_teacher", "baseline", "--checkpoint_teacher", "t.pth.tar"]
-    for words, switch, checkpoint in (
-        (teacher[:2], ["--distill", "1"], None),
-        (teacher, ["--distill"], Path("t.pth.tar")),
-        (teacher[:4], ["--opts", "TRAIN.DISTILL=true"], None),
-    ):
-        command(*LIGHTNING, *words, *switch)
-        assert calls["train"].teacher == Stage("stark_s", "baseline", checkpoint)
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([*S50, "--save_dir", "here"], {"script": "stark_s", "config": "baseline", "save_dir": Path("here")}),
+        ([*S50, "--seed", "5", "--opts", "TRAIN.EPOCH=2"], {"overrides": ("TRAIN.EPOCH=2", "TRAIN.SEED=5")}),
+        ([*S50, "--use_lmdb", "0"], {"use_lmdb": False, "save_dir": Path("/saved")}),  # the workspace's
+        ([*S50, "--use_lmdb", "1"], {"use_lmdb": True, "previous": None, "teacher": None}),
+        (["--use_lmdb", *S50], {"use_lmdb": True}),
+        ([*ST2, "--script_prv", "stark_st1"], {"previous": Stage("stark_st1", "baseline")}),
+        ([*ST2, "--script_prv", "stark_st1", "--config_prv", "R101"], {"previous": Stage("stark_st1", "R101")}),
+        ([*ST2, "--checkpoint_prv", "a.pth.tar"], {"previous": Stage("stark_st2", "baseline", Path("a.pth.tar"))}),
+        ([*LIGHTNING, *TEACHER[:2], "--distill", "1"], {"teacher": Stage("stark_s", "baseline")}),
+        ([*LIGHTNING, *TEACHER, "--distill"], {"teacher": Stage("stark_s", "baseline", Path("t.pth.tar"))}),
+        ([*LIGHTNING, *TEACHER[:4], "--opts", "TRAIN.DISTILL=true"], {"teacher": Stage("stark_s", "baseline")}),
+    ],
+)
+def test_a_single_process(words, expected, command, calls):
+    assert command(*words) == 0
+    assert list(calls) == ["train"]
+    assert {name: getattr(calls["train"], name) for name in expected} == expected
 
 
 @pytest.mark.parametrize(
