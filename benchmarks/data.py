@@ -67,7 +67,6 @@ def measure(name: str, rounds: int, lmdb: bool) -> list[dict[str, object]]:
 
 
 def main() -> None:
-    """Measure samples a second; print the table and save it."""
     parser = benchmark_parser(__doc__)
     parser.add_argument("--frames", nargs="+", default=["1280x720", "1920x1080"], metavar="WIDTHxHEIGHT")
     parser.add_argument("--quality", type=int, default=75, help="of the JPEG files; most tools write this one")

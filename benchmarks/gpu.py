@@ -165,7 +165,6 @@ def run_part(name: str, device: str, small: bool) -> list[dict[str, object]]:
 
 
 def main() -> None:
-    """Run the parts one after the other; print the table and save it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--small", action="store_true", help="a little of each part, to try it")

@@ -172,7 +172,6 @@ def measure(variant: str, ways: list[str], rounds: int, threads: int, folder: Pa
 
 
 def main() -> None:
-    """Measure each way of each variant; print the table and save it."""
     parser = measuring.benchmark_parser(__doc__)
     known = measuring.known_variant
     parser.add_argument("--variants", nargs="+", type=known, default=VARIANTS, metavar="TRACKER:CONFIG")

@@ -119,27 +119,20 @@ def test_what_is_missing_is_one_line(stark, words, message):
 
 
 # Stands in for uv: logs the list, then leaves the metadata and the modules that the script looks for.
-FAKE_UV = """more="${10:+ ${10} ${11} ${12}}"
+FAKE_UV = r"""more="${10:+ ${10} ${11} ${12}}"
 [ "$*" = "pip install --compile-bytecode --python $5 --requirement $7 --override $9$more" ] || exit 1
 [ -z "${10}" ] || echo "from ${12}" >>"$UV_LOG"
 grep -q '^opencv-python ;' "$9" || exit 1
 cat "$7" >>"$UV_LOG"
-exec "$5" - "$7" <<'PY'
-import re, sys, sysconfig
-from pathlib import Path
-site = Path(sysconfig.get_paths()["purelib"])
-for line in Path(sys.argv[1]).read_text().splitlines():
-    if line.startswith("#"):
-        continue
-    name, version = re.match(r"([\\w.-]+)(?:[=>]=(.+))?", line).groups()
-    info = site / f"{name.replace('-', '_')}-{version}.dist-info"
-    info.mkdir(exist_ok=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\\nName: {name}\\nVersion: {version}\\n")
-for module in ("torch", "torchvision", "cv2"):
-    (site / f"{module}.py").write_text(
-        "from types import SimpleNamespace\\n__version__ = '0'\\ncuda = SimpleNamespace(is_available=lambda: False)\\n"
-    )
-PY
+site=$("$5" -c "import sysconfig; print(sysconfig.get_paths()['purelib'])")
+grep -v '^#' "$7" | sed 's/[=>]=/ /' | while read -r name version; do
+  info=$site/$(echo "$name" | tr - _)-$version.dist-info
+  mkdir -p "$info"
+  printf 'Metadata-Version: 2.1\nName: %s\nVersion: %s\n' "$name" "$version" >"$info/METADATA"
+done
+for module in torch torchvision cv2; do
+  printf "__version__ = '0'\nclass cuda: is_available = lambda: False\n" >"$site/$module.py"
+done
 """
 
 

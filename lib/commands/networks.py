@@ -85,7 +85,6 @@ def check_search_graph(parser: ArgumentParser, arguments: Sequence[str]) -> int:
 
 
 def _check(parser: ArgumentParser, arguments: Sequence[str], part: str) -> int:
-    """1 where onnxruntime and PyTorch disagree."""
     parser.add_argument("--script", default=_LIGHTNING[0], help="stark_lightning_X_trt, stark_s or stark_st2")
     parser.add_argument("--config", default=_LIGHTNING[1], help="name of a configuration, or a path")
     parser.add_argument("--output", type=Path, help="folder of the graph; by default beside those of trackers")
