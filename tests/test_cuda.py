@@ -25,6 +25,7 @@ from lib.test.tracker.engines import engine_device, installed
 from lib.train.run import train
 from lib.utils.errors import UserError
 from lib.utils.tensors import NestedTensor
+from tests.golden.fill import image
 from tests.golden_cases import (
     VARIANTS,
     assert_numbers,
@@ -36,6 +37,7 @@ from tests.golden_cases import (
 )
 from tests.test.test_engines import tamed
 from tests.test.test_frozen_boxes import FROZEN, MINI, boxes, cases, clip  # noqa: F401 - `cases` is a fixture
+from tests.test.test_tracker import reference_tracker
 from tests.train.conftest import videos  # noqa: F401 - a fixture
 from tests.train.test_nothing_lost import assert_equal_runs, final, train_with_a_break
 from tests.train.tiny_runs import NO_VALIDATION, lightning
@@ -189,3 +191,14 @@ def test_objects_that_share_a_network_do_not_disturb_each_other(engine):
     for i, frame in enumerate(frames[1:6]):
         for number, tracker in together.items():
             np.testing.assert_allclose(tracker.track(frame)["target_bbox"], alone[number][i], atol=1e-3)
+
+
+@pytest.mark.parametrize("variant", ["stark_s50", "stark_st50", "stark_lightning"])
+def test_first_steps_of_tracking_are_the_published_ones(variant):
+    expected, tracker = golden("tracker"), reference_tracker(variant, str(DEVICE))
+    frame = image("track.frame", 360, 480)
+    for i, box in enumerate(expected["inits"]):
+        tracker.initialize(frame, {"init_bbox": box.tolist()})
+        found = tracker.track(np.roll(frame, (3 * (i + 1), 5 * (i + 1)), (0, 1)))
+        # The weights enlarge a rounding ten thousand times, see tests/test/test_tracker.py.
+        np.testing.assert_allclose(found["target_bbox"], expected[variant][i], atol=2)
