@@ -6,6 +6,7 @@ python benchmarks/data.py [--frames 1280x720 1920x1080] [--data FOLDER:<path>] [
 """
 
 import os
+import re
 import sys
 import tempfile
 import time
@@ -25,7 +26,7 @@ from lib.data.registry import build_dataset
 from lib.train.loader import SampleStream, collate
 from lib.train.processing import Processing
 from lib.train.sampler import FrameSampler
-from lib.utils.errors import run_command
+from lib.utils.errors import UserError, run_command
 from lib.utils.tensors import Preprocessor
 
 SAMPLES = 24  # a round
@@ -81,6 +82,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         for frames in [] if given.data else given.frames:
+            if not re.fullmatch(r"[0-9]+x[0-9]+", frames):
+                raise UserError(f"'{frames}' is not WIDTHxHEIGHT in pixels")
             write_clip(root / frames, 6, 48, *map(int, frames.split("x")), given.quality)
             sets[f"{frames} JPEG"] = f"FOLDER:{root / frames}"
         for frames, name in sets.items():

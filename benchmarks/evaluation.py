@@ -19,7 +19,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.measuring import benchmark_parser, known_variant, report, table, write_clip
+from benchmarks.measuring import benchmark_parser, known_variant, known_way, report, table, write_clip
 from benchmarks.tracking import make_tracker
 from lib.data.registry import load_dataset
 from lib.test.evaluation.running import evaluate_tracker
@@ -49,7 +49,7 @@ def follow(paths: list[str], box: list[float]) -> None:
 def main() -> None:
     parser = benchmark_parser(__doc__, rounds=3)
     parser.add_argument("--variant", type=known_variant, default="stark_lightning_X_trt:mini", metavar="TRACKER:CONFIG")
-    parser.add_argument("--ways", nargs="+", metavar="ENGINE:PRECISION", default=WAYS)
+    parser.add_argument("--ways", nargs="+", type=known_way, metavar="ENGINE:PRECISION", default=WAYS)
     parser.add_argument("--frames", type=int, default=132, help="of each of four sequences, 1280x720")
     given = parser.parse_args()
     spawn, (name, config) = multiprocessing.get_context("spawn"), given.variant.split(":")
@@ -71,12 +71,9 @@ def main() -> None:
             seconds["plain"].append(time.perf_counter() - start)
             for way in given.ways:
                 engine, precision = way.split(":")
-                how = {
-                    "engine": engine,
-                    "precision": precision,
-                    "results_dir": results / str(number) / engine / precision,
-                }
-                run = evaluate_tracker(name, config, f"folder:{folder}", threads=given.threads, **how)
+                how = {"engine": engine, "precision": precision, "threads": given.threads}
+                place = results / str(number) / engine / precision
+                run = evaluate_tracker(name, config, f"folder:{folder}", results_dir=place, **how)
                 seconds[way].append(run.wall_seconds)
     rows = table(seconds, "frames a second", lambda median: SEQUENCES * (given.frames - 1) / median)
     report(f"Evaluating {given.variant} in {given.threads} processes, 1280x720 JPEG, all in", rows, given.output)

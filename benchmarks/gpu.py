@@ -55,6 +55,8 @@ def tests(device: str, small: bool) -> Rows:
             last = line.strip() or last
             if line.startswith(("FAILED", "ERROR", "SKIPPED")):
                 yield {"result": line.strip()}
+            elif line.startswith("E  "):
+                print(line, end="", file=sys.stderr)
     yield {"result": last, "status": running.returncode}
 
 
@@ -155,10 +157,10 @@ def run_part(name: str, device: str, small: bool) -> list[dict[str, object]]:
             fault = f"ended with status {status}" if (status := part.wait(limit)) else ""
         except subprocess.TimeoutExpired:
             pass
-        finally:  # also after Ctrl-C, which does not reach it
-            with contextlib.suppress(ProcessLookupError):
+        finally:
+            if part.poll() is None:  # also after Ctrl-C, which does not reach it
                 os.killpg(part.pid, signal.SIGKILL)
-            part.wait()
+                part.wait()
         made.seek(0)
         rows = [json.loads(line) for line in made if line.startswith("{") and line.endswith("}\n")]
     return [{"part": name} | row for row in [*rows, *([{"error": fault}] if fault else [])]]

@@ -20,6 +20,7 @@ import torch
 from lib.config import load_config
 from lib.data.registry import find_sample
 from lib.test.tracker import SCRIPT_OF
+from lib.test.tracker.engines import choose_engine
 from lib.test.video.source import open_source
 from lib.utils.device import describe_machine, machine_line
 from lib.utils.errors import UserError
@@ -43,6 +44,14 @@ def known_variant(text: str) -> str:
     if name not in SCRIPT_OF:
         raise UserError(f"'{text}' is not TRACKER:CONFIG; trackers: {', '.join(SCRIPT_OF)}")
     load_config(SCRIPT_OF[name], config)
+    return text
+
+
+def known_way(text: str) -> str:
+    """ENGINE:PRECISION or ENGINE:PRECISION+PRECISION of a command line. Raises UserError where it does not exist."""
+    engine, _, precisions = text.partition(":")
+    for precision in precisions.split("+"):
+        choose_engine(engine, "cpu", precision)
     return text
 
 

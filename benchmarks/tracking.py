@@ -175,7 +175,8 @@ def main() -> None:
     parser = measuring.benchmark_parser(__doc__)
     known = measuring.known_variant
     parser.add_argument("--variants", nargs="+", type=known, default=VARIANTS, metavar="TRACKER:CONFIG")
-    parser.add_argument("--ways", nargs="+", default=WAYS, metavar="ENGINE:PRECISION[+PRECISION]")
+    ways = {"nargs": "+", "type": measuring.known_way, "default": WAYS}
+    parser.add_argument("--ways", **ways, metavar="ENGINE:PRECISION[+PRECISION]")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         how = ["plain", *given.ways], given.rounds, given.threads, Path(folder)

@@ -24,7 +24,7 @@ from lib.train.loader import Batch
 from lib.train.losses import BoxActor, ScoreActor
 from lib.train.optimiser import Optimisation, choose_arithmetic
 from lib.train.trainer import Trainer
-from lib.utils.errors import run_command
+from lib.utils.errors import UserError, run_command
 
 VARIANTS = (
     *("stark_s:baseline:4", "stark_st1:baseline:4", "stark_st2:baseline:4"),
@@ -54,21 +54,28 @@ def make_step(variant: str, way: str, device: str = "cpu") -> Callable[[], objec
     return lambda: trainer.train_step(1, batches)
 
 
-def make_trainer(variant: str, way: str, device: str) -> tuple[Trainer, Iterator[Batch]]:
-    """A trainer of a network with random weights, and one batch without end."""
-    script, config, size = variant.split(":")
+def configured(variant: str, way: str) -> EasyDict:
+    """The configuration of a network and its training. Raises UserError where SCRIPT:CONFIG:BATCH or way is unknown."""
+    script, config, size = [*variant.split(":"), "", ""][:3]
+    if not size.isdecimal():
+        raise UserError(f"'{variant}' is not SCRIPT:CONFIG:BATCH")
     precision, *more = way.split("+")
     overrides = [f"TRAIN.BATCH_SIZE={size}", f"TRAIN.TF32={'true' if precision == 'tf32' else 'false'}"]
-    overrides += ["TRAIN.AMP=bf16"] if precision == "bf16" else []
+    overrides += [] if precision in ("fp32", "tf32") else [f"TRAIN.AMP={precision}"]
     overrides += [f"TRAIN.COMPILE={'default' if mode == 'compile' else mode}" for mode in more]
-    cfg, device = load_config(script, config, overrides), torch.device(device)
+    return load_config(script, config, overrides)
+
+
+def make_trainer(variant: str, way: str, device: str) -> tuple[Trainer, Iterator[Batch]]:
+    """A trainer of a network with random weights, and one batch without end."""
+    cfg, script, device = configured(variant, way), variant.split(":")[0], torch.device(device)
     torch.manual_seed(0)
     net = build_model(script, cfg).to(device, memory_format=torch.channels_last).train()
     choose_arithmetic(net, cfg, device)
     optimisation = Optimisation(net, cfg, device, steps_per_epoch=1)
     actor = (ScoreActor if cfg.TRAIN.get("TRAIN_CLS", False) else BoxActor)(net, cfg, device)
     trainer = Trainer(net, actor, cfg, None, None, optimisation, None, None, {"seed": 0})
-    batch = make_batch(cfg, int(size))
+    batch = make_batch(cfg, cfg.TRAIN.BATCH_SIZE)
     return trainer, itertools.repeat(batch.pin_memory() if device.type == "cuda" else batch)
 
 
@@ -97,6 +104,8 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", default=VARIANTS, metavar="SCRIPT:CONFIG:BATCH")
     parser.add_argument("--ways", nargs="+", default=("fp32", "bf16"))
     given = parser.parse_args()
+    for variant, way in itertools.product(given.variants, given.ways):
+        configured(variant, way)  # a mistake is said before the first is measured
     rows = [row for variant in given.variants for row in measure(variant, given.ways, given.threads, given.rounds)]
     report("Training, a step", rows, given.output)
 

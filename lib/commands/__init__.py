@@ -43,6 +43,8 @@ COMMANDS = {
     "data synthesize": Command("data", "synthesize", "generate small videos to train and test on"),
     "info": Command("tracking", "info", "versions, devices, engines and weights found"),
 }
+# Package: what installs it, where that is not `train`.
+_EXTRAS = {"fastapi": "web", "uvicorn": "web", "av": "web", "vot": "vot", "openvino": "engines", "nncf": "engines"}
 # Of scripts without a command of `stark`.
 _SCRIPTS = {
     "analysis_results_ITP": Command("analysis", "analyze_runs"),
@@ -101,7 +103,7 @@ def _run(command: Command, program: str, arguments: Sequence[str]) -> int | None
         package = (error.name or "").partition(".")[0]
         if package in ("", __package__.partition(".")[0]):
             raise  # a bug
-        extra = "web" if command.module == "web" else "train"
+        extra = _EXTRAS.get(package, "train")
         here = "bash install_pytorch17.sh" if IN_CHECKOUT else f"pip install 'stark-tracker[{extra}]'"
         raise UserError(f"`{program}` needs the package {package}: {here}") from error
     form = argparse.RawDescriptionHelpFormatter

@@ -56,8 +56,8 @@ def profile(parser: ArgumentParser, arguments: Sequence[str], network: Sequence[
     add_shared(parser, "--device", "--opts")
     parser.add_argument("--output", type=Path, help="also write this JSON file")
     args = parser.parse_args(arguments)
-    if args.runs < 1 or args.warmup < 0:
-        raise UserError("--runs must be at least 1, --warmup at least 0")
+    if args.runs < 1 or args.warmup < 0 or (args.threads is not None and args.threads < 1):
+        raise UserError("--runs and --threads must be at least 1, --warmup at least 0")
     if args.output is not None and args.output.exists():
         raise UserError(f"{args.output} exists; remove it, or give --output another name")
     if args.threads is not None:

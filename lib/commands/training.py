@@ -78,7 +78,9 @@ def check_data(parser: ArgumentParser, arguments: Sequence[str]) -> int:
         if name in TEST_SETS or name.startswith(PREFIXES):
             report.collect(name, check_test_set(name, given.all))
         else:
-            path = f"FOLDER:{name}" if os.sep in name and ":" not in name or Path(name).is_dir() else name
+            if os.sep in name and ":" not in name and not Path(name).is_dir():
+                raise UserError(f"there is no folder {name}: correct the path, or name a data set")
+            path = f"FOLDER:{name}" if Path(name).is_dir() else name
             report.collect(name, check_dataset(path, given.use_lmdb, given.all))
     print(report.table())
     return 1 if any(finding.state == "problem" for finding in report.findings) else 0

@@ -22,7 +22,10 @@ _NETWORK = ("MODEL.", "DATA.MEAN", "DATA.STD", "DATA.SEARCH.", "DATA.TEMPLATE.")
 
 
 class ConfigError(UserError):
-    """A configuration that cannot be used; the message names file, key path and remedy."""
+    """A configuration that cannot be used; the message, one line, names file, key path and remedy."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
 
 
 def load_config(script: str, config: str | Path, overrides: Sequence[str] = ()) -> EasyDict:
@@ -91,8 +94,10 @@ def _read(path: Path) -> Iterator[tuple[str, Any]]:
     """The (key path, value) pairs of a YAML file."""
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(tree, dict | None):
         raise ConfigError(f"{path}: expected sections such as MODEL, DATA, TRAIN, found {_kind(tree)}")
     return leaves(tree or {})
