@@ -5,12 +5,15 @@ import os
 import re
 import subprocess
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
 import torch
 
 from lib.data.registry import find_sample
+from lib.test.analysis.metrics import box_overlap
 from lib.test.tracker import create_tracker, shipped_graphs
 from lib.test.tracker.engines.graphs import graph_engine
 from lib.test.video.source import NewestFrames, open_source
@@ -47,8 +50,36 @@ def test_the_snippets_run_one_after_the_other(tmp_path):
     assert 0 < tracked <= 131
     assert tracked + dropped == 131
     assert not (tmp_path / "checkpoints").exists()
-    lines = re.findall(r"(?m)^\[.*\] \S+ (?:True|False)$", done.stdout)
+    lines = re.findall(r"(?m)^\[(.*)\] (\S+) (True|False)$", done.stdout)
     assert len(lines) == 2 * 131
+    tracker, (frames, box) = create_tracker(*MINI, engine="onnx"), clip(11)
+    tracker.initialize(frames[0], {"init_bbox": box})
+    for (shown, confidence, lost), frame in zip(lines, frames[1:], strict=False):
+        result = tracker.track(frame)  # another engine may have run
+        assert box_overlap(np.array([shown.split(",")], float), np.array([result["target_bbox"]])).min() > 0.99
+        assert (float(confidence), lost) == (pytest.approx(result["conf_score"], abs=0.01), str(result["lost"]))
+
+
+def test_only_the_newest_frame_of_a_stream_counts():
+    read, go = threading.Event(), threading.Event()
+
+    def stream():
+        yield 0
+        go.wait()
+        yield from range(1, 6)
+        read.set()
+        yield 6
+
+    newest = NewestFrames(stream())
+    assert next(newest) == 0
+    go.set()
+    read.wait()
+    assert next(newest) in (5, 6)
+    assert newest.dropped + 2 + len(list(newest)) == 7
+    newest = NewestFrames(iter(lambda: time.sleep(0.01) or 1, None))
+    assert next(newest) == 1
+    newest.close()
+    assert list(newest) == []
 
 
 def test_a_fault_of_a_stream_is_raised_where_frames_are_asked_for():
@@ -98,11 +129,13 @@ def test_a_spawned_tracker_has_an_object_of_its_own_on_the_same_network():
     assert [box for box, _ in beside] == alone
 
 
-def test_threads_are_chosen():
+@pytest.mark.parametrize("engine", ["onnx", "openvino", "torch"])
+def test_threads_are_chosen(engine):
     before = torch.get_num_threads()
     try:
-        create_tracker(*MINI, engine="torch", num_threads=1)
-        assert torch.get_num_threads() == 1
+        tracker = create_tracker(*MINI, engine=engine, num_threads=1)
+        tracker.initialize(np.zeros((60, 80, 3), np.uint8), {"init_bbox": [20, 20, 20, 20]})
+        assert torch.get_num_threads() == (1 if engine == "torch" else before)
     finally:
         torch.set_num_threads(before)
     with pytest.raises(UserError, match="must be 1 or more"):

@@ -123,8 +123,14 @@ def test_commands_exist_with_their_options(command, monkeypatch, capsys):
     assert words[0] == "stark" or (REPOSITORY / command).is_file(), f"{command} is missing: {options['--help']}"
     if not command.endswith(".sh"):
         assert run([*words, "--help"], monkeypatch) == 0
-        known = re.findall(r"--[a-zA-Z][\w-]*", capsys.readouterr().out)
+        said = capsys.readouterr().out
+        known = re.findall(r"--[a-zA-Z][\w-]*", said)
         assert not {option: pages for option, pages in options.items() if option not in ("--help", *known)}
+        name = re.search(r'run_script\("(.*)"\)', (REPOSITORY / command).read_text()) if len(words) == 1 else None
+        if name and name[1] in commands.COMMANDS:
+            assert run(["stark", *name[1].split(), "--help"], monkeypatch) == 0
+            same = re.sub(r"python \S+\.py", f"stark {name[1]}", said)
+            assert capsys.readouterr().out.split() == same.split()
 
 
 # Commands that run otherwise.

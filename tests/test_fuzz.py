@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable
 from functools import cache
+from operator import methodcaller
 from pathlib import Path
 
 import cv2
@@ -18,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lib.data.box_files import listed_attributes, parse_flags, parse_regions, read_boxes, read_meta
+from lib.data.images import open_picture
 from lib.test.evaluation.result_files import read_result, read_seconds
 from lib.test.web.clips import Limits, open_clip
 from lib.utils.errors import UserError
@@ -26,6 +28,7 @@ from tests.test.web.made_clips import numbered, write_clip
 
 SECONDS = 2.0  # of the processor; longer is too long for any small file
 EXAMPLES = int(os.environ.get("STARK_FUZZ_EXAMPLES", 0))  # 0: a few, always the same
+read_part = methodcaller("part", (0, 16), (8, 24))  # of a JPEG file this alone is decoded
 LIMITS = Limits(frames=50, side=500)
 PIECES = [
     *("0", "1", "-1", "2.5", ".5", "5.", "1e3", "1e400", "nan", "inf", "-0", "9" * 20_000, "0x1F", "1_0", "²", "٣"),
@@ -40,6 +43,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "seconds": read_seconds,
     "names": lambda path: parse_names(read_text(path), path),
     "attributes": lambda path: (listed_attributes(path), read_meta(path)),
+    "part of a picture": lambda path: read_part(open_picture(path.read_bytes(), path)),
     "video that is uploaded": lambda path: list(open_clip(path, "clip", LIMITS).frames()),
     "pictures that are uploaded": lambda path: list(open_clip(path.parent, "clip", LIMITS).frames()),
 }

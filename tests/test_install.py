@@ -70,8 +70,8 @@ def stark(alone, tmp_path):
     """Runs the installed program in an empty folder."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "STARK_"))}
 
-    def run(*words: object) -> subprocess.CompletedProcess:
-        command = [alone, "-m", "stark_tracker", *map(str, words)]
+    def run(*words: object, how: tuple[str, ...] = ("-m", "stark_tracker")) -> subprocess.CompletedProcess:
+        command = [alone, *how, *map(str, words)]
         return subprocess.run(command, cwd=tmp_path, env=kept, capture_output=True, text=True)
 
     return run
@@ -93,6 +93,8 @@ def test_it_tracks_where_only_its_dependencies_are(stark, tmp_path):
     (folder,) = (tmp_path / "output").iterdir()  # the working directory's
     assert len((folder / "boxes.txt").read_text().splitlines()) == 132
     assert list(tmp_path.iterdir()) == [tmp_path / "output"]
+    code = "import sys, lib, stark_tracker; print(lib.other, stark_tracker.__version__, 'torch' in sys.modules)"
+    assert stark(how=("-c", code)).stdout.split() == ["True", lib.__version__, "False"]
     said = " ".join(stark("info").stdout.split())
     for text in (f"tracker {lib.__version__}", "torch not installed", "onnx (fp32)", "stark_lightning_X_trt mini"):
         assert text in said

@@ -83,7 +83,7 @@ class Checkout:
 def checkout(tmp_path_factory):
     """A copy of the code in which the recipes were followed."""
     checkout = Checkout(tmp_path_factory.mktemp("checkout"))
-    for add in (add_data_sets, add_head_and_option, add_tracker):
+    for add in (add_data_sets, add_head_and_option, add_moving_tracker, add_tracker, add_engine):
         add(checkout)
     return checkout
 
@@ -109,10 +109,30 @@ def mine(storage: Storage, base: str, name: str) -> Sequences:
 
     return _sequences(storage, base, name, [f"videos/{video}" for video in names], left_out, layout)
 '''
+PHOTOS = """
+from .box_files import parse_boxes
+from .dataset import TrackingDataset, sequence_info
+
+
+class Photos(TrackingDataset):
+    is_video = False
+
+    def __len__(self):
+        return 2
+
+    def info(self, sequence):
+        return sequence_info(parse_boxes(self.storage.text(f"{sequence}.txt"), "Photos"))
+
+    def frame_path(self, sequence, frame):
+        return f"{sequence}.jpg"
+
+    def files(self):
+        yield from self.storage.names()
+"""
 
 
 def add_data_sets(checkout: Checkout) -> None:
-    """The test set `mine`, and the training set MINE of the same videos."""
+    """The test set `mine`, the training set MINE of the same videos, and PHOTOS, one of images."""
     registry, places = "lib/data/registry.py", "lib/utils/workspace.py"
     checkout.append("lib/data/layouts.py", MINE)
     checkout.enter(registry, "TEST_SETS", '"mine": (("mine",), layouts.mine)')
@@ -120,7 +140,13 @@ def add_data_sets(checkout: Checkout) -> None:
     checkout.enter(places, "_TEST_SETS", '"mine"')
     checkout.before(registry, "\n\n# Sets at a path", "_mine = partial(_videos, layouts.mine)\n")
     checkout.enter(registry, "_KNOWN", '"MINE": ("mine", _mine, {})')
-    checkout.change(places, 'name in ("lasot", "got10k"', 'name in ("mine", "lasot", "got10k"')
+    checkout.append("lib/data/photos.py", PHOTOS)
+    checkout.before(registry, "from .sequence", "from .photos import Photos\n")
+    checkout.enter(registry, "_KNOWN", '"PHOTOS": ("photos", Photos, {})')
+    checkout.change(places, 'name in ("lasot", "got10k"', 'name in ("mine", "photos", "lasot", "got10k"')
+    for i in range(2):
+        write_frames(checkout.folder / "data/photos", [f"{i}.jpg"])
+        write_boxes(checkout.folder / "data/photos" / f"{i}.txt", moving_boxes(1))
     boxes, data = moving_boxes(24, step=0), checkout.folder / "data/mine"
     boxes[12:] = np.nan  # by this set's rule such frames do not lower the precision
     for name in ("a", "b"):
@@ -131,22 +157,40 @@ def add_data_sets(checkout: Checkout) -> None:
 POINT = """
 
 class PointPredictor(nn.Module):
-    def __init__(self, inputs):
+    def __init__(self, inputs, share):
         super().__init__()
-        self.box = nn.Linear(inputs, 4)
+        self.box, self.share = nn.Linear(inputs, 4), share
 
     def forward(self, x):
-        return {"pred_boxes": self.box(x.mean((2, 3))).sigmoid()[:, None]}
+        return {"pred_boxes": (self.box(x.mean((2, 3))).sigmoid() * self.share)[:, None]}
 """
 
 
 def add_head_and_option(checkout: Checkout) -> None:
     heads, options = "lib/models/heads.py", "lib/config/options.py"
-    branch = '    if cfg.MODEL.HEAD_TYPE == "POINT":\n        return PointPredictor(dim)\n'
+    branch = '    if cfg.MODEL.HEAD_TYPE == "POINT":\n        return PointPredictor(dim, option(cfg, "MODEL.SHARE"))\n'
     checkout.append(heads, POINT)
     checkout.before(heads, '    if cfg.MODEL.HEAD_TYPE == "CENTER":\n', branch)
     checkout.enter(options, "_HEADS", '"POINT"')
-    checkout.enter(options, "_TABLE", '_extra("DATA.SHARE", 0.5, "a share", high=2)')
+    checkout.enter(options, "_TABLE", '_extra("MODEL.SHARE", 0.5, "a share of the crop", high=1)')
+
+
+MOVING = """
+class MovingTracker(Baseline):
+    def initialize(self, image, info):
+        self._box = list(info["init_bbox"])
+
+    def track(self, image):
+        self._box[0] += 1
+        return {"target_bbox": list(self._box)}
+
+
+"""
+
+
+def add_moving_tracker(checkout: Checkout) -> None:
+    checkout.before("lib/test/tracker/classic.py", "# Name -> class;", MOVING)
+    checkout.enter("lib/test/tracker/classic.py", "BASELINES", '"moving": MovingTracker')
 
 
 NETWORK = """\
@@ -174,21 +218,46 @@ def add_tracker(checkout: Checkout) -> None:
     checkout.enter("lib/test/tracker/__init__.py", "SCRIPT_OF", f'"{name}": "{name}"')
 
 
-def test_a_test_set(checkout):
+ENGINE = """
+import onnxruntime
+
+
+def open_graph(path):
+    session = onnxruntime.InferenceSession(path)
+    return lambda *inputs: session.run(None, {each.name: x for each, x in zip(session.get_inputs(), inputs)})
+"""
+
+
+def add_engine(checkout: Checkout) -> None:
+    engines, graphs = "lib/test/tracker/engines/__init__.py", "lib/test/tracker/engines/graphs.py"
+    checkout.append("lib/test/tracker/engines/plain.py", ENGINE)
+    checkout.before(graphs, "openvino, package\n", "plain, ")
+    branch = '    elif engine == "plain":\n        parts = [plain.open_graph(path) for path in (template, search)]\n'
+    checkout.before(graphs, "    else:\n        from . import tensorrt", branch)
+    checkout.enter(engines, "PRECISIONS_OF", '"plain": ("fp32",)')
+    checkout.before(engines, '"onnx": "onnxruntime"', '"plain": "onnxruntime", ')
+    checkout.change(engines, '"cpu": (', '"cpu": ("plain", ')
+    checkout.enter("lib/test/tracker/export.py", "FORMATS", '"plain"')
+
+
+def test_a_test_set_and_a_tracker_without_a_network(checkout):
+    checkout.track("moving", "moving", "folder:videos")
+    (boxes,) = checkout.folder.rglob("video1.txt")
+    assert np.loadtxt(boxes)[:, 0].tolist() == [10 + i for i in range(24)]
     checkout.track("still", "still", "mine")
     table = checkout.run("analysis_results", "--trackers", "still:still", "--dataset", "mine")
     assert re.search(r"still.*\b100\.0", table)
     checkout.run("create_default_local_file")
-    for file, line in (("test/evaluation", "mine_path"), ("train/admin", "mine_lmdb_dir")):
+    for file, line in (("test/evaluation", "mine_path"), ("train/admin", "photos_lmdb_dir")):
         assert line in (checkout.folder / "lib" / file / "local.py").read_text()
 
 
-def test_a_training_set_an_option_and_a_head(checkout):
+def test_training_sets_an_option_and_a_head(checkout):
     sizes = ("DATA.TEMPLATE.FEAT_SIZE=4", "DATA.SEARCH.FEAT_SIZE=8")
-    parts = ("MODEL.HEAD_TYPE=POINT", "DATA.SHARE=2", "DATA.TRAIN.DATASETS_NAME=[MINE]")
+    parts = ("MODEL.HEAD_TYPE=POINT", "MODEL.SHARE=1", "DATA.TRAIN.DATASETS_NAME=[MINE,PHOTOS]")
     said = checkout.train(LIGHTNING, LIGHTNING_BASE, *sizes, *parts)
-    assert all(text in said for text in ("2 sequences in ", "[train: 1, 2 / 2]", "Loss/giou"))
-    assert "packed" in checkout.run("make_lmdb", "MINE")
+    assert all(text in said for text in ("2 sequences in ", "2 objects in ", "[train: 1, 2 / 2]", "Loss/giou"))
+    assert "packed and verified" in checkout.run("make_lmdb", "PHOTOS")
     network = ("--script", LIGHTNING, "--config", LIGHTNING_BASE, "--frames", "folder:videos")
     assert "onnx fp32: 46 search regions" in checkout.run("export", *network)
     checkout.track(LIGHTNING, LIGHTNING_BASE, "folder:videos", "--engine", "onnx")
@@ -198,3 +267,11 @@ def test_a_tracker_with_a_network(checkout):
     layers = ("MODEL.BACKBONE.TYPE=resnet18", "MODEL.TRANSFORMER.ENC_LAYERS=1", "MODEL.TRANSFORMER.DEC_LAYERS=1")
     assert "STARKBlurred with resnet18" in checkout.train("stark_blurred", "baseline", *layers)
     checkout.track("stark_blurred", "baseline", "folder:videos", "--engine", "torch")
+
+
+def test_an_engine(checkout):
+    network = ("--script", LIGHTNING, "--config", "mini", "--frames", "folder:videos")
+    said = checkout.run("export", *network, "--format", "plain", "--output", "out")
+    assert "wrote out/search.onnx" in said
+    assert "plain fp32: 46 search regions" in said
+    assert "engine: plain fp32" in checkout.track(LIGHTNING, "mini", "folder:videos")

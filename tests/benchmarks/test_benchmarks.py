@@ -9,6 +9,16 @@ import pytest
 from benchmarks import gpu, limits, measuring, training
 from benchmarks.tracking import make_tracker
 from lib.test.tracker.engines.openvino import openvino
+from lib.utils.errors import UserError
+
+
+def test_words_of_a_command_line_that_mean_nothing_are_named():
+    assert measuring.known_way("openvino:fp32+int8") == "openvino:fp32+int8"
+    known = measuring.known_variant, measuring.known_way, lambda text: training.configured(text, "fp8+compile")
+    for check, texts in zip(known, ("foo stark_s still:still", "foo onnx:int8", "stark_s stark_s:x:4"), strict=True):
+        for text in (*texts.split(), "stark_s:baseline:4"):
+            with pytest.raises(UserError):
+                check(text)
 
 
 @pytest.mark.parametrize("variant", ["stark_lightning_X_trt:mini", "stark_st:baseline"])

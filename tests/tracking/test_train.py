@@ -1,6 +1,7 @@
 """tracking/train.py and tracking/train_slurm.sh; what they start is replaced."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -150,6 +151,15 @@ def start(tmp_path):
     return run
 
 
+def test_slurm_reads_its_options():
+    """They count up to the first line that is a command, and a comment behind one would be part of it."""
+    head = re.match(r"(?:#.*\n|\n)*", SCRIPT.read_text())[0]
+    options = re.findall("(?m)^#SBATCH (.*)", head)
+    assert SCRIPT.read_text().count("#SBATCH") == len(options)
+    assert all(re.fullmatch(r"--\S+", option) for option in options)
+    assert {"--nodes=8", "--gpus-per-node=8", "--ntasks-per-node=1", "--signal=B:USR1@180", "--requeue"} <= {*options}
+
+
 def test_what_runs_on_every_machine(start, tmp_path):
     words = ["--script", "stark_s", "--config", "baseline", "--opts", "DATA.TRAIN.DATASETS_NAME=['FOLDER:/a b']"]
     job = start(*words, SLURM_RESTART_COUNT="2", PYTHON="/env/bin/python")
@@ -169,6 +179,7 @@ def test_what_runs_on_every_machine(start, tmp_path):
     ("name", "status", "asked"),
     [
         ("USR1", "143", ["scancel --signal=TERM 4711", "scontrol requeue 4711"]),  # out of time, and not done
+        ("USR1", "0", ["scancel --signal=TERM 4711"]),
         ("USR1", "1", ["scancel --signal=TERM 4711"]),
         ("TERM", "5", []),  # cancelled: Slurm tells the launchers itself, and the script waits for them
     ],
