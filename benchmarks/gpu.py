@@ -9,8 +9,10 @@ python benchmarks/gpu.py --device cpu --small   # tries all of it in about two m
 
 import argparse
 import contextlib
+import gc
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -45,10 +47,9 @@ SECONDS = 1.5  # that a number is measured for
 
 def tests(device: str, small: bool) -> Rows:
     """The tests marked `cuda`: a row for what failed or was skipped, and one for the numbers of each."""
-    command = [sys.executable, "-m", "pytest", "-rfEs", "-m", "cuda", "tests/test_cuda.py"]
-    command += ["-k", "lightning and outputs"] if small else []
-    environment = os.environ | {"STARK_TEST_DEVICE": device}
-    with subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, text=True) as running:
+    command = ["env", f"STARK_TEST_DEVICE={device}", sys.executable, "-m", "pytest", "-rfEs", "-m", "cuda"]
+    command += ["tests/test_cuda.py", *(["-k", "lightning and outputs"] if small else [])]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as running:
         last = ""
         for line in running.stdout:
             last = line.strip() or last
@@ -65,7 +66,9 @@ def training(device: str, small: bool) -> Rows:
     for way in ways:
         for variant in variants:
             with noted({"variant": variant, "way": way}) as row:
+                step = None  # the network of the row before
                 torch._dynamo.reset()
+                gc.collect()
                 if device != "cpu":
                     torch.cuda.empty_cache()
                     torch.cuda.reset_peak_memory_stats()
@@ -78,7 +81,6 @@ def training(device: str, small: bool) -> Rows:
                 row["samples/s"] = size * calls_a_second(step, device, 1 if small else 10)
                 megabytes = resident_megabytes() if device == "cpu" else torch.cuda.max_memory_allocated() / 2**20
                 row["memory (MB)"] = round(megabytes)
-                del step
             yield row
 
 
@@ -107,8 +109,8 @@ def track(device: str, small: bool) -> Rows:
             for variant in variants:
                 with noted({"variant": variant, "way": way}) as row:
                     burst = tracking.tracking(variant, way, Path(folder), device)
-                    burst(None)
-                    milliseconds = 1e3 * float(np.median([burst(None)[0] for _ in range(2 if small else 8)]))
+                    burst()
+                    milliseconds = 1e3 * float(np.median([burst()[0] for _ in range(2 if small else 8)]))
                     row |= {"ms": milliseconds, "frames/s": 1e3 / milliseconds}
                 yield row
 
@@ -150,22 +152,21 @@ def run_part(name: str, device: str, small: bool) -> list[dict[str, object]]:
     with tempfile.TemporaryFile("w+") as made:
         # A session of its own: at the limit its children end, too.
         part = subprocess.Popen(command, stdout=made, start_new_session=True)
+        fault = f"stopped after its {limit} seconds"
         try:
             fault = f"ended with status {status}" if (status := part.wait(limit)) else ""
         except subprocess.TimeoutExpired:
-            os.killpg(part.pid, 9)
-            part.wait()
-            fault = f"stopped after its {limit} seconds"
-        except BaseException:  # Ctrl-C does not reach it
-            os.killpg(part.pid, 9)
-            raise
+            pass
+        finally:
+            if part.poll() is None:  # also after Ctrl-C, which does not reach it
+                os.killpg(part.pid, signal.SIGKILL)
+                part.wait()
         made.seek(0)
         rows = [json.loads(line) for line in made if line.startswith("{") and line.endswith("}\n")]
     return [{"part": name} | row for row in [*rows, *([{"error": fault}] if fault else [])]]
 
 
 def main() -> None:
-    """Run the parts one after the other; print the table and save it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--small", action="store_true", help="a little of each part, to try it")

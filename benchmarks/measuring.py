@@ -1,16 +1,13 @@
-"""Shared by the benchmarks: a clip to measure on, ways that take turns, processes, a table with ratios."""
+"""Shared by the benchmarks: a clip to measure on, processes that take turns, a table with ratios."""
 
 import argparse
 import itertools
 import json
 import multiprocessing
 import os
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,69 +55,42 @@ def known_way(text: str) -> str:
     return text
 
 
-class Worker:
-    """A process that answers questions, so that ways do not share threads and memory.
+def in_processes(
+    make: Callable[..., Callable], variant: str, ways: Iterable[str], rounds: int, threads: int, *more: object
+) -> dict[str, list[Any]]:
+    """The answers of each way in each round. Each has a process of its own, and they take turns.
 
-    `make`, called in the process with `arguments`, gives the function that answers a question.
+    `make`, called in the process with variant, way and `more`, gives the function that answers. Its first answer, which
+    warms up, is left out.
     """
-
-    def __init__(self, threads: int, make: Callable[..., Callable], *arguments: object) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(1, context, _begin, (threads, make, arguments))
-        self._pool.submit(int).result()  # it has begun
-
-    def ask(self, question: object = None) -> Any:
-        """The answer to a question."""
-        return self._pool.submit(_answer, question).result()
-
-    def end(self) -> None:
-        """End the process."""
-        self._pool.shutdown()
+    spawn, answers = multiprocessing.get_context("spawn"), {way: [] for way in ways}
+    pools = {way: ProcessPoolExecutor(1, spawn, _begin, (threads, make, variant, way, *more)) for way in answers}
+    for _ in range(1 + rounds):
+        for way, pool in pools.items():
+            answers[way].append(pool.submit(_answer).result())
+    for pool in pools.values():
+        pool.shutdown()
+    return {way: given[1:] for way, given in answers.items()}
 
 
-def _begin(threads: int, make: Callable[..., Callable], arguments: tuple) -> None:
+def _begin(threads: int, make: Callable[..., Callable], *arguments: object) -> None:
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
     _answer.function = make(*arguments)
 
 
-def _answer(question: object) -> object:
-    return _answer.function(question)
+def _answer() -> object:
+    return _answer.function()
 
 
-def take_turns(ways: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 1) -> dict[str, np.ndarray]:
-    """Seconds of every run of every way: (rounds,) each, the ways one after the other in each round."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(warmup + rounds):
-        for name, way in ways.items():
-            start = time.perf_counter()
-            way()
-            seconds[name].append(time.perf_counter() - start)
-    return {name: np.array(values[warmup:]) for name, values in seconds.items()}
+def table(seconds: Mapping[str, Sequence[float]], unit: str, number: Callable[[float], float]) -> list[dict]:
+    """Rows `way`, `unit` (the number of a median over rounds), `ratio`: how many times as fast as the first way.
 
-
-def rate(seconds: Mapping[str, np.ndarray], unit: str, amount: float, seconds_each: bool = False) -> list[dict]:
-    """Rows `way`, `unit` (amount a second, or its inverse), `ratio`: how many times as fast as the first way.
-
-    Numbers are medians over rounds; a ratio compares the runs of one round.
+    A ratio compares the runs of one round.
     """
-    first, rows = next(iter(seconds.values())), []
-    for way, values in seconds.items():
-        median = float(np.median(values))
-        number = median / amount if seconds_each else amount / median
-        rows.append({"way": way, unit: number, "ratio": float(np.median(first / values))})
-    return rows
-
-
-@contextmanager
-def busy(count: int) -> Iterator[None]:
-    """Run `count` processes beside that use a core each, until the block ends."""
-    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
-    try:
-        yield
-    finally:
-        for other in others:
-            other.kill()
+    rows = {way: {"way": way, unit: number(float(np.median(values)))} for way, values in seconds.items()}
+    first = next(iter(seconds.values()))
+    return [row | {"ratio": float(np.median(np.divide(first, seconds[way])))} for way, row in rows.items()]
 
 
 def resident_megabytes() -> float:

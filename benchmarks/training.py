@@ -8,6 +8,7 @@ python benchmarks/training.py [--variants stark_s:baseline:4 …] [--ways fp32 b
 
 import itertools
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from easydict import EasyDict
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.measuring import Worker, benchmark_parser, rate, report, resident_megabytes, take_turns
+from benchmarks.measuring import benchmark_parser, in_processes, report, resident_megabytes, table
 from lib.config import load_config
 from lib.models import build_model
 from lib.train.loader import Batch
@@ -53,57 +54,58 @@ def make_step(variant: str, way: str, device: str = "cpu") -> Callable[[], objec
     return lambda: trainer.train_step(1, batches)
 
 
+def configured(variant: str, way: str) -> EasyDict:
+    """The configuration of a network and its training. Raises UserError where SCRIPT:CONFIG:BATCH or way is unknown."""
+    script, config, size = [*variant.split(":"), "", ""][:3]
+    if not size.isdecimal():
+        raise UserError(f"'{variant}' is not SCRIPT:CONFIG:BATCH")
+    precision, *more = way.split("+")
+    overrides = [f"TRAIN.BATCH_SIZE={size}", f"TRAIN.TF32={'true' if precision == 'tf32' else 'false'}"]
+    overrides += [] if precision in ("fp32", "tf32") else [f"TRAIN.AMP={precision}"]
+    overrides += [f"TRAIN.COMPILE={'default' if mode == 'compile' else mode}" for mode in more]
+    return load_config(script, config, overrides)
+
+
 def make_trainer(variant: str, way: str, device: str) -> tuple[Trainer, Iterator[Batch]]:
     """A trainer of a network with random weights, and one batch without end."""
-    script, config, size = variant.split(":")
-    precision, *more = way.split("+")
-    overrides = [f"TRAIN.BATCH_SIZE={size}"]
-    overrides += ["TRAIN.AMP=bf16"] if precision == "bf16" else []
-    overrides += [f"TRAIN.COMPILE={'default' if mode == 'compile' else mode}" for mode in more]
-    overrides += [f"TRAIN.TF32={'true' if precision == 'tf32' else 'false'}"]
-    cfg, device = load_config(script, config, overrides), torch.device(device)
+    cfg, script, device = configured(variant, way), variant.split(":")[0], torch.device(device)
     torch.manual_seed(0)
     net = build_model(script, cfg).to(device, memory_format=torch.channels_last).train()
     choose_arithmetic(net, cfg, device)
     optimisation = Optimisation(net, cfg, device, steps_per_epoch=1)
     actor = (ScoreActor if cfg.TRAIN.get("TRAIN_CLS", False) else BoxActor)(net, cfg, device)
     trainer = Trainer(net, actor, cfg, None, None, optimisation, None, None, {"seed": 0})
-    batch = make_batch(cfg, int(size))
+    batch = make_batch(cfg, cfg.TRAIN.BATCH_SIZE)
     return trainer, itertools.repeat(batch.pin_memory() if device.type == "cuda" else batch)
 
 
-def stepping(variant: str, way: str) -> Callable[[object], float]:
-    """A function that takes a step and returns the resident memory in MB."""
+def stepping(variant: str, way: str) -> Callable[[], tuple[float, float]]:
+    """A function that takes a step; it returns its seconds and the resident memory in MB."""
     step = make_step(variant, way)
-    return lambda _: (step(), resident_megabytes())[1]
+
+    def timed() -> tuple[float, float]:
+        start = time.perf_counter()
+        step()
+        return time.perf_counter() - start, resident_megabytes()
+
+    return timed
 
 
 def measure(variant: str, ways: list[str], threads: int, rounds: int) -> list[dict[str, object]]:
     """One row a way of one variant."""
-    workers = {way: Worker(threads, stepping, variant, way) for way in ways}
-    seconds = take_turns({way: worker.ask for way, worker in workers.items()}, rounds)
-    rows = rate(seconds, "samples/s", int(variant.split(":")[2]))
-    for row in rows:
-        worker = workers[row["way"]]
-        row["memory (MB)"] = round(worker.ask())
-        worker.end()
-    return [{"variant": variant} | row for row in rows]
-
-
-def known_training(text: str) -> str:
-    """SCRIPT:CONFIG:BATCH of a command line."""
-    script, config, size = [*text.split(":"), "", ""][:3]
-    if not size.isdecimal():
-        raise UserError(f"'{text}' is not SCRIPT:CONFIG:BATCH")
-    load_config(script, config)
-    return text
+    answers = in_processes(stepping, variant, ways, rounds, threads)
+    seconds = {way: [each[0] for each in given] for way, given in answers.items()}
+    rows = table(seconds, "samples/s", lambda median: int(variant.split(":")[2]) / median)
+    return [{"variant": variant} | row | {"memory (MB)": round(answers[row["way"]][-1][1])} for row in rows]
 
 
 def main() -> None:
     parser = benchmark_parser(__doc__)
-    parser.add_argument("--variants", nargs="+", type=known_training, default=VARIANTS, metavar="SCRIPT:CONFIG:BATCH")
+    parser.add_argument("--variants", nargs="+", default=VARIANTS, metavar="SCRIPT:CONFIG:BATCH")
     parser.add_argument("--ways", nargs="+", default=("fp32", "bf16"))
     given = parser.parse_args()
+    for variant, way in itertools.product(given.variants, given.ways):
+        configured(variant, way)  # a mistake is said before the first is measured
     rows = [row for variant in given.variants for row in measure(variant, given.ways, given.threads, given.rounds)]
     report("Training, a step", rows, given.output)
 

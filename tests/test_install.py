@@ -1,40 +1,140 @@
-"""install_pytorch17.sh, against a small environment and an installer that only notes what it was asked for."""
+"""A wheel where only its own dependencies exist; install_pytorch17.sh with an installer that notes what it is asked."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import venv
+import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+import lib
+from lib.utils.workspace import REPOSITORY
+
+CLIP = REPOSITORY / "lib" / "tutorials" / "bigbuckbunny.mp4"
+BOX = ("--init_bbox", 235, 258, 292, 304)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """A wheel, made of what git knows, which builds leave as it is."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    for name in ("lib", "experiments"):
+        shutil.copytree(REPOSITORY / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "local.py*"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(REPOSITORY / name, source)
+    build = "from setuptools.build_meta import build_wheel; build_wheel('..')"
+    subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True)
+    return next(folder.glob("*.whl"))
+
+
+def needed(lines: list[str]) -> set[str]:
+    """The packages that requirements name, and all that these need here."""
+    found, left = set(), list(map(Requirement, lines))
+    while left:
+        line = left.pop()
+        name = canonicalize_name(line.name)
+        if name not in found and (line.marker is None or line.marker.evaluate({"extra": ""})):
+            found.add(name)
+            left += map(Requirement, metadata.requires(name) or [])
+    return found
+
+
+@pytest.fixture(scope="module")
+def alone(wheel, tmp_path_factory):
+    """An environment with the wheel and the dependencies that it names, and another package called `lib`."""
+    place = tmp_path_factory.mktemp("alone")
+    venv.create(place / "v", with_pip=False, symlinks=True)
+    (site,) = (place / "v").glob("lib/python*/site-packages")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+        (about,) = [name for name in archive.namelist() if name.endswith("/METADATA")]
+        lines = re.findall(r"^Requires-Dist: (.*)$", archive.read(about).decode(), re.MULTILINE)
+    for name in needed(lines):
+        for top in {path.parts[0] for path in metadata.files(name)} - {"..", "__pycache__"}:
+            (site / top).symlink_to(metadata.distribution(name).locate_file(top))
+    (site / "lib").mkdir()
+    (site / "lib" / "__init__.py").write_text("other = True\n")
+    return place / "v" / "bin" / "python"
+
+
+@pytest.fixture
+def stark(alone, tmp_path):
+    """Runs the installed program in an empty folder."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "STARK_"))}
+
+    def run(*words: object, how: tuple[str, ...] = ("-m", "stark_tracker")) -> subprocess.CompletedProcess:
+        command = [alone, *how, *map(str, words)]
+        return subprocess.run(command, cwd=tmp_path, env=kept, capture_output=True, text=True)
+
+    return run
+
+
+def test_the_wheel_holds_the_whole_package(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    modules = {f"stark_tracker/{path.relative_to(REPOSITORY / 'lib')}" for path in (REPOSITORY / "lib").rglob("*.py")}
+    configs = {f"stark_tracker/{path.relative_to(REPOSITORY)}" for path in REPOSITORY.glob("experiments/*/*.yaml")}
+    assert {name for name in modules | configs if not name.endswith("/local.py")} <= names
+    for name in ("experiments/stark_lightning_X_trt/mini.pth.tar", "data/specs/lasot_test.txt", "test/web/page/app.js"):
+        assert f"stark_tracker/{name}" in names
+    assert not [name for name in names if not name.startswith(("stark_tracker/", "stark_tracker-"))]
+
+
+def test_it_tracks_where_only_its_dependencies_are(stark, tmp_path):
+    done = stark("track", CLIP, *BOX, "--save_results")
+    assert done.returncode == 0, done.stderr
+    (folder,) = (tmp_path / "output").iterdir()  # the working directory's
+    assert len((folder / "boxes.txt").read_text().splitlines()) == 132
+    assert list(tmp_path.iterdir()) == [tmp_path / "output"]
+    code = "import sys, lib, stark_tracker; print(lib.other, stark_tracker.__version__, 'torch' in sys.modules)"
+    assert stark(how=("-c", code)).stdout.split() == ["True", lib.__version__, "False"]
+    said = " ".join(stark("info").stdout.split())
+    for text in (f"tracker {lib.__version__}", "torch not installed", "onnx (fp32)", "stark_lightning_X_trt mini"):
+        assert text in said
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "--help"], "needs the package torch: pip install 'stark-tracker[train]'"),
+        (["web"], "pip install 'stark-tracker[web]'"),
+        (["track", CLIP, *BOX, "--engine", "torch"], "the engine torch needs the package torch"),
+        (["track", CLIP, *BOX, "--device", "cuda"], "device 'cuda' needs PyTorch"),
+        (["track", "stark_x", "mini", CLIP], "stark_x is neither a tracker nor a file; trackers: stark_s"),
+        (["track", CLIP, CLIP, *BOX], "several videos are called bigbuckbunny"),
+        (["track", CLIP, *BOX, "--opts", "TEST.WINDOW=0.9"], "other weights or options"),
+        (["fly"], "stark has no command 'fly'"),
+    ],
+)
+def test_what_is_missing_is_one_line(stark, words, message):
+    done = stark(*words)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
 
 # Stands in for uv: logs the list, then leaves the metadata and the modules that the script looks for.
-FAKE_UV = """more="${10:+ ${10} ${11} ${12}}"
+FAKE_UV = r"""more="${10:+ ${10} ${11} ${12}}"
 [ "$*" = "pip install --compile-bytecode --python $5 --requirement $7 --override $9$more" ] || exit 1
 [ -z "${10}" ] || echo "from ${12}" >>"$UV_LOG"
 grep -q '^opencv-python ;' "$9" || exit 1
 cat "$7" >>"$UV_LOG"
-exec "$5" - "$7" <<'PY'
-import re, sys, sysconfig
-from pathlib import Path
-site = Path(sysconfig.get_paths()["purelib"])
-for line in Path(sys.argv[1]).read_text().splitlines():
-    if line.startswith("#"):
-        continue
-    name, version = re.match(r"([\\w.-]+)(?:[=>]=(.+))?", line).groups()
-    info = site / f"{name.replace('-', '_')}-{version}.dist-info"
-    info.mkdir(exist_ok=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\\nName: {name}\\nVersion: {version}\\n")
-for module in ("torch", "torchvision", "cv2"):
-    (site / f"{module}.py").write_text(
-        "from types import SimpleNamespace\\n__version__ = '0'\\ncuda = SimpleNamespace(is_available=lambda: False)\\n"
-    )
-PY
+site=$("$5" -c "import sysconfig; print(sysconfig.get_paths()['purelib'])")
+grep -v '^#' "$7" | sed 's/[=>]=/ /' | while read -r name version; do
+  info=$site/$(echo "$name" | tr - _)-$version.dist-info
+  mkdir -p "$info"
+  printf 'Metadata-Version: 2.1\nName: %s\nVersion: %s\n' "$name" "$version" >"$info/METADATA"
+done
+for module in torch torchvision cv2; do
+  printf "__version__ = '0'\nclass cuda: is_available = lambda: False\n" >"$site/$module.py"
+done
 """
 
 
@@ -84,90 +184,57 @@ def place(tmp_path):
     return Place(tmp_path)
 
 
-def test_second_run_installs_nothing_and_prints_the_interpreter(place):
-    first = place.install("--python")
-    assert first.stdout == f"{place.environment / 'bin' / 'python'}\n", first.stderr
-    wanted = place.log.read_text()
-    assert "torch==" in wanted
-    assert "\nnumpy>=" in wanted
-    assert "opencv-contrib-python-headless" in wanted
+def test_an_installation_that_failed_is_repeated_and_a_second_one_does_nothing(place):
+    script(place.tools / "uv", "exit 1\n")
+    failed = place.install()
+    assert failed.returncode == 2
+    assert "with pip" in failed.stderr
+    script(place.tools / "uv", FAKE_UV)
+    wanted = place.installed("--python")
+    assert all(name in wanted for name in ("torch==", "\nnumpy>=", "opencv-contrib-python-headless"))
     second = place.install("--python")
-    assert (second.stdout, second.stderr) == (first.stdout, "")
+    assert (second.stdout, second.stderr) == (f"{place.environment / 'bin' / 'python'}\n", "")
     assert place.log.read_text() == wanted
     assert not (place.checkout / ".venv").exists()
 
 
 def test_a_changed_list_or_a_missing_package_is_installed(place):
-    place.install()
+    assert "pytest>=" not in place.installed()
     project = place.checkout / "pyproject.toml"
     more = """dependencies = [
     "elsewhere>=1.0; sys_platform == 'plan9' or python_version < '3.9'",
     "here>=1.0; sys_platform != 'plan9' and python_version >= '3.9'",  # says why
 """
     project.write_text(project.read_text().replace("dependencies = [\n", more, 1))
-    assert "\nhere>=1.0\n" in place.installed()
-    assert "elsewhere" not in place.log.read_text()  # it is for other machines
+    assert "pytest>=" in (listed := place.installed("--dev"))
+    assert "\nhere>=1.0\n" in listed
+    assert "elsewhere" not in listed  # it is for other machines
     assert place.install("--python").stderr == ""  # nothing is missing
     shutil.rmtree(place.metadata("tqdm"))
     assert "tqdm" in place.installed()
-
-
-def test_opencv_with_windows_is_left_as_it_is(place):
-    info = place.metadata("opencv_python")
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: opencv-python\nVersion: 1.0\n")
-    assert "opencv-" not in place.installed()
 
 
 @pytest.mark.parametrize(
     ("machine", "pins"),
     [("x86_64", ("torch==2.14.1", "torchvision==0.29.1")), ("aarch64", ("torch==2.9.1", "torchvision==0.24.1"))],
 )
-def test_pytorch_fits_the_processor(place, machine, pins):
+def test_pytorch_fits_the_processor_and_opencv_with_windows_is_left_as_it_is(place, machine, pins):
     script(place.tools / "uname", f"echo {machine}\n")
-    assert set(pins) <= set(place.installed().split())
+    info = place.metadata("opencv_python")
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: opencv-python\nVersion: 1.0\n")
+    listed = place.installed()
+    assert set(pins) <= set(listed.split())
+    assert "opencv-" not in listed
 
 
 def test_old_python_is_refused_in_one_line(place, tmp_path):
     # A stand-in: it fails the version check as an old interpreter does.
-    old = script(tmp_path / "old" / "bin" / "python", '[ "$1" = --version ] && echo Python 3.8.18\nexit 1\n')
-    for variables, words in (
-        ({"VIRTUAL_ENV": str(tmp_path / "old")}, ("3.8.18", "3.10")),
-        ({"VIRTUAL_ENV": "", "PYTHON": str(old)}, (str(old),)),
-    ):
-        result = place.install(**variables)
-        assert result.returncode == 2
-        (line,) = result.stderr.splitlines()
-        assert all(word in line for word in words)
-
-
-def test_broken_environment_is_made_anew(place, tmp_path):
-    # pip would take seconds to come into an environment that never uses it.
-    made = f'[ "$1 $2" = "-m venv" ] && exec "{sys.executable}" -m venv --without-pip "$3"\n'
-    base = script(tmp_path / "base python", f'{made}exec "{sys.executable}" "$@"\n')
-    broken = place.checkout / ".venv"
-    (broken / "bin").mkdir(parents=True)
-    (broken / "bin" / "python").symlink_to("/nonexistent/python")
-    result = place.install("--python", VIRTUAL_ENV="", PYTHON=str(base))
-    assert result.returncode == 0, result.stderr
-    assert "broken" in result.stderr
-    assert subprocess.run([result.stdout.strip(), "-c", "import torch"]).returncode == 0
-
-
-def test_failed_installation_leaves_no_stamp(place):
-    script(place.tools / "uv", "exit 1\n")
-    result = place.install()
+    script(tmp_path / "old" / "bin" / "python", '[ "$1" = --version ] && echo Python 3.8.18\nexit 1\n')
+    result = place.install(VIRTUAL_ENV=str(tmp_path / "old"))
     assert result.returncode == 2
-    assert "with pip" in result.stderr
-    assert not list(place.environment.glob(".stark*"))
-    script(place.tools / "uv", FAKE_UV)
-    assert "numpy" in place.installed()
-
-
-def test_what_tests_need_comes_with_dev_alone(place):
-    assert "pytest>=" not in place.installed()
-    assert "pytest>=" in place.installed("--dev")
-    assert place.install("--python").stderr == ""  # more than needed is there
+    (line,) = result.stderr.splitlines()
+    assert all(word in line for word in ("3.8.18", "3.10"))
 
 
 def test_packages_come_from_a_folder_where_there_is_no_internet(place, tmp_path):

@@ -1,7 +1,9 @@
-"""The recipes of CONTRIBUTING.md, "Adding", word by word, in a copy of the code that then uses what was added."""
+"""The recipes of CONTRIBUTING.md, "Adding", word by word, in one copy of the code that then uses what was added."""
 
+import os
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,19 +11,81 @@ import numpy as np
 import pytest
 
 from lib.utils.workspace import REPOSITORY
-from tests.data.made_sets import moving_boxes, write_boxes, write_frames
-from tests.recipe_checkout import Checkout
-from tests.test.vot20 import made_workspaces
+from tests.data.made_sets import moving_boxes, write_boxes, write_frames, write_sequence
 
 RECIPES = (REPOSITORY / "CONTRIBUTING.md").read_text().partition("## Adding\n")[2].partition("\n## ")[0]
 LIGHTNING, LIGHTNING_BASE = "stark_lightning_X_trt", "baseline_rephead_4_lite_search5"
-SPATIAL = ("MODEL.BACKBONE.TYPE=resnet18", "MODEL.TRANSFORMER.ENC_LAYERS=1", "MODEL.TRANSFORMER.DEC_LAYERS=1")
-LIGHT = ("DATA.TEMPLATE.FEAT_SIZE=4", "DATA.SEARCH.FEAT_SIZE=8")
+# A network and a run of a second or two.
+TINY = (
+    *("MODEL.BACKBONE.PRETRAINED=false", "DATA.TEMPLATE.SIZE=64", "DATA.SEARCH.SIZE=128", "DATA.VAL.DATASETS_NAME=[]"),
+    *("TEST.TEMPLATE_SIZE=64", "TEST.SEARCH_SIZE=128", "DATA.TRAIN.SAMPLE_PER_EPOCH=4", "TRAIN.BATCH_SIZE=2"),
+    *("TRAIN.NUM_WORKER=0", "TRAIN.EPOCH=1", "DATA.MAX_SAMPLE_INTERVAL=20", "DATA.TRAIN.DATASETS_NAME=[FOLDER:videos]"),
+)
 
 
-@pytest.fixture
-def checkout(tmp_path):
-    return Checkout(tmp_path)
+class Checkout:
+    """A copy of the code in `folder`, with two videos in GOT-10k layout in `videos`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        unwanted = shutil.ignore_patterns("local.py*", "tutorials")  # a developer's own settings, and large files
+        for name in ("lib", "tracking"):
+            shutil.copytree(REPOSITORY / name, folder / name, ignore=unwanted)
+        shutil.copytree(REPOSITORY / "experiments", folder / "experiments", copy_function=os.symlink)
+        shutil.copy(REPOSITORY / "install_pytorch17.sh", folder)  # by which a checkout is known
+        for number in range(2):
+            write_sequence(folder / "videos", f"video{number}", 24)
+
+    def append(self, file: str, code: str) -> None:
+        """Add code at the end of a file, new or not."""
+        with open(self.folder / file, "a", encoding="utf-8") as text:
+            text.write(code)
+
+    def change(self, file: str, old: str, new: str) -> None:
+        """Replace a text that stands once in a file."""
+        path = self.folder / file
+        text = path.read_text(encoding="utf-8")
+        assert text.count(old) == 1, f"{old!r} is {text.count(old)} times in {file}"
+        path.write_text(text.replace(old, new), encoding="utf-8")
+
+    def before(self, file: str, place: str, code: str) -> None:
+        """Add code before a text that stands once in a file."""
+        self.change(file, place, code + place)
+
+    def enter(self, file: str, table: str, entry: str) -> None:
+        """Add an entry at the begin of a table, a tuple or dictionary."""
+        path = self.folder / file
+        text, count = re.subn(rf"(?m)^({table}\b[^=\n]*= [({{])", rf"\g<1>{entry}, ", path.read_text(encoding="utf-8"))
+        assert count == 1, f"{file} has {count} tables {table}"
+        path.write_text(text, encoding="utf-8")
+
+    def run(self, script: str, *words: str) -> str:
+        """Run a script of `tracking/` in a process of its own that must succeed; gives what it prints."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("STARK", "PYTHON"))}
+        given = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "MPLBACKEND": "agg"}
+        how = {"cwd": self.folder, "env": kept | given, "capture_output": True, "text": True, "check": False}
+        done = subprocess.run([sys.executable, f"tracking/{script}.py", *words], **how)
+        assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
+        return done.stdout
+
+    def train(self, script: str, config: str, *overrides: str) -> str:
+        """Train for two steps."""
+        return self.run("train", "--script", script, "--config", config, "--opts", *TINY, *overrides)
+
+    def track(self, tracker: str, config: str, dataset: str, *more: str) -> str:
+        """Track the two videos of a test set."""
+        said = self.run("test", tracker, config, "--dataset_name", dataset, *more)
+        assert "2 tracked, 0 finished before, 0 failed" in said
+        return said
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A copy of the code in which the recipes were followed."""
+    checkout = Checkout(tmp_path_factory.mktemp("checkout"))
+    for add in (add_data_sets, add_head_and_option, add_moving_tracker, add_tracker, add_engine):
+        add(checkout)
+    return checkout
 
 
 def test_what_the_recipes_name_exists():
@@ -45,30 +109,6 @@ def mine(storage: Storage, base: str, name: str) -> Sequences:
 
     return _sequences(storage, base, name, [f"videos/{video}" for video in names], left_out, layout)
 '''
-
-
-def write_mine(root: Path, boxes: np.ndarray) -> None:
-    """Two videos in this layout."""
-    for name in ("a", "b"):
-        write_frames(root / "videos" / name, [f"{i + 1:08d}.jpg" for i in range(len(boxes))])
-        write_boxes(root / "boxes" / f"{name}.txt", boxes)
-
-
-def test_a_test_set(checkout):
-    checkout.append("lib/data/layouts.py", MINE)
-    checkout.enter("lib/data/registry.py", "TEST_SETS", '"mine": (("mine",), layouts.mine)')
-    checkout.enter("lib/test/analysis/metrics.py", "_RULES", '"mine": ScoringRule(invalid_distance=_HIT)')
-    checkout.enter("lib/utils/workspace.py", "_TEST_SETS", '"mine"')
-    boxes = np.tile(moving_boxes(1), (24, 1))
-    boxes[12:] = np.nan  # by this set's rule such frames do not lower the precision
-    write_mine(checkout.folder / "data" / "mine", boxes)
-    checkout.track("still", "still", dataset="mine")
-    table = checkout.run("analysis_results", "--trackers", "still:still", "--dataset", "mine")
-    assert re.search(r"still.*\b100\.0", table)
-    checkout.run("create_default_local_file")
-    assert "mine_path" in (checkout.folder / "lib/test/evaluation/local.py").read_text()
-
-
 PHOTOS = """
 from .box_files import parse_boxes
 from .dataset import TrackingDataset, sequence_info
@@ -77,134 +117,65 @@ from .dataset import TrackingDataset, sequence_info
 class Photos(TrackingDataset):
     is_video = False
 
-    def __init__(self, name, storage):
-        super().__init__(name, storage)
-        self._names = [each.removesuffix(".txt") for each in storage.names() if each.endswith(".txt")]
-
     def __len__(self):
-        return len(self._names)
+        return 2
 
     def info(self, sequence):
-        path = f"{self._names[sequence]}.txt"
-        return sequence_info(parse_boxes(self.storage.text(path), path))
+        return sequence_info(parse_boxes(self.storage.text(f"{sequence}.txt"), "Photos"))
 
     def frame_path(self, sequence, frame):
-        return f"{self._names[sequence]}.jpg"
+        return f"{sequence}.jpg"
 
     def files(self):
         yield from self.storage.names()
 """
 
 
-def test_training_sets_of_sequences_and_of_images(checkout):
+def add_data_sets(checkout: Checkout) -> None:
+    """The test set `mine`, the training set MINE of the same videos, and PHOTOS, one of images."""
     registry, places = "lib/data/registry.py", "lib/utils/workspace.py"
     checkout.append("lib/data/layouts.py", MINE)
+    checkout.enter(registry, "TEST_SETS", '"mine": (("mine",), layouts.mine)')
+    checkout.enter("lib/test/analysis/metrics.py", "_RULES", '"mine": ScoringRule(invalid_distance=_HIT)')
+    checkout.enter(places, "_TEST_SETS", '"mine"')
     checkout.before(registry, "\n\n# Sets at a path", "_mine = partial(_videos, layouts.mine)\n")
     checkout.enter(registry, "_KNOWN", '"MINE": ("mine", _mine, {})')
     checkout.append("lib/data/photos.py", PHOTOS)
-    checkout.before(registry, "from .sequence import", "from .photos import Photos\n")
+    checkout.before(registry, "from .sequence", "from .photos import Photos\n")
     checkout.enter(registry, "_KNOWN", '"PHOTOS": ("photos", Photos, {})')
     checkout.enter(places, "_TRAINING_SETS", '"mine", "photos"')
-    write_mine(checkout.folder / "data" / "mine", moving_boxes(24))
-    for i in range(3):
-        write_frames(checkout.folder / "data" / "photos", [f"{i}.jpg"])
-        write_boxes(checkout.folder / "data" / "photos" / f"{i}.txt", moving_boxes(1))
-    checkout.run("create_default_local_file")
-    assert "photos_lmdb_dir" in (checkout.folder / "lib/train/admin/local.py").read_text()
-    for name in ("MINE", "PHOTOS"):
-        assert "packed and verified" in checkout.run("make_lmdb", name)
-    said = checkout.train(LIGHTNING, LIGHTNING_BASE, *LIGHT, sets="MINE,PHOTOS")
-    assert all(text in said for text in ("2 sequences in ", "3 objects in ", "[train: 1, 2 / 2]"))
+    for i in range(2):
+        write_frames(checkout.folder / "data/photos", [f"{i}.jpg"])
+        write_boxes(checkout.folder / "data/photos" / f"{i}.txt", moving_boxes(1))
+    boxes, data = moving_boxes(24, step=0), checkout.folder / "data/mine"
+    boxes[12:] = np.nan  # by this set's rule such frames do not lower the precision
+    for name in ("a", "b"):
+        write_frames(data / "videos" / name, [f"{i + 1:08d}.jpg" for i in range(24)])
+        write_boxes(data / "boxes" / f"{name}.txt", boxes)
 
 
 POINT = """
 
 class PointPredictor(nn.Module):
-    def __init__(self, inputs, size):
+    def __init__(self, inputs, share):
         super().__init__()
-        self.score = nn.Conv2d(inputs, 1, 1)
-        self.register_buffer("points", _cell_points(size, 0.5), persistent=False)
+        self.box, self.share = nn.Linear(inputs, 4), share
 
     def forward(self, x):
-        centre = (self.score(x).flatten(1).softmax(-1).unsqueeze(-1) * self.points).sum(1)
-        return {"pred_boxes": torch.cat((centre, torch.full_like(centre, 0.25)), dim=-1)[:, None]}
+        return {"pred_boxes": (self.box(x.mean((2, 3))).sigmoid() * self.share)[:, None]}
 """
-SPREAD = """
-
-class SpreadPredictor(nn.Module):
-    def __init__(self, inputs):
-        super().__init__()
-        self.box = nn.Linear(inputs, 5)
-
-    def forward(self, x):
-        found = self.box(x.mean((2, 3)))[:, None]
-        return {"pred_boxes": found[..., :4].sigmoid(), "pred_logits": -found[..., 4:], "spread": found[..., 4:]}
-"""
-SPREAD_LOSS = """\
-        if "spread" in output:
-            error = (cxcywh_to_xyxy(prediction) - truth[:, None]).abs().mean(-1, keepdim=True)
-            loss = (error * (-output["spread"]).exp() + output["spread"]).mean()
-            values = {"Loss/total": loss, "Loss/spread": output["spread"].mean()}
-        elif "cell_boxes" in output:"""
 
 
-def add_head(checkout: Checkout, name: str, code: str, call: str) -> None:
-    heads, branch = "lib/models/heads.py", f'    if cfg.MODEL.HEAD_TYPE == "{name}":\n        return {call}\n'
-    checkout.append(heads, code)
+def add_head_and_option(checkout: Checkout) -> None:
+    heads, options = "lib/models/heads.py", "lib/config/options.py"
+    branch = '    if cfg.MODEL.HEAD_TYPE == "POINT":\n        return PointPredictor(dim, option(cfg, "MODEL.SHARE"))\n'
+    checkout.append(heads, POINT)
     checkout.before(heads, '    if cfg.MODEL.HEAD_TYPE == "CENTER":\n', branch)
-    checkout.enter("lib/config/options.py", "_HEADS", f'"{name}"')
+    checkout.enter(options, "_HEADS", '"POINT"')
+    checkout.enter(options, "_TABLE", '_extra("MODEL.SHARE", 0.5, "a share of the crop", high=1)')
 
 
-def export(checkout: Checkout, script: str, config: str, *more: str) -> str:
-    return checkout.run("export", "--script", script, "--config", config, "--frames", "folder:videos", *more)
-
-
-def test_a_head(checkout):
-    add_head(checkout, "POINT", POINT, "PointPredictor(dim, size)")
-    options = ("MODEL.HEAD_TYPE=POINT", "MODEL.NUM_OBJECT_QUERIES=2", "MODEL.HIDDEN_DIM=64")
-    assert "Loss/giou" in checkout.train("stark_s", "baseline", *SPATIAL, *options)
-    assert "onnx fp32: 46 search regions" in export(checkout, "stark_s", "baseline")
-
-
-def test_a_head_with_a_loss_and_a_confidence(checkout):
-    add_head(checkout, "SPREAD", SPREAD, "SpreadPredictor(dim)")
-    inference, scored = "lib/models/inference.py", "isinstance(model.box_head, CenterPredictor"
-    checkout.change("lib/train/losses.py", '        if "cell_boxes" in output:', SPREAD_LOSS)
-    checkout.change(
-        "lib/train/losses.py", '= ("Loss/total", "Loss/giou", ', '= ("Loss/total", "Loss/spread", "Loss/giou", '
-    )
-    checkout.change(inference, "from .heads import ", "from .heads import SpreadPredictor, ")
-    checkout.change(inference, scored, f"{scored} | SpreadPredictor")
-    assert "Loss/spread" in checkout.train(LIGHTNING, LIGHTNING_BASE, *LIGHT, "MODEL.HEAD_TYPE=SPREAD")
-    assert "logit of the confidence" in export(checkout, LIGHTNING, LIGHTNING_BASE)
-    checkout.track(LIGHTNING, LIGHTNING_BASE, "--engine", "onnx")
-
-
-LOGGER = """\
-class Csv:
-    def __init__(self, run, purge_step=None):
-        self.path = run.folder / "curves.csv"
-
-    def close(self, failed):
-        pass
-
-    def curves(self, title, step, values):
-        with open(self.path, "a") as file:
-            file.write(f"{title},{step},{values['Loss/total']}\\n")
-
-
-"""
-
-
-def test_a_logger(checkout):
-    checkout.before("lib/train/loggers.py", "Logger = TensorBoard", LOGGER)
-    checkout.enter("lib/train/loggers.py", "LOGGERS", '"csv": Csv')
-    checkout.enter("lib/config/options.py", "_LOGGERS", '"csv"')
-    checkout.train(LIGHTNING, LIGHTNING_BASE, *LIGHT, "LOG.TO=[csv]")
-    assert "\ntrain,1," in (checkout.folder / "logs/curves.csv").read_text()
-
-
-MOVING = """\
+MOVING = """
 class MovingTracker(Baseline):
     def initialize(self, image, info):
         self._box = list(info["init_bbox"])
@@ -217,12 +188,9 @@ class MovingTracker(Baseline):
 """
 
 
-def test_a_tracker_without_a_network(checkout):
+def add_moving_tracker(checkout: Checkout) -> None:
     checkout.before("lib/test/tracker/classic.py", "# Name -> class;", MOVING)
     checkout.enter("lib/test/tracker/classic.py", "BASELINES", '"moving": MovingTracker')
-    checkout.track("moving", "moving")
-    (boxes,) = checkout.folder.rglob("video1.txt")
-    assert np.loadtxt(boxes)[:, 0].tolist() == [10 + i for i in range(24)]
 
 
 NETWORK = """\
@@ -237,7 +205,7 @@ class STARKBlurred(STARKS):
 """
 
 
-def test_a_tracker_with_a_network(checkout):
+def add_tracker(checkout: Checkout) -> None:
     models, name = "lib/models/__init__.py", "stark_blurred"
     checkout.append("lib/models/stark_blurred.py", NETWORK)
     checkout.before(models, "from .stark_lightning", "from .stark_blurred import STARKBlurred\n")
@@ -248,65 +216,62 @@ def test_a_tracker_with_a_network(checkout):
     (checkout.folder / "experiments" / name).mkdir()
     checkout.append(f"experiments/{name}/baseline.yaml", "MODEL: {HIDDEN_DIM: 64}")
     checkout.enter("lib/test/tracker/__init__.py", "SCRIPT_OF", f'"{name}": "{name}"')
-    assert "STARKBlurred with resnet18" in checkout.train(name, "baseline", *SPATIAL)
-    checkout.track(name, "baseline", "--engine", "torch")
 
 
-ENGINE = """\
-from . import package
+ENGINE = """
+import onnxruntime
 
 
 def open_graph(path):
-    session = package("onnxruntime", "the engine plain").InferenceSession(str(path))
-    names = [each.name for each in session.get_inputs()]
-    return lambda *inputs: session.run(None, dict(zip(names, inputs, strict=True)))
-"""
-BRANCH = """\
-    elif engine == "plain":
-        parts = [plain.open_graph(path) for path in (template, search)]
+    session = onnxruntime.InferenceSession(path)
+    return lambda *inputs: session.run(None, {each.name: x for each, x in zip(session.get_inputs(), inputs)})
 """
 
 
-def test_an_engine(checkout):
+def add_engine(checkout: Checkout) -> None:
     engines, graphs = "lib/test/tracker/engines/__init__.py", "lib/test/tracker/engines/graphs.py"
     checkout.append("lib/test/tracker/engines/plain.py", ENGINE)
     checkout.before(graphs, "openvino, package\n", "plain, ")
-    checkout.before(graphs, "    else:\n        tensorrt = ", BRANCH)
+    branch = '    elif engine == "plain":\n        parts = [plain.open_graph(path) for path in (template, search)]\n'
+    checkout.before(graphs, "    else:\n        tensorrt = ", branch)
     checkout.enter(engines, "PRECISIONS_OF", '"plain": ("fp32",)')
     checkout.before(engines, '"onnx": "onnxruntime"', '"plain": "onnxruntime", ')
     checkout.change(engines, '"cpu": (', '"cpu": ("plain", ')
     checkout.enter("lib/test/tracker/export.py", "FORMATS", '"plain"')
-    said = export(checkout, LIGHTNING, "mini", "--format", "plain", "--output", "out")
+
+
+def test_a_test_set_and_a_tracker_without_a_network(checkout):
+    checkout.track("moving", "moving", "folder:videos")
+    (boxes,) = checkout.folder.rglob("video1.txt")
+    assert np.loadtxt(boxes)[:, 0].tolist() == [10 + i for i in range(24)]
+    checkout.track("still", "still", "mine")
+    table = checkout.run("analysis_results", "--trackers", "still:still", "--dataset", "mine")
+    assert re.search(r"still.*\b100\.0", table)
+    checkout.run("create_default_local_file")
+    for file, line in (("test/evaluation", "mine_path"), ("train/admin", "photos_lmdb_dir")):
+        assert line in (checkout.folder / "lib" / file / "local.py").read_text()
+
+
+def test_training_sets_an_option_and_a_head(checkout):
+    sizes = ("DATA.TEMPLATE.FEAT_SIZE=4", "DATA.SEARCH.FEAT_SIZE=8")
+    parts = ("MODEL.HEAD_TYPE=POINT", "MODEL.SHARE=1", "DATA.TRAIN.DATASETS_NAME=[MINE,PHOTOS]")
+    said = checkout.train(LIGHTNING, LIGHTNING_BASE, *sizes, *parts)
+    assert all(text in said for text in ("2 sequences in ", "2 objects in ", "[train: 1, 2 / 2]", "Loss/giou"))
+    assert "packed and verified" in checkout.run("make_lmdb", "PHOTOS")
+    network = ("--script", LIGHTNING, "--config", LIGHTNING_BASE, "--frames", "folder:videos")
+    assert "onnx fp32: 46 search regions" in checkout.run("export", *network)
+    checkout.track(LIGHTNING, LIGHTNING_BASE, "folder:videos", "--engine", "onnx")
+
+
+def test_a_tracker_with_a_network(checkout):
+    layers = ("MODEL.BACKBONE.TYPE=resnet18", "MODEL.TRANSFORMER.ENC_LAYERS=1", "MODEL.TRANSFORMER.DEC_LAYERS=1")
+    assert "STARKBlurred with resnet18" in checkout.train("stark_blurred", "baseline", *layers)
+    checkout.track("stark_blurred", "baseline", "folder:videos", "--engine", "torch")
+
+
+def test_an_engine(checkout):
+    network = ("--script", LIGHTNING, "--config", "mini", "--frames", "folder:videos")
+    said = checkout.run("export", *network, "--format", "plain", "--output", "out")
     assert "wrote out/search.onnx" in said
     assert "plain fp32: 46 search regions" in said
-    assert "engine: plain fp32" in checkout.track(LIGHTNING, "mini")
-
-
-def test_a_vot_workspace(checkout, tmp_path):
-    checkout.enter("lib/test/vot20/stark_vot20.py", "TRACKER_OF", f'"mini": ("{LIGHTNING}", "mini")')
-    folder = checkout.folder / "external/vot20/stark_mini"
-    shutil.copytree(folder.with_name("stark_s50"), folder)
-    for path in folder.iterdir():
-        path.write_text(path.read_text().replace("s50", "mini").replace("S50", "MINI"))
-    sequence = made_workspaces.write_sequence(tmp_path / "squares", frames=3)
-    vot = ["env", f"PYTHONPATH={checkout.folder}", sys.executable, "-m", "vot", "--registry", str(folder)]
-    assert "Test concluded" in made_workspaces.run([*vot, "test", "stark_mini", "--sequence", str(sequence)], tmp_path)
-
-
-OPTION = """
-from lib.config import load_config, option
-from lib.test.tracker import find_weights, graphs_folder
-
-network = ("stark_lightning_X_trt", "mini")
-for given in ((), ("DATA.SHARE=0.25", "MODEL.DEEPER=true"), ("DATA.SHARE=2",)):
-    cfg = load_config(*network, given)
-    print(option(cfg, "DATA.SHARE"), graphs_folder(*network, cfg, find_weights(*network)).name)
-"""
-
-
-def test_an_option(checkout):
-    checkout.enter("lib/config/options.py", "_TABLE", '_extra("DATA.SHARE", 0.5, "a share", high=2)')
-    checkout.enter("lib/config/options.py", "_TABLE", '_extra("MODEL.DEEPER", False, "decides what is computed")')
-    (default, graphs), (given, others), (more, same) = re.findall(r"(?m)^(\S+) (\w{20})$", checkout.run(OPTION))
-    assert (default, given, more) == ("0.5", "0.25", "2.0")
-    assert graphs == same != others
+    assert "engine: plain fp32" in checkout.track(LIGHTNING, "mini", "folder:videos")

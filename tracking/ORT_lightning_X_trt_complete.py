@@ -1,5 +1,3 @@
-"""--help says what this command does."""
-
 import sys
 from pathlib import Path
 

@@ -1,5 +1,3 @@
-"""The command `stark export`; --help says what it does."""
-
 import sys
 from pathlib import Path
 

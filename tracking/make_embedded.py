@@ -1,5 +1,3 @@
-"""The command `stark data synthesize`; --help says what it does."""
-
 import sys
 from pathlib import Path
 

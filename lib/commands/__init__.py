@@ -5,15 +5,15 @@ command's module is imported when it runs: tracking needs no PyTorch.
 """
 
 import argparse
-import inspect
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
+from inspect import getdoc
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from .. import __version__
-from ..config.loader import closest
+from ..config import closest
 from ..utils.errors import UserError, run_command
 from ..utils.workspace import IN_CHECKOUT
 
@@ -41,8 +41,10 @@ COMMANDS = {
     "data check": Command("training", "check_data", "open data sets, read of their sequences, say what is wrong"),
     "data convert": Command("data", "convert", "convert annotations of CVAT, Label Studio, YOLO, MOT, DAVIS, and back"),
     "data synthesize": Command("data", "synthesize", "generate small videos to train and test on"),
-    "info": Command("info", "info", "versions, devices, engines and weights found"),
+    "info": Command("tracking", "info", "versions, devices, engines and weights found"),
 }
+# Package: what installs it, where that is not `train`.
+_EXTRAS = {"fastapi": "web", "uvicorn": "web", "av": "web", "vot": "vot", "openvino": "engines", "nncf": "engines"}
 # Of scripts without a command of `stark`.
 _SCRIPTS = {
     "analysis_results_ITP": Command("analysis", "analyze_runs"),
@@ -55,10 +57,7 @@ _SCRIPTS = {
 _SHARED: dict[str, dict[str, Any]] = {
     "--checkpoint": {"help": "checkpoint file; default: that of the configuration"},
     "--device": {"default": "auto", "help": "auto, cpu, cuda, cuda:N or mps"},
-    "--engine": {
-        "default": "auto",
-        "help": "torch, compile, onnx, openvino or tensorrt; auto (default): the fastest that is installed",
-    },
+    "--engine": {"default": "auto", "help": "torch, compile, onnx, openvino, tensorrt or auto (default), the fastest"},
     "--precision": {
         "default": "fp32",
         "help": "fp32 (default); bf16 and int8 (openvino), bf16 and on GPUs fp16 (torch, compile, tensorrt) are faster "
@@ -82,45 +81,33 @@ def add_shared(parser: argparse.ArgumentParser, *names: str) -> None:
 
 def run_script(name: str) -> None:
     """Run a command as a script of `tracking/`, and leave the process with its exit status."""
-    run_command(_prepared((_SCRIPTS | COMMANDS)[name], f"python {sys.argv[0]}", 1))
+    run_command(lambda: _run((_SCRIPTS | COMMANDS)[name], f"python {sys.argv[0]}", sys.argv[1:]))
 
 
 def main() -> None:
     """The program `stark`: the command that its first words name."""
-    words, group = sys.argv[1:3], {name.split()[0] for name in COMMANDS if " " in name}
-    name = " ".join(words if words and words[0] in group else words[:1])
+    words, groups = sys.argv[1:3], {name.split()[0] for name in COMMANDS if " " in name}
+    name = " ".join(words if words and words[0] in groups else words[:1])
     if name == "--version":
         print(f"stark-tracker {__version__}")
-        return
-    if name in COMMANDS:
-        run_command(_prepared(COMMANDS[name], f"stark {name}", 1 + len(name.split())))
-    run_command(lambda: _help(words, group))
+    elif name in COMMANDS:
+        run_command(lambda: _run(COMMANDS[name], f"stark {name}", sys.argv[1 + len(name.split()) :]))
+    else:
+        run_command(lambda: _help(words, groups))
 
 
-def _prepared(command: Command, program: str, skip: int) -> Callable[[], int | None]:
-    """The command as a function that parses the process's arguments behind the first `skip`."""
-
-    def prepared() -> int | None:
-        try:
-            function = getattr(import_module(f".{command.module}", __package__), command.function)
-        except ModuleNotFoundError as error:
-            raise UserError(_missing_package(error, program)) from error
-        form = argparse.RawDescriptionHelpFormatter
-        parser = argparse.ArgumentParser(program, description=inspect.getdoc(function), formatter_class=form)
-        return function(parser, sys.argv[skip:])
-
-    return prepared
-
-
-def _missing_package(error: ModuleNotFoundError, program: str) -> str:
-    """The line for a package that a command needs and that is not installed; another module's absence is a bug."""
-    name = (error.name or "").partition(".")[0]
-    if not name or name == __package__.partition(".")[0]:
-        raise error
-    extra = {"fastapi": "web", "uvicorn": "web", "av": "web", "vot": "vot", "openvino": "engines", "nncf": "engines"}
-    group = extra.get(name, "train")
-    here = "bash install_pytorch17.sh" if IN_CHECKOUT else f"pip install 'stark-tracker[{group}]'"
-    return f"`{program}` needs the package {name}: {here}"
+def _run(command: Command, program: str, arguments: Sequence[str]) -> int | None:
+    try:
+        function = getattr(import_module(f".{command.module}", __package__), command.function)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", __package__.partition(".")[0]):
+            raise  # a bug
+        extra = _EXTRAS.get(package, "train")
+        here = "bash install_pytorch17.sh" if IN_CHECKOUT else f"pip install 'stark-tracker[{extra}]'"
+        raise UserError(f"`{program}` needs the package {package}: {here}") from error
+    form = argparse.RawDescriptionHelpFormatter
+    return function(argparse.ArgumentParser(program, description=getdoc(function), formatter_class=form), arguments)
 
 
 def _help(words: Sequence[str], groups: set[str]) -> None:

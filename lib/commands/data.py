@@ -66,9 +66,7 @@ def convert(parser: ArgumentParser, arguments: Sequence[str]) -> None:
     parser.add_argument("--from", dest="form", required=True, choices=FORMATS, help="format of the source")
     parser.add_argument("--to", default="got10k", choices=TARGETS, help="format of the output; default: got10k")
     parser.add_argument("--frames", type=Path, help="video file or folder of images; default: those beside the source")
-    parser.add_argument(
-        "--prefix", default="", help="stands before the names of sequences, as of one of several videos"
-    )
+    parser.add_argument("--prefix", default="", help="before the names of sequences, as of one of several videos")
     add_shared(parser, "--overwrite")
     print(convert_annotations(**vars(parser.parse_args(arguments))))
 

@@ -46,17 +46,14 @@ def export(parser: ArgumentParser, arguments: Sequence[str]) -> int:
     return export_network(**given)
 
 
-def profile(
-    parser: ArgumentParser, arguments: Sequence[str], script: str = "stark_s", config: str = "baseline"
-) -> None:
+def profile(parser: ArgumentParser, arguments: Sequence[str], network: Sequence[str] = ("stark_s", "baseline")) -> None:
     """Count the operations and parameters of STARK-S, STARK-ST or STARK-Lightning, and time its parts."""
-    parser.add_argument("--script", default=script, help="stark_s, stark_st1, stark_st2 or stark_lightning_X_trt")
-    parser.add_argument("--config", default=config, help="name of a configuration under experiments/, or a path")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    parser.add_argument("--script", default=network[0], help="stark_s, stark_st1, stark_st2 or stark_lightning_X_trt")
+    parser.add_argument("--config", default=network[1], help="name of a configuration under experiments/, or a path")
     parser.add_argument("--runs", type=int, default=100, help="timed runs of each part")
     parser.add_argument("--warmup", type=int, default=20, help="runs before the timed ones")
     parser.add_argument("--threads", type=int, help="threads on the CPU; default: PyTorch decides")
-    add_shared(parser, "--opts")
+    add_shared(parser, "--device", "--opts")
     parser.add_argument("--output", type=Path, help="also write this JSON file")
     args = parser.parse_args(arguments)
     if args.runs < 1 or args.warmup < 0 or (args.threads is not None and args.threads < 1):
@@ -74,7 +71,7 @@ def profile(
 
 def profile_lightning(parser: ArgumentParser, arguments: Sequence[str]) -> None:
     """Count the operations and parameters of STARK-Lightning, and time its parts."""
-    profile(parser, arguments, *_LIGHTNING)
+    profile(parser, arguments, _LIGHTNING)
 
 
 def check_template_graph(parser: ArgumentParser, arguments: Sequence[str]) -> int:
@@ -88,13 +85,10 @@ def check_search_graph(parser: ArgumentParser, arguments: Sequence[str]) -> int:
 
 
 def _check(parser: ArgumentParser, arguments: Sequence[str], part: str) -> int:
-    """1 where onnxruntime and PyTorch disagree."""
-    script, config = _LIGHTNING
-    parser.add_argument("--script", default=script, help="stark_lightning_X_trt, stark_s or stark_st2")
-    parser.add_argument("--config", default=config, help="name of a configuration, or a path")
-    parser.add_argument("--checkpoint", help="checkpoint file; the configuration's own by default")
+    parser.add_argument("--script", default=_LIGHTNING[0], help="stark_lightning_X_trt, stark_s or stark_st2")
+    parser.add_argument("--config", default=_LIGHTNING[1], help="name of a configuration, or a path")
     parser.add_argument("--output", type=Path, help="folder of the graph; by default beside those of trackers")
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing graph in --output")
+    add_shared(parser, "--checkpoint", "--overwrite")
     parser.add_argument("--device", default="cpu", help="cpu, or cuda with onnxruntime-gpu")
     parser.add_argument("--runs", type=int, default=100, help="timed runs")
     return check_graph(part, **vars(parser.parse_args(arguments)))

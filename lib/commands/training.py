@@ -18,11 +18,9 @@ from ..train.options import RunOptions, Stage
 from ..train.run import train as run_training
 from ..utils.errors import UserError
 from ..utils.workspace import workspace
+from . import add_shared
 
-TORCHRUN = (
-    *("nproc_per_node", "nnodes", "node_rank", "rdzv_endpoint", "rdzv_backend", "rdzv_id"),
-    *("master_addr", "master_port", "max_restarts"),
-)
+TORCHRUN = "nproc_per_node nnodes node_rank rdzv_endpoint rdzv_backend rdzv_id master_addr master_port max_restarts"
 
 
 @record
@@ -35,12 +33,12 @@ def train(parser: ArgumentParser, arguments: Sequence[str]) -> int:
     """
     _add_arguments(parser)
     args = parser.parse_args(arguments)
-    torchrun = {name: getattr(args, name) for name in TORCHRUN}
+    torchrun = {name: getattr(args, name) for name in TORCHRUN.split()}
     given = [f"--{name}" for name, value in torchrun.items() if value is not None]
     mode = args.mode or ("multiple" if given else "single")
     if mode == "single" and given:
         raise UserError(f"{' '.join(given)}: --mode single is one process; use --mode multiple")
-    overrides = [*args.opts, *([] if args.seed is None else [f"TRAIN.SEED={args.seed}"])]
+    overrides = [*args.overrides, *([] if args.seed is None else [f"TRAIN.SEED={args.seed}"])]
     # Also read here, so that a mistake in it is reported once, before processes start.
     cfg = load_config(args.script, args.config, overrides)
     previous, teacher = _stage(args, "prv", args.script), _stage(args, "teacher")
@@ -49,21 +47,20 @@ def train(parser: ArgumentParser, arguments: Sequence[str]) -> int:
         raise UserError("--distill needs a teacher: add --script_teacher stark_s --config_teacher <config>")
     if teacher is not None and not distills:
         raise UserError("--script_teacher names a teacher, but the student does not use it: add --distill 1")
-    places = args.script, args.config, args.save_dir or workspace("train").save_dir
-    how = bool(args.use_lmdb), args.device, tuple(overrides), args.allow_changes
-    options = RunOptions(*places, previous, teacher, *how)
+    run = args.script, args.config, args.save_dir or workspace("train").save_dir, previous, teacher
+    options = RunOptions(*run, bool(args.use_lmdb), args.device, tuple(overrides), args.allow_changes)
     if args.check:
         report = check_run(options, cfg)
         report.require()
         print(report.table())
-    elif mode == "multiple" and not is_launched():
+        return 0
+    if mode == "multiple" and not is_launched():
         as_module = Path(sys.argv[0]).name == "__main__.py"
         program = ["-m", __package__.partition(".")[0]] if as_module else sys.argv[:1]
         return launch([*program, *sys.argv[1:]], torchrun)
-    else:
-        if is_launched():
-            end_with_parent()
-        run_training(options)
+    if is_launched():
+        end_with_parent()
+    run_training(options)
     return 0
 
 
@@ -74,13 +71,9 @@ def check_data(parser: ArgumentParser, arguments: Sequence[str]) -> int:
     %(prog)s lasot got10k_val          test sets
     %(prog)s my/videos                 a folder in GOT-10k layout
     """
-    parser.add_argument(
-        "names", nargs="+", metavar="NAME", help="names of data sets as of training or testing, or folders"
-    )
+    parser.add_argument("names", nargs="+", metavar="NAME", help="data sets of training or testing, or folders")
     parser.add_argument("--use_lmdb", action="store_true", help="read training sets from their LMDB")
-    parser.add_argument(
-        "--all", action="store_true", help="read of every sequence; default: of 20, spread over the set"
-    )
+    parser.add_argument("--all", action="store_true", help="read every sequence; default: 20, spread over the set")
     given, report = parser.parse_args(arguments), Report()
     for name in given.names:
         if name in TEST_SETS or name.startswith(PREFIXES):
@@ -101,9 +94,8 @@ def _add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--save_dir", type=Path, help="folder for checkpoints and logs; default: the current one")
     parser.add_argument("--check", action="store_true", help="check everything that the training needs; do not train")
     parser.add_argument("--use_lmdb", **switch, help="read data sets from LMDB")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
     parser.add_argument("--seed", type=int, help="the same as --opts TRAIN.SEED=…")
-    parser.add_argument("--opts", nargs="+", default=[], metavar="KEY=VALUE", help="such as TRAIN.BATCH_SIZE=4")
+    add_shared(parser, "--device", "--opts")
     changes = "go on with a run although its configuration changed; the checkpoint keeps the new one"
     parser.add_argument("--allow_changes", action="store_true", help=changes)
     stages = parser.add_argument_group("weights of other trainings")
@@ -115,7 +107,7 @@ def _add_arguments(parser: ArgumentParser) -> None:
     several = parser.add_argument_group("several processes", "The other options are torchrun's: see torchrun --help.")
     modes = "one process, or several; default: several where another option of these is given"
     several.add_argument("--mode", choices=["single", "multiple"], help=modes)
-    for name in TORCHRUN:
+    for name in TORCHRUN.split():
         several.add_argument(f"--{name}", metavar="…")
 
 

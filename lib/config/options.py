@@ -50,7 +50,6 @@ class Option:
 # An option beyond the published ones.
 _extra = partial(Option, scripts=(), optional=True)
 
-
 _BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "RepVGG-A0", "EfficientNet-Lite0")
 _HEADS = ("CORNER", "MLP", "CORNER_LITE", "CORNER_LITE_REP", "CORNER_LITE_REP_v2", "CENTER")
 _LITE = {LIGHTNING: 128}

@@ -17,7 +17,7 @@ from xml.etree.ElementTree import SubElement, fromstring, indent, tostring
 import cv2
 import numpy as np
 
-from ..config.loader import closest
+from ..config import closest
 from ..utils.errors import UserError
 from ..utils.files import parse_names, read_text, write_text
 from .annotations import READERS, Track

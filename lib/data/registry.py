@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..config.loader import closest
+from ..config import closest
 from ..utils.errors import UserError
 from ..utils.progress import progress_bar
 from ..utils.workspace import PACKAGE, Workspace, workspace

@@ -7,8 +7,7 @@ import torch
 from easydict import EasyDict
 from torch import nn
 
-from ..config import ConfigError
-from ..config.loader import trained_config
+from ..config import ConfigError, trained_config
 from ..config.options import REFINE
 from ..utils.checkpoint import CheckpointError, load_checkpoint, load_state, save_checkpoint
 from ..utils.checkpoint_files import kept_config

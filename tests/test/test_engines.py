@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.config import load_config
-from lib.config.loader import EXPERIMENTS
+from lib.config import EXPERIMENTS, load_config
 from lib.models import build_model
 from lib.models.export import export_graphs
 from lib.test.tracker import create_tracker, exported, find_weights

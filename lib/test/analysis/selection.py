@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from ...config.loader import closest
+from ...config import closest
 from ...data.registry import dataset_label, dataset_title, load_dataset
 from ...data.sequence import Sequence
 from ...utils.errors import UserError

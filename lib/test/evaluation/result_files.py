@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...config.loader import experiment_name
+from ...config import experiment_name
 from ...data.box_files import read_boxes
 from ...data.sequence import Sequence
 from ...utils.checkpoint_files import content_digest

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...config.loader import leaves
+from ...config import leaves
 from ...data.registry import load_dataset, select_sequences
 from ...data.sequence import Sequence, doubt_boxes, with_frames
 from ...utils.device import available_cpus, available_devices

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from easydict import EasyDict
 
-from ...config import load_config, option
-from ...config.loader import config_path, experiment_name, trained_config
+from ...config import config_path, experiment_name, load_config, option, trained_config
 from ...config.options import REFINE
 from ...utils.checkpoint_files import NET_TYPES, CheckpointError, checkpoint_name, content_digest, find_checkpoint
 from ...utils.errors import UserError

@@ -7,7 +7,7 @@ import numpy as np
 from got10k.trackers import Tracker
 from PIL import Image
 
-from ...config.loader import experiment_name
+from ...config import experiment_name
 from ..tracker import create_tracker
 
 

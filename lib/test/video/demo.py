@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ...config.loader import experiment_name
+from ...config import experiment_name
 from ...data.box_files import box_doubt, line_numbers
 from ...data.registry import SAMPLE_PREFIX, find_sample
 from ...utils.errors import UserError

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from ...config.loader import EXPERIMENTS, experiment_name
+from ...config import EXPERIMENTS, experiment_name
 from ...utils.errors import UserError
 from ..tracker import SCRIPT_OF, Tracker, create_tracker, find_weights, weights_place
 from ..tracker.engines import choose_engine, installed
