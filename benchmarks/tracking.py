@@ -81,10 +81,7 @@ class PlainTracker(StarkTracker):
     """`StarkTracker` with region and mask padded at full size, then resized; templates are never replaced."""
 
     def __init__(self, model: nn.Module, cfg: EasyDict) -> None:
-        super().__init__(PlainEngine(model, cfg), cfg)
-
-    def _initial_templates(self, template: Tokens) -> list[Tokens]:
-        return [template] * self.engine.model.template_count
+        super().__init__(PlainEngine(model, cfg), cfg, [10**9] * (model.template_count - 1))  # frames: never
 
     def _region(
         self, image: Picture, box: Sequence[float], factor: float, size: int
