@@ -1,7 +1,5 @@
-"""The trackers that the page offers, and those that need weights first."""
+"""The trackers that the page offers."""
 
-import contextlib
-import io
 import threading
 from functools import lru_cache
 
@@ -9,51 +7,36 @@ import numpy as np
 
 from ...config.loader import EXPERIMENTS, experiment_name
 from ...utils.errors import UserError
-from ..tracker import SCRIPT_OF, Tracker, create_tracker, find_weights, weights_place
+from ..tracker import SCRIPT_OF, Tracker, create_tracker, find_weights
 from ..tracker.engines import choose_engine, installed
 
 
 class Trackers:
     """Trackers with weights, by keys such as `stark_s baseline`: nothing that a page sends becomes a path.
 
-    Args:
-        name, config, checkpoint, device, engine: the tracker that comes first, as `create_tracker` takes it.
-
-    Attributes:
-        lock: pages and objects share the network of a tracker: hold it for each step.
-        offered: `{"trackers", "engines", "engine", "missing"}`: keys, names, the name that comes first; and of trackers
-            without weights `{"tracker", "file"}`, the file that is missing.
-
-    Raises:
-        UserError: the first tracker cannot be used.
+    The arguments are those of `create_tracker`, of the tracker that comes first; a UserError where it cannot be used.
+    Pages and objects share the network of a tracker: hold `lock` for each step. `offered` is what a page is told.
     """
 
     def __init__(self, name: str, config: str, checkpoint: str | None, device: str, engine: str) -> None:
         self.lock = threading.Lock()
         self._first, self._checkpoint, self._device = (name, config), checkpoint, device
         self._cached = lru_cache(maxsize=3)(self._create)
-        pairs, missing = [self._first], []
+        pairs = [self._first]
         for each, script in SCRIPT_OF.items():
-            for its_config in (path.stem for path in sorted((EXPERIMENTS / script).glob("*.yaml"))):
-                if _has_weights(script, its_config):
-                    pairs.append((each, its_config))
-                elif (each, its_config) != self._first:
-                    missing.append({"tracker": f"{each} {its_config}", "file": str(weights_place(script, its_config))})
+            configs = sorted(path.stem for path in (EXPERIMENTS / script).glob("*.yaml"))
+            pairs += [(each, its_config) for its_config in configs if _has_weights(script, its_config)]
         pairs += [(each, each) for each in ("csrt", "kcf")]
         self._pairs: dict[str, tuple[str, str]] = {}
         for each, its_config in pairs:
             stem = experiment_name(its_config)
             self._pairs.setdefault(each if each == stem else f"{each} {stem}", (each, its_config))
-        self.offered = {"trackers": list(self._pairs), "engines": installed(), "engine": engine, "missing": missing}
+        self.offered = {"trackers": list(self._pairs), "engines": installed(), "engine": engine}
         choose_engine(engine, device, "fp32")  # says which exist
         self.get(next(iter(self._pairs)), engine)
 
     def get(self, key: str, engine: str) -> Tracker:
-        """A tracker; the first call for it takes seconds.
-
-        Raises:
-            UserError: it is not offered, or the engine cannot run it.
-        """
+        """A tracker, which takes seconds the first time; a UserError where the engine cannot run it."""
         with self.lock:
             return self._cached(key, engine)
 
@@ -72,7 +55,6 @@ class Trackers:
 
 def _has_weights(script: str, config: str) -> bool:
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # which weights are found
-            return bool(find_weights(script, config))
+        return bool(find_weights(script, config, announce=False))
     except UserError:
         return False

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +17,7 @@ LONGEST_NAME = 60
 _MOST_UNDONE = 50  # actions
 _SUFFIX = "tracks.json"  # of the file beside a clip, or in the folder of its pictures
 
-_Frame = Annotated[int, Field(ge=0, le=10**7)]
+FrameIndex = Annotated[int, Field(ge=0, le=10**7)]
 _Side = Annotated[float, Field(ge=-1e7, le=1e7, allow_inf_nan=False)]
 _Score = Annotated[float, Field(ge=0, le=1)]
 
@@ -25,9 +26,9 @@ class _Kept(BaseModel):
     number: Annotated[int, Field(ge=1, le=MOST_OBJECTS)]
     name: Annotated[str, Field(max_length=LONGEST_NAME)] = ""
     choice: Choice | None = None
-    drawn: list[_Frame]
-    absent: list[_Frame] = []
-    boxes: list[tuple[_Frame, _Side, _Side, _Side, _Side, _Score | None]]
+    drawn: list[FrameIndex]
+    absent: list[FrameIndex] = []
+    boxes: list[tuple[FrameIndex, _Side, _Side, _Side, _Side, _Score | None]]
 
 
 _KEPT = TypeAdapter(Annotated[list[_Kept], Field(max_length=MOST_OBJECTS)])
@@ -46,11 +47,7 @@ def pack(objects: Iterable[TrackedObject]) -> list[dict]:
 
 
 def unpack(text: str | bytes, frames: int) -> dict[int, TrackedObject]:
-    """Objects by number from the JSON of `pack`, without what lies beyond a number of frames.
-
-    Raises:
-        pydantic.ValidationError: the text is something else.
-    """
+    """Objects by number from the JSON of `pack`, up to a number of frames; a ValidationError of another text."""
     objects = {}
     for kept in _KEPT.validate_json(text):
         rows = [row for row in kept.boxes if row[0] < frames]
@@ -59,7 +56,7 @@ def unpack(text: str | bytes, frames: int) -> dict[int, TrackedObject]:
             kept.number,
             kept.name,
             boxes,
-            {index: boxes[index] for index in kept.drawn if index in boxes},
+            frozenset(index for index in kept.drawn if index in boxes),
             frozenset(index for index in kept.absent if index < frames and index not in boxes),
             {row[0]: row[5] for row in rows if row[5] is not None},
             kept.choice,
@@ -70,12 +67,8 @@ def unpack(text: str | bytes, frames: int) -> dict[int, TrackedObject]:
 class Work:
     """The objects of one clip by number, their states before, and after what was undone.
 
-    Args:
-        clip: a video or folder whose work is kept in a file, or None.
-        frames: of the clip.
-
-    Attributes:
-        note: what the person is told of the file, or empty.
+    Of a `clip`, a video or folder with so many `frames`, the work is kept in a file. `note` is what the person is told
+    of that file, or empty.
     """
 
     def __init__(self, clip: Path | None = None, frames: int = 0) -> None:
@@ -83,11 +76,7 @@ class Work:
         self._past: list[dict[int, TrackedObject]] = []
         self._future: list[dict[int, TrackedObject]] = []
         self._file = clip and (clip / _SUFFIX if clip.is_dir() else clip.with_name(f"{clip.name}.{_SUFFIX}"))
-        self._stamp: tuple[int, int] | None = None
-        try:
-            self._stamp = self._file and _stamp(self._file)
-        except OSError as error:  # a clip whose name is so long that no file can be beside it
-            self.note, self._file = f"the work is kept in this browser only: {error.strerror}", None
+        self._stamp = self._file and _stamp(self._file)
         if self._stamp:
             try:
                 self.objects = unpack(json.dumps(json.loads(read_text(self._file))["objects"]), frames)
@@ -100,10 +89,6 @@ class Work:
         self._past = [*self._past, self._snapshot()][-_MOST_UNDONE:]
         self._future.clear()
         self.changed = True
-
-    def take_back(self) -> None:
-        """The action that was remembered last is refused: the state before it holds."""
-        self.objects = self._past.pop()
 
     def undo(self, again: bool) -> None:
         """Bring back the state before the last action, or the one after it."""
@@ -132,21 +117,15 @@ class Work:
             write_text(self._file, json.dumps({"objects": pack(self.objects.values())}))
             self._stamp, self.changed = _stamp(self._file), False
         except OSError as error:  # it is tried again, and said once
-            place, told, self._told = self._file.parent.name, self._told, True
-            return (
-                ""
-                if told
-                else f"the work is kept in this browser only, since {place} cannot be written: {error.strerror}"
-            )
+            place = self._file.parent.name
+            if not self._told:
+                note = f"the work is kept in this browser only, since {place} cannot be written: {error.strerror}"
+            self._told = True
         return note
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing is known of any object."""
-        return not any(each.boxes or each.absent for each in self.objects.values())
-
     def _snapshot(self) -> dict[int, TrackedObject]:
-        return {number: each.snapshot() for number, each in self.objects.items()}
+        """The objects as they are, without the states of their trackers."""
+        return {number: replace(each, state=None) for number, each in self.objects.items()}
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

@@ -59,11 +59,19 @@ def place(page, x, y):
 def drag(page, box):
     """Draw a box xywh in the frame's pixels with the mouse."""
     x, y, w, h = box
-    page.mouse.move(*place(page, x, y))
+    pull(page, (x, y), (x + w, y + h))
+
+
+def pull(page, start, end):
+    """Drag from a point of the frame to another one."""
+    page.mouse.move(*place(page, *start))
     page.mouse.down()
-    page.mouse.move(*place(page, x + w / 2, y + h / 2))
-    page.mouse.move(*place(page, x + w, y + h))
+    page.mouse.move(*place(page, *end))
     page.mouse.up()
+
+
+def press(page, name):
+    page.get_by_role("button", name=name, exact=True).click()
 
 
 def touch(page, *steps):
@@ -87,7 +95,7 @@ def expect_box(page, box, within=1.0):
 
 
 def track(page, until=TRACKED):
-    page.get_by_role("button", name="Track", exact=True).click()
+    press(page, "Track")
     expect(page.locator("#status")).to_have_text(until)
 
 
@@ -102,18 +110,3 @@ def scrub(page, frame):
 def alert(page):
     expect(page.get_by_role("alert")).to_be_visible()
     return page.locator("#alert-text").inner_text()
-
-
-def brightness(colour):
-    """Relative luminance of `rgb(…)`."""
-    channels = np.array([float(each) / 255 for each in re.findall(r"[\d.]+", colour)[:3]])
-    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
-    return float(linear @ (0.2126, 0.7152, 0.0722))
-
-
-def contrast(page, selector):
-    """Of a text to the page's ground."""
-    ink = page.locator(selector).first.evaluate("each => getComputedStyle(each).color")
-    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    bright, dark = sorted((brightness(ink), brightness(ground)), reverse=True)
-    return (bright + 0.05) / (dark + 0.05)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from lib.data.registry import find_sample
 from lib.test.video.source import open_source
-from lib.test.web.clips import FolderClip, Limits, open_clip
+from lib.test.web.clips import Limits, open_clip
 from lib.utils.errors import UserError
 from lib.utils.workspace import REPOSITORY
 from tests.test.web.made_clips import index_of, numbered, write_clip, write_images, write_numbered
@@ -59,24 +59,17 @@ def test_frames_are_those_of_the_command_line():
         assert np.array_equal(ours, theirs)
 
 
-@pytest.mark.parametrize("turn", [(0, 1, -1, 0), (-1, 0, 0, -1), (0, -1, 1, 0)])
-def test_telephones_that_film_lying_are_turned(turn, tmp_path):
+def test_telephones_that_film_lying_are_turned(tmp_path):
     image = np.zeros((48, 64, 3), np.uint8)
     image[:16, :16] = 255
     path = write_clip(tmp_path / "clip.mp4", [image] * 3)
     data, upright = path.read_bytes(), struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
     at = data.index(upright, data.index(b"tkhd"))
-    a, b, c, d = (value << 16 for value in turn)
-    path.write_bytes(data[:at] + struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30) + data[at + 36 :])
+    turned = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30)
+    path.write_bytes(data[:at] + turned + data[at + 36 :])
     ours, theirs = next(open_clip(path, "clip", SMALL).frames()), next(open_source(str(path)).frames)
     assert np.array_equal(ours, theirs)
     assert not np.array_equal(ours, image)
-
-
-def test_a_folder_is_read_in_natural_order(tmp_path):
-    clip = open_clip(write_images(tmp_path / "frames", 12), "frames", SMALL)
-    assert (clip.total, clip.size) == (12, (64, 48))
-    assert [index_of(image) for image in clip.frames(8)] == [8, 9, 10, 11]
 
 
 # Files that are none, or mean harm
@@ -93,8 +86,6 @@ def test_what_is_no_video_is_said_plainly(tmp_path):
             open_clip(path, "my clip", SMALL)
     with pytest.raises(UserError, match="holds no picture"):
         open_clip(tmp_path, "my folder", SMALL)
-    with pytest.raises(UserError, match="my clip cannot be read: Not a directory; choose it again"):
-        FolderClip(text, "my clip", SMALL)  # as where a file has taken the folder's place
 
 
 def test_a_video_that_names_other_files_is_refused(tmp_path):
@@ -176,11 +167,13 @@ def test_a_bomb_is_refused_before_its_frame_is_there(tmp_path):
     assert int(used) < 20
 
 
-def test_pictures_that_are_none_are_named(tmp_path):
-    folder = write_images(tmp_path / "frames", 3)
-    (folder / "2.jpg").write_bytes(b"no picture")
+def test_a_folder_is_read_in_natural_order_and_pictures_that_are_none_are_named(tmp_path):
+    clip = open_clip(write_images(tmp_path / "frames", 12), "frames", SMALL)
+    assert (clip.total, clip.size) == (12, (64, 48))
+    assert [index_of(image) for image in clip.frames(8)] == [8, 9, 10, 11]
+    (clip.path / "2.jpg").write_bytes(b"no picture")
     with pytest.raises(UserError, match="^2.jpg of frames is not a picture, is damaged or"):
-        list(open_clip(folder, "frames", SMALL).frames())
-    cv2.imwrite(str(folder / "2.jpg"), numbered(1, (1200, 10)))
+        list(clip.frames())
+    cv2.imwrite(str(clip.path / "2.jpg"), numbered(1, (1200, 10)))
     with pytest.raises(UserError, match=r"2.jpg are too large \(1200x10 pixels\)"):
-        list(open_clip(folder, "frames", SMALL).frames())
+        list(clip.frames())

@@ -1,19 +1,18 @@
 // The page: its state, the answers of the server, and the actions of the person.
 
 import { Chooser } from "./chooser.js";
-import { $, ask, clamp, make } from "./dom.js";
+import { $, clamp, make } from "./dom.js";
 import { Keeper, keyOf } from "./keeper.js";
 import { listen } from "./keys.js";
-import { hasWork, nudged, pack, tracked, unpack } from "./objects.js";
+import { hasWork, nudged, pack, unpack } from "./objects.js";
 import { Panel } from "./panel.js";
 import { Pictures } from "./pictures.js";
 import { Player } from "./player.js";
-import { connect, giveWork } from "./server.js";
+import { connect } from "./server.js";
 import { Stage } from "./stage.js";
 import { Timeline } from "./timeline.js";
 
 const SURE_FROM = 0.5; // as in the demo of the command line
-const MANY = 20; // tracked frames: they are not removed without a question
 const ENDS = {
   end: "Tracked to the end.",
   range: "The range is tracked.",
@@ -49,9 +48,11 @@ const pictures = new Pictures({ ask: (frame) => send("show", { frame }), paint }
 const player = new Player({ show: (frame) => pictures.want(frame), isBusy: () => pictures.isBusy, changed: refresh });
 const stage = new Stage($("stage"), { drawn: draw, begin, pick, zoomed });
 const timeline = new Timeline($("timeline"), go);
-const panel = new Panel({ select, draw, complain, exportFile, refresh, remove, mark, trackRange, act: (type, more) => change(type, more) });
+const panel = new Panel({ select, draw, complain, exportFile, refresh, track, change });
 const chooser = new Chooser({ open, browse: (path) => send("browse", { path }), say, complain });
-const keeper = new Keeper(() => state.clip && { name: state.clip.name, source: state.source, objects: pack(state.objects) }, unkept);
+const keeper = new Keeper(() => state.clip && { name: state.clip.name, source: state.source, objects: pack(state.objects) }, () => {
+  complain("This browser cannot keep so much work: download the boxes before you close the page.");
+});
 const send = connect((message, picture) => answers[message.type](message, picture), lost);
 
 const answers = {
@@ -99,7 +100,9 @@ const answers = {
     else if (box && !hasWork(work.objects)) draw(box);
     return undefined;
   },
-  work({ objects, undo, redo, selected = state.selected }) {
+  work({ objects, undo, redo, drawn = false, selected = state.selected }) {
+    state.unanswered -= drawn;
+    if (state.unanswered) return; // a key has moved a box since
     Object.assign(state, { objects: unpack(objects, state.hello.colours), undo, redo, restoring: false });
     select(state.objects.has(selected) ? selected : [...state.objects.keys()][0]);
     keeper.soon();
@@ -116,18 +119,6 @@ const answers = {
     keeper.soon();
     if (state.holding) refresh();
     else pictures.want(frame);
-  },
-  drawn({ object, frame, box, gone: [first, last] }) {
-    state.unanswered -= 1;
-    const { boxes, absent } = state.objects.get(object) ?? {};
-    if (!boxes) return;
-    for (const [index, { drawn }] of [...boxes]) if (!drawn && index >= first && index <= last) boxes.delete(index);
-    absent.delete(frame);
-    // Else a key has moved it since.
-    if (!state.unanswered || !boxes.has(frame)) boxes.set(frame, { box, score: null, drawn: true });
-    Object.assign(state, { undo: true, redo: false });
-    keeper.soon();
-    refresh();
   },
   loading: ({ tracker, engine }) => say(`loading ${tracker} (${engine})`),
   ended({ why, frames }) {
@@ -151,7 +142,6 @@ const answers = {
   note: ({ text }) => complain(text),
   error({ about, text }) {
     if (about === "show") pictures.refused();
-    if (about === "draw") state.unanswered -= 1;
     if (about === "track") state.running = false;
     if (about === "export") state.exporting = false;
     if (about === "restore") state.restoring = false;
@@ -185,9 +175,9 @@ async function restore(objects) {
   const { clip } = state;
   state.restoring = true;
   refresh();
-  const given = await giveWork(state.hello.session, objects);
+  const answer = await fetch(`api/${state.hello.session}/work`, { method: "POST", body: JSON.stringify(objects) }).catch(() => null);
   if (state.clip !== clip || state.waiting) return;
-  if (given) send("restore");
+  if (answer?.ok) send("restore");
   else complain("Your work could not be sent to the server: reload the page.");
 }
 
@@ -202,10 +192,6 @@ function open(type, more = {}) {
   refresh();
 }
 
-function unkept() {
-  complain("This browser cannot keep so much work: download the boxes before you close the page.");
-}
-
 const busy = () => !state.hello || state.restoring || state.waiting;
 
 // Sends an action that changes the work.
@@ -217,23 +203,15 @@ function change(type, more = {}) {
   send(type, more);
 }
 
-function track() {
-  if (state.running) send("pause");
-  else startTracking({});
-}
-
-function trackRange(more) {
-  startTracking({ number: state.selected, ...more });
-}
-
-function startTracking(more) {
+// Tracks all objects, or one in a range: {number, span, backwards}.
+function track(range = {}) {
   if (busy()) return;
   quiet();
   player.stop();
   Object.assign(state, { running: true, holding: false, undo: true, redo: false, edited: true });
   say("");
   refresh();
-  send("track", { ...panel.choice, ...more });
+  send("track", { ...panel.choice, ...range });
 }
 
 function hold() {
@@ -278,20 +256,6 @@ const rate = () => state.clip.fps * Number($("speed").value);
 function select(number) {
   state.selected = number;
   refresh();
-}
-
-async function remove() {
-  const each = state.objects.get(state.selected);
-  const count = tracked(each);
-  const name = each.name || `object ${each.number}`;
-  if (count > MANY && !(await ask(`Remove ${name} with its ${count} tracked frames?`, "Remove"))) return;
-  change("remove", { number: each.number });
-}
-
-async function mark({ first, last, absent }) {
-  const count = tracked(state.objects.get(state.selected), first, last);
-  if (count > MANY && !(await ask(`Remove ${count} tracked frames of this range?`, "Remove"))) return;
-  change("mark", { number: state.selected, first, last, absent });
 }
 
 function draw(box) {
@@ -352,14 +316,12 @@ function refresh() {
   stage.setBoxes(boxes, selected?.colour, !running && !player.playing);
   const drawn = objects.some((each) => [...each.boxes.values()].some((found) => found.drawn));
   const any = objects.some((each) => each.boxes.size);
-  const isTracked = objects.some((each) => tracked(each));
   const total = Math.max(clip.frames ?? 1, shown + 1);
   panel.update({ objects, selected, shown, total, truth: clip.truth, off: busy(), running, exporting, any });
   timeline.update(total, shown, clip.fps, objects, panel.range);
   $("export-bar").hidden = !exporting;
   $("track").textContent = running ? "Pause" : "Track";
   $("track").disabled = !drawn || busy();
-  $("track").classList.toggle("ready", drawn && !running && !isTracked);
   $("undo").disabled = !state.undo || busy();
   $("redo").disabled = !state.redo || busy();
   $("play").textContent = player.playing ? "\u23f8" : "\u25b6";
@@ -382,12 +344,12 @@ function complain(text) {
 const quiet = () => ($("alert").hidden = true);
 
 const clicks = {
-  track,
+  track: () => (state.running ? send("pause") : track()),
   play,
   back: () => step(-1),
   forward: () => step(1),
-  undo: () => change("undo"),
-  redo: () => change("redo"),
+  undo: () => change("undo", { again: false }),
+  redo: () => change("undo", { again: true }),
   fit: () => stage.zoom(0, 0, 0),
   closer: () => timeline.zoom(0.5),
   wider: () => timeline.zoom(2),
@@ -406,7 +368,7 @@ window.addEventListener("pagehide", () => keeper.keep());
 listen({
   isReady: () => state.clip !== null,
   grab: (held) => stage.grab(held),
-  track: () => $("track").disabled || track(),
+  track: () => $("track").disabled || clicks.track(),
   nudge,
   step,
   play,
