@@ -31,10 +31,10 @@ from .session import Session
 from .trackers import Trackers
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1", "[::1]")
-_LARGEST_MESSAGE = 64 * 1024
+# Bytes of a message, and about of all that wait. Work on 20,000 frames with six objects has about 5 MB; nobody has
+# 1,000 small messages waiting.
+_LARGEST_MESSAGE, _SMALL_MESSAGE = 16 * 2**20, 16 * 2**10
 _GONE = (WebSocketDisconnect, RuntimeError, CancelledError)  # a page that went, a server that ends: `end` follows
-_LARGEST_WORK = 16 * 2**20  # 20,000 frames with six objects are about 5 MB
-_MOST_WAITING = 1000  # messages of a page; no person is that fast
 # Nothing from elsewhere is loaded, and nobody else's page may frame this one.
 _HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -123,9 +123,10 @@ async def serve(page: WebSocket) -> None:
     try:
         session.start()
         while (event := await page.receive())["type"] == "websocket.receive":
-            if session.inbox.qsize() >= _MOST_WAITING:
+            text = event.get("text") or "null"
+            if session.inbox.qsize() * max(len(text), _SMALL_MESSAGE) > _LARGEST_MESSAGE:
                 return
-            session.inbox.put(event.get("text") or "null")
+            session.inbox.put(text)
     finally:
         del state.sessions[session.name]
         session.end()
@@ -158,20 +159,6 @@ async def upload(request: Request, found: Found, name: str, more: bool = False) 
             return
         if found.uploaded > most * 2**20:
             raise HTTPException(413, f"the upload is too large: at most {most:g} MB are taken here")
-
-
-@routes.post("/api/{session}/work")
-async def keep(request: Request, found: Found) -> None:
-    """Take the work that a page kept; its command `restore` follows."""
-    body = bytearray()
-    try:
-        async for block in request.stream():
-            body += block
-            if len(body) > _LARGEST_WORK:
-                raise HTTPException(413, "the work that this page kept is too large")
-    except ClientDisconnect:
-        return
-    found.given = bytes(body)
 
 
 @routes.get("/api/{session}/{what}")

@@ -70,7 +70,6 @@ class Session(threading.Thread):
         self.inbox: queue.SimpleQueue[str] = queue.SimpleQueue()  # messages of the page, as JSON
         self.clip: Clip | None = None
         self.work = Work()
-        self.given = b"[]"  # the work that the page kept, as JSON
         self.uploading = asyncio.Lock()  # held while a file arrives
         self.uploaded = 0  # bytes of the last upload
         self._upload, self._upload_name = self.folder / "upload", ""
@@ -236,9 +235,9 @@ class Session(threading.Thread):
         self._tell_work()
 
     @_command
-    def restore(self) -> None:
+    def restore(self, objects: list) -> None:
         """Take the work that the page kept."""
-        objects = unpack(self.given, self.clip.most)
+        objects = unpack(objects, self.clip.most)
         self._remember()
         self.work.objects = objects or {1: TrackedObject(1)}
         self._tell_work()

@@ -46,10 +46,10 @@ def pack(objects: Iterable[TrackedObject]) -> list[dict]:
     ]
 
 
-def unpack(text: str | bytes, frames: int) -> dict[int, TrackedObject]:
-    """Objects by number from the JSON of `pack`, up to a number of frames; a ValidationError of another text."""
+def unpack(packed: object, frames: int) -> dict[int, TrackedObject]:
+    """Objects by number from what `pack` gave, up to a number of frames; a ValidationError of something else."""
     objects = {}
-    for kept in _KEPT.validate_json(text):
+    for kept in _KEPT.validate_python(packed):
         rows = [row for row in kept.boxes if row[0] < frames]
         boxes = {row[0]: list(row[1:5]) for row in rows}
         objects[kept.number] = TrackedObject(
@@ -79,7 +79,7 @@ class Work:
         self._stamp = self._file and _stamp(self._file)
         if self._stamp:
             try:
-                self.objects = unpack(json.dumps(json.loads(read_text(self._file))["objects"]), frames)
+                self.objects = unpack(json.loads(read_text(self._file))["objects"], frames)
             except (ValueError, LookupError, TypeError, RecursionError, UserError):
                 self.note = f"{self._file.name} beside the clip is not the work of this page: it stays as it is"
                 self._file = None

@@ -30,7 +30,6 @@ const state = {
   opening: false, // its first picture has yet to come
   edited: false, // since it was opened
   resuming: false, // the connection came back: the page's work holds
-  restoring: false, // the page's work is on its way to the server
   objects: new Map(),
   selected: 1,
   shown: 0, // the frame on the stage
@@ -76,7 +75,7 @@ const answers = {
     keeper.keep(); // of the clip before
     const resuming = state.resuming && keyOf(message, state.asked) === keeper.key;
     const ours = state.edited || !hasWork(work.objects); // else another page may have gone on
-    Object.assign(state, { clip: message, source: state.asked, fps: null, running: false, exporting: false, resuming: false, restoring: false, unanswered: 0 });
+    Object.assign(state, { clip: message, source: state.asked, fps: null, running: false, exporting: false, resuming: false, unanswered: 0 });
     Object.assign(state, { waiting: false, edited: resuming && ours });
     keeper.open(message, state.source);
     if (note) complain(note);
@@ -103,7 +102,7 @@ const answers = {
   work({ objects, undo, redo, drawn = false, selected = state.selected }) {
     state.unanswered -= drawn;
     if (state.unanswered) return; // a key has moved a box since
-    Object.assign(state, { objects: unpack(objects, state.hello.colours), undo, redo, restoring: false });
+    Object.assign(state, { objects: unpack(objects, state.hello.colours), undo, redo });
     select(state.objects.has(selected) ? selected : [...state.objects.keys()][0]);
     keeper.soon();
   },
@@ -144,7 +143,6 @@ const answers = {
     if (about === "show") pictures.refused();
     if (about === "track") state.running = false;
     if (about === "export") state.exporting = false;
-    if (about === "restore") state.restoring = false;
     if (about.startsWith("open_")) Object.assign(state, { resuming: false, waiting: false });
     player.stop();
     say("");
@@ -171,14 +169,9 @@ function comeBack() {
   if (isSame && last.source.type !== "open_upload") open(last.source.type, last.source.more);
 }
 
-async function restore(objects) {
-  const { clip } = state;
-  state.restoring = true;
+function restore(objects) {
+  send("restore", { objects });
   refresh();
-  const answer = await fetch(`api/${state.hello.session}/work`, { method: "POST", body: JSON.stringify(objects) }).catch(() => null);
-  if (state.clip !== clip || state.waiting) return;
-  if (answer?.ok) send("restore");
-  else complain("Your work could not be sent to the server: reload the page.");
 }
 
 // Actions
@@ -192,7 +185,7 @@ function open(type, more = {}) {
   refresh();
 }
 
-const busy = () => !state.hello || state.restoring || state.waiting;
+const busy = () => !state.hello || state.waiting;
 
 // Sends an action that changes the work.
 function change(type, more = {}) {
