@@ -46,7 +46,7 @@ def open_square(page):
     """Open `square.mp4` of the server's directory."""
     for name in ("media", "square.mp4"):
         page.locator("#media").get_by_role("button", name=name).click()
-    expect(page.locator("#facts")).to_contain_text(f"frame 1 of {COUNT}")  # and not of the clip before
+    expect_fact(page, f"frame 1 of {COUNT}")  # and not of the clip before
 
 
 def place(page, x, y):
@@ -88,10 +88,12 @@ def shown_box(page):
 
 
 def expect_box(page, box, within=1.0):
-    def is_shown():
-        return np.abs(np.subtract(shown_box(page), box)).max() <= within
+    assert wait_until(lambda: np.abs(np.subtract(shown_box(page), box)).max() <= within), shown_box(page)
 
-    assert wait_until(is_shown), shown_box(page)
+
+def expect_fact(page, text):
+    """A part of the line below the picture."""
+    expect(page.locator("#facts")).to_contain_text(text)
 
 
 def track(page, until=TRACKED):
@@ -104,7 +106,7 @@ def scrub(page, frame):
     page.locator("#scrub").evaluate(
         "(line, value) => { line.value = value; line.dispatchEvent(new Event('input')); }", frame - 1
     )
-    expect(page.locator("#facts")).to_contain_text(f"frame {frame} of")
+    expect_fact(page, f"frame {frame} of")
 
 
 def alert(page):

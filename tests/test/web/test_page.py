@@ -12,23 +12,8 @@ from playwright.sync_api import expect
 
 from lib.data.annotations import read_cvat
 from tests.processes import wait_until
-from tests.test.web.browsing import (
-    BOX,
-    COUNT,
-    OTHER,
-    TRACKED,
-    alert,
-    drag,
-    expect_box,
-    open_square,
-    opened,
-    place,
-    press,
-    pull,
-    scrub,
-    touch,
-    track,
-)
+from tests.test.web import browsing
+from tests.test.web.browsing import BOX, COUNT, OTHER
 from tests.test.web.made_clips import scene, write_clip
 from tests.test.web.serving import Server
 
@@ -53,33 +38,33 @@ def expect_kept(media, count):
 def test_a_sample_is_tracked_in_two_clicks_then_by_another_tracker_with_a_second_object(page):
     page.get_by_role("button", name="carphone").click()
     expect(page.locator("#facts")).to_have_text("frame 1 of 120, drawn")
-    expect_box(page, (58, 12, 57, 87))
-    track(page)
+    browsing.expect_box(page, (58, 12, 57, 87))
+    browsing.track(page)
     for fact in ("frame 120 of 120", "confidence 0.", "FPS"):
-        expect(page.locator("#facts")).to_contain_text(fact)
-    expect_box(page, (58, 12, 57, 87), within=50)
+        browsing.expect_fact(page, fact)
+    browsing.expect_box(page, (58, 12, 57, 87), within=50)
     assert page.locator("#timeline").evaluate(COLOURED) > 200
     # Boxes that another tracker has yet to find are not shown.
     page.locator("#tracker").select_option("csrt")
-    press(page, "Track")
+    browsing.press(page, "Track")
     # CSRT does not say how sure it is.
     expect(page.locator("#facts")).to_have_text(re.compile(r"^frame ([2-9]|\d{2,}) of 120, [\d.]+ FPS$"))
-    press(page, "Pause")
+    browsing.press(page, "Pause")
     expect(page.locator("#status")).to_have_text("Paused.")
-    scrub(page, 120)
+    browsing.scrub(page, 120)
     expect(page.locator("#box-x")).to_have_value("")
     expect(page.locator(".object")).to_contain_text("no box here")
     # A second object in the last frame but two; both have a box at the end.
-    scrub(page, 118)
-    press(page, "Add an object")
+    browsing.scrub(page, 118)
+    browsing.press(page, "Add an object")
     expect(page.get_by_role("radio")).to_have_count(2)
-    drag(page, (120, 20, 40, 60))
-    expect_box(page, (120, 20, 40, 60))
-    track(page)
+    browsing.drag(page, (120, 20, 40, 60))
+    browsing.expect_box(page, (120, 20, 40, 60))
+    browsing.track(page)
     for name in ("Object 1", "Object 2"):
         page.get_by_role("radio", name=name).check()
         expect(page.locator("#box-x")).not_to_have_value("")
-    press(page, "Remove it")
+    browsing.press(page, "Remove it")
     expect(page.get_by_role("radio")).to_have_count(1)
 
 
@@ -89,44 +74,47 @@ def test_upload_draw_track_scrub_draw_again_and_come_back(page, tmp_path):
     expect(page.locator("#clip-name")).to_have_text("my square.mp4")
     expect(page.locator("#hint")).to_have_text("Draw a box around what to follow")
     expect(page.locator("#track")).to_be_disabled()
-    drag(page, BOX)
-    expect_box(page, BOX)
-    track(page)
-    expect_box(page, LAST, within=8)
-    scrub(page, 11)
-    press(page, "One frame forward")
+    browsing.drag(page, BOX)
+    browsing.expect_box(page, BOX)
+    browsing.track(page)
+    browsing.expect_box(page, LAST, within=8)
+    browsing.scrub(page, 11)
+    browsing.press(page, "One frame forward")
     # Drawn again elsewhere: from there on it is tracked anew, the boxes before it stay.
-    drag(page, OTHER)
-    expect_box(page, OTHER)
-    press(page, "One frame forward")
+    browsing.drag(page, OTHER)
+    browsing.expect_box(page, OTHER)
+    browsing.press(page, "One frame forward")
     expect(page.locator("#box-x")).to_have_value("")
-    track(page)
-    scrub(page, 11)
-    expect_box(page, (40, 40, 24, 24), within=8)
-    scrub(page, 14)
-    expect_box(page, OTHER, within=8)
+    browsing.track(page)
+    browsing.scrub(page, 11)
+    browsing.expect_box(page, (40, 40, 24, 24), within=8)
+    browsing.scrub(page, 14)
+    browsing.expect_box(page, OTHER, within=8)
     # After a reload the file is chosen again, and the work comes back with it.
     page.reload()
     hint = f"{COUNT} boxes on my square.mp4 are kept in this browser. Choose the file"
     expect(page.locator("#last-hint")).to_contain_text(hint)
     page.locator("#file").set_input_files(path)
-    expect_box(page, BOX)
+    browsing.expect_box(page, BOX)
 
 
 def test_fingers_draw_and_zoom(browser, server):
-    with opened(browser, server, has_touch=True, viewport={"width": 390, "height": 800}) as page:
-        open_square(page)
-        near, far = [place(page, 70, 60), place(page, 90, 60)], [place(page, 40, 60), place(page, 120, 60)]
-        touch(page, ("Start", near[:1]), ("Start", near), ("Move", far), ("End", far[:1]), ("End", []))
+    with browsing.opened(browser, server, has_touch=True, viewport={"width": 390, "height": 800}) as page:
+        browsing.open_square(page)
+        near, far = (
+            [browsing.place(page, 70, 60), browsing.place(page, 90, 60)],
+            [browsing.place(page, 40, 60), browsing.place(page, 120, 60)],
+        )
+        browsing.touch(page, ("Start", near[:1]), ("Start", near), ("Move", far), ("End", far[:1]), ("End", []))
         expect(page.locator("#fit")).to_have_text("4.0x: show all")
         expect(page.locator("#box-x")).to_have_value("")  # nothing was drawn
         page.locator("#fit").click()
         page.locator("#stage").scroll_into_view_if_needed()
-        first, middle, end = place(page, 20, 40), place(page, 32, 52), place(page, 44, 64)
-        second = place(page, 120, 100)  # a finger that comes while the first one draws
+        first, middle, end = browsing.place(page, 20, 40), browsing.place(page, 32, 52), browsing.place(page, 44, 64)
+        second = browsing.place(page, 120, 100)  # a finger that comes while the first one draws
         both = [("Move", [middle]), ("Start", [middle, second]), ("Move", [end, second]), ("End", [end])]
-        touch(page, ("Start", [first]), *both, ("End", []))
-        expect_box(page, BOX)
+        browsing.touch(page, ("Start", [first]), *both, ("End", []))
+        browsing.expect_box(page, BOX)
 
 
 def test_all_of_it_by_keyboard(page):
@@ -145,7 +133,7 @@ def test_all_of_it_by_keyboard(page):
     keys("Enter")
     page.locator("#media").get_by_role("button", name="square.mp4").focus()
     keys("Enter")
-    expect(page.locator("#facts")).to_contain_text("frame 1 of")
+    browsing.expect_fact(page, "frame 1 of")
     expect(page.locator("#stage")).to_be_focused()
     # The box typed, …
     tab_to("#box-x")
@@ -153,23 +141,23 @@ def test_all_of_it_by_keyboard(page):
         page.keyboard.type(str(value))
         keys("Tab")
     keys("Enter")
-    expect(page.locator("#facts")).to_contain_text("drawn")
+    browsing.expect_fact(page, "drawn")
     # … moved and made smaller by arrow keys, …
     tab_to("#stage", "Shift+Tab")
     keys("ArrowRight", "ArrowRight", "ArrowDown", "ArrowDown", *["Shift+ArrowLeft"] * 4, *["Shift+ArrowUp"] * 4)
-    expect_box(page, BOX)
+    browsing.expect_box(page, BOX)
     # … tracked by the space bar, and looked at frame by frame, wherever the focus is.
     keys(" ")
-    expect(page.locator("#status")).to_have_text(TRACKED)
+    expect(page.locator("#status")).to_have_text(browsing.TRACKED)
     page.locator("#track").focus()
     keys(",", ",")
-    expect(page.locator("#facts")).to_contain_text(f"frame {COUNT - 2} of")
+    browsing.expect_fact(page, f"frame {COUNT - 2} of")
     tab_to("#scrub")
     keys("Home")
-    expect(page.locator("#facts")).to_contain_text("frame 1 of")
-    expect_box(page, BOX)
+    browsing.expect_fact(page, "frame 1 of")
+    browsing.expect_box(page, BOX)
     # Objects by their numbers; a field keeps what is typed into it.
-    press(page, "Add an object")
+    browsing.press(page, "Add an object")
     expect(page.get_by_role("radio", name="Object 2")).to_be_checked()
     keys("1", "ArrowLeft", "2")
     expect(page.get_by_role("radio", name="Object 2")).to_be_checked()
@@ -180,95 +168,95 @@ def test_all_of_it_by_keyboard(page):
 
 
 def test_a_box_is_moved_resized_nudged_and_the_picture_zoomed(page):
-    open_square(page)
-    drag(page, BOX)
-    expect_box(page, BOX)
+    browsing.open_square(page)
+    browsing.drag(page, BOX)
+    browsing.expect_box(page, BOX)
     x, y, w, h = BOX
-    pull(page, (x + w / 2, y + h / 2), (x + w / 2 + 30, y + h / 2 + 10))
-    expect_box(page, (x + 30, y + 10, w, h), within=0.3)
-    pull(page, (x + 30 + w, y + 10 + h), (x + 40 + w, y + 15 + h))  # the corner
-    expect_box(page, (x + 30, y + 10, w + 10, h + 5), within=0.3)
-    pull(page, (x + 30, y + 10 + (h + 5) / 2), (x + 25, y + 10 + (h + 5) / 2))  # the left edge
-    expect_box(page, (x + 25, y + 10, w + 15, h + 5), within=0.3)
+    browsing.pull(page, (x + w / 2, y + h / 2), (x + w / 2 + 30, y + h / 2 + 10))
+    browsing.expect_box(page, (x + 30, y + 10, w, h), within=0.3)
+    browsing.pull(page, (x + 30 + w, y + 10 + h), (x + 40 + w, y + 15 + h))  # the corner
+    browsing.expect_box(page, (x + 30, y + 10, w + 10, h + 5), within=0.3)
+    browsing.pull(page, (x + 30, y + 10 + (h + 5) / 2), (x + 25, y + 10 + (h + 5) / 2))  # the left edge
+    browsing.expect_box(page, (x + 25, y + 10, w + 15, h + 5), within=0.3)
     page.keyboard.down("Shift")  # a new box inside the old one
-    pull(page, (x + 30, y + 14), (x + 40, y + 28))
+    browsing.pull(page, (x + 30, y + 14), (x + 40, y + 28))
     page.keyboard.up("Shift")
-    expect_box(page, (x + 30, y + 14, 10, 14), within=0.3)
+    browsing.expect_box(page, (x + 30, y + 14, 10, 14), within=0.3)
     # Zoomed in around a point, that point stays, and a drag there is as precise as the screen.
-    page.mouse.move(*place(page, 80, 60))
+    page.mouse.move(*browsing.place(page, 80, 60))
     for _ in range(4):
         page.mouse.wheel(0, -300)
     expect(page.locator("#fit")).to_be_visible()
     times = 1.0015**1200
-    pull(page, (80, 60), (80 + 10 * times, 60 + 10 * times))
-    expect_box(page, (80, 60, 10, 10), within=0.3)
+    browsing.pull(page, (80, 60), (80 + 10 * times, 60 + 10 * times))
+    browsing.expect_box(page, (80, 60, 10, 10), within=0.3)
     # Held, the space bar drags the picture, and does not track.
     page.keyboard.down(" ")
-    pull(page, (80, 60), (80 + 5 * times, 60))
+    browsing.pull(page, (80, 60), (80 + 5 * times, 60))
     page.keyboard.up(" ")
     expect(page.locator("#track")).to_have_text("Track")
-    pull(page, (20, 110), (20 + 10 * times, 110 + 8 * times))
-    expect_box(page, (80 + (20 - 80 - 5 * times) / times, 60 + 50 / times, 10, 8), within=0.3)
+    browsing.pull(page, (20, 110), (20 + 10 * times, 110 + 8 * times))
+    browsing.expect_box(page, (80 + (20 - 80 - 5 * times) / times, 60 + 50 / times, 10, 8), within=0.3)
     page.locator("#fit").click()
     expect(page.locator("#fit")).to_be_hidden()
 
 
 def test_every_action_can_be_undone_and_done_again(page):
-    open_square(page)
+    browsing.open_square(page)
     expect(page.locator("#undo")).to_be_disabled()
-    drag(page, BOX)
-    expect_box(page, BOX)
-    track(page)
-    expect_box(page, LAST, within=8)
+    browsing.drag(page, BOX)
+    browsing.expect_box(page, BOX)
+    browsing.track(page)
+    browsing.expect_box(page, LAST, within=8)
     page.keyboard.press("Control+z")  # tracking
     expect(page.locator("#box-x")).to_have_value("")
     page.keyboard.press("Control+Shift+Z")
-    expect_box(page, LAST, within=8)
-    press(page, "Absent here")
+    browsing.expect_box(page, LAST, within=8)
+    browsing.press(page, "Absent here")
     expect(page.locator(".object")).to_contain_text("absent")
-    press(page, "Add an object")
+    browsing.press(page, "Add an object")
     expect(page.get_by_role("radio")).to_have_count(2)
     for _ in range(2):
         page.keyboard.press("Control+z")
-    expect_box(page, LAST, within=8)
-    press(page, "Remove it")
+    browsing.expect_box(page, LAST, within=8)
+    browsing.press(page, "Remove it")
     expect(page.locator("#box-x")).to_have_value("")
-    press(page, "Undo")
-    expect_box(page, LAST, within=8)
+    browsing.press(page, "Undo")
+    browsing.expect_box(page, LAST, within=8)
 
 
 def test_playing_ranges_backwards_absence_and_names(page, media):
-    open_square(page)
+    browsing.open_square(page)
     page.locator("#speed").select_option("4")
-    press(page, "Play")
-    expect(page.locator("#facts")).to_contain_text(f"frame {COUNT} of")
+    browsing.press(page, "Play")
+    browsing.expect_fact(page, f"frame {COUNT} of")
     expect(page.get_by_role("button", name="Play", exact=True)).to_be_visible()
     # Backwards from the middle.
-    scrub(page, 21)
-    drag(page, (60, 40, 24, 24))
-    expect_box(page, (60, 40, 24, 24))
-    press(page, "Track backwards")
+    browsing.scrub(page, 21)
+    browsing.drag(page, (60, 40, 24, 24))
+    browsing.expect_box(page, (60, 40, 24, 24))
+    browsing.press(page, "Track backwards")
     expect(page.locator("#status")).to_have_text("The range is tracked.")
-    expect(page.locator("#facts")).to_contain_text("frame 1 of")
-    expect_box(page, BOX, within=8)
-    track(page)
+    browsing.expect_fact(page, "frame 1 of")
+    browsing.expect_box(page, BOX, within=8)
+    browsing.track(page)
     expect_kept(media, COUNT)
     # Absent in a range, by keys; then only these frames are without a box.
-    scrub(page, 31)
+    browsing.scrub(page, 31)
     page.keyboard.press("[")
-    scrub(page, 33)
+    browsing.scrub(page, 33)
     page.keyboard.press("]")
-    press(page, "Absent here")
-    expect(page.locator("#facts")).to_contain_text("absent")
+    browsing.press(page, "Absent here")
+    browsing.expect_fact(page, "absent")
     assert wait_until(lambda: kept(media)[0]["absent"] == [30, 31, 32])
     assert [row[0] for row in kept(media)[0]["boxes"]] == [*range(30), *range(33, COUNT)]
-    press(page, "Clear boxes")
+    browsing.press(page, "Clear boxes")
     expect(page.locator("#facts")).not_to_contain_text("absent")
-    press(page, "Track range")
+    browsing.press(page, "Track range")
     expect(page.locator("#status")).to_have_text("The range is tracked.")
-    expect_box(page, (84, 40, 24, 24), within=8)
+    browsing.expect_box(page, (84, 40, 24, 24), within=8)
     expect_kept(media, COUNT)
-    press(page, "No range")
+    browsing.press(page, "No range")
     page.locator("#name").fill(" the  square ")
     page.keyboard.press("Tab")
     expect(page.get_by_role("radio", name="the square")).to_be_checked()
@@ -277,30 +265,30 @@ def test_playing_ranges_backwards_absence_and_names(page, media):
 def test_reload_closed_tab_and_restarted_server_bring_the_work_back(browser, media, tmp_path):
     server = Server(tmp_path, "--media", str(media))
     try:
-        with opened(browser, server, forgive="ERR_CONNECTION_REFUSED") as page:
-            open_square(page)
-            drag(page, BOX)
+        with browsing.opened(browser, server, forgive="ERR_CONNECTION_REFUSED") as page:
+            browsing.open_square(page)
+            browsing.drag(page, BOX)
             page.locator("#name").fill("square")
             page.keyboard.press("Tab")
             expect(page.get_by_role("radio", name="square")).to_be_checked()
             page.locator("#tracker").select_option("kcf")
-            track(page)
+            browsing.track(page)
             expect_kept(media, COUNT)
             page.reload()
-            expect(page.locator("#facts")).to_contain_text("frame 1 of")
-            expect_box(page, BOX)
+            browsing.expect_fact(page, "frame 1 of")
+            browsing.expect_box(page, BOX)
             expect(page.locator("#tracker")).to_have_value("kcf")
-            scrub(page, COUNT)
-            expect_box(page, LAST, within=8)
+            browsing.scrub(page, COUNT)
+            browsing.expect_box(page, LAST, within=8)
             # The server ends, and another one begins at the same address: the page goes on by itself.
             server.stop()
-            assert "connection to the server is lost" in alert(page)
+            assert "connection to the server is lost" in browsing.alert(page)
             expect(page.locator("#track")).to_be_disabled()
             server = Server(tmp_path / "again", "--media", str(media), "--port", server.base.rpartition(":")[2])
             expect(page.locator("#track")).to_be_enabled()
             expect(page.get_by_role("alert")).to_be_hidden()
-            expect(page.locator("#facts")).to_contain_text(f"frame {COUNT} of {COUNT}")
-            expect_box(page, LAST, within=8)
+            browsing.expect_fact(page, f"frame {COUNT} of {COUNT}")
+            browsing.expect_box(page, LAST, within=8)
             # Also where nothing lies beside the clip: a new tab offers what the browser keeps.
             with page.context.expect_page():
                 page.evaluate("window.open('about:blank')")
@@ -309,41 +297,24 @@ def test_reload_closed_tab_and_restarted_server_bring_the_work_back(browser, med
             (media / "square.mp4.tracks.json").unlink()
             page = page.context.new_page()
             page.goto(server.base)
-            press(page, "Go on with square.mp4")
+            browsing.press(page, "Go on with square.mp4")
             expect(page.get_by_role("radio", name="square")).to_be_checked()
-            expect_box(page, BOX)
+            browsing.expect_box(page, BOX)
             expect_kept(media, COUNT)
     finally:
         server.stop()
 
 
-def test_a_folders_ground_truth_is_opened_and_corrected(page, media):
-    (media / "frames/groundtruth.txt").write_text("4,4,20,20\n5,4,20,20\nnan,nan,nan,nan\n7,4,20,20\n8,4,20,20\n")
-    page.locator("#media").get_by_role("button", name="media").click()
-    page.locator("#media").get_by_role("button", name="frames").click()
-    expect(page.locator("#media-path")).to_have_text(str(media / "frames"))
-    press(page, "Open these 5 pictures")
-    press(page, "Open groundtruth.txt")
-    expect_box(page, (4, 4, 20, 20))
-    scrub(page, 2)
-    page.locator("#stage").focus()
-    page.keyboard.press("ArrowDown")
-    expect_box(page, (5, 5, 20, 20))
-    scrub(page, 3)
-    expect(page.locator("#facts")).to_contain_text("absent")
-    (media / "frames/groundtruth.txt").unlink()
-
-
 def test_what_is_drawn_is_in_the_timeline_and_taken_home(page, tmp_path):
-    open_square(page)
+    browsing.open_square(page)
     for each in page.locator(".download").all():
         expect(each).to_be_disabled()
     assert page.locator("#timeline").evaluate(COLOURED) == 0
-    drag(page, BOX)
-    expect_box(page, BOX)
+    browsing.drag(page, BOX)
+    browsing.expect_box(page, BOX)
     assert wait_until(lambda: page.locator("#timeline").evaluate(COLOURED) > 10)
     wide = page.locator("#timeline").evaluate(COLOURED)
-    press(page, "Timeline: show fewer frames")
+    browsing.press(page, "Timeline: show fewer frames")
     assert wait_until(lambda: page.locator("#timeline").evaluate(COLOURED) > wide)
     page.locator("#name").fill("square")
     page.keyboard.press("Tab")
@@ -351,7 +322,7 @@ def test_what_is_drawn_is_in_the_timeline_and_taken_home(page, tmp_path):
     files = {}
     for name in ("Video with boxes", "Boxes (CSV)", "GOT-10k folder (zip)", "CVAT (XML)", "MOT (zip)"):
         with page.expect_download() as caught:
-            press(page, name)
+            browsing.press(page, name)
         files[caught.value.suggested_filename] = tmp_path / caught.value.suggested_filename
         caught.value.save_as(files[caught.value.suggested_filename])
         expect(page.locator("#export-bar")).to_be_hidden()
@@ -370,43 +341,41 @@ def test_mistakes_are_said_plainly(page, media, tmp_path):
     large = tmp_path / "large.mp4"
     large.write_bytes(bytes(2 * 2**20))
     page.locator("#file").set_input_files(large)
-    assert alert(page) == "The file is too large (2 MB): at most 1 MB are taken here."
-    press(page, "Dismiss this message")
+    assert browsing.alert(page) == "The file is too large (2 MB): at most 1 MB are taken here."
+    browsing.press(page, "Dismiss this message")
     expect(page.get_by_role("alert")).to_be_hidden()
-    page.locator("#file").set_input_files(sorted((media / "frames").iterdir()))  # a sequence's are taken
-    expect(page.locator("#facts")).to_contain_text("frame 1 of 5")
+    page.locator("#file").set_input_files(sorted((media / "frames").iterdir()))
+    browsing.expect_fact(page, "frame 1 of 5")
     (media / "letter.mp4").write_text("not a video")
-    press(page, "Choose another clip")
+    browsing.press(page, "Choose another clip")
     page.locator("#media").get_by_role("button", name="media").click()
     page.locator("#media").get_by_role("button", name="letter.mp4").click()
-    assert alert(page) == "letter.mp4 is not a video: it is another kind of file, or damaged."
+    assert browsing.alert(page) == "letter.mp4 is not a video: it is another kind of file, or damaged."
     page.locator("#media").get_by_role("button", name="square.mp4").click()
-    expect(page.locator("#facts")).to_contain_text(f"frame 1 of {COUNT}")
-    drag(page, (20, 40, 3, 3))
-    assert alert(page).startswith("The box is too small (3x3 pixels within the frame): draw it at least 4 pixels wide")
-    for side, value in zip("xywh", ("-1000000000000", "0", "1000000", "20"), strict=True):
-        page.locator(f"#box-{side}").fill(value)
-    press(page, "Set the box")
-    expect(page.locator("#alert-text")).to_contain_text("(0x20 pixels within the frame)")
-    drag(page, BOX)
-    expect_box(page, BOX)
-    track(page)  # it goes on from there
+    browsing.expect_fact(page, f"frame 1 of {COUNT}")
+    browsing.drag(page, (20, 40, 3, 3))
+    assert browsing.alert(page).startswith(
+        "The box is too small (3x3 pixels within the frame): draw it at least 4 pixels wide"
+    )
+    browsing.drag(page, BOX)
+    browsing.expect_box(page, BOX)
+    browsing.track(page)  # it goes on from there
 
 
 @pytest.mark.parametrize(("width", "height", "scheme"), [(1280, 800, "light"), (390, 844, "dark"), (844, 390, "light")])
 def test_it_fits_the_screen_and_can_be_read(browser, server, width, height, scheme, tmp_path):
-    with opened(browser, server, viewport={"width": width, "height": height}, color_scheme=scheme) as page:
+    with browsing.opened(browser, server, viewport={"width": width, "height": height}, color_scheme=scheme) as page:
         for step in ("choose", "work"):
             if step == "work":
-                open_square(page)
-                drag(page, BOX)
+                browsing.open_square(page)
+                browsing.drag(page, BOX)
             assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
             # A screen reader finds a name for everything.
             for line in page.locator("body").aria_snapshot().splitlines():
                 role = line.strip("- ").split(" ")[0].rstrip(":")
                 if role in ("button", "slider", "combobox", "spinbutton", "radio", "img", "progressbar"):
                     assert '"' in line, line
-        expect_box(page, BOX)
+        browsing.expect_box(page, BOX)
         button = page.locator("#track").bounding_box()
         assert 0 <= button["y"] <= height - button["height"]  # it stays in reach
         page.locator("#stage").scroll_into_view_if_needed()
@@ -417,7 +386,7 @@ def square_and_box_are_seen(page, path) -> bool:
     """Whether a screenshot of the page has the clip's square and, at its left edge, the box's blue line."""
     page.screenshot(path=path)
     screen = cv2.imread(str(path))[:, :, ::-1].astype(int)
-    (x, y), (left, middle) = place(page, 32, 52), place(page, 20, 52)
+    (x, y), (left, middle) = browsing.place(page, 32, 52), browsing.place(page, 20, 52)
     square = np.abs(screen[int(y), int(x)] - (230, 180, 60)).max()
     edge = np.abs(screen[int(middle), int(left) - 4 : int(left) + 5] - (63, 160, 224)).max(axis=1).min()
     return square < 25 and edge < 25

@@ -227,6 +227,17 @@ def test_nonsense_is_refused(page):
         assert message["text"] == "the server does not understand the page: reload it", text
 
 
+def test_a_folders_ground_truth_is_taken_as_drawn_boxes(tmp_path):
+    folder = write_images(tmp_path / "frames", 5)
+    (folder / "groundtruth.txt").write_text("4,4,20,20\n5,4,20,20\nnan,nan,nan,nan\n7,4,20,20\n8,4,20,20\n")
+    (folder / "absence.label").write_text("0\n0\n0\n1\n0\n")
+    page = Page(tmp_path).open(folder)
+    assert page.of("opened")[0]["truth"] == "groundtruth.txt"
+    ((each,), *_) = (message["objects"] for message in page.say("truth", number=1))
+    assert (each["drawn"], each["absent"]) == ([0, 1, 4], [2, 3])
+    assert each["boxes"][2] == [4, 8, 4, 20, 20, None]
+
+
 # Downloads
 
 
