@@ -30,11 +30,12 @@ def write_video(path: Path, clip: Clip, objects: Sequence[TrackedObject]) -> Ite
     with atomic_path(path) as temporary, closing(VideoFile(temporary, size, clip.fps)) as video:
         for index, image in clip.pick(range(end)):
             shown = [each for each in objects if index in each.boxes]
-            scores = [(each, f"{each.scores[index]:.2f}") for each in shown if index in each.scores]
-            named = len(objects) > 1 or objects[0].name
-            words = [f"{each.name or each.number}: {score}" if named else score for each, score in scores]
-            boxes = [(each.boxes[index], DISTINCT[each.number - 1]) for each in shown]
-            video.add(draw_overlay(image, size, "   ".join([f"frame {index + 1}", *words]), boxes))
+            words, named = [f"frame {index + 1}"], len(objects) > 1 or objects[0].name
+            for each in shown:
+                if (score := each.boxes[index][4]) is not None:
+                    words.append(f"{each.name or each.number}: {score:.2f}" if named else f"{score:.2f}")
+            boxes = [(each.boxes[index][:4], DISTINCT[each.number - 1]) for each in shown]
+            video.add(draw_overlay(image, size, "   ".join(words), boxes))
             yield (index + 1) / end
 
 
@@ -44,10 +45,9 @@ def write_table(path: Path, clip: Clip, objects: Sequence[TrackedObject]) -> Ite
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(("object", "frame", "x", "y", "w", "h", "confidence", "drawn", "name"))
     for each in objects:
-        for index, box in sorted(each.boxes.items()):
-            score = f"{each.scores[index]:.4f}" if index in each.scores else ""
-            facts = (score, int(index in each.drawn), each.name)
-            rows.writerow((each.number, index + 1, *(f"{v:.2f}" for v in box), *facts))
+        for index, (*box, score) in sorted(each.boxes.items()):
+            facts = ("" if score is None else f"{score:.4f}", int(index in each.drawn), each.name)
+            rows.writerow((each.number, index + 1, *(f"{value:.2f}" for value in box), *facts))
     write_text(path, text.getvalue())
     yield 1.0
 
@@ -109,7 +109,7 @@ def _tracks(clip: Clip, objects: Sequence[TrackedObject]) -> list[Track]:
     tracks = []
     for each in objects:
         numbers = np.arange(min(each.boxes), max(each.boxes) + 1)
-        boxes = np.array([each.boxes.get(index, (0.0, 0.0, 0.0, 0.0)) for index in numbers.tolist()])
+        boxes = np.array([each.boxes.get(index, (0.0,) * 5)[:4] for index in numbers.tolist()])
         tracks.append(Track(f"{file_name(clip.name)}_{each.number}", each.name or "object", [], numbers, boxes))
     return tracks
 

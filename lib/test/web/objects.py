@@ -11,7 +11,7 @@ from ...utils.errors import UserError
 from ..tracker import Tracker, learned_score
 from .clips import Clip
 
-Box = list[float]  # xywh in pixels
+Box = list[float]  # xywh in pixels, two digits behind the point
 Choice = tuple[str, str]  # a tracker's key, an engine
 OPEN = [None, None]  # a range without ends
 _SMALLEST_BOX = 4  # pixels a side
@@ -21,16 +21,16 @@ _SMALLEST_BOX = 4  # pixels a side
 class TrackedObject:
     """One object in a clip. Its tracker begins anew at every frame that has a drawn box.
 
-    Its boxes, scores and sets of frames are replaced, not changed, so that a copy stays as it is; `step` alone adds to
-    them, after `begin`.
+    Its boxes and sets of frames are replaced, not changed, so that a copy stays as it is; `step` alone adds to them,
+    after `begin`.
     """
 
     number: int  # from 1
     name: str = ""  # as a person names it
-    boxes: dict[int, Box] = field(default_factory=dict)  # all boxes by frame, drawn or found
+    # All boxes by frame, drawn or found: x, y, w, h, and the confidence in [0, 1], or None where there is none.
+    boxes: dict[int, list] = field(default_factory=dict)
     drawn: frozenset[int] = frozenset()  # frames whose box a person drew
     absent: frozenset[int] = frozenset()  # frames where a person says that it cannot be seen
-    scores: dict[int, float] = field(default_factory=dict)  # confidence in [0, 1] by frame, where the tracker gives one
     choice: Choice | None = None  # what found its boxes, but for those of a range
     state: tuple[int, int] | None = None  # frame and direction (1, -1) that the tracker's state is of
     _tracker: Tracker | None = None
@@ -45,12 +45,11 @@ class TrackedObject:
         last = min((index for index in self.drawn if index > frame), default=10**9) - 1
         self.drawn, self.absent = self.drawn - {frame}, self.absent - {frame}
         self.forget(first, last)
-        self.drawn, self.boxes = self.drawn | {frame}, self.boxes | {frame: box}
+        self.drawn, self.boxes = self.drawn | {frame}, self.boxes | {frame: [*box, None]}
 
     def forget(self, first: int, last: int) -> None:
         """Delete the boxes that were found in some frames."""
         self.boxes = {i: box for i, box in self.boxes.items() if not first <= i <= last or i in self.drawn}
-        self.scores = {i: score for i, score in self.scores.items() if i in self.boxes}
         if self.state and not (self.state[1] == 1 and self.state[0] < first):
             self.state = None
 
@@ -66,7 +65,7 @@ class TrackedObject:
         """Take a tracker of its own on the network of another one, unless it has it already."""
         if self._used != choice:
             self._tracker, self._used, self.state = tracker.spawn(), choice, None
-        self.boxes, self.scores = dict(self.boxes), dict(self.scores)
+        self.boxes = dict(self.boxes)
 
     def plan(self, walk: range, wanted: range) -> list[int]:
         """The frames to step through, in the order of `walk`: those of `wanted` without a box, and those before them.
@@ -89,13 +88,12 @@ class TrackedObject:
     def step(self, index: int, image: np.ndarray, direction: int) -> None:
         """Follow it into a frame, (H, W, 3) uint8 RGB; a box that is there already stays."""
         if index in self.drawn:
-            self._tracker.initialize(image, {"init_bbox": self.boxes[index]})
+            self._tracker.initialize(image, {"init_bbox": self.boxes[index][:4]})
         elif index not in self.absent:
             result = self._tracker.track(image)
             if index not in self.boxes:
-                self.boxes[index] = [float(value) for value in result["target_bbox"]]
-                if (score := learned_score(result)) is not None:
-                    self.scores[index] = score
+                box = [round(float(value), 2) for value in result["target_bbox"]]
+                self.boxes[index] = [*box, learned_score(result)]
         self.state = (index, direction)
 
 
@@ -160,4 +158,4 @@ def visible_part(box: Box, size: tuple[int, int]) -> Box:
     if min(width, height) < _SMALLEST_BOX:
         least = f"at least {_SMALLEST_BOX} pixels wide and high"
         raise UserError(f"the box is too small ({width:.0f}x{height:.0f} pixels within the frame): draw it {least}")
-    return [left, top, width, height]
+    return [round(value, 2) for value in (left, top, width, height)]

@@ -222,13 +222,13 @@ class Session(threading.Thread):
         """Take the boxes of the folder's annotation as drawn ones."""
         if self._truth is None:
             raise UserError(f"there is no {_TRUTH[0]} in this clip's folder")
-        boxes = read_boxes(self._truth)[: self.clip.most]
+        boxes = read_boxes(self._truth)[: self.clip.most].round(2)
         flags = self._truth.with_name("absence.label")
         seen = np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > 0).all(axis=1)
         if flags.is_file() and len(hidden := parse_flags(read_text(flags), flags)) >= len(seen):
             seen &= hidden[: len(seen)] == 0
         self._remember()
-        drawn = {index: box for index, box in enumerate(boxes.tolist()) if seen[index]}
+        drawn = {index: [*box, None] for index, box in enumerate(boxes.tolist()) if seen[index]}
         absent = frozenset(np.flatnonzero(~seen).tolist())
         name = self.work.objects[number].name
         self.work.objects[number] = TrackedObject(number, name, drawn, frozenset(drawn), absent)
@@ -380,5 +380,5 @@ class Session(threading.Thread):
 
 def _at(each: TrackedObject, index: int) -> dict:
     """The message to the page about an object in a frame in which it has a box."""
-    box = [round(value, 2) for value in each.boxes[index]]
-    return {"object": each.number, "box": box, "score": each.scores.get(index), "drawn": index in each.drawn}
+    *box, score = each.boxes[index]
+    return {"object": each.number, "box": box, "score": score, "drawn": index in each.drawn}

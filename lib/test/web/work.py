@@ -40,7 +40,7 @@ def pack(objects: Iterable[TrackedObject]) -> list[dict]:
         {
             **{"number": each.number, "name": each.name, "choice": each.choice},
             **{"drawn": sorted(each.drawn), "absent": sorted(each.absent)},
-            "boxes": [[i, *(round(v, 2) for v in each.boxes[i]), each.scores.get(i)] for i in sorted(each.boxes)],
+            "boxes": [[index, *each.boxes[index]] for index in sorted(each.boxes)],
         }
         for each in objects
     ]
@@ -49,19 +49,12 @@ def pack(objects: Iterable[TrackedObject]) -> list[dict]:
 def unpack(packed: object, frames: int) -> dict[int, TrackedObject]:
     """Objects by number from what `pack` gave, up to a number of frames; a ValidationError of something else."""
     objects = {}
-    for kept in _KEPT.validate_python(packed):
-        rows = [row for row in kept.boxes if row[0] < frames]
-        boxes = {row[0]: list(row[1:5]) for row in rows}
-        objects[kept.number] = TrackedObject(
-            kept.number,
-            kept.name,
-            boxes,
-            frozenset(index for index in kept.drawn if index in boxes),
-            frozenset(index for index in kept.absent if index < frames and index not in boxes),
-            {row[0]: row[5] for row in rows if row[5] is not None},
-            kept.choice,
-        )
-    return dict(sorted(objects.items()))
+    for kept in sorted(_KEPT.validate_python(packed), key=lambda each: each.number):
+        boxes = {index: row for index, *row in kept.boxes if index < frames}
+        drawn, absent = boxes.keys() & kept.drawn, {index for index in kept.absent if index < frames} - boxes.keys()
+        sets = {"drawn": frozenset(drawn), "absent": frozenset(absent)}
+        objects[kept.number] = TrackedObject(kept.number, kept.name, boxes, choice=kept.choice, **sets)
+    return objects
 
 
 class Work:

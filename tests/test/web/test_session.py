@@ -140,7 +140,7 @@ def test_drawing_again_begins_anew_there_and_leaves_what_was_before(page):
     each = page.session.work.objects[1]
     assert sorted(each.boxes) == list(range(COUNT))
     assert each.boxes[11][0] == 42.0
-    assert 12 not in each.scores
+    assert [each.boxes[index][4] for index in (11, 12)] == [0.75, None]
     # Corrected further back, the later correction still holds.
     assert page.draw(1, 5, [0, 10, 24, 24]).track().found() == {index: 2.0 * (index - 5) for index in range(5, 12)}
     assert page.session.work.objects[1].boxes[19][0] == 114.0
@@ -166,7 +166,7 @@ def test_boxes_end_at_their_own_frame_and_have_to_show_enough(page, tmp_path):
     for index, size in enumerate([(160, 120), (320, 240)]):
         cv2.imwrite(str(tmp_path / f"frames/{index}.png"), scene(0, size))
     page.open(tmp_path / "frames").say("show", frame=1)
-    assert page.draw(1, 1, [200, 150, 60, 200]).session.work.objects[1].boxes == {1: [200, 150, 60, 90]}
+    assert page.draw(1, 1, [200, 150, 60, 200]).session.work.objects[1].boxes == {1: [200, 150, 60, 90, None]}
 
 
 def test_what_goes_wrong_is_said_and_nothing_is_lost(page, monkeypatch):
