@@ -8,7 +8,6 @@ import json
 import multiprocessing
 import shutil
 import signal
-from collections import deque
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -93,9 +92,10 @@ def generate(output: Path, *, workers: int = 2, progress: bool = True, **chosen:
             ours = signal.signal(signal.SIGINT, signal.SIG_IGN)  # workers inherit it: Ctrl-C is for this process
             written = pool.map(write, missing)
             signal.signal(signal.SIGINT, ours)
-        title, total = f"embedded {spec.split}", len(missing)
-        deque(progress_bar(title, "sequences", written, total, disable=not progress), maxlen=0)
-    write_text(output / LIST, "".join(f"{spec.name(index)}\n" for index in range(spec.sequences)))
+        for _ in progress_bar(f"embedded {spec.split}", "sequences", written, len(missing), disable=not progress):
+            pass
+    if not is_whole(output):
+        write_text(output / LIST, "".join(f"{spec.name(index)}\n" for index in range(spec.sequences)))
     return output
 
 
