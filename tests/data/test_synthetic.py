@@ -67,7 +67,7 @@ def clean(scene: Scene) -> Scene:
 
 def plain(scene: Scene, level: int) -> Scene:
     """The scene before an even background of one grey level."""
-    return replace(scene, background=replace(scene.background, picture=np.full_like(scene.background.picture, level)))
+    return replace(scene, background=np.full_like(scene.background, level))
 
 
 def opacity(scene: Scene, t: int) -> np.ndarray:
