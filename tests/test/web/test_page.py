@@ -154,7 +154,6 @@ def test_all_of_it_by_keyboard(page):
     browsing.expect_fact(page, f"frame {COUNT - 2} of")
     tab_to("#scrub")
     keys("Home")
-    browsing.expect_fact(page, "frame 1 of")
     browsing.expect_box(page, BOX)
     # Objects by their numbers; a field keeps what is typed into it.
     browsing.press(page, "Add an object")

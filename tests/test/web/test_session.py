@@ -9,7 +9,6 @@ from unittest.mock import Mock
 
 import av
 import cv2
-import numpy as np
 import pytest
 
 from lib.data.registry import build_dataset, load_dataset
@@ -104,19 +103,6 @@ def clip(tmp_path):
 @pytest.fixture
 def page(tmp_path, clip):
     return Page(tmp_path).open(clip)
-
-
-def test_opening_tells_the_clip_and_any_frame_can_be_shown(page):
-    (opened, nothing), (shown, picture) = page.said
-    assert nothing is None
-    facts = {"name": "clip.mp4", "frames": COUNT, "width": 160, "height": 120, "box": None}
-    assert facts.items() <= opened.items()
-    assert (shown["type"], shown["frame"]) == ("picture", 0)
-    image = cv2.cvtColor(cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-    assert np.abs(image.astype(int) - scene(0)).mean() < 4
-    assert page.say("show", frame=13)[0]["frame"] == 13
-    assert page.say("show", frame=2)[0]["frame"] == 2
-    assert page.say("show", frame=COUNT + 3) == [{"type": "length", "frames": COUNT}]
 
 
 def test_every_frame_is_reported_once_and_after_a_pause_tracking_goes_on(page):
