@@ -166,9 +166,8 @@ class VideoClip(Clip):
                 yield frame
         except av.error.FFmpegError as error:
             # The limit of pixels and damage look alike to the decoder.
-            where = f"after frame {len(self._times)}" if self._times else "in its first frame"
             reason = f"it is damaged, or its frames are larger than {self.limits.side}x{self.limits.side}"
-            raise UserError(f"{self.name} cannot be decoded {where}: {reason}") from error
+            raise UserError(f"{self.name} cannot be decoded after frame {len(self._times)}: {reason}") from error
 
     @contextmanager
     def _container(self) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:

@@ -220,8 +220,6 @@ class Session(threading.Thread):
     @_command
     def truth(self, number: _Object) -> None:
         """Take the boxes of the folder's annotation as drawn ones."""
-        if self._truth is None:
-            raise UserError(f"there is no {_TRUTH[0]} in this clip's folder")
         boxes = read_boxes(self._truth)[: self.clip.most].round(2)
         flags = self._truth.with_name("absence.label")
         seen = np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > 0).all(axis=1)

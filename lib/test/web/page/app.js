@@ -56,17 +56,21 @@ const send = connect((message, picture) => answers[message.type](message, pictur
 
 const answers = {
   hello(message) {
-    const again = state.clip !== null;
     state.hello = message;
     chooser.offer(message);
     panel.offer(message);
     $("connection").textContent = "";
-    if (!again) return comeBack();
-    quiet();
-    state.resuming = true;
-    if (state.source.type === "open_upload") chooser.sendAgain();
-    else open(state.source.type, state.source.more);
-    return refresh();
+    if (state.clip) {
+      quiet();
+      state.resuming = true;
+      if (state.source.type === "open_upload") chooser.send(chooser.files);
+      else open(state.source.type, state.source.more);
+      refresh();
+    } else { // after a reload the same clip, else an offer of the last one
+      const { last, isSame } = keeper.last();
+      chooser.offerLast(last);
+      if (isSame && last.source.type !== "open_upload") open(last.source.type, last.source.more);
+    }
   },
   listed: (message) => chooser.list(message),
   opened(message) {
@@ -160,13 +164,6 @@ function lost() {
   say("");
   complain(LOST);
   refresh();
-}
-
-// The page is opened: after a reload with the same clip, else with an offer of the last one.
-function comeBack() {
-  const { last, isSame } = keeper.last();
-  chooser.offerLast(last);
-  if (isSame && last.source.type !== "open_upload") open(last.source.type, last.source.more);
 }
 
 function restore(objects) {

@@ -59,10 +59,6 @@ export class Chooser {
     $("media").replaceChildren(...rows.map((row) => make("li", {}, row)));
   }
 
-  sendAgain() {
-    this.send(this.files);
-  }
-
   async send(files) {
     if (!files.length || this.sending) return;
     const { limits, session } = this.hello;
