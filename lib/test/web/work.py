@@ -52,8 +52,8 @@ def unpack(packed: object, frames: int) -> dict[int, TrackedObject]:
     for kept in sorted(_KEPT.validate_python(packed), key=lambda each: each.number):
         boxes = {index: row for index, *row in kept.boxes if index < frames}
         drawn, absent = boxes.keys() & kept.drawn, {index for index in kept.absent if index < frames} - boxes.keys()
-        sets = {"drawn": frozenset(drawn), "absent": frozenset(absent)}
-        objects[kept.number] = TrackedObject(kept.number, kept.name, boxes, choice=kept.choice, **sets)
+        made = TrackedObject(kept.number, kept.name, boxes, frozenset(drawn), frozenset(absent), kept.choice)
+        objects[kept.number] = made
     return objects
 
 

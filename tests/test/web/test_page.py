@@ -262,7 +262,8 @@ def test_playing_ranges_backwards_absence_and_names(page, media):
 
 
 def test_reload_closed_tab_and_restarted_server_bring_the_work_back(browser, media, tmp_path):
-    server = Server(tmp_path, "--media", str(media))
+    options = ("--media", str(media), "--tracker", "csrt")
+    server = Server(tmp_path, *options)
     try:
         with browsing.opened(browser, server, forgive="ERR_CONNECTION_REFUSED") as page:
             browsing.open_square(page)
@@ -283,7 +284,7 @@ def test_reload_closed_tab_and_restarted_server_bring_the_work_back(browser, med
             server.stop()
             assert "connection to the server is lost" in browsing.alert(page)
             expect(page.locator("#track")).to_be_disabled()
-            server = Server(tmp_path / "again", "--media", str(media), "--port", server.base.rpartition(":")[2])
+            server = Server(tmp_path / "again", *options, "--port", server.base.rpartition(":")[2])
             expect(page.locator("#track")).to_be_enabled()
             expect(page.get_by_role("alert")).to_be_hidden()
             browsing.expect_fact(page, f"frame {COUNT} of {COUNT}")

@@ -160,6 +160,9 @@ def test_a_page_that_takes_nothing_neither_fills_memory_nor_holds_up_others(serv
         assert len(tracked_to_the_end(other)) == 120
         assert server.memory() - before < 60
         assert [message["frame"] for message, _ in tracked_to_the_end(slow)] == list(range(150))
+        begin(slow)
+        slow.socket.socket.close()  # as when the browser is killed: its work ends and its files go
+    assert wait_until(lambda: not any(path.is_dir() for path in server.files.glob("stark-web-*/*")))
 
 
 def flood(page):
@@ -178,14 +181,3 @@ def test_too_much_ends_its_page_alone(server, harm):
         assert server.memory() - before < 30
         other.say("open_sample", name="carphone")
         other.until("opened")
-
-
-def test_closing_a_page_ends_its_work_and_removes_its_files(server, tmp_path):
-    clip = write_clip(tmp_path / "noise.mp4", noise(100, (640, 480)), preset="ultrafast", crf="38")
-    with Page(server) as page:
-        page.open_upload(clip)
-        begin(page)
-        page.until("frame")
-        assert server.folder(page).is_dir()
-        page.socket.socket.close()  # as when the browser is killed
-    assert wait_until(lambda: [path for path in server.files.glob("stark-web-*/*") if path.is_dir()] == [])
