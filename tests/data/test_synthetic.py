@@ -213,16 +213,12 @@ def test_folders_of_other_sets_or_files_are_refused_and_untouched(tmp_path, mate
     before = tree(tmp_path)
     with pytest.raises(UserError, match="photos holds something else than embedded data: choose another folder"):
         generate(tmp_path / "photos", **TINY)
-    for change, message in (
-        ({"split": "test"}, "split train, not test"),
-        ({"size": None}, r"size \[96, 72\], not None"),
-        ({"materials": materials}, "materials None, not"),
-    ):
-        with pytest.raises(UserError, match=message):
+    for change in ({"split": "test"}, {"size": None}, {"materials": materials}):
+        with pytest.raises(UserError, match="of other arguments"):
             generate(output, **TINY | {"sequences": 1} | change)
     options = ["--output", output, "--sequences", 1, "--frames", 4, "--size", 96, 72, "--seed", 9]
     assert run_script("make_embedded.py", *options) == 2
-    assert capsys.readouterr().err.startswith(f"error: {output} holds embedded data of seed 3, not 9")
+    assert capsys.readouterr().err.startswith(f"error: {output / 'embedded.json'} is of other arguments")
     assert tree(tmp_path) == before
 
 

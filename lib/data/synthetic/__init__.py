@@ -112,16 +112,14 @@ def is_whole(root: Path) -> bool:
 
 def _begin(output: Path, spec: EmbeddedSpec) -> None:
     """Write the record into a new or empty folder; refuse a folder of another set."""
-    path, record = output / RECORD_NAME, {"generator": "embedded", "version": VERSION, **asdict(spec)}
+    path = output / RECORD_NAME
+    record = json.dumps({"generator": "embedded", "version": VERSION, **asdict(spec)}, indent=1) + "\n"
     if not path.is_file():
         if output.exists() and any(output.iterdir()):
             raise UserError(f"{output} holds something else than embedded data: choose another folder")
-        write_text(path, json.dumps(record, indent=1) + "\n")
-    found = json.loads(read_text(path))
-    for key, wanted in json.loads(json.dumps(record)).items():
-        if found.get(key) != wanted:
-            remedy = "choose another folder or remove this one"
-            raise UserError(f"{output} holds embedded data of {key} {found.get(key)}, not {wanted}: {remedy}")
+        write_text(path, record)
+    elif read_text(path) != record:
+        raise UserError(f"{path} is of other arguments or another version: choose another folder or remove this one")
 
 
 def _write_sequence(output: Path, spec: EmbeddedSpec, index: int) -> None:

@@ -60,7 +60,7 @@ class Planner:
     """
 
     def __init__(
-        self, rng: Generator, kind: SceneKind, sprites: SpriteSource, frames: int, size: tuple[int, int] | None = None
+        self, rng: Generator, kind: SceneKind, sprites: SpriteSource, frames: int, size: tuple[int, int] | None
     ) -> None:
         self.rng, self.kind, self.sprites = rng, kind, sprites
         self.size = size or kind.sizes[rng.integers(len(kind.sizes))]
