@@ -17,6 +17,7 @@ from ...data.annotations import Track
 from ...data.convert import cvat_text, mot_files
 from ...data.images import encode_jpeg
 from ...data.layouts import LIST
+from ...utils.errors import UserError
 from ...utils.files import atomic_path, write_text
 from ..video.output import DISTINCT, VideoFile, draw_overlay, video_size
 from .clips import Clip
@@ -60,6 +61,7 @@ def write_sequences(path: Path, clip: Clip, objects: Sequence[TrackedObject]) ->
     """
     tracks = _tracks(clip, objects)
     first, last = min(track.numbers[0] for track in tracks), max(track.numbers[-1] for track in tracks)
+    index = first - 1
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr(LIST, "".join(f"{track.name}\n" for track in tracks))
         for track in tracks:
@@ -75,6 +77,8 @@ def write_sequences(path: Path, clip: Clip, objects: Sequence[TrackedObject]) ->
                 if track.numbers[0] <= index <= track.numbers[-1]:
                     archive.writestr(f"{track.name}/{index - track.numbers[0] + 1:08d}.jpg", jpeg)
             yield (index + 1 - first) / (last + 1 - first)
+        if index < last:
+            raise UserError(f"{clip.name} ended at frame {index + 1}: it was changed since it was tracked")
 
 
 def write_cvat(path: Path, clip: Clip, objects: Sequence[TrackedObject]) -> Iterator[float]:

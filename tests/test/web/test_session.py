@@ -286,3 +286,9 @@ def test_after_a_damaged_end_everything_before_it_is_taken_home(tmp_path):
     assert "6.jpg of frames is not a picture" in page.of("error")[0]["text"]
     assert len(page.found()) == 5
     assert page.export("sequences").is_file()
+    page.session.work.objects[1].boxes[9] = [4, 4, 12, 12, None]  # as where the clip was longer
+    page.session.clip.files = page.session.clip.files[:5]
+    assert (
+        page.say("export", what="sequences")[-1]["text"]
+        == "frames ended at frame 5: it was changed since it was tracked"
+    )
