@@ -8,8 +8,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, TypeAdapter
 
-from ...utils.errors import UserError
-from ...utils.files import read_text, write_text
+from ...utils.files import write_text
 from .objects import Choice, TrackedObject
 
 MOST_OBJECTS = 6  # as many as there are colours that differ on any ground
@@ -69,11 +68,12 @@ class Work:
         self._past: list[dict[int, TrackedObject]] = []
         self._future: list[dict[int, TrackedObject]] = []
         self._file = clip and (clip / _SUFFIX if clip.is_dir() else clip.with_name(f"{clip.name}.{_SUFFIX}"))
-        self._stamp = self._file and _stamp(self._file)
-        if self._stamp:
+        self._written: bytes | None = None  # what the file holds, as far as this page knows
+        if self._file and self._file.is_file():
             try:
-                self.objects = unpack(json.loads(read_text(self._file))["objects"], frames)
-            except (ValueError, LookupError, TypeError, RecursionError, UserError):
+                self._written = self._file.read_bytes()
+                self.objects = unpack(json.loads(self._written)["objects"], frames)
+            except (ValueError, LookupError, TypeError, RecursionError, OSError):
                 self.note = f"{self._file.name} beside the clip is not the work of this page: it stays as it is"
                 self._file = None
 
@@ -103,12 +103,13 @@ class Work:
             return ""
         note = ""
         try:
-            if (found := _stamp(self._file)) and found != self._stamp:
+            if self._file.is_file() and self._file.read_bytes() != self._written:
                 other = self._file.with_name(f"{self._file.stem}.other.json")
                 self._file.replace(other)
                 note = f"another page has changed the work on this clip: what it had is in {other.name}"
-            write_text(self._file, json.dumps({"objects": pack(self.objects.values())}))
-            self._stamp, self.changed = _stamp(self._file), False
+            text = json.dumps({"objects": pack(self.objects.values())})
+            write_text(self._file, text)
+            self._written, self.changed = text.encode(), False
         except OSError as error:  # it is tried again, and said once
             place = self._file.parent.name
             if not self._told:
@@ -119,12 +120,3 @@ class Work:
     def _snapshot(self) -> dict[int, TrackedObject]:
         """The objects as they are, without the states of their trackers."""
         return {number: replace(each, state=None) for number, each in self.objects.items()}
-
-
-def _stamp(path: Path) -> tuple[int, int] | None:
-    """What changes with each writing of a file; None where there is none."""
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_mtime_ns, found.st_ino
