@@ -31,8 +31,7 @@ from .session import Session
 from .trackers import Trackers
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1", "[::1]")
-# Bytes of a message, and about of all that wait. Work on 20,000 frames with six objects has about 5 MB; nobody has
-# 1,000 small messages waiting.
+# Bytes of a message, and about of all that wait: 1,024 small ones. Work on 20,000 frames with six objects has 5 MB.
 _LARGEST_MESSAGE, _SMALL_MESSAGE = 16 * 2**20, 16 * 2**10
 _GONE = (WebSocketDisconnect, RuntimeError, CancelledError)  # a page that went, a server that ends: `end` follows
 # Nothing from elsewhere is loaded, and nobody else's page may frame this one.

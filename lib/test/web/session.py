@@ -11,6 +11,7 @@ import secrets
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -33,6 +34,7 @@ from .objects import OPEN, Box, Run, TrackedObject, visible_part
 from .trackers import Trackers
 from .work import LONGEST_NAME, MOST_OBJECTS, FrameIndex, Work, unpack
 
+_SAVED_EVERY = 5  # seconds, while it tracks
 _READ_ON = 30  # frames: to decode them is faster than to seek
 _TRUTH = ("groundtruth.txt", "groundtruth_rect.txt")
 _SHOWN_SIDE, _SHOWN_QUALITY = 1280, 85  # of the pictures that a page shows
@@ -75,7 +77,7 @@ class Session(threading.Thread):
         self._upload, self._upload_name = self.folder / "upload", ""
         self._truth: Path | None = None
         self._reader: tuple[int, Iterator[np.ndarray]] | None = None  # the frame that comes next, and those after it
-        self._ended = False
+        self._saved_at, self._ended = 0.0, False
         self._jobs: dict[str, Iterator[None]] = {}
         self._sizes: dict[int, tuple[int, int]] = {}  # of shown frames with another size than the clip's
 
@@ -122,6 +124,7 @@ class Session(threading.Thread):
                 going_on = next(steps, self) is None
             if not going_on:
                 del self._jobs[kind]
+            if not going_on or time.monotonic() - self._saved_at > _SAVED_EVERY:
                 self._save()
         return bool(self._jobs)
 
@@ -334,6 +337,7 @@ class Session(threading.Thread):
         self._tell("work", **self.work.message(), **more)
 
     def _save(self) -> None:
+        self._saved_at = time.monotonic()
         if note := self.work.save():
             self._tell("note", text=note)
 
