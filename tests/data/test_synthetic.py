@@ -199,7 +199,9 @@ def test_an_interrupted_run_is_continued(tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             generate(output, **TINY)
     assert not (output / "list.txt").exists()
-    assert [path.name for path in output.glob("embedded*") if path.is_dir()] == ["embedded_train_000001"]
+    assert [path.name for path in output.iterdir() if path.is_dir()] == ["embedded_train_000001"]
+    (output / ".partial-1").mkdir()  # of a run that was killed outright
+    (output / ".partial-1/00000009.jpg").write_bytes(b"half")
     generate(output, **TINY)
     assert tree(output) == whole
     monkeypatch.setattr(synthetic, "_write_sequence", lambda *_: pytest.fail("wrote a sequence again"))
@@ -209,22 +211,33 @@ def test_an_interrupted_run_is_continued(tmp_path, monkeypatch):
 def test_folders_of_other_sets_or_files_are_refused_and_untouched(tmp_path, materials, run_script, capsys):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "holiday.jpg").write_bytes(b"mine")
-    output = generate(tmp_path / "set", **TINY | {"sequences": 1})
+    for name, text in (("broken", "{"), ("list", "[1]"), ("other", '{"generator": "other"}')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "embedded.json").write_text(text)
+    output = tmp_path / "set"
+    output.mkdir()
+    (output / ".embedded.x1y2.json").write_text("{")  # of a run that was killed while it wrote the record
+    generate(output, **TINY | {"sequences": 1})
     before = tree(tmp_path)
-    with pytest.raises(UserError, match="photos holds something else than embedded data: choose another folder"):
-        generate(tmp_path / "photos", **TINY)
-    for change in ({"split": "test"}, {"size": None}, {"materials": materials}):
-        with pytest.raises(UserError, match="of other arguments"):
+    for name in ("photos", "broken", "list", "other"):
+        with pytest.raises(UserError, match="choose another folder"):
+            generate(tmp_path / name, **TINY)
+    for change, said in (
+        ({"split": "test"}, "split train, not test"),
+        ({"size": None}, r"size \[96, 72\], not None"),
+        ({"materials": materials}, "materials None, not"),
+    ):
+        with pytest.raises(UserError, match=said):
             generate(output, **TINY | {"sequences": 1} | change)
     options = ["--output", output, "--sequences", 1, "--frames", 4, "--size", 96, 72, "--seed", 9]
     assert run_script("make_embedded.py", *options) == 2
-    assert capsys.readouterr().err.startswith(f"error: {output / 'embedded.json'} is of other arguments")
+    assert capsys.readouterr().err.startswith(f"error: {output} holds embedded data of seed 3, not 9")
     assert tree(tmp_path) == before
 
 
 def test_arguments_out_of_range(tmp_path):
-    for change in ({"frames": 1}, {"sequences": 0}, {"seed": -1}, {"size": (320, 20)}):
-        with pytest.raises(UserError, match="embedded data: .* must be at least"):
+    for change in ({"frames": 1}, {"sequences": 0}, {"seed": -1}, {"size": (320, 20)}, {"split": "val"}):
+        with pytest.raises(UserError, match="embedded data: .* must be "):
             generate(tmp_path / "set", **(TINY | change))
         assert not (tmp_path / "set").exists()
     with pytest.raises(UserError, match="folder /nowhere/at/all is missing"):

@@ -49,6 +49,8 @@ class EmbeddedSpec:
     materials: Materials | None = None  # pictures for crowded scenes; None: plain scenes of painted objects
 
     def __post_init__(self) -> None:
+        if self.split not in PHOTOGRAPHS:
+            raise UserError(f"embedded data: split must be one of {', '.join(PHOTOGRAPHS)}, not {self.split!r}")
         given = {"seed": self.seed, "sequences": self.sequences, "frames": self.frames, "size": min(self.size or (64,))}
         for name, least in {"seed": 0, "sequences": 1, "frames": 2, "size": 64}.items():
             if given[name] < least:
@@ -113,13 +115,19 @@ def is_whole(root: Path) -> bool:
 def _begin(output: Path, spec: EmbeddedSpec) -> None:
     """Write the record into a new or empty folder; refuse a folder of another set."""
     path = output / RECORD_NAME
-    record = json.dumps({"generator": "embedded", "version": VERSION, **asdict(spec)}, indent=1) + "\n"
-    if not path.is_file():
-        if output.exists() and any(output.iterdir()):
-            raise UserError(f"{output} holds something else than embedded data: choose another folder")
-        write_text(path, record)
-    elif read_text(path) != record:
-        raise UserError(f"{path} is of other arguments or another version: choose another folder or remove this one")
+    record = json.loads(json.dumps({"generator": "embedded", "version": VERSION, **asdict(spec)}))
+    # A run that was killed while it wrote the record leaves a hidden file.
+    if not output.exists() or all(place.match(f".{path.stem}.*{path.suffix}") for place in output.iterdir()):
+        write_text(path, json.dumps(record, indent=1) + "\n")
+        return
+    try:
+        found = json.loads(read_text(path))
+        other = [(key, found.get(key), value) for key, value in record.items() if found.get(key) != value]
+    except (ValueError, AttributeError, UserError) as error:
+        raise UserError(f"{output} holds something else than embedded data: choose another folder") from error
+    for key, value, wanted in other:
+        remedy = "choose another folder or remove this one"
+        raise UserError(f"{output} holds embedded data of {key} {value}, not {wanted}: {remedy}")
 
 
 def _write_sequence(output: Path, spec: EmbeddedSpec, index: int) -> None:
@@ -127,6 +135,14 @@ def _write_sequence(output: Path, spec: EmbeddedSpec, index: int) -> None:
     scene, folder = spec.scene(index), output / f".partial-{index}"
     shutil.rmtree(folder, ignore_errors=True)  # of an interrupted run
     folder.mkdir()
+    try:
+        _write_frames(folder, scene)
+        folder.rename(output / spec.name(index))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write_frames(folder: Path, scene: Scene) -> None:
     frames = [scene.render(t) for t in range(len(scene))]
     for t, frame in enumerate(frames):
         (folder / f"{t + 1:08d}.jpg").write_bytes(encode_jpeg(frame.image, scene.jpeg_quality))
@@ -139,4 +155,3 @@ def _write_sequence(output: Path, spec: EmbeddedSpec, index: int) -> None:
     }
     for name, lines in files.items():
         (folder / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    folder.rename(output / spec.name(index))

@@ -78,11 +78,15 @@ def find_cutouts(materials: Materials) -> dict[str, dict[int, list[Cutout]]]:
     """
     objects, clipart = defaultdict(list), defaultdict(list)
     for folder in materials.coco:
-        content = json.loads(read_text(Path(folder) / "annotations/instances_train2017.json"))
-        names = {image["id"]: image["file_name"] for image in content["images"]}
-        for entry in filter(_can_be_cut, content["annotations"]):
-            file = _coco_images(folder) / names[entry["image_id"]]
-            objects[entry["category_id"]].append(partial(_read_outlined, file, entry["segmentation"]))
+        path = Path(folder) / "annotations/instances_train2017.json"
+        try:
+            content = json.loads(read_text(path))
+            names = {image["id"]: image["file_name"] for image in content["images"]}
+            for entry in filter(_can_be_cut, content["annotations"]):
+                file = _coco_images(folder) / names[entry["image_id"]]
+                objects[entry["category_id"]].append(partial(_read_outlined, file, entry["segmentation"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"cannot read {path} as a COCO annotation file: {error!r}") from error
     for folder in materials.clipart:
         for path in sorted(Path(folder).rglob("*.png")):
             clipart[path.parent].append(partial(_read_clipart, path))

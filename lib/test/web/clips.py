@@ -106,7 +106,10 @@ class FolderClip(Clip):
     exact = True
 
     def _open(self) -> tuple[float, int]:
-        self.files = list_images(self.path)
+        try:
+            self.files = list_images(self.path)
+        except OSError as error:  # replaced since it was chosen
+            raise UserError(f"{self.name} cannot be read: {error.strerror}; choose it again") from error
         return DEFAULT_FPS, len(self.files)
 
     def frames(self, start: int = 0) -> Iterator[np.ndarray]:
@@ -153,6 +156,7 @@ class VideoClip(Clip):
                     self._times.append(frame.pts or 0)
                 if index >= self.limits.frames:
                     raise UserError(f"{self.name} is longer than the {self.limits.frames:,} frames that are taken here")
+                self.total = self.total and max(self.total, index + 1)  # a header may say too few
                 if index >= start:  # telephones film lying and say so
                     image = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90) % 4)
                     yield np.ascontiguousarray(image)
@@ -166,8 +170,9 @@ class VideoClip(Clip):
                 yield frame
         except av.error.FFmpegError as error:
             # The limit of pixels and damage look alike to the decoder.
+            where = f"after frame {len(self._times)}" if self._times else "in its first frame"
             reason = f"it is damaged, or its frames are larger than {self.limits.side}x{self.limits.side}"
-            raise UserError(f"{self.name} cannot be decoded after frame {len(self._times)}: {reason}") from error
+            raise UserError(f"{self.name} cannot be decoded {where}: {reason}") from error
 
     @contextmanager
     def _container(self) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:

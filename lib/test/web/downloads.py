@@ -1,6 +1,7 @@
 """The files that a person takes home: the video with the boxes drawn in, the boxes as a table, sequences to train on.
 
-Each writer is a generator that does a frame a step and gives the share that is done, 0 to 1.
+Each writer is a generator that does a frame a step and gives the share that is done, 0 to 1; also a sentence for the
+person where something is missing in the file.
 """
 
 import csv
@@ -24,12 +25,13 @@ from .clips import Clip
 from .objects import TrackedObject
 
 
-def write_video(path: Path, clip: Clip, objects: Sequence[TrackedObject]) -> Iterator[float]:
+def write_video(path: Path, clip: Clip, objects: Sequence[TrackedObject]) -> Iterator[float | str]:
     """The clip from its start to the last frame that has a box, the boxes drawn in, as an mp4 video."""
     end = max(max(each.boxes) for each in objects) + 1
     size = video_size(np.broadcast_to(np.uint8(0), (clip.size[1], clip.size[0], 3)))
+    notes: list[str] = []
     with atomic_path(path) as temporary, closing(VideoFile(temporary, size, clip.fps)) as video:
-        for index, image in clip.pick(range(end)):
+        for index, image in _readable(clip, range(end), notes):
             shown = [each for each in objects if index in each.boxes]
             words, named = [f"frame {index + 1}"], len(objects) > 1 or objects[0].name
             for each in shown:
@@ -38,6 +40,7 @@ def write_video(path: Path, clip: Clip, objects: Sequence[TrackedObject]) -> Ite
             boxes = [(each.boxes[index][:4], DISTINCT[each.number - 1]) for each in shown]
             video.add(draw_overlay(image, size, "   ".join(words), boxes))
             yield (index + 1) / end
+    yield from notes
 
 
 def write_table(path: Path, clip: Clip, objects: Sequence[TrackedObject]) -> Iterator[float]:
@@ -53,7 +56,7 @@ def write_table(path: Path, clip: Clip, objects: Sequence[TrackedObject]) -> Ite
     yield 1.0
 
 
-def write_sequences(path: Path, clip: Clip, objects: Sequence[TrackedObject]) -> Iterator[float]:
+def write_sequences(path: Path, clip: Clip, objects: Sequence[TrackedObject]) -> Iterator[float | str]:
     """A zip file in GOT-10k layout, a sequence for each object: `FOLDER:` trains on it where it is unpacked.
 
     A sequence holds the frames from the first to the last that has a box of its object; `absence.label` has 1 for those
@@ -61,14 +64,9 @@ def write_sequences(path: Path, clip: Clip, objects: Sequence[TrackedObject]) ->
     """
     tracks = _tracks(clip, objects)
     first, last = min(track.numbers[0] for track in tracks), max(track.numbers[-1] for track in tracks)
-    index = first - 1
+    notes: list[str] = []
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-        archive.writestr(LIST, "".join(f"{track.name}\n" for track in tracks))
-        for track in tracks:
-            lines = (",".join(f"{value:.4f}" for value in box) for box in track.boxes)
-            archive.writestr(f"{track.name}/groundtruth.txt", "".join(f"{line}\n" for line in lines))
-            archive.writestr(f"{track.name}/absence.label", "".join(f"{int(not seen)}\n" for seen in track.present))
-        for index, image in clip.pick(range(first, last + 1)):
+        for index, image in _readable(clip, range(first, last + 1), notes):
             if clip.files and clip.files[index].suffix.lower() in (".jpg", ".jpeg"):
                 jpeg = clip.files[index].read_bytes()  # not compressed a second time
             else:
@@ -77,8 +75,14 @@ def write_sequences(path: Path, clip: Clip, objects: Sequence[TrackedObject]) ->
                 if track.numbers[0] <= index <= track.numbers[-1]:
                     archive.writestr(f"{track.name}/{index - track.numbers[0] + 1:08d}.jpg", jpeg)
             yield (index + 1 - first) / (last + 1 - first)
-        if index < last:
-            raise UserError(f"{clip.name} ended at frame {index + 1}: it was changed since it was tracked")
+        shown = [(track, track.numbers <= index) for track in tracks if track.numbers[0] <= index]
+        archive.writestr(LIST, "".join(f"{track.name}\n" for track, _ in shown))
+        for track, within in shown:
+            lines = (",".join(f"{value:.4f}" for value in box) for box in track.boxes[within])
+            archive.writestr(f"{track.name}/groundtruth.txt", "".join(f"{line}\n" for line in lines))
+            absent = (f"{int(not seen)}\n" for seen in track.present[within])
+            archive.writestr(f"{track.name}/absence.label", "".join(absent))
+    yield from notes
 
 
 def write_cvat(path: Path, clip: Clip, objects: Sequence[TrackedObject]) -> Iterator[float]:
@@ -116,6 +120,23 @@ def _tracks(clip: Clip, objects: Sequence[TrackedObject]) -> list[Track]:
         boxes = np.array([each.boxes.get(index, (0.0,) * 5)[:4] for index in numbers.tolist()])
         tracks.append(Track(f"{file_name(clip.name)}_{each.number}", each.name or "object", [], numbers, boxes))
     return tracks
+
+
+def _readable(clip: Clip, wanted: range, notes: list[str]) -> Iterator[tuple[int, np.ndarray]]:
+    """The frames with their indices, up to one that cannot be read: why goes into `notes`; an error if it is the first.
+
+    A clip may have been changed since it was tracked, or be damaged between two boxes.
+    """
+    index = None
+    try:
+        for index, image in clip.pick(wanted):
+            yield index, image
+        if index != wanted[-1]:
+            raise UserError(f"{clip.name} is shorter than when it was tracked")
+    except UserError as error:
+        if index is None:
+            raise
+        notes.append(f"{error}: the file that is made ends with frame {index + 1}")
 
 
 def _count(clip: Clip, tracks: Sequence[Track]) -> int:

@@ -36,16 +36,18 @@ class TrackedObject:
     _tracker: Tracker | None = None
     _used: Choice | None = None
 
-    def draw(self, frame: int, box: Box) -> None:
-        """Store a drawn box, and delete the boxes that were found from the one before it, up to the next drawn box.
+    def draw(self, frame: int, box: Box) -> tuple[int, int]:
+        """Store a drawn box, and delete the boxes that were found from the one before it.
 
-        Those that were found backwards from it go, too.
+        These are in the frames, first and last, that are returned: up to the next drawn box; before the first drawn one
+        also the frames in which it was found backwards.
         """
         first = frame if any(index < frame for index in self.drawn) else 0
         last = min((index for index in self.drawn if index > frame), default=10**9) - 1
         self.drawn, self.absent = self.drawn - {frame}, self.absent - {frame}
         self.forget(first, last)
         self.drawn, self.boxes = self.drawn | {frame}, self.boxes | {frame: [*box, None]}
+        return first, last
 
     def forget(self, first: int, last: int) -> None:
         """Delete the boxes that were found in some frames."""
@@ -101,7 +103,8 @@ class TrackedObject:
 class Run:
     """Tracks objects in the frames that lack a box, to the end; or one of them, `number`, in a range of frames.
 
-    `span` is first and last frame, None where it is open. A UserError where there is no box to begin with.
+    `span` is first and last frame, None where it is open. A UserError where there is no box to begin with, or the range
+    ends before it begins.
     """
 
     clip: Clip
@@ -113,6 +116,10 @@ class Run:
 
     def __post_init__(self) -> None:
         (first, last), end = self.span, self.clip.most
+        if None not in self.span and first > last:
+            raise UserError("the range ends before it begins")
+        # Where a header says too little: to read one frame more than may be is the clip's error.
+        end += not self.clip.exact
         self.wanted = range(first or 0, end if last is None else min(last + 1, end))
         starts = range(self.wanted.start, end) if self.backwards else range(self.wanted.stop)
         if not any(index in starts for each in self.objects for index in each.drawn):
@@ -150,12 +157,16 @@ class Run:
 
 
 def visible_part(box: Box, size: tuple[int, int]) -> Box:
-    """The part of a drawn box that lies in a frame of `size` (width, height); a UserError where it is too small."""
+    """The part of a drawn box, xywh in pixels, that lies in a frame of `size` (width, height).
+
+    A UserError where it lies outside the frame, or is too small to follow.
+    """
     left, top = max(0.0, float(box[0])), max(0.0, float(box[1]))
-    width, height = (
-        max(0.0, end) for end in (min(size[0], box[0] + box[2]) - left, min(size[1], box[1] + box[3]) - top)
-    )
+    width, height = min(size[0], box[0] + box[2]) - left, min(size[1], box[1] + box[3]) - top
+    if min(box[2:]) > 0 and min(width, height) <= 0:
+        raise UserError(f"the box lies outside the frame, which is {size[0]}x{size[1]}")
     if min(width, height) < _SMALLEST_BOX:
         least = f"at least {_SMALLEST_BOX} pixels wide and high"
-        raise UserError(f"the box is too small ({width:.0f}x{height:.0f} pixels within the frame): draw it {least}")
+        shown = f"{max(0, width):.0f}x{max(0, height):.0f} pixels"
+        raise UserError(f"the box is too small ({shown} within the frame): draw it {least}")
     return [round(value, 2) for value in (left, top, width, height)]

@@ -31,8 +31,8 @@ from .session import Session
 from .trackers import Trackers
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1", "[::1]")
-# Bytes of a message, and about of all that wait: 1,024 small ones. Work on 20,000 frames with six objects has 5 MB.
-_LARGEST_MESSAGE, _SMALL_MESSAGE = 16 * 2**20, 16 * 2**10
+# Bytes of a message of a page; and how many may wait, 32 MiB together. Kept work comes in parts, of 8 MiB at most.
+_LARGEST_MESSAGE, _MOST_WAITING = 64 * 2**10, 512
 _GONE = (WebSocketDisconnect, RuntimeError, CancelledError)  # a page that went, a server that ends: `end` follows
 # Nothing from elsewhere is loaded, and nobody else's page may frame this one.
 _HEADERS = {
@@ -122,10 +122,9 @@ async def serve(page: WebSocket) -> None:
     try:
         session.start()
         while (event := await page.receive())["type"] == "websocket.receive":
-            text = event.get("text") or "null"
-            if session.inbox.qsize() * max(len(text), _SMALL_MESSAGE) > _LARGEST_MESSAGE:
+            if session.inbox.qsize() >= _MOST_WAITING:
                 return
-            session.inbox.put(text)
+            session.inbox.put(event.get("text") or "null")
     finally:
         del state.sessions[session.name]
         session.end()

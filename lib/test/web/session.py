@@ -34,7 +34,8 @@ from .objects import OPEN, Box, Run, TrackedObject, visible_part
 from .trackers import Trackers
 from .work import LONGEST_NAME, MOST_OBJECTS, FrameIndex, Work, unpack
 
-_SAVED_EVERY = 5  # seconds, while it tracks
+_SAVED_EVERY, _REST = 5, 1  # seconds between two times that the work is written: while it tracks; after an action
+_LARGEST_WORK = 8 * 2**20  # characters; 20,000 frames with six objects are about 5 MB
 _READ_ON = 30  # frames: to decode them is faster than to seek
 _TRUTH = ("groundtruth.txt", "groundtruth_rect.txt")
 _SHOWN_SIDE, _SHOWN_QUALITY = 1280, 85  # of the pictures that a page shows
@@ -75,6 +76,7 @@ class Session(threading.Thread):
         self.uploading = asyncio.Lock()  # held while a file arrives
         self.uploaded = 0  # bytes of the last upload
         self._upload, self._upload_name = self.folder / "upload", ""
+        self._given = ""  # the work that the page kept, as far as it has come
         self._truth: Path | None = None
         self._reader: tuple[int, Iterator[np.ndarray]] | None = None  # the frame that comes next, and those after it
         self._saved_at, self._ended = 0.0, False
@@ -89,13 +91,15 @@ class Session(threading.Thread):
     def run(self) -> None:
         """Run commands and jobs until the page is gone."""
         self._greet()
+        has_acted = False
         while not self._ended:
             try:
-                text = self.inbox.get(block=not self._jobs)
+                text = self.inbox.get(block=not self._jobs, timeout=_REST if has_acted else None)
             except queue.Empty:
-                self.step()
+                has_acted = self.step() and has_acted
             else:
                 self.handle(text)
+                has_acted = True
         self._cancel(*self._jobs)
         self._save()
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -113,19 +117,17 @@ class Session(threading.Thread):
             if self.clip is None and name not in ("browse", "open_sample", "open_media", "open_upload", "pause"):
                 raise UserError("choose a clip first")
             command(self, **arguments)
-        if self.inbox.empty():
-            self._save()
 
     def step(self) -> bool:
-        """Do one step of each job; False if there is none left."""
+        """Do one step of each job; False if there is none left: then the work is written."""
         for kind, steps in list(self._jobs.items()):
             going_on = False
             with self._reporting(kind):
                 going_on = next(steps, self) is None
             if not going_on:
                 del self._jobs[kind]
-            if not going_on or time.monotonic() - self._saved_at > _SAVED_EVERY:
-                self._save()
+        if not self._jobs or time.monotonic() - self._saved_at > _SAVED_EVERY:
+            self._save()
         return bool(self._jobs)
 
     def next_upload(self, name: str, more: bool) -> Path:
@@ -161,6 +163,8 @@ class Session(threading.Thread):
 
     @_command
     def open_upload(self) -> None:
+        if not self._upload.exists():
+            raise UserError("nothing has been uploaded yet")
         video = self._upload / "video"
         self._open(video if video.exists() else self._upload, self._upload_name)
 
@@ -182,13 +186,15 @@ class Session(threading.Thread):
     def draw(self, number: _Object, frame: FrameIndex, box: _DrawnBox) -> None:
         """Take the box of an object, xywh in pixels, in a frame."""
         try:
-            if frame >= self.clip.most:
+            if frame >= (self.clip.total or self.limits.frames):
                 raise UserError(f"there is no frame {frame + 1} in this clip")
             box = visible_part(box, self._sizes.get(frame, self.clip.size))
-            self._remember()
-            self.work.objects.setdefault(number, TrackedObject(number)).draw(frame, box)
-        finally:
-            self._tell_work(drawn=True)  # also where it is refused: the page shows the box already
+        except UserError:
+            self._tell_work()  # the page shows the box already
+            raise
+        self._remember()
+        gone = self.work.objects.setdefault(number, TrackedObject(number)).draw(frame, box)
+        self._tell("drawn", object=number, frame=frame, box=box, gone=gone)  # not the whole work, which may have 5 MB
 
     @_command
     def add(self) -> None:
@@ -209,21 +215,27 @@ class Session(threading.Thread):
 
     @_command
     def rename(self, number: _Object, name: Annotated[str, Field(max_length=LONGEST_NAME)]) -> None:
+        each = self._object(number)
         self._remember()
-        self.work.objects[number].name = " ".join(name.split())
+        each.name = " ".join(name.split())
         self._tell_work()
 
     @_command
     def mark(self, number: _Object, first: FrameIndex, last: FrameIndex, absent: bool) -> None:
         """Say that an object cannot be seen in some frames, or delete all that is known of it there."""
+        if first > last:
+            raise UserError("the range ends before it begins")
+        each = self._object(number)
         self._remember()
-        self.work.objects[number].mark(first, min(last, self.clip.most - 1), absent)
+        each.mark(first, min(last, self.clip.most - 1), absent)
         self._tell_work()
 
     @_command
     def truth(self, number: _Object) -> None:
         """Take the boxes of the folder's annotation as drawn ones."""
-        boxes = read_boxes(self._truth)[: self.clip.most].round(2)
+        if self._truth is None:
+            raise UserError(f"there is no {_TRUTH[0]} in this clip's folder")
+        name, boxes = self._object(number).name, read_boxes(self._truth)[: self.clip.most].round(2)
         flags = self._truth.with_name("absence.label")
         seen = np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > 0).all(axis=1)
         if flags.is_file() and len(hidden := parse_flags(read_text(flags), flags)) >= len(seen):
@@ -231,15 +243,25 @@ class Session(threading.Thread):
         self._remember()
         drawn = {index: [*box, None] for index, box in enumerate(boxes.tolist()) if seen[index]}
         absent = frozenset(np.flatnonzero(~seen).tolist())
-        name = self.work.objects[number].name
         self.work.objects[number] = TrackedObject(number, name, drawn, frozenset(drawn), absent)
         self._tell_work()
 
     @_command
-    def restore(self, objects: list) -> None:
-        """Take the work that the page kept."""
-        objects = unpack(objects, self.clip.most)
-        self._remember()
+    def restore(self, part: _Name, more: bool) -> None:
+        """Take the work that the page kept, `{"objects": …}` as JSON in parts; `more` of them follow."""
+        if len(self._given) <= _LARGEST_WORK:
+            self._given += part
+        if more:
+            return
+        text, self._given = self._given, ""
+        if len(text) > _LARGEST_WORK:
+            raise UserError("the work that this page kept is too large")
+        objects = unpack(text, self.clip.most)
+        if self.work.is_empty:  # there is nothing to come back to
+            self.pause()
+            self.work.changed = True
+        else:
+            self._remember()
         self.work.objects = objects or {1: TrackedObject(1)}
         self._tell_work()
 
@@ -299,8 +321,11 @@ class Session(threading.Thread):
 
     def _exporting(self, what: str, objects: list[TrackedObject]) -> Iterator[None]:
         write, _ = DOWNLOADS[what]
-        for share in write(self.folder / what, self.clip, objects):
-            self._tell("progress", share=round(share, 3))
+        for done in write(self.folder / what, self.clip, objects):
+            if isinstance(done, str):
+                self._tell("note", text=done)
+            else:
+                self._tell("progress", share=round(done, 3))
             yield
         self._tell("exported", what=what)
 
@@ -328,6 +353,11 @@ class Session(threading.Thread):
         truth = self._truth and self._truth.name
         self._tell("opened", **facts, truth=truth, note=self.work.note, work=self.work.message())
         self.show(0)
+
+    def _object(self, number: int) -> TrackedObject:
+        if number not in self.work.objects:
+            raise UserError(f"there is no object {number}")
+        return self.work.objects[number]
 
     def _remember(self) -> None:
         self.pause()

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import BaseModel, Field
 
 from ...utils.files import write_text
 from .objects import Choice, TrackedObject
@@ -21,7 +21,7 @@ _Side = Annotated[float, Field(ge=-1e7, le=1e7, allow_inf_nan=False)]
 _Score = Annotated[float, Field(ge=0, le=1)]
 
 
-class _Kept(BaseModel):
+class _KeptObject(BaseModel):
     number: Annotated[int, Field(ge=1, le=MOST_OBJECTS)]
     name: Annotated[str, Field(max_length=LONGEST_NAME)] = ""
     choice: Choice | None = None
@@ -30,7 +30,8 @@ class _Kept(BaseModel):
     boxes: list[tuple[FrameIndex, _Side, _Side, _Side, _Side, _Score | None]]
 
 
-_KEPT = TypeAdapter(Annotated[list[_Kept], Field(max_length=MOST_OBJECTS)])
+class _Kept(BaseModel):
+    objects: Annotated[list[_KeptObject], Field(max_length=MOST_OBJECTS)]
 
 
 def pack(objects: Iterable[TrackedObject]) -> list[dict]:
@@ -45,10 +46,13 @@ def pack(objects: Iterable[TrackedObject]) -> list[dict]:
     ]
 
 
-def unpack(packed: object, frames: int) -> dict[int, TrackedObject]:
-    """Objects by number from what `pack` gave, up to a number of frames; a ValidationError of something else."""
+def unpack(text: str | bytes, frames: int) -> dict[int, TrackedObject]:
+    """Objects by number from `{"objects": …}`, what `pack` gave as JSON, up to a number of frames.
+
+    A ValidationError, which is a ValueError, where the text is something else.
+    """
     objects = {}
-    for kept in sorted(_KEPT.validate_python(packed), key=lambda each: each.number):
+    for kept in sorted(_Kept.model_validate_json(text).objects, key=lambda each: each.number):
         boxes = {index: row for index, *row in kept.boxes if index < frames}
         drawn, absent = boxes.keys() & kept.drawn, {index for index in kept.absent if index < frames} - boxes.keys()
         made = TrackedObject(kept.number, kept.name, boxes, frozenset(drawn), frozenset(absent), kept.choice)
@@ -69,13 +73,17 @@ class Work:
         self._future: list[dict[int, TrackedObject]] = []
         self._file = clip and (clip / _SUFFIX if clip.is_dir() else clip.with_name(f"{clip.name}.{_SUFFIX}"))
         self._written: bytes | None = None  # what the file holds, as far as this page knows
-        if self._file and self._file.is_file():
-            try:
+        try:
+            if self._file:
                 self._written = self._file.read_bytes()
-                self.objects = unpack(json.loads(self._written)["objects"], frames)
-            except (ValueError, LookupError, TypeError, RecursionError, OSError):
-                self.note = f"{self._file.name} beside the clip is not the work of this page: it stays as it is"
-                self._file = None
+                self.objects = unpack(self._written, frames)
+        except FileNotFoundError:
+            pass
+        except ValueError:
+            self.note = f"{self._file.name} beside the clip is not the work of this page: it stays as it is"
+            self._file = None
+        except OSError as error:  # it may not be read; a clip's name is so long that no file can be beside it
+            self.note, self._file = f"the work is kept in this browser only: {error.strerror}", None
 
     def remember(self) -> None:
         """Before an action: the state can be brought back."""
@@ -116,6 +124,11 @@ class Work:
                 note = f"the work is kept in this browser only, since {place} cannot be written: {error.strerror}"
             self._told = True
         return note
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is known of any object."""
+        return not any(each.boxes or each.absent for each in self.objects.values())
 
     def _snapshot(self) -> dict[int, TrackedObject]:
         """The objects as they are, without the states of their trackers."""

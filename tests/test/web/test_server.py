@@ -72,6 +72,7 @@ def test_the_token_is_needed_everywhere(server):
     ("options", "said"),
     [
         (["--media", "missing"], "error: --media missing is not a directory"),
+        (["--tracker", "still", "--engine", "65536"], "error: unknown engine"),
         (["--port", "99999"], "choose another --port or --host"),
     ],
 )
@@ -170,7 +171,7 @@ def flood(page):
         page.say("draw", number=1, frame=0, box=[4, 4, 20, 20])
 
 
-@pytest.mark.parametrize("harm", [flood, lambda page: page.socket.send("x" * 17 * 2**20) or page.hear()])
+@pytest.mark.parametrize("harm", [flood, lambda page: page.socket.send("x" * 200_000) or page.hear()])
 def test_too_much_ends_its_page_alone(server, harm):
     with Page(server) as page, Page(server) as other:
         page.socket.send(b"\0\1")

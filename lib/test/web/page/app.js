@@ -1,10 +1,10 @@
 // The page: its state, the answers of the server, and the actions of the person.
 
 import { Chooser } from "./chooser.js";
-import { $, clamp, make } from "./dom.js";
+import { $, ask, clamp, make } from "./dom.js";
 import { Keeper, keyOf } from "./keeper.js";
 import { listen } from "./keys.js";
-import { hasWork, nudged, pack, unpack } from "./objects.js";
+import { hasWork, nudged, pack, tracked, unpack } from "./objects.js";
 import { Panel } from "./panel.js";
 import { Pictures } from "./pictures.js";
 import { Player } from "./player.js";
@@ -13,6 +13,8 @@ import { Stage } from "./stage.js";
 import { Timeline } from "./timeline.js";
 
 const SURE_FROM = 0.5; // as in the demo of the command line
+const MANY = 20; // tracked frames: they are not removed without a question
+const PART = 48 * 1024; // characters of the work in a message: the server takes 64 KiB at once
 const ENDS = {
   end: "Tracked to the end.",
   range: "The range is tracked.",
@@ -47,7 +49,7 @@ const pictures = new Pictures({ ask: (frame) => send("show", { frame }), paint }
 const player = new Player({ show: (frame) => pictures.want(frame), isBusy: () => pictures.isBusy, changed: refresh });
 const stage = new Stage($("stage"), { drawn: draw, begin, pick, zoomed });
 const timeline = new Timeline($("timeline"), go);
-const panel = new Panel({ select, draw, complain, exportFile, refresh, track, change });
+const panel = new Panel({ select, draw, remove, mark, exportFile, refresh, track, change, complain });
 const chooser = new Chooser({ open, browse: (path) => send("browse", { path }), say, complain });
 const keeper = new Keeper(() => state.clip && { name: state.clip.name, source: state.source, objects: pack(state.objects) }, () => {
   complain("This browser cannot keep so much work: download the boxes before you close the page.");
@@ -103,9 +105,7 @@ const answers = {
     else if (box && !hasWork(work.objects)) draw(box);
     return undefined;
   },
-  work({ objects, undo, redo, drawn = false, selected = state.selected }) {
-    state.unanswered -= drawn;
-    if (state.unanswered) return; // a key has moved a box since
+  work({ objects, undo, redo, selected = state.selected }) {
     Object.assign(state, { objects: unpack(objects, state.hello.colours), undo, redo });
     select(state.objects.has(selected) ? selected : [...state.objects.keys()][0]);
     keeper.soon();
@@ -122,6 +122,18 @@ const answers = {
     keeper.soon();
     if (state.holding) refresh();
     else pictures.want(frame);
+  },
+  drawn({ object, frame, box, gone: [first, last] }) {
+    state.unanswered -= 1;
+    const { boxes, absent } = state.objects.get(object) ?? {};
+    if (!boxes) return;
+    for (const [index, { drawn }] of [...boxes]) if (!drawn && index >= first && index <= last) boxes.delete(index);
+    absent.delete(frame);
+    // Else a key has moved it since.
+    if (!state.unanswered || !boxes.has(frame)) boxes.set(frame, { box, score: null, drawn: true });
+    Object.assign(state, { undo: true, redo: false });
+    keeper.soon();
+    refresh();
   },
   loading: ({ tracker, engine }) => say(`loading ${tracker} (${engine})`),
   ended({ why, frames }) {
@@ -145,6 +157,7 @@ const answers = {
   note: ({ text }) => complain(text),
   error({ about, text }) {
     if (about === "show") pictures.refused();
+    if (about === "draw") state.unanswered -= 1;
     if (about === "track") state.running = false;
     if (about === "export") state.exporting = false;
     if (about.startsWith("open_")) Object.assign(state, { resuming: false, waiting: false });
@@ -167,7 +180,8 @@ function lost() {
 }
 
 function restore(objects) {
-  send("restore", { objects });
+  const text = JSON.stringify({ objects });
+  for (let at = 0; at < text.length; at += PART) send("restore", { part: text.slice(at, at + PART), more: at + PART < text.length });
   refresh();
 }
 
@@ -246,6 +260,21 @@ const rate = () => state.clip.fps * Number($("speed").value);
 function select(number) {
   state.selected = number;
   refresh();
+}
+
+async function remove() {
+  const each = state.objects.get(state.selected);
+  const count = tracked(each);
+  const name = each.name || `object ${each.number}`;
+  if (count > MANY && !(await ask(`Remove ${name} with its ${count} tracked frames?`, "Remove"))) return;
+  change("remove", { number: each.number });
+}
+
+async function mark(first, last, absent) {
+  const each = state.objects.get(state.selected);
+  const count = tracked(each, first, last);
+  if (count > MANY && !(await ask(`Remove ${count} tracked frames of this range?`, "Remove"))) return;
+  change("mark", { number: each.number, first, last, absent });
 }
 
 function draw(box) {

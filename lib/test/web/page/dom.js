@@ -19,3 +19,19 @@ export function isTaken({ target, key }) {
   const taking = key === " " || key === "Enter" ? "button, summary, label, input[type=radio], " : "";
   return target.closest(`${taking}select, textarea, input:not([type=range], [type=radio])`) !== null;
 }
+
+// Asks a question; the answer is whether the person agrees.
+export function ask(question, agree) {
+  return new Promise((resolve) => {
+    const end = (answer) => {
+      dialog.close();
+      dialog.remove();
+      resolve(answer);
+    };
+    const buttons = make("div", { className: "buttons" }, button("Keep", () => end(false)), button(agree, () => end(true), "primary"));
+    const dialog = make("dialog", { oncancel: () => end(false) }, make("p", { textContent: question }), buttons);
+    dialog.setAttribute("aria-label", question);
+    document.body.append(dialog);
+    dialog.showModal();
+  });
+}

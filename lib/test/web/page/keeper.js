@@ -61,7 +61,7 @@ const keptWork = (key) => attempt(() => JSON.parse(localStorage.getItem(key)));
 
 // The keys of all that is kept, the latest first.
 function keptKeys() {
-  const keys = attempt(() => Object.keys(localStorage).filter((key) => key.startsWith(PREFIX))) ?? [];
+  const keys = attempt(() => Object.keys(localStorage).filter((key) => key.startsWith(PREFIX) && keptWork(key))) ?? [];
   return keys.sort((a, b) => keptWork(b).time - keptWork(a).time);
 }
 

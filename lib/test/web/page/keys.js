@@ -13,7 +13,7 @@ export function listen(act) {
   });
   document.addEventListener("keydown", (event) => {
     const key = event.key.toLowerCase();
-    if (!act.isReady() || isTaken(event)) return;
+    if (!act.isReady() || isTaken(event) || document.querySelector("dialog[open]")) return;
     if ((event.ctrlKey || event.metaKey) && !event.altKey && (key === "z" || key === "y")) {
       if (key === "y" || event.shiftKey) act.redo();
       else act.undo();

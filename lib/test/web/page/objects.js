@@ -29,6 +29,10 @@ export function pack(objects) {
 
 export const hasWork = (objects) => objects.some(({ boxes, absent }) => boxes.length + absent.length > 0);
 
+// How many frames of an object were tracked.
+export const tracked = ({ boxes }, first = 0, last = Infinity) =>
+  [...boxes].filter(([frame, { drawn }]) => !drawn && frame >= first && frame <= last).length;
+
 // A box moved by an arrow key, or its size changed; one in the middle of the frame where there is none.
 export function nudged(box, key, resize, [width, height]) {
   const [x, y, w, h] = box ?? [width * 0.375, height * 0.375, width / 4, height / 4];

@@ -7,8 +7,8 @@ const ENDS = ["range-first", "range-last"];
 const downloads = document.querySelectorAll(".download");
 
 export class Panel {
-  // `act` has the functions select(number), draw(box), track({number, span, backwards}), complain(text), exportFile(what),
-  // refresh(), and change(type, more) for the server's other commands.
+  // `act` has the functions select(number), draw(box), remove(), mark(first, last, absent), complain(text), refresh(),
+  // track({number, span, backwards}), exportFile(what), and change(type, more) for the server's other commands.
   constructor(act) {
     Object.assign(this, { act, shown: 0, total: 1, selected: null });
     const click = (id, run) => $(id).addEventListener("click", run);
@@ -16,7 +16,7 @@ export class Panel {
       act.change("add");
       $("stage").focus({ preventScroll: true });
     });
-    click("remove", () => act.change("remove", { number: this.selected.number }));
+    click("remove", act.remove);
     click("truth", () => act.change("truth", { number: this.selected.number }));
     click("absent", () => this.markRange(true));
     click("clear", () => this.markRange(false));
@@ -38,13 +38,16 @@ export class Panel {
   }
 
   // Trackers and engines as the server offers them; a choice that was made stays.
-  offer({ trackers, engines, engine }) {
+  offer({ trackers, engines, engine, missing }) {
     const before = this.choice;
     const options = (values) => values.map((value) => make("option", { value, textContent: value }));
     $("tracker").replaceChildren(...options(trackers));
     $("engine").replaceChildren(...options(engines));
     $("tracker").value = trackers.includes(before.key) ? before.key : trackers[0];
     $("engine").value = engines.includes(before.engine) ? before.engine : engine;
+    $("missing").hidden = !missing.length;
+    const entries = missing.flatMap(({ tracker, file }) => [make("dt", { textContent: tracker }), make("dd", {}, make("code", { textContent: file }))]);
+    $("missing-list").replaceChildren(...entries);
   }
 
   // What the objects were tracked with, where it is offered: another choice would begin anew.
@@ -79,7 +82,7 @@ export class Panel {
   markRange(absent) {
     const isEmpty = this.range.every((end) => end === null);
     const [first, last] = isEmpty ? [this.shown, this.shown] : [this.range[0] ?? 0, this.range[1] ?? this.total - 1];
-    this.act.change("mark", { number: this.selected.number, first, last, absent });
+    this.act.mark(first, last, absent);
   }
 
   // `objects`: {number, name, colour, boxes, at: {box, score} or null}; `selected`: one of them; `off`: no connection;
