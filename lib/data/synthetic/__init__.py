@@ -136,22 +136,18 @@ def _write_sequence(output: Path, spec: EmbeddedSpec, index: int) -> None:
     shutil.rmtree(folder, ignore_errors=True)  # of an interrupted run
     folder.mkdir()
     try:
-        _write_frames(folder, scene)
+        frames = [scene.render(t) for t in range(len(scene))]
+        for t, frame in enumerate(frames):
+            (folder / f"{t + 1:08d}.jpg").write_bytes(encode_jpeg(frame.image, scene.jpeg_quality))
+        files = {
+            "groundtruth.txt": [",".join(f"{value:.2f}" for value in frame.box) for frame in frames],
+            "absence.label": [int(frame.absent) for frame in frames],
+            "cover.label": [0 if frame.absent else max(1, round(8 * frame.visible_ratio)) for frame in frames],
+            "cut_by_image.label": [int(frame.cut) for frame in frames],
+            "meta_info.ini": ["[METAINFO]", f"object_class: {scene.target.sprite.kind}", f"resolution: {scene.size}"],
+        }
+        for name, lines in files.items():
+            (folder / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         folder.rename(output / spec.name(index))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _write_frames(folder: Path, scene: Scene) -> None:
-    frames = [scene.render(t) for t in range(len(scene))]
-    for t, frame in enumerate(frames):
-        (folder / f"{t + 1:08d}.jpg").write_bytes(encode_jpeg(frame.image, scene.jpeg_quality))
-    files = {
-        "groundtruth.txt": [",".join(f"{value:.2f}" for value in frame.box) for frame in frames],
-        "absence.label": [int(frame.absent) for frame in frames],
-        "cover.label": [0 if frame.absent else max(1, round(8 * frame.visible_ratio)) for frame in frames],
-        "cut_by_image.label": [int(frame.cut) for frame in frames],
-        "meta_info.ini": ["[METAINFO]", f"object_class: {scene.target.sprite.kind}", f"resolution: {scene.size}"],
-    }
-    for name, lines in files.items():
-        (folder / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

@@ -257,11 +257,10 @@ class Session(threading.Thread):
         if len(text) > _LARGEST_WORK:
             raise UserError("the work that this page kept is too large")
         objects = unpack(text, self.clip.most)
-        if self.work.is_empty:  # there is nothing to come back to
-            self.pause()
-            self.work.changed = True
-        else:
-            self._remember()
+        self.pause()
+        if any(each.boxes or each.absent for each in self.work.objects.values()):  # else there is nothing to undo
+            self.work.remember()
+        self.work.changed = True
         self.work.objects = objects or {1: TrackedObject(1)}
         self._tell_work()
 

@@ -74,11 +74,9 @@ class Work:
         self._file = clip and (clip / _SUFFIX if clip.is_dir() else clip.with_name(f"{clip.name}.{_SUFFIX}"))
         self._written: bytes | None = None  # what the file holds, as far as this page knows
         try:
-            if self._file:
+            if self._file and self._file.exists():
                 self._written = self._file.read_bytes()
                 self.objects = unpack(self._written, frames)
-        except FileNotFoundError:
-            pass
         except ValueError:
             self.note = f"{self._file.name} beside the clip is not the work of this page: it stays as it is"
             self._file = None
@@ -124,11 +122,6 @@ class Work:
                 note = f"the work is kept in this browser only, since {place} cannot be written: {error.strerror}"
             self._told = True
         return note
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing is known of any object."""
-        return not any(each.boxes or each.absent for each in self.objects.values())
 
     def _snapshot(self) -> dict[int, TrackedObject]:
         """The objects as they are, without the states of their trackers."""

@@ -143,7 +143,7 @@ def test_objects_are_tracked_each_on_its_own(page):
 
 
 def test_boxes_end_at_their_own_frame_and_have_to_show_enough(page, tmp_path):
-    for x, width, said in ((10, 3, "small"), (10, -20, "small"), (158, 40, "small"), (300, 40, "outside the frame, which is 160")):
+    for x, width, said in ((10, 3, "small"), (10, -20, "small"), (158, 40, "small"), (300, 40, "outside .* 160x120")):
         with pytest.raises(UserError, match=said):
             visible_part([x, 10, width, 30], (160, 120))
     assert visible_part([-10, 100, 1e6, 1e6], (160, 120)) == [0.0, 100.0, 160.0, 20.0]
@@ -159,6 +159,15 @@ def test_what_goes_wrong_is_said_and_nothing_is_lost(page, monkeypatch):
         page.say(kind, **arguments)
         return page.of("error")[0]["text"]
 
+    for number, kind, more in ((2, "rename", {"name": "x"}), (2, "mark", {"first": 0, "last": 1, "absent": True})):
+        assert refusal(kind, number=number, **more) == "there is no object 2"
+    assert refusal("mark", number=1, first=2, last=1, absent=True) == "the range ends before it begins"
+    assert refusal("truth", number=1) == "there is no groundtruth.txt in this clip's folder"
+    assert refusal("open_upload") == "nothing has been uploaded yet"
+    for _ in range(9):
+        page.say("restore", part="x" * 2**20, more=True)
+    assert refusal("restore", part="", more=False) == "the work that this page kept is too large"
+    assert not page.say("undo", again=False)[0]["redo"]  # nothing of this is an action
     assert refusal("track", key="step", engine="torch") == "draw a box around what to follow first"
     assert refusal("export", what="video").startswith("there is nothing to download yet")
     text = "no weights for other: put them under checkpoints/"
@@ -171,6 +180,7 @@ def test_what_goes_wrong_is_said_and_nothing_is_lost(page, monkeypatch):
     assert len(page.track().of("frame")) == COUNT - 1  # the first one had been done
     assert refusal("draw", number=1, frame=98, box=BOX) == "there is no frame 99 in this clip"
     before = dict(page.session.work.objects[1].boxes)
+    assert refusal("track", key="step", engine="torch", span=[5, 4]) == "the range ends before it begins"
     span = {"number": 1, "span": [10, 15], "backwards": True}
     assert refusal("track", key="step", engine="torch", **span).startswith("no box to begin with lies after these")
     assert page.session.work.objects[1].boxes == before
@@ -196,6 +206,24 @@ def test_work_is_written_again_after_a_full_disk_and_that_of_another_page_is_mov
     assert note["text"] == f"another page has changed the work on this clip: what it had is in {other.name}"
     assert other.read_text() == '{"objects": []}'
     assert json.loads(file.read_text())["objects"][0]["name"] == "square"
+
+
+def test_a_header_may_say_too_few_frames(page, monkeypatch):
+    """Up to the limit they are tracked; more are an error, and not an end."""
+    for most, reached in ((COUNT, COUNT), (COUNT - 5, COUNT - 5)):
+        page.open(page.session.clip.path).say("restore", part='{"objects": []}', more=False)
+        page.session.clip.total, page.session.clip.exact = 10, False
+        page.session.clip.limits = Limits(frames=most)
+        page.draw(1, 0, BOX).track()
+        assert [len(page.found()), page.session.clip.total] == [reached, reached]
+        assert [each["text"].rpartition(" is ")[2] for each in page.of("error")] == [
+            "longer than the 15 frames that are taken here"
+        ] * (most < COUNT)
+
+
+def test_a_name_that_is_too_long_for_a_file_beside_it_is_opened(page, clip):
+    (opened, *_) = page.open(clip.rename(clip.with_name(f"{'a' * 245}.mp4"))).of("opened")
+    assert opened["note"] == "the work is kept in this browser only: File name too long"
 
 
 def test_nonsense_is_refused(page):
