@@ -158,12 +158,6 @@ def test_only_exactly_outlined_objects_are_cut_out(materials):
     assert opaque.sum() == pytest.approx(np.pi * 30**2, rel=0.15)  # the disc, not its square
 
 
-def test_number_of_workers_changes_nothing(materials, tmp_path):
-    chosen = TINY | {"frames": 2, "materials": materials}
-    one, two = (tree(generate(tmp_path / str(workers), **(chosen | {"workers": workers}))) for workers in (1, 2))
-    assert one == two
-
-
 def test_the_layout_is_got10k(tmp_path):
     root = generate(tmp_path / "set", **TINY)
     names = (root / "list.txt").read_text().split()
@@ -184,8 +178,9 @@ def test_the_layout_is_got10k(tmp_path):
         assert (folder / "meta_info.ini").read_text() == meta
 
 
-def test_an_interrupted_run_is_continued(tmp_path, monkeypatch):
-    whole = tree(generate(tmp_path / "whole", **TINY))
+def test_an_interrupted_run_is_continued_and_the_number_of_workers_changes_nothing(tmp_path, materials, monkeypatch):
+    chosen = TINY | {"materials": materials}
+    whole = tree(generate(tmp_path / "whole", **chosen | {"workers": 2}))
     output, render, rendered = tmp_path / "set", Scene.render, []
 
     def interrupted(scene, t):
@@ -197,15 +192,15 @@ def test_an_interrupted_run_is_continued(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Scene, "render", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            generate(output, **TINY)
+            generate(output, **chosen)
     assert not (output / "list.txt").exists()
     assert [path.name for path in output.iterdir() if path.is_dir()] == ["embedded_train_000001"]
     (output / ".partial-1").mkdir()  # of a run that was killed outright
     (output / ".partial-1/00000009.jpg").write_bytes(b"half")
-    generate(output, **TINY)
+    generate(output, **chosen)
     assert tree(output) == whole
     monkeypatch.setattr(synthetic, "_write_sequence", lambda *_: pytest.fail("wrote a sequence again"))
-    assert generate(output, **TINY) == output
+    assert generate(output, **chosen) == output
 
 
 def test_folders_of_other_sets_or_files_are_refused_and_untouched(tmp_path, materials, run_script, capsys):

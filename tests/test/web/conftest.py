@@ -37,7 +37,9 @@ def browser():
 def media(tmp_path_factory):
     folder = tmp_path_factory.mktemp("media")
     write_clip(folder / "square.mp4", map(scene, range(COUNT)), g="10")
+    write_clip(folder / "tall.mp4", (scene(index, (90, 160)) for index in range(3)))
     write_images(folder / "frames", 5)
+    (folder / "frames/groundtruth.txt").write_text("4,4,20,20\n" * 5)
     return folder
 
 

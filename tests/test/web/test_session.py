@@ -206,24 +206,18 @@ def test_work_is_written_again_after_a_full_disk_and_that_of_another_page_is_mov
     assert note["text"] == f"another page has changed the work on this clip: what it had is in {other.name}"
     assert other.read_text() == '{"objects": []}'
     assert json.loads(file.read_text())["objects"][0]["name"] == "square"
-
-
-def test_a_header_may_say_too_few_frames(page, monkeypatch):
-    """Up to the limit they are tracked; more are an error, and not an end."""
-    for most, reached in ((COUNT, COUNT), (COUNT - 5, COUNT - 5)):
-        page.open(page.session.clip.path).say("restore", part='{"objects": []}', more=False)
-        page.session.clip.total, page.session.clip.exact = 10, False
-        page.session.clip.limits = Limits(frames=most)
-        page.draw(1, 0, BOX).track()
-        assert [len(page.found()), page.session.clip.total] == [reached, reached]
-        assert [each["text"].rpartition(" is ")[2] for each in page.of("error")] == [
-            "longer than the 15 frames that are taken here"
-        ] * (most < COUNT)
-
-
-def test_a_name_that_is_too_long_for_a_file_beside_it_is_opened(page, clip):
-    (opened, *_) = page.open(clip.rename(clip.with_name(f"{'a' * 245}.mp4"))).of("opened")
+    (opened,) = page.open(clip.rename(clip.with_name(f"{'a' * 245}.mp4"))).of("opened")
     assert opened["note"] == "the work is kept in this browser only: File name too long"
+
+
+def test_a_header_may_say_too_few_frames(page):
+    """Up to the limit they are tracked; more are an error, and not an end."""
+    for most in (COUNT, COUNT - 5):
+        clip = page.open(page.session.clip.path).session.clip
+        page.say("remove", number=1)
+        clip.total, clip.exact, clip.limits = 10, False, Limits(frames=most)
+        assert len(page.draw(1, 0, BOX).track().found()) == clip.total == most
+        assert bool(page.of("error")) == (most < COUNT) == (page.of("ended") == [])
 
 
 def test_nonsense_is_refused(page):
