@@ -106,7 +106,6 @@ def test_nothing_leads_out_of_them(directories):
 
 @pytest.mark.parametrize("make", [lambda path: path.symlink_to("../../../secret/s.jpg"), os.mkfifo])
 def test_pictures_of_a_folder_do_not_lead_out_either(directories, tmp_path, make):
-    """A folder is opened as a clip: its pictures may be links, too, or nothing that can be read to its end."""
     frames = tmp_path / "clips/inner/frames"
     (frames / "3.jpg").symlink_to(frames / "0.jpg")
     assert directories.clip("0/inner/frames") == frames

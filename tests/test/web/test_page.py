@@ -39,8 +39,11 @@ def test_a_sample_is_tracked_in_two_clicks_then_by_another_tracker(page):
     page.get_by_role("button", name="carphone").click()
     expect(page.locator("#facts")).to_have_text("frame 1 of 120, drawn")
     browsing.expect_box(page, (58, 12, 57, 87))
-    browsing.track(page)
-    for fact in ("frame 120 of 120", "confidence 0.", "FPS"):
+    browsing.press(page, "Track")
+    browsing.expect_fact(page, "FPS")
+    browsing.pull(page, (60, 60), (60.4, 60.3))  # a click: it tracks on
+    expect(page.locator("#status")).to_have_text(browsing.TRACKED)
+    for fact in ("frame 120 of 120", "confidence 0."):
         browsing.expect_fact(page, fact)
     browsing.expect_box(page, (58, 12, 57, 87), within=50)
     assert page.locator("#timeline").evaluate(COLOURED) > 200
@@ -49,7 +52,6 @@ def test_a_sample_is_tracked_in_two_clicks_then_by_another_tracker(page):
     browsing.press(page, "Track")
     # CSRT does not say how sure it is.
     expect(page.locator("#facts")).to_have_text(re.compile(r"^frame ([2-9]|\d{2,}) of 120, [\d.]+ FPS$"))
-    browsing.pull(page, (60, 60), (60.4, 60.3))  # a click: it tracks on
     browsing.press(page, "Pause")
     expect(page.locator("#status")).to_have_text("Paused.")
     browsing.scrub(page, 120)
@@ -74,10 +76,6 @@ def test_upload_draw_track_scrub_draw_again_and_come_back(page, tmp_path):
     browsing.expect_box(page, OTHER)
     browsing.press(page, "One frame forward")
     expect(page.locator("#box-x")).to_have_value("")
-    browsing.track(page)
-    browsing.expect_box(page, OTHER, within=8)
-    browsing.scrub(page, 11)
-    browsing.expect_box(page, (40, 40, 24, 24), within=8)
     # After a reload the file is chosen again, and the work comes back with it.
     page.reload()
     hint = f"{COUNT} boxes on my square.mp4 are kept in this browser. Choose the file"
@@ -215,7 +213,7 @@ def test_every_action_can_be_undone_and_done_again(page):
     browsing.expect_box(page, LAST, within=8)
 
 
-def test_playing_ranges_backwards_absence_and_names(page, media):
+def test_playing_ranges_backwards_and_absence(page, media):
     browsing.open_square(page)
     page.locator("#speed").select_option("4")
     browsing.press(page, "Play")
@@ -247,9 +245,6 @@ def test_playing_ranges_backwards_absence_and_names(page, media):
     browsing.expect_box(page, (84, 40, 24, 24), within=8)
     expect_kept(media, COUNT)
     browsing.press(page, "No range")
-    page.locator("#name").fill(" the  square ")
-    page.keyboard.press("Tab")
-    expect(page.get_by_role("radio", name="the square")).to_be_checked()
 
 
 def test_reload_closed_tab_and_restarted_server_bring_the_work_back(browser, media, tmp_path):
@@ -259,7 +254,7 @@ def test_reload_closed_tab_and_restarted_server_bring_the_work_back(browser, med
         with browsing.opened(browser, server, forgive="ERR_CONNECTION_REFUSED") as page:
             browsing.open_square(page)
             browsing.drag(page, BOX)
-            page.locator("#name").fill("square")
+            page.locator("#name").fill("  square ")
             page.keyboard.press("Tab")
             expect(page.get_by_role("radio", name="square")).to_be_checked()
             page.locator("#tracker").select_option("kcf")
@@ -285,6 +280,7 @@ def test_reload_closed_tab_and_restarted_server_bring_the_work_back(browser, med
                 page.evaluate("window.open('about:blank')")
             page.context.pages[-1].close()
             page.close()
+            assert wait_until(lambda: not any(each.is_dir() for each in server.files.glob("stark-web-*/*")))
             (media / "square.mp4.tracks.json").unlink()
             page = page.context.new_page()
             page.goto(server.base)
@@ -354,7 +350,7 @@ def test_mistakes_are_said_plainly(page, media, tmp_path):
     assert browsing.alert(page) == "The file is too large (2 MB): at most 1 MB are taken here."
     browsing.press(page, "Dismiss this message")
     expect(page.get_by_role("alert")).to_be_hidden()
-    page.locator("#file").set_input_files(sorted((media / "frames").iterdir()))
+    page.locator("#file").set_input_files(sorted((media / "frames").glob("*.jpg")))
     browsing.expect_fact(page, "frame 1 of 5")
     (media / "letter.mp4").write_text("not a video")
     browsing.press(page, "Choose another clip")
@@ -364,9 +360,7 @@ def test_mistakes_are_said_plainly(page, media, tmp_path):
     page.locator("#media").get_by_role("button", name="square.mp4").click()
     browsing.expect_fact(page, f"frame 1 of {COUNT}")
     browsing.drag(page, (20, 40, 3, 3))
-    assert browsing.alert(page).startswith(
-        "The box is too small (3x3 pixels within the frame): draw it at least 4 pixels wide"
-    )
+    assert browsing.alert(page).startswith("The box is too small (3x3 pixels within the frame): draw it at least 4")
     browsing.drag(page, BOX)
     browsing.expect_box(page, BOX)
     browsing.track(page)  # it goes on from there

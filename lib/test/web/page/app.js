@@ -263,6 +263,7 @@ function select(number) {
 }
 
 async function remove() {
+  quiet();
   const each = state.objects.get(state.selected);
   const count = tracked(each);
   const name = each.name || `object ${each.number}`;
@@ -271,6 +272,7 @@ async function remove() {
 }
 
 async function mark(first, last, absent) {
+  quiet();
   const each = state.objects.get(state.selected);
   const count = tracked(each, first, last);
   if (count > MANY && !(await ask(`Remove ${count} tracked frames of this range?`, "Remove"))) return;
