@@ -8,8 +8,8 @@ import json
 import multiprocessing
 import shutil
 import signal
-import tempfile
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -19,9 +19,10 @@ import cv2
 import numpy as np
 
 from ...utils.errors import UserError
-from ...utils.files import locked, write_text
+from ...utils.files import locked, read_text, write_text
 from ...utils.progress import progress_bar
 from ..images import encode_jpeg
+from ..layouts import LIST
 from .pictures import PHOTOGRAPHS, Materials, Split, load_photographs
 from .planner import CROWDED, PLAIN, Planner
 from .scene import Scene
@@ -34,7 +35,6 @@ DEFAULT_SETS = {
 }
 VERSION = 3  # raised whenever the same arguments give other pictures or boxes
 RECORD_NAME = "embedded.json"
-_PARTIAL = ".partial-"
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,10 @@ class EmbeddedSpec:
     def __post_init__(self) -> None:
         if self.split not in PHOTOGRAPHS:
             raise UserError(f"embedded data: split must be one of {', '.join(PHOTOGRAPHS)}, not {self.split!r}")
-        for name, least in (("seed", 0), ("sequences", 1), ("frames", 2)):
-            if getattr(self, name) < least:
-                raise UserError(f"embedded data: {name} must be at least {least}, not {getattr(self, name)}")
-        if self.size is not None and min(self.size) < 64:
-            raise UserError(f"embedded data: a frame must be at least 64 pixels a side, not {self.size}")
+        given = {"seed": self.seed, "sequences": self.sequences, "frames": self.frames, "size": min(self.size or (64,))}
+        for name, least in {"seed": 0, "sequences": 1, "frames": 2, "size": 64}.items():
+            if given[name] < least:
+                raise UserError(f"embedded data: {name} must be at least {least}, not {given[name]}")
 
     def name(self, index: int) -> str:
         """Folder of a sequence, counted from 0."""
@@ -64,8 +63,8 @@ class EmbeddedSpec:
     def scene(self, index: int) -> Scene:
         """Plan sequence `index`; it does not depend on the number of sequences."""
         rng = np.random.default_rng((list(PHOTOGRAPHS).index(self.split), self.seed, index))
-        kind = PLAIN if self.materials is None else CROWDED
-        return Planner(rng, kind, _sprite_source(self.split, self.materials), self.frames, self.size).plan()
+        sprites = _sprite_source(self.split, self.materials or Materials())
+        return Planner(rng, CROWDED if self.materials else PLAIN, sprites, self.frames, self.size).plan()
 
 
 _sprite_source = lru_cache(maxsize=2)(SpriteSource)
@@ -82,28 +81,23 @@ def generate(output: Path, *, workers: int = 2, progress: bool = True, **chosen:
     other files, or an argument is out of range; an OSError where it cannot be written.
     """
     spec, output = EmbeddedSpec(**chosen), Path(output)
-    if workers < 1:
-        raise UserError(f"embedded data: workers must be at least 1, not {workers}")
     load_photographs(spec.split)  # Reports a missing package before anything is written.
     _begin(output, spec)
     missing = [index for index in range(spec.sequences) if not (output / spec.name(index)).is_dir()]
-    write = partial(_write_sequence, output, spec)
-    with progress_bar(f"embedded {spec.split}", "sequences", total=len(missing), disable=not progress) as bar:
-        if min(workers, len(missing)) <= 1:
-            for index in missing:
-                write(index)
-                bar.update()
-        else:
+    write, workers = partial(_write_sequence, output, spec), min(workers, len(missing))
+    with ExitStack() as stack:
+        written = map(write, missing)
+        if workers > 1:
             # Spawned, not forked: a fork of a process with threads (OpenCV's, PyTorch's) may hang.
             context = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(min(workers, len(missing)), context, cv2.setNumThreads, (1,)) as pool:
-                ours = signal.signal(signal.SIGINT, signal.SIG_IGN)  # workers inherit it: Ctrl-C is for this process
-                written = pool.map(write, missing)
-                signal.signal(signal.SIGINT, ours)
-                for _ in written:
-                    bar.update()
+            pool = stack.enter_context(ProcessPoolExecutor(workers, context, cv2.setNumThreads, (1,)))
+            ours = signal.signal(signal.SIGINT, signal.SIG_IGN)  # workers inherit it: Ctrl-C is for this process
+            written = pool.map(write, missing)
+            signal.signal(signal.SIGINT, ours)
+        for _ in progress_bar(f"embedded {spec.split}", "sequences", written, len(missing), disable=not progress):
+            pass
     if not is_whole(output):
-        write_text(output / "list.txt", "".join(f"{spec.name(index)}\n" for index in range(spec.sequences)))
+        write_text(output / LIST, "".join(f"{spec.name(index)}\n" for index in range(spec.sequences)))
     return output
 
 
@@ -115,35 +109,33 @@ def ensure_embedded(root: Path, split: Split) -> None:
 
 def is_whole(root: Path) -> bool:
     """Whether a set was generated to its end."""
-    return (root / "list.txt").is_file()
+    return (root / LIST).is_file()
 
 
 def _begin(output: Path, spec: EmbeddedSpec) -> None:
-    """Write the record into a new or empty folder; refuse a folder of another set; clear interrupted sequences."""
-    record = json.loads(json.dumps({"generator": "embedded", "version": VERSION, **asdict(spec)}))
+    """Write the record into a new or empty folder; refuse a folder of another set."""
     path = output / RECORD_NAME
+    record = json.loads(json.dumps({"generator": "embedded", "version": VERSION, **asdict(spec)}))
     # A run that was killed while it wrote the record leaves a hidden file.
-    if not output.exists() or all(place.match(f".{path.stem}.*") for place in output.iterdir()):
+    if not output.exists() or all(place.match(f".{path.stem}.*{path.suffix}") for place in output.iterdir()):
         write_text(path, json.dumps(record, indent=1) + "\n")
         return
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(read_text(path))
         other = [(key, found.get(key), value) for key, value in record.items() if found.get(key) != value]
-    except (OSError, ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, UserError) as error:
         raise UserError(f"{output} holds something else than embedded data: choose another folder") from error
     for key, value, wanted in other:
         remedy = "choose another folder or remove this one"
         raise UserError(f"{output} holds embedded data of {key} {value}, not {wanted}: {remedy}")
-    for leftover in output.glob(f"{_PARTIAL}*"):
-        shutil.rmtree(leftover)
 
 
 def _write_sequence(output: Path, spec: EmbeddedSpec, index: int) -> None:
     """Write a sequence under a temporary name and rename it when it is whole."""
-    scene = spec.scene(index)
-    folder = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=output))
+    scene, folder = spec.scene(index), output / f".partial-{index}"
+    shutil.rmtree(folder, ignore_errors=True)  # of an interrupted run
+    folder.mkdir()
     try:
-        folder.chmod(output.stat().st_mode & 0o777)  # mkdtemp's own mode shuts other users out
         frames = [scene.render(t) for t in range(len(scene))]
         for t, frame in enumerate(frames):
             (folder / f"{t + 1:08d}.jpg").write_bytes(encode_jpeg(frame.image, scene.jpeg_quality))

@@ -9,7 +9,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.random import Generator
 
 from ...utils.errors import UserError
+from ...utils.files import read_text
 from ..images import IMAGE_SUFFIXES, read_image
 
 Split = Literal["train", "test"]
@@ -35,9 +36,7 @@ _LONGEST_SIDE = 640  # pixels; larger photographs are shrunk
 _LEAST_SIDE, _LEAST_AREA = 24, 1200  # pixels; smaller objects are not cut out
 _LEAST_CONTRAST = 16.0  # standard deviation of grey values; a flatter piece of a photograph is drawn again
 
-
-# Reads the colours (H, W, 3) and the opacity (H, W) uint8 of an object.
-Cutout = Callable[[], tuple[np.ndarray, np.ndarray]]
+Cutout = Callable[[], tuple[np.ndarray, np.ndarray]]  # reads the colours (H, W, 3) and the opacity (H, W) of an object
 
 
 @dataclass(frozen=True)
@@ -54,18 +53,16 @@ class Materials:
                 raise UserError(f"embedded data: folder {folder} is missing: correct the path")
 
 
-@lru_cache(maxsize=4)
-def load_photographs(split: Split, materials: Materials | None = None) -> tuple[np.ndarray, ...]:
+def load_photographs(split: Split, materials: Materials = Materials()) -> list[np.ndarray]:
     """The photographs of a split and of `materials`, at most 640 pixels a side; a UserError without scikit-image."""
     spec = find_spec("skimage")
     folder = Path(spec.submodule_search_locations[0] if spec else "") / "data"
     paths = [folder / name for name in PHOTOGRAPHS[split]]
     if not all(path.is_file() for path in paths):
         raise UserError("embedded data: photographs are missing: pip install --force-reinstall scikit-image")
-    if materials is not None:
-        folders = [*map(Path, materials.photographs), *map(_coco_images, materials.coco)]
-        paths += sorted(path for place in folders for path in place.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    return tuple(shrunk(read_image(path), _LONGEST_SIDE) for path in paths)
+    folders = [*map(Path, materials.photographs), *map(_coco_images, materials.coco)]
+    paths += sorted(path for place in folders for path in place.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    return [shrunk(read_image(path), _LONGEST_SIDE) for path in paths]
 
 
 def shrunk(image: np.ndarray, longest: int) -> np.ndarray:
@@ -74,24 +71,21 @@ def shrunk(image: np.ndarray, longest: int) -> np.ndarray:
     return image if scale >= 1 else cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
-@lru_cache(maxsize=2)
-def find_cutouts(materials: Materials | None) -> dict[str, dict[int, list[Cutout]]]:
+def find_cutouts(materials: Materials) -> dict[str, dict[int, list[Cutout]]]:
     """Kind (`object` of COCO, `clipart`) -> group (COCO's category, folder of clip-art) -> pictures.
 
     COCO's objects are taken where they are single, exactly outlined and not too small. Kinds without any are left out.
     """
-    if materials is None:
-        return {}
     objects, clipart = defaultdict(list), defaultdict(list)
     for folder in materials.coco:
-        path = Path(folder) / "annotations" / "instances_train2017.json"
+        path = Path(folder) / "annotations/instances_train2017.json"
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(read_text(path))
             names = {image["id"]: image["file_name"] for image in content["images"]}
             for entry in filter(_can_be_cut, content["annotations"]):
                 file = _coco_images(folder) / names[entry["image_id"]]
                 objects[entry["category_id"]].append(partial(_read_outlined, file, entry["segmentation"]))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"cannot read {path} as a COCO annotation file: {error!r}") from error
     for folder in materials.clipart:
         for path in sorted(Path(folder).rglob("*.png")):

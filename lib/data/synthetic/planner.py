@@ -7,7 +7,7 @@ import numpy as np
 from numpy.random import Generator
 
 from .pictures import photograph_piece, shift_hue
-from .scene import Background, Layer, Optics, Scene, lay
+from .scene import Layer, Optics, Scene, anchored, lay
 from .sprites import Sprite, SpriteSource
 
 _CLEAR = 8  # no occluder reaches the target before this frame
@@ -60,7 +60,7 @@ class Planner:
     """
 
     def __init__(
-        self, rng: Generator, kind: SceneKind, sprites: SpriteSource, frames: int, size: tuple[int, int] | None = None
+        self, rng: Generator, kind: SceneKind, sprites: SpriteSource, frames: int, size: tuple[int, int] | None
     ) -> None:
         self.rng, self.kind, self.sprites = rng, kind, sprites
         self.size = size or kind.sizes[rng.integers(len(kind.sizes))]
@@ -73,15 +73,15 @@ class Planner:
         rng, kind = self.rng, self.kind
         camera = self.camera()
         target = self.target()
-        background = Background(self.paint_background(target.sprite), camera)
+        background = self.paint_background(target.sprite)
         behind, before = [], []
         for _ in range(self.count(kind.companions)):
             layer = self.companion(target)
             (before if rng.random() < 0.4 and _clear(layer, target) else behind).append(layer)
-        obstacles = [self.obstacle(target, background) for _ in range(self.count(kind.obstacles))]
+        obstacles = [self.obstacle(target, camera) for _ in range(self.count(kind.obstacles))]
         before += [layer for layer in obstacles if _clear(layer, target)]
         optics, quality = self.optics(), int(rng.integers(45, 96))
-        return Scene(self.size, background, tuple(behind), target, tuple(before), optics, quality, kind.step)
+        return Scene(self.size, background, camera, tuple(behind), target, tuple(before), optics, quality, kind.step)
 
     def noise(self, period: float) -> np.ndarray:
         """A random signal (T,) of zero mean and unit deviation that varies over about `period` frames."""
@@ -139,7 +139,7 @@ class Planner:
             path = _excursion(path, t, 1, target.path[t] + gap * np.array((np.cos(angle), np.sin(angle))), gap / 4)
         return replace(layer, path=path + self.shake)
 
-    def obstacle(self, target: Layer, background: Background) -> Layer:
+    def obstacle(self, target: Layer, camera: np.ndarray) -> Layer:
         """Something before the target that meets it once: fixed to the background, or drifting past a slow target."""
         rng, frames = self.rng, self.frames
         t = int(rng.integers(min(_CLEAR + 4, frames - 1), frames))
@@ -150,8 +150,7 @@ class Planner:
         speed = float(np.linalg.norm(step))
         direction = -step / speed if speed > 1e-6 else np.array((1.0, 0.0))
         drift = max(0.0, rng.uniform(0.15, 0.3) * target.size[t] - speed)
-        path = background.follow(background.spot_at(t, target.path[t]))
-        path += (np.arange(frames) - t)[:, None] * drift * direction
+        path = anchored(camera, t, target.path[t]) + (np.arange(frames) - t)[:, None] * drift * direction
         angle = rng.normal(0, 0.08) if post else rng.uniform(-0.5, 0.5)
         if post and abs(direction[0]) < abs(direction[1]):
             angle += np.pi / 2

@@ -67,26 +67,10 @@ class Layer:
         return patch, (int(low[0]) - margin, int(low[1]) - margin)
 
 
-@dataclass(frozen=True)
-class Background:
-    """A picture (H, W, 3) uint8 larger than the frames, and the (T, 2, 3) matrices from its pixels to the image's."""
-
-    picture: np.ndarray
-    camera: np.ndarray
-
-    def view(self, t: int, size: tuple[int, int], shutter: float) -> np.ndarray:
-        """The part that frame `t` shows, with motion blur."""
-        image = cv2.warpAffine(self.picture, self.camera[t], size, borderMode=cv2.BORDER_REFLECT_101)
-        middle = self.spot_at(t, np.array(size) / 2)
-        return _blur_along(image, _step_at(self.follow(middle), t) * shutter)
-
-    def spot_at(self, t: int, place: np.ndarray) -> np.ndarray:
-        """The spot, xy in background pixels, that frame `t` shows at `place`, xy in image pixels."""
-        return np.linalg.solve(self.camera[t, :, :2], place - self.camera[t, :, 2])
-
-    def follow(self, spot: np.ndarray) -> np.ndarray:
-        """(T, 2) path in the image of a fixed `spot`, xy in background pixels."""
-        return self.camera[:, :, :2] @ spot + self.camera[:, :, 2]
+def anchored(camera: np.ndarray, t: int, place: np.ndarray) -> np.ndarray:
+    """(T, 2) path in the image of the spot of the background that frame `t` shows at `place`, xy in image pixels."""
+    spot = np.linalg.solve(camera[t, :, :2], place - camera[t, :, 2])
+    return camera[:, :, :2] @ spot + camera[:, :, 2]
 
 
 @dataclass(frozen=True)
@@ -128,7 +112,8 @@ class Scene:
     """A planned sequence."""
 
     size: tuple[int, int]  # width and height of the frames
-    background: Background
+    background: np.ndarray  # picture (H, W, 3) uint8 larger than the frames
+    camera: np.ndarray  # (T, 2, 3) matrices from its pixels to the image's
     behind: tuple[Layer, ...]  # layers behind the target, the furthest first
     target: Layer
     before: tuple[Layer, ...]  # layers in front of it, the furthest first
@@ -142,7 +127,8 @@ class Scene:
     def render(self, number: int) -> Frame:
         """Frame `number`, counted from 0."""
         t, shutter = number * self.step, self.optics.shutter
-        image = self.background.view(t, self.size, shutter)
+        image = cv2.warpAffine(self.background, self.camera[t], self.size, borderMode=cv2.BORDER_REFLECT_101)
+        image = _blur_along(image, _step_at(anchored(self.camera, t, np.array(self.size) / 2), t) * shutter)
         for layer in (*self.behind, self.target):
             lay(image, *layer.patch(t, shutter))
         patch, (left, top) = self.target.patch(t)

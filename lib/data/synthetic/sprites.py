@@ -62,9 +62,8 @@ class Sprite:
 class SpriteSource:
     """Makes sprites of the materials of a split; painted sprites stand in for missing materials."""
 
-    def __init__(self, split: Split, materials: Materials | None = None) -> None:
-        self.photographs = load_photographs(split, materials)
-        self.cutouts = find_cutouts(materials)
+    def __init__(self, split: Split, materials: Materials) -> None:
+        self.photographs, self.cutouts = load_photographs(split, materials), find_cutouts(materials)
 
     def make(self, rng: Generator) -> Sprite:
         """A new object of any kind."""

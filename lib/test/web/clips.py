@@ -50,22 +50,13 @@ class Limits:
 
 
 class Clip(ABC):
-    """Frames of one video or folder, found by their index.
+    """Frames of one video or folder, found by their index; a UserError where it cannot be read, or exceeds a limit."""
 
-    Attributes:
-        name: its name in messages.
-        fps: frames a second at which it plays.
-        total: number of frames; None where unknown. A video's header may be wrong, until its end was reached.
-        size: width and height of the first frame.
-        exact: whether `total` is certain.
-        files: the pictures of a folder.
-
-    Raises:
-        UserError: it cannot be read, or exceeds a limit.
-    """
-
-    exact = False
-    files: Sequence[Path] = ()
+    fps: float  # frames a second at which it plays
+    total: int | None  # number of frames; None where unknown
+    exact = False  # whether `total` is certain: a video's header may be wrong, until its end was reached
+    size: tuple[int, int]  # width and height of the first frame
+    files: Sequence[Path] = ()  # the pictures of a folder
 
     def __init__(self, path: Path, name: str, limits: Limits) -> None:
         self.path, self.name, self.limits = path, name, limits
@@ -77,20 +68,21 @@ class Clip(ABC):
             raise UserError(f"{name} holds no picture")
         self.size = (first.shape[1], first.shape[0])
 
+    @property
+    def most(self) -> int:
+        """The number of frames; the most that there may be where the header alone says how many."""
+        return self.total if self.exact else self.limits.frames
+
     @abstractmethod
     def frames(self, start: int = 0) -> Iterator[np.ndarray]:
-        """The frames from an index on, (H, W, 3) uint8 RGB.
-
-        Raises:
-            UserError: a frame is damaged or too large, or there are more frames than allowed.
-        """
+        """The frames from an index on, (H, W, 3) uint8 RGB; a UserError where one is damaged or too large."""
 
     def pick(self, wanted: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
-        """The frames of rising or falling indices, with the indices; ends where the clip does.
+        """The frames of rising or falling indices, at least one, with the indices; ends where the clip does.
 
-        Falling ones are decoded block by block.
+        Falling ones are decoded block by block. Frames after the last one, which may be damaged, are not.
         """
-        falling, width, height = wanted[0] > wanted[-1], *self.size
+        falling, (width, height) = wanted[0] > wanted[-1], self.size
         size = max(1, min(64, _BLOCK // (3 * width * height))) if falling else len(wanted)
         for begin in range(0, len(wanted), size):
             block = set(wanted[begin : begin + size])
@@ -164,6 +156,7 @@ class VideoClip(Clip):
                     self._times.append(frame.pts or 0)
                 if index >= self.limits.frames:
                     raise UserError(f"{self.name} is longer than the {self.limits.frames:,} frames that are taken here")
+                self.total = self.total and max(self.total, index + 1)  # a header may say too few
                 if index >= start:  # telephones film lying and say so
                     image = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90) % 4)
                     yield np.ascontiguousarray(image)
@@ -245,15 +238,16 @@ class Media:
         `frames` is the number of images in it, which can be opened as a clip; `kind` is `folder` or `video`.
         """
         if name == "":
-            names, found = [], {"folder": [(root.name or str(root), str(i)) for i, root in enumerate(self.roots)]}
-        else:
-            folder, found = self.find(name), {"folder": [], "video": []}
-            names = sorted(os.listdir(folder), key=str.lower)
-            for each in names:
-                path = None if each.startswith(".") or is_image_name(each) else self._inside(folder / each)
-                if path is not None and (path.is_dir() or each.lower().endswith(_VIDEO_SUFFIXES)):
-                    found["folder" if path.is_dir() else "video"].append((each, f"{name}/{each}"))
-        entries = [{"name": each, "path": path, "kind": kind} for kind in found for each, path in found[kind]]
+            roots = [{"name": root.name or str(root), "path": str(i)} for i, root in enumerate(self.roots)]
+            return {"path": "", "frames": 0, "entries": [root | {"kind": "folder"} for root in roots]}
+        folder, entries = self.find(name), []
+        names = sorted(os.listdir(folder), key=str.lower)
+        for each in names:
+            path = None if each.startswith(".") or is_image_name(each) else self._inside(folder / each)
+            if path is not None and (path.is_dir() or each.lower().endswith(_VIDEO_SUFFIXES)):
+                kind = "folder" if path.is_dir() else "video"
+                entries.append({"name": each, "path": f"{name}/{each}", "kind": kind})
+        entries.sort(key=lambda entry: entry["kind"])  # folders first
         return {"path": name, "frames": sum(map(is_image_name, names)), "entries": entries}
 
     def _inside(self, path: Path) -> Path | None:

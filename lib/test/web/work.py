@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import BaseModel, Field
 
-from ...utils.errors import UserError
-from ...utils.files import read_text, write_text
+from ...utils.files import write_text
 from .objects import Choice, TrackedObject
 
 MOST_OBJECTS = 6  # as many as there are colours that differ on any ground
@@ -16,21 +16,22 @@ LONGEST_NAME = 60
 _MOST_UNDONE = 50  # actions
 _SUFFIX = "tracks.json"  # of the file beside a clip, or in the folder of its pictures
 
-_Frame = Annotated[int, Field(ge=0, le=10**7)]
+FrameIndex = Annotated[int, Field(ge=0, le=10**7)]
 _Side = Annotated[float, Field(ge=-1e7, le=1e7, allow_inf_nan=False)]
 _Score = Annotated[float, Field(ge=0, le=1)]
 
 
-class _Kept(BaseModel):
+class _KeptObject(BaseModel):
     number: Annotated[int, Field(ge=1, le=MOST_OBJECTS)]
     name: Annotated[str, Field(max_length=LONGEST_NAME)] = ""
     choice: Choice | None = None
-    drawn: list[_Frame]
-    absent: list[_Frame] = []
-    boxes: list[tuple[_Frame, _Side, _Side, _Side, _Side, _Score | None]]
+    drawn: list[FrameIndex]
+    absent: list[FrameIndex] = []
+    boxes: list[tuple[FrameIndex, _Side, _Side, _Side, _Side, _Score | None]]
 
 
-_KEPT = TypeAdapter(Annotated[list[_Kept], Field(max_length=MOST_OBJECTS)])
+class _Kept(BaseModel):
+    objects: Annotated[list[_KeptObject], Field(max_length=MOST_OBJECTS)]
 
 
 def pack(objects: Iterable[TrackedObject]) -> list[dict]:
@@ -39,43 +40,31 @@ def pack(objects: Iterable[TrackedObject]) -> list[dict]:
         {
             **{"number": each.number, "name": each.name, "choice": each.choice},
             **{"drawn": sorted(each.drawn), "absent": sorted(each.absent)},
-            "boxes": [[i, *(round(v, 2) for v in each.boxes[i]), each.scores.get(i)] for i in sorted(each.boxes)],
+            "boxes": [[index, *each.boxes[index]] for index in sorted(each.boxes)],
         }
         for each in objects
     ]
 
 
 def unpack(text: str | bytes, frames: int) -> dict[int, TrackedObject]:
-    """Objects by number from the JSON of `pack`, without what lies beyond a number of frames.
+    """Objects by number from `{"objects": …}`, what `pack` gave as JSON, up to a number of frames.
 
-    Raises:
-        pydantic.ValidationError: the text is something else.
+    A ValidationError, which is a ValueError, where the text is something else.
     """
     objects = {}
-    for kept in _KEPT.validate_json(text):
-        rows = [row for row in kept.boxes if row[0] < frames]
-        boxes = {row[0]: list(row[1:5]) for row in rows}
-        objects[kept.number] = TrackedObject(
-            kept.number,
-            kept.name,
-            boxes,
-            {index: boxes[index] for index in kept.drawn if index in boxes},
-            frozenset(index for index in kept.absent if index < frames and index not in boxes),
-            {row[0]: row[5] for row in rows if row[5] is not None},
-            kept.choice,
-        )
-    return dict(sorted(objects.items()))
+    for kept in sorted(_Kept.model_validate_json(text).objects, key=lambda each: each.number):
+        boxes = {index: row for index, *row in kept.boxes if index < frames}
+        drawn, absent = boxes.keys() & kept.drawn, {index for index in kept.absent if index < frames} - boxes.keys()
+        made = TrackedObject(kept.number, kept.name, boxes, frozenset(drawn), frozenset(absent), kept.choice)
+        objects[kept.number] = made
+    return objects
 
 
 class Work:
     """The objects of one clip by number, their states before, and after what was undone.
 
-    Args:
-        clip: a video or folder whose work is kept in a file, or None.
-        frames: of the clip.
-
-    Attributes:
-        note: what the person is told of the file, or empty.
+    Of a `clip`, a video or folder with so many `frames`, the work is kept in a file. `note` is what the person is told
+    of that file, or empty.
     """
 
     def __init__(self, clip: Path | None = None, frames: int = 0) -> None:
@@ -83,27 +72,22 @@ class Work:
         self._past: list[dict[int, TrackedObject]] = []
         self._future: list[dict[int, TrackedObject]] = []
         self._file = clip and (clip / _SUFFIX if clip.is_dir() else clip.with_name(f"{clip.name}.{_SUFFIX}"))
-        self._stamp: tuple[int, int] | None = None
+        self._written: bytes | None = None  # what the file holds, as far as this page knows
         try:
-            self._stamp = self._file and _stamp(self._file)
-        except OSError as error:  # a clip whose name is so long that no file can be beside it
+            if self._file and self._file.exists():
+                self._written = self._file.read_bytes()
+                self.objects = unpack(self._written, frames)
+        except ValueError:
+            self.note = f"{self._file.name} beside the clip is not the work of this page: it stays as it is"
+            self._file = None
+        except OSError as error:  # it may not be read; a clip's name is so long that no file can be beside it
             self.note, self._file = f"the work is kept in this browser only: {error.strerror}", None
-        if self._stamp:
-            try:
-                self.objects = unpack(json.dumps(json.loads(read_text(self._file))["objects"]), frames)
-            except (ValueError, LookupError, TypeError, RecursionError, UserError):
-                self.note = f"{self._file.name} beside the clip is not the work of this page: it stays as it is"
-                self._file = None
 
     def remember(self) -> None:
         """Before an action: the state can be brought back."""
         self._past = [*self._past, self._snapshot()][-_MOST_UNDONE:]
         self._future.clear()
         self.changed = True
-
-    def take_back(self) -> None:
-        """The action that was remembered last is refused: the state before it holds."""
-        self.objects = self._past.pop()
 
     def undo(self, again: bool) -> None:
         """Bring back the state before the last action, or the one after it."""
@@ -125,34 +109,20 @@ class Work:
             return ""
         note = ""
         try:
-            if (found := _stamp(self._file)) and found != self._stamp:
+            if self._file.is_file() and self._file.read_bytes() != self._written:
                 other = self._file.with_name(f"{self._file.stem}.other.json")
                 self._file.replace(other)
                 note = f"another page has changed the work on this clip: what it had is in {other.name}"
-            write_text(self._file, json.dumps({"objects": pack(self.objects.values())}))
-            self._stamp, self.changed = _stamp(self._file), False
+            text = json.dumps({"objects": pack(self.objects.values())})
+            write_text(self._file, text)
+            self._written, self.changed = text.encode(), False
         except OSError as error:  # it is tried again, and said once
-            place, told, self._told = self._file.parent.name, self._told, True
-            return (
-                ""
-                if told
-                else f"the work is kept in this browser only, since {place} cannot be written: {error.strerror}"
-            )
+            place = self._file.parent.name
+            if not self._told:
+                note = f"the work is kept in this browser only, since {place} cannot be written: {error.strerror}"
+            self._told = True
         return note
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing is known of any object."""
-        return not any(each.boxes or each.absent for each in self.objects.values())
-
     def _snapshot(self) -> dict[int, TrackedObject]:
-        return {number: each.snapshot() for number, each in self.objects.items()}
-
-
-def _stamp(path: Path) -> tuple[int, int] | None:
-    """What changes with each writing of a file; None where there is none."""
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_mtime_ns, found.st_ino
+        """The objects as they are, without the states of their trackers."""
+        return {number: replace(each, state=None) for number, each in self.objects.items()}

@@ -46,7 +46,7 @@ def open_square(page):
     """Open `square.mp4` of the server's directory."""
     for name in ("media", "square.mp4"):
         page.locator("#media").get_by_role("button", name=name).click()
-    expect(page.locator("#facts")).to_contain_text(f"frame 1 of {COUNT}")  # and not of the clip before
+    expect_fact(page, f"frame 1 of {COUNT}")  # and not of the clip before
 
 
 def place(page, x, y):
@@ -59,11 +59,19 @@ def place(page, x, y):
 def drag(page, box):
     """Draw a box xywh in the frame's pixels with the mouse."""
     x, y, w, h = box
-    page.mouse.move(*place(page, x, y))
+    pull(page, (x, y), (x + w, y + h))
+
+
+def pull(page, start, end):
+    """Drag from a point of the frame to another one."""
+    page.mouse.move(*place(page, *start))
     page.mouse.down()
-    page.mouse.move(*place(page, x + w / 2, y + h / 2))
-    page.mouse.move(*place(page, x + w, y + h))
+    page.mouse.move(*place(page, *end))
     page.mouse.up()
+
+
+def press(page, name):
+    page.get_by_role("button", name=name, exact=True).click()
 
 
 def touch(page, *steps):
@@ -80,14 +88,16 @@ def shown_box(page):
 
 
 def expect_box(page, box, within=1.0):
-    def is_shown():
-        return np.abs(np.subtract(shown_box(page), box)).max() <= within
+    assert wait_until(lambda: np.abs(np.subtract(shown_box(page), box)).max() <= within), shown_box(page)
 
-    assert wait_until(is_shown), shown_box(page)
+
+def expect_fact(page, text):
+    """A part of the line below the picture."""
+    expect(page.locator("#facts")).to_contain_text(text)
 
 
 def track(page, until=TRACKED):
-    page.get_by_role("button", name="Track", exact=True).click()
+    press(page, "Track")
     expect(page.locator("#status")).to_have_text(until)
 
 
@@ -96,24 +106,9 @@ def scrub(page, frame):
     page.locator("#scrub").evaluate(
         "(line, value) => { line.value = value; line.dispatchEvent(new Event('input')); }", frame - 1
     )
-    expect(page.locator("#facts")).to_contain_text(f"frame {frame} of")
+    expect_fact(page, f"frame {frame} of")
 
 
 def alert(page):
     expect(page.get_by_role("alert")).to_be_visible()
     return page.locator("#alert-text").inner_text()
-
-
-def brightness(colour):
-    """Relative luminance of `rgb(…)`."""
-    channels = np.array([float(each) / 255 for each in re.findall(r"[\d.]+", colour)[:3]])
-    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
-    return float(linear @ (0.2126, 0.7152, 0.0722))
-
-
-def contrast(page, selector):
-    """Of a text to the page's ground."""
-    ink = page.locator(selector).first.evaluate("each => getComputedStyle(each).color")
-    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    bright, dark = sorted((brightness(ink), brightness(ground)), reverse=True)
-    return (bright + 0.05) / (dark + 0.05)

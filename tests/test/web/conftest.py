@@ -37,7 +37,9 @@ def browser():
 def media(tmp_path_factory):
     folder = tmp_path_factory.mktemp("media")
     write_clip(folder / "square.mp4", map(scene, range(COUNT)), g="10")
+    write_clip(folder / "tall.mp4", (scene(index, (90, 160)) for index in range(3)))
     write_images(folder / "frames", 5)
+    (folder / "frames/groundtruth.txt").write_text("4,4,20,20\n" * 5)
     return folder
 
 
@@ -53,10 +55,11 @@ def server(tmp_path_factory, media):
 @pytest.fixture(autouse=True)
 def _nothing_kept(request):
     """No work of the test before: its page has gone, and so do the files beside the clips."""
-    if "server" in request.fixturenames and "media" in request.fixturenames:
-        server, media = request.getfixturevalue("server"), request.getfixturevalue("media")
-        assert wait_until(lambda: [each for each in server.files.glob("stark-web-*/*") if each.is_dir()] == [])
-        for kept in media.rglob("*tracks.json"):
+    if "server" in request.fixturenames:
+        server = request.getfixturevalue("server")
+        assert wait_until(lambda: not any(each.is_dir() for each in server.files.glob("stark-web-*/*")))
+    if "media" in request.fixturenames:
+        for kept in request.getfixturevalue("media").rglob("*tracks.json"):
             kept.unlink()
 
 

@@ -32,16 +32,9 @@ def noise(count: int, size: tuple[int, int]) -> Iterable[np.ndarray]:
     return (random.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8) for _ in range(count))
 
 
-def write_clip(
-    path: Path,
-    frames: Iterable[np.ndarray],
-    codec: str = "libx264",
-    fps: int = 25,
-    form: str | None = None,
-    **options: str,
-) -> Path:
+def write_clip(path: Path, frames: Iterable[np.ndarray], codec: str = "libx264", fps: int = 25, **options: str) -> Path:
     """A video of frames (H, W, 3) uint8 RGB of one even size."""
-    with av.open(str(path), "w", format=form) as container:
+    with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=Fraction(fps))
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
         stream.options = options

@@ -1,169 +1,147 @@
-"""The page in a real browser: what a person does, sees, hears and takes home."""
+"""The page in a real browser: what a person does, sees and takes home, and that nothing is lost."""
 
+import json
 import re
+import zipfile
+from collections import Counter
 
 import cv2
 import numpy as np
 import pytest
 from playwright.sync_api import expect
 
+from lib.data.annotations import read_cvat
+from lib.utils.workspace import REPOSITORY
 from tests.processes import wait_until
-from tests.test.web.browsing import (
-    BOX,
-    COUNT,
-    OTHER,
-    TRACKED,
-    alert,
-    brightness,
-    contrast,
-    drag,
-    expect_box,
-    open_square,
-    opened,
-    place,
-    scrub,
-    shown_box,
-    touch,
-    track,
+from tests.test.web import browsing
+from tests.test.web.browsing import BOX, COUNT, OTHER
+from tests.test.web.made_clips import scene, write_clip
+from tests.test.web.serving import Server
+
+LAST = (20 + 2 * (COUNT - 1), 40, 24, 24)
+# Pixels of the timeline in the first object's colour.
+COLOURED = (
+    "canvas => { const d = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;"
+    " let n = 0; for (let i = 0; i < d.length; i += 4) if (d[i+2] > 180 && d[i] < 120) n++; return n; }"
 )
-from tests.test.web.made_clips import scene, write_clip, write_images
 
 
-def test_a_sample_is_tracked_in_two_clicks_then_by_another_tracker_with_a_second_object(page):
+def kept(media):
+    """The work beside the clip, as it is once the server has written it."""
+    file = media / "square.mp4.tracks.json"
+    return json.loads(file.read_text())["objects"] if file.exists() else []
+
+
+def expect_kept(media, count):
+    assert wait_until(lambda: [len(each["boxes"]) for each in kept(media)] == [count])
+
+
+def test_a_sample_is_tracked_in_two_clicks_then_by_another_tracker(page):
     page.get_by_role("button", name="carphone").click()
     expect(page.locator("#facts")).to_have_text("frame 1 of 120, drawn")
-    expect_box(page, (58, 12, 57, 87))
-    track(page)
-    for fact in ("frame 120 of 120", "confidence 0.", "FPS"):
-        expect(page.locator("#facts")).to_contain_text(fact)
-    assert np.abs(np.subtract(shown_box(page), (58, 12, 57, 87))).max() < 50
-    # The timeline has a line of the object's colour.
-    colours = page.locator("#timeline").evaluate(
-        "canvas => { const d = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;"
-        "  let n = 0; for (let i = 0; i < d.length; i += 4) if (d[i+2] > 180 && d[i] < 120) n++; return n; }"
-    )
-    assert colours > 200
+    browsing.expect_box(page, (58, 12, 57, 87))
+    browsing.press(page, "Track")
+    browsing.expect_fact(page, "FPS")
+    browsing.pull(page, (60, 60), (60.4, 60.3))  # a click: it tracks on
+    expect(page.locator("#status")).to_have_text(browsing.TRACKED)
+    for fact in ("frame 120 of 120", "confidence 0."):
+        browsing.expect_fact(page, fact)
+    browsing.expect_box(page, (58, 12, 57, 87), within=50)
+    assert page.locator("#timeline").evaluate(COLOURED) > 200
     # Boxes that another tracker has yet to find are not shown.
     page.locator("#tracker").select_option("csrt")
-    page.get_by_role("button", name="Track", exact=True).click()
+    browsing.press(page, "Track")
     # CSRT does not say how sure it is.
     expect(page.locator("#facts")).to_have_text(re.compile(r"^frame ([2-9]|\d{2,}) of 120, [\d.]+ FPS$"))
-    page.get_by_role("button", name="Pause").click()
+    browsing.press(page, "Pause")
     expect(page.locator("#status")).to_have_text("Paused.")
-    assert 1 <= int(page.locator("#facts").inner_text().split()[1]) < 120
-    scrub(page, 120)
+    browsing.scrub(page, 120)
     expect(page.locator("#box-x")).to_have_value("")
     expect(page.locator(".object")).to_contain_text("no box here")
-    # A second object in the last frame but two; both have a box at the end, each its colour.
-    scrub(page, 118)
-    page.get_by_role("button", name="Add an object").click()
-    expect(page.get_by_role("radio")).to_have_count(2)
-    drag(page, (120, 20, 40, 60))
-    expect_box(page, (120, 20, 40, 60))
-    track(page)
-    assert len(set(page.locator(".swatch").evaluate_all("all => all.map((each) => each.style.background)"))) == 2
-    for name in ("Object 1", "Object 2"):
-        page.get_by_role("radio", name=name).check()
-        expect(page.locator("#box-x")).not_to_have_value("")
-    scrub(page, 1)
-    expect(page.locator(".object").nth(1)).to_contain_text("no box here")
-    page.get_by_role("button", name="Remove it").click()
-    expect(page.get_by_role("radio")).to_have_count(1)
 
 
-def test_upload_draw_track_scrub_and_draw_again(page, tmp_path):
+def test_upload_draw_track_scrub_draw_again_and_come_back(page, tmp_path):
     path = write_clip(tmp_path / "my square.mp4", map(scene, range(COUNT)), g="10")
     page.locator("#file").set_input_files(path)
-    expect(page.locator("#clip-name")).to_have_text("my square.mp4")
     expect(page.locator("#hint")).to_have_text("Draw a box around what to follow")
-    expect(page.get_by_role("button", name="Track", exact=True)).to_be_disabled()
-    assert page.locator("#stage").bounding_box()["width"] > 400  # 160 pixels are enlarged
-    drag(page, BOX)
-    expect(page.locator("#hint")).to_have_text("")
-    expect_box(page, BOX)
-    track(page)
-    expect(page.locator("#facts")).to_contain_text(f"frame {COUNT} of {COUNT}")
-    # It followed the square; scrubbing shows the box where it was.
-    expect_box(page, (20 + 2 * (COUNT - 1), 40, 24, 24), within=8)
-    scrub(page, 11)
-    expect_box(page, (40, 40, 24, 24), within=8)
-    page.get_by_role("button", name="One frame forward").click()
-    expect(page.locator("#facts")).to_contain_text("frame 12 of")
+    browsing.drag(page, BOX)
+    browsing.expect_box(page, BOX)
+    browsing.track(page)
+    browsing.expect_box(page, LAST, within=8)
+    browsing.scrub(page, 12)
     # Drawn again elsewhere: from there on it is tracked anew, the boxes before it stay.
-    drag(page, OTHER)
-    expect(page.locator("#facts")).to_contain_text("drawn")
-    expect_box(page, OTHER)
-    page.get_by_role("button", name="One frame forward").click()
+    browsing.drag(page, OTHER)
+    browsing.expect_box(page, OTHER)
+    browsing.press(page, "One frame forward")
     expect(page.locator("#box-x")).to_have_value("")
-    track(page)
-    scrub(page, 11)
-    expect_box(page, (40, 40, 24, 24), within=8)
-    scrub(page, 14)
-    expect_box(page, OTHER, within=8)
+    # After a reload the file is chosen again, and the work comes back with it, here in many parts.
+    script = (REPOSITORY / "lib/test/web/page/app.js").read_text().replace("48 * 1024", "99")
+    page.route("**/app.js", lambda route: route.fulfill(body=script, content_type="text/javascript"))
+    page.reload()
+    hint = "12 boxes on my square.mp4 are kept in this browser. Choose the file"
+    expect(page.locator("#last-hint")).to_contain_text(hint)
+    page.locator("#file").set_input_files(path)
+    browsing.expect_box(page, BOX)
 
 
-def test_a_finger_draws_and_a_second_one_does_not_disturb_it(browser, server):
-    with opened(browser, server, has_touch=True, viewport={"width": 390, "height": 800}) as page:
-        open_square(page)
-        for fingers in (1, 2):
-            page.locator("#stage").scroll_into_view_if_needed()
-            first, middle, end = place(page, 20, 40), place(page, 32, 52), place(page, 44, 64)
-            second = place(page, 120, 100)
-            both = [("Move", [middle]), ("Start", [middle, second]), ("Move", [end, second]), ("End", [end])]
-            touch(page, ("Start", [first]), *(both if fingers == 2 else [("Move", [end])]), ("End", []))
-            expect_box(page, BOX)
-            page.get_by_role("button", name="Remove it").click()
-            expect(page.locator("#box-x")).to_have_value("")
+def test_fingers_draw_and_zoom(browser, server):
+    with browsing.opened(browser, server, has_touch=True, viewport={"width": 390, "height": 800}) as page:
+        browsing.open_square(page)
+        near, far = ([browsing.place(page, 80 + x, 60) for x in (-by, by)] for by in (10, 40))
+        browsing.touch(page, ("Start", near[:1]), ("Start", near), ("Move", far), ("End", far[:1]), ("End", []))
+        expect(page.locator("#fit")).to_have_text("4.0x: show all")
+        expect(page.locator("#box-x")).to_have_value("")  # nothing was drawn
+        page.locator("#fit").click()
+        page.locator("#stage").scroll_into_view_if_needed()
+        first, middle, end = browsing.place(page, 20, 40), browsing.place(page, 32, 52), browsing.place(page, 44, 64)
+        second = browsing.place(page, 120, 100)  # a finger that comes while the first one draws
+        both = [("Move", [middle]), ("Start", [middle, second]), ("Move", [end, second]), ("End", [end])]
+        browsing.touch(page, ("Start", [first]), *both, ("End", []))
+        browsing.expect_box(page, BOX)
 
 
 def test_all_of_it_by_keyboard(page):
-    def press(*keys):
-        for key in keys:
-            page.keyboard.press(key)
+    def keys(*names):
+        for name in names:
+            page.keyboard.press(name)
 
     def tab_to(selector, key="Tab"):
         for _ in range(60):
             if page.locator(selector).evaluate("each => each === document.activeElement"):
                 return
-            press(key)
+            keys(key)
         raise AssertionError(f"the key {key} does not lead to {selector}")
 
     tab_to("#media button")
-    press("Enter")
-    expect(page.locator("#media").get_by_role("button", name="square.mp4")).to_be_visible()
+    keys("Enter")
     page.locator("#media").get_by_role("button", name="square.mp4").focus()
-    press("Enter")
-    expect(page.locator("#facts")).to_contain_text("frame 1 of")
+    keys("Enter")
+    browsing.expect_fact(page, "frame 1 of")
     expect(page.locator("#stage")).to_be_focused()
     # The box typed, …
     tab_to("#box-x")
     for value in (18, 38, 28, 28):
         page.keyboard.type(str(value))
-        press("Tab")
-    press("Enter")
-    expect(page.locator("#facts")).to_contain_text("drawn")
+        keys("Tab")
+    keys("Enter")
+    browsing.expect_fact(page, "drawn")
     # … moved and made smaller by arrow keys, …
     tab_to("#stage", "Shift+Tab")
-    press("ArrowRight", "ArrowRight", "ArrowDown", "ArrowDown", *["Shift+ArrowLeft"] * 4, *["Shift+ArrowUp"] * 4)
-    expect_box(page, BOX)
+    keys("ArrowRight", "ArrowRight", "ArrowDown", "ArrowDown", *["Shift+ArrowLeft"] * 4, *["Shift+ArrowUp"] * 4)
+    browsing.expect_box(page, BOX)
     # … tracked by the space bar, and looked at frame by frame, wherever the focus is.
-    press(" ")
-    expect(page.locator("#status")).to_have_text(TRACKED)
+    keys(" ")
+    expect(page.locator("#status")).to_have_text(browsing.TRACKED)
     page.locator("#track").focus()
-    press(",", ",")
-    expect(page.locator("#facts")).to_contain_text(f"frame {COUNT - 2} of")
+    keys(",", ",")
+    browsing.expect_fact(page, f"frame {COUNT - 2} of")
     tab_to("#scrub")
-    press("Home")
-    expect(page.locator("#facts")).to_contain_text("frame 1 of")
-    expect_box(page, BOX)
-    press("ArrowRight")
-    expect(page.locator("#facts")).to_contain_text("frame 2 of")
+    keys("Home")
+    browsing.expect_box(page, BOX)
     # Objects by their numbers; a field keeps what is typed into it.
-    page.get_by_role("button", name="Add an object").click()
+    browsing.press(page, "Add an object")
     expect(page.get_by_role("radio", name="Object 2")).to_be_checked()
-    press("1")
-    expect(page.get_by_role("radio", name="Object 1")).to_be_checked()
-    press("ArrowLeft", "2")
+    keys("1", "ArrowLeft", "2")
     expect(page.get_by_role("radio", name="Object 2")).to_be_checked()
     expect(page.locator("#box-x")).to_have_value("")  # the key before moved the other one
     page.locator("#box-x").press_sequentially("2.1")
@@ -171,157 +149,273 @@ def test_all_of_it_by_keyboard(page):
     expect(page.get_by_role("radio", name="Object 2")).to_be_checked()
 
 
-def test_downloads(page, tmp_path):
-    open_square(page)
+def test_a_box_is_moved_resized_nudged_and_the_picture_zoomed(page):
+    browsing.open_square(page)
+    browsing.drag(page, BOX)
+    browsing.expect_box(page, BOX)
+    x, y, w, h = BOX
+    browsing.pull(page, (x + w / 2, y + h / 2), (x + w / 2 + 30, y + h / 2 + 10))
+    browsing.expect_box(page, (x + 30, y + 10, w, h), within=0.3)
+    browsing.pull(page, (x + 30 + w, y + 10 + h), (x + 40 + w, y + 15 + h))  # the corner
+    browsing.expect_box(page, (x + 30, y + 10, w + 10, h + 5), within=0.3)
+    browsing.pull(page, (x + 30, y + 10 + (h + 5) / 2), (x + 25, y + 10 + (h + 5) / 2))  # the left edge
+    browsing.expect_box(page, (x + 25, y + 10, w + 15, h + 5), within=0.3)
+    page.keyboard.down("Shift")  # a new box inside the old one
+    browsing.pull(page, (x + 30, y + 14), (x + 40, y + 28))
+    page.keyboard.up("Shift")
+    browsing.expect_box(page, (x + 30, y + 14, 10, 14), within=0.3)
+    # Zoomed in around a point, that point stays, and a drag there is as precise as the screen.
+    page.mouse.move(*browsing.place(page, 80, 60))
+    for _ in range(4):
+        page.mouse.wheel(0, -300)
+    expect(page.locator("#fit")).to_be_visible()
+    times = 1.0015**1200
+    browsing.pull(page, (80, 60), (80 + 10 * times, 60 + 10 * times))
+    browsing.expect_box(page, (80, 60, 10, 10), within=0.3)
+    # Held, the space bar drags the picture, and does not track.
+    page.keyboard.down(" ")
+    browsing.pull(page, (80, 60), (80 + 5 * times, 60))
+    page.keyboard.up(" ")
+    expect(page.locator("#track")).to_have_text("Track")
+    browsing.pull(page, (20, 110), (20 + 10 * times, 110 + 8 * times))
+    browsing.expect_box(page, (80 + (20 - 80 - 5 * times) / times, 60 + 50 / times, 10, 8), within=0.3)
+    page.locator("#fit").click()
+    expect(page.locator("#fit")).to_be_hidden()
+
+
+def test_every_action_can_be_undone_and_done_again(page):
+    browsing.open_square(page)
+    expect(page.locator("#undo")).to_be_disabled()
+    browsing.drag(page, BOX)
+    browsing.expect_box(page, BOX)
+    browsing.track(page)
+    browsing.expect_box(page, LAST, within=8)
+    page.keyboard.press("Control+z")  # tracking
+    expect(page.locator("#box-x")).to_have_value("")
+    page.keyboard.press("Control+Shift+Z")
+    browsing.expect_box(page, LAST, within=8)
+    browsing.press(page, "Absent here")
+    expect(page.locator(".object")).to_contain_text("absent")
+    browsing.press(page, "Add an object")
+    expect(page.get_by_role("radio")).to_have_count(2)
+    for _ in range(2):
+        page.keyboard.press("Control+z")
+    browsing.expect_box(page, LAST, within=8)
+    # Many tracked frames are not removed without a question.
+    browsing.press(page, "Remove it")
+    browsing.press(page, "Keep")
+    browsing.expect_box(page, LAST, within=8)
+    browsing.press(page, "Remove it")
+    expect(page.get_by_role("dialog")).to_contain_text(f"Remove object 1 with its {COUNT - 1} tracked frames?")
+    browsing.press(page, "Remove")
+    expect(page.locator("#box-x")).to_have_value("")
+    browsing.press(page, "Undo")
+    browsing.expect_box(page, LAST, within=8)
+
+
+def test_playing_ranges_backwards_and_absence(page, media):
+    browsing.open_square(page)
+    page.locator("#speed").select_option("4")
+    browsing.press(page, "Play")
+    browsing.expect_fact(page, f"frame {COUNT} of")
+    expect(page.get_by_role("button", name="Play", exact=True)).to_be_visible()
+    # Backwards from the middle.
+    browsing.scrub(page, 21)
+    browsing.drag(page, (60, 40, 24, 24))
+    browsing.expect_box(page, (60, 40, 24, 24))
+    browsing.press(page, "Track backwards")
+    expect(page.locator("#status")).to_have_text("The range is tracked.")
+    browsing.expect_fact(page, "frame 1 of")
+    browsing.expect_box(page, BOX, within=8)
+    browsing.track(page)
+    expect_kept(media, COUNT)
+    # Absent in a range, by keys; then only these frames are without a box.
+    browsing.scrub(page, 31)
+    page.keyboard.press("[")
+    browsing.scrub(page, 33)
+    page.keyboard.press("]")
+    browsing.press(page, "Absent here")
+    browsing.expect_fact(page, "absent")
+    assert wait_until(lambda: kept(media)[0]["absent"] == [30, 31, 32])
+    assert [row[0] for row in kept(media)[0]["boxes"]] == [*range(30), *range(33, COUNT)]
+    browsing.press(page, "Clear boxes")
+    expect(page.locator("#facts")).not_to_contain_text("absent")
+    browsing.press(page, "Track range")
+    expect(page.locator("#status")).to_have_text("The range is tracked.")
+    browsing.expect_box(page, (84, 40, 24, 24), within=8)
+    expect_kept(media, COUNT)
+    browsing.press(page, "No range")
+
+
+def test_reload_closed_tab_and_restarted_server_bring_the_work_back(browser, media, tmp_path):
+    options = ("--media", str(media), "--tracker", "csrt")
+    server = Server(tmp_path, *options)
+    try:
+        with browsing.opened(browser, server, forgive="ERR_CONNECTION_REFUSED") as page:
+            browsing.open_square(page)
+            browsing.drag(page, BOX)
+            page.locator("#name").fill("  square ")
+            page.keyboard.press("Tab")
+            expect(page.get_by_role("radio", name="square")).to_be_checked()
+            page.locator("#tracker").select_option("kcf")
+            browsing.track(page)
+            expect_kept(media, COUNT)
+            page.reload()
+            browsing.expect_fact(page, "frame 1 of")
+            browsing.expect_box(page, BOX)
+            expect(page.locator("#tracker")).to_have_value("kcf")
+            browsing.scrub(page, COUNT)
+            browsing.expect_box(page, LAST, within=8)
+            # The server ends, and another one begins at the same address: the page goes on by itself.
+            server.stop()
+            assert "connection to the server is lost" in browsing.alert(page)
+            expect(page.locator("#track")).to_be_disabled()
+            server = Server(tmp_path / "again", *options, "--port", server.base.rpartition(":")[2])
+            expect(page.locator("#track")).to_be_enabled()
+            expect(page.get_by_role("alert")).to_be_hidden()
+            browsing.expect_fact(page, f"frame {COUNT} of {COUNT}")
+            browsing.expect_box(page, LAST, within=8)
+            # Also where nothing lies beside the clip: a new tab offers what the browser keeps.
+            with page.context.expect_page():
+                page.evaluate("window.open('about:blank')")
+            page.context.pages[-1].close()
+            page.close()
+            assert wait_until(lambda: not any(each.is_dir() for each in server.files.glob("stark-web-*/*")))
+            (media / "square.mp4.tracks.json").unlink()
+            page = page.context.new_page()
+            page.goto(server.base)
+            browsing.press(page, "Go on with square.mp4")
+            expect(page.get_by_role("radio", name="square")).to_be_checked()
+            browsing.expect_box(page, BOX)
+            expect_kept(media, COUNT)
+    finally:
+        server.stop()
+
+
+def test_what_is_drawn_is_in_the_timeline_and_taken_home(page, tmp_path):
+    browsing.open_square(page)
     for each in page.locator(".download").all():
         expect(each).to_be_disabled()
-    drag(page, BOX)
-    track(page)
+    assert page.locator("#timeline").evaluate(COLOURED) == 0
+    browsing.drag(page, BOX)
+    browsing.expect_box(page, BOX)
+    assert wait_until(lambda: page.locator("#timeline").evaluate(COLOURED) > 10)
+    wide = page.locator("#timeline").evaluate(COLOURED)
+    browsing.press(page, "Timeline: show fewer frames")
+    assert wait_until(lambda: page.locator("#timeline").evaluate(COLOURED) > wide)
+    page.locator("#name").fill("square")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("radio", name="square")).to_be_checked()
     files = {}
-    for name in ("Video with boxes", "Boxes (CSV)", "GOT-10k folder (zip)"):
+    for name in ("Video with boxes", "Boxes (CSV)", "GOT-10k folder (zip)", "CVAT (XML)", "MOT (zip)"):
         with page.expect_download() as caught:
-            page.get_by_role("button", name=name).click()
+            browsing.press(page, name)
         files[caught.value.suggested_filename] = tmp_path / caught.value.suggested_filename
-        caught.value.save_as(tmp_path / caught.value.suggested_filename)
-    assert sorted(files) == ["square_boxes.csv", "square_got10k.zip", "square_tracked.mp4"]
-    assert files["square_boxes.csv"].read_text().count("\n") == 1 + COUNT
-    # A second download at once does not take away the first.
-    with page.expect_download() as caught:
-        page.evaluate("for (const each of document.querySelectorAll('.download')) each.click()")
-    assert caught.value.suggested_filename == "square_tracked.mp4"
-    expect(page.locator("#export-bar")).to_be_hidden()
+        caught.value.save_as(files[caught.value.suggested_filename])
+        expect(page.locator("#export-bar")).to_be_hidden()
+    table, cvat, got10k, mot, video = (files[name] for name in sorted(files))
+    assert (video.name, got10k.name) == ("square_tracked.mp4", "square_got10k.zip")
+    assert table.read_text().splitlines()[1:] == ["1,1,20.00,40.00,24.00,24.00,,1,square"]
+    (found,) = read_cvat(cvat, [tmp_path / f"{index}.jpg" for index in range(COUNT)], Counter())
+    assert (found.label, found.numbers[found.present].tolist()) == ("square", [0])
+    assert found.boxes[0] == pytest.approx(BOX, abs=0.3)
+    with zipfile.ZipFile(mot) as archive:
+        assert archive.read("gt/gt.txt").decode().startswith("1,1,20,40,24,24,1,1,1")
+        assert archive.read("gt/labels.txt") == b"square\n"
 
 
-def test_another_clip_ends_a_download_and_no_clip_does_not(page, media):
-    (media / "letter.mp4").write_text("not a video")
-    page.get_by_role("button", name="bigbuckbunny").click()
-    expect(page.locator("#facts")).to_contain_text("drawn")
-    track(page)
-    page.get_by_role("button", name="Choose another clip").click()
-    page.locator("#media").get_by_role("button", name="media").click()
-    page.locator("#media").get_by_role("button", name="letter.mp4").click()
-    assert alert(page) == "letter.mp4 is not a video: it is another kind of file, or damaged."
-    expect(page.locator("#clip-name")).to_have_text("bigbuckbunny")
-    # A download, and a clip at once.
-    page.evaluate("document.querySelector('.download').click()")
-    page.locator("#media").get_by_role("button", name="square.mp4").click()
-    expect(page.locator("#clip-name")).to_have_text("square.mp4")
-    expect(page.locator("#export-bar")).to_be_hidden()
+def test_a_link_in_a_mail_leads_to_a_folders_ground_truth_and_to_trackers_that_need_weights(browser, server, media):
+    page = browser.new_page()
+    link = f"<a href='{server.base}/?token={server.token}'>track</a>"
+    page.route("http://mail.example/", lambda route: route.fulfill(body=link, content_type="text/html"))
+    page.goto("http://mail.example/")
+    page.get_by_role("link").click()
+    for name in ("media", "frames"):
+        page.locator("#media").get_by_role("button", name=name).click()
+    expect(page.locator("#media-path")).to_have_text(str(media / "frames"))
+    for name in ("Open these 5 pictures", "Open groundtruth.txt"):
+        browsing.press(page, name)
+    browsing.expect_box(page, (4, 4, 20, 20))
+    page.get_by_text("Needs weights").click()
+    where = page.locator("#missing-list dt", has_text=re.compile("^stark_s baseline$")).locator("+ dd")
+    expect(where).to_have_text(re.compile("/checkpoints/train/stark_s/baseline/STARKS_ep0500.pth.tar$"))
+    assert "stark_s baseline" not in page.locator("#tracker option").all_inner_texts()
+    page.close()
 
 
 def test_mistakes_are_said_plainly(page, media, tmp_path):
     large = tmp_path / "large.mp4"
     large.write_bytes(bytes(2 * 2**20))
     page.locator("#file").set_input_files(large)
-    assert alert(page) == "The file is too large (2 MB): at most 1 MB are taken here."
-    page.get_by_role("button", name="Dismiss this message").click()
+    assert browsing.alert(page) == "The file is too large (2 MB): at most 1 MB are taken here."
+    browsing.press(page, "Dismiss this message")
     expect(page.get_by_role("alert")).to_be_hidden()
-    picture = next(iter(sorted(write_images(tmp_path / "one", 1).iterdir())))
-    page.locator("#file").set_input_files(picture)
-    assert alert(page).startswith("That is a single picture")
-    page.locator("#file").set_input_files(sorted((media / "frames").iterdir()))  # a sequence's are taken
-    expect(page.locator("#facts")).to_contain_text("frame 1 of 5")
-    page.get_by_role("button", name="Choose another clip").click()
-    open_square(page)
-    drag(page, (20, 40, 3, 3))
-    assert alert(page) == "The box is too small (3x3 pixels): draw it at least 4 pixels wide and high."
-    for side, value in zip("xywh", ("-1000000000000", "0", "1000000", "20"), strict=True):
-        page.locator(f"#box-{side}").fill(value)
-    page.get_by_role("button", name="Set the box").click()
-    expect(page.locator("#alert-text")).to_have_text("The box lies outside the frame, which is 160x120.")
-    drag(page, BOX)
-    expect_box(page, BOX)
-    track(page)  # it goes on from there
+    page.locator("#file").set_input_files(sorted((media / "frames").glob("*.jpg")))
+    browsing.expect_fact(page, "frame 1 of 5")
+    (media / "letter.mp4").write_text("not a video")
+    browsing.press(page, "Choose another clip")
+    page.locator("#media").get_by_role("button", name="media").click()
+    page.locator("#media").get_by_role("button", name="letter.mp4").click()
+    assert browsing.alert(page) == "letter.mp4 is not a video: it is another kind of file, or damaged."
+    page.locator("#media").get_by_role("button", name="square.mp4").click()
+    browsing.expect_fact(page, f"frame 1 of {COUNT}")
+    browsing.drag(page, (20, 40, 3, 3))
+    assert browsing.alert(page).startswith("The box is too small (3x3 pixels within the frame): draw it at least 4")
+    browsing.drag(page, BOX)
+    browsing.expect_box(page, BOX)
+    browsing.track(page)  # it goes on from there
 
 
-def test_a_lost_connection_is_said_and_the_work_comes_back_with_it(browser, server):
-    sockets = []
-
-    def prepare(page):
-        page.route_web_socket("**/api/session", lambda socket: sockets.append(socket) or socket.connect_to_server())
-
-    with opened(browser, server, prepare) as page:
-        open_square(page)
-        drag(page, BOX)
-        expect_box(page, BOX)
-        track(page)
-        page.evaluate("window.same = true")
-        closed = len(sockets)
-        page.route_web_socket("**/api/session", lambda socket: socket.close())  # it does not come back yet
-        sockets[-1].close()
-        assert alert(page).startswith("The connection to the server is lost: is it still running? Your work is kept")
-        expect(page.locator("#connection")).to_have_text("not connected")
-        expect(page.get_by_role("button", name="Track", exact=True)).to_be_disabled()
-        # The server is there again: clip, boxes and frame come back, and tracking goes on.
-        page.route_web_socket("**/api/session", lambda socket: sockets.append(socket) or socket.connect_to_server())
-        expect(page.locator("#connection")).to_have_text("")
-        expect(page.get_by_role("button", name="Track", exact=True)).to_be_enabled()
-        expect(page.get_by_role("alert")).to_be_hidden()
-        expect(page.locator("#facts")).to_contain_text(f"frame {COUNT} of {COUNT}")
-        expect_box(page, (20 + 2 * (COUNT - 1), 40, 24, 24), within=8)
-        assert len(sockets) == closed + 1
-        scrub(page, 11)
-        drag(page, OTHER)
-        track(page)
-        assert page.evaluate("window.same")  # it was not loaded again
-
-
-def test_a_link_on_another_page_leads_in(browser, server):
-    """As in a mail that is read in the browser: the cookie that takes the token's place is sent there, too."""
-    page = browser.new_context().new_page()
-    link = f"<a href='{server.base}/?token={server.token}'>track</a>"
-    page.route("http://mail.example/", lambda route: route.fulfill(body=link, content_type="text/html"))
-    page.goto("http://mail.example/")
-    page.get_by_role("link").click()
-    expect(page.get_by_role("heading", name="Choose a clip")).to_be_visible()
-    page.context.close()
+def contrast(page, selector):
+    """Of a text to the page's ground."""
+    style = "each => [getComputedStyle(each).color, getComputedStyle(document.body).backgroundColor]"
+    colours = [re.findall(r"\d+", each)[:3] for each in page.locator(selector).first.evaluate(style)]
+    linear = ((np.array(colours, float) / 255 + 0.055) / 1.055) ** 2.4
+    dark, bright = sorted(linear @ (0.2126, 0.7152, 0.0722))
+    return (bright + 0.05) / (dark + 0.05)
 
 
 @pytest.mark.parametrize(
-    ("width", "scheme"), [(1280, "light"), (1280, "dark"), (820, "light"), (390, "dark"), (320, "light")]
+    ("width", "height", "scheme", "least"),
+    [(1366, 768, "light", 570), (390, 844, "dark", 340), (844, 390, "light", 340), (2560, 1440, "dark", 1400)],
 )
-def test_it_fits_and_can_be_read(browser, server, width, scheme, tmp_path):
-    with opened(browser, server, viewport={"width": width, "height": 800}, color_scheme=scheme) as page:
+def test_it_fits_the_screen_and_can_be_read(browser, server, width, height, scheme, least, tmp_path):
+    with browsing.opened(browser, server, viewport={"width": width, "height": height}, color_scheme=scheme) as page:
         for step in ("choose", "work"):
             if step == "work":
-                open_square(page)
-                drag(page, BOX)
-            overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-            assert overflow <= 0, step
-            ground, ink = page.evaluate(
-                "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]"
-            )
-            assert (brightness(ground) < brightness(ink)) == (scheme == "dark")
+                browsing.open_square(page)
+                browsing.drag(page, BOX)
+            assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
             assert contrast(page, "h1") > 7
             assert contrast(page, ".hint:visible") > 4.5
-            for each in page.locator("button:visible, .button:visible, select:visible").all():
-                assert each.bounding_box()["height"] >= 24
+            # A screen reader finds a name for everything.
+            for line in page.locator("body").aria_snapshot().splitlines():
+                role = line.strip("- ").split(" ")[0].rstrip(":")
+                if role in ("button", "slider", "combobox", "spinbutton", "radio", "img", "progressbar"):
+                    assert '"' in line, line
+        browsing.expect_box(page, BOX)
+        button = page.locator("#track").bounding_box()
+        assert 0 <= button["y"] <= height - button["height"]  # it stays in reach
         page.locator("#stage").scroll_into_view_if_needed()
-        expect_box(page, BOX)
         assert wait_until(lambda: square_and_box_are_seen(page, tmp_path / "page.png"))
+        wide, before = page.locator("#stage").bounding_box(), page.locator("#undo").bounding_box()
+        page.locator("#box-w").evaluate("each => { each.value = 1; each.form.requestSubmit(); }")
+        assert "too small" in browsing.alert(page)
+        assert page.locator("#undo").bounding_box() == before  # the message moves nothing
+        browsing.press(page, "Choose another clip")
+        page.locator("#media").get_by_role("button", name="tall.mp4").click()
+        expect(page.locator("#clip-name")).to_have_text("tall.mp4")
+        tall = page.locator("#stage").bounding_box()
+        assert wide["width"] >= least
+        assert tall["height"] >= min(wide["height"], 300)
+        assert tall["width"] / tall["height"] == pytest.approx(90 / 160, rel=0.02)
 
 
 def square_and_box_are_seen(page, path) -> bool:
     """Whether a screenshot of the page has the clip's square and, at its left edge, the box's blue line."""
     page.screenshot(path=path)
     screen = cv2.imread(str(path))[:, :, ::-1].astype(int)
-    (x, y), (left, middle) = place(page, 32, 52), place(page, 20, 52)
+    (x, y), (left, middle) = browsing.place(page, 32, 52), browsing.place(page, 20, 52)
     square = np.abs(screen[int(y), int(x)] - (230, 180, 60)).max()
     edge = np.abs(screen[int(middle), int(left) - 4 : int(left) + 5] - (63, 160, 224)).max(axis=1).min()
     return square < 25 and edge < 25
-
-
-def test_a_screen_reader_finds_a_name_for_everything(page):
-    for step in ("choose", "work"):
-        if step == "work":
-            open_square(page)
-            drag(page, BOX)
-            track(page)
-        tree = page.locator("body").aria_snapshot()
-        for line in tree.splitlines():
-            role = line.strip("- ").split(" ")[0].rstrip(":")
-            if role in ("button", "slider", "combobox", "spinbutton", "radio", "img", "progressbar"):
-                assert '"' in line, line
-    assert 'slider "Frame"' in tree
-    assert page.locator("#scrub").get_attribute("aria-valuetext").startswith(f"frame {COUNT} of {COUNT}, confidence 0.")
-    assert page.locator("#status").get_attribute("role") == "status"

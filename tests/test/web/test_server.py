@@ -71,11 +71,9 @@ def test_the_token_is_needed_everywhere(server):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--max_upload", "inf"], "every limit must be a number above 0"),
         (["--media", "missing"], "error: --media missing is not a directory"),
-        (["--port", "99999"], "choose another --port or --host"),
-        (["--tracker", "stark_x"], "error: unknown tracker"),
         (["--tracker", "still", "--engine", "65536"], "error: unknown engine"),
+        (["--port", "99999"], "choose another --port or --host"),
     ],
 )
 def test_a_server_that_cannot_start_says_why_in_one_line(options, said):
@@ -88,8 +86,6 @@ def test_a_server_that_cannot_start_says_why_in_one_line(options, said):
 
 def test_clips_and_trackers_are_listed_and_opened(page):
     assert page.greeting["trackers"] == ["still", "stark_lightning_X_trt mini", "csrt", "kcf"]
-    assert "torch" in page.greeting["engines"]
-    assert {each["name"] for each in page.greeting["samples"]} == {"bigbuckbunny", "carphone"}
     page.say("browse", path="0")
     _, listed = page.until("listed")
     assert [each["name"] for each in listed["entries"]] == ["frames", "caf\udce9.mp4", "clip.mp4"]
@@ -99,9 +95,6 @@ def test_clips_and_trackers_are_listed_and_opened(page):
         assert (opened["name"], opened["frames"], opened["box"]) == (entry["name"], frames, None)
     for kind in ("open_media", "browse"):
         assert "among the server's directories" in page.refusal(kind, path="0/../secret.mp4")
-    page.say("open_sample", name="carphone")
-    _, opened = page.until("opened")
-    assert (opened["frames"], opened["box"]) == (120, [58, 12, 57, 87])
     assert "no sample '../x'" in page.refusal("open_sample", name="../x")
 
 
@@ -113,54 +106,45 @@ def test_addresses_lead_nowhere_else(server, page):
         assert server.get(path.format(page.name))[0] == 404, path
 
 
-def test_a_video_is_uploaded_tracked_and_taken_home(server, page, tmp_path):
-    opened = page.open_upload(write_numbered(tmp_path / "a.mp4", COUNT), "../../my clip!.mp4")
-    assert (opened["frames"], opened["width"], opened["height"]) == (COUNT, 64, 48)
+def test_a_video_is_uploaded_tracked_and_taken_home_by_its_page_alone(server, page, tmp_path):
+    page.open_upload(write_numbered(tmp_path / "a.mp4", COUNT), "../../my clip!.mp4")
     assert [path.name for path in server.folder(page).rglob("*") if path.is_file()] == ["video"]
     begin(page)
     frames = tracked_to_the_end(page)
     assert [message["frame"] for message, _ in frames] == list(range(COUNT))
-    message, picture = frames[20]
-    assert message["objects"] == [{"object": 1, "box": [4.0, 4.0, 20.0, 20.0], "score": None, "drawn": False}]
-    assert index_of(cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR)) == 20
+    assert index_of(cv2.imdecode(np.frombuffer(frames[20][1], np.uint8), cv2.IMREAD_COLOR)) == 20
     page.say("export", what="table")
     page.until("exported")
     status, body = server.get(f"/api/{page.name}/table")
     assert (status, len(body.splitlines())) == (200, 1 + COUNT)
-    with Page(server) as other:  # it has no way to it
+    with Page(server) as other:
         assert server.get(f"/api/{other.name}/table")[0] == 404
 
 
 def test_uploads_that_are_too_large_are_refused_and_not_kept(server, page):
     answer = {"detail": "the upload is too large: at most 4 MB are taken here"}
     assert page.upload("big.mp4", bytes(5 * 2**20)) == (413, answer)
-    # Without a length before it, and in parts that are small enough each.
-    assert page.upload("big.mp4", iter([bytes(2**20)] * 9), Transfer_Encoding="chunked")[0] == 413
+    without_length = {"Transfer_Encoding": "chunked"}
+    assert page.upload("big.mp4", iter([bytes(2**20)] * 9), **without_length)[0] == 413
     assert max(path.stat().st_size for path in server.folder(page).rglob("video")) <= 4 * 2**20
     assert page.upload("1.png", bytes(3 * 2**20))[0] == 200
     assert page.upload("2.png", bytes(3 * 2**20), more=True)[0] == 413
 
 
-def test_an_upload_that_is_cut_off_does_no_harm(server, page, tmp_path):
+def test_an_upload_that_is_no_video_or_cut_off_does_no_harm(server, page, tmp_path):
+    page.open_upload(write_numbered(tmp_path / "a.mp4", COUNT))
+    for name, data in (("empty.mp4", b""), ("../..", b"\0" * 99), ("\0.avi", b"RIFF")):
+        assert page.upload(name, data)[0] == 200
+        assert "is not a video" in page.refusal("open_upload")
     host, port = server.base.removeprefix("http://").split(":")
     head = f"POST /api/{page.name}/upload?name=a.mp4 HTTP/1.1\r\nHost: {host}:{port}\r\n"
     head += f"Cookie: {server.cookie['Cookie']}\r\nContent-Length: {3 * 2**20}\r\n\r\n"
     with socket.create_connection((host, int(port))) as connection:
         connection.sendall(head.encode() + bytes(2**20))
-        assert wait_until(lambda: list(server.folder(page).rglob("video")))  # it is arriving
-    page.open_upload(write_numbered(tmp_path / "a.mp4", COUNT))
-
-
-def test_what_is_no_video_is_said_and_the_clip_before_stays(page, tmp_path):
-    page.open_upload(write_numbered(tmp_path / "a.mp4", COUNT))
-    for name, data in (("no.mp4", b"no video"), ("empty.mp4", b""), ("../..", b"\0" * 99), ("\0.avi", b"RIFF")):
-        assert page.upload(name, data)[0] == 200
-        assert "is not a video" in page.refusal("open_upload")
-    bomb = write_clip(tmp_path / "bomb.mp4", [np.zeros((1200, 1200, 3), np.uint8)])
-    assert page.upload("bomb.mp4", bomb.read_bytes())[0] == 200
-    assert "too large (1200x1200 pixels): at most 1000x1000" in page.refusal("open_upload")
+        assert wait_until(lambda: [each for each in server.folder(page).rglob("video") if each.stat().st_size > 2**19])
     begin(page)
-    assert len(tracked_to_the_end(page)) == COUNT
+    assert len(tracked_to_the_end(page)) == COUNT  # the clip before stays
+    page.open_upload(write_numbered(tmp_path / "a.mp4", COUNT))
 
 
 def test_a_page_that_takes_nothing_neither_fills_memory_nor_holds_up_others(server, tmp_path):
@@ -176,14 +160,18 @@ def test_a_page_that_takes_nothing_neither_fills_memory_nor_holds_up_others(serv
         assert len(tracked_to_the_end(other)) == 120
         assert server.memory() - before < 60
         assert [message["frame"] for message, _ in tracked_to_the_end(slow)] == list(range(150))
+        begin(slow)
+        slow.socket.socket.close()  # as when the browser is killed: its work ends and its files go
+    assert wait_until(lambda: not any(path.is_dir() for path in server.files.glob("stark-web-*/*")))
 
 
-def flood(page):
-    for _ in range(10**6):
-        page.say("draw", number=1, frame=0, box=[4, 4, 20, 20])
-
-
-@pytest.mark.parametrize("harm", [flood, lambda page: page.socket.send("x" * 200_000) or page.hear()])
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda page: all(page.say("add") is None for _ in range(10**6)),
+        lambda page: page.say("x" * 2**16) or page.hear(),
+    ],
+)
 def test_too_much_ends_its_page_alone(server, harm):
     with Page(server) as page, Page(server) as other:
         page.socket.send(b"\0\1")
@@ -194,14 +182,3 @@ def test_too_much_ends_its_page_alone(server, harm):
         assert server.memory() - before < 30
         other.say("open_sample", name="carphone")
         other.until("opened")
-
-
-def test_closing_a_page_ends_its_work_and_removes_its_files(server, tmp_path):
-    clip = write_clip(tmp_path / "noise.mp4", noise(100, (640, 480)), preset="ultrafast", crf="38")
-    with Page(server) as page:
-        page.open_upload(clip)
-        begin(page)
-        page.until("frame")
-        assert server.folder(page).is_dir()
-        page.socket.socket.close()  # as when the browser is killed
-    assert wait_until(lambda: [path for path in server.files.glob("stark-web-*/*") if path.is_dir()] == [])

@@ -8,12 +8,13 @@ import { hasWork, nudged, pack, tracked, unpack } from "./objects.js";
 import { Panel } from "./panel.js";
 import { Pictures } from "./pictures.js";
 import { Player } from "./player.js";
-import { connect, giveWork } from "./server.js";
+import { connect } from "./server.js";
 import { Stage } from "./stage.js";
 import { Timeline } from "./timeline.js";
 
 const SURE_FROM = 0.5; // as in the demo of the command line
 const MANY = 20; // tracked frames: they are not removed without a question
+const PART = 48 * 1024; // characters of the work in a message: the server takes 64 KiB at once
 const ENDS = {
   end: "Tracked to the end.",
   range: "The range is tracked.",
@@ -31,7 +32,6 @@ const state = {
   opening: false, // its first picture has yet to come
   edited: false, // since it was opened
   resuming: false, // the connection came back: the page's work holds
-  restoring: false, // the page's work is on its way to the server
   objects: new Map(),
   selected: 1,
   shown: 0, // the frame on the stage
@@ -49,24 +49,30 @@ const pictures = new Pictures({ ask: (frame) => send("show", { frame }), paint }
 const player = new Player({ show: (frame) => pictures.want(frame), isBusy: () => pictures.isBusy, changed: refresh });
 const stage = new Stage($("stage"), { drawn: draw, begin, pick, zoomed });
 const timeline = new Timeline($("timeline"), go);
-const panel = new Panel({ select, draw, complain, exportFile, refresh, remove, mark, trackRange, act: (type, more) => change(type, more) });
+const panel = new Panel({ select, draw, remove, mark, exportFile, refresh, track, change, complain });
 const chooser = new Chooser({ open, browse: (path) => send("browse", { path }), say, complain });
-const keeper = new Keeper(() => state.clip && { name: state.clip.name, source: state.source, objects: pack(state.objects) }, unkept);
+const keeper = new Keeper(() => state.clip && { name: state.clip.name, source: state.source, objects: pack(state.objects) }, () => {
+  complain("This browser cannot keep so much work: download the boxes before you close the page.");
+});
 const send = connect((message, picture) => answers[message.type](message, picture), lost);
 
 const answers = {
   hello(message) {
-    const again = state.clip !== null;
     state.hello = message;
     chooser.offer(message);
     panel.offer(message);
     $("connection").textContent = "";
-    if (!again) return comeBack();
-    quiet();
-    state.resuming = true;
-    if (state.source.type === "open_upload") chooser.sendAgain();
-    else open(state.source.type, state.source.more);
-    return refresh();
+    if (state.clip) {
+      quiet();
+      state.resuming = true;
+      if (state.source.type === "open_upload") chooser.send(chooser.files);
+      else open(state.source.type, state.source.more);
+      refresh();
+    } else { // after a reload the same clip, else an offer of the last one
+      const { last, isSame } = keeper.last();
+      chooser.offerLast(last);
+      if (isSame && last.source.type !== "open_upload") open(last.source.type, last.source.more);
+    }
   },
   listed: (message) => chooser.list(message),
   opened(message) {
@@ -75,7 +81,7 @@ const answers = {
     keeper.keep(); // of the clip before
     const resuming = state.resuming && keyOf(message, state.asked) === keeper.key;
     const ours = state.edited || !hasWork(work.objects); // else another page may have gone on
-    Object.assign(state, { clip: message, source: state.asked, fps: null, running: false, exporting: false, resuming: false, restoring: false, unanswered: 0 });
+    Object.assign(state, { clip: message, source: state.asked, fps: null, running: false, exporting: false, resuming: false, unanswered: 0 });
     Object.assign(state, { waiting: false, edited: resuming && ours });
     keeper.open(message, state.source);
     if (note) complain(note);
@@ -100,7 +106,7 @@ const answers = {
     return undefined;
   },
   work({ objects, undo, redo, selected = state.selected }) {
-    Object.assign(state, { objects: unpack(objects, state.hello.colours), undo, redo, restoring: false });
+    Object.assign(state, { objects: unpack(objects, state.hello.colours), undo, redo });
     select(state.objects.has(selected) ? selected : [...state.objects.keys()][0]);
     keeper.soon();
   },
@@ -154,7 +160,6 @@ const answers = {
     if (about === "draw") state.unanswered -= 1;
     if (about === "track") state.running = false;
     if (about === "export") state.exporting = false;
-    if (about === "restore") state.restoring = false;
     if (about.startsWith("open_")) Object.assign(state, { resuming: false, waiting: false });
     player.stop();
     say("");
@@ -174,21 +179,10 @@ function lost() {
   refresh();
 }
 
-// The page is opened: after a reload with the same clip, else with an offer of the last one.
-function comeBack() {
-  const { last, isSame } = keeper.last();
-  chooser.offerLast(last);
-  if (isSame && last.source.type !== "open_upload") open(last.source.type, last.source.more);
-}
-
-async function restore(objects) {
-  const { clip } = state;
-  state.restoring = true;
+function restore(objects) {
+  const text = JSON.stringify({ objects });
+  for (let at = 0; at < text.length; at += PART) send("restore", { part: text.slice(at, at + PART), more: at + PART < text.length });
   refresh();
-  const given = await giveWork(state.hello.session, objects);
-  if (state.clip !== clip || state.waiting) return;
-  if (given) send("restore");
-  else complain("Your work could not be sent to the server: reload the page.");
 }
 
 // Actions
@@ -202,11 +196,7 @@ function open(type, more = {}) {
   refresh();
 }
 
-function unkept() {
-  complain("This browser cannot keep so much work: download the boxes before you close the page.");
-}
-
-const busy = () => !state.hello || state.restoring || state.waiting;
+const busy = () => !state.hello || state.waiting;
 
 // Sends an action that changes the work.
 function change(type, more = {}) {
@@ -217,23 +207,15 @@ function change(type, more = {}) {
   send(type, more);
 }
 
-function track() {
-  if (state.running) send("pause");
-  else startTracking({});
-}
-
-function trackRange(more) {
-  startTracking({ number: state.selected, ...more });
-}
-
-function startTracking(more) {
+// Tracks all objects, or one in a range: {number, span, backwards}.
+function track(range = {}) {
   if (busy()) return;
   quiet();
   player.stop();
   Object.assign(state, { running: true, holding: false, undo: true, redo: false, edited: true });
   say("");
   refresh();
-  send("track", { ...panel.choice, ...more });
+  send("track", { ...panel.choice, ...range });
 }
 
 function hold() {
@@ -281,6 +263,7 @@ function select(number) {
 }
 
 async function remove() {
+  quiet();
   const each = state.objects.get(state.selected);
   const count = tracked(each);
   const name = each.name || `object ${each.number}`;
@@ -288,10 +271,12 @@ async function remove() {
   change("remove", { number: each.number });
 }
 
-async function mark({ first, last, absent }) {
-  const count = tracked(state.objects.get(state.selected), first, last);
+async function mark(first, last, absent) {
+  quiet();
+  const each = state.objects.get(state.selected);
+  const count = tracked(each, first, last);
   if (count > MANY && !(await ask(`Remove ${count} tracked frames of this range?`, "Remove"))) return;
-  change("mark", { number: state.selected, first, last, absent });
+  change("mark", { number: each.number, first, last, absent });
 }
 
 function draw(box) {
@@ -352,14 +337,12 @@ function refresh() {
   stage.setBoxes(boxes, selected?.colour, !running && !player.playing);
   const drawn = objects.some((each) => [...each.boxes.values()].some((found) => found.drawn));
   const any = objects.some((each) => each.boxes.size);
-  const isTracked = objects.some((each) => tracked(each));
   const total = Math.max(clip.frames ?? 1, shown + 1);
   panel.update({ objects, selected, shown, total, truth: clip.truth, off: busy(), running, exporting, any });
   timeline.update(total, shown, clip.fps, objects, panel.range);
   $("export-bar").hidden = !exporting;
   $("track").textContent = running ? "Pause" : "Track";
   $("track").disabled = !drawn || busy();
-  $("track").classList.toggle("ready", drawn && !running && !isTracked);
   $("undo").disabled = !state.undo || busy();
   $("redo").disabled = !state.redo || busy();
   $("play").textContent = player.playing ? "\u23f8" : "\u25b6";
@@ -382,12 +365,12 @@ function complain(text) {
 const quiet = () => ($("alert").hidden = true);
 
 const clicks = {
-  track,
+  track: () => (state.running ? send("pause") : track()),
   play,
   back: () => step(-1),
   forward: () => step(1),
-  undo: () => change("undo"),
-  redo: () => change("redo"),
+  undo: () => change("undo", { again: false }),
+  redo: () => change("undo", { again: true }),
   fit: () => stage.zoom(0, 0, 0),
   closer: () => timeline.zoom(0.5),
   wider: () => timeline.zoom(2),
@@ -406,7 +389,7 @@ window.addEventListener("pagehide", () => keeper.keep());
 listen({
   isReady: () => state.clip !== null,
   grab: (held) => stage.grab(held),
-  track: () => $("track").disabled || track(),
+  track: () => $("track").disabled || clicks.track(),
   nudge,
   step,
   play,

@@ -59,14 +59,10 @@ export class Chooser {
     $("media").replaceChildren(...rows.map((row) => make("li", {}, row)));
   }
 
-  sendAgain() {
-    this.send(this.files);
-  }
-
   async send(files) {
     if (!files.length || this.sending) return;
-    const { limits, suffixes, session } = this.hello;
-    const pictures = files.filter(({ name }) => suffixes.some((suffix) => name.toLowerCase().endsWith(suffix)));
+    const { limits, session } = this.hello;
+    const pictures = files.filter(({ name }) => limits.suffixes.some((suffix) => name.toLowerCase().endsWith(suffix)));
     const total = files.reduce((sum, { size }) => sum + size, 0);
     const wrong =
       (files.length > 1 && pictures.length < files.length && "Choose one video, or the pictures of one sequence.") ||

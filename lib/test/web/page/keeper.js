@@ -14,11 +14,7 @@ export class Keeper {
   // Another clip is open.
   open(clip, source) {
     this.key = keyOf(clip, source);
-    try {
-      sessionStorage.setItem(OPEN, this.key);
-    } catch {
-      // the store is switched off: after a reload, the clip is chosen again
-    }
+    attempt(() => sessionStorage.setItem(OPEN, this.key));
   }
 
   // The work on this clip, or null.
@@ -52,36 +48,31 @@ export class Keeper {
 export const keyOf = ({ name, frames, width, height, bytes }, source) =>
   `${PREFIX}${source.more.path ?? name}, ${frames} frames, ${width}x${height}${bytes ? `, ${bytes} bytes` : ""}`;
 
-function keptWork(key) {
+// What `act` gives; null where the store is full, or switched off.
+function attempt(act) {
   try {
-    return JSON.parse(localStorage.getItem(key));
+    return act();
   } catch {
-    return null; // the store is switched off
+    return null;
   }
 }
 
+const keptWork = (key) => attempt(() => JSON.parse(localStorage.getItem(key)));
+
 // The keys of all that is kept, the latest first.
 function keptKeys() {
-  try {
-    const keys = Object.keys(localStorage).filter((key) => key.startsWith(PREFIX));
-    return keys.sort((a, b) => keptWork(b).time - keptWork(a).time);
-  } catch {
-    return [];
-  }
+  const keys = attempt(() => Object.keys(localStorage).filter((key) => key.startsWith(PREFIX) && keptWork(key))) ?? [];
+  return keys.sort((a, b) => keptWork(b).time - keptWork(a).time);
 }
 
 // Keeps work {name, source, objects}; where the store is full, the oldest goes. False where it cannot be kept.
 function keepWork(key, work) {
   const text = JSON.stringify({ time: Date.now(), ...work });
-  for (;;) {
-    try {
-      if (text.length > LARGEST) return false;
-      localStorage.setItem(key, text);
-      return true;
-    } catch {
-      const oldest = keptKeys().filter((each) => each !== key).pop();
-      if (!oldest) return false;
-      localStorage.removeItem(oldest);
-    }
+  if (text.length > LARGEST) return false;
+  while (attempt(() => localStorage.setItem(key, text)) === null) {
+    const oldest = keptKeys().filter((each) => each !== key).pop();
+    if (!oldest) return false;
+    localStorage.removeItem(oldest);
   }
+  return true;
 }

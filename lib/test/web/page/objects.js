@@ -12,7 +12,7 @@ export function unpack(kept, colours) {
     const found = boxes.map(([frame, x, y, w, h, score]) => [frame, { box: [x, y, w, h], score, drawn: isDrawn.has(frame) }]);
     return [number, { number, name, choice, colour: colours[number - 1], boxes: new Map(found), absent: new Set(absent) }];
   });
-  return new Map(objects.sort(([a], [b]) => a - b));
+  return new Map(objects);
 }
 
 // As the server takes them, and as they are kept.

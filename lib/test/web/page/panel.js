@@ -1,32 +1,33 @@
 // The settings beside the picture: objects, the box in numbers, a range of frames, tracker and engine, downloads.
 
-import { $, make } from "./dom.js";
+import { $, clamp, make } from "./dom.js";
 
 const FIELDS = ["box-x", "box-y", "box-w", "box-h"];
 const ENDS = ["range-first", "range-last"];
 const downloads = document.querySelectorAll(".download");
 
 export class Panel {
-  // `act` has the functions select(number), remove(), draw(box), mark({first, last, absent}), trackRange({first, last,
-  // backwards}), complain(text), exportFile(what), refresh(), and act(type, more) for the server's other commands.
+  // `act` has the functions select(number), draw(box), remove(), mark(first, last, absent), complain(text), refresh(),
+  // track({number, span, backwards}), exportFile(what), and change(type, more) for the server's other commands.
   constructor(act) {
     Object.assign(this, { act, shown: 0, total: 1, selected: null });
     const click = (id, run) => $(id).addEventListener("click", run);
     click("add", () => {
-      act.act("add");
+      act.change("add");
       $("stage").focus({ preventScroll: true });
     });
     click("remove", act.remove);
-    click("truth", () => act.act("truth", { number: this.selected.number }));
+    click("truth", () => act.change("truth", { number: this.selected.number }));
     click("absent", () => this.markRange(true));
     click("clear", () => this.markRange(false));
-    click("track-range", () => this.trackRange(false));
-    click("track-back", () => this.trackRange(true));
+    for (const [id, backwards] of [["track-range", false], ["track-back", true]]) {
+      click(id, () => act.track({ number: this.selected.number, span: this.range, backwards }));
+    }
     click("from-here", () => this.setEnd(0));
     click("to-here", () => this.setEnd(1));
     click("range-none", () => this.clearRange());
     for (const id of ENDS) $(id).addEventListener("input", act.refresh);
-    $("name").addEventListener("change", () => act.act("rename", { number: this.selected.number, name: $("name").value }));
+    $("name").addEventListener("change", () => act.change("rename", { number: this.selected.number, name: $("name").value }));
     $("box").addEventListener("submit", (event) => {
       event.preventDefault();
       const box = FIELDS.map((id) => $(id).valueAsNumber);
@@ -63,7 +64,8 @@ export class Panel {
 
   // First and last frame of the range, from 0; null where there is no end.
   get range() {
-    return ENDS.map((id) => (Number.isNaN($(id).valueAsNumber) ? null : Math.round($(id).valueAsNumber) - 1));
+    const ends = ENDS.map((id) => $(id).valueAsNumber).map((end) => (Number.isNaN(end) ? null : clamp(Math.round(end), 1, this.total) - 1));
+    return ends.includes(null) ? ends : ends.sort((a, b) => a - b);
   }
 
   setEnd(end) {
@@ -76,26 +78,11 @@ export class Panel {
     this.act.refresh();
   }
 
-  checkedRange() {
-    const [first, last] = this.range;
-    const least = Math.min(first ?? 0, last ?? 0);
-    if (least >= 0 && (first ?? 0) < this.total && (last === null || (first ?? 0) <= last)) return { first, last };
-    this.act.complain(`The range goes from a frame to the same or a later one, of ${this.total}.`);
-    return null;
-  }
-
   // Without a range it is this frame.
   markRange(absent) {
-    const range = this.checkedRange();
-    if (!range) return;
-    const { first, last } = range;
-    const isEmpty = first === null && last === null;
-    this.act.mark({ first: isEmpty ? this.shown : (first ?? 0), last: isEmpty ? this.shown : Math.min(last ?? this.total - 1, this.total - 1), absent });
-  }
-
-  trackRange(backwards) {
-    const range = this.checkedRange();
-    if (range) this.act.trackRange({ ...range, backwards });
+    const isEmpty = this.range.every((end) => end === null);
+    const [first, last] = isEmpty ? [this.shown, this.shown] : [this.range[0] ?? 0, this.range[1] ?? this.total - 1];
+    this.act.mark(first, last, absent);
   }
 
   // `objects`: {number, name, colour, boxes, at: {box, score} or null}; `selected`: one of them; `off`: no connection;

@@ -29,12 +29,6 @@ export function connect(handle, lost) {
   return (type, more = {}) => (socket.readyState === WebSocket.OPEN ? socket.send(JSON.stringify({ type, ...more })) : lost());
 }
 
-// Sends the work that the page kept, before the command that takes it; whether it has arrived.
-export async function giveWork(session, objects) {
-  const answer = await fetch(`api/${session}/work`, { method: "POST", body: JSON.stringify(objects) }).catch(() => null);
-  return Boolean(answer?.ok);
-}
-
 // Sends one file; `progress(bytes)` is called on the way. Rejects with an Error in plain words, "" if it was aborted.
 export function upload(address, file, progress, signal) {
   return new Promise((resolve, reject) => {
