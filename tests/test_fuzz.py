@@ -56,7 +56,7 @@ def whole(kind: str) -> bytes:
         pixels = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
         return cv2.imencode(kind, pixels)[1].tobytes()
     codec = {"avi": "mjpeg", "webm": "libvpx"}.get(kind, "libx264")
-    path = write_clip(Path("whole"), (numbered(5 * index, (48, 32)) for index in range(6)), codec, form=kind)
+    path = write_clip(Path(f"whole.{kind}"), (numbered(5 * index, (48, 32)) for index in range(6)), codec)
     data = path.read_bytes()
     path.unlink()
     return data

@@ -109,7 +109,7 @@ def test_it_tracks_where_only_its_dependencies_are(stark, tmp_path):
         (["track", CLIP, *BOX, "--device", "cuda"], "device 'cuda' needs PyTorch"),
         (["track", "stark_x", "mini", CLIP], "stark_x is neither a tracker nor a file; trackers: stark_s"),
         (["track", CLIP, CLIP, *BOX], "several videos are called bigbuckbunny"),
-        (["track", CLIP, *BOX, "--opts", "TEST.WINDOW=0.9"], "other weights or options"),
+        (["track", CLIP, *BOX, "--opts", "TEST.WINDOW=0.9"], "graphs of these weights and options"),
         (["fly"], "stark has no command 'fly'"),
     ],
 )
