@@ -1,9 +1,4 @@
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from lib.commands import run_script
+from _checkout import run_script
 
 if __name__ == "__main__":
     run_script("ORT_lightning_X_trt_complete")
