@@ -78,7 +78,7 @@ def _commands(page: Path) -> Iterator[str]:
 def _uses() -> dict[str, dict[str, set[str]]]:
     """Scripts and commands of `stark`, all of them -> the options that the pages give them -> the pages."""
     uses: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-    scripts = [f"tracking/{path.name}" for path in (REPOSITORY / "tracking").glob("*.py")]
+    scripts = [f"tracking/{path.name}" for path in (REPOSITORY / "tracking").glob("[!_]*.py")]
     for name in (*scripts, *(f"stark {name}" for name in commands.COMMANDS)):
         uses[name]["--help"] = set()
     for page in page_names():
