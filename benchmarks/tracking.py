@@ -1,8 +1,8 @@
 """Milliseconds and memory of tracking a frame (crop, network, box) by engine, against the plain eager path.
 
 `plain` is tracking as research code has it: fp32, module by module, nothing folded, crops cut from whole frames. Every
-way has a process of its own; they take turns, some frames each. Weights are random except for configurations that come
-with trained ones; frames are those of a clip that a package ships. A way is ENGINE:PRECISION, or
+way has a process of its own; they take turns, some frames each. Weights are those of a training (STARK_SAVE_DIR) or
+shipped, else random; frames are those of a clip that a package ships. A way is ENGINE:PRECISION, or
 ENGINE:PRECISION+PRECISION, which also makes masks (Alpha-Refine) in the second precision. `memory` is the growth of the
 process by the tracker, export of its graphs included.
 
@@ -32,7 +32,7 @@ from lib.models.alpha_refine import AlphaRefine
 from lib.models.export import export_graphs
 from lib.models.inference import output_names
 from lib.models.stark import Tokens
-from lib.test.tracker import SCRIPT_OF, load_network, shipped_weights
+from lib.test.tracker import SCRIPT_OF, find_weights, load_network
 from lib.test.tracker.engines import Engine
 from lib.test.tracker.engines.graphs import graph_engine
 from lib.test.tracker.engines.openvino import INT8_SUFFIX
@@ -40,6 +40,7 @@ from lib.test.tracker.engines.pytorch import torch_engine
 from lib.test.tracker.export import calibrate, clips_of
 from lib.test.tracker.refiner import MaskTracker, Refiner
 from lib.test.tracker.stark import BoxEngine, StarkTracker
+from lib.utils.checkpoint_files import CheckpointError
 from lib.utils.crop import region_of
 from lib.utils.errors import run_command
 from lib.utils.graph_files import SEARCH
@@ -98,12 +99,20 @@ class PlainTracker(StarkTracker):
 
 
 def make_network(variant: str) -> tuple[nn.Module, EasyDict]:
-    """The network of a variant, and its configuration; weights are random where none are shipped, always the same."""
+    """The network of a variant, and its configuration; without weights of a training they are random, always the same.
+
+    Weights are found as `tracking/test.py` finds them: those of your training (STARK_SAVE_DIR), or those shipped.
+    """
     name, config = variant.split(":")
     script = SCRIPT_OF[name]
-    cfg, trained = load_config(script, config), shipped_weights(script, config)
-    torch.manual_seed(0)
-    return load_network(script, cfg, trained) if trained.is_file() else build_model(script, cfg).eval(), cfg
+    cfg = load_config(script, config)
+    try:
+        weights = find_weights(script, config)
+    except CheckpointError:
+        torch.manual_seed(0)
+        return build_model(script, cfg).eval(), cfg
+    print(f"{variant}: {weights}")
+    return load_network(script, cfg, weights).eval(), cfg
 
 
 def make_tracker(variant: str, way: str, folder: Path, device: str = "cpu") -> StarkTracker | MaskTracker:
