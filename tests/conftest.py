@@ -23,6 +23,7 @@ def run_script(monkeypatch):
 
     def run(name: str, *words: object) -> int:
         monkeypatch.setattr(sys, "argv", [f"tracking/{name}", *map(str, words)])
+        monkeypatch.syspath_prepend(workspace.REPOSITORY / "tracking")  # as Python does
         with pytest.raises(SystemExit) as ended:
             runpy.run_path(str(workspace.REPOSITORY / "tracking" / name), run_name="__main__")
         return ended.value.code

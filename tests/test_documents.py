@@ -109,7 +109,7 @@ def test_links_lead_somewhere(name):
 def run(words: list[str], monkeypatch) -> int:
     """Run a command, `stark` or a script with arguments, in this process; gives its exit status."""
     monkeypatch.setattr(sys, "argv", words)
-    monkeypatch.syspath_prepend(REPOSITORY / "tracking")
+    monkeypatch.syspath_prepend(REPOSITORY / "tracking")  # as Python does
     with pytest.raises(SystemExit) as ended:
         commands.main() if words[0] == "stark" else runpy.run_path(str(REPOSITORY / words[0]), run_name="__main__")
     return ended.value.code or 0
