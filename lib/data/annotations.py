@@ -199,8 +199,7 @@ def read_got10k(source: Path, images: list[Path], left: Counter) -> list[Track]:
     for folder in folders:
         sequence = Sequence(folder.resolve().name, "folder", folder, folder / "groundtruth.txt")
         boxes, images = np.nan_to_num(sequence.truth), list_images(folder)
-        if len(images) != len(boxes):
-            raise UserError(sequence.unequal([image.name for image in images]))
+        sequence.check_frames([image.name for image in images])
         absence, cover = (sequence.flags(folder / f"{name}.label") for name in ("absence", "cover"))
         boxes[(boxes[:, 2:] <= 0).any(axis=1) | (absence is not None and absence != 0)] = 0
         meta = box_files.read_meta(folder / "meta_info.ini")

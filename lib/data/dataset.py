@@ -142,10 +142,9 @@ class VideoSet(TrackingDataset):
 
     def _load(self, number: int) -> _Entry:
         sequence = replace(self.sequences[number])  # a copy, for it remembers all that it reads
-        boxes, names = sequence.truth, image_names(self.storage.names(sequence.frames_dir))
-        if len(names) != len(boxes):
-            raise UserError(sequence.unequal(names))
-        return sequence_info(boxes, sequence.visible), np.array([*map(os.fsencode, names)])
+        names = image_names(self.storage.names(sequence.frames_dir))
+        sequence.check_frames(names)
+        return sequence_info(sequence.truth, sequence.visible), np.array([*map(os.fsencode, names)])
 
     def _load_all(self) -> Arrays:
         """All annotations; of sequence i the frames are those from ends[i] to ends[i + 1].

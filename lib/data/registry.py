@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from ..config import closest
 from ..utils.errors import UserError
 from ..utils.progress import progress_bar
-from ..utils.workspace import PACKAGE, Workspace, workspace
+from ..utils.workspace import PACKAGE, workspace
 from . import layouts
 from .dataset import TrackingDataset, VideoSet
 from .object_sets import Coco, CocoMasks, Davis, Vid
@@ -161,8 +161,13 @@ def load_dataset(name: str, data_dir: Path | None = None) -> Sequences:
         layout = layouts.vot if prefix == "vot:" else partial(layouts.got10k, with_class=True)
         sequences = layout(files, f"{root}/", prefix.removesuffix(":"), subfolder=dataset_label(name))
     elif name in TEST_SETS:
-        folders, layout = TEST_SETS[name]
-        root = _test_root(place, name, *folders)
+        (folder, *others), layout = TEST_SETS[name]
+        first, _, below = folder.partition("/")
+        root = place.dataset_dir(first)
+        places = (root, *map(root.with_name, others), *map(place.dataset_dir, others))
+        root = next(filter(Path.is_dir, places), root) / below
+        if not root.is_dir():
+            raise UserError(f"test set {name}: folder not found: {root}: {place.dataset_remedy(first)}")
         storage, base = (LmdbStorage(root), "") if LmdbStorage.is_lmdb(root) else (files, f"{root}/")
         sequences = layout(storage, base, name)
     else:
@@ -231,17 +236,6 @@ def _at_path(name: str, prefixes: Iterable[str]) -> tuple[str, Path]:
 def _lmdb_path(root: Path) -> Path:
     path = Path(os.path.abspath(root))  # not resolved: beside the link, where the folder is one
     return path.with_name(f"{path.name}_lmdb")
-
-
-def _test_root(place: Workspace, dataset: str, folder: str, *others: str) -> Path:
-    """The folder of a test set in the folder of all data sets; `others` are other usual names."""
-    first, _, below = folder.partition("/")
-    root = place.dataset_dir(first)
-    found = [path for path in (root, *map(root.with_name, others), *map(place.dataset_dir, others)) if path.is_dir()]
-    root = (found[0] if found else root) / below
-    if not root.is_dir():
-        raise UserError(f"test set {dataset}: folder not found: {root}: {place.dataset_remedy(first)}")
-    return root
 
 
 _got10k_test = partial(layouts.got10k, subfolder="got10k", with_class=True)
