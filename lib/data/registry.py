@@ -195,19 +195,15 @@ def select_sequences(sequences: list[Sequence], choice: str | None) -> list[Sequ
     if choice is None:
         return sequences
     by_name = {sequence.name: sequence for sequence in sequences}
-    by_index = {str(index): sequence for index, sequence in enumerate(sequences)}
     # A name comes before an index, and may have a comma in it.
-    words = [choice] if choice in by_name else [word.strip() for word in choice.split(",") if word.strip()]
+    known = {str(index): sequence for index, sequence in enumerate(sequences)} | by_name
+    words = [choice] if choice in known else [word.strip() for word in choice.split(",") if word.strip()]
     if not words:
         raise UserError(f"{choice!r} chooses no sequence: give a name, an index from 0, or several between commas")
-    chosen = {}
-    for word in words:
-        sequence = by_name.get(word, by_index.get(word))
-        if sequence is None:
-            counted = f"the test set has {len(sequences)}, counted from 0"
-            raise UserError(f"no sequence {word[:60]!r}: {counted}; {closest(word[:60], list(by_name))}")
-        chosen[sequence.name] = sequence
-    return list(chosen.values())
+    if unknown := [word[:60] for word in words if word not in known]:
+        counted = f"the test set has {len(sequences)}, counted from 0"
+        raise UserError(f"no sequence {unknown[0]!r}: {counted}; {closest(unknown[0], list(by_name))}")
+    return list({known[word].name: known[word] for word in words}.values())
 
 
 def find_sample(source: str) -> tuple[Path, Sample]:

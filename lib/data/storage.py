@@ -48,7 +48,6 @@ class Storage:
             raise UserError(f"cannot list {self.locate(folder)}: {error.strerror}") from error
 
     def exists(self, path: AnyPath) -> bool:
-        """Whether a file or folder has that path."""
         return os.path.exists(self._path(path))
 
     def locate(self, path: AnyPath = "") -> str:
@@ -156,7 +155,6 @@ class LmdbStorage(Storage):
         return (path / DATA_FILE).is_file() or bool(_part_folders(path))
 
     def entries(self) -> int:
-        """Number of files."""
         return sum(_environment(path).stat()["entries"] for path in self._parts.values() or [Path(self.root)])
 
     def close(self) -> None:
