@@ -74,9 +74,8 @@ def build_dataset(
         use_lmdb = False
     if lack := find_lack(name, data_dir, use_lmdb):
         raise UserError(f"{name}: {': '.join(lack)}")
-    storage = Storage(kind.root)
-    if use_lmdb or LmdbStorage.is_lmdb(kind.root):
-        storage = LmdbStorage(kind.root if LmdbStorage.is_lmdb(kind.root) else kind.lmdb)
+    packed = kind.root if LmdbStorage.is_lmdb(kind.root) else kind.lmdb if use_lmdb else None
+    storage = LmdbStorage(packed) if packed else Storage(kind.root)
     storage.cache = cache
     return kind.build(name, storage, **kind.options)
 
