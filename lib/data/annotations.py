@@ -127,8 +127,8 @@ def read_yolo(source: Path, images: list[Path], left: Counter) -> list[Track]:
     stems = {image.stem: position for position, image in enumerate(images)}
     places = {file: stems[file.stem] for file in files if file.stem in stems}
     if not places:  # of a video: the number behind its name
-        numbered = [file for file in files if re.search(r"\d$", file.stem, re.ASCII)]
-        numbered.sort(key=lambda file: (len(file.stem), file.stem))
+        ordered = sorted(files, key=lambda file: (len(file.stem), file.stem))
+        numbered = [file for file in ordered if re.search(r"\d$", file.stem, re.ASCII)]
         places = dict(zip(numbered, frame_numbers(numbered).tolist(), strict=True))
     left["text files of no frame"] += len(files) - len(places)
     for file, frame in sorted(places.items(), key=lambda place: place[1]):
@@ -145,11 +145,9 @@ def read_yolo(source: Path, images: list[Path], left: Counter) -> list[Track]:
             left["boxes without a track id"] += 1
         elif label in crowded:
             left["boxes of classes with two boxes in a frame and no track ids"] += 1
-        elif tracked:
-            label = labels.setdefault(track, label)  # a detector may change its mind
-            found.setdefault((f"{label}_{track}", label), []).append(key)
         else:
-            found.setdefault((label, label), []).append(key)
+            label = labels.setdefault(track, label) if tracked else label  # a detector may change its mind
+            found.setdefault((f"{label}_{track}" if tracked else label, label), []).append(key)
     return _tracks(folder, found, images, left)
 
 
@@ -199,8 +197,7 @@ def read_got10k(source: Path, images: list[Path], left: Counter) -> list[Track]:
     for folder in folders:
         sequence = Sequence(folder.resolve().name, "folder", folder, folder / "groundtruth.txt")
         boxes, images = np.nan_to_num(sequence.truth), list_images(folder)
-        if len(images) != len(boxes):
-            raise UserError(sequence.unequal([image.name for image in images]))
+        sequence.check_frames([image.name for image in images])
         absence, cover = (sequence.flags(folder / f"{name}.label") for name in ("absence", "cover"))
         boxes[(boxes[:, 2:] <= 0).any(axis=1) | (absence is not None and absence != 0)] = 0
         meta = box_files.read_meta(folder / "meta_info.ini")

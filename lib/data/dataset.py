@@ -4,7 +4,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from typing import NoReturn
 
@@ -94,8 +94,9 @@ class MaskedDataset(TrackingDataset):
         """The object's pixels in a frame, (H, W) bool, as large as the image; errors as of `image`."""
 
 
-# Annotation of a sequence, and names of its frames (N,) as bytes, which take less memory than strings.
-_Entry = tuple[SequenceInfo, np.ndarray]
+@dataclass(frozen=True)
+class _VideoInfo(SequenceInfo):
+    names: np.ndarray  # (N,) of the frames, as bytes, which take less memory than strings
 
 
 class VideoSet(TrackingDataset):
@@ -107,7 +108,7 @@ class VideoSet(TrackingDataset):
     def __init__(self, name: str, storage: Storage, sequences: Sequences, shared_files: Iterable[str] = ()) -> None:
         super().__init__(name, storage)
         self.sequences, self.report, self._shared_files = sequences, sequences.report, shared_files
-        self._entries: dict[int, _Entry] = {}  # those that have been read
+        self._infos: dict[int, _VideoInfo] = {}  # those that have been read
 
     def __len__(self) -> int:
         return len(self.sequences)
@@ -117,16 +118,18 @@ class VideoSet(TrackingDataset):
             return
         read = (path for each in self.sequences for path in (*each.text_files, each.frames_dir))
         kept = self.storage.cached_arrays(self.name, read, self._load_all)
+        columns = [kept[each.name] for each in fields(_VideoInfo)]
         for number, (first, end) in enumerate(pairwise(kept["ends"].tolist())):
             if first < end:
-                boxes, valid, visible, names = (kept[key][first:end] for key in ("boxes", "valid", "visible", "names"))
-                self._entries[number] = SequenceInfo(boxes, valid, visible), names
+                self._infos[number] = _VideoInfo(*(column[first:end] for column in columns))
 
-    def info(self, sequence: int) -> SequenceInfo:
-        return self._entry(sequence)[0]
+    def info(self, sequence: int) -> _VideoInfo:
+        if sequence not in self._infos:
+            self._infos[sequence] = self._load(sequence)
+        return self._infos[sequence]
 
     def frame_path(self, sequence: int, frame: int) -> str:
-        return f"{self.sequences[sequence].frames_dir.as_posix()}/{os.fsdecode(self._entry(sequence)[1][frame])}"
+        return f"{self.sequences[sequence].frames_dir.as_posix()}/{os.fsdecode(self.info(sequence).names[frame])}"
 
     def files(self) -> Iterator[str]:
         yield from filter(self.storage.exists, self._shared_files)
@@ -135,28 +138,22 @@ class VideoSet(TrackingDataset):
             folder = sequence.frames_dir.as_posix()
             yield from (f"{folder}/{name}" for name in image_names(self.storage.names(folder)))
 
-    def _entry(self, sequence: int) -> _Entry:
-        if sequence not in self._entries:
-            self._entries[sequence] = self._load(sequence)
-        return self._entries[sequence]
-
-    def _load(self, number: int) -> _Entry:
+    def _load(self, number: int) -> _VideoInfo:
         sequence = replace(self.sequences[number])  # a copy, for it remembers all that it reads
-        boxes, names = sequence.truth, image_names(self.storage.names(sequence.frames_dir))
-        if len(names) != len(boxes):
-            raise UserError(sequence.unequal(names))
-        return sequence_info(boxes, sequence.visible), np.array([*map(os.fsencode, names)])
+        names = image_names(self.storage.names(sequence.frames_dir))
+        sequence.check_frames(names)
+        info = sequence_info(sequence.truth, sequence.visible)
+        return _VideoInfo(**vars(info), names=np.array([*map(os.fsencode, names)]))
 
     def _load_all(self) -> Arrays:
         """All annotations; of sequence i the frames are those from ends[i] to ends[i + 1].
 
         There are none of a sequence that cannot be read, for which the error comes when it is sampled.
         """
-        entries = [(sequence_info(np.zeros((0, 4))), np.zeros(0, "S1"))] * len(self)
+        infos = [_VideoInfo(**vars(sequence_info(np.zeros((0, 4)))), names=np.zeros(0, "S1"))] * len(self)
         title = f"reading the annotations of {self.name}, once"
         for number in progress_bar(title, "sequences", range(len(self)), delay=2, leave=False):
             with suppress(UserError):
-                entries[number] = self._load(number)
-        infos, names = zip(*entries, strict=True)
-        arrays = {key: np.concatenate([getattr(each, key) for each in infos]) for key in ("boxes", "valid", "visible")}
-        return arrays | {"names": np.concatenate(names), "ends": np.cumsum([0, *map(len, infos)])}
+                infos[number] = self._load(number)
+        arrays = {key: np.concatenate([getattr(each, key) for each in infos]) for key in vars(infos[0])}
+        return arrays | {"ends": np.cumsum([0, *map(len, infos)])}

@@ -114,7 +114,6 @@ def image_names(names: Iterable[str]) -> list[str]:
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file name ends as an image's does, and is not hidden."""
     return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
 
 

@@ -90,14 +90,13 @@ def trackingnet(storage: Storage, base: str, name: str, parts: SequenceOf[str], 
     videos = {part: [n for n in storage.names(f"{base}{part}/anno") if n.endswith(".txt")] for part in parts}
     expected = f"expected {parts[0]}/anno/<video>.txt and {parts[0]}/frames/"
     _, missing = _present(storage, base, name, parts, [part for part in parts if videos[part]], expected)
-    paths = [f"{part}/{file.removesuffix('.txt')}" for part in parts for file in videos[part]]
+    paths = [f"{part}/frames/{file.removesuffix('.txt')}" for part in parts for file in videos[part]]
+    left_out = {f"parts {reason}": left for reason, left in missing.items()}
 
-    def sequence(path: str) -> Sequence:
-        part, video = path.split("/")
-        frames, annotation = Path(f"{base}{part}/frames/{video}"), Path(f"{base}{part}/anno/{video}.txt")
-        return Sequence(video, name, frames, annotation, storage, subfolder)
+    def layout(folder: Path) -> dict[str, Any]:
+        return {"annotation": folder.parents[1] / "anno" / f"{folder.name}.txt", "subfolder": subfolder}
 
-    return Sequences(map(sequence, paths), {f"parts {reason}": left for reason, left in missing.items()})
+    return _sequences(storage, base, name, paths, left_out, layout)
 
 
 def table(storage: Storage, base: str, name: str, spec: str) -> Sequences:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from ..config import closest
 from ..utils.errors import UserError
 from ..utils.progress import progress_bar
-from ..utils.workspace import PACKAGE, Workspace, workspace
+from ..utils.workspace import PACKAGE, workspace
 from . import layouts
 from .dataset import TrackingDataset, VideoSet
 from .object_sets import Coco, CocoMasks, Davis, Vid
@@ -74,9 +74,8 @@ def build_dataset(
         use_lmdb = False
     if lack := find_lack(name, data_dir, use_lmdb):
         raise UserError(f"{name}: {': '.join(lack)}")
-    storage = Storage(kind.root)
-    if use_lmdb or LmdbStorage.is_lmdb(kind.root):
-        storage = LmdbStorage(kind.root if LmdbStorage.is_lmdb(kind.root) else kind.lmdb)
+    packed = kind.root if LmdbStorage.is_lmdb(kind.root) else kind.lmdb if use_lmdb else None
+    storage = LmdbStorage(packed) if packed else Storage(kind.root)
     storage.cache = cache
     return kind.build(name, storage, **kind.options)
 
@@ -161,8 +160,13 @@ def load_dataset(name: str, data_dir: Path | None = None) -> Sequences:
         layout = layouts.vot if prefix == "vot:" else partial(layouts.got10k, with_class=True)
         sequences = layout(files, f"{root}/", prefix.removesuffix(":"), subfolder=dataset_label(name))
     elif name in TEST_SETS:
-        folders, layout = TEST_SETS[name]
-        root = _test_root(place, name, *folders)
+        (folder, *others), layout = TEST_SETS[name]
+        first, _, below = folder.partition("/")
+        root = place.dataset_dir(first)
+        places = (root, *map(root.with_name, others), *map(place.dataset_dir, others))
+        root = next(filter(Path.is_dir, places), root) / below
+        if not root.is_dir():
+            raise UserError(f"test set {name}: folder not found: {root}: {place.dataset_remedy(first)}")
         storage, base = (LmdbStorage(root), "") if LmdbStorage.is_lmdb(root) else (files, f"{root}/")
         sequences = layout(storage, base, name)
     else:
@@ -190,19 +194,15 @@ def select_sequences(sequences: list[Sequence], choice: str | None) -> list[Sequ
     if choice is None:
         return sequences
     by_name = {sequence.name: sequence for sequence in sequences}
-    by_index = {str(index): sequence for index, sequence in enumerate(sequences)}
     # A name comes before an index, and may have a comma in it.
-    words = [choice] if choice in by_name else [word.strip() for word in choice.split(",") if word.strip()]
+    known = {str(index): sequence for index, sequence in enumerate(sequences)} | by_name
+    words = [choice] if choice in known else [word.strip() for word in choice.split(",") if word.strip()]
     if not words:
         raise UserError(f"{choice!r} chooses no sequence: give a name, an index from 0, or several between commas")
-    chosen = {}
-    for word in words:
-        sequence = by_name.get(word, by_index.get(word))
-        if sequence is None:
-            counted = f"the test set has {len(sequences)}, counted from 0"
-            raise UserError(f"no sequence {word[:60]!r}: {counted}; {closest(word[:60], list(by_name))}")
-        chosen[sequence.name] = sequence
-    return list(chosen.values())
+    if unknown := [word[:60] for word in words if word not in known]:
+        counted = f"the test set has {len(sequences)}, counted from 0"
+        raise UserError(f"no sequence {unknown[0]!r}: {counted}; {closest(unknown[0], list(by_name))}")
+    return list({known[word].name: known[word] for word in words}.values())
 
 
 def find_sample(source: str) -> tuple[Path, Sample]:
@@ -231,17 +231,6 @@ def _at_path(name: str, prefixes: Iterable[str]) -> tuple[str, Path]:
 def _lmdb_path(root: Path) -> Path:
     path = Path(os.path.abspath(root))  # not resolved: beside the link, where the folder is one
     return path.with_name(f"{path.name}_lmdb")
-
-
-def _test_root(place: Workspace, dataset: str, folder: str, *others: str) -> Path:
-    """The folder of a test set in the folder of all data sets; `others` are other usual names."""
-    first, _, below = folder.partition("/")
-    root = place.dataset_dir(first)
-    found = [path for path in (root, *map(root.with_name, others), *map(place.dataset_dir, others)) if path.is_dir()]
-    root = (found[0] if found else root) / below
-    if not root.is_dir():
-        raise UserError(f"test set {dataset}: folder not found: {root}: {place.dataset_remedy(first)}")
-    return root
 
 
 _got10k_test = partial(layouts.got10k, subfolder="got10k", with_class=True)

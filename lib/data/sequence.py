@@ -113,16 +113,15 @@ class Sequence:
 
     def check_lengths(self) -> None:
         """Raise a `UserError` unless there is a box for every frame of the folder, where it exists, or one box."""
-        known = self.frame_range is None and len(self.truth) > 1 and self.storage.exists(self.frames_dir)
-        if known and len(self.truth) != len(self.frames):
-            raise UserError(self.unequal([path.name for path in self.frames]))
+        if self.frame_range is None and len(self.truth) > 1 and self.storage.exists(self.frames_dir):
+            self.check_frames([path.name for path in self.frames])
 
-    def unequal(self, names: list[str]) -> str:
-        """What to say where there are more or fewer boxes than `names` of frames."""
-        where, place = self.storage.locate(self.annotation), self.storage.locate(self.frames_dir)
-        gaps = missing_numbers(names)
-        missing = f"; frames {some(gaps)} are missing" if gaps else ""
-        return f"{where} has {len(self.truth)} boxes for {len(names)} frames in {place}{missing}"
+    def check_frames(self, names: list[str]) -> None:
+        """Raise a `UserError` unless there is a box for each of the frames' `names`."""
+        if len(names) != len(self.truth):
+            where, place = self.storage.locate(self.annotation), self.storage.locate(self.frames_dir)
+            missing = f"; frames {some(gaps)} are missing" if (gaps := missing_numbers(names)) else ""
+            raise UserError(f"{where} has {len(self.truth)} boxes for {len(names)} frames in {place}{missing}")
 
     def flags(self, path: Path) -> np.ndarray | None:
         """The whole numbers (N,) of a flag file, one for each box of `truth`; None where it may be missing, and is."""

@@ -11,7 +11,6 @@ import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path, PurePath
 
 import lmdb
@@ -25,7 +24,6 @@ DATA_FILE = "data.mdb"
 # Changes with the content of annotation caches, or the way it is read from the annotations.
 _CACHE_VERSION = 5
 _FIRST_MAP_BYTES = 1 << 30  # of an LMDB that is written; it grows
-_BATCH = 500  # files written in one transaction
 _LONGEST_KEY = 511  # bytes; LMDB's own limit
 Arrays = dict[str, np.ndarray]
 AnyPath = str | PurePath
@@ -50,7 +48,6 @@ class Storage:
             raise UserError(f"cannot list {self.locate(folder)}: {error.strerror}") from error
 
     def exists(self, path: AnyPath) -> bool:
-        """Whether a file or folder has that path."""
         return os.path.exists(self._path(path))
 
     def locate(self, path: AnyPath = "") -> str:
@@ -99,7 +96,7 @@ class Storage:
         arrays: Arrays | None = None
         try:
             with locked(path):
-                cached = _read_arrays(path)
+                cached = _read_arrays(path) if path.exists() else {}
                 if np.array_equal(cached.get("key"), key):
                     return cached
                 arrays = read()
@@ -127,12 +124,10 @@ def _digest(content: object, size: int) -> bytes:
 
 
 def _read_arrays(path: Path) -> Arrays:
-    """All arrays of a file; none where it is missing or damaged."""
+    """All arrays of a file; none where it is damaged."""
     try:
         with np.load(path) as file:
             return dict(file)
-    except FileNotFoundError:
-        return {}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         log.warning("%s is damaged (%s): it is made again", path, error)
         return {}
@@ -160,7 +155,6 @@ class LmdbStorage(Storage):
         return (path / DATA_FILE).is_file() or bool(_part_folders(path))
 
     def entries(self) -> int:
-        """Number of files."""
         return sum(_environment(path).stat()["entries"] for path in self._parts.values() or [Path(self.root)])
 
     def close(self) -> None:
@@ -233,26 +227,23 @@ def _text(path: AnyPath) -> str:
 
 def write_lmdb(folder: Path, source: Storage, paths: Iterable[str]) -> None:
     """Write files into an LMDB in an existing folder, under their paths in the storage `source`."""
-    paths = iter(paths)
     try:
-        with lmdb.open(os.fsencode(folder), map_size=_FIRST_MAP_BYTES, lock=False) as environment:
-            while batch := list(islice(paths, _BATCH)):
-                if long := next((path for path in batch if len(os.fsencode(path)) > _LONGEST_KEY), ""):
-                    raise UserError(f"the path {long[:60]}… is longer than the {_LONGEST_KEY} bytes that LMDB allows")
-                while not _write_batch(environment, source, batch):
-                    environment.set_mapsize(2 * environment.info()["map_size"])
+        # It reaches the disk once, at the end: what is interrupted is removed.
+        with lmdb.open(os.fsencode(folder), map_size=_FIRST_MAP_BYTES, lock=False, sync=False) as environment:
+            for path in paths:
+                key, content = os.fsencode(path), source.read_bytes(path)
+                if len(key) > _LONGEST_KEY:
+                    raise UserError(f"the path {path[:60]}… is longer than the {_LONGEST_KEY} bytes that LMDB allows")
+                while True:
+                    try:
+                        with environment.begin(write=True) as transaction:
+                            transaction.put(key, content)
+                        break
+                    except lmdb.MapFullError:
+                        environment.set_mapsize(2 * environment.info()["map_size"])
+            environment.sync(True)
     except lmdb.Error as error:
         raise UserError(f"cannot write the LMDB {folder}: {error}; make room there") from error
-
-
-def _write_batch(environment: lmdb.Environment, source: Storage, batch: list[str]) -> bool:
-    """Write some files in one transaction, or none of them where the map is full: False."""
-    try:
-        with environment.begin(write=True) as transaction, transaction.cursor() as cursor:
-            cursor.putmulti((os.fsencode(path), source.read_bytes(path)) for path in batch)
-    except lmdb.MapFullError:
-        return False
-    return True
 
 
 def _environment(path: Path) -> lmdb.Environment:
