@@ -42,22 +42,19 @@ def _check(script: str, cfg: EasyDict) -> None:
     dim, heads = cfg.MODEL.HIDDEN_DIM, cfg.MODEL.TRANSFORMER.NHEADS
     if dim % heads or dim % 4:
         raise ConfigError(f"'MODEL.HIDDEN_DIM' ({dim}) must be divisible by 'MODEL.TRANSFORMER.NHEADS' ({heads}) and 4")
+    lightning = script == "stark_lightning_X_trt"
     for region in ("SEARCH", "TEMPLATE"):
         size = cfg.DATA[region].SIZE
         if size % 16:
             raise ConfigError(f"'DATA.{region}.SIZE' ({size}) must be divisible by 16, the network's stride")
         if "TEST" in cfg and cfg.TEST[f"{region}_SIZE"] != size:
             raise ConfigError(f"'TEST.{region}_SIZE' must be {size} as DATA.{region}.SIZE: the network is built for it")
-    if script != "stark_lightning_X_trt":
-        if cfg.MODEL.HEAD_TYPE == "CENTER":
-            raise ConfigError("'MODEL.HEAD_TYPE' CENTER reads no decoder's query: it is for stark_lightning_X_trt")
-        return
-    if cfg.MODEL.HEAD_TYPE == "MLP":
-        raise ConfigError("'MODEL.HEAD_TYPE' MLP reads a decoder's query, which Lightning has not; use a CORNER head")
-    for region in ("SEARCH", "TEMPLATE"):
-        size, cells = cfg.DATA[region].SIZE, cfg.DATA[region].FEAT_SIZE
-        if cells * 16 != size:
+        if lightning and cfg.DATA[region].FEAT_SIZE * 16 != size:
             raise ConfigError(f"'DATA.{region}.FEAT_SIZE' must be a sixteenth of DATA.{region}.SIZE: {size // 16}")
+    if not lightning and cfg.MODEL.HEAD_TYPE == "CENTER":
+        raise ConfigError("'MODEL.HEAD_TYPE' CENTER reads no decoder's query: it is for stark_lightning_X_trt")
+    if lightning and cfg.MODEL.HEAD_TYPE == "MLP":
+        raise ConfigError("'MODEL.HEAD_TYPE' MLP reads a decoder's query, which Lightning has not; use a CORNER head")
 
 
 def release_checkpoint(script: str, config: str, checkpoints: Sequence[Path], output: Path) -> None:

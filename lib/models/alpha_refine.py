@@ -35,6 +35,7 @@ class ResNetFeatures(nn.ModuleDict):
     def __init__(self) -> None:
         super().__init__(resnet_layers("resnet50", 4, nn.BatchNorm2d) | {"fc": nn.Linear(2048, 1000)})
         init_convolutions(self)
+        self["fc"].requires_grad_(False)
 
     def forward(self, x: Tensor, levels: Sequence[str]) -> dict[str, Tensor]:
         """Crops (B, 3, H, W) to the maps of some levels; nothing is computed beyond the last of them."""
@@ -182,7 +183,6 @@ class SegmentationNetwork(nn.Module):
 
     def __init__(self, channels: Mapping[str, int]) -> None:
         super().__init__()
-        self.levels = tuple(channels)
         self.TSE = nn.ModuleDict({level: ScoresAndFeatures(count) for level, count in channels.items()})
         self.RRB1 = nn.ModuleDict({level: Residual() for level in channels})
         self.CAB = nn.ModuleDict({level: ChannelAttention() for level in channels})
@@ -192,7 +192,7 @@ class SegmentationNetwork(nn.Module):
     def forward(self, scores: Tensor, features: Mapping[str, Tensor], size: int) -> Tensor:
         """Scores (B, 144, h, w) and features by level, (B, C, h', w') each, to the mask's logits (B, 1, size, size)."""
         found = None
-        for level in self.levels:
+        for level in self.TSE:
             mixed, reduced = self.TSE[level](features[level], scores)
             # Below the deepest level there is none: its features' means stand in.
             deeper = reduced.mean((2, 3), keepdim=True) if found is None else found
@@ -218,8 +218,6 @@ class AlphaRefine(nn.Module):
         self.neck = Neck()
         self.refiner = SegmentationNetwork(self.feature_extractor.levels)
         self.frozen_norm = cfg.TRAIN.FREEZE_BACKBONE_BN
-        for name, parameter in self.feature_extractor.named_parameters():
-            parameter.requires_grad_(not name.startswith("fc."))
 
     def train(self, mode: bool = True) -> "AlphaRefine":
         """As usual, but that the backbone's norms keep ImageNet's statistics where the configuration says so."""

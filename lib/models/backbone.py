@@ -5,6 +5,7 @@ holds the weights of EfficientNet-Lite0, which is made for CPUs.
 """
 
 import itertools
+from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -103,7 +104,7 @@ RESNETS = {
 }
 
 
-class ResNetBody(nn.ModuleDict):
+class ResNetBody(nn.Sequential):
     """ResNet (He et al., CVPR 2016) up to layer3, under torchvision's names and with frozen batch norms.
 
     (B, 3, H, W) to (B, 1024, H / 16, W / 16); 256 channels for ResNet-18/34, stride 8 when dilated.
@@ -113,14 +114,9 @@ class ResNetBody(nn.ModuleDict):
         block = RESNETS[name][0]
         if dilation and block is BasicBlock:
             raise ConfigError(f"'MODEL.BACKBONE.DILATION' needs bottleneck blocks: resnet50 or resnet101, not {name}")
-        super().__init__(resnet_layers(name, 3, FrozenBatchNorm2d, dilation))
+        super().__init__(OrderedDict(resnet_layers(name, 3, FrozenBatchNorm2d, dilation)))
         self.channels = 256 * block.expansion
         init_convolutions(self)
-
-    def forward(self, x: Tensor) -> Tensor:
-        for layer in self.values():
-            x = layer(x)
-        return x
 
 
 def resnet_layers(name: str, count: int, norm: Norm, dilation: bool = False) -> dict[str, nn.Module]:
@@ -148,7 +144,7 @@ def init_convolutions(body: nn.Module) -> None:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
-class RepVGGA0(nn.Module):
+class RepVGGA0(nn.Sequential):
     """RepVGG-A0 (Ding et al., CVPR 2021) to stage 3: (B, 3, H, W) to (B, 192, H / 16, W / 16)."""
 
     channels = 192
@@ -162,11 +158,6 @@ class RepVGGA0(nn.Module):
             rest = (RepVGGBlock(width, width, 1, frozen_norm) for _ in range(blocks - 1))
             self.add_module(f"stage{stage}", nn.Sequential(first, *rest))
             inputs = width
-
-    def forward(self, x: Tensor) -> Tensor:
-        for stage in self.children():
-            x = stage(x)
-        return x
 
 
 def _conv(inputs: int, outputs: int, size: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
@@ -308,7 +299,6 @@ def imagenet_file(backbone: str) -> Path | None:
 
 
 def torch_cache() -> Path:
-    """Where torch keeps what it downloaded."""
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import numpy as np
@@ -42,16 +42,13 @@ def watched(model: nn.Module) -> Iterator[dict[str, list[np.ndarray]]]:
             logits = logits + padding.float()[:, None, None]
         found.setdefault(part, []).append(_array(logits.softmax(-1).mean(1)))
 
-    hooks = [model.box_head.register_forward_hook(note_maps)]
-    for name, module in model.transformer.named_modules():
-        if isinstance(module, MultiheadAttention) and not (name.startswith("decoder") and name.endswith("self_attn")):
+    with ExitStack() as hooks:
+        hooks.enter_context(model.box_head.register_forward_hook(note_maps))
+        for name, module in model.transformer.named_modules():
             part = "decoder" if name.startswith("decoder") else "encoder"
-            hooks.append(module.register_forward_pre_hook(partial(note_attention, part)))
-    try:
+            if isinstance(module, MultiheadAttention) and not (part == "decoder" and name.endswith("self_attn")):
+                hooks.enter_context(module.register_forward_pre_hook(partial(note_attention, part)))
         yield found
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def attention_from(encoder: list[np.ndarray], boxes: np.ndarray, cells: int) -> np.ndarray:

@@ -59,7 +59,6 @@ MEANINGS = {
     "kernels": "what template.onnx gives of the object",
     "mask": "probability of each pixel of the crop",
 }
-_SMALL = 256  # values of a tensor that stays as it is
 # The published layout's files, and the outputs of its template graph.
 TEMPLATE_FILE, SEARCH_FILE = "backbone_bottleneck_pe.onnx", "complete.onnx"
 TEMPLATE_OUTPUTS = ("feat", "mask", "pos")
@@ -146,27 +145,20 @@ def _fields(tensors: Mapping[str, Tensor], batched: Iterable[str]) -> list[dict[
 
 
 def _annotate(path: Path, about: Mapping[str, Any], half: bool) -> None:
-    """Write `about` into a graph's metadata; if `half`, halve its weights."""
+    """Write `about` into a graph's metadata; `half` keeps large weights in fp16, each with a node back to fp32."""
     import onnx
 
     model = onnx.load(path)
+    graph = model.graph
     onnx.helper.set_model_props(model, {"stark": json.dumps(about)})
-    if half:
-        _halve(model.graph)
-    with atomic_path(path) as temporary:
-        onnx.save(model, temporary)
-
-
-def _halve(graph: Any) -> None:
-    """Keep large weights in fp16, with a node that makes them fp32 again."""
-    import onnx
-
-    for index, tensor in enumerate(list(graph.initializer)):
+    for index, tensor in enumerate(list(graph.initializer) if half else ()):
         array = onnx.numpy_helper.to_array(tensor)
-        if array.dtype == np.float32 and array.size > _SMALL:
+        if array.dtype == np.float32 and array.size > 256:
             kept = onnx.numpy_helper.from_array(array.astype(np.float16), f"{tensor.name}.fp16")
             graph.node.insert(0, onnx.helper.make_node("Cast", [kept.name], [tensor.name], to=onnx.TensorProto.FLOAT))
             graph.initializer[index].CopyFrom(kept)
+    with atomic_path(path) as temporary:
+        onnx.save(model, temporary)
 
 
 class MaskParts(OnCrops):

@@ -30,12 +30,9 @@ def prepare_for_tracking(model: nn.Module) -> nn.Module:
 def fold_norms(model: nn.Module) -> nn.Module:
     """Multiply every batch norm into the convolution that stands before it in its module, in place."""
     for module in model.modules():
-        children = list(module.named_children())
-        for (_, conv), (norm_name, norm) in itertools.pairwise(children):
+        for (_, conv), (norm_name, norm) in itertools.pairwise(list(module.named_children())):
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d | FrozenBatchNorm2d):
-                kernel, bias = _folded(conv, norm)
-                conv.weight = nn.Parameter(kernel, requires_grad=False)
-                conv.bias = nn.Parameter(bias, requires_grad=False)
+                conv.weight, conv.bias = (nn.Parameter(value, requires_grad=False) for value in _folded(conv, norm))
                 setattr(module, norm_name, nn.Identity())
     return model
 
@@ -53,8 +50,7 @@ def fold_repvgg(model: nn.Module) -> nn.Module:
         if block.rbr_identity is not None:
             scale, shift = scale_and_shift(block.rbr_identity)
             kernel, bias = kernel + F.pad(scale.diag()[..., None, None], (1, 1, 1, 1)), bias + shift
-        folded = nn.Conv2d(dense.in_channels, dense.out_channels, 3, dense.stride, padding=1)
-        block.rbr_reparam = folded.to(kernel.device, kernel.dtype)
+        block.rbr_reparam = nn.Conv2d(dense.in_channels, dense.out_channels, 3, dense.stride, padding=1).to(kernel)
         block.rbr_reparam.weight.copy_(kernel)
         block.rbr_reparam.bias.copy_(bias)
         del block.rbr_identity, block.rbr_dense, block.rbr_1x1
@@ -68,19 +64,16 @@ def _folded(conv: nn.Conv2d, norm: nn.Module) -> tuple[Tensor, Tensor]:
     return conv.weight * scale.view(-1, 1, 1, 1), bias
 
 
+@torch.no_grad()
 def regions_of(model: nn.Module, cfg: EasyDict) -> Regions:
     """Sizes and positions of a network's regions; `cfg` is the configuration it was built from."""
     sizes, stride = {"template": cfg.DATA.TEMPLATE.SIZE, "search": cfg.DATA.SEARCH.SIZE}, model.extractor.stride
-    if isinstance(model, STARKLightningXtrt):
-        encodings = {"template": model.pos_emb_z0, "search": model.pos_emb_x}
-    else:
-        encodings = dict.fromkeys(sizes, model.backbone[1])
-    positions, sine = {}, isinstance(encodings["search"], PositionEmbeddingSine)
-    for name, encoding in encodings.items():
-        blank = torch.zeros(1, cfg.MODEL.HIDDEN_DIM, sizes[name] // stride, sizes[name] // stride)
-        with torch.no_grad():
-            position = copy.deepcopy(encoding).cpu().float()(blank, None)
-        positions[name] = np.ascontiguousarray(position.numpy())
+    lightning = isinstance(model, STARKLightningXtrt)
+    encodings = (model.pos_emb_z0, model.pos_emb_x) if lightning else [model.backbone[1]] * 2
+    positions, sine = {}, isinstance(encodings[1], PositionEmbeddingSine)
+    for (name, size), encoding in zip(sizes.items(), encodings, strict=True):
+        blank = torch.zeros(1, cfg.MODEL.HIDDEN_DIM, size // stride, size // stride)
+        positions[name] = np.ascontiguousarray(copy.deepcopy(encoding).cpu().float()(blank, None).numpy())
     return Regions(sizes, stride, model.template_count, positions, sine, output_names(model))
 
 

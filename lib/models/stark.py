@@ -119,5 +119,4 @@ class STARKST(STARKS):
         return {"pred_logits": self.cls_head(hs)}
 
     def predict_boxes(self, hs: Tensor, memory: Tensor) -> dict[str, Tensor]:
-        """As STARK-S, and `pred_logits` from the decoder output."""
         return super().predict_boxes(hs, memory) | {"pred_logits": self.cls_head(hs)}

@@ -80,7 +80,6 @@ class STARKLightningXtrt(nn.Module):
 
     @property
     def extractor(self) -> Backbone:
-        """The convolutional backbone."""
         return self.backbone
 
     def forward(self, templates: Sequence[NestedTensor], search: NestedTensor) -> dict[str, Tensor]:
