@@ -90,12 +90,9 @@ class BoxEngine:
 
 
 class StarkTracker:
-    """Follows one object.
+    """Follows one object; `cfg` is the effective configuration that the network was built from.
 
-    Args:
-        engine: finds boxes in crops.
-        cfg: the effective configuration the network was built from.
-        update_intervals: STARK-ST: for each dynamic template the frames between two chances of replacement.
+    `update_intervals` are those of STARK-ST: for each dynamic template the frames between two chances of replacement.
     """
 
     def __init__(self, engine: BoxEngine, cfg: EasyDict, update_intervals: Sequence[int] = ()) -> None:

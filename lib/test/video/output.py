@@ -64,8 +64,12 @@ def draw_overlay(
         boxes: xywh in pixels of `image`, each with its colour, and perhaps ASCII text; one that is nan is not drawn.
     """
     image, (width, height) = image.copy(), size
-    if mask is not None:
-        draw_mask(image, mask)
+    if mask is not None:  # tinted, with a dark line outside its outline
+        image[mask] = ((image[mask].astype(np.uint16) + SURE) // 2).astype(np.uint8)
+        line = max(1, round(min(image.shape[:2]) / 360))
+        outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        for thickness, paint in ((3 * line, _DARK), (line, SURE)):
+            cv2.drawContours(image, outlines, -1, paint, thickness)
     for box, colour, *label in boxes:
         if np.isfinite(box).all():
             draw_box(image, box, colour)
@@ -104,15 +108,6 @@ def draw_box(image: np.ndarray, box: Sequence[float], colour: Colour) -> None:
     y1, y2 = np.clip([box[1], box[1] + box[3]], -height, 2 * height).round().astype(int).tolist()
     for thickness, paint in ((line + 2 * max(1, line // 2), _DARK), (line, colour)):
         cv2.rectangle(image, (x1, y1), (x2, y2), paint, thickness)
-
-
-def draw_mask(image: np.ndarray, mask: np.ndarray) -> None:
-    """Tint the pixels of a mask (H, W) in an image (H, W, 3), and draw its outline with a dark line outside."""
-    image[mask] = ((image[mask].astype(np.uint16) + SURE) // 2).astype(np.uint8)
-    line = max(1, round(min(image.shape[:2]) / 360))
-    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    for thickness, paint in ((3 * line, _DARK), (line, SURE)):
-        cv2.drawContours(image, outlines, -1, paint, thickness)
 
 
 def draw_caption(
@@ -185,8 +180,7 @@ class Window:
 def result_folder(default: Path, output: Path | None, overwrite: bool) -> Path:
     """Make the folder of a run's results: `output`, else `default`, or `<default>_2`, `_3`, … where that one exists.
 
-    Raises:
-        UserError: it holds results already and may not be overwritten.
+    Raises UserError where it holds results already and may not be overwritten.
     """
     folder = output or default
     if output is None and not overwrite:

@@ -21,13 +21,8 @@ def graph_engine(
 ) -> Engine:
     """The engine `onnx`, `openvino` or `tensorrt` for the graphs that `lib.models.export.export_graphs` writes.
 
-    Args:
-        device: from `engine_device`.
-        precision: one that the engine knows. `int8` needs the graph that `tracking/export.py` quantises.
-        suffix: of the files; openvino also takes graphs in its own format.
-
-    Raises:
-        UserError: a package is missing, or the graphs cannot be run.
+    `device` is from `engine_device`; the precision `int8` needs the graph that `tracking/export.py` quantises; openvino
+    also takes files of its own `suffix`. Raises UserError where a package is missing, or the graphs cannot be run.
     """
     template, search = (folder / f"{part}{suffix}" for part in ("template", "search"))
     if engine == "openvino":
