@@ -86,9 +86,8 @@ def create_tracker(
         overrides: `KEY.PATH=value` of the configuration, see `lib.config.load_config`.
         num_threads: processor threads to compute with (docs/api.md). Of torch they are the process's.
 
-    Raises:
-        UserError: an unknown name, configuration, device, engine or precision; a checkpoint that is
-            missing, damaged or of another network.
+    Raises UserError for an unknown name, configuration, device, engine or precision, or for a checkpoint that is
+    missing, damaged or of another network.
     """
     if num_threads is not None and num_threads < 1:
         raise UserError(f"{num_threads} threads: the number must be 1 or more")

@@ -142,8 +142,7 @@ class StarkTracker:
             Lightning: it compares frames of one sequence, and is no probability); `lost`, whether the score is below
             TEST.LOST_BELOW, where this is set.
 
-        Raises:
-            UserError: `initialize` was not called, the image is none, or the network's box is not finite.
+        Raises UserError where `initialize` was not called, the image is none, or the network's box is not finite.
         """
         if self.state is None:
             raise UserError("the tracker has no object yet: call initialize(image, {'init_bbox': [x, y, w, h]}) first")

@@ -58,8 +58,7 @@ def video_demo(
         output: folder of the results; a new `output/<source>_<tracker>_<config>` by default.
         built: a tracker, of `build_tracker`, to use in place of a new one.
 
-    Raises:
-        UserError: the source, the box, the tracker or the folder is unusable, or there is nowhere to draw a box.
+    Raises UserError where source, box, tracker or folder is unusable, or there is nowhere to draw a box.
     """
     layer = _layer_of(show)
     obstacle = "--no_window is given" if no_window else video.missing_display()

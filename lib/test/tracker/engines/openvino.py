@@ -1,7 +1,6 @@
 """OpenVINO on exported graphs: fp32, bf16 where the processor multiplies it, and int8 after calibration."""
 
 import functools
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ import numpy as np
 from ....utils.device import thread_count
 from ....utils.errors import UserError
 from ....utils.files import atomic_path
-from ....utils.graph_files import ABOUT
 from . import Part, package
 
 # OpenVINO's own files of a graph, beside the ONNX ones.
@@ -99,16 +97,6 @@ def _cut(model: Any) -> tuple[Any | None, Any]:
         user.replace_source_output(feature.output(0))
     image, *others = model.get_parameters()
     return openvino().Model([result], [image]), openvino().Model(model.get_results(), [passed, *others])
-
-
-def require_int8(path: Path) -> Path:
-    """The file of a quantised graph; where it is missing, the UserError has the command that makes it."""
-    if not path.is_file():
-        origin = json.loads((path.parent / ABOUT).read_text(encoding="utf-8"))["origin"]
-        named = " ".join(f"--{name} {origin.get(name, name.upper())}" for name in ("script", "config"))
-        command = f"python tracking/export.py {named} --format openvino --precision int8"
-        raise UserError(f"{path} is missing: make it with `{command}`")
-    return path
 
 
 def read_model(path: Path) -> Any:
