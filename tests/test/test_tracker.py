@@ -154,15 +154,9 @@ def test_each_dynamic_template_is_replaced_after_its_interval_when_the_score_is_
             replaced.append([each is not given for each in tracker.templates])
         assert replaced == expected
     assert tracker.templates[1] is tracker.templates[2]
-
-
-def test_update_intervals():
+    assert update_intervals(tracker.cfg, "trackingnet") == [1, 2]
     cfg = load_config("stark_st2", "baseline", ["DATA.MAX_SAMPLE_INTERVAL=[77]"])
-    assert update_intervals(cfg, "trackingnet") == [25]
-    assert update_intervals(cfg, "VOT20") == [10]
-    assert update_intervals(cfg, "mine") == [77]
-    cfg = load_config("stark_st2", "baseline", ["DATA.MAX_SAMPLE_INTERVAL=[40, 90]", "DATA.TEMPLATE.NUMBER=3"])
-    assert update_intervals(cfg, "trackingnet") == [40, 90]
+    assert [update_intervals(cfg, name) for name in ("trackingnet", "VOT20", "mine")] == [[25], [10], [77]]
 
 
 class _Finder:
