@@ -1,7 +1,6 @@
 """Trackers of OpenCV to compare with, and one that never moves."""
 
 import copy
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -111,10 +110,3 @@ class StillTracker(Baseline):
 
 # Name -> class; those of OpenCV also take their name and files.
 BASELINES = {**dict.fromkeys(_OPENCV, ClassicTracker), "still": StillTracker}
-
-
-def create_baseline(name: str, files: str | Path | None = None) -> Baseline:
-    """The tracker of a name in BASELINES; `files` of a network are separated as paths in PATH are."""
-    if name in _OPENCV:
-        return ClassicTracker(name, str(files).split(os.pathsep) if files else ())
-    return BASELINES[name]()

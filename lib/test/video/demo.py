@@ -225,8 +225,8 @@ def run_demo(
             bar.update()
             for name, (box, score) in zip(objects.names or [""], objects.scored, strict=True) if debug else ():
                 confidence = "" if score is None else f"  confidence {score:.3f}"
-                begin = f"frame {number}: {name}{': ' if name else ''}"
-                bar.write(f"{begin}{' '.join(f'{value:.1f}' for value in box)}{confidence}")
+                values = " ".join(f"{value:.1f}" for value in box)
+                bar.write(f"frame {number}: {name}{': ' if name else ''}{values}{confidence}")
             if key == "q":
                 break
     whole = number / (time.perf_counter() - start)

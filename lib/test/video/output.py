@@ -39,7 +39,6 @@ _CODES = ("3fa0e0", "f5813a", "22c493", "e79ac4", "f2b63c", "9bd7fb", "1e1e1e")
 DISTINCT = [tuple(bytes.fromhex(code)) for code in _CODES]
 _DARK = (16, 16, 16)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
-_SURE_FROM = 0.5  # the confidence from which STARK-ST counts the object as seen
 # H.264 plays everywhere, in browsers, too; a build without its encoder has MPEG-4.
 _CODECS = ("libx264", "libopenh264", "mpeg4")
 _LARGEST_SIDE = 4096  # pixels; far larger frames exceed what the codec and most players take
@@ -95,8 +94,8 @@ def parse_colour(text: str) -> Colour:
 
 
 def box_colour(score: float | None) -> Colour:
-    """Green, or orange where the tracker's confidence in [0, 1] is low."""
-    return UNSURE if score is not None and score < _SURE_FROM else SURE
+    """Green, or orange where the confidence in [0, 1] is below that from which STARK-ST counts the object as seen."""
+    return UNSURE if score is not None and score < 0.5 else SURE
 
 
 def draw_box(image: np.ndarray, box: Sequence[float], colour: Colour) -> None:
