@@ -69,10 +69,8 @@ def _times(latency: Mapping[str, float]) -> str:
 
 
 def _finish(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
 
 
 def network_parts(model: nn.Module, cfg: EasyDict) -> dict[str, tuple[Traced, tuple]]:
@@ -91,20 +89,6 @@ def network_parts(model: nn.Module, cfg: EasyDict) -> dict[str, tuple[Traced, tu
     }
 
 
-def count_macs(part: nn.Module, inputs: tuple) -> float:
-    """MACs of one call. Raises UserError where thop cannot be imported."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # it compares versions in an old way
-            import thop
-    except ImportError as error:
-        raise UserError(f"counting needs thop and setuptools: pip install thop setuptools ({error})") from error
-    # A copy, since thop leaves its counters behind; without norms, as in a tracker.
-    folded, rules = fold_norms(copy.deepcopy(part)), {MultiheadAttention: _count_attention}
-    with torch.no_grad():
-        return thop.profile(folded, inputs, custom_ops=rules, verbose=False)[0]
-
-
 def _count_attention(module: MultiheadAttention, inputs: tuple[Tensor, ...], output: Tensor) -> None:
     """(Lq + 2 Lk) d^2 + 2 Lq Lk d: without the projection of the output, as in the published figures."""
     (batch, queries, dim), keys = inputs[0].shape, inputs[1].shape[1]
@@ -112,15 +96,23 @@ def _count_attention(module: MultiheadAttention, inputs: tuple[Tensor, ...], out
 
 
 def network_costs(model: nn.Module, cfg: EasyDict) -> dict[str, dict[str, float]]:
-    """`macs` and `parameters` of each part."""
-    macs = {name: count_macs(*part) for name, part in network_parts(model, cfg).items()}
+    """`macs` and `parameters` of each part. Raises UserError where thop cannot be imported."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # it compares versions in an old way
+            import thop
+    except ImportError as error:
+        raise UserError(f"counting needs thop and setuptools: pip install thop setuptools ({error})") from error
+    rules, macs = {MultiheadAttention: _count_attention}, {}
+    with torch.no_grad():
+        for name, (part, inputs) in network_parts(model, cfg).items():
+            # A copy, since thop leaves its counters behind; without norms, as in a tracker.
+            folded = fold_norms(copy.deepcopy(part))
+            macs[name] = thop.profile(folded, inputs, custom_ops=rules, verbose=False)[0]
     total, backbone = _parameters(model), _parameters(model.extractor) + _parameters(model.bottleneck)
-    return {
-        BACKBONE: {"macs": macs[BACKBONE], "parameters": backbone},
-        TRANSFORMER: {"macs": macs[TRANSFORMER], "parameters": total - backbone},
-        WHOLE: {"macs": macs[BACKBONE] + macs[TRANSFORMER], "parameters": total},
-        TEMPLATE: {"macs": macs[TEMPLATE], "parameters": backbone},
-    }
+    macs[WHOLE] = macs[BACKBONE] + macs[TRANSFORMER]
+    parameters = {BACKBONE: backbone, TRANSFORMER: total - backbone, WHOLE: total, TEMPLATE: backbone}
+    return {name: {"macs": macs[name], "parameters": count} for name, count in parameters.items()}
 
 
 def _parameters(module: nn.Module) -> int:

@@ -31,29 +31,11 @@ SMALL = [
 ON_GRAPHS = ("onnx", "openvino")
 
 
-def all_engines(model, cfg, folder):
-    """The network in PyTorch, then in the engines that run its graphs, which are fp32 whatever it was trained in."""
-    export_graphs(model, cfg, folder)
-    model.extractor.dtype = "fp32"
-    return [BoxEngine(each) for each in (torch_engine(model, cfg), *(graph_engine(name, folder) for name in ON_GRAPHS))]
-
-
 @torch.no_grad()
 def tamed(model):
     """Random weights make attention's logits millions, where rounding may choose another token; not so these."""
     model.bottleneck.weight.mul_(1e-3)
     return model
-
-
-def assert_equal(engines, templates, search):
-    """All engines find what the first one finds; gives that. Regions are crops with their masks."""
-    expected, *others = (e.search([e.encode_template(*t) for t in templates], *search) for e in engines)
-    for found in others:
-        assert set(found) == set(expected)
-        for name, value in found.items():
-            assert value.shape == expected[name].shape
-            np.testing.assert_allclose(value, expected[name], atol=1e-4)
-    return expected
 
 
 def region(name: str, size: int, padded: bool):
@@ -72,13 +54,23 @@ def region(name: str, size: int, padded: bool):
 )
 def test_engines_agree_on_random_crops(script, config, overrides, tmp_path):
     cfg = load_config(script, config, overrides)
-    compared = all_engines(tamed(fill(build_model(script, cfg))), cfg, tmp_path)
+    model = tamed(fill(build_model(script, cfg)))
+    export_graphs(model, cfg, tmp_path)
+    model.extractor.dtype = "fp32"  # as graphs are, whatever the network was trained in
+    each = torch_engine(model, cfg), *(graph_engine(name, tmp_path) for name in ON_GRAPHS)
+    engines = [BoxEngine(engine) for engine in each]
     names = ("first", "second")[: 2 if script == "stark_st2" else 1]
     scored = script == "stark_st2" or cfg.MODEL.HEAD_TYPE == "CENTER"
     for padded in (False, True):
         templates = [region(name, cfg.DATA.TEMPLATE.SIZE, padded) for name in names]
-        expected = assert_equal(compared, templates, region("search", cfg.DATA.SEARCH.SIZE, padded))
+        search = region("search", cfg.DATA.SEARCH.SIZE, padded)
+        expected, *others = (e.search([e.encode_template(*t) for t in templates], *search) for e in engines)
         assert ("pred_logits" in expected) == scored
+        for found in others:
+            assert set(found) == set(expected)
+            for name, value in found.items():
+                assert value.shape == expected[name].shape
+                np.testing.assert_allclose(value, expected[name], atol=1e-4)
 
 
 def test_graphs_take_several_crops_at_a_time(tmp_path):

@@ -83,13 +83,6 @@ def test_int8_is_calibrated_on_frames(place, folder, capsys, monkeypatch):
     assert small.stat().st_mtime_ns > before
 
 
-def test_mistakes_in_exporting_are_said(place):
-    with pytest.raises(UserError, match="no tracker runs networks of 'stark_st1'"):
-        export("stark_st1", "baseline")
-    with pytest.raises(UserError, match="onnx does not compute in bf16"):
-        export(SCRIPT, "mini", precision="bf16")
-
-
 @pytest.fixture(scope="module")
 def case(tmp_path_factory):
     """A network that makes masks, its configuration, a folder for graphs, and inputs."""

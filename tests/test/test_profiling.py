@@ -12,6 +12,7 @@ from lib.models import build_model
 from lib.models.inference import fold_repvgg
 from lib.test import profiling
 from lib.test.profiling import check_graph, network_costs
+from lib.test.tracker.export import export
 from lib.utils.checkpoint import save_checkpoint
 from lib.utils.errors import UserError
 from tests.golden_cases import VARIANTS, reference_model
@@ -118,18 +119,23 @@ def test_commands_export_and_agree(checkpoint, tmp_path, run_script, capsys, com
 @pytest.mark.parametrize(("part", "factor"), [("search", 1.01), ("template", float("nan"))])
 def test_another_network_is_noticed(checkpoint, tmp_path, monkeypatch, part, factor):
     """A graph of slightly other weights does not pass for the same, nor do numbers that are none."""
-    export = profiling.export_published
+    published = profiling.export_published
 
     def export_another(part, model, cfg, path):
         another = copy.deepcopy(model)
         another.bottleneck.weight.data *= factor
-        export(part, another, cfg, path)
+        published(part, another, cfg, path)
 
     monkeypatch.setattr(profiling, "export_published", export_another)
     assert check_graph(part, LIGHTNING, CONFIG, checkpoint, tmp_path, runs=1) == 1
 
 
-def test_graphs_that_cannot_be_checked_are_said():
-    for changes, message in (({"runs": 0}, "--runs"), ({"script": "stark_st1"}, "no tracker runs")):
+def test_graphs_that_cannot_be_checked_or_exported_are_said():
+    for command, given, message in (
+        (check_graph, ("search", LIGHTNING, CONFIG, None, None, False, "cpu", 0), "--runs"),
+        (check_graph, ("search", "stark_st1", CONFIG), "no tracker runs networks of 'stark_st1'"),
+        (export, ("stark_st1", "baseline"), "no tracker runs networks of 'stark_st1'"),
+        (export, (LIGHTNING, "mini", None, "onnx", "bf16"), "onnx does not compute in bf16"),
+    ):
         with pytest.raises(UserError, match=message):
-            check_graph(**({"part": "search", "script": LIGHTNING, "config": CONFIG} | changes))
+            command(*given)

@@ -13,6 +13,7 @@ from lib.test.tracker.engines import Engine
 from lib.test.tracker.refiner import MaskTracker, Refiner, with_masks
 from lib.test.video.demo import video_demo
 from lib.test.video.output import VIDEO
+from lib.test.video.source import open_source
 from lib.utils.checkpoint import save_checkpoint
 from lib.utils.errors import UserError
 from tests.golden.fill import fill, image
@@ -87,10 +88,9 @@ def test_the_demo_draws_masks(place, tmp_path, monkeypatch):
     how |= {"refine": "small", "refine_checkpoint": "some file", "refine_precision": "bf16"}
     video_demo("still", "x", str(frames), [70, 30, 20, 20], output=output, **how)
     assert asked == [("alpha_refine", "small", "some file", "cpu", "torch", "bf16")]
-    capture = cv2.VideoCapture(str(output / VIDEO))
-    shown = [capture.read()[1].astype(int) for _ in range(3)]
-    # Blue, green, red of the square's middle: green from the second frame on, white before.
+    shown = [frame.astype(int) for frame in open_source(str(output / VIDEO)).frames]
+    # The square's middle is green from the second frame on, white before.
     assert shown[0][40, 80].min() > 200
-    blue, green, red = shown[2][40, 80]
+    red, green, blue = shown[2][40, 80]
     assert green > 200 > max(blue, red)
     assert np.abs(shown[2][60, 30] - shown[0][60, 30]).max() < 30

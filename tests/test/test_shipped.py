@@ -34,8 +34,7 @@ REAL = Path(os.environ.get("STARK_REAL_DATA", REPOSITORY.parent / "shared" / "re
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"no real data at {REAL}; set STARK_REAL_DATA")
-def test_they_follow_a_real_object_that_they_never_saw(tmp_path, monkeypatch):
-    monkeypatch.setenv("STARK_SAVE_DIR", str(tmp_path))
+def test_they_follow_a_real_object_that_they_never_saw(place):
     (sequence,) = select_sequences(load_dataset(f"folder:{REAL / 'got10k' / 'val'}"), "Crossing")
     boxes, _ = track_sequence(create_tracker(*MINI, engine="onnx"), sequence)
     overlaps = box_overlap(boxes, sequence.truth)
@@ -51,8 +50,7 @@ def test_bf16_moves_boxes_by_less_than_half_a_pixel():
     assert np.mean(found[PIXELS]) < 0.5
 
 
-def test_shipped_weights_are_found_small_and_plain_and_shipped_graphs_are_theirs(tmp_path, monkeypatch):
-    monkeypatch.setenv("STARK_SAVE_DIR", str(tmp_path))
+def test_shipped_weights_are_found_small_and_plain_and_shipped_graphs_are_theirs(place):
     weights, graphs, cfg = shipped_weights(*MINI), shipped_graphs(*MINI), load_config(*MINI)
     assert find_weights(*MINI) == weights
     assert set(torch.load(weights, weights_only=True)) == {"net", "net_type"}
@@ -73,5 +71,4 @@ def test_shipped_weights_are_found_small_and_plain_and_shipped_graphs_are_theirs
             assert [each["name"] for each in described[part]] == [value.name for value in values]
             for each, value in zip(described[part], values, strict=True):
                 assert value.type == f"tensor({each['type'].replace('float32', 'float')})"
-                known = [(a, b) for a, b in zip(each["shape"], value.shape, strict=True) if isinstance(b, int)]
-                assert all(a == b for a, b in known)
+                assert all(a == b for a, b in zip(each["shape"], value.shape, strict=True) if isinstance(b, int))

@@ -154,15 +154,9 @@ def test_each_dynamic_template_is_replaced_after_its_interval_when_the_score_is_
             replaced.append([each is not given for each in tracker.templates])
         assert replaced == expected
     assert tracker.templates[1] is tracker.templates[2]
-
-
-def test_update_intervals():
+    assert update_intervals(tracker.cfg, "trackingnet") == [1, 2]
     cfg = load_config("stark_st2", "baseline", ["DATA.MAX_SAMPLE_INTERVAL=[77]"])
-    assert update_intervals(cfg, "trackingnet") == [25]
-    assert update_intervals(cfg, "VOT20") == [10]
-    assert update_intervals(cfg, "mine") == [77]
-    cfg = load_config("stark_st2", "baseline", ["DATA.MAX_SAMPLE_INTERVAL=[40, 90]", "DATA.TEMPLATE.NUMBER=3"])
-    assert update_intervals(cfg, "trackingnet") == [40, 90]
+    assert [update_intervals(cfg, name) for name in ("trackingnet", "VOT20", "mine")] == [[25], [10], [77]]
 
 
 class _Finder:
@@ -203,19 +197,11 @@ def test_an_object_that_returns_elsewhere_is_found_by_a_wider_look(below, found)
     assert [result.get("lost") for result in results] == ([False, True, True, True, False] if below else [None] * 5)
 
 
-def test_create_tracker_from_a_checkpoint(tmp_path, monkeypatch):
-    model, name, config = reference_model("stark_lightning"), *VARIANTS["stark_lightning"][:2]
-    path = tmp_path / "weights.pth.tar"
-    save_checkpoint(path, {"net": model.state_dict()})
-    made, cfg = create_tracker(name, config, path, device="cpu"), load_config(name, config)
-    direct = StarkTracker(BoxEngine(torch_engine(model, cfg)), cfg)
-    frame = image("track.frame", 120, 160)
-    for tracker in (made, direct):
-        tracker.initialize(frame, {"init_bbox": [50, 40, 30, 30]})
-    assert made.track(frame) == direct.track(frame)
-    monkeypatch.setenv("STARK_SAVE_DIR", str(tmp_path))
+def test_mistakes_in_naming_a_tracker_are_said(place):
+    name, config, _ = VARIANTS["stark_lightning"]
+    save_checkpoint(place / "weights.pth.tar", {"net": reference_model("stark_lightning").state_dict()})
     for given, message in (
-        (("stark_s", "baseline", path), r"weights\.pth\.tar"),
+        (("stark_s", "baseline", place / "weights.pth.tar"), r"weights\.pth\.tar"),
         ((name, config), "checkpoints"),
         (("stark_x", "baseline"), "unknown tracker"),
         (("stark_s", "basline"), "did you mean 'baseline'"),

@@ -109,11 +109,20 @@ def test_a_folder_is_sorted_by_number_and_what_is_no_source_is_named(tmp_path, m
             open_source(name)
 
 
-def test_useless_first_boxes_are_refused():
+def test_useless_first_boxes_and_texts_that_are_no_objects_are_refused(tmp_path):
     for box in [(1, 2, 3), (1, 2, 3, float("nan")), (1, 2, 0, 4), (64, 2, 3, 4), (1, -9, 3, 9)]:
         with pytest.raises(UserError, match=r"four numbers.*w and h above 0|outside the first frame, which is 64x48"):
             check_box(box, plain_frame(0))
     check_box((-10, -10, 500, 500), plain_frame(0))
+    for text, message in (
+        ("1,2,3\n", "line 1: '1,2,3' is not x, y, width, height"),
+        ("1,2,3,4\n1,2,x,4,a\n", "line 2: '1,2,x,4,a' is not"),
+        ("1,2,3,4,a\n1,2,3,4\n", "some lines have a name"),
+        ("1,2,3,4\n" * 65, "holds 65 boxes: give 1 to 64, one an object, of the first frame"),
+    ):
+        (tmp_path / "objects.txt").write_text(text)
+        with pytest.raises(UserError, match=message):
+            read_objects(tmp_path / "objects.txt")
 
 
 def test_boxes_and_captions_are_drawn_on_any_ground_and_into_any_image():
@@ -328,15 +337,3 @@ def test_several_objects_have_names_colours_and_texts_of_their_own(clip, tmp_pat
     ):
         assert run_script("video_demo.py", *words, *wrong) == 2
         assert message in capsys.readouterr().err
-
-
-def test_texts_that_are_no_objects_are_refused(tmp_path):
-    for text, message in (
-        ("1,2,3\n", "line 1: '1,2,3' is not x, y, width, height"),
-        ("1,2,3,4\n1,2,x,4,a\n", "line 2: '1,2,x,4,a' is not"),
-        ("1,2,3,4,a\n1,2,3,4\n", "some lines have a name"),
-        ("1,2,3,4\n" * 65, "holds 65 boxes: give 1 to 64, one an object, of the first frame"),
-    ):
-        (tmp_path / "objects.txt").write_text(text)
-        with pytest.raises(UserError, match=message):
-            read_objects(tmp_path / "objects.txt")

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import importlib.util
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -18,7 +19,7 @@ from ...utils.errors import UserError
 from ...utils.files import locked
 from ...utils.graph_files import ABOUT, REGIONS, SEARCH, TEMPLATE, VERSION
 from ...utils.workspace import workspace
-from .classic import BASELINES, create_baseline
+from .classic import BASELINES, ClassicTracker
 from .engines import Engine, choose_engine, engine_device
 from .engines.graphs import graph_engine
 from .stark import BoxEngine, StarkTracker
@@ -77,7 +78,7 @@ def create_tracker(
         name: `stark_s`, `stark_st`, `stark_lightning_X_trt`, or a baseline, whose configuration is not read: `csrt`,
             `kcf`, `nano` and `vit` of OpenCV, `still` that never moves.
         config: configuration in `experiments/<script>/`, or a YAML file.
-        checkpoint: weights, as `find_weights` takes them.
+        checkpoint: weights, as `find_weights` takes them; ONNX files of `nano` and `vit`, separated as in PATH.
         dataset_name: the test set, which decides how often STARK-ST renews its dynamic template.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`; `auto` is one that the engine can use.
         engine: of `PRECISIONS_OF` in `lib.test.tracker.engines`; `auto` is the fastest that is installed, and its name
@@ -86,14 +87,14 @@ def create_tracker(
         overrides: `KEY.PATH=value` of the configuration, see `lib.config.load_config`.
         num_threads: processor threads to compute with (docs/api.md). Of torch they are the process's.
 
-    Raises:
-        UserError: an unknown name, configuration, device, engine or precision; a checkpoint that is
-            missing, damaged or of another network.
+    Raises UserError for an unknown name, configuration, device, engine or precision, or for a checkpoint that is
+    missing, damaged or of another network.
     """
     if num_threads is not None and num_threads < 1:
         raise UserError(f"{num_threads} threads: the number must be 1 or more")
     if name in BASELINES:
-        return create_baseline(name, checkpoint)
+        files = str(checkpoint).split(os.pathsep) if checkpoint else ()
+        return ClassicTracker(name, files) if BASELINES[name] is ClassicTracker else BASELINES[name]()
     if name not in SCRIPT_OF:
         raise UserError(f"unknown tracker '{name}'; valid: {', '.join([*SCRIPT_OF, *BASELINES])}")
     chosen = choose_engine(engine, device, precision)

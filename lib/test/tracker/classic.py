@@ -1,7 +1,6 @@
 """Trackers of OpenCV to compare with, and one that never moves."""
 
 import copy
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,11 +17,9 @@ class Baseline:
     _box: list[float] | None = None  # xywh in pixels; None before `initialize`
 
     def initialize(self, image: np.ndarray, info: dict) -> None:
-        """Start on a frame, (H, W, 3) RGB, with the box `info["init_bbox"]`, xywh in pixels."""
         self._box = [float(value) for value in info["init_bbox"]]
 
     def spawn(self) -> "Baseline":
-        """Another object's tracker."""
         other = copy.copy(self)
         other._box = None
         return other
@@ -74,7 +71,7 @@ class ClassicTracker(Baseline):
             raise UserError(f"OpenCV cannot read the network of {self._kind.__name__}: {error.err}") from error
 
     def initialize(self, image: np.ndarray, info: dict) -> None:
-        """As `Baseline.initialize`; raises UserError where the box shows nothing of the image, or too little."""
+        """Start on a frame; raises UserError where the box shows nothing of the image, or too little."""
         image = to_rgb8(image)
         height, width = image.shape[:2]
         x, y, w, h = (round(float(value)) for value in info["init_bbox"])
@@ -107,17 +104,9 @@ class StillTracker(Baseline):
     """Reports the first box for every frame: the score that a test set gives to a tracker that does nothing."""
 
     def track(self, image: np.ndarray) -> dict:
-        """Give `{"target_bbox": [x, y, w, h]}`, the first box."""
         self._require_object()
         return {"target_bbox": list(self._box)}
 
 
 # Name -> class; those of OpenCV also take their name and files.
 BASELINES = {**dict.fromkeys(_OPENCV, ClassicTracker), "still": StillTracker}
-
-
-def create_baseline(name: str, files: str | Path | None = None) -> Baseline:
-    """The tracker of a name in BASELINES; `files` of a network are separated as paths in PATH are."""
-    if name in _OPENCV:
-        return ClassicTracker(name, str(files).split(os.pathsep) if files else ())
-    return BASELINES[name]()

@@ -5,12 +5,12 @@ clips.
 """
 
 import filecmp
+import itertools
 import logging
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +54,8 @@ def clips_of(dataset: str | None = None) -> list[Clip]:
     if dataset is not None:
         # A generator in place of `map` would read frames of the last sequence, whichever clip they are for.
         return [(map(s.read_frame, range(len(s))), s.truth) for s in load_dataset(dataset)]
-    clips = []
-    for path, sample in map(find_sample, SAMPLES):
-        for scale in (1.0, 0.5):
-            clips.append((_frames(path, scale), [[value * scale for value in sample.box]]))
-    return clips
+    samples = itertools.product(map(find_sample, SAMPLES), (1.0, 0.5))
+    return [(_frames(path, scale), [[value * scale for value in sample.box]]) for (path, sample), scale in samples]
 
 
 def _frames(path: Path, scale: float) -> Iterator[np.ndarray]:
@@ -95,7 +92,7 @@ def _follow_boxes(engine: Engine, cfg: EasyDict, clips: list[Clip], most: int) -
     tracker = StarkTracker(BoxEngine(engine), cfg)
     tracker.lost_below = 0.0  # one search a frame
     for frames, boxes in clips:
-        for index, frame in enumerate(islice(frames, most // len(clips) + 1)):
+        for index, frame in enumerate(itertools.islice(frames, most // len(clips) + 1)):
             if index == 0 or (index % _RESTART == 0 and index < len(boxes) and np.min(boxes[index][2:]) > 0):
                 tracker.initialize(frame, {"init_bbox": list(boxes[index])})
                 tracker.templates = tracker.templates * engine.regions.templates
@@ -110,7 +107,7 @@ def _make_masks(engine: Engine, cfg: EasyDict, clips: list[Clip], most: int) -> 
     refiner, rng = Refiner(engine, cfg), np.random.default_rng(0)
     for frames, boxes in clips:
         box = np.asarray(boxes[0], np.float64)
-        for index, frame in enumerate(islice(frames, max(1, most // len(clips)))):
+        for index, frame in enumerate(itertools.islice(frames, max(1, most // len(clips)))):
             if index == 0:
                 refiner.initialize(frame, box)
             size = box[2:] * np.exp(rng.normal(0, _SCALE, 2))
@@ -153,13 +150,8 @@ def compare_engines(
 def calibrate(folder: Path, cfg: EasyDict, clips: Iterable[Clip], target: Path | None = None) -> None:
     """Write the int8 graph of the search part; the template part runs once, and all boxes depend on it.
 
-    Args:
-        folder: the exported graphs.
-        clips: sequences like those that will be tracked.
-        target: folder of the int8 graph; by default that of the others.
-
-    Raises:
-        UserError: a package is missing, the clips show too little, or the file cannot be written.
+    It goes beside the exported graphs in `folder`, or into `target`. The clips should be like those that will be
+    tracked. Raises UserError where a package is missing, they show too little, or the file cannot be written.
     """
     nncf = package("nncf", "the precision int8")
     logging.getLogger("nncf").setLevel(logging.ERROR)
@@ -207,7 +199,7 @@ def export(
     folder, model = exported(script, config, cfg, weights), load_network(script, cfg, weights)
     if output is not None and not overwrite:  # nor what describes another network
         refuse_to_replace([output / name for name in filecmp.cmpfiles(folder, output, (REGIONS, ABOUT), False)[1]])
-    place, stays = output or folder, []
+    place, kept = output or folder, False
     if format == "openvino":
         place.mkdir(parents=True, exist_ok=True)
         for each in (REGIONS, ABOUT):
@@ -216,17 +208,16 @@ def export(
         save_model(read_model(folder / TEMPLATE), place / names[0])
         if precision == "int8":
             with locked(place):  # of several processes that start together one calibrates
-                if calibration or overwrite or not (place / names[1]).is_file():
+                kept = not calibration and not overwrite and (place / names[1]).is_file()
+                if not kept:
                     calibrate(folder, cfg, clips_of(calibration), place)
-                else:
-                    stays = [place / names[1]]
         else:
             save_model(read_model(folder / SEARCH), place / names[1])
     elif output is not None or overwrite:
         export_graphs(model, cfg, place, graphs_origin(script, config, folder, weights))
     other = graph_engine(format, place, target, precision, suffix)
     for path in (*(place / name for name in names), *sorted(place.glob("tensorrt-*/*"))):
-        print(f"{'kept (--overwrite calibrates anew)' if path in stays else 'wrote'} {path}")
+        print(f"{'kept (--overwrite calibrates anew)' if kept and path.name == names[1] else 'wrote'} {path}")
     return _report(compare_engines(torch_engine(model, cfg), other, cfg, clips_of(frames)), other.name, precision)
 
 

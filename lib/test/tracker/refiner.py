@@ -16,11 +16,9 @@ from .engines import Engine, choose_engine
 
 
 class Refiner:
-    """Masks of one object, which is shown once; boxes are xywh in pixels, and a CropError says one without area.
+    """Masks of one object, which is shown once, by an `AlphaRefine` network and the effective configuration of it.
 
-    Args:
-        engine: computes an `AlphaRefine` network.
-        cfg: the effective configuration it was built from.
+    Boxes are xywh in pixels; a CropError says one without area.
     """
 
     def __init__(self, engine: Engine, cfg: EasyDict) -> None:

@@ -90,12 +90,9 @@ class BoxEngine:
 
 
 class StarkTracker:
-    """Follows one object.
+    """Follows one object; `cfg` is the effective configuration that the network was built from.
 
-    Args:
-        engine: finds boxes in crops.
-        cfg: the effective configuration the network was built from.
-        update_intervals: STARK-ST: for each dynamic template the frames between two chances of replacement.
+    `update_intervals` are those of STARK-ST: for each dynamic template the frames between two chances of replacement.
     """
 
     def __init__(self, engine: BoxEngine, cfg: EasyDict, update_intervals: Sequence[int] = ()) -> None:
@@ -117,7 +114,14 @@ class StarkTracker:
         The box may reach outside. Raises UserError where it has no area, or where its crop shows no image.
         """
         image = _as_picture(image)
-        box = _checked_box(info)
+        try:
+            box = [float(v) for v in info["init_bbox"]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError("initialize needs {'init_bbox': [x, y, w, h]} with four numbers in pixels") from error
+        if len(box) != 4 or not np.isfinite(box).all() or box[2] <= 0 or box[3] <= 0:
+            raise UserError(
+                f"the first box {box} is not [x, y, w, h] with finite numbers and a width and height above 0"
+            )
         # Nothing of the tracker changes before the template is known to serve.
         self.templates = [self._encode_template(image, box)] * (1 + len(self.update_intervals))
         self.state = self.sure = box
@@ -138,8 +142,7 @@ class StarkTracker:
             Lightning: it compares frames of one sequence, and is no probability); `lost`, whether the score is below
             TEST.LOST_BELOW, where this is set.
 
-        Raises:
-            UserError: `initialize` was not called, the image is none, or the network's box is not finite.
+        Raises UserError where `initialize` was not called, the image is none, or the network's box is not finite.
         """
         if self.state is None:
             raise UserError("the tracker has no object yet: call initialize(image, {'init_bbox': [x, y, w, h]}) first")
@@ -250,14 +253,3 @@ class StarkTracker:
 
 def _as_picture(image: np.ndarray | Picture) -> Picture:
     return image if isinstance(image, Picture) else Picture(to_rgb8(image))
-
-
-def _checked_box(info: Mapping) -> list[float]:
-    """The first box as four floats, or a clear error."""
-    try:
-        box = [float(v) for v in info["init_bbox"]]
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError("initialize needs {'init_bbox': [x, y, w, h]} with four numbers in pixels") from error
-    if len(box) != 4 or not np.isfinite(box).all() or box[2] <= 0 or box[3] <= 0:
-        raise UserError(f"the first box {box} is not [x, y, w, h] with finite numbers and a width and height above 0")
-    return box

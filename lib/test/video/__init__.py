@@ -1,1 +1,0 @@
-"""Tracking in a video, a folder of images or a camera's picture, with the result drawn into it."""

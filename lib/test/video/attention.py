@@ -46,8 +46,7 @@ def draw_explanation(explained: Mapping[str, np.ndarray], layer: int | None = No
         if name in explained:
             for weights, title in zip(np.atleast_3d(explained[name].T).T, titles, strict=True):
                 upper.append((_heated(search, weights), f"{title} (highest {weights.max():.2f})"))
-    columns = max(len(upper), len(lower))
-    height = _TITLE + _TILE
+    columns, height = max(len(upper), len(lower)), _TITLE + _TILE
     picture = np.full((2 * height + _GAP, columns * (_TILE + _GAP) - _GAP, 3), 32, np.uint8)
     for row, tiles in enumerate((upper, lower)):
         for column, (image, title) in enumerate(tiles):

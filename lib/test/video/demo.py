@@ -58,8 +58,7 @@ def video_demo(
         output: folder of the results; a new `output/<source>_<tracker>_<config>` by default.
         built: a tracker, of `build_tracker`, to use in place of a new one.
 
-    Raises:
-        UserError: the source, the box, the tracker or the folder is unusable, or there is nowhere to draw a box.
+    Raises UserError where source, box, tracker or folder is unusable, or there is nowhere to draw a box.
     """
     layer = _layer_of(show)
     obstacle = "--no_window is given" if no_window else video.missing_display()
@@ -125,10 +124,7 @@ def build_tracker(
 ) -> Tracker:
     """A tracker, which also gives masks where `refine` is a configuration of Alpha-Refine.
 
-    Args:
-        tracker, config, how: as `lib.test.tracker.create_tracker` takes them.
-        refine_checkpoint: weights for masks; see `lib.test.tracker.find_weights`.
-        refine_precision: of masks; that of the tracker by default.
+    `how` is as `lib.test.tracker.create_tracker` takes it. Masks have the tracker's precision by default.
     """
     built = create_tracker(tracker, config, **how)
     if refine is None:
@@ -141,13 +137,7 @@ def build_tracker(
 class Objects:
     """The objects of a video, each with a tracker of its own on the same network.
 
-    Args:
-        tracker: as `lib.test.tracker.create_tracker` gives it.
-        boxes: where they are in the first frame, xywh in pixels.
-        names, colour: as `video_demo` takes them.
-
-    Raises:
-        UserError: there are other numbers of boxes and of names.
+    `boxes` are xywh in pixels of the first frame. Raises UserError where there are other numbers of boxes and of names.
     """
 
     def __init__(
@@ -211,12 +201,8 @@ def run_demo(
 ) -> tuple[int, bool]:
     """Track through all frames and print the speed; in the window r draws the box of one object anew and q ends.
 
-    Args:
-        first: the first frame, (H, W, 3) uint8 RGB; `source` gives those after it.
-        explain: writes what the network looked at, in each frame from the second.
-
-    Returns:
-        The number of frames, and whether the user ended it.
+    `first` is the first frame, (H, W, 3) uint8 RGB; `source` gives those after it, which `explain` explains. Gives the
+    number of frames, and whether the user ended it.
     """
     start, seconds, size = time.perf_counter(), 0.0, video.video_size(first)
     objects.start(first)
@@ -239,8 +225,8 @@ def run_demo(
             bar.update()
             for name, (box, score) in zip(objects.names or [""], objects.scored, strict=True) if debug else ():
                 confidence = "" if score is None else f"  confidence {score:.3f}"
-                begin = f"frame {number}: {name}{': ' if name else ''}"
-                bar.write(f"{begin}{' '.join(f'{value:.1f}' for value in box)}{confidence}")
+                values = " ".join(f"{value:.1f}" for value in box)
+                bar.write(f"frame {number}: {name}{': ' if name else ''}{values}{confidence}")
             if key == "q":
                 break
     whole = number / (time.perf_counter() - start)

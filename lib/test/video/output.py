@@ -39,7 +39,6 @@ _CODES = ("3fa0e0", "f5813a", "22c493", "e79ac4", "f2b63c", "9bd7fb", "1e1e1e")
 DISTINCT = [tuple(bytes.fromhex(code)) for code in _CODES]
 _DARK = (16, 16, 16)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
-_SURE_FROM = 0.5  # the confidence from which STARK-ST counts the object as seen
 # H.264 plays everywhere, in browsers, too; a build without its encoder has MPEG-4.
 _CODECS = ("libx264", "libopenh264", "mpeg4")
 _LARGEST_SIDE = 4096  # pixels; far larger frames exceed what the codec and most players take
@@ -64,8 +63,12 @@ def draw_overlay(
         boxes: xywh in pixels of `image`, each with its colour, and perhaps ASCII text; one that is nan is not drawn.
     """
     image, (width, height) = image.copy(), size
-    if mask is not None:
-        draw_mask(image, mask)
+    if mask is not None:  # tinted, with a dark line outside its outline
+        image[mask] = ((image[mask].astype(np.uint16) + SURE) // 2).astype(np.uint8)
+        line = max(1, round(min(image.shape[:2]) / 360))
+        outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        for thickness, paint in ((3 * line, _DARK), (line, SURE)):
+            cv2.drawContours(image, outlines, -1, paint, thickness)
     for box, colour, *label in boxes:
         if np.isfinite(box).all():
             draw_box(image, box, colour)
@@ -91,8 +94,8 @@ def parse_colour(text: str) -> Colour:
 
 
 def box_colour(score: float | None) -> Colour:
-    """Green, or orange where the tracker's confidence in [0, 1] is low."""
-    return UNSURE if score is not None and score < _SURE_FROM else SURE
+    """Green, or orange where the confidence in [0, 1] is below that from which STARK-ST counts the object as seen."""
+    return UNSURE if score is not None and score < 0.5 else SURE
 
 
 def draw_box(image: np.ndarray, box: Sequence[float], colour: Colour) -> None:
@@ -104,15 +107,6 @@ def draw_box(image: np.ndarray, box: Sequence[float], colour: Colour) -> None:
     y1, y2 = np.clip([box[1], box[1] + box[3]], -height, 2 * height).round().astype(int).tolist()
     for thickness, paint in ((line + 2 * max(1, line // 2), _DARK), (line, colour)):
         cv2.rectangle(image, (x1, y1), (x2, y2), paint, thickness)
-
-
-def draw_mask(image: np.ndarray, mask: np.ndarray) -> None:
-    """Tint the pixels of a mask (H, W) in an image (H, W, 3), and draw its outline with a dark line outside."""
-    image[mask] = ((image[mask].astype(np.uint16) + SURE) // 2).astype(np.uint8)
-    line = max(1, round(min(image.shape[:2]) / 360))
-    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    for thickness, paint in ((3 * line, _DARK), (line, SURE)):
-        cv2.drawContours(image, outlines, -1, paint, thickness)
 
 
 def draw_caption(
@@ -185,8 +179,7 @@ class Window:
 def result_folder(default: Path, output: Path | None, overwrite: bool) -> Path:
     """Make the folder of a run's results: `output`, else `default`, or `<default>_2`, `_3`, … where that one exists.
 
-    Raises:
-        UserError: it holds results already and may not be overwritten.
+    Raises UserError where it holds results already and may not be overwritten.
     """
     folder = output or default
     if output is None and not overwrite:

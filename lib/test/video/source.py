@@ -34,14 +34,10 @@ class FrameSource:
 
 
 class NewestFrames:
-    """Frames of a camera or stream, each the newest one when it is asked for; a thread reads all of them.
-
-    Attributes:
-        dropped: how many came and were replaced by a newer one before they were asked for.
-    """
+    """Frames of a camera or stream, each the newest one when it is asked for; a thread reads all of them."""
 
     def __init__(self, frames: Iterator[np.ndarray]) -> None:
-        self.dropped = 0
+        self.dropped = 0  # frames that were replaced by a newer one before they were asked for
         self._frames, self._changed = frames, threading.Condition()
         self._newest: np.ndarray | None = None
         self._error: Exception | None = None

@@ -9,7 +9,6 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -95,12 +94,8 @@ def _missing_provider(engine: str) -> str:
 
 def _selected(device: str) -> str:
     """The device that a name of `select_device` stands for here; PyTorch is not loaded to know that it is the CPU."""
-    no_accelerator = (
-        not importlib.util.find_spec("torch")
-        or sys.platform == "linux"
-        and not any(map(Path.exists, map(Path, ("/proc/driver/nvidia", "/dev/kfd"))))
-    )
-    if device == "cpu" or (device == "auto" and no_accelerator):
+    drivers = sys.platform != "linux" or any(map(os.path.exists, ("/proc/driver/nvidia", "/dev/kfd")))
+    if device == "cpu" or (device == "auto" and not (drivers and importlib.util.find_spec("torch"))):
         return "cpu"
     from ....utils.device import select_device
 

@@ -1,11 +1,12 @@
 """The engines on exported graphs, and onnxruntime, which also runs TensorRT."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 from ....utils.device import thread_count
 from ....utils.errors import UserError
-from ....utils.graph_files import REGIONS, Regions
+from ....utils.graph_files import ABOUT, REGIONS, Regions
 from . import Engine, Part, openvino, package
 
 _ERRORS = "Fail InvalidArgument InvalidGraph InvalidProtobuf NoSuchFile NotImplemented RuntimeException"
@@ -21,21 +22,21 @@ def graph_engine(
 ) -> Engine:
     """The engine `onnx`, `openvino` or `tensorrt` for the graphs that `lib.models.export.export_graphs` writes.
 
-    Args:
-        device: from `engine_device`.
-        precision: one that the engine knows. `int8` needs the graph that `tracking/export.py` quantises.
-        suffix: of the files; openvino also takes graphs in its own format.
-
-    Raises:
-        UserError: a package is missing, or the graphs cannot be run.
+    `device` is from `engine_device`; the precision `int8` needs the graph that `tracking/export.py` quantises; openvino
+    also takes files of its own `suffix`. Raises UserError where a package is missing, or the graphs cannot be run.
     """
     template, search = (folder / f"{part}{suffix}" for part in ("template", "search"))
     if engine == "openvino":
         if precision == "int8":
-            search = openvino.require_int8(folder / f"search{openvino.INT8_SUFFIX}")
+            search = folder / f"search{openvino.INT8_SUFFIX}"
+            if not search.is_file():
+                origin = json.loads((folder / ABOUT).read_text(encoding="utf-8"))["origin"]
+                named = " ".join(f"--{name} {origin.get(name, name.upper())}" for name in ("script", "config"))
+                command = f"python tracking/export.py {named} --format openvino --precision int8"
+                raise UserError(f"{search} is missing: make it with `{command}`")
         # A template is computed once, and all boxes come of it: fp32 costs nothing there.
-        parts = [openvino.open_graph(template, "fp32", num_threads)]
-        parts.append(openvino.open_graph(search, precision, num_threads))
+        precisions = ((template, "fp32"), (search, precision))
+        parts = [openvino.open_graph(path, each, num_threads) for path, each in precisions]
     else:
         tensorrt = precision if engine == "tensorrt" else None
         parts = [open_graph(path, device, num_threads, tensorrt) for path in (template, search)]

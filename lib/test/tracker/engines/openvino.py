@@ -1,7 +1,6 @@
 """OpenVINO on exported graphs: fp32, bf16 where the processor multiplies it, and int8 after calibration."""
 
 import functools
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ import numpy as np
 from ....utils.device import thread_count
 from ....utils.errors import UserError
 from ....utils.files import atomic_path
-from ....utils.graph_files import ABOUT
 from . import Part, package
 
 # OpenVINO's own files of a graph, beside the ONNX ones.
@@ -28,7 +26,11 @@ def open_graph(path: Path, precision: str = "fp32", num_threads: int | None = No
     # Some processors have no bf16 beside quantised layers.
     for hint in (hint_of(precision), "f32") if precision == "int8" else (hint_of(precision),):
         try:
-            first, request = _requests(read_model(path), hint, num_threads or thread_count())
+            model, threads = read_model(path), num_threads or thread_count()
+            model.reshape({each: [1, *each.partial_shape[1:]] for each in model.inputs})
+            first, rest = _cut(model) if hint == "bf16" else (None, model)
+            first = first if first is None else compiled(first, "f32", threads)
+            request = compiled(rest, hint, threads)
             break
         except RuntimeError as error:
             reason = error
@@ -43,15 +45,6 @@ def open_graph(path: Path, precision: str = "fp32", num_threads: int | None = No
         return [np.array(found) for found in request.infer([image, *others], share_inputs=True).values()]
 
     return graph
-
-
-def _requests(model: Any, hint: str, threads: int) -> tuple[Any | None, Any]:
-    """What infers the first layers of a graph, where they are apart, and what infers the rest."""
-    model.reshape({each: [1, *each.partial_shape[1:]] for each in model.inputs})
-    first = _cut(model) if hint == "bf16" else None
-    if first is None:
-        return None, compiled(model, hint, threads)
-    return compiled(first[0], "f32", threads), compiled(first[1], hint, threads)
 
 
 def compiled(model: Any, hint: str, threads: int) -> Any:
@@ -84,14 +77,14 @@ def first_layers(model: Any) -> list[Any]:
     return convolutions if kinds == ["Convolution", "GroupConvolution", "Convolution"] else []
 
 
-def _cut(model: Any) -> tuple[Any, Any] | None:
-    """A graph cut behind `first_layers`, or None where they are missing or quantised.
+def _cut(model: Any) -> tuple[Any | None, Any]:
+    """Cut a graph behind `first_layers`: OpenVINO knows one precision a model. All is behind if they are missing.
 
-    OpenVINO knows one precision a model.
+    Quantised ones are not cut off, either.
     """
     found = first_layers(model)
     if not found or any(each.input_value(0).get_node().get_type_name() == "FakeQuantize" for each in found):
-        return None
+        return None, model
     operations = openvino().opset13
     users = [each.get_node() for each in found[-1].output(0).get_target_inputs()]
     border = next(each.output(0) for each in users if each.get_type_name() == "Add")  # its bias
@@ -104,16 +97,6 @@ def _cut(model: Any) -> tuple[Any, Any] | None:
         user.replace_source_output(feature.output(0))
     image, *others = model.get_parameters()
     return openvino().Model([result], [image]), openvino().Model(model.get_results(), [passed, *others])
-
-
-def require_int8(path: Path) -> Path:
-    """The file of a quantised graph; where it is missing, the UserError has the command that makes it."""
-    if not path.is_file():
-        origin = json.loads((path.parent / ABOUT).read_text(encoding="utf-8"))["origin"]
-        named = " ".join(f"--{name} {origin.get(name, name.upper())}" for name in ("script", "config"))
-        command = f"python tracking/export.py {named} --format openvino --precision int8"
-        raise UserError(f"{path} is missing: make it with `{command}`")
-    return path
 
 
 def read_model(path: Path) -> Any:

@@ -24,12 +24,9 @@ def torch_engine(
 ) -> Engine:
     """The engine `torch` or `compile` for a network with its weights, which is rewritten for tracking.
 
-    Args:
-        precision: `fp32`, `bf16` or `fp16`: of the weights and all that is computed but positions and boxes; of a
-            network that makes masks by autocast.
-        compiled: by torch.compile.
-
-    On CUDA both parts are CUDA graphs (`CudaGraphs`), compiled or not: their shapes are fixed.
+    The precision `fp32`, `bf16` or `fp16` is that of the weights and all that is computed but positions and boxes. A
+    network that makes masks has it by autocast. On CUDA both parts are CUDA graphs, compiled or not: their shapes are
+    fixed.
     """
     masks, dtype, kind = isinstance(model, AlphaRefine), _DTYPES[precision], torch.device(device).type
     parts = MaskParts(model, cfg) if masks else Parts(prepare_for_tracking(model), cfg)
