@@ -88,11 +88,10 @@ def score_source(source: ResultSource, sequences: Mapping[str, Sequence]) -> Tra
         try:
             prediction, errors, remarks = _compare(source, sequence)
             rows[name] = _row(source, sequence, prediction, errors)
+            compared[name] = prediction, errors
+            notes += [f"{source.label}: {name}: {remark}" for remark in remarks]
         except UserError as error:
             problems.append(str(error))
-            continue
-        compared[name] = prediction, errors
-        notes += [f"{source.label}: {name}: {remark}" for remark in remarks]
     if problems:
         raise UserError(few(problems, 3, "; ", 500))
     if not rows:
