@@ -110,14 +110,20 @@ def frame_errors(
     if missing and rule.strict:
         count = f"{len(prediction)} boxes and the ground truth {len(truth)}"
         raise UserError(f"the result has {count}; run the sequence again")
-    prediction = np.concatenate((_repeat_last(prediction[: len(truth)], truth), np.zeros((missing, 4))))
+    prediction = prediction[: len(truth)]
+    # A box without area is replaced by the one before, where the frame has ground truth.
+    empty = (prediction[:, 2:] == 0).any(axis=1) & ~np.isnan(truth[: len(prediction)]).any(axis=1)
+    source = np.maximum.accumulate(np.where(empty, 0, np.arange(len(prediction))))
+    prediction = np.concatenate((prediction[source], np.zeros((missing, 4))))
     prediction[0] = truth[0]
     shown = np.asarray(visible, bool) if rule.strict and visible is not None else np.ones(len(truth), bool)
     has_box = np.all(truth[:, 2:] > 0, axis=1) & np.isfinite(truth).all(axis=1)
 
     overlap, distance, norm_distance = (np.full(len(truth), fill) for fill in (-1.0, rule.invalid_distance, _HIT))
     overlap[has_box] = box_overlap(prediction[has_box], truth[has_box])
-    offset = _centre(prediction[has_box]) - _centre(truth[has_box])
+    # Centres of boxes that count inclusive pixels.
+    found, true = (boxes[has_box, :2] + 0.5 * (boxes[has_box, 2:] - 1) for boxes in (prediction, truth))
+    offset = found - true
     distance[has_box] = np.linalg.norm(offset, axis=1)
     norm_distance[has_box] = np.linalg.norm(offset / truth[has_box, 2:], axis=1)
 
@@ -134,18 +140,6 @@ def box_overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     union = a[:, 2:].prod(axis=1) + b[:, 2:].prod(axis=1) - intersection
     ratio = intersection / np.maximum(union, np.finfo(float).tiny)
     return ratio.clip(max=1)  # equal boxes can round to a little more
-
-
-def _repeat_last(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Put the box before in place of a predicted one without area, where the frame has ground truth."""
-    empty = (prediction[:, 2:] == 0).any(axis=1) & ~np.isnan(truth[: len(prediction)]).any(axis=1)
-    source = np.where(empty, 0, np.arange(len(prediction)))
-    return prediction[np.maximum.accumulate(source)]
-
-
-def _centre(boxes: np.ndarray) -> np.ndarray:
-    """Centre of xywh boxes that count inclusive pixels: (N, 4) to (N, 2)."""
-    return boxes[:, :2] + 0.5 * (boxes[:, 2:] - 1)
 
 
 def _curve(values: np.ndarray, reaches: np.ufunc, thresholds: np.ndarray) -> np.ndarray:

@@ -188,11 +188,11 @@ def _picture(trackers: SequenceOf[TrackerScores], sequence: Sequence, name: str,
         data = encode_jpeg(image, quality)
         if len(data) <= _BYTES:
             break
-    scored = [(index, t.runs) for index, t in enumerate(trackers) if name in t.table.index]
-    boxes = [(index, run[name][0]) for index, runs in scored for _, run in runs]
+    scored = [(index, t) for index, t in enumerate(trackers) if frame and name in t.table.index]
+    boxes = [(index, compared[name][0]) for index, t in scored for _, compared in t.runs]
     shown = [
         (index, *(each[frame] * scale).round(1).tolist())
-        for index, each in [*(boxes if frame else ()), ("truth", sequence.truth)]
+        for index, each in [*boxes, ("truth", sequence.truth)]
         if frame < len(each) and (each[frame, 2:] > 0).all() and np.abs(each[frame]).max() < 1e6
     ]
     address = f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"

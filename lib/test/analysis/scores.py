@@ -26,7 +26,6 @@ CURVES = {
     "norm_precision_curve": metrics.NORM_DISTANCE_THRESHOLDS,
 }
 
-_UNTIMED = ("still",)  # trackers that compute nothing
 _RESOLUTION = re.compile(r"\(\s*(\d+)\s*,\s*(\d+)\s*\)", re.ASCII)
 _MISS = [1e9, 1e9, 1, 1]  # a box that is too far off for a hit in any score
 
@@ -88,12 +87,11 @@ def score_source(source: ResultSource, sequences: Mapping[str, Sequence]) -> Tra
             raise UserError(f"{path} is of {used[path]} or of {name}: {where}")
         try:
             prediction, errors, remarks = _compare(source, sequence)
-            rows[name] = _row(source, sequence, errors, counted_overlaps(sequence, prediction, errors))
+            rows[name] = _row(source, sequence, prediction, errors)
+            compared[name] = prediction, errors
+            notes += [f"{source.label}: {name}: {remark}" for remark in remarks]
         except UserError as error:
             problems.append(str(error))
-            continue
-        compared[name] = prediction, errors
-        notes += [f"{source.label}: {name}: {remark}" for remark in remarks]
     if problems:
         raise UserError(few(problems, 3, "; ", 500))
     if not rows:
@@ -182,12 +180,11 @@ def _clip(boxes: np.ndarray, frame: np.ndarray) -> np.ndarray:
     return np.concatenate((corner, np.clip(boxes[:, 2:], 0, frame - corner)), axis=1)
 
 
-def _row(
-    source: ResultSource, sequence: Sequence, errors: metrics.FrameErrors, overlaps: np.ndarray
-) -> dict[tuple, float]:
-    """A row of `TrackerScores.table`, with IoU (K,) of the frames that count for AO."""
-    scores = metrics.score_errors(errors)
-    seconds = None if source.owner.parent.name in _UNTIMED else read_seconds(source.files(sequence)[1])
+def _row(source: ResultSource, sequence: Sequence, prediction: np.ndarray, errors: metrics.FrameErrors) -> dict:
+    """A row of `TrackerScores.table`."""
+    scores, overlaps = metrics.score_errors(errors), counted_overlaps(sequence, prediction, errors)
+    still = source.owner.parent.name == "still"  # it computes nothing
+    seconds = None if still else read_seconds(source.files(sequence)[1])
     seconds = np.empty(0) if seconds is None else seconds[1:]  # the first is the initialisation
     sums = {
         "frames": len(overlaps),

@@ -13,7 +13,7 @@ from ..video import output as video
 from ..video.attention import attention_writer
 
 DEBUG_LEVELS = (0, 1, 2)
-FOLDER = "debug"
+FOLDER, PICTURE = "debug", "{:08d}.jpg"  # pictures are numbered from 1
 
 # Takes a frame's index, the frame (H, W, 3) uint8 RGB, its box xywh and the tracker's confidence where it has one.
 FrameObserver = Callable[[int, np.ndarray, list[float], float | None], None]
@@ -29,7 +29,7 @@ class Overlays:
 
     def are_drawn(self, sequence: Sequence) -> bool:
         """Whether all files of a sequence exist; never for a window."""
-        files = [video.VIDEO, _picture_name(0)] if self.pictures else [video.VIDEO]
+        files = [video.VIDEO, PICTURE.format(1)] if self.pictures else [video.VIDEO]
         return self.window is None and all((self._folder(sequence) / name).is_file() for name in files)
 
     @contextmanager
@@ -67,7 +67,7 @@ class Overlays:
                 drawn = canvas(index, image, box, score)
                 write(drawn)
                 if self.pictures:
-                    video.save_picture(folder / _picture_name(index), drawn)
+                    video.save_picture(folder / PICTURE.format(index + 1), drawn)
                 if index and self.pictures and explains(tracker):
                     write_attention(index + 1, tracker.explain())
 
@@ -93,7 +93,3 @@ def overlays_for(debug: int, output_dir: Path, alone: bool) -> Iterator[Overlays
         why = f"no window: {obstacle}; " if debug == 1 else ""
         print(f"{why}overlays go to {output_dir / FOLDER}")
         yield Overlays(output_dir, pictures=debug > 1)
-
-
-def _picture_name(index: int) -> str:
-    return f"{index + 1:08d}.jpg"

@@ -29,7 +29,7 @@ def run_dir(results_dir: Path, tracker: str, config: str, run_id: int | None = N
     Raises UserError where the name leads out of `results_dir`, or the run's number is negative.
     """
     name = experiment_name(config)
-    if ".." in Path(tracker, name).parts or Path(tracker).is_absolute() or Path(name).is_absolute():
+    if ".." in (place := Path(tracker, name)).parts or place.is_absolute():
         raise UserError(f"{tracker}:{name} cannot name a folder of results: expected a tracker and a configuration")
     if run_id is not None and run_id < 0:
         raise UserError(f"run {run_id}: runs are counted from 0")

@@ -14,8 +14,6 @@ from ...utils.files import atomic_path
 from ...utils.workspace import workspace
 from .result_files import read_result, read_seconds, run_dir
 
-_NO_TIME = (1980, 1, 1, 0, 0, 0)  # so that equal results make equal archives
-
 
 @dataclass(frozen=True)
 class Server:
@@ -87,9 +85,9 @@ def make_archive(
         raise UserError(f"{len(problems)} of {len(frames)} sequences cannot be packed: {few(problems, 5, '; ', 500)}")
     with atomic_path(output) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in members.items():
-            member = zipfile.ZipInfo(name, _NO_TIME)
-            member.compress_type, member.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
-            archive.writestr(member, content)
+            member = zipfile.ZipInfo(name)  # of 1980, so that equal results make equal archives
+            member.external_attr = 0o644 << 16
+            archive.writestr(member, content, zipfile.ZIP_DEFLATED)
     print(f"{output}: {len(frames)} sequences; the result files stay where they are")
     return output
 

@@ -57,17 +57,6 @@ class ObjectTrackers:
         return region_of_box(result["target_bbox"], self.kind, image.shape[:2]), properties
 
 
-def box_of_mask(mask: np.ndarray, offset: tuple[int, int] = (0, 0)) -> list[float]:
-    """The bounding box xywh, in pixels of the image, of a mask (H, W) whose first pixel is at `offset` (x, y).
-
-    A UserError where the mask is empty.
-    """
-    x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
-    if not w:
-        raise UserError("the mask of the object is empty, so there is nothing to follow")
-    return [float(x + offset[0]), float(y + offset[1]), float(w), float(h)]
-
-
 def box_of_region(region: trax.Region) -> list[float]:
     """The bounding box xywh, in pixels, of a rectangle, polygon or mask; a UserError for other kinds, or no pixel."""
     if region.type == trax.Region.RECTANGLE:
@@ -76,7 +65,10 @@ def box_of_region(region: trax.Region) -> list[float]:
         corners = np.array(list(region))
         return [float(value) for value in (*corners.min(0), *np.ptp(corners, axis=0))]
     if region.type == trax.Region.MASK:
-        return box_of_mask(region.array(), region.offset())
+        (left, top), (x, y, w, h) = region.offset(), cv2.boundingRect(region.array().astype(np.uint8))
+        if not w:
+            raise UserError("the mask of the object is empty, so there is nothing to follow")
+        return [float(left + x), float(top + y), float(w), float(h)]
     raise UserError(f"the toolkit gave a region of the kind '{region.type}'; expected a rectangle, polygon or mask")
 
 

@@ -63,16 +63,12 @@ def test_all_runs_of_one_tracker(tmp_path, dataset, results, run_script, capsys)
     assert capsys.readouterr().err.startswith("error: no results of stark_s:c for these sequences in ")
 
 
-def write_report(path: Path, tracker: str, ao: float, speed: float = 31.5) -> Path:
-    """A report whose success curve falls evenly from 1 at overlap 0 to 0 at 2·ao."""
-    curve = np.clip(1 - np.linspace(0, 1, 101) / (2 * ao), 0, 1).tolist()
-    overall = {"ao": ao, "sr": 0.5, "speed_fps": speed, "succ_curve": curve}
-    path.write_text(json.dumps({tracker: {"overall": overall, "seq_wise": {"GOT-10k_Test_000001": {"ao": 0.5}}}}))
-    return path
-
-
 def test_table_and_plots_of_server_reports(tmp_path, dataset, run_script, capsys):
-    files = [write_report(tmp_path / "a.json", "slow", 0.4, speed=-1), write_report(tmp_path / "b.json", "good", 0.5)]
+    files = tmp_path / "a.json", tmp_path / "b.json"
+    slow = {"ao": 0.4, "sr": 0.5, "speed_fps": -1, "succ_curve": [1, 0.6875, 0.375, 0.0625, 0]}
+    good = {"ao": 0.5, "sr": 0.5, "speed_fps": 31.5, "succ_curve": np.linspace(1, 0, 101).tolist()}
+    for file, tracker, overall in zip(files, ("slow", "good"), (slow, good), strict=True):
+        file.write_text(json.dumps({tracker: {"overall": overall, "seq_wise": {"GOT-10k_Test_000001": {"ao": 0.5}}}}))
     assert run_script("analysis_results.py", "--got_reports", *files, "--output", tmp_path / "out") == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines[0] == ["Tracker", "AO", "SR0.50", "SR0.75", "FPS"]

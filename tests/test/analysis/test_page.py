@@ -45,11 +45,6 @@ def save(path: Path, title: str, trackers: list[TrackerScores], views: list[dict
     return path.read_text(encoding="utf-8")
 
 
-def text_of(page: str) -> str:
-    """What a reader sees."""
-    return unescape(re.sub(r"(?s)<(script|style)\b.*?</\1>|<[^>]*>", "", page))
-
-
 def test_it_is_whole_and_shows_names_numbers_plots_and_runs(tmp_path, sequences):
     trackers = [
         score(tmp_path / "a", EVIL, sequences, [1, 30, 0]),
@@ -74,7 +69,7 @@ def test_it_is_whole_and_shows_names_numbers_plots_and_runs(tmp_path, sequences)
     assert images
     assert all(image.startswith("data:image/jpeg;base64,") for image in images)
 
-    text = text_of(page)
+    text = unescape(re.sub(r"(?s)<(script|style)\b.*?</\1>|<[^>]*>", "", page))  # what a reader sees
     assert text.count(EVIL) >= 5  # title, tables, legends, notes
     assert "Sequences: no result for 1 of 3 sequences: bee" in text
     assert page.count('class="dataframe sortable"') == 3

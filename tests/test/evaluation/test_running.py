@@ -33,15 +33,13 @@ from tests.test.test_video import FakeWindow
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    for index, (name, count) in enumerate((("ant", 6), ("bee", 10), ("cow", 3))):
-        write_sequence(tmp_path / "set", name, count, moving_boxes(count) + [0.75, index, 0.3, 0])
-    return tmp_path / "set"
+def sequences(tmp_path: Path) -> list:
+    return make_set(tmp_path / "set", {"ant": 6, "bee": 10, "cow": 3})
 
 
 @pytest.fixture
-def sequences(root: Path) -> list:
-    return load_dataset(f"folder:{root}")
+def root(tmp_path: Path, sequences: list) -> Path:
+    return tmp_path / "set"
 
 
 @pytest.fixture
@@ -275,7 +273,7 @@ def test_debug_levels(monkeypatch, tmp_path, capsys):
 
 @pytest.fixture
 def videos(tmp_path: Path) -> list:
-    return make_set(tmp_path / "videos")
+    return make_set(tmp_path / "videos", LENGTHS)
 
 
 @pytest.fixture

@@ -19,10 +19,10 @@ from tests.data.made_sets import moving_boxes, write_sequence
 LENGTHS = {"a": 4, "b": 9, "c": 6, "d": 8, "e": 3, "f": 5}
 
 
-def make_set(root: Path) -> list:
-    """Sequences a to f; the first box tells which: its y is 30 for a, 31 for b, …"""
-    for index, (name, count) in enumerate(LENGTHS.items()):
-        write_sequence(root, name, count, moving_boxes(count) + [0.5, index, 0, 0])
+def make_set(root: Path, lengths: dict[str, int]) -> list:
+    """Sequences of so many frames; the first box tells which: its y is 30 for the first, 31 for the second, …"""
+    for index, (name, count) in enumerate(lengths.items()):
+        write_sequence(root, name, count, moving_boxes(count) + [0.75, index, 0.3, 0])
     return load_dataset(f"folder:{root}")
 
 

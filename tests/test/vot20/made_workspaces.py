@@ -16,14 +16,14 @@ from lib.utils.workspace import REPOSITORY
 FRAMES, HEIGHT, WIDTH = 8, 96, 128
 
 
-def write_sequence(folder: Path, rectangles: bool = False, anchors: tuple[int, ...] = (), frames: int = FRAMES) -> Path:
+def write_sequence(folder: Path, rectangles: bool = False, anchors: tuple[int, ...] = ()) -> None:
     """A sequence in the toolkit's form, of a bright square that moves one pixel right and down a frame.
 
     It has masks or rectangles, and `anchors` at frames, negative for tracking backwards.
     """
     (folder / "color").mkdir(parents=True)
     regions, (w, h) = [], (24, 20)
-    for i in range(frames):
+    for i in range(FRAMES):
         x, y = 20 + i, 30 + i
         frame = np.random.default_rng(5).integers(0, 90, (HEIGHT, WIDTH, 3), dtype=np.uint8)
         frame[y : y + h, x : x + w] = (40, 250, 200)
@@ -33,13 +33,12 @@ def write_sequence(folder: Path, rectangles: bool = False, anchors: tuple[int, .
     (folder / "groundtruth.txt").write_text("".join(regions))
     if anchors:
         values = {abs(anchor): 1 if anchor >= 0 else -1 for anchor in anchors}
-        (folder / "anchor.value").write_text("\n".join(str(values.get(i, 0)) for i in range(frames)))
+        (folder / "anchor.value").write_text("\n".join(str(values.get(i, 0)) for i in range(FRAMES)))
     (folder / "sequence").write_text(
         f"name={folder.name}\nfps=30\nformat=default\nchannel.default=color\nchannels.color=color/%08d.jpg\n"
         f"width={WIDTH}\nheight={HEIGHT}\n"
     )
     (folder.parent / "list.txt").write_text(f"{folder.name}\n")
-    return folder
 
 
 def write_workspace(folder: Path, experiments: dict, kind: str = "", registry: str = "./trackers.ini") -> None:

@@ -18,14 +18,7 @@ from lib.config import load_config
 from lib.models.alpha_refine import AlphaRefine
 from lib.test.tracker import PUBLISHED_FILE
 from lib.test.tracker.classic import StillTracker
-from lib.test.vot20.stark_vot20 import (
-    TRACKER_OF,
-    ObjectTrackers,
-    box_of_mask,
-    box_of_region,
-    region_of_box,
-    region_of_mask,
-)
+from lib.test.vot20.stark_vot20 import TRACKER_OF, ObjectTrackers, box_of_region, region_of_box, region_of_mask
 from lib.utils.checkpoint import save_checkpoint
 from lib.utils.errors import UserError
 from lib.utils.workspace import REPOSITORY
@@ -43,10 +36,10 @@ def test_regions_become_boxes_and_boxes_regions():
     region = region_of_mask(mask)
     assert box_of_region(region) == [3, 4, 5, 6]
     assert (region.array() == mask[4:10, 3:8]).all()
-    assert box_of_mask(mask, offset=(-2, 10)) == [1, 14, 5, 6]
+    assert box_of_region(trax.Mask.create(mask.astype(np.uint8), -2, 10)) == [1, 14, 5, 6]
     assert box_of_region(trax.Polygon.create([(4, 2), (10, 5), (6, 12)])) == [4, 2, 6, 10]
     with pytest.raises(UserError, match="empty"):
-        box_of_mask(np.zeros((5, 5), np.uint8))
+        box_of_region(region_of_mask(np.zeros((5, 5), bool)))
     with pytest.raises(UserError, match="special"):
         box_of_region(trax.Special.create(0))
     for box, offset, shape in (
