@@ -4,10 +4,13 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
+from ...data.box_files import parse_flags, read_boxes
 from ...utils.errors import UserError
+from ...utils.files import read_text
 from ..tracker import Tracker, learned_score
 from .clips import Clip
 
@@ -35,6 +38,22 @@ class TrackedObject:
     state: tuple[int, int] | None = None  # frame and direction (1, -1) that the tracker's state is of
     _tracker: Tracker | None = None
     _used: Choice | None = None
+
+    @classmethod
+    def annotated(cls, number: int, name: str, annotation: Path, most: int) -> "TrackedObject":
+        """With the boxes of an annotation as drawn ones, at most so many; absent where one is missing, or where
+        `absence.label` beside the file says so."""
+        boxes, flags = read_boxes(annotation)[:most].round(2), annotation.with_name("absence.label")
+        seen = np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > 0).all(axis=1)
+        if flags.is_file() and len(hidden := parse_flags(read_text(flags), flags)) >= len(seen):
+            seen &= hidden[: len(seen)] == 0
+        drawn = {index: [*box, None] for index, box in enumerate(boxes.tolist()) if seen[index]}
+        return cls(number, name, drawn, frozenset(drawn), frozenset(np.flatnonzero(~seen).tolist()))
+
+    def at(self, index: int) -> dict:
+        """The message to the page about a frame in which it has a box."""
+        *box, score = self.boxes[index]
+        return {"object": self.number, "box": box, "score": score, "drawn": index in self.drawn}
 
     def draw(self, frame: int, box: Box) -> tuple[int, int]:
         """Store a drawn box, and delete the boxes that were found from the one before it.

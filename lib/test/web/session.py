@@ -22,11 +22,9 @@ import cv2
 import numpy as np
 from pydantic import ConfigDict, Field, InstanceOf, ValidationError, validate_call
 
-from ...data.box_files import parse_flags, read_boxes
 from ...data.images import IMAGE_SUFFIXES, encode_jpeg
 from ...data.registry import SAMPLE_PREFIX, SAMPLES, find_sample
 from ...utils.errors import UserError
-from ...utils.files import read_text
 from ..video.output import DISTINCT
 from .clips import Clip, Limits, Media, open_clip
 from .downloads import DOWNLOADS
@@ -235,15 +233,9 @@ class Session(threading.Thread):
         """Take the boxes of the folder's annotation as drawn ones."""
         if self._truth is None:
             raise UserError(f"there is no {_TRUTH[0]} in this clip's folder")
-        name, boxes = self._object(number).name, read_boxes(self._truth)[: self.clip.most].round(2)
-        flags = self._truth.with_name("absence.label")
-        seen = np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > 0).all(axis=1)
-        if flags.is_file() and len(hidden := parse_flags(read_text(flags), flags)) >= len(seen):
-            seen &= hidden[: len(seen)] == 0
+        each = TrackedObject.annotated(number, self._object(number).name, self._truth, self.clip.most)
         self._remember()
-        drawn = {index: [*box, None] for index, box in enumerate(boxes.tolist()) if seen[index]}
-        absent = frozenset(np.flatnonzero(~seen).tolist())
-        self.work.objects[number] = TrackedObject(number, name, drawn, frozenset(drawn), absent)
+        self.work.objects[number] = each
         self._tell_work()
 
     @_command
@@ -312,7 +304,7 @@ class Session(threading.Thread):
         self._tell_work()
         for index, image, fps in run.frames(tracker, self.trackers.lock):
             self.work.changed = True
-            objects = [_at(each, index) for each in self.work.objects.values() if index in each.boxes]
+            objects = [each.at(index) for each in self.work.objects.values() if index in each.boxes]
             self._send_picture("frame", index, image, objects=objects, fps=fps)
             yield
         why = "complete" if index is None else "end" if run.number is None else "range"
@@ -407,9 +399,3 @@ class Session(threading.Thread):
             image = cv2.resize(image, shown, interpolation=cv2.INTER_AREA)
         message = {"type": kind, "frame": frame, "width": width, "height": height, **more}
         self._send(message, encode_jpeg(image, _SHOWN_QUALITY))
-
-
-def _at(each: TrackedObject, index: int) -> dict:
-    """The message to the page about an object in a frame in which it has a box."""
-    *box, score = each.boxes[index]
-    return {"object": each.number, "box": box, "score": score, "drawn": index in each.drawn}

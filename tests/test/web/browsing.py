@@ -4,6 +4,7 @@ import re
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
+import cv2
 import numpy as np
 from playwright.sync_api import expect
 
@@ -112,3 +113,22 @@ def scrub(page, frame):
 def alert(page):
     expect(page.get_by_role("alert")).to_be_visible()
     return page.locator("#alert-text").inner_text()
+
+
+def contrast(page, selector):
+    """Of a text to the page's ground."""
+    style = "each => [getComputedStyle(each).color, getComputedStyle(document.body).backgroundColor]"
+    colours = [re.findall(r"\d+", each)[:3] for each in page.locator(selector).first.evaluate(style)]
+    linear = ((np.array(colours, float) / 255 + 0.055) / 1.055) ** 2.4
+    dark, bright = sorted(linear @ (0.2126, 0.7152, 0.0722))
+    return (bright + 0.05) / (dark + 0.05)
+
+
+def square_and_box_are_seen(page, path) -> bool:
+    """Whether a screenshot of the page has the clip's square and, at its left edge, the box's blue line."""
+    page.screenshot(path=path)
+    screen = cv2.imread(str(path))[:, :, ::-1].astype(int)
+    (x, y), (left, middle) = place(page, 32, 52), place(page, 20, 52)
+    square = np.abs(screen[int(y), int(x)] - (230, 180, 60)).max()
+    edge = np.abs(screen[int(middle), int(left) - 4 : int(left) + 5] - (63, 160, 224)).max(axis=1).min()
+    return square < 25 and edge < 25

@@ -5,8 +5,6 @@ import re
 import zipfile
 from collections import Counter
 
-import cv2
-import numpy as np
 import pytest
 from playwright.sync_api import expect
 
@@ -366,15 +364,6 @@ def test_mistakes_are_said_plainly(page, media, tmp_path):
     browsing.track(page)  # it goes on from there
 
 
-def contrast(page, selector):
-    """Of a text to the page's ground."""
-    style = "each => [getComputedStyle(each).color, getComputedStyle(document.body).backgroundColor]"
-    colours = [re.findall(r"\d+", each)[:3] for each in page.locator(selector).first.evaluate(style)]
-    linear = ((np.array(colours, float) / 255 + 0.055) / 1.055) ** 2.4
-    dark, bright = sorted(linear @ (0.2126, 0.7152, 0.0722))
-    return (bright + 0.05) / (dark + 0.05)
-
-
 @pytest.mark.parametrize(
     ("width", "height", "scheme", "least"),
     [(1366, 768, "light", 570), (390, 844, "dark", 340), (844, 390, "light", 340), (2560, 1440, "dark", 1400)],
@@ -386,8 +375,8 @@ def test_it_fits_the_screen_and_can_be_read(browser, server, width, height, sche
                 browsing.open_square(page)
                 browsing.drag(page, BOX)
             assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
-            assert contrast(page, "h1") > 7
-            assert contrast(page, ".hint:visible") > 4.5
+            assert browsing.contrast(page, "h1") > 7
+            assert browsing.contrast(page, ".hint:visible") > 4.5
             # A screen reader finds a name for everything.
             for line in page.locator("body").aria_snapshot().splitlines():
                 role = line.strip("- ").split(" ")[0].rstrip(":")
@@ -397,7 +386,7 @@ def test_it_fits_the_screen_and_can_be_read(browser, server, width, height, sche
         button = page.locator("#track").bounding_box()
         assert 0 <= button["y"] <= height - button["height"]  # it stays in reach
         page.locator("#stage").scroll_into_view_if_needed()
-        assert wait_until(lambda: square_and_box_are_seen(page, tmp_path / "page.png"))
+        assert wait_until(lambda: browsing.square_and_box_are_seen(page, tmp_path / "page.png"))
         wide, before = page.locator("#stage").bounding_box(), page.locator("#undo").bounding_box()
         page.locator("#box-w").evaluate("each => { each.value = 1; each.form.requestSubmit(); }")
         assert "too small" in browsing.alert(page)
@@ -409,13 +398,3 @@ def test_it_fits_the_screen_and_can_be_read(browser, server, width, height, sche
         assert wide["width"] >= least
         assert tall["height"] >= min(wide["height"], 300)
         assert tall["width"] / tall["height"] == pytest.approx(90 / 160, rel=0.02)
-
-
-def square_and_box_are_seen(page, path) -> bool:
-    """Whether a screenshot of the page has the clip's square and, at its left edge, the box's blue line."""
-    page.screenshot(path=path)
-    screen = cv2.imread(str(path))[:, :, ::-1].astype(int)
-    (x, y), (left, middle) = browsing.place(page, 32, 52), browsing.place(page, 20, 52)
-    square = np.abs(screen[int(y), int(x)] - (230, 180, 60)).max()
-    edge = np.abs(screen[int(middle), int(left) - 4 : int(left) + 5] - (63, 160, 224)).max(axis=1).min()
-    return square < 25 and edge < 25
