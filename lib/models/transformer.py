@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -111,18 +110,14 @@ class EncoderLayer(nn.Module):
 
     def forward(self, tokens: Tensor, padding: Tensor | None, position: Tensor) -> Tensor:
         """Tokens (B, L, C) to the same; `position` (B or 1, L, C), `padding` as of `MultiheadAttention`."""
-        tokens = self.residual(self.norm1, tokens, lambda x: self.attend(x, position, padding))
-        return self.residual(self.norm2, tokens, self.feedforward)
-
-    def residual(self, norm: nn.Module, x: Tensor, part: Callable[[Tensor], Tensor]) -> Tensor:
-        """x + part(x), normalised before the part (PRE_NORM) or after the sum."""
         if self.pre_norm:
-            return x + self.dropout(part(norm(x)))
-        return norm(x + self.dropout(part(x)))
-
-    def attend(self, x: Tensor, position: Tensor, padding: Tensor | None = None) -> Tensor:
-        query = x + position
-        return self.self_attn(query, query, x, padding)
+            normed = self.norm1(tokens)
+            query = normed + position
+            tokens = tokens + self.dropout(self.self_attn(query, query, normed, padding))
+            return tokens + self.dropout(self.feedforward(self.norm2(tokens)))
+        query = tokens + position
+        tokens = self.norm1(tokens + self.dropout(self.self_attn(query, query, tokens, padding)))
+        return self.norm2(tokens + self.dropout(self.feedforward(tokens)))
 
     def feedforward(self, x: Tensor) -> Tensor:
         return self.linear2(self.dropout(self.linear1(x).relu()))
@@ -138,11 +133,18 @@ class DecoderLayer(EncoderLayer):
     ) -> Tensor:
         """Targets (B, Nq, C) attend to memory (B, L, C); `query_position` is (Nq, C). Gives (B, Nq, C)."""
         keys = memory + position
-        target = self.residual(self.norm1, target, lambda x: self.attend(x, query_position))
-        target = self.residual(
-            self.norm2, target, lambda x: self.multihead_attn(x + query_position, keys, memory, padding)
-        )
-        return self.residual(self.norm3, target, self.feedforward)
+        if self.pre_norm:
+            normed = self.norm1(target)
+            query = normed + query_position
+            target = target + self.dropout(self.self_attn(query, query, normed))
+            query = self.norm2(target) + query_position
+            target = target + self.dropout(self.multihead_attn(query, keys, memory, padding))
+            return target + self.dropout(self.feedforward(self.norm3(target)))
+        query = target + query_position
+        target = self.norm1(target + self.dropout(self.self_attn(query, query, target)))
+        attended = self.multihead_attn(target + query_position, keys, memory, padding)
+        target = self.norm2(target + self.dropout(attended))
+        return self.norm3(target + self.dropout(self.feedforward(target)))
 
 
 class Transformer(nn.Module):
